@@ -1,0 +1,46 @@
+# `make help` lists the targets. Everything lives in .venv; nothing is done twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := pyproject.toml setup.py constraints.txt kernels/loops/_cython.pyx
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check parity bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv: pinned packages, this project, the compiled kernel
+
+$(STAMP): $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt "setuptools>=77" "Cython>=3.1,<4"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+run: $(STAMP) ## start the service on port 8001
+	$(BIN)/python main.py
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+parity: $(STAMP) ## only the tests that hold the kernels against each other
+	$(BIN)/python -m pytest tests/kernels $(ARGS)
+
+check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cython-lint kernels
+
+bench: $(STAMP) ## measure, and write docs/performance.md (takes about an hour)
+	$(BIN)/python -m benchmarks.report
+
+clean: ## remove .venv, builds and caches; the data folder stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find kernels -name '*.so' -delete

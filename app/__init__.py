@@ -1,0 +1,1 @@
+"""Hotloop: CPU-heavy work behind FastAPI."""

@@ -1,0 +1,38 @@
+"""The closed lists of words that the API, the store and the strategies share."""
+
+from enum import StrEnum
+
+
+class StrategyName(StrEnum):
+    """The strategies, in the order in which they are shown."""
+
+    SEQUENTIAL = "sequential"
+    THREADING = "threading"
+    MULTIPROCESSING = "multiprocessing"
+    ASYNC_BATCH = "async-batch"
+    CONCURRENT_FUTURES = "concurrent-futures"
+    HYBRID = "hybrid"
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    """Accepted, not started."""
+    RUNNING = "running"
+    """Being executed."""
+    COMPLETED = "completed"
+    """All items were handled; some may have failed."""
+    FAILED = "failed"
+    """Ended by an error, which `error_message` names; finished batches are kept."""
+    CANCELLED = "cancelled"
+    """Ended on request; finished batches are kept."""
+
+
+class TaskType(StrEnum):
+    """How a task was asked for."""
+
+    SYNCHRONOUS = "synchronous"
+    """The client waits for the answer; leaving cancels the run."""
+    BACKGROUND = "background"
+    """The client asks for the status later."""

@@ -1,0 +1,1 @@
+"""The separate process that executes runs, and the API's end of it."""

@@ -1,0 +1,56 @@
+"""`python -m app.runhost SOCKET_FD LEASH_FD CONFIG`: started by the API process only.
+
+The order of the first steps matters: nothing slow may come before the keeper is on watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from multiprocessing import resource_tracker
+
+from app.runhost.config import RunHostConfig
+
+
+def main() -> None:
+    started = time.perf_counter()
+    socket_fd, leash_fd = int(sys.argv[1]), int(sys.argv[2])
+    config = RunHostConfig.from_json(sys.argv[3])
+    # Before setsid, so that it is outside the group: when the group is killed it lives on just
+    # long enough to free the semaphores and shared memory of the dead.
+    resource_tracker.ensure_running()
+    os.setsid()
+    _start_keeper(leash_fd)
+    os.nice(config.niceness)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    asyncio.run(_serve(socket_fd, config, started))
+
+
+def _start_keeper(leash_fd: int) -> None:
+    """A process that kills this process group when the other end of the leash is closed.
+
+    The API process alone holds that end, so it closes when the API ends, by whatever means.
+    """
+    subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=leash_fd)
+    os.close(leash_fd)
+
+
+async def _serve(socket_fd: int, config: RunHostConfig, started: float) -> None:
+    from app.runhost.frames import STREAM_LIMIT
+    from app.runhost.host import RunHost
+
+    reader, writer = await asyncio.open_connection(
+        sock=socket.socket(fileno=socket_fd), limit=STREAM_LIMIT
+    )
+    await RunHost(config, reader, writer).serve(os.getpid(), started)
+
+
+if __name__ == "__main__":
+    main()

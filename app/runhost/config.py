@@ -1,0 +1,27 @@
+"""What a run host is told at its start, as one JSON argument. Nothing secret: `ps` shows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunHostConfig:
+    """Limits of one run host."""
+
+    max_worker_threads: int
+    max_worker_processes: int
+    usable_cpus: int
+    """For `cpu_utilization`."""
+    pool_idle_seconds: float
+    """Worker pools end when no run used them for this long."""
+    niceness: int = 5
+    """Added to the run host's, so that the API answers first when all CPUs are busy."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> RunHostConfig:
+        return cls(**json.loads(text))

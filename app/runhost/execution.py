@@ -1,0 +1,108 @@
+"""One run inside a run host: set-up, batches, deadline, measurements, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from app.errors import (
+    ErrorRateExceededError,
+    RunCancelledError,
+    RunError,
+    RunTimeoutError,
+    ServiceError,
+)
+from app.runhost.measuring import RunMeter
+from app.runhost.messages import Batches, RunReport, RunStarted
+from app.runhost.outbox import Outbox
+from app.strategies.base import Plan, Strategy
+
+Send = Callable[[RunStarted | Batches], Awaitable[None]]
+
+
+async def execute(plan: Plan, strategy: Strategy, usable_cpus: int, send: Send) -> RunReport:
+    """Execute the plan; its results go through `send`, its outcome into the report.
+
+    Cancelling this coroutine cancels the run: the report then carries RunCancelledError. Any
+    exception that is no ServiceError is a fault of this program and comes out as it is.
+    """
+    run = _Run(plan, strategy, usable_cpus, send)
+    error: ServiceError | None = None
+    try:
+        async with asyncio.timeout(plan.timeout_seconds) as deadline:
+            await run.execute()
+    except asyncio.CancelledError:
+        _forget_cancellation()
+        error = RunCancelledError()
+    except TimeoutError:
+        if not deadline.expired() or plan.timeout_seconds is None:
+            raise
+        error = RunTimeoutError(plan.timeout_seconds)
+    except RunError as raised:
+        error = raised
+    return run.report(error)
+
+
+def _forget_cancellation() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+class _Run:
+    def __init__(self, plan: Plan, strategy: Strategy, usable_cpus: int, send: Send) -> None:
+        self._plan = plan
+        self._strategy = strategy
+        self._usable_cpus = usable_cpus
+        self._send = send
+        self._setup_seconds = 0.0
+        self._duration_seconds = 0.0
+        self._effective_workers = 0
+        self._io_seconds = 0.0
+        self._cpu_seconds = 0.0
+        self._peak_memory_bytes = 0
+        self._failed_items = 0
+
+    async def execute(self) -> None:
+        started = time.perf_counter()
+        self._effective_workers = await self._strategy.prepare(self._plan)
+        self._setup_seconds = time.perf_counter() - started
+        await self._send(RunStarted(self._setup_seconds, self._effective_workers))
+        meter = RunMeter()
+        meter.start()
+        outbox = Outbox(self._send)
+        started = time.perf_counter()
+        try:
+            async with aclosing(self._strategy.run(self._plan)) as results:
+                async for result in results:
+                    self._io_seconds += result.io_seconds
+                    self._failed_items += len(result.errors)
+                    await outbox.put(result)
+                    self._check_error_rate()
+        finally:
+            self._duration_seconds = time.perf_counter() - started
+            self._cpu_seconds, self._peak_memory_bytes = await asyncio.to_thread(meter.stop)
+            await outbox.close()
+
+    def _check_error_rate(self) -> None:
+        """Fail as soon as no good item to come could bring the rate down to the bound again."""
+        total = self._plan.items.count
+        if self._failed_items > self._plan.max_error_rate * total:
+            raise ErrorRateExceededError(self._failed_items, total, self._plan.max_error_rate)
+
+    def report(self, error: ServiceError | None) -> RunReport:
+        available_seconds = self._duration_seconds * self._usable_cpus
+        return RunReport(
+            error=error,
+            setup_seconds=self._setup_seconds,
+            duration_seconds=self._duration_seconds,
+            effective_workers=self._effective_workers,
+            io_seconds=self._io_seconds,
+            cpu_seconds=self._cpu_seconds,
+            cpu_utilization=(
+                min(1.0, self._cpu_seconds / available_seconds) if available_seconds else 0.0
+            ),
+            peak_memory_bytes=self._peak_memory_bytes,
+        )

@@ -1,0 +1,104 @@
+"""The run host's own side: one command at a time from the API, until the API is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from app.errors import ServiceError
+from app.names import StrategyName
+from app.runhost.config import RunHostConfig
+from app.runhost.execution import execute
+from app.runhost.frames import read_frame, write_frame
+from app.runhost.messages import (
+    CancelCommand,
+    Command,
+    Event,
+    IngestCommand,
+    Ingested,
+    Ready,
+    RunCommand,
+)
+from app.runhost.warm_up import warm_up_kernels
+from app.strategies.base import Strategy
+from app.strategies.pools import PoolLimits, Pools
+from app.strategies.registry import STRATEGIES
+
+
+class RunHost:
+    """Serves one API process over a pair of streams."""
+
+    def __init__(
+        self,
+        config: RunHostConfig,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._config = config
+        self._reader = reader
+        self._writer = writer
+        self._pools = Pools(PoolLimits(config.max_worker_threads, config.max_worker_processes))
+        self._strategies: dict[StrategyName, Strategy] = {
+            name: make(self._pools) for name, make in STRATEGIES.items()
+        }
+
+    async def serve(self, pid: int, started: float) -> None:
+        """Warm up, say so, and obey until the other end closes.
+
+        `started` is the time.perf_counter() of the process's first line. A fault while obeying
+        is raised: it ends the run host, and the API starts another.
+        """
+        reports = await asyncio.to_thread(lambda: tuple(warm_up_kernels()))
+        await self._send(Ready(pid, time.perf_counter() - started, reports))
+        reading = asyncio.create_task(read_frame(self._reader))
+        current: asyncio.Task[None] | None = None
+        while True:
+            done, _ = await asyncio.wait(
+                {reading} if current is None else {reading, current},
+                timeout=self._config.pool_idle_seconds if current is None else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:
+                await self._pools.close()
+            if current is not None and current in done:
+                current.result()
+                current = None
+            if reading in done:
+                try:
+                    command: Command = reading.result()
+                except asyncio.IncompleteReadError:
+                    return
+                reading = asyncio.create_task(read_frame(self._reader))
+                if not isinstance(command, CancelCommand):
+                    current = asyncio.create_task(self._obey(command))
+                elif current is not None:
+                    current.cancel()
+
+    async def _obey(self, command: RunCommand | IngestCommand) -> None:
+        if isinstance(command, RunCommand):
+            strategy = self._strategies[command.plan.strategy]
+            await self._send(
+                await execute(command.plan, strategy, self._config.usable_cpus, self._send)
+            )
+        else:
+            await self._send(await _ingest(command))
+
+    async def _send(self, event: Event) -> None:
+        await write_frame(self._writer, event)
+
+
+async def _ingest(command: IngestCommand) -> Ingested:
+    from app.sources.rows import ingest
+
+    try:
+        count = await asyncio.to_thread(
+            ingest,
+            command.upload_path,
+            command.media_type,
+            command.items_path,
+            command.workload,
+            command.max_rows,
+        )
+    except ServiceError as error:
+        return Ingested(0, error)
+    return Ingested(count, None)

@@ -1,0 +1,133 @@
+"""The run hosts of a service: kept warm, lent out one run at a time, replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from app.errors import NotReadyError, RunHostDiedError, TooBusyError
+from app.runhost.client import RunHostClient
+from app.runhost.config import RunHostConfig
+from app.runhost.messages import KernelReport, Ready
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 10.0
+"""Between attempts to start a run host that does not come up: doubled from the first to this."""
+
+BUSY_RETRY_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HostPoolOptions:
+    """`count` run hosts; at most `queue_limit` runs wait for one."""
+
+    count: int
+    queue_limit: int
+    cancel_grace_seconds: float
+    environment: Mapping[str, str]
+
+
+class RunHostPool:
+    """Use `start`, then `lease` any number of times, then `close`."""
+
+    def __init__(self, config: RunHostConfig, options: HostPoolOptions) -> None:
+        self.last_ready: Ready | None = None
+        """What the run host that started last reported; None before the first one is warm."""
+        self.last_failure: str | None = None
+        """Why a run host did not come up, as long as none has since."""
+        self._config = config
+        self._options = options
+        self._idle: asyncio.Queue[RunHostClient] = asyncio.Queue()
+        self._clients: set[RunHostClient] = set()
+        self._waiting = 0
+        self._keeping: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to start the run hosts; returns at once. `alive_count` tells how far it is."""
+        self._keeping = [asyncio.create_task(self._keep()) for _ in range(self._options.count)]
+
+    @property
+    def alive_count(self) -> int:
+        return sum(client.alive for client in self._clients)
+
+    @property
+    def kernels(self) -> tuple[KernelReport, ...]:
+        """Raises NotReadyError before the first run host is warm."""
+        if self.last_ready is None:
+            raise self._not_ready()
+        return self.last_ready.kernels
+
+    async def _keep(self) -> None:
+        """Have one run host, for ever."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                client = await RunHostClient.start(
+                    self._config, self._options.environment, self._options.cancel_grace_seconds
+                )
+            except (OSError, RunHostDiedError) as error:
+                self.last_failure = str(error)
+                logger.error("a run host did not start: %s; again in %g s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                continue
+            pause = FIRST_PAUSE_SECONDS
+            self.last_ready, self.last_failure = client.ready, None
+            self._clients.add(client)
+            self._idle.put_nowait(client)
+            try:
+                code = await asyncio.shield(client.exited)
+            finally:
+                await client.kill()
+                self._clients.discard(client)
+            logger.warning("run host %d ended with %d; starting another", client.pid, code)
+
+    @contextlib.asynccontextmanager
+    async def lease(self) -> AsyncGenerator[RunHostClient, None]:
+        """A live run host for the caller alone; waits in line, first come first served.
+
+        Raises TooBusyError when `queue_limit` callers wait already, NotReadyError when no run
+        host has ever come up.
+        """
+        client = await self._take()
+        try:
+            yield client
+        finally:
+            if client.alive:
+                self._idle.put_nowait(client)
+
+    async def _take(self) -> RunHostClient:
+        if self.last_ready is None:
+            raise self._not_ready()
+        if self._idle.empty() and self._waiting >= self._options.queue_limit:
+            raise TooBusyError(
+                f"all {self._options.count} run hosts are busy and {self._waiting} runs wait for "
+                "one already; try again later",
+                BUSY_RETRY_SECONDS,
+            )
+        self._waiting += 1
+        try:
+            while True:
+                client = await self._idle.get()
+                if client.alive:
+                    return client
+        finally:
+            self._waiting -= 1
+
+    def _not_ready(self) -> NotReadyError:
+        reason = f" ({self.last_failure})" if self.last_failure else ""
+        return NotReadyError(
+            f"no run host is ready yet{reason}; GET /health/ready tells when", 1
+        )
+
+    async def close(self) -> None:
+        """End all run hosts; whoever still has one sees it die."""
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)

@@ -1,0 +1,107 @@
+"""What the API process and a run host say to each other; pickled, between parent and own child."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.errors import ServiceError
+from app.strategies.base import BatchResult, Plan
+
+# --- API to run host -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunCommand:
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class IngestCommand:
+    """Read the rows of an upload into an item file."""
+
+    upload_path: str
+    media_type: str
+    """`text/csv` or `application/x-ndjson`."""
+    items_path: str
+    workload: str
+    max_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelCommand:
+    """Stop the run in progress; without one, nothing happens. An ingest cannot be stopped so."""
+
+
+# --- run host to API -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """One kernel as a run host found it at its start.
+
+    `ns_per_operation` is measured nanoseconds by the workload's cost term; empty when the
+    kernel is not available.
+    """
+
+    workload: str
+    kernel: str
+    available: bool
+    reason: str | None
+    releases_gil: bool
+    instruction_set: str | None
+    warm_up_seconds: float
+    ns_per_operation: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The run host is warm: `pid` is also its process group, which may be killed from now on."""
+
+    pid: int
+    start_seconds: float
+    kernels: tuple[KernelReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """Set-up is over and the clock of the duration runs."""
+
+    setup_seconds: float
+    effective_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Results of finished batches, as many as came since the last message (at least one)."""
+
+    results: tuple[BatchResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Measurements of a run that ended, by completing or by `error`. Seconds, bytes."""
+
+    error: ServiceError | None
+    setup_seconds: float
+    duration_seconds: float
+    effective_workers: int
+    io_seconds: float
+    cpu_seconds: float
+    """Of the run host and its workers, during the duration."""
+    cpu_utilization: float
+    """0 … 1 of the usable CPUs."""
+    peak_memory_bytes: int
+    """Largest seen sum of the run host's and its children's proportional set sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """The outcome of an IngestCommand: a number of rows, or the error that ended it."""
+
+    count: int
+    error: ServiceError | None
+
+
+Command = RunCommand | IngestCommand | CancelCommand
+Event = Ready | RunStarted | Batches | RunReport | Ingested

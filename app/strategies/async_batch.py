@@ -1,0 +1,73 @@
+"""The I/O of a whole batch at once, then its kernel call, batch after batch."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from app.names import StrategyName
+from app.sources.base import Batch, ItemBatch
+from app.strategies.base import BatchResult, Capabilities, Plan
+from app.strategies.batching import iter_batches, run_windowed
+from app.strategies.pools import Pools
+from app.strategies.thread_pool import ThreadPool
+from app.strategies.worker import compute_batch, fetch_item_async
+
+CAPABILITIES = Capabilities(
+    parallel=False,
+    shares_memory=True,
+    needs_gil_release=False,
+    overlaps_io=True,
+    cancellable="at once while it waits for I/O, else after the batch in work",
+)
+
+
+class AsyncBatch:
+    """On asyncio: up to `io_concurrency` items of the batch wait at the same time; the batch is
+    computed in a thread beside the loop; the next batch starts when this one is done.
+    """
+
+    name = StrategyName.ASYNC_BATCH
+    capabilities = CAPABILITIES
+
+    def __init__(self, pools: Pools) -> None:
+        self._thread = ThreadPool()
+
+    async def prepare(self, plan: Plan) -> int:
+        self._thread.ensure(1)
+        return 1
+
+    async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
+        async def submit(batch: Batch) -> BatchResult:
+            inputs = await self._thread.submit(
+                plan.items.load, plan.workload, batch.start, batch.count
+            )
+            started = time.perf_counter()
+            if plan.stages:
+                await _fetch_all(plan, inputs)
+            io_seconds = time.perf_counter() - started if plan.stages else 0.0
+            return await self._thread.submit(compute_batch, plan, batch, inputs, io_seconds)
+
+        async with aclosing(
+            run_windowed(iter_batches(plan), submit, 1, threading.Event())
+        ) as results:
+            async for result in results:
+                yield result
+
+    async def close(self) -> None:
+        self._thread.close()
+
+
+async def _fetch_all(plan: Plan, inputs: ItemBatch) -> None:
+    positions = iter(range(len(inputs.item_ids)))
+
+    async def fetch_next() -> None:
+        for position in positions:
+            await fetch_item_async(plan.stages, inputs, position)
+
+    async with asyncio.TaskGroup() as fetchers:
+        for _ in range(min(plan.io_concurrency, len(inputs.item_ids))):
+            fetchers.create_task(fetch_next())

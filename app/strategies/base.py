@@ -1,0 +1,93 @@
+"""What a strategy gets, what it gives, and the protocol between the two."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from app.names import StrategyName
+from app.sources.base import Batch, Columns, ItemError, Items, Parameters, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run host needs to execute a run; picklable, complete, already validated."""
+
+    workload: str
+    kernel: str
+    strategy: StrategyName
+    items: Items
+    stages: tuple[Stage, ...]
+    """I/O steps that wait; one that answers at once is left out by whoever makes the plan."""
+    parameters: Parameters
+    """Resolved: every parameter of the workload has a value."""
+    batch_size: int
+    workers: int
+    io_concurrency: int
+    timeout_seconds: float | None = None
+    max_error_rate: float = 1.0
+    max_batch_retries: int = 3
+    """How often a batch is tried again after the worker that had it died."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """Outputs of one batch, in the order of its items.
+
+    `columns` has the workload's output columns, each of length n; the rows of `failed` items
+    (bool[n]) hold zeros and mean nothing. `checksum` is the sum of the rows' hashes modulo
+    2**64 (`app.strategies.checksum`), failed rows left out.
+    """
+
+    batch: Batch
+    item_ids: npt.NDArray[np.int64]
+    columns: Columns
+    failed: npt.NDArray[np.bool_]
+    errors: tuple[ItemError, ...]
+    checksum: int
+    io_seconds: float
+    """Seconds spent in the I/O stages by the worker that had the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What callers may rely on, as data; nobody asks the class."""
+
+    parallel: bool
+    """Computes more than one batch at once when workers > 1."""
+    shares_memory: bool
+    """Workers live in the run host's process."""
+    needs_gil_release: bool
+    """Computes in parallel only with kernels that release the GIL."""
+    overlaps_io: bool
+    """Waits for many items at once within one worker."""
+    cancellable: str
+    """What a cancelled run still finishes, in words."""
+
+
+class Strategy(Protocol):
+    """Executes plans, one at a time.
+
+    `prepare` brings up what the run needs (pools, compiled kernels) and returns the number of
+    workers that will really be used; its time is the run's set-up, kept apart from its
+    duration. `run` gives every batch's result exactly once, in any order; it consumes the
+    plan's items lazily and holds a bounded number of batches. Closing the generator early
+    cancels: it returns once nothing of the run is executing any more. `close` gives back
+    everything. Raises WorkerCrashedError when a batch killed its workers too often.
+    """
+
+    @property
+    def name(self) -> StrategyName: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def prepare(self, plan: Plan) -> int: ...
+
+    def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]: ...
+
+    async def close(self) -> None: ...

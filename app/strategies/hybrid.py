@@ -1,0 +1,217 @@
+"""I/O and kernels overlapped: a sliding window of items in flight feeds the workers.
+
+    items ──> feed ──> fetchers (io_concurrency coroutines) ──> batch complete? ──> workers ──> results
+               │         each: next item, wait, again                                │
+               └──── waits while `open_batches` batches are neither computed nor taken ┘
+
+Who touches what: the fetchers share one Feed on the event loop; a batch belongs to the Feed until
+its last item has arrived, then to the worker that computes it; results pass through one queue,
+and the place of a batch is given back when its result was taken. So a slow consumer stops the
+workers, and slow workers stop the I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import kernels
+from app.names import StrategyName
+from app.sources.base import Batch, ItemBatch
+from app.strategies.base import BatchResult, Capabilities, Plan
+from app.strategies.batching import cancel_and_wait, iter_batches, run_windowed, window_size
+from app.strategies.pools import Pools, effective_workers
+from app.strategies.process_pool import run_batch_in_pool, run_in_pool
+from app.strategies.worker import compute_batch, fetch_item_async, run_batch
+
+CAPABILITIES = Capabilities(
+    parallel=True,
+    shares_memory=False,
+    needs_gil_release=False,
+    overlaps_io=True,
+    cancellable="at once while items wait for I/O; batches in work end, or their worker "
+    "processes are killed after half a second",
+)
+
+Compute = Callable[[Batch, ItemBatch, float], Coroutine[Any, Any, BatchResult]]
+
+
+class Hybrid:
+    """On asyncio and the pools of `threading` (for kernels that release the GIL) or of
+    `concurrent-futures` (for those that do not).
+    """
+
+    name = StrategyName.HYBRID
+    capabilities = CAPABILITIES
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+
+    async def prepare(self, plan: Plan) -> int:
+        workers = self._workers(plan)
+        if _uses_threads(plan):
+            self._pools.threads.ensure(workers)
+        else:
+            await self._pools.executor.ensure(workers, plan)
+        return effective_workers(plan, workers)
+
+    def _workers(self, plan: Plan) -> int:
+        if _uses_threads(plan):
+            return self._pools.thread_workers(plan)
+        return self._pools.process_workers(plan)
+
+    async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
+        window = window_size(self._workers(plan))
+        results = self._run_with_io(plan, window) if plan.stages else self._run(plan, window)
+        try:
+            async with aclosing(results):
+                async for result in results:
+                    yield result
+        finally:
+            if not _uses_threads(plan):
+                await self._pools.executor.finish_or_discard()
+
+    def _run(self, plan: Plan, window: int) -> AsyncGenerator[BatchResult, None]:
+        stop = threading.Event()
+
+        async def submit(batch: Batch) -> BatchResult:
+            if _uses_threads(plan):
+                return await self._pools.threads.submit(run_batch, plan, batch, stop)
+            return await run_batch_in_pool(self._pools.executor, plan, batch)
+
+        return run_windowed(iter_batches(plan), submit, window, stop)
+
+    async def _run_with_io(self, plan: Plan, window: int) -> AsyncGenerator[BatchResult, None]:
+        async def compute(batch: Batch, inputs: ItemBatch, io_seconds: float) -> BatchResult:
+            args = (plan, batch, inputs, io_seconds)
+            if _uses_threads(plan):
+                return await self._pools.threads.submit(compute_batch, *args)
+            return await run_in_pool(self._pools.executor, plan, batch, compute_batch, *args)
+
+        # Enough batches to have io_concurrency items in flight while `window` are computed.
+        open_batches = -(-plan.io_concurrency // plan.batch_size) + 1 + window
+        feed = _Feed(plan, compute, open_batches)
+        fetchers = {
+            asyncio.create_task(feed.fetch())
+            for _ in range(min(plan.io_concurrency, plan.items.count))
+        }
+        try:
+            for _ in iter_batches(plan):
+                yield await feed.take()
+        finally:
+            await cancel_and_wait(fetchers | feed.computing)
+
+    async def close(self) -> None:
+        """The pools belong to the run host."""
+
+
+def _uses_threads(plan: Plan) -> bool:
+    return kernels.get_kernel(plan.workload, plan.kernel).releases_gil
+
+
+@dataclass(slots=True)
+class _OpenBatch:
+    """A batch whose items are arriving."""
+
+    batch: Batch
+    inputs: ItemBatch
+    missing: int
+
+
+class _Feed:
+    """Hands out items one by one, and computes a batch when its last item has arrived."""
+
+    def __init__(self, plan: Plan, compute: Compute, open_batches: int) -> None:
+        self.computing: set[asyncio.Task[Any]] = set()
+        self._plan = plan
+        self._compute = compute
+        self._batches: Iterator[Batch] = iter_batches(plan)
+        self._positions: Iterator[tuple[_OpenBatch, int]] = iter(())
+        self._opening = asyncio.Lock()
+        self._places = asyncio.Semaphore(open_batches)
+        self._results: asyncio.Queue[BatchResult | BaseException] = asyncio.Queue()
+        self._io = _IoClock()
+
+    async def take(self) -> BatchResult:
+        """The next result; raises what a fetcher or a worker raised."""
+        result = await self._results.get()
+        if isinstance(result, BaseException):
+            raise result
+        self._places.release()
+        return result
+
+    async def fetch(self) -> None:
+        """One fetcher: item after item, until there are no more."""
+        try:
+            while (item := next(self._positions, None) or await self._open_next()) is not None:
+                opened, position = item
+                self._io.enter()
+                await fetch_item_async(self._plan.stages, opened.inputs, position)
+                self._io.leave()
+                opened.missing -= 1
+                if opened.missing == 0:
+                    task = asyncio.create_task(self._compute_one(opened))
+                    self.computing.add(task)
+                    task.add_done_callback(self.computing.discard)
+        except Exception as error:
+            self._results.put_nowait(error)
+
+    async def _open_next(self) -> tuple[_OpenBatch, int] | None:
+        async with self._opening:
+            # Another fetcher may have opened one while this one waited.
+            if (item := next(self._positions, None)) is not None:
+                return item
+            if (batch := next(self._batches, None)) is None:
+                return None
+            await self._places.acquire()
+            plan = self._plan
+            inputs = await asyncio.to_thread(
+                plan.items.load, plan.workload, batch.start, batch.count
+            )
+            opened = _OpenBatch(batch, inputs, missing=batch.count)
+            self._positions = ((opened, position) for position in range(batch.count))
+            return next(self._positions)
+
+    async def _compute_one(self, opened: _OpenBatch) -> None:
+        try:
+            result: BatchResult | BaseException = await self._compute(
+                opened.batch, opened.inputs, self._io.take()
+            )
+        except Exception as error:
+            result = error
+        self._results.put_nowait(result)
+
+
+class _IoClock:
+    """Wall seconds during which at least one item was in flight, handed out in shares."""
+
+    def __init__(self) -> None:
+        self._in_flight = 0
+        self._since = 0.0
+        self._seconds = 0.0
+
+    def enter(self) -> None:
+        if self._in_flight == 0:
+            self._since = time.perf_counter()
+        self._in_flight += 1
+
+    def leave(self) -> None:
+        self._in_flight -= 1
+        self._settle()
+
+    def _settle(self) -> None:
+        now = time.perf_counter()
+        self._seconds += now - self._since
+        self._since = now
+
+    def take(self) -> float:
+        """Seconds since the last call of take."""
+        if self._in_flight:
+            self._settle()
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds

@@ -1,0 +1,73 @@
+"""Batches in worker processes: two strategies that differ in the pool they stand on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from app.names import StrategyName
+from app.sources.base import Batch
+from app.strategies.base import BatchResult, Capabilities, Plan
+from app.strategies.batching import iter_batches, run_windowed, window_size
+from app.strategies.pools import Pools, effective_workers
+from app.strategies.process_pool import ProcessPool, run_batch_in_pool
+
+CAPABILITIES = Capabilities(
+    parallel=True,
+    shares_memory=False,
+    needs_gil_release=False,
+    overlaps_io=False,
+    cancellable="after the batches in work if they end within half a second, else by killing "
+    "the worker processes",
+)
+
+
+class _InProcesses:
+    capabilities = CAPABILITIES
+
+    def __init__(self, pools: Pools, pool: ProcessPool) -> None:
+        self._pools = pools
+        self._pool = pool
+
+    async def prepare(self, plan: Plan) -> int:
+        workers = self._pools.process_workers(plan)
+        await self._pool.ensure(workers, plan)
+        return effective_workers(plan, workers)
+
+    async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
+        window = window_size(self._pools.process_workers(plan))
+
+        async def submit(batch: Batch) -> BatchResult:
+            return await run_batch_in_pool(self._pool, plan, batch)
+
+        batches = iter_batches(plan)
+        try:
+            async with aclosing(
+                run_windowed(batches, submit, window, threading.Event())
+            ) as results:
+                async for result in results:
+                    yield result
+        finally:
+            await self._pool.finish_or_discard()
+
+    async def close(self) -> None:
+        """The pool belongs to the run host."""
+
+
+class Multiprocessing(_InProcesses):
+    """On `multiprocessing.Pool`: I/O and kernel in the worker processes."""
+
+    name = StrategyName.MULTIPROCESSING
+
+    def __init__(self, pools: Pools) -> None:
+        super().__init__(pools, pools.multiprocessing)
+
+
+class ConcurrentFutures(_InProcesses):
+    """On `ProcessPoolExecutor`: I/O and kernel in the worker processes, a future a batch."""
+
+    name = StrategyName.CONCURRENT_FUTURES
+
+    def __init__(self, pools: Pools) -> None:
+        super().__init__(pools, pools.executor)

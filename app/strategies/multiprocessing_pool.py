@@ -1,0 +1,82 @@
+"""The process pool on `multiprocessing.Pool`, which by itself hangs when a worker dies.
+
+It quietly starts another worker and waits for ever for the result that died with the first. So
+the sentinels of the workers are watched: the first that ends fails everything in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from multiprocessing.pool import Pool
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from app.strategies.process_pool import FINISH_SECONDS, ProcessPool, WorkersDiedError, resolve
+from app.strategies.worker_process import SPAWN, initialise_worker
+
+
+class MultiprocessingPool(ProcessPool):
+    """See ProcessPool."""
+
+    _pool: Pool
+
+    def _build(self, workers: int) -> None:
+        self._pool = SPAWN.Pool(workers, initialise_worker, (SPAWN.Barrier(workers),))
+
+    def _submit(
+        self, call: Callable[..., Any], args: tuple[object, ...], outcome: asyncio.Future[Any]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if any(not process.is_alive() for process in self._processes):
+            resolve(outcome, None, WorkersDiedError(self.death_text()))
+            return
+        self._pool.apply_async(
+            call,
+            args,
+            callback=lambda result: loop.call_soon_threadsafe(resolve, outcome, result, None),
+            error_callback=lambda error: loop.call_soon_threadsafe(resolve, outcome, None, error),
+        )
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for process in self._processes:
+            loop.add_reader(process.sentinel, self._worker_ended)
+
+    def _unwatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for process in self._processes:
+            loop.remove_reader(process.sentinel)
+
+    def _worker_ended(self) -> None:
+        self._unwatch()
+        self._fail_all(self.death_text())
+
+    def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
+        pool = self._pool
+
+        def end() -> None:
+            terminating = threading.Thread(target=pool.terminate, daemon=True)
+            terminating.start()
+            for process in processes:
+                process.kill()
+            terminating.join(FINISH_SECONDS)
+            if terminating.is_alive():
+                # A worker that waits for a task holds the lock of the task queue, one that
+                # returns a result that of the result queue; killed, it never gives it back, and
+                # terminate() waits for it. Locks of multiprocessing may be released by any
+                # process.
+                _release(getattr(getattr(pool, "_inqueue", None), "_rlock", None))
+                _release(getattr(getattr(pool, "_outqueue", None), "_wlock", None))
+            terminating.join()
+            pool.join()
+
+        return end
+
+
+def _release(lock: Any) -> None:
+    """Free a lock that a dead process may hold."""
+    if lock is not None:
+        lock.acquire(block=False)
+        lock.release()

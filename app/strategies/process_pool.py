@@ -1,0 +1,226 @@
+"""Worker processes behind one face that survives their deaths.
+
+A pool is built when first needed, warmed (every worker started, the kernel compiled in each),
+kept between runs, and rebuilt for another number of workers or after a worker died. When one
+worker dies, everything in flight is lost with it: the pool is replaced as a whole and the lost
+batches are tried again, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+from app.errors import WorkerCrashedError, describe_exit
+from app.sources.base import Batch
+from app.strategies.base import BatchResult, Plan
+from app.strategies.worker import run_batch
+from app.strategies.worker_process import warm_up_worker
+
+FINISH_SECONDS: Final = 0.5
+"""How long a cancelled run's batches may take to end by themselves before their workers are
+killed: long enough to keep the pool of a run of short batches, short enough to be prompt."""
+
+STUCK_SECONDS: Final = 10.0
+"""After this long, ending a pool whose workers were all killed is given up."""
+
+REAP_SECONDS: Final = 0.2
+"""A process that closed its sentinel is a moment away from having an exit code."""
+
+
+class WorkersDiedError(Exception):
+    """A worker ended while the pool was in use; everything in flight is lost."""
+
+
+class PoolStuckError(Exception):
+    """The remains of a pool cannot be ended; the process that owns it must be replaced."""
+
+
+class ProcessPool(ABC):
+    """When to build, what is in flight, how deaths are retried; all on one event loop."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        """Counts the pools built so far."""
+        self._workers = 0
+        self._cause: str | None = None
+        self._warm: set[tuple[str, str]] = set()
+        self._processes: list[BaseProcess] = []
+        self._outcomes: set[asyncio.Future[Any]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._rebuilding = asyncio.Lock()
+
+    async def ensure(self, workers: int, plan: Plan) -> None:
+        """Have `workers` live workers with the plan's kernel compiled in each.
+
+        Raises WorkerCrashedError when they do not come up, after the plan's number of retries.
+        """
+        for attempt in range(1, plan.max_batch_retries + 2):
+            try:
+                await self._bring_up(workers, plan.workload, plan.kernel)
+            except (WorkersDiedError, threading.BrokenBarrierError) as error:
+                await self.discard()
+                cause = str(error)
+            else:
+                return
+        raise WorkerCrashedError(None, attempt, cause)
+
+    async def _bring_up(self, workers: int, workload: str, kernel: str) -> None:
+        if workers != self._workers or any(not p.is_alive() for p in self._processes):
+            await self.discard()
+            self.generation += 1
+            self._workers = workers
+            self._cause = None
+            before = set(multiprocessing.active_children())
+            self._build(workers)
+            warming = self._start_warm_up(workload, kernel)
+            self._processes = [p for p in multiprocessing.active_children() if p not in before]
+            self._watch()
+        elif (workload, kernel) not in self._warm:
+            warming = self._start_warm_up(workload, kernel)
+        else:
+            return
+        for outcome in await asyncio.gather(*warming, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        self._warm.add((workload, kernel))
+
+    def _start_warm_up(self, workload: str, kernel: str) -> list[asyncio.Future[Any]]:
+        return [self._start(warm_up_worker, workload, kernel) for _ in range(self._workers)]
+
+    async def submit(self, call: Callable[..., Any], /, *args: object) -> Any:
+        """Run a top-level function in a worker.
+
+        Raises WorkersDiedError when any worker of the pool died before it returned. Cancelled,
+        the call may still be running: `finish_or_discard` comes next.
+        """
+        outcome = self._start(call, *args)
+        await asyncio.wait((outcome,))
+        return outcome.result()
+
+    def _start(self, call: Callable[..., Any], /, *args: object) -> asyncio.Future[Any]:
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._outcomes.add(outcome)
+        self._idle.clear()
+        outcome.add_done_callback(self._one_ended)
+        self._submit(call, args, outcome)
+        return outcome
+
+    def _one_ended(self, outcome: asyncio.Future[Any]) -> None:
+        outcome.exception()  # seen, also when nobody waits for it any more
+        self._outcomes.discard(outcome)
+        if not self._outcomes:
+            self._idle.set()
+
+    def _fail_all(self, cause: str) -> None:
+        for outcome in tuple(self._outcomes):
+            resolve(outcome, None, WorkersDiedError(cause))
+
+    async def finish_or_discard(self) -> None:
+        """Leave nothing of a run executing: wait a moment for it, then kill the workers."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), FINISH_SECONDS)
+        except TimeoutError:
+            await self.discard()
+
+    async def rebuild(self, generation: int, plan: Plan) -> None:
+        """Replace the pool of this generation, unless another caller already has."""
+        async with self._rebuilding:
+            if self.generation == generation:
+                workers = self._workers
+                await self.discard()
+                await self.ensure(workers, plan)
+
+    async def discard(self) -> None:
+        """Kill the workers and end the pool. Raises PoolStuckError."""
+        if self._workers == 0:
+            return
+        self._unwatch()
+        processes, self._processes = self._processes, []
+        self._workers = 0
+        self._warm.clear()
+        ending = threading.Thread(target=self._ending(processes), daemon=True)
+        ending.start()
+        try:
+            await asyncio.to_thread(ending.join, STUCK_SECONDS)
+        finally:
+            self._fail_all("the pool was closed")
+        if ending.is_alive():
+            raise PoolStuckError(f"{type(self).__name__} did not end")
+
+    def death_text(self) -> str:
+        """How the worker ended that ended first; the others may have been ended by the pool."""
+        if self._cause is None:
+            ended = wait([p.sentinel for p in self._processes], timeout=0)
+            dead = [p for p in self._processes if p.sentinel in ended]
+            for process in dead:
+                process.join(REAP_SECONDS)
+            by_others = [p for p in dead if p.exitcode != -signal.SIGTERM]
+            self._cause = describe_exit(next((p.exitcode for p in by_others or dead), None))
+        return self._cause
+
+    @abstractmethod
+    def _build(self, workers: int) -> None:
+        """Make the pool; its processes may start now or with the first call."""
+
+    @abstractmethod
+    def _submit(
+        self, call: Callable[..., Any], args: tuple[object, ...], outcome: asyncio.Future[Any]
+    ) -> None:
+        """Start the call; `resolve` its outcome, with WorkersDiedError when a worker died."""
+
+    @abstractmethod
+    def _watch(self) -> None:
+        """Notice from now on when one of `_processes` ends."""
+
+    @abstractmethod
+    def _unwatch(self) -> None: ...
+
+    @abstractmethod
+    def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
+        """What kills the processes and ends the present pool; it blocks, and runs in a thread."""
+
+
+def resolve(outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    """Set the outcome once; later ones are dropped."""
+    if outcome.done():
+        return
+    if error is None:
+        outcome.set_result(result)
+    else:
+        outcome.set_exception(error)
+
+
+async def run_in_pool(
+    pool: ProcessPool, plan: Plan, batch: Batch, call: Callable[..., BatchResult], *args: object
+) -> BatchResult:
+    """Run `call(*args)`, which computes the batch, in a worker, and again after a death.
+
+    Raises WorkerCrashedError when workers died more than `plan.max_batch_retries` times with
+    this batch in flight.
+    """
+    deaths = 0
+    while True:
+        generation = pool.generation
+        try:
+            result: BatchResult = await pool.submit(call, *args)
+        except WorkersDiedError as error:
+            deaths += 1
+            if deaths > plan.max_batch_retries:
+                raise WorkerCrashedError(batch.index, deaths, str(error)) from error
+            await pool.rebuild(generation, plan)
+        else:
+            return result
+
+
+async def run_batch_in_pool(pool: ProcessPool, plan: Plan, batch: Batch) -> BatchResult:
+    """The whole batch, I/O included, in a worker."""
+    return await run_in_pool(pool, plan, batch, run_batch, plan, batch)

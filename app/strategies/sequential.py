@@ -1,0 +1,52 @@
+"""One item after another: the baseline."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from app.names import StrategyName
+from app.sources.base import Batch
+from app.strategies.base import BatchResult, Capabilities, Plan
+from app.strategies.batching import iter_batches, run_windowed
+from app.strategies.pools import Pools
+from app.strategies.thread_pool import ThreadPool
+from app.strategies.worker import run_batch_item_by_item
+
+CAPABILITIES = Capabilities(
+    parallel=False,
+    shares_memory=True,
+    needs_gil_release=False,
+    overlaps_io=False,
+    cancellable="at the next item while it waits for I/O, else after the batch in work",
+)
+
+
+class Sequential:
+    """Waits for an item, computes it, goes on to the next; in one thread beside the run host's
+    event loop, which has nothing to do meanwhile. Without I/O a batch is one kernel call.
+    """
+
+    name = StrategyName.SEQUENTIAL
+    capabilities = CAPABILITIES
+
+    def __init__(self, pools: Pools) -> None:
+        self._thread = ThreadPool()
+
+    async def prepare(self, plan: Plan) -> int:
+        self._thread.ensure(1)
+        return 1
+
+    async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
+        stop = threading.Event()
+
+        async def submit(batch: Batch) -> BatchResult:
+            return await self._thread.submit(run_batch_item_by_item, plan, batch, stop)
+
+        async with aclosing(run_windowed(iter_batches(plan), submit, 1, stop)) as results:
+            async for result in results:
+                yield result
+
+    async def close(self) -> None:
+        self._thread.close()

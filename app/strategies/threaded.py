@@ -1,0 +1,51 @@
+"""Batches in worker threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from app.names import StrategyName
+from app.sources.base import Batch
+from app.strategies.base import BatchResult, Capabilities, Plan
+from app.strategies.batching import iter_batches, run_windowed, window_size
+from app.strategies.pools import Pools, effective_workers
+from app.strategies.worker import run_batch
+
+CAPABILITIES = Capabilities(
+    parallel=True,
+    shares_memory=True,
+    needs_gil_release=True,
+    overlaps_io=False,
+    cancellable="at the next item while it waits for I/O, else after the batches in work",
+)
+
+
+class Threading:
+    """On `ThreadPoolExecutor`: I/O and kernel in the worker threads."""
+
+    name = StrategyName.THREADING
+    capabilities = CAPABILITIES
+
+    def __init__(self, pools: Pools) -> None:
+        self._pools = pools
+
+    async def prepare(self, plan: Plan) -> int:
+        workers = self._pools.thread_workers(plan)
+        self._pools.threads.ensure(workers)
+        return effective_workers(plan, workers)
+
+    async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
+        stop = threading.Event()
+        window = window_size(self._pools.thread_workers(plan))
+
+        async def submit(batch: Batch) -> BatchResult:
+            return await self._pools.threads.submit(run_batch, plan, batch, stop)
+
+        async with aclosing(run_windowed(iter_batches(plan), submit, window, stop)) as results:
+            async for result in results:
+                yield result
+
+    async def close(self) -> None:
+        """The pool belongs to the run host."""

@@ -1,0 +1,137 @@
+"""What a worker does with a batch. Threads and processes run the same functions.
+
+Imports kernels and sources only, so that a worker process starts light.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+import numpy as np
+
+import kernels
+from app.errors import internal_text
+from app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Stage
+from app.strategies.base import BatchResult, Plan
+from app.strategies.checksum import rows_checksum
+
+NEVER_STOPPED: Final = threading.Event()
+"""For workers that are stopped from outside: a process is killed."""
+
+
+class RunStoppedError(Exception):
+    """The run was cancelled while this batch was in work; its result is not wanted."""
+
+
+def run_batch(plan: Plan, batch: Batch, stop: threading.Event = NEVER_STOPPED) -> BatchResult:
+    """Load, fetch and compute one batch, blocking: I/O item after item, then one kernel call.
+
+    Raises RunStoppedError when `stop` was set before the kernel was called.
+    """
+    inputs = plan.items.load(plan.workload, batch.start, batch.count)
+    started = time.perf_counter()
+    for position in range(batch.count if plan.stages else 0):
+        fetch_item(plan.stages, inputs, position, stop)
+    io_seconds = time.perf_counter() - started if plan.stages else 0.0
+    if stop.is_set():
+        raise RunStoppedError
+    return compute_batch(plan, batch, inputs, io_seconds)
+
+
+def run_batch_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> BatchResult:
+    """As `run_batch`, with every item computed right after its own I/O: nothing overlaps."""
+    if not plan.stages:
+        return run_batch(plan, batch, stop)
+    inputs = plan.items.load(plan.workload, batch.start, batch.count)
+    kernel = kernels.get_kernel(plan.workload, plan.kernel)
+    outputs = _empty_outputs(plan, batch.count)
+    io_seconds = 0.0
+    for position in range(batch.count):
+        started = time.perf_counter()
+        fetch_item(plan.stages, inputs, position, stop)
+        io_seconds += time.perf_counter() - started
+        if stop.is_set():
+            raise RunStoppedError
+        if position not in inputs.failed:
+            one = slice(position, position + 1)
+            kernel.run(
+                {name: column[one] for name, column in inputs.columns.items()},
+                plan.parameters,
+                out={name: column[one] for name, column in outputs.items()},
+            )
+    return _result(batch, inputs, outputs, io_seconds)
+
+
+def fetch_item(
+    stages: tuple[Stage, ...], inputs: ItemBatch, position: int, stop: threading.Event
+) -> None:
+    """Pass one item through the stages in order; the first that fails ends it."""
+    for stage in stages:
+        try:
+            stage.fetch(inputs, position, stop)
+        except Exception as error:
+            inputs.fail(position, stage.name, failure_text(error))
+            return
+
+
+async def fetch_item_async(stages: tuple[Stage, ...], inputs: ItemBatch, position: int) -> None:
+    """The asynchronous twin of `fetch_item`."""
+    for stage in stages:
+        try:
+            await stage.fetch_async(inputs, position)
+        except Exception as error:
+            inputs.fail(position, stage.name, failure_text(error))
+            return
+
+
+def failure_text(error: Exception) -> str:
+    return str(error) if isinstance(error, ItemFetchError) else internal_text(error)
+
+
+def compute_batch(plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float) -> BatchResult:
+    """One kernel call for all items of the batch whose inputs could be had."""
+    kernel = kernels.get_kernel(plan.workload, plan.kernel)
+    if not inputs.failed:
+        outputs = kernel.run(inputs.columns, plan.parameters)
+    else:
+        outputs = _empty_outputs(plan, batch.count)
+        good = ~_failed_mask(inputs)
+        computed = kernel.run(
+            {name: column[good] for name, column in inputs.columns.items()}, plan.parameters
+        )
+        for name, column in computed.items():
+            outputs[name][good] = column
+    return _result(batch, inputs, outputs, io_seconds)
+
+
+def _result(batch: Batch, inputs: ItemBatch, outputs: Columns, io_seconds: float) -> BatchResult:
+    failed = _failed_mask(inputs)
+    if inputs.failed:
+        good = ~failed
+        checksum = rows_checksum(
+            inputs.item_ids[good], {name: column[good] for name, column in outputs.items()}
+        )
+    else:
+        checksum = rows_checksum(inputs.item_ids, outputs)
+    return BatchResult(
+        batch=batch,
+        item_ids=inputs.item_ids,
+        columns=outputs,
+        failed=failed,
+        errors=tuple(inputs.failed[position] for position in sorted(inputs.failed)),
+        checksum=checksum,
+        io_seconds=io_seconds,
+    )
+
+
+def _failed_mask(inputs: ItemBatch) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    failed = np.zeros(len(inputs.item_ids), dtype=np.bool_)
+    failed[list(inputs.failed)] = True
+    return failed
+
+
+def _empty_outputs(plan: Plan, count: int) -> Columns:
+    workload = kernels.get_workload(plan.workload)
+    return {column.name: np.zeros(count, dtype=column.dtype) for column in workload.columns_out}

@@ -1,0 +1,49 @@
+"""Life of a worker process: how it starts, warms up and ends with its parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import Barrier
+from typing import Final
+
+import kernels
+
+SPAWN: Final[SpawnContext] = multiprocessing.get_context("spawn")
+"""Never fork: a forked child inherits locks that other threads hold, and a broken Numba."""
+
+WARM_UP_TIMEOUT_SECONDS: Final = 120.0
+"""For all workers of a pool to start and compile; a slow machine takes about 10 s."""
+
+_barrier: Barrier | None = None
+
+
+def initialise_worker(barrier: Barrier) -> None:
+    """Runs first in every worker. `barrier` has a place for every worker of the pool."""
+    global _barrier
+    _barrier = barrier
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def warm_up_worker(workload: str, kernel: str) -> int:
+    """Load and compile the kernel; returns the worker's pid.
+
+    Waits for the other workers, so that as many calls as there are workers reach each of them.
+    Raises threading.BrokenBarrierError when one of them died meanwhile.
+    """
+    kernels.get_kernel(workload, kernel).warm_up()
+    assert _barrier is not None
+    _barrier.wait(WARM_UP_TIMEOUT_SECONDS)
+    return os.getpid()

@@ -1,0 +1,51 @@
+"""One event loop and one set of pools for all strategy tests: pools are costly to start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from app.names import StrategyName
+from app.strategies.base import Strategy
+from app.strategies.pools import PoolLimits, Pools
+from app.strategies.registry import STRATEGIES
+
+
+@pytest.fixture(scope="package")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="package")
+def pools(runner: asyncio.Runner) -> Iterator[Pools]:
+    pools = Pools(PoolLimits(threads=8, processes=3))
+    yield pools
+    runner.run(pools.close())
+
+
+@pytest.fixture(scope="package")
+def strategies(runner: asyncio.Runner, pools: Pools) -> Iterator[dict[StrategyName, Strategy]]:
+    strategies = {name: make(pools) for name, make in STRATEGIES.items()}
+    yield strategies
+    for strategy in strategies.values():
+        runner.run(strategy.close())
+
+
+@pytest.fixture(params=list(StrategyName))
+def strategy(
+    request: pytest.FixtureRequest, strategies: dict[StrategyName, Strategy]
+) -> Strategy:
+    return strategies[request.param]
+
+
+@pytest.fixture(
+    params=[StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES, StrategyName.HYBRID]
+)
+def process_strategy(
+    request: pytest.FixtureRequest, strategies: dict[StrategyName, Strategy]
+) -> Strategy:
+    """Those that use worker processes, hybrid with a kernel that holds the GIL."""
+    return strategies[request.param]

@@ -1,0 +1,109 @@
+"""Workers that die, and what becomes of their batches."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from app.errors import WorkerCrashedError
+from app.names import StrategyName
+from app.sources.base import Batch
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import Strategy
+from app.strategies.multiprocessing_pool import MultiprocessingPool
+from app.strategies.process_pool import WorkersDiedError
+from app.strategies.worker import run_batch
+from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
+from tests.fixtures.stages import DeadlyItems, EndlessStage, byte_count
+from tests.fixtures.waiting import until
+
+
+@pytest.mark.parametrize("how", ["kill", "segfault", "exit"])
+def test_batches_of_a_dead_worker_are_computed_again(
+    runner: asyncio.Runner, process_strategy: Strategy, how: str, tmp_path: Path
+) -> None:
+    deaths = str(tmp_path / "deaths")
+    plan = make_plan(
+        process_strategy.name, items=DeadlyItems(500, 250, deaths, times=2, how=how)
+    )
+
+    async def run() -> int:
+        await process_strategy.prepare(plan)
+        results = [result async for result in process_strategy.run(plan)]
+        assert sorted(r.batch.index for r in results) == list(range(5))
+        return total_checksum(results)
+
+    assert runner.run(run()) == expected_checksum(
+        make_plan(process_strategy.name, items=GeneratedItems(500))
+    )
+    assert byte_count(deaths) == 2
+
+
+def test_batch_that_always_kills_its_worker_is_given_up(
+    runner: asyncio.Runner, process_strategy: Strategy, tmp_path: Path
+) -> None:
+    deaths = str(tmp_path / "deaths")
+    plan = make_plan(
+        process_strategy.name, items=DeadlyItems(500, 250, deaths, times=100), max_batch_retries=2
+    )
+
+    async def run() -> None:
+        await process_strategy.prepare(plan)
+        async with aclosing(process_strategy.run(plan)) as results:
+            async for _ in results:
+                pass
+
+    with pytest.raises(WorkerCrashedError, match="SIGKILL") as caught:
+        runner.run(run())
+    assert caught.value.attempts == 3
+    assert byte_count(deaths) == 3
+
+
+def test_idle_workers_killed_are_replaced_before_the_next_run(
+    runner: asyncio.Runner, process_strategy: Strategy
+) -> None:
+    """Also the one that holds the lock of the task queue while it waits."""
+    plan = make_plan(process_strategy.name, items=GeneratedItems(300))
+
+    async def run() -> int:
+        await process_strategy.prepare(plan)
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+        await until(lambda: not any(w.is_alive() for w in workers), "the workers are dead")
+        await process_strategy.prepare(plan)
+        return total_checksum([result async for result in process_strategy.run(plan)])
+
+    assert runner.run(run()) == expected_checksum(plan)
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_any_one_worker_of_a_multiprocessing_pool_may_be_killed(
+    runner: asyncio.Runner, victim: int, tmp_path: Path
+) -> None:
+    """One of three is busy, one holds the queue's lock, one waits for that lock."""
+    pool = MultiprocessingPool()
+    started = str(tmp_path / "started")
+    endless = make_plan(StrategyName.MULTIPROCESSING, stages=(EndlessStage(started),))
+
+    async def run() -> None:
+        await pool.ensure(3, endless)
+        before = pool.generation
+        waiting = asyncio.create_task(pool.submit(run_batch, endless, Batch(0, 0, 10)))
+        await until(lambda: byte_count(started) > 0, "the batch is in work")
+        pids = sorted(p.pid for p in multiprocessing.active_children() if "Pool" in p.name)
+        os.kill(pids[-3:][victim] or 0, signal.SIGKILL)
+        with pytest.raises(WorkersDiedError, match="SIGKILL"):
+            await waiting
+        await pool.rebuild(before, endless)
+        assert pool.generation == before + 1
+        await pool.discard()
+
+    runner.run(run())
