@@ -167,7 +167,9 @@ class RunHostClient:
         if self.ready is not None:
             _kill_group(self.pid)
         elif self._process.returncode is None:
-            self._process.kill()
+            # Not process.kill(): that may reap the child, and its exit code would be lost.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def _watch(self) -> None:
         # The end of the socket would not do: processes below the run host may hold it open.

@@ -10,7 +10,6 @@ from contextlib import aclosing
 from app.errors import (
     ErrorRateExceededError,
     RunCancelledError,
-    RunError,
     RunTimeoutError,
     ServiceError,
 )
@@ -40,7 +39,7 @@ async def execute(plan: Plan, strategy: Strategy, usable_cpus: int, send: Send) 
         if not deadline.expired() or plan.timeout_seconds is None:
             raise
         error = RunTimeoutError(plan.timeout_seconds)
-    except RunError as raised:
+    except ServiceError as raised:
         error = raised
     return run.report(error)
 

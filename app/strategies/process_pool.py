@@ -88,9 +88,10 @@ class ProcessPool(ABC):
             warming = self._start_warm_up(workload, kernel)
         else:
             return
-        for outcome in await asyncio.gather(*warming, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        # Not gather(): cancelled, it would cancel the outcomes, and they are not over yet.
+        await asyncio.wait(warming)
+        for outcome in warming:
+            outcome.result()
         self._warm.add((workload, kernel))
 
     def _start_warm_up(self, workload: str, kernel: str) -> list[asyncio.Future[Any]]:

@@ -1,0 +1,157 @@
+"""The pool of run hosts: lending, waiting in line, replacing the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.errors import NotReadyError, TooBusyError
+from app.names import StrategyName
+from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from tests.fixtures.plans import make_plan
+from tests.fixtures.processes import is_gone, tree
+from tests.fixtures.waiting import until
+from tests.runhost.conftest import CONFIG
+
+
+@asynccontextmanager
+async def host_pool(count: int = 1, queue_limit: int = 2) -> AsyncGenerator[RunHostPool, None]:
+    pool = RunHostPool(CONFIG, HostPoolOptions(count, queue_limit, 1.0, dict(os.environ)))
+    pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def test_nothing_is_lent_before_a_run_host_is_ready(runner: asyncio.Runner) -> None:
+    async def too_early() -> None:
+        async with host_pool() as pool:
+            with pytest.raises(NotReadyError, match="health/ready"):
+                _ = pool.kernels
+            with pytest.raises(NotReadyError):
+                async with pool.lease():
+                    pass
+
+    runner.run(too_early())
+
+
+def test_failing_start_is_told_and_tried_again(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def recover() -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/bin/false")
+            async with host_pool() as pool:
+                await until(lambda: pool.last_failure, "the start failed")
+                with pytest.raises(NotReadyError, match="exit code 1"):
+                    _ = pool.kernels
+                broken.undo()
+                await until(lambda: pool.alive_count == 1, "a run host is up")
+                assert pool.last_failure is None
+                assert len(pool.kernels) == 3
+
+    runner.run(recover())
+
+
+def test_leases_are_exclusive_in_order_and_bounded(runner: asyncio.Runner) -> None:
+    async def line_up() -> None:
+        order: list[int] = []
+
+        async def wait_for_turn(number: int) -> None:
+            async with pool.lease():
+                order.append(number)
+
+        async with host_pool(count=1, queue_limit=2) as pool:
+            await until(lambda: pool.alive_count == 1, "the run host is up")
+            async with pool.lease():
+                first = asyncio.create_task(wait_for_turn(1))
+                await asyncio.sleep(0)
+                second = asyncio.create_task(wait_for_turn(2))
+                await asyncio.sleep(0)
+                with pytest.raises(TooBusyError, match="2 runs wait"):
+                    await wait_for_turn(3)
+                assert order == []
+            await asyncio.gather(first, second)
+            assert order == [1, 2]
+
+    runner.run(line_up())
+
+
+def test_caller_that_gives_up_waiting_frees_its_place(runner: asyncio.Runner) -> None:
+    async def give_up() -> None:
+        async with host_pool(count=1, queue_limit=1) as pool:
+            await until(lambda: pool.alive_count == 1, "the run host is up")
+            async with pool.lease():
+
+                async def wait() -> None:
+                    async with pool.lease():
+                        pass
+
+                for _ in range(3):
+                    waiting = asyncio.create_task(wait())
+                    await asyncio.sleep(0)
+                    waiting.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await waiting
+            async with pool.lease() as client:
+                assert client.alive
+
+    runner.run(give_up())
+
+
+def test_dead_run_host_is_replaced_and_the_next_run_works(runner: asyncio.Runner) -> None:
+    async def die_and_go_on() -> None:
+        async with host_pool(count=2) as pool:
+            await until(lambda: pool.alive_count == 2, "both are up")
+            async with pool.lease() as client:
+                await client.kill()
+            await until(lambda: pool.alive_count == 2, "both are up again")
+            for _ in range(3):
+                async with pool.lease() as client:
+                    events = [e async for e in client.run(make_plan(StrategyName.SEQUENTIAL))]
+                    assert events[-1].error is None  # type: ignore[union-attr]
+
+    runner.run(die_and_go_on())
+
+
+def test_run_host_that_died_while_idle_is_not_lent(runner: asyncio.Runner) -> None:
+    async def skip_the_dead() -> None:
+        async with host_pool(count=1) as pool:
+            await until(lambda: pool.alive_count == 1, "it is up")
+            async with pool.lease() as client:
+                dead = client
+            await dead.kill()
+            async with pool.lease() as client:
+                assert client is not dead
+                assert client.alive
+
+    runner.run(skip_the_dead())
+
+
+def test_closed_pool_leaves_no_process(runner: asyncio.Runner) -> None:
+    async def close() -> None:
+        async with host_pool(count=2) as pool:
+            await until(lambda: pool.alive_count == 2, "both are up")
+            below = tree(os.getpid())
+        await until(
+            lambda: all(is_gone(p) or "resource_tracker" in _command(p) for p in below),
+            "all are gone",
+        )
+
+    runner.run(close())
+
+
+def _command(process: object) -> str:
+    import psutil
+
+    assert isinstance(process, psutil.Process)
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

@@ -1,0 +1,172 @@
+"""Runs in a real run host: results, measurements, deadline, cancelling."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kernels
+from app.errors import (
+    ErrorRateExceededError,
+    RunCancelledError,
+    RunHostDiedError,
+    RunTimeoutError,
+)
+from app.names import StrategyName
+from app.runhost.client import RunHostClient
+from app.runhost.messages import Batches, RunReport, RunStarted
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import BatchResult, Plan
+from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
+from tests.fixtures.stages import EndlessStage, FailingStage, byte_count
+from tests.fixtures.waiting import until
+from tests.runhost.conftest import start_host
+
+
+async def collect(host: RunHostClient, plan: Plan) -> list[Any]:
+    return [event async for event in host.run(plan)]
+
+
+async def run(host: RunHostClient, plan: Plan) -> tuple[list[BatchResult], RunReport]:
+    events = await collect(host, plan)
+    assert isinstance(events[0], RunStarted)
+    results = [r for event in events[1:-1] for r in event.results]
+    assert all(isinstance(event, Batches) for event in events[1:-1])
+    return results, events[-1]
+
+
+def test_ready_reports_every_kernel_measured(host: RunHostClient) -> None:
+    assert host.ready is not None
+    reports = {r.kernel: r for r in host.ready.kernels}
+    assert list(reports) == list(kernels.known_kernels("loops"))
+    for name in kernels.available_kernels("loops"):
+        assert reports[name].available
+        assert set(reports[name].ns_per_operation) == {"loop", "nested"}
+        assert all(ns > 0 for ns in reports[name].ns_per_operation.values())
+
+
+def test_every_strategy_runs_and_is_measured(runner: asyncio.Runner, host: RunHostClient) -> None:
+    for strategy in StrategyName:
+        plan = make_plan(strategy, items=GeneratedItems(5_000), batch_size=700)
+        results, report = runner.run(run(host, plan))
+        assert report.error is None
+        assert total_checksum(results) == expected_checksum(plan)
+        assert report.duration_seconds > 0
+        assert report.cpu_seconds > 0
+        assert 0 < report.cpu_utilization <= 1
+        assert report.peak_memory_bytes > 20_000_000
+        assert report.effective_workers == (2 if strategy not in ("sequential", "async-batch") else 1)
+
+
+def test_cpu_of_worker_processes_counts(runner: asyncio.Runner, host: RunHostClient) -> None:
+    """The kernel's CPU seconds are spent in children that are still alive when the run ends."""
+    parameters = {"cpu_iterations": 20_000, "outer_iterations": 0, "inner_iterations": 0}
+    plan = make_plan(
+        StrategyName.MULTIPROCESSING,
+        items=GeneratedItems(200),
+        batch_size=10,
+        parameters=parameters,
+    )
+    _, report = runner.run(run(host, plan))
+    assert host.ready is not None
+    ns = host.ready.kernels[0].ns_per_operation["loop"]
+    assert report.cpu_seconds > 0.3 * 200 * 20_000 * ns / 1e9
+
+
+def test_deadline_ends_a_run_and_keeps_the_run_host(
+    runner: asyncio.Runner, host: RunHostClient, tmp_path: Path
+) -> None:
+    for strategy in StrategyName:
+        # The first sets up the pools: the deadline counts from the request on.
+        runner.run(run(host, make_plan(strategy)))
+        stages = (EndlessStage(str(tmp_path / "x")),)
+        _, report = runner.run(
+            run(host, make_plan(strategy, stages=stages, timeout_seconds=0.2))
+        )
+        assert isinstance(report.error, RunTimeoutError)
+        assert report.duration_seconds >= 0.15
+        assert host.alive
+
+
+def test_deadline_within_the_set_up_ends_a_run_and_the_next_one_works(
+    runner: asyncio.Runner, host: RunHostClient
+) -> None:
+    for strategy in (StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES):
+        plan = make_plan(strategy, timeout_seconds=0.001)
+        events = runner.run(collect(host, plan))
+        assert isinstance(events[-1].error, RunTimeoutError)
+        plan = make_plan(strategy)
+        assert total_checksum(runner.run(run(host, plan))[0]) == expected_checksum(plan)
+
+
+def test_error_rate_above_the_bound_ends_a_run_early(
+    runner: asyncio.Runner, host: RunHostClient
+) -> None:
+    stage = FailingStage(every=2)
+    plan = make_plan(
+        StrategyName.SEQUENTIAL, stages=(stage,), batch_size=10, max_error_rate=0.1
+    )
+    results, report = runner.run(run(host, plan))
+    assert isinstance(report.error, ErrorRateExceededError)
+    assert sum(len(r.errors) for r in results) == 105  # the first batch over 10 % of 1,000
+    within = make_plan(StrategyName.SEQUENTIAL, stages=(stage,), max_error_rate=0.5)
+    assert runner.run(run(host, within))[1].error is None
+
+
+def test_cancelled_run_ends_with_what_was_finished(
+    runner: asyncio.Runner, host: RunHostClient, tmp_path: Path
+) -> None:
+    started = str(tmp_path / "started")
+
+    async def cancel(strategy: StrategyName) -> RunReport:
+        before = byte_count(started)
+        plan = make_plan(strategy, stages=(EndlessStage(started),))
+        task = asyncio.create_task(run(host, plan))
+        await until(lambda: byte_count(started) > before, "an item waits")
+        await host.cancel()
+        return (await task)[1]
+
+    for strategy in StrategyName:
+        report = runner.run(cancel(strategy))
+        assert isinstance(report.error, RunCancelledError), strategy
+    assert host.alive
+    # and it works on
+    plan = make_plan(StrategyName.HYBRID)
+    assert total_checksum(runner.run(run(host, plan))[0]) == expected_checksum(plan)
+
+
+def test_cancel_without_a_run_does_nothing(runner: asyncio.Runner, host: RunHostClient) -> None:
+    runner.run(host.cancel())
+    plan = make_plan(StrategyName.SEQUENTIAL)
+    assert runner.run(run(host, plan))[1].error is None
+
+
+def test_uncommon_error_in_a_stage_does_not_reach_the_client(
+    runner: asyncio.Runner, host: RunHostClient
+) -> None:
+    plan = make_plan(StrategyName.HYBRID, stages=(FailingStage(every=1),))
+    results, _ = runner.run(run(host, plan))
+    assert not any("secret" in e.reason for r in results for e in r.errors)
+
+
+@pytest.mark.parametrize("strategy", [StrategyName.THREADING, StrategyName.SEQUENTIAL])
+def test_batch_that_outlasts_the_grace_costs_the_run_host(
+    runner: asyncio.Runner, strategy: StrategyName
+) -> None:
+    """A thread cannot be killed; its process can."""
+    endless = {"cpu_iterations": 10_000_000, "outer_iterations": 0, "inner_iterations": 0}
+
+    async def cancel() -> None:
+        host = await start_host(cancel_grace_seconds=0.2)
+        plan = make_plan(strategy, parameters=endless)
+        events = host.run(plan)
+        assert isinstance(await anext(events), RunStarted)
+        await host.cancel()
+        with pytest.raises(RunHostDiedError, match="SIGKILL"):
+            await anext(events)
+        assert not host.alive
+
+    runner.run(cancel())
