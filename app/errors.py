@@ -1,7 +1,7 @@
 """Errors of the service. None of them knows HTTP; `app.error_handlers` maps each to a status.
 
 ServiceError
-├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row, …)
+├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row)
 │   ├── BadRowError              a row of an upload, by line and column
 │   └── EstimateTooLongError     a synchronous run that would take too long
 ├── PayloadTooLargeError         a body or an upload over its bound
@@ -216,4 +216,3 @@ def describe_exit(exit_code: int | None) -> str:
 def internal_text(error: BaseException) -> str:
     """What a client may read of an unexpected error: its kind, never its text or stack."""
     return f"an unexpected {type(error).__name__}; the log of the service has the details"
-

@@ -20,6 +20,7 @@ from app.runhost.messages import (
     RunCommand,
 )
 from app.runhost.warm_up import warm_up_kernels
+from app.sources.rows import ingest
 from app.strategies.base import Strategy
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
@@ -48,7 +49,7 @@ class RunHost:
         `started` is the time.perf_counter() of the process's first line. A fault while obeying
         is raised: it ends the run host, and the API starts another.
         """
-        reports = await asyncio.to_thread(lambda: tuple(warm_up_kernels()))
+        reports = await asyncio.to_thread(warm_up_kernels)
         await self._send(Ready(pid, time.perf_counter() - started, reports))
         reading = asyncio.create_task(read_frame(self._reader))
         current: asyncio.Task[None] | None = None
@@ -88,8 +89,6 @@ class RunHost:
 
 
 async def _ingest(command: IngestCommand) -> Ingested:
-    from app.sources.rows import ingest
-
     try:
         count = await asyncio.to_thread(
             ingest,

@@ -22,6 +22,10 @@ LONGEST_PAUSE_SECONDS: Final = 10.0
 
 BUSY_RETRY_SECONDS: Final = 5
 
+START_SECONDS: Final = 15.0
+"""How long a caller waits for the first run host after the start of the service, instead of
+being told to come back in the two seconds that it usually takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostPoolOptions:
@@ -46,6 +50,8 @@ class RunHostPool:
         self._idle: asyncio.Queue[RunHostClient] = asyncio.Queue()
         self._clients: set[RunHostClient] = set()
         self._waiting = 0
+        self._settled = asyncio.Event()
+        """The first run host came up, or did not."""
         self._keeping: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -56,11 +62,19 @@ class RunHostPool:
     def alive_count(self) -> int:
         return sum(client.alive for client in self._clients)
 
-    @property
-    def kernels(self) -> tuple[KernelReport, ...]:
-        """Raises NotReadyError before the first run host is warm."""
+    async def kernels(self) -> tuple[KernelReport, ...]:
+        """What the run host that started last reported. Right after the start this waits.
+
+        Raises NotReadyError when no run host comes up.
+        """
+        if self.last_ready is None and self.last_failure is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), START_SECONDS)
         if self.last_ready is None:
-            raise self._not_ready()
+            reason = f" ({self.last_failure})" if self.last_failure else ""
+            raise NotReadyError(
+                f"no run host is ready yet{reason}; GET /health/ready tells when", 1
+            )
         return self.last_ready.kernels
 
     async def _keep(self) -> None:
@@ -73,12 +87,14 @@ class RunHostPool:
                 )
             except (OSError, RunHostDiedError) as error:
                 self.last_failure = str(error)
+                self._settled.set()
                 logger.error("a run host did not start: %s; again in %g s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
             pause = FIRST_PAUSE_SECONDS
             self.last_ready, self.last_failure = client.ready, None
+            self._settled.set()
             self._clients.add(client)
             self._idle.put_nowait(client)
             try:
@@ -103,8 +119,7 @@ class RunHostPool:
                 self._idle.put_nowait(client)
 
     async def _take(self) -> RunHostClient:
-        if self.last_ready is None:
-            raise self._not_ready()
+        await self.kernels()
         if self._idle.empty() and self._waiting >= self._options.queue_limit:
             raise TooBusyError(
                 f"all {self._options.count} run hosts are busy and {self._waiting} runs wait for "
@@ -119,12 +134,6 @@ class RunHostPool:
                     return client
         finally:
             self._waiting -= 1
-
-    def _not_ready(self) -> NotReadyError:
-        reason = f" ({self.last_failure})" if self.last_failure else ""
-        return NotReadyError(
-            f"no run host is ready yet{reason}; GET /health/ready tells when", 1
-        )
 
     async def close(self) -> None:
         """End all run hosts; whoever still has one sees it die."""

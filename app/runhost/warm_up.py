@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 import kernels
 from app.runhost.messages import KernelReport
-from app.sources.base import Columns
 
 PROBE_SECONDS: Final = 0.004
-"""A probe is repeated with twice the items until one call takes this long."""
+"""A probe has as many items as it takes to run this long."""
 
-PROBE_ROUNDS: Final = 3
-"""The fastest of these counts: what disturbs a probe only ever makes it slower."""
+PROBE_ROUNDS: Final = 5
+"""Rounds over all kernels; the fastest counts, as what disturbs a probe only makes it slower."""
 
 
-def warm_up_kernels() -> Iterator[KernelReport]:
+def warm_up_kernels() -> tuple[KernelReport, ...]:
     """Make every available kernel ready to run at full speed, and report on each known one."""
-    for workload in kernels.workloads():
-        for name in kernels.known_kernels(workload):
-            yield _warm_up(workload, name)
+    reports = [
+        _warm_up(workload, name)
+        for workload in kernels.workloads()
+        for name in kernels.known_kernels(workload)
+    ]
+    probes = [_Probe.sized(r, term) for r in reports if r.available for term in _terms(r)]
+    for _ in range(PROBE_ROUNDS):
+        for probe in probes:
+            probe.run()
+    return tuple(
+        replace(
+            report,
+            ns_per_operation={p.term: p.ns_per_operation for p in probes if p.report is report},
+        )
+        for report in reports
+    )
+
+
+def _terms(report: KernelReport) -> tuple[str, ...]:
+    return tuple(kernels.get_workload(report.workload).probes)
 
 
 def _warm_up(workload: str, name: str) -> KernelReport:
     started = time.perf_counter()
     reason = kernels.why_unavailable(workload, name)
+    if reason is None:
+        kernel = kernels.get_kernel(workload, name)
+        try:
+            kernel.warm_up()
+        except Exception as error:
+            reason = f"it does not warm up: {type(error).__name__}: {error}"
     if reason is not None:
         return KernelReport(workload, name, False, reason, False, None, 0.0, {})
-    kernel = kernels.get_kernel(workload, name)
-    try:
-        kernel.warm_up()
-    except Exception as error:
-        reason = f"it does not warm up: {type(error).__name__}: {error}"
-        return KernelReport(workload, name, False, reason, False, None, 0.0, {})
-    warm_up_seconds = time.perf_counter() - started
     return KernelReport(
         workload=workload,
         kernel=name,
@@ -45,30 +60,41 @@ def _warm_up(workload: str, name: str) -> KernelReport:
         reason=None,
         releases_gil=kernel.releases_gil,
         instruction_set=kernel.instruction_set,
-        warm_up_seconds=warm_up_seconds,
-        ns_per_operation={
-            term: _probe(kernel, term) for term in kernels.get_workload(workload).probes
-        },
+        warm_up_seconds=time.perf_counter() - started,
+        ns_per_operation={},
     )
 
 
-def _probe(kernel: kernels.Kernel, term: str) -> float:
-    """Nanoseconds for one elementary operation of this cost term."""
-    workload = kernel.workload
-    parameters = workload.probes[term]
-    operations = workload.operations(parameters)[term]
-    count = 1
-    while True:
-        columns = workload.simulated_columns(np.arange(count, dtype=np.int64))
-        fastest = min(_timed(kernel, columns, parameters) for _ in range(PROBE_ROUNDS))
-        if fastest >= PROBE_SECONDS:
-            return fastest * 1e9 / (count * operations)
-        count *= 2
+@dataclass(slots=True)
+class _Probe:
+    """One cost term of one kernel, timed on `count` simulated items."""
 
+    report: KernelReport
+    term: str
+    count: int = 1
+    fastest_seconds: float = float("inf")
 
-def _timed(
-    kernel: kernels.Kernel, columns: Columns, parameters: Mapping[str, int]
-) -> float:
-    started = time.perf_counter()
-    kernel.run(columns, parameters)
-    return time.perf_counter() - started
+    @classmethod
+    def sized(cls, report: KernelReport, term: str) -> _Probe:
+        probe = cls(report, term)
+        while probe.run() < PROBE_SECONDS:
+            probe.count *= 2
+            probe.fastest_seconds = float("inf")
+        return probe
+
+    def run(self) -> float:
+        """Seconds of one more call."""
+        workload = kernels.get_workload(self.report.workload)
+        columns = workload.simulated_columns(np.arange(self.count, dtype=np.int64))
+        kernel = kernels.get_kernel(self.report.workload, self.report.kernel)
+        started = time.perf_counter()
+        kernel.run(columns, workload.probes[self.term])
+        seconds = time.perf_counter() - started
+        self.fastest_seconds = min(self.fastest_seconds, seconds)
+        return seconds
+
+    @property
+    def ns_per_operation(self) -> float:
+        workload = kernels.get_workload(self.report.workload)
+        operations = workload.operations(workload.probes[self.term])[self.term]
+        return self.fastest_seconds * 1e9 / (self.count * operations)

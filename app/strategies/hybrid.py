@@ -1,8 +1,9 @@
 """I/O and kernels overlapped: a sliding window of items in flight feeds the workers.
 
-    items ──> feed ──> fetchers (io_concurrency coroutines) ──> batch complete? ──> workers ──> results
-               │         each: next item, wait, again                                │
-               └──── waits while `open_batches` batches are neither computed nor taken ┘
+    items ──> feed ──> fetchers (io_concurrency coroutines) ──> workers ──> results
+               ^        each: next item, wait, again;                           │
+               │        the last item of a batch sends it to the workers        │
+               └──── waits while `open_batches` batches have not been taken ────┘
 
 Who touches what: the fetchers share one Feed on the event loop; a batch belongs to the Feed until
 its last item has arrived, then to the worker that computes it; results pass through one queue,

@@ -63,7 +63,8 @@ class ProcessPool(ABC):
 
         Raises WorkerCrashedError when they do not come up, after the plan's number of retries.
         """
-        for attempt in range(1, plan.max_batch_retries + 2):
+        attempts = plan.max_batch_retries + 1
+        for _ in range(attempts):
             try:
                 await self._bring_up(workers, plan.workload, plan.kernel)
             except (WorkersDiedError, threading.BrokenBarrierError) as error:
@@ -71,7 +72,7 @@ class ProcessPool(ABC):
                 cause = str(error)
             else:
                 return
-        raise WorkerCrashedError(None, attempt, cause)
+        raise WorkerCrashedError(None, attempts, cause)
 
     async def _bring_up(self, workers: int, workload: str, kernel: str) -> None:
         if workers != self._workers or any(not p.is_alive() for p in self._processes):

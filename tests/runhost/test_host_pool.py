@@ -29,16 +29,17 @@ async def host_pool(count: int = 1, queue_limit: int = 2) -> AsyncGenerator[RunH
         await pool.close()
 
 
-def test_nothing_is_lent_before_a_run_host_is_ready(runner: asyncio.Runner) -> None:
-    async def too_early() -> None:
+def test_caller_right_after_the_start_waits_for_the_first_run_host(
+    runner: asyncio.Runner,
+) -> None:
+    async def at_once() -> None:
         async with host_pool() as pool:
-            with pytest.raises(NotReadyError, match="health/ready"):
-                _ = pool.kernels
-            with pytest.raises(NotReadyError):
-                async with pool.lease():
-                    pass
+            assert pool.alive_count == 0
+            assert len(await pool.kernels()) == 3
+            async with pool.lease() as client:
+                assert client.alive
 
-    runner.run(too_early())
+    runner.run(at_once())
 
 
 def test_failing_start_is_told_and_tried_again(
@@ -48,13 +49,15 @@ def test_failing_start_is_told_and_tried_again(
         with monkeypatch.context() as broken:
             broken.setattr(sys, "executable", "/bin/false")
             async with host_pool() as pool:
-                await until(lambda: pool.last_failure, "the start failed")
-                with pytest.raises(NotReadyError, match="exit code 1"):
-                    _ = pool.kernels
+                with pytest.raises(NotReadyError, match=r"exit code 1.*health/ready"):
+                    await pool.kernels()
+                with pytest.raises(NotReadyError):
+                    async with pool.lease():
+                        pass
                 broken.undo()
                 await until(lambda: pool.alive_count == 1, "a run host is up")
                 assert pool.last_failure is None
-                assert len(pool.kernels) == 3
+                assert len(await pool.kernels()) == 3
 
     runner.run(recover())
 

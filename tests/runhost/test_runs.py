@@ -20,6 +20,7 @@ from app.runhost.client import RunHostClient
 from app.runhost.messages import Batches, RunReport, RunStarted
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import BatchResult, Plan
+from app.strategies.registry import CAPABILITIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.stages import EndlessStage, FailingStage, byte_count
 from tests.fixtures.waiting import until
@@ -58,7 +59,7 @@ def test_every_strategy_runs_and_is_measured(runner: asyncio.Runner, host: RunHo
         assert report.cpu_seconds > 0
         assert 0 < report.cpu_utilization <= 1
         assert report.peak_memory_bytes > 20_000_000
-        assert report.effective_workers == (2 if strategy not in ("sequential", "async-batch") else 1)
+        assert report.effective_workers == (2 if CAPABILITIES[strategy].parallel else 1)
 
 
 def test_cpu_of_worker_processes_counts(runner: asyncio.Runner, host: RunHostClient) -> None:
@@ -83,9 +84,7 @@ def test_deadline_ends_a_run_and_keeps_the_run_host(
         # The first sets up the pools: the deadline counts from the request on.
         runner.run(run(host, make_plan(strategy)))
         stages = (EndlessStage(str(tmp_path / "x")),)
-        _, report = runner.run(
-            run(host, make_plan(strategy, stages=stages, timeout_seconds=0.2))
-        )
+        _, report = runner.run(run(host, make_plan(strategy, stages=stages, timeout_seconds=0.2)))
         assert isinstance(report.error, RunTimeoutError)
         assert report.duration_seconds >= 0.15
         assert host.alive
@@ -106,9 +105,7 @@ def test_error_rate_above_the_bound_ends_a_run_early(
     runner: asyncio.Runner, host: RunHostClient
 ) -> None:
     stage = FailingStage(every=2)
-    plan = make_plan(
-        StrategyName.SEQUENTIAL, stages=(stage,), batch_size=10, max_error_rate=0.1
-    )
+    plan = make_plan(StrategyName.SEQUENTIAL, stages=(stage,), batch_size=10, max_error_rate=0.1)
     results, report = runner.run(run(host, plan))
     assert isinstance(report.error, ErrorRateExceededError)
     assert sum(len(r.errors) for r in results) == 105  # the first batch over 10 % of 1,000

@@ -35,9 +35,7 @@ def strategies(runner: asyncio.Runner, pools: Pools) -> Iterator[dict[StrategyNa
 
 
 @pytest.fixture(params=list(StrategyName))
-def strategy(
-    request: pytest.FixtureRequest, strategies: dict[StrategyName, Strategy]
-) -> Strategy:
+def strategy(request: pytest.FixtureRequest, strategies: dict[StrategyName, Strategy]) -> Strategy:
     return strategies[request.param]
 
 

@@ -29,9 +29,7 @@ def test_batches_of_a_dead_worker_are_computed_again(
     runner: asyncio.Runner, process_strategy: Strategy, how: str, tmp_path: Path
 ) -> None:
     deaths = str(tmp_path / "deaths")
-    plan = make_plan(
-        process_strategy.name, items=DeadlyItems(500, 250, deaths, times=2, how=how)
-    )
+    plan = make_plan(process_strategy.name, items=DeadlyItems(500, 250, deaths, times=2, how=how))
 
     async def run() -> int:
         await process_strategy.prepare(plan)
@@ -98,8 +96,8 @@ def test_any_one_worker_of_a_multiprocessing_pool_may_be_killed(
         before = pool.generation
         waiting = asyncio.create_task(pool.submit(run_batch, endless, Batch(0, 0, 10)))
         await until(lambda: byte_count(started) > 0, "the batch is in work")
-        pids = sorted(p.pid for p in multiprocessing.active_children() if "Pool" in p.name)
-        os.kill(pids[-3:][victim] or 0, signal.SIGKILL)
+        pids = sorted(p.pid or 0 for p in multiprocessing.active_children() if "Pool" in p.name)
+        os.kill(pids[-3:][victim], signal.SIGKILL)
         with pytest.raises(WorkersDiedError, match="SIGKILL"):
             await waiting
         await pool.rebuild(before, endless)

@@ -1,0 +1,147 @@
+"""What routes depend on: the services as they see them, and the dependencies by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Final, Protocol, cast
+
+from fastapi import Depends, Path, Request
+
+from app.errors import TaskNotFoundError
+from app.names import StrategyName, TaskStatus
+from app.schemas.health import Readiness
+from app.schemas.kernels import KernelList
+from app.schemas.results import RunResult
+from app.schemas.runs import RunRequest, UploadQuery
+from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from app.settings import Settings
+from kernels.contract import KernelName
+
+
+class RunService(Protocol):
+    """Executes synchronous runs. Cancelling the call cancels the run."""
+
+    async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult: ...
+
+    async def run_upload(
+        self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
+    ) -> RunResult:
+        """Store the chunks, read them as `media_type` (text/csv, application/x-ndjson), run."""
+        ...
+
+
+class TaskService(Protocol):
+    """Tasks that are kept, and their results."""
+
+    async def get(self, task_id: str) -> TaskView: ...
+
+    async def page(
+        self,
+        status: TaskStatus | None,
+        strategy: StrategyName | None,
+        kernel: KernelName | None,
+        limit: int,
+        offset: int,
+    ) -> TaskPage: ...
+
+    async def cancel(self, task_id: str) -> TaskView: ...
+
+    async def clear_finished(self) -> ClearedTasks: ...
+
+    async def export(self, task_id: str, media_type: str) -> AsyncGenerator[bytes, None]:
+        """All results as `media_type`; raises before the first chunk when there are none."""
+        ...
+
+
+class KernelService(Protocol):
+    """Workloads and kernels."""
+
+    async def list(self) -> KernelList: ...
+
+
+class HealthService(Protocol):
+    """What must work before runs are taken."""
+
+    async def ready(self) -> Readiness: ...
+
+
+class Services(Protocol):
+    """All services of one process."""
+
+    @property
+    def runs(self) -> RunService: ...
+
+    @property
+    def tasks(self) -> TaskService: ...
+
+    @property
+    def kernels(self) -> KernelService: ...
+
+    @property
+    def health(self) -> HealthService: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """Everything that requests share; set once, when the service has started."""
+
+    settings: Settings
+    services: Services
+
+
+# Coroutines all of them, because FastAPI hands plain functions to its shared thread pool.
+
+
+async def get_state(request: Request) -> AppState:
+    return cast(AppState, request.app.state.shared)
+
+
+StateDep = Annotated[AppState, Depends(get_state)]
+
+
+async def get_settings(state: StateDep) -> Settings:
+    return state.settings
+
+
+async def get_run_service(state: StateDep) -> RunService:
+    return state.services.runs
+
+
+async def get_task_service(state: StateDep) -> TaskService:
+    return state.services.tasks
+
+
+async def get_kernel_service(state: StateDep) -> KernelService:
+    return state.services.kernels
+
+
+async def get_health_service(state: StateDep) -> HealthService:
+    return state.services.health
+
+
+_TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}", re.ASCII)
+
+
+async def get_task_id(
+    task_id: Annotated[
+        str,
+        Path(
+            description="`task_`, 8 hexadecimal digits, `_`, seconds since 1970.",
+            examples=["task_4f9d02aa_1735689600"],
+        ),
+    ],
+) -> str:
+    """Raises TaskNotFoundError for what cannot be an id, so that nobody searches for it."""
+    if _TASK_ID.fullmatch(task_id) is None:
+        raise TaskNotFoundError(task_id[:40])
+    return task_id
+
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+RunServiceDep = Annotated[RunService, Depends(get_run_service)]
+TaskServiceDep = Annotated[TaskService, Depends(get_task_service)]
+KernelServiceDep = Annotated[KernelService, Depends(get_kernel_service)]
+HealthServiceDep = Annotated[HealthService, Depends(get_health_service)]
+TaskIdDep = Annotated[str, Depends(get_task_id)]

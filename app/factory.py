@@ -1,0 +1,58 @@
+"""The application: the only place that knows every room."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from app.dependencies import AppState, Services
+from app.error_handlers import install_error_handlers
+from app.openapi import DESCRIPTION, TAGS, complete_openapi
+from app.routes import health, results, root, runs, tasks, upload
+from app.routes.body_limit import BodyLimitMiddleware
+from app.services import open_services
+from app.settings import Settings
+from app.version import VERSION
+
+ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
+
+# The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
+_ROUTERS: Final = (
+    root.router,
+    health.router,
+    upload.router,
+    results.router,
+    runs.router,
+    tasks.router,
+)
+
+
+def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
+    """The application; it opens `services` when it starts and closes them when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            opened = await stack.enter_async_context(services(settings))
+            app.state.shared = AppState(settings, opened)
+            yield
+
+    app: FastAPI = FastAPIOffline(
+        title="Hotloop",
+        version=VERSION,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        # Otherwise the page asks a server on the internet to check the description.
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    app.add_middleware(BodyLimitMiddleware, settings=settings)
+    install_error_handlers(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    complete_openapi(app)
+    return app

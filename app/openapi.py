@@ -1,0 +1,41 @@
+"""The OpenAPI description, completed with what FastAPI cannot derive."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from app.schemas.problems import Problem
+from app.schemas.runs import RunRequest
+
+DESCRIPTION: Final = """\
+CPU-heavy work behind FastAPI: any strategy, any kernel, measured, off the event loop.
+
+Start with `POST /api/v1/tasks/hybrid` and the body `{"items_count": 100, "db_delay_ms": 10}`.
+
+* A **workload** is what is computed for an item, a **kernel** implements it, a **strategy**
+  executes the items batch by batch.
+* Times are UTC; a field ending in `_seconds` is in seconds, in `_ms` in milliseconds, in `_bytes`
+  in bytes.
+* Every error is a problem (`application/problem+json`) that says what to do instead.
+"""
+
+TAGS: Final[list[dict[str, Any]]] = [
+    {"name": "runs", "description": "Run now and answer with the result."},
+    {"name": "tasks", "description": "Strategies, kernels, and the state of a task."},
+    {"name": "results", "description": "Tasks that are kept, and every item's result."},
+    {"name": "service", "description": "What the service is, and how it is."},
+]
+
+
+def complete_openapi(app: FastAPI) -> None:
+    """Add the models that routes refer to by name; all routes must have been added before."""
+    _, schema = models_json_schema(
+        [(Problem, "serialization"), (RunRequest, "validation")],
+        ref_template="#/components/schemas/{model}",
+    )
+    components = app.openapi().setdefault("components", {}).setdefault("schemas", {})
+    for name, model in schema["$defs"].items():
+        components.setdefault(name, model)

@@ -1,0 +1,48 @@
+"""A client that goes away ends the work it asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+T = TypeVar("T")
+
+
+async def run_while_connected(
+    request: Request, work: Coroutine[object, object, T], *, body_read: asyncio.Event | None = None
+) -> T:
+    """Await `work`; when the client goes, cancel it, await its end and raise ClientDisconnect.
+
+    The request's body must have been read, or `body_read` be set once it is: until then
+    whoever reads it learns of the disconnect. Cancelling this call cancels `work` as well.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_disconnected(request, body_read))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        await _end(watcher)
+        await _end(task)
+
+
+async def _disconnected(request: Request, body_read: asyncio.Event | None) -> None:
+    if body_read is not None:
+        await body_read.wait()
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(task: asyncio.Future[T]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+    if not task.cancelled():
+        # Marks the exception as seen; whoever needs it has raised it.
+        task.exception()

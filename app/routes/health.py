@@ -1,0 +1,45 @@
+"""Health of the service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter
+
+from app import errors
+from app.dependencies import HealthServiceDep
+from app.error_handlers import problem_responses
+from app.schemas.health import Health, Readiness
+from app.version import VERSION
+
+router = APIRouter(prefix="/health", tags=["service"])
+
+_RETRY_SECONDS: Final = 1
+
+
+@router.get(
+    "",
+    operation_id="get_health",
+    summary="Does the process answer?",
+    responses=problem_responses(),
+)
+async def get_health() -> Health:
+    """Answers in milliseconds whatever runs: runs have processes of their own."""
+    return Health(status="alive", version=VERSION)
+
+
+@router.get(
+    "/ready",
+    operation_id="get_readiness",
+    summary="Are runs taken?",
+    responses=problem_responses(errors.NotReadyError),
+)
+async def get_readiness(service: HealthServiceDep) -> Readiness:
+    """Run hosts warm, store usable, kernels loaded; 503 names what is not."""
+    readiness = await service.ready()
+    if not readiness.ready:
+        missing = [
+            f"{name}: {check.detail}" for name, check in readiness.checks.items() if not check.ready
+        ]
+        raise errors.NotReadyError("; ".join(missing), _RETRY_SECONDS)
+    return readiness

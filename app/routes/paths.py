@@ -1,0 +1,6 @@
+"""Paths that more than one place must agree on."""
+
+from typing import Final
+
+TASKS: Final = "/api/v1/tasks"
+UPLOAD: Final = f"{TASKS}/upload"

@@ -1,0 +1,116 @@
+"""Results: the list of tasks, and every item's result of one task."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from app import errors
+from app.dependencies import TaskIdDep, TaskServiceDep
+from app.error_handlers import problem_responses
+from app.routes.media_types import CSV, NDJSON, best_media_type
+from app.routes.paths import TASKS
+from app.schemas.tasks import ClearedTasks, TaskPage, TaskQuery
+
+router = APIRouter(prefix=f"{TASKS}/results", tags=["results"])
+
+
+class ExportResponse(StreamingResponse):
+    """A stream that is closed at its end, also when the client leaves in the middle."""
+
+    body_iterator: AsyncGenerator[bytes, None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
+
+
+class ExportFormat(StrEnum):
+    """A file format of results."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+_MEDIA_TYPES: Final = {ExportFormat.NDJSON: NDJSON, ExportFormat.CSV: CSV}
+
+_FILE: Final[dict[str, Any]] = {
+    "description": "A line for each item, in the order of items.",
+    "content": {
+        NDJSON: {
+            "schema": {"type": "string"},
+            "example": '{"item_id":0,"loop":-27.38,"nested":9388000}\n',
+        },
+        CSV: {"schema": {"type": "string"}, "example": "item_id,loop,nested\n0,-27.38,9388000\n"},
+    },
+}
+
+
+@router.get(
+    "",
+    operation_id="list_tasks",
+    summary="Tasks, newest first",
+    responses=problem_responses(errors.StoreError),
+)
+async def list_tasks(query: Annotated[TaskQuery, Query()], service: TaskServiceDep) -> TaskPage:
+    """Tasks that are kept, filtered and paged."""
+    return await service.page(query.status, query.strategy, query.kernel, query.limit, query.offset)
+
+
+@router.delete(
+    "",
+    operation_id="clear_finished_tasks",
+    summary="Remove finished tasks",
+    responses=problem_responses(errors.StoreError),
+)
+async def clear_finished_tasks(service: TaskServiceDep) -> ClearedTasks:
+    """Remove the tasks that have ended, with their results; running ones stay."""
+    return await service.clear_finished()
+
+
+@router.get(
+    "/{task_id}",
+    operation_id="export_results",
+    summary="Every item's result",
+    response_class=ExportResponse,
+    responses={
+        200: _FILE,
+        **problem_responses(
+            406, errors.TaskNotFoundError, errors.TaskConflictError, errors.StoreError
+        ),
+    },
+)
+async def export_results(
+    task_id: TaskIdDep,
+    service: TaskServiceDep,
+    request: Request,
+    format: Annotated[
+        ExportFormat | None, Query(description="Decides before the Accept header.")
+    ] = None,
+) -> ExportResponse:
+    """All results as NDJSON or CSV, streamed; 409 while the task is running."""
+    media_type = _negotiated(request.headers.get("accept"), format)
+    rows = await service.export(task_id, media_type)
+    headers = {"Vary": "Accept"}
+    if media_type == CSV:
+        headers["Content-Disposition"] = f'attachment; filename="{task_id}.csv"'
+    return ExportResponse(rows, media_type=media_type, headers=headers)
+
+
+def _negotiated(accept: str | None, format: ExportFormat | None) -> str:
+    if format is not None:
+        return _MEDIA_TYPES[format]
+    offered = tuple(_MEDIA_TYPES.values())
+    media_type = best_media_type(accept, offered)
+    if media_type is None:
+        raise HTTPException(
+            406, f"results are offered as {' or '.join(offered)}; change Accept, or add ?format="
+        )
+    return media_type

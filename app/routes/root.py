@@ -1,0 +1,47 @@
+"""`/`: what this service is."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app.error_handlers import problem_responses
+from app.routes.media_types import HTML, JSON, best_media_type
+from app.routes.paths import TASKS
+from app.schemas.root import ServiceIndex
+from app.version import VERSION
+
+router = APIRouter(tags=["service"])
+
+_INDEX = ServiceIndex(
+    name="hotloop",
+    version=VERSION,
+    description="CPU-heavy work behind FastAPI: any strategy, any kernel, measured.",
+    links={
+        "tasks": TASKS,
+        "kernels": f"{TASKS}/kernels",
+        "results": f"{TASKS}/results",
+        "health": "/health",
+        "ready": "/health/ready",
+        "docs": "/docs",
+        "redoc": "/redoc",
+        "openapi": "/openapi.json",
+    },
+)
+
+
+@router.get(
+    "/",
+    response_model=ServiceIndex,
+    operation_id="get_index",
+    summary="What this service is",
+    responses={
+        307: {"description": "For a browser (`Accept: text/html`): to the interactive docs."},
+        **problem_responses(),
+    },
+)
+async def get_index(request: Request) -> ServiceIndex | Response:
+    """Name, version and links. A browser is sent to the interactive docs."""
+    if best_media_type(request.headers.get("accept"), (JSON, HTML)) == HTML:
+        return RedirectResponse("/docs", headers={"Vary": "Accept"})
+    return _INDEX

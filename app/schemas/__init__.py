@@ -1,0 +1,1 @@
+"""Models of requests and responses. Times are UTC, durations seconds, sizes bytes."""

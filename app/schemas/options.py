@@ -1,0 +1,95 @@
+"""How a run is executed: the fields that a run's body and an upload's query share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from app.schemas.base import RequestModel
+from app.wording import RULE
+
+
+class KernelChoice(StrEnum):
+    """A kernel, or `auto` for the fastest available one as measured at start."""
+
+    AUTO = "auto"
+    PYTHON = "python"
+    CYTHON = "cython"
+    NUMBA = "numba"
+
+
+class DbStage(StrEnum):
+    """What the database stage is: a simulated wait, or left out."""
+
+    SIMULATED = "simulated"
+    NONE = "none"
+
+
+class CacheStage(StrEnum):
+    """What the cache stage is: a simulated wait, or left out."""
+
+    SIMULATED = "simulated"
+    NONE = "none"
+
+
+def _low_to_high(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise PydanticCustomError(
+            RULE,
+            "must be [low, high] with low at most high (got {low} and {high}); swap the two",
+            {"low": f"{pair[0]:g}", "high": f"{pair[1]:g}"},
+        )
+    return pair
+
+
+Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
+
+
+class RunOptions(RequestModel):
+    """Everything about a run but its items and the workload's parameters."""
+
+    batch_size: int = Field(5_000, ge=1, le=1_000_000)
+    """Items that are computed, stored and reported together."""
+
+    workers: int = Field(4, ge=1, le=256)
+    """Threads or processes asked for; the result says how many were used."""
+
+    io_concurrency: int = Field(1_000, ge=1, le=20_000)
+    """Items in flight in the I/O stages of `async-batch` and `hybrid`."""
+
+    kernel: KernelChoice = KernelChoice.AUTO
+    """Implementation of the workload. One that is not available is refused with its reason."""
+
+    workload: str = Field("loops", min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")
+    """What is computed for each item; `GET /api/v1/tasks/kernels` lists the names."""
+
+    db: DbStage | None = None
+    """Database stage. Left out, it is `none` for items that bring their columns with them (`items`,
+    or an upload) and `simulated` otherwise."""
+
+    cache: CacheStage | None = None
+    """Cache stage, with the same default as `db`."""
+
+    simulate_db_delay: bool = True
+    """False: the simulated database answers at once."""
+
+    simulate_redis_delay: bool = True
+    """False: the simulated cache answers at once."""
+
+    db_delay_ms: Milliseconds = 1_000.0
+    """Milliseconds the simulated database takes for an item."""
+
+    redis_delay_ms: Annotated[tuple[Milliseconds, Milliseconds], AfterValidator(_low_to_high)] = (
+        1.0,
+        10.0,
+    )
+    """Least and most milliseconds the simulated cache takes for an item; uniform between."""
+
+    timeout_seconds: float | None = Field(None, ge=0.1, le=86_400, examples=[60.0])
+    """Seconds after which the run is ended as failed; none when left out."""
+
+    max_error_rate: float = Field(1.0, ge=0, le=1)
+    """Share of all items that may fail; above it the run ends early as failed."""

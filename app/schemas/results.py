@@ -1,0 +1,99 @@
+"""What a run answers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, ConfigDict, Field
+
+from app.names import StrategyName, TaskStatus, TaskType
+from app.schemas.base import ResponseModel, TaskId
+from kernels.contract import KernelName
+
+
+class ResultRow(ResponseModel):
+    """An item's result: its id and the workload's output columns; null where the item failed."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"examples": [{"item_id": 0, "loop": -27.38, "nested": 9388000}]},
+    )
+
+    # The number's kind is kept: `loop` stays a float and `nested` an integer.
+    __pydantic_extra__: dict[str, int | float | None]
+
+    item_id: int
+
+
+class ItemFailure(ResponseModel):
+    """An item that could not be had."""
+
+    item_id: int
+    stage: str = Field(examples=["db"])
+    """Where it failed."""
+    reason: str = Field(examples=["timed out after 2 s"])
+
+
+class LoopLag(ResponseModel):
+    """How late the event loop of the API was during the run, in milliseconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class RunResult(ResponseModel):
+    """A run with its measurements and its first five results."""
+
+    task_id: TaskId
+    task_type: TaskType
+    status: TaskStatus
+
+    items_processed: Count
+    """Items handled so far, failed ones included."""
+    total_items: Count
+    start_time: AwareDatetime | None
+    """When the run's clock started, set-up excluded; UTC."""
+    end_time: AwareDatetime | None
+    duration_seconds: Seconds | None
+    """Seconds from start to end, set-up excluded."""
+    results: Annotated[list[ResultRow], Field(max_length=5)]
+    """The first five items; all of them are at `/api/v1/tasks/results/{task_id}`."""
+    error_message: str | None
+    """Why the run failed."""
+
+    workload: str = Field(examples=["loops"])
+    kernel: KernelName
+    """As resolved: never `auto`."""
+    strategy: StrategyName
+    requested_workers: int = Field(ge=1)
+    effective_workers: Count | None
+    """Threads or processes that were used."""
+    batch_size: int = Field(ge=1)
+
+    setup_seconds: Seconds | None
+    """Seconds for pools and compiled kernels; not part of the duration."""
+    throughput_items_per_second: Annotated[float, Field(ge=0)] | None
+    io_seconds: Seconds | None
+    """Seconds that workers spent in the I/O stages, added up over workers."""
+    cpu_seconds: Seconds | None
+    """CPU seconds of the run host and its workers during the duration."""
+    cpu_utilization: Share | None
+    """Share of the usable CPUs, 0 … 1."""
+    peak_memory_bytes: Count | None
+    """Most memory that the run host and its children held together."""
+
+    failed_items: Count
+    error_rate: Share
+    """failed_items ÷ items_processed."""
+    errors: Annotated[list[ItemFailure], Field(max_length=100)]
+    """The first 100 failed items."""
+    event_loop_lag_ms: LoopLag | None
+    checksum: str | None = Field(pattern=r"^[0-9a-f]{16}$", examples=["9f86d081884c7d65"])
+    """16 hexadecimal digits over all output columns' bits, independent of the order of items: equal
+    for equal kernels whatever the strategy."""

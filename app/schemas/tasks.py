@@ -1,0 +1,87 @@
+"""Tasks: their state, and pages of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from app.names import StrategyName, TaskStatus, TaskType
+from app.schemas.base import RequestModel, ResponseModel, TaskId
+from app.schemas.results import Count, RunResult
+from kernels.contract import KernelName
+
+
+class TaskLinks(ResponseModel):
+    """Where to go from here; paths on this server."""
+
+    status: str = Field(examples=["/api/v1/tasks/status/task_4f9d02aa_1735689600"])
+    results: str = Field(examples=["/api/v1/tasks/results/task_4f9d02aa_1735689600"])
+    """Every item's result, once the task has ended."""
+    cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600"])
+    """To be called with DELETE."""
+
+
+class TaskSummary(ResponseModel):
+    """A task without its result."""
+
+    task_id: TaskId
+    task_type: TaskType
+    status: TaskStatus
+    strategy: StrategyName
+    kernel: KernelName
+    workload: str = Field(examples=["loops"])
+    items_processed: Count
+    """Items handled so far, failed ones included."""
+    total_items: Count
+    progress: float = Field(ge=0, le=1)
+    """items_processed ÷ total_items, 0 … 1."""
+    throughput_items_per_second: Annotated[float, Field(ge=0)] | None
+    estimated_remaining_seconds: Annotated[float, Field(ge=0)] | None
+    """At the throughput so far; null when the task is not running."""
+    created_at: AwareDatetime
+    start_time: AwareDatetime | None
+    end_time: AwareDatetime | None
+    error_message: str | None
+    """Why the task failed."""
+    links: TaskLinks
+
+
+class TaskView(TaskSummary):
+    """A task, with its result once there is one."""
+
+    result: RunResult | None
+
+
+class TaskPage(ResponseModel):
+    """Some of the tasks that match, newest first."""
+
+    items: list[TaskSummary]
+    total: Count
+    """Tasks that match, on all pages."""
+    limit: int = Field(ge=1, le=1_000)
+    offset: Count
+    next: str | None = Field(examples=["/api/v1/tasks/results?limit=50&offset=50"])
+    """Path of the next page; null on the last one."""
+
+
+class TaskQuery(RequestModel):
+    """Which tasks to list."""
+
+    status: TaskStatus | None = None
+    """Only those in this state."""
+    strategy: StrategyName | None = None
+    """Only those run by this strategy."""
+    kernel: KernelName | None = None
+    """Only those run on this kernel."""
+    limit: int = Field(50, ge=1, le=1_000)
+    """Tasks on a page."""
+    offset: int = Field(0, ge=0, le=2**31 - 1)
+    """Tasks to leave out, counted from the newest."""
+
+
+class ClearedTasks(ResponseModel):
+    """What clearing removed."""
+
+    deleted: Count
+    """Finished tasks that are gone, with their results."""

@@ -1,0 +1,90 @@
+"""What the service does, apart from how it is asked: runs, tasks, kernels, health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from app.runhost.config import RunHostConfig
+from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from app.services.health import HealthService
+from app.services.kernels import KernelService
+from app.services.loop_lag import LoopLagMonitor
+from app.services.runs import RunContext, RunService
+from app.services.tasks import TaskService
+from app.settings import Settings
+from app.system import usable_cpu_count
+from app.tasks.folder import DataFolder
+from app.tasks.owner import owner_is_alive
+from app.tasks.store import TaskStore, open_store
+
+logger = logging.getLogger(__name__)
+
+PROCESSES_PER_CPU = 4
+"""Worker processes a run may have for each usable CPU, where the settings do not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All services of one process."""
+
+    runs: RunService
+    tasks: TaskService
+    kernels: KernelService
+    health: HealthService
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything that the service consists of, from the store up to the run hosts, which go on
+    starting while requests are answered. Closed in the opposite order. Raises StoreError.
+    """
+    usable_cpus = usable_cpu_count()
+    async with AsyncExitStack() as stack:
+        folder = await asyncio.to_thread(DataFolder, settings.data_dir)
+        store = await asyncio.to_thread(open_store, settings.data_dir)
+        stack.callback(store.close)
+        await asyncio.to_thread(_tidy, store, folder)
+        hosts = RunHostPool(
+            _host_config(settings, usable_cpus),
+            HostPoolOptions(
+                count=settings.run_hosts,
+                queue_limit=settings.queue_limit,
+                cancel_grace_seconds=settings.cancel_grace_seconds,
+                environment=settings.run_host_environment(),
+            ),
+        )
+        hosts.start()
+        stack.push_async_callback(hosts.close)
+        runs = RunService(RunContext(settings, usable_cpus, hosts, store, folder, LoopLagMonitor()))
+        stack.push_async_callback(runs.close)
+        yield Services(
+            runs=runs,
+            tasks=TaskService(store, folder, runs),
+            kernels=KernelService(hosts),
+            health=HealthService(hosts, store, settings.run_hosts),
+        )
+
+
+def _tidy(store: TaskStore, folder: DataFolder) -> None:
+    """What processes that were killed left behind: tasks without an owner, and their files."""
+    interrupted = store.interrupt_orphans(owner_is_alive)
+    removed = folder.sweep(store.status)
+    if interrupted or removed:
+        logger.warning(
+            "an earlier process was killed: %d tasks marked as failed, %d files removed",
+            len(interrupted),
+            len(removed),
+        )
+
+
+def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:
+    return RunHostConfig(
+        max_worker_threads=settings.max_worker_threads,
+        max_worker_processes=settings.max_worker_processes or PROCESSES_PER_CPU * usable_cpus,
+        usable_cpus=usable_cpus,
+        pool_idle_seconds=settings.pool_idle_seconds,
+    )

@@ -1,0 +1,44 @@
+"""A task in progress, as the API process that drives it sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from app.runhost.client import RunHostClient
+
+
+class ActiveRun:
+    """Progress of a task, and the way to cancel it at any moment of its life.
+
+    `driver` is the asyncio task that drives it. Cancelled before its run has begun, the driver
+    itself is cancelled; from then on its run host is asked, so that finished batches still come.
+    """
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        self.driver: asyncio.Task[Any] | None = None
+        self.items_processed = 0
+        self.failed_items = 0
+        self.seconds = 0.0
+        """Since the run's clock started."""
+        self._client: RunHostClient | None = None
+        self._cancelled = False
+
+    def begins_on(self, client: RunHostClient) -> None:
+        self._client = client
+
+    async def cancel(self) -> None:
+        """Ask the task to end; returns at once, and a second call does nothing."""
+        if self._cancelled:
+            return
+        self._cancelled = True
+        if self._client is not None:
+            await self._client.cancel()
+        elif self.driver is not None:
+            self.driver.cancel()
+
+    async def wait_ended(self) -> None:
+        """Until the outcome is in the store."""
+        if self.driver is not None:
+            await asyncio.wait((self.driver,))

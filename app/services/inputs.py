@@ -1,0 +1,120 @@
+"""How the items of a task come in: made up, in the body, or as an upload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from app.disk import disk_error
+from app.errors import PayloadTooLargeError
+from app.runhost.client import RunHostClient
+from app.runhost.messages import IngestCommand
+from app.schemas.runs import ItemRow
+from app.sources.base import Items
+from app.sources.item_file import FileItems, new_item_file
+from app.sources.simulated import GeneratedItems
+from app.tasks.folder import DataFolder
+
+
+class TaskInput(Protocol):
+    """Called in this order: `receive` before a run host is taken, `read` on one."""
+
+    @property
+    def count(self) -> int:
+        """Items as far as known: 0 before an upload was read."""
+        ...
+
+    async def receive(self, folder: DataFolder, task_id: str) -> None: ...
+
+    async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items: ...
+
+
+class GeneratedInput:
+    """Simulated items."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    async def receive(self, folder: DataFolder, task_id: str) -> None:
+        """Nothing comes in."""
+
+    async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:
+        return GeneratedItems(self.count)
+
+
+class InlineInput:
+    """Items of a body, put into an item file."""
+
+    def __init__(self, workload: str, rows: Sequence[ItemRow]) -> None:
+        self.count = len(rows)
+        self._workload = workload
+        self._rows = rows
+
+    async def receive(self, folder: DataFolder, task_id: str) -> None:
+        """Raises StoreError."""
+        await asyncio.to_thread(self._write, folder.items_path(task_id))
+
+    def _write(self, path: Path) -> None:
+        item_ids = np.array([row["item_id"] for row in self._rows], dtype=np.int64)
+        columns = {
+            "value": np.array([row["value"] for row in self._rows], dtype=np.float64),
+            "offset": np.array([row["offset"] for row in self._rows], dtype=np.int64),
+        }
+        with new_item_file(path, self._workload) as writer:
+            writer.append(item_ids, columns)
+
+    async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:
+        return FileItems(str(folder.items_path(task_id)), self.count)
+
+
+class UploadInput:
+    """A stream of bytes, stored as it comes and read into an item file by a run host: reading
+    rows is CPU work.
+    """
+
+    def __init__(
+        self,
+        workload: str,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        max_bytes: int,
+        max_rows: int,
+    ) -> None:
+        self.count = 0
+        self._workload = workload
+        self._media_type = media_type
+        self._chunks = chunks
+        self._max_bytes = max_bytes
+        self._max_rows = max_rows
+
+    async def receive(self, folder: DataFolder, task_id: str) -> None:
+        """Raises PayloadTooLargeError and StoreError."""
+        size = 0
+        try:
+            with await asyncio.to_thread(folder.upload_path(task_id).open, "wb") as file:
+                async for chunk in self._chunks:
+                    size += len(chunk)
+                    if size > self._max_bytes:
+                        raise PayloadTooLargeError(self._max_bytes, "HOTLOOP_MAX_UPLOAD_BYTES")
+                    await asyncio.to_thread(file.write, chunk)
+        except OSError as error:
+            raise disk_error("the upload cannot be stored", error) from error
+
+    async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:
+        """Raises BadRowError, StoreError, RunHostDiedError."""
+        upload, items = folder.upload_path(task_id), folder.items_path(task_id)
+        self.count = await client.ingest(
+            IngestCommand(
+                upload_path=str(upload),
+                media_type=self._media_type,
+                items_path=str(items),
+                workload=self._workload,
+                max_rows=self._max_rows,
+            )
+        )
+        await asyncio.to_thread(upload.unlink)
+        return FileItems(str(items), self.count)

@@ -1,0 +1,89 @@
+"""How late the API's event loop is, as a run sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+SAMPLE_SECONDS: Final = 0.01
+"""Between two samples, while anybody records."""
+
+_SMALLEST_MS: Final = 0.01
+_RATIO: Final = 1.05
+_BUCKETS: Final = math.ceil(math.log(100_000 / _SMALLEST_MS, _RATIO)) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class LagSummary:
+    """Milliseconds; quantiles to within 5 %, the maximum exact."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class LagRecorder:
+    """A histogram of lags with buckets 5 % wide: constant memory for runs of any length."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self._total = 0
+        self._max_ms = 0.0
+
+    def add(self, lag_ms: float) -> None:
+        """Count one sample; negative ones count as none."""
+        self._max_ms = max(self._max_ms, lag_ms)
+        position = math.log(max(lag_ms, _SMALLEST_MS) / _SMALLEST_MS, _RATIO)
+        self._counts[min(_BUCKETS - 1, int(position))] += 1
+        self._total += 1
+
+    def summary(self) -> LagSummary | None:
+        """None before the first sample."""
+        if self._total == 0:
+            return None
+        return LagSummary(self._quantile(0.50), self._quantile(0.99), self._max_ms)
+
+    def _quantile(self, share: float) -> float:
+        rank = share * self._total
+        seen = 0
+        for bucket, count in enumerate(self._counts):
+            seen += count
+            if seen >= rank:
+                return min(_SMALLEST_MS * _RATIO ** (bucket + 1), self._max_ms)
+        return self._max_ms
+
+
+class LoopLagMonitor:
+    """Samples the running event loop for as long as there are recorders, and not otherwise."""
+
+    def __init__(self) -> None:
+        self._recorders: set[LagRecorder] = set()
+        self._sampling: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def recording(self) -> Iterator[LagRecorder]:
+        recorder = LagRecorder()
+        self._recorders.add(recorder)
+        if self._sampling is None:
+            self._sampling = asyncio.get_running_loop().create_task(self._sample())
+        try:
+            yield recorder
+        finally:
+            self._recorders.discard(recorder)
+            if not self._recorders and self._sampling is not None:
+                self._sampling.cancel()
+                self._sampling = None
+
+    async def _sample(self) -> None:
+        while True:
+            # Not loop.time(): uvloop's moves in steps of a millisecond.
+            due = time.perf_counter() + SAMPLE_SECONDS
+            await asyncio.sleep(SAMPLE_SECONDS)
+            lag_ms = 1_000 * (time.perf_counter() - due)
+            for recorder in self._recorders:
+                recorder.add(lag_ms)

@@ -1,0 +1,99 @@
+"""From what a client asked for to a plan that a run host can execute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import kernels
+from app.errors import EstimateTooLongError, InvalidRequestError
+from app.names import StrategyName
+from app.runhost.messages import KernelReport
+from app.schemas.options import CacheStage, DbStage, KernelChoice
+from app.schemas.runs import RunRequest, UploadQuery
+from app.services.estimates import estimate_seconds, nanoseconds_per_item
+from app.sources.base import Items, Stage
+from app.sources.simulated import SimulatedStage
+from app.strategies.base import Plan
+
+WAY_OUT = (
+    "Ask for fewer items, a compiled kernel or more workers, or use hybrid, which waits for "
+    "io_concurrency items at once."
+)
+
+
+def make_plan(
+    strategy: StrategyName,
+    request: RunRequest | UploadQuery,
+    items: Items,
+    reports: Sequence[KernelReport],
+) -> Plan:
+    """Raises InvalidRequestError for an unknown workload or a kernel that is not available, and
+    kernels.InvalidParameterError.
+    """
+    if request.workload not in kernels.workloads():
+        raise InvalidRequestError(
+            "workload",
+            f"{request.workload!r} is unknown; choose from: {', '.join(kernels.workloads())}",
+        )
+    parameters = kernels.get_workload(request.workload).resolve_parameters(
+        request.parameters.model_dump()
+    )
+    return Plan(
+        workload=request.workload,
+        kernel=_resolve_kernel(request, parameters, reports),
+        strategy=strategy,
+        items=items,
+        stages=_stages(request),
+        parameters=parameters,
+        batch_size=request.batch_size,
+        workers=request.workers,
+        io_concurrency=request.io_concurrency,
+        timeout_seconds=request.timeout_seconds,
+        max_error_rate=request.max_error_rate,
+    )
+
+
+def _resolve_kernel(
+    request: RunRequest | UploadQuery,
+    parameters: dict[str, int],
+    reports: Sequence[KernelReport],
+) -> str:
+    candidates = [r for r in reports if r.workload == request.workload]
+    if request.kernel is KernelChoice.AUTO:
+        operations = kernels.get_workload(request.workload).operations(parameters)
+        return min(
+            (r for r in candidates if r.available),
+            key=lambda r: nanoseconds_per_item(r, operations),
+        ).kernel
+    for report in candidates:
+        if report.kernel == request.kernel.value:
+            if not report.available:
+                raise InvalidRequestError("kernel", f"{report.kernel}: {report.reason}")
+            return report.kernel
+    names = ", ".join(r.kernel for r in candidates)
+    raise InvalidRequestError(
+        "kernel", f"{request.workload} has no kernel {request.kernel.value!r}; choose from: {names}"
+    )
+
+
+def _stages(request: RunRequest | UploadQuery) -> tuple[Stage, ...]:
+    """The stages that wait: one that answers at once is as if it were not there."""
+    stages: list[Stage] = []
+    if request.db_stage is DbStage.SIMULATED and request.simulate_db_delay:
+        delay = request.db_delay_ms / 1_000
+        if delay > 0:
+            stages.append(SimulatedStage("db", delay, delay))
+    if request.cache_stage is CacheStage.SIMULATED and request.simulate_redis_delay:
+        low, high = (bound / 1_000 for bound in request.redis_delay_ms)
+        if high > 0:
+            stages.append(SimulatedStage("cache", low, high))
+    return tuple(stages)
+
+
+def check_estimate(
+    plan: Plan, reports: Sequence[KernelReport], usable_cpus: int, limit_seconds: float
+) -> None:
+    """Raises EstimateTooLongError."""
+    estimate = estimate_seconds(plan, reports, usable_cpus)
+    if estimate > limit_seconds:
+        raise EstimateTooLongError(estimate, limit_seconds, WAY_OUT)

@@ -1,0 +1,220 @@
+"""Settings of the service; the only reader of the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.wording import RULE, describe, plain
+
+PREFIX: Final = "HOTLOOP_"
+
+BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEBUG"})
+"""Read when the package is built; allowed and ignored here."""
+
+INNER_THREAD_VARIABLES: Final = (
+    "BLIS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+_MIB: Final = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """Settings that the service cannot start with; the text has a line for each fault."""
+
+
+class Settings(BaseSettings):
+    """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False
+    )
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description=(
+            "Address the server listens on. Without authentication in front, keep it on loopback."
+        ),
+    )
+    port: int = Field(
+        8001, ge=0, le=65_535, description="TCP port the server listens on; 0 takes a free one."
+    )
+    data_dir: Path = Field(
+        Path("data"),
+        description=(
+            "Folder of the task store, results and uploads, created when missing; a relative one "
+            "counts from the working directory."
+        ),
+    )
+    run_hosts: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="Processes that execute runs, one run at a time each, kept warm.",
+    )
+    queue_limit: int = Field(
+        16,
+        ge=0,
+        le=10_000,
+        description="Runs that may wait for a free run host; one more is answered with 503.",
+    )
+    sync_limit_seconds: float = Field(
+        300.0,
+        ge=0.1,
+        le=86_400,
+        description="Seconds a synchronous run may be estimated at before it is refused.",
+    )
+    max_body_bytes: int = Field(
+        16 * _MIB,
+        ge=1_024,
+        le=1_024 * _MIB,
+        description="Bytes of the largest request body, uploads excepted.",
+    )
+    max_upload_bytes: int = Field(
+        1_024 * _MIB,
+        ge=1_024,
+        le=1_024 * 1_024 * _MIB,
+        description="Bytes of the largest upload.",
+    )
+    max_upload_rows: int = Field(
+        10_000_000, ge=1, le=1_000_000_000, description="Rows of the largest upload."
+    )
+    cancel_grace_seconds: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="Seconds a cancelled run may take to stop before its run host is killed.",
+    )
+    shutdown_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3_600,
+        description=(
+            "Seconds that requests in progress get to finish when the server stops; "
+            "at least cancel_grace_seconds."
+        ),
+    )
+    max_worker_threads: int = Field(
+        256, ge=1, le=1_024, description="Threads a run may use at most, whatever it asks for."
+    )
+    max_worker_processes: int | None = Field(
+        None,
+        ge=1,
+        le=1_024,
+        description=(
+            "Processes a run may use at most, whatever it asks for; "
+            "when not set, four for each usable CPU."
+        ),
+    )
+    pool_idle_seconds: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="Seconds an unused pool of workers is kept warm.",
+    )
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if "\0" in str(value):
+            raise PydanticCustomError(RULE, "must not contain a null character")
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _shutdown_holds_the_grace(self) -> Self:
+        if self.shutdown_seconds < self.cancel_grace_seconds:
+            raise PydanticCustomError(
+                RULE,
+                "{prefix}SHUTDOWN_SECONDS must be at least {prefix}CANCEL_GRACE_SECONDS = {grace} "
+                "(got {shutdown}); raise the first or lower the second",
+                {
+                    "prefix": PREFIX,
+                    "grace": f"{self.cancel_grace_seconds:g}",
+                    "shutdown": f"{self.shutdown_seconds:g}",
+                },
+            )
+        return self
+
+    @staticmethod
+    def run_host_environment() -> dict[str, str]:
+        """The environment of a run host: that of this process, inner libraries on one thread.
+
+        A run's workers are already as many as may compute at once; a library that starts threads
+        of its own in each of them would take more than the usable CPUs.
+        """
+        return dict(os.environ) | dict.fromkeys(INNER_THREAD_VARIABLES, "1")
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def default_text(info: FieldInfo) -> str:
+    """A setting's default as it would be written in the environment."""
+    if info.default is None:
+        return "not set"
+    return f"{info.default:g}" if isinstance(info.default, float) else str(info.default)
+
+
+def load_settings(**arguments: Any) -> Settings:
+    """Settings from `arguments`, the environment and the defaults, in this order.
+
+    Raises SettingsError, whose text names each wrong variable, its bound, the value and the way
+    out; an unknown variable with the prefix is an error as well.
+    """
+    faults = _unknown_variables()
+    try:
+        settings = Settings(**arguments)
+    except ValidationError as error:
+        faults += [_fault(detail) for detail in error.errors(include_url=False)]
+    else:
+        if not faults:
+            return settings
+    raise SettingsError("\n".join(faults))
+
+
+def _unknown_variables() -> list[str]:
+    known = {variable_name(field) for field in Settings.model_fields}
+    return [
+        f"{name} is not a setting. {_hint(name)} Otherwise unset it."
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIX) and name.upper() not in known | BUILD_VARIABLES
+    ]
+
+
+def _hint(name: str) -> str:
+    # Compared without the prefix, which would make all of them alike.
+    fields = list(Settings.model_fields)
+    close = difflib.get_close_matches(name[len(PREFIX) :].lower(), fields, n=3)
+    if close:
+        return f"Did you mean {' or '.join(map(variable_name, close))}?"
+    return f"Choose from {', '.join(map(variable_name, fields))}."
+
+
+def _fault(detail: Any) -> str:
+    if not detail["loc"]:
+        return str(detail["msg"])
+    field = str(detail["loc"][0])
+    if field not in Settings.model_fields:
+        return f"{plain(field)} is not a setting. Choose from {', '.join(Settings.model_fields)}."
+    info = Settings.model_fields[field]
+    return (
+        f"{variable_name(field)} {describe(detail)}. {info.description} "
+        f"Unset it for the default, {default_text(info)}."
+    )

@@ -1,0 +1,99 @@
+"""Items in a file: rows of `item_id` and a workload's input columns.
+
+Written once, from front to back, without knowing their number; then read by range from any
+thread or process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from app.disk import disk_error
+from app.errors import StoreError
+from app.row_file import RowFile, header_bytes, native_column, row_dtype
+from app.sources.base import Columns, ItemBatch
+from kernels import get_workload
+
+
+def item_dtype(workload: str) -> np.dtype[np.void]:
+    """The rows of an item file: `item_id` int64, then the workload's input columns."""
+    columns = ((column.name, column.dtype) for column in get_workload(workload).columns_in)
+    return row_dtype([("item_id", "int64"), *columns])
+
+
+class ItemWriter:
+    """Appends items to a file that is being made; see `new_item_file`."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype[np.void]) -> None:
+        self.count = 0
+        self._file = file
+        self._dtype = dtype
+        self._names = (dtype.names or ())[1:]
+
+    def append(self, item_ids: npt.NDArray[np.int64], columns: Columns) -> None:
+        """Write n items: `item_ids` int64[n], and n values for each input column."""
+        rows = np.empty(len(item_ids), self._dtype)
+        rows["item_id"] = item_ids
+        for name in self._names:
+            rows[name] = columns[name]
+        self._file.write(rows.tobytes())
+        self.count += len(rows)
+
+
+@contextmanager
+def new_item_file(path: str | Path, workload: str) -> Iterator[ItemWriter]:
+    """Make an item file at `path`, replacing one that is there.
+
+    It appears under its name, complete, when the block ends; when the block raises, nothing is
+    left. Raises StoreError when the disk refuses.
+    """
+    part = Path(f"{path}.part")
+    dtype = item_dtype(workload)
+    try:
+        with part.open("wb") as file:
+            file.write(header_bytes(dtype, 0))
+            writer = ItemWriter(file, dtype)
+            yield writer
+            file.seek(0)
+            file.write(header_bytes(dtype, writer.count))
+            file.flush()
+            # The new name must not reach the disk before the rows do.
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise disk_error("the items cannot be stored", error) from error
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class FileItems:
+    """The `count` items of the item file at `path`; an `Items`."""
+
+    path: str
+    count: int
+
+    def load(self, workload: str, start: int, count: int) -> ItemBatch:
+        """Items `start … start + count - 1`, each column contiguous, aligned and native.
+
+        Raises StoreError when the file is missing or damaged, holds items of another workload or
+        another number of them; ValueError when the range is not within it.
+        """
+        with RowFile(self.path) as file:
+            if file.dtype != item_dtype(workload) or file.count != self.count:
+                raise StoreError(
+                    f"the file {file.name} does not hold {self.count:,} items for the workload "
+                    f"{workload!r}, but {file.count:,} rows of {', '.join(file.names)}"
+                )
+            rows = file.read(start, count)
+            columns = {name: native_column(rows, name) for name in file.names}
+        return ItemBatch(columns.pop("item_id"), columns)

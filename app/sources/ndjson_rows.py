@@ -1,0 +1,123 @@
+"""Rows in NDJSON: on each line an object with a number for every column.
+
+Those of integer columns are written without point and exponent. Names that are there twice, NaN
+and Infinity are refused, as are booleans and quoted numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, NoReturn
+
+from app.errors import BadRowError
+from app.sources.base import Columns
+from app.sources.row_columns import RowColumn, check_names, shortened
+
+
+class NdjsonRows:
+    """Reads rows with these columns, in any order."""
+
+    def __init__(self, columns: Sequence[RowColumn]) -> None:
+        self._columns = columns
+        self._values = itemgetter(*(column.name for column in columns))
+        self._chunk_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._row_decoder = json.JSONDecoder(
+            parse_constant=_refuse_constant, object_pairs_hook=_Pairs
+        )
+
+    def parse_chunk(self, texts: list[str]) -> Columns | None:
+        """The columns of rows that `parse_row` all accepts; None when there is any doubt.
+
+        The lines are decoded as one list, which is several times faster. That each line is
+        exactly one row follows from these together: it begins with `{` and ends with `}`; there
+        are as many objects as lines; objects have all the columns and, by the number of quotation
+        marks, no other name, none twice and no text; values are numbers. So no object is within
+        another one, and none goes on over a line end.
+        """
+        if not all(text[0] == "{" and text[-1] == "}" for text in texts):
+            return None
+        joined = f"[{','.join(texts)}]"
+        try:
+            objects = self._chunk_decoder.decode(joined)
+            rows = list(map(self._values, objects))
+        except (ValueError, RecursionError, TypeError, KeyError):
+            return None
+        quotation_marks = 2 * len(self._columns) * len(texts)
+        if len(rows) != len(texts) or joined.count('"') != quotation_marks:
+            return None
+        parsed: Columns = {}
+        for column, values in zip(self._columns, zip(*rows, strict=True), strict=True):
+            # By type, as True is an instance of int.
+            if not set(map(type, values)) <= ({int} if column.is_integer else {int, float}):
+                return None
+            array = column.array(values)
+            if array is None:
+                return None
+            parsed[column.name] = array
+        return parsed
+
+    def parse_row(self, line: int, text: str) -> dict[str, float]:
+        """The numbers of a row by column. Raises BadRowError."""
+        try:
+            pairs = self._row_decoder.decode(text)
+        except json.JSONDecodeError as error:
+            raise BadRowError(
+                line,
+                None,
+                f"is not JSON: {error.msg} at character {error.pos + 1}; "
+                "write one object on each line",
+            ) from None
+        except _ConstantError as error:
+            raise BadRowError(
+                line, None, f"{error} is not JSON; give finite numbers only"
+            ) from None
+        except ValueError:
+            raise BadRowError(
+                line, None, "has an integer of thousands of digits; give numbers within bounds"
+            ) from None
+        except RecursionError:
+            raise BadRowError(
+                line, None, "is nested too deeply; write an object of numbers on each line"
+            ) from None
+        if not isinstance(pairs, _Pairs):
+            raise BadRowError(line, None, f"is {_shown(pairs)}; write an object on each line")
+        check_names(line, [name for name, _ in pairs], self._columns)
+        row = dict(pairs)
+        return {column.name: _number(line, column, row[column.name]) for column in self._columns}
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it was written, names that are there twice included."""
+
+
+class _ConstantError(ValueError):
+    """NaN, Infinity or -Infinity, which Python would accept."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _ConstantError(name)
+
+
+def _number(line: int, column: RowColumn, value: object) -> float:
+    shown = _shown(value)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (column.is_integer and isinstance(value, float))
+    ):
+        raise column.not_a_number(line, shown)
+    if not column.in_bounds(value):
+        raise column.out_of_bounds(line, shown)
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, _Pairs):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return shortened(repr(value))

@@ -1,0 +1,102 @@
+"""What a row of an upload must have, and the words for a row that has not.
+
+Both formats share it: the names and bounds of the columns, and the errors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import BadRowError
+from kernels import Column, get_workload
+
+_SHOWN_CHARACTERS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RowColumn:
+    """A column of an upload; `minimum` and `maximum` are inclusive and finite."""
+
+    name: str
+    dtype: str
+    is_integer: bool
+    minimum: float
+    maximum: float
+
+    def in_bounds(self, number: float) -> bool:
+        """False for NaN, too."""
+        return self.minimum <= number <= self.maximum
+
+    def array(self, numbers: Sequence[float]) -> npt.NDArray[Any] | None:
+        """The numbers as an array of `dtype`; None when any is not `in_bounds`."""
+        try:
+            array = np.array(numbers, dtype=self.dtype)
+        except OverflowError:
+            return None
+        accepted = (array >= self.minimum) & (array <= self.maximum)
+        return array if accepted.all() else None
+
+    def not_a_number(self, line: int, shown: str) -> BadRowError:
+        if self.is_integer:
+            text = f"{shown} is not an integer; write it in plain digits, like 12"
+        else:
+            text = f"{shown} is not a number; write it like 12, 0.5 or 1e-3, nothing around it"
+        return BadRowError(line, self.name, text)
+
+    def out_of_bounds(self, line: int, shown: str) -> BadRowError:
+        kind = "an integer" if self.is_integer else "a number"
+        bounds = f"{kind} from {_plain(self.minimum)} to {_plain(self.maximum)}"
+        return BadRowError(line, self.name, f"{shown} is out of bounds; give {bounds}")
+
+
+def row_columns(workload: str) -> tuple[RowColumn, ...]:
+    """`item_id`, from 0 to 2**63 - 1, then the workload's input columns."""
+    item_id = Column("item_id", "int64", "which item it is", minimum=0)
+    return tuple(_row_column(column) for column in (item_id, *get_workload(workload).columns_in))
+
+
+def _row_column(column: Column) -> RowColumn:
+    dtype = np.dtype(column.dtype)
+    is_integer = dtype.kind in "iu"
+    least: float
+    greatest: float
+    if is_integer:
+        least, greatest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    else:
+        least, greatest = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    return RowColumn(
+        column.name,
+        column.dtype,
+        is_integer,
+        least if column.minimum is None else column.minimum,
+        greatest if column.maximum is None else column.maximum,
+    )
+
+
+def check_names(line: int, names: Sequence[str], columns: Sequence[RowColumn]) -> None:
+    """BadRowError unless `names` are those of the columns, each once, in any order."""
+    known = [column.name for column in columns]
+    wanted = f"give exactly {', '.join(known)}"
+    for name, times in Counter(names).items():
+        if name not in known:
+            raise BadRowError(line, None, f"unknown column {shortened(repr(name))}; {wanted}")
+        if times > 1:
+            raise BadRowError(line, name, f"the column is there {times} times; {wanted}")
+    for name in known:
+        if name not in names:
+            raise BadRowError(line, name, f"the column is missing; {wanted}")
+
+
+def shortened(text: str) -> str:
+    """At most _SHOWN_CHARACTERS of a text, for an error."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+
+
+def _plain(bound: float) -> str:
+    return f"{int(bound):,}" if bound == int(bound) and abs(bound) < 2**64 else repr(bound)

@@ -1,0 +1,91 @@
+"""From an upload to an item file: rows are read, checked and stored in chunks.
+
+Memory does not depend on the upload. A chunk is converted as a whole; only when something in it is
+unusual are its rows looked at one by one, which finds the first bad one, and the words for it.
+Item ids may repeat: an id names an item for the client, and items are told apart by position.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import numpy as np
+
+from app.disk import disk_error
+from app.errors import BadRowError, InvalidRequestError
+from app.sources.base import Columns
+from app.sources.csv_rows import CsvRows
+from app.sources.item_file import new_item_file
+from app.sources.ndjson_rows import NdjsonRows
+from app.sources.row_columns import RowColumn, row_columns
+from app.sources.upload_lines import Line, chunk_texts, chunks, line_text, upload_lines
+
+CSV: Final = "text/csv"
+NDJSON: Final = "application/x-ndjson"
+MEDIA_TYPES: Final = (CSV, NDJSON)
+
+
+class RowFormat(Protocol):
+    """How a format reads rows; `parse_chunk` accepts nothing that `parse_row` does not."""
+
+    def parse_chunk(self, texts: list[str]) -> Columns | None: ...
+
+    def parse_row(self, line: int, text: str) -> dict[str, float]: ...
+
+
+def ingest(
+    upload_path: str | Path,
+    media_type: str,
+    items_path: str | Path,
+    workload: str,
+    max_rows: int,
+) -> int:
+    """Read the upload into a new item file and return the number of items, at least 1.
+
+    `media_type` is one of MEDIA_TYPES, without parameters. The first row that cannot be used, or
+    is one more than `max_rows`, raises BadRowError; another media type InvalidRequestError; a
+    disk that refuses StoreError. An error leaves no part of an item file.
+    """
+    if media_type not in MEDIA_TYPES:
+        raise InvalidRequestError(
+            "media_type", f"{media_type!r} cannot be read; send one of {', '.join(MEDIA_TYPES)}"
+        )
+    columns = row_columns(workload)
+    with _opened(upload_path) as upload, new_item_file(items_path, workload) as items:
+        lines = upload_lines(upload)
+        rows: RowFormat
+        rows = CsvRows(columns, next(lines, None)) if media_type == CSV else NdjsonRows(columns)
+        for chunk in chunks(lines):
+            room = max_rows - items.count
+            if room > 0:
+                parsed = _parsed(rows, columns, chunk[:room])
+                items.append(parsed.pop("item_id"), parsed)
+            if len(chunk) > room:
+                raise BadRowError(
+                    chunk[room][0],
+                    None,
+                    f"is one row more than the {max_rows:,} allowed; send several uploads",
+                )
+        if items.count == 0:
+            raise BadRowError(1, None, "the upload has no rows; give at least one item")
+    return items.count
+
+
+def _opened(upload_path: str | Path) -> BinaryIO:
+    try:
+        return Path(upload_path).open("rb")
+    except OSError as error:
+        raise disk_error("the upload cannot be read", error) from error
+
+
+def _parsed(rows: RowFormat, columns: tuple[RowColumn, ...], chunk: list[Line]) -> Columns:
+    texts = chunk_texts(chunk)
+    parsed = None if texts is None else rows.parse_chunk(texts)
+    if parsed is None:
+        accepted = [rows.parse_row(line[0], line_text(line)) for line in chunk]
+        parsed = {
+            column.name: np.array([row[column.name] for row in accepted], dtype=column.dtype)
+            for column in columns
+        }
+    return parsed

@@ -1,0 +1,104 @@
+"""The connection to the task store's database, and its errors in words."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.errors import StoreError
+
+FILE_NAME: Final = "hotloop.sqlite3"
+_WRITES: Final = "hotloop_writes"
+
+_SQLITE_REASONS: Final = {
+    "SQLITE_BUSY": "another process has kept it locked for too long; try again",
+    "SQLITE_FULL": "the disk is full; free some space, or delete finished tasks",
+    "SQLITE_READONLY": "it cannot be written; check the owner of the data folder",
+    "SQLITE_CANTOPEN": "it cannot be opened; check that the data folder is there, and its owner",
+    "SQLITE_IOERR": "the disk reports an error; check it, and whether it is full",
+    "SQLITE_CORRUPT": "it is damaged; put a copy in its place, or move it away and start anew",
+    "SQLITE_NOTADB": "it is no SQLite file; put a copy in its place, or move it away",
+}
+
+
+def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
+    """An engine for the SQLite file in a data folder (a Path), or for a database URL (text)."""
+    if isinstance(location, Path):
+        url = URL.create("sqlite", database=str(location / FILE_NAME))
+    else:
+        url = make_url(location)
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        _set_up_sqlite(engine, busy_timeout_seconds)
+    return engine
+
+
+def for_writing(engine: Engine) -> Engine:
+    """The same engine; its transactions will write."""
+    return engine.execution_options(**{_WRITES: True})
+
+
+def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transactions; on_begin does
+        connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_seconds * 1000)}")
+        _use_write_ahead_log(connection, busy_timeout_seconds)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        # A transaction that starts to write after it has read may fail at once when another one
+        # has written in between; one that is known to write waits for its turn.
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:
+    # The one statement that does not wait: it fails when others open a new file just now, too.
+    give_up = time.monotonic() + busy_timeout_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+@contextmanager
+def store_errors(engine: Engine) -> Iterator[None]:
+    """Turns what the database raises into StoreError; IntegrityError passes."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except PoolTimeoutError as error:
+        raise StoreError("the task store has no connection free; try again") from error
+    except DBAPIError as error:
+        raise StoreError(f"the task store {_name(engine)}: {_reason(error)}") from error
+
+
+def _name(engine: Engine) -> str:
+    database = engine.url.database or ""
+    return Path(database).name if engine.dialect.name == "sqlite" else database
+
+
+def _reason(error: DBAPIError) -> str:
+    # Extended codes begin with the name of the plain one: SQLITE_READONLY_DIRECTORY, …
+    name: str = getattr(error.orig, "sqlite_errorname", "")
+    for code, reason in _SQLITE_REASONS.items():
+        if name.startswith(code):
+            return reason
+    return f"the database answered with {type(error.orig).__name__}; the log has the details"

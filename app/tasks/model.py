@@ -1,0 +1,85 @@
+"""A task, and the moves between its states."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from app.names import TaskStatus
+
+JsonObject = Mapping[str, Any]
+"""Text to anything JSON can hold."""
+
+_TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}")
+
+
+MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
+    {
+        TaskStatus.PENDING: frozenset(
+            {TaskStatus.RUNNING, TaskStatus.FAILED, TaskStatus.CANCELLED}
+        ),
+        TaskStatus.RUNNING: frozenset(
+            {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
+        ),
+        TaskStatus.COMPLETED: frozenset(),
+        TaskStatus.FAILED: frozenset(),
+        TaskStatus.CANCELLED: frozenset(),
+    }
+)
+"""Where a task may go from each state."""
+
+FINISHED: Final = frozenset(status for status, moves in MOVES.items() if not moves)
+UNFINISHED: Final = frozenset(MOVES) - FINISHED
+
+
+def may_become(status: TaskStatus) -> frozenset[TaskStatus]:
+    """The states from which a task may move to `status`."""
+    return frozenset(source for source, targets in MOVES.items() if status in targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task as the store has it. Times are UTC."""
+
+    task_id: str
+    task_type: str
+    """How it was asked for."""
+    status: TaskStatus = TaskStatus.PENDING
+    spec: JsonObject
+    """What was asked, as JSON."""
+    workload: str
+    kernel: str
+    strategy: str
+    total_items: int
+    items_processed: int = 0
+    """Failed items included."""
+    failed_items: int = 0
+    created_at: datetime
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    owner: str
+    """The process that runs it, see `app.tasks.owner`."""
+    measurements: JsonObject | None = None
+    """What was measured, as JSON; there once a run has ended."""
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+def new_task_id() -> str:
+    """`task_<8 hex>_<unix seconds>`."""
+    return f"task_{secrets.token_hex(4)}_{int(time.time())}"
+
+
+def is_task_id(text: str) -> bool:
+    """Whether `text` could be a task's id: fit for a file's name, too."""
+    return _TASK_ID.fullmatch(text) is not None
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

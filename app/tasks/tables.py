@@ -1,0 +1,87 @@
+"""The tables of the task store: the same for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Enum,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from app.names import TaskStatus
+
+SCHEMA_VERSION: Final = 1
+"""Raised with every change that older code could not live with."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, in UTC; SQLite, which knows no time zones, gets it without."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        assert isinstance(value, datetime)
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Text to the database, so that a state more needs no change of its types.
+_STATUS: Final = Enum(
+    TaskStatus,
+    values_callable=lambda states: [state.value for state in states],
+    native_enum=False,
+    length=16,
+)
+
+metadata: Final = MetaData()
+
+schema: Final = Table(
+    "hotloop_schema",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+)
+
+tasks: Final = Table(
+    "tasks",
+    metadata,
+    Column("task_id", String(64), primary_key=True),
+    Column("task_type", String(64), nullable=False),
+    Column("status", _STATUS, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("workload", String(64), nullable=False),
+    Column("kernel", String(64), nullable=False),
+    Column("strategy", String(64), nullable=False),
+    Column("total_items", BigInteger, nullable=False),
+    Column("items_processed", BigInteger, nullable=False),
+    Column("failed_items", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("start_time", UtcDateTime),
+    Column("end_time", UtcDateTime),
+    Column("owner", String(128), nullable=False),
+    Column("measurements", JSON(none_as_null=True)),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Index("tasks_newest", "created_at", "task_id"),
+)

@@ -1,0 +1,52 @@
+"""Compute kernels: the same workload as plain Python, compiled Cython and Numba.
+
+    >>> import numpy, kernels
+    >>> batch = {"value": numpy.zeros(1), "offset": numpy.zeros(1, dtype=numpy.int64)}
+    >>> int(kernels.get_kernel("loops", "python").run(batch)["nested"][0])
+    9388000
+
+Importing this package imports numpy and no kernel; each kernel is imported when first asked for.
+"""
+
+from kernels.contract import Column, KernelName, Parameter, ProductBound, Term, Workload
+from kernels.errors import (
+    InvalidColumnError,
+    InvalidInputError,
+    InvalidParameterError,
+    KernelsError,
+    KernelUnavailableError,
+    UnknownKernelError,
+    UnknownWorkloadError,
+)
+from kernels.kernel import Kernel
+from kernels.registry import (
+    available_kernels,
+    get_kernel,
+    get_workload,
+    known_kernels,
+    why_unavailable,
+    workloads,
+)
+
+__all__ = [
+    "Column",
+    "InvalidColumnError",
+    "InvalidInputError",
+    "InvalidParameterError",
+    "Kernel",
+    "KernelName",
+    "KernelUnavailableError",
+    "KernelsError",
+    "Parameter",
+    "ProductBound",
+    "Term",
+    "UnknownKernelError",
+    "UnknownWorkloadError",
+    "Workload",
+    "available_kernels",
+    "get_kernel",
+    "get_workload",
+    "known_kernels",
+    "why_unavailable",
+    "workloads",
+]

@@ -1,0 +1,87 @@
+"""Errors of the compute core.
+
+KernelsError
+├── UnknownWorkloadError       no workload has this name
+├── UnknownKernelError         no kernel has this name
+├── KernelUnavailableError     the kernel is known and cannot be loaded here
+└── InvalidInputError          also a ValueError; `field` names what was refused
+    ├── InvalidParameterError  a parameter is unknown, of a wrong type or out of bounds
+    └── InvalidColumnError     a column is missing, unknown, of a wrong kind or out of bounds
+
+Each error keeps its constructor's arguments as `args`, so it survives pickling between processes.
+"""
+
+from collections.abc import Iterable
+
+__all__ = [
+    "InvalidColumnError",
+    "InvalidInputError",
+    "InvalidParameterError",
+    "KernelUnavailableError",
+    "KernelsError",
+    "UnknownKernelError",
+    "UnknownWorkloadError",
+]
+
+
+class KernelsError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UnknownWorkloadError(KernelsError):
+    """No workload is called `name`; `choices` are the names that exist."""
+
+    def __init__(self, name: str, choices: Iterable[str]) -> None:
+        self.name = name
+        self.choices = tuple(str(choice) for choice in choices)
+        super().__init__(name, self.choices)
+
+    def __str__(self) -> str:
+        return f"unknown workload {self.name!r}; choose one of: {', '.join(self.choices)}"
+
+
+class UnknownKernelError(KernelsError):
+    """No kernel is called `name`; `choices` are the names that exist."""
+
+    def __init__(self, name: str, choices: Iterable[str]) -> None:
+        self.name = name
+        self.choices = tuple(str(choice) for choice in choices)
+        super().__init__(name, self.choices)
+
+    def __str__(self) -> str:
+        return f"unknown kernel {self.name!r}; choose one of: {', '.join(self.choices)}"
+
+
+class KernelUnavailableError(KernelsError):
+    """The kernel `name` exists but could not be loaded; `reason` says why and how to get it."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = str(name)
+        self.reason = reason
+        super().__init__(self.name, reason)
+
+    def __str__(self) -> str:
+        return f"kernel {self.name!r} is unavailable: {self.reason}"
+
+
+class InvalidInputError(KernelsError, ValueError):
+    """An input was refused before any work was done.
+
+    `field` is the name of the refused parameter or column, `message` the whole sentence.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        self.message = message
+        super().__init__(field, message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidParameterError(InvalidInputError):
+    """A parameter is unknown, is not an integer, or is out of bounds."""
+
+
+class InvalidColumnError(InvalidInputError):
+    """A column is missing or unknown, or its type, shape, memory or values are refused."""

@@ -1,0 +1,135 @@
+"""The tables of workloads and kernels. No algorithm lives here.
+
+Implementations are imported when first asked for, so that importing this package costs no more
+than numpy. An import that fails is remembered, with its reason, for the life of the process.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from threading import Lock
+from types import MappingProxyType
+from typing import Final
+
+from kernels.contract import KernelName, Workload
+from kernels.errors import KernelUnavailableError, UnknownKernelError, UnknownWorkloadError
+from kernels.kernel import Kernel
+from kernels.loops import LOOPS
+
+__all__ = [
+    "available_kernels",
+    "get_kernel",
+    "get_workload",
+    "known_kernels",
+    "why_unavailable",
+    "workloads",
+]
+
+WORKLOADS: Final[Mapping[str, Workload]] = MappingProxyType({LOOPS.name: LOOPS})
+
+MODULES: Final[Mapping[str, Mapping[KernelName, str]]] = MappingProxyType(
+    {
+        LOOPS.name: MappingProxyType(
+            {
+                KernelName.PYTHON: "kernels.loops._python",
+                KernelName.CYTHON: "kernels.loops._cython",
+                KernelName.NUMBA: "kernels.loops._numba",
+            }
+        )
+    }
+)
+
+# A string is the reason why there is no kernel. Guarded by the lock.
+_loaded: Final[dict[tuple[str, KernelName], Kernel | str]] = {}
+_lock: Final = Lock()
+
+
+def workloads() -> tuple[str, ...]:
+    """Return the names of all workloads."""
+    return tuple(WORKLOADS)
+
+
+def get_workload(name: str) -> Workload:
+    """Return the declaration of a workload, or raise `UnknownWorkloadError`."""
+    try:
+        return WORKLOADS[name]
+    except KeyError:
+        raise UnknownWorkloadError(name, WORKLOADS) from None
+
+
+def known_kernels(workload: str) -> tuple[KernelName, ...]:
+    """Return the names of the workload's kernels, usable here or not, the reference first.
+
+    Raises `UnknownWorkloadError`.
+    """
+    return tuple(MODULES[get_workload(workload).name])
+
+
+def available_kernels(workload: str) -> tuple[KernelName, ...]:
+    """Return the names of the workload's kernels that work here. Imports them all.
+
+    Raises `UnknownWorkloadError`.
+    """
+    return tuple(
+        kernel for kernel in known_kernels(workload) if why_unavailable(workload, kernel) is None
+    )
+
+
+def why_unavailable(workload: str, kernel: str) -> str | None:
+    """Return None for a kernel that works here, otherwise one line: what is wrong and what to do.
+
+    Raises `UnknownWorkloadError` or `UnknownKernelError`. Imports the kernel.
+    """
+    loaded = _load(workload, kernel)
+    return loaded if isinstance(loaded, str) else None
+
+
+def get_kernel(workload: str, kernel: str) -> Kernel:
+    """Return the kernel of this name, imported on first use; always the same object.
+
+    Raises `UnknownWorkloadError`, `UnknownKernelError` or `KernelUnavailableError`.
+    """
+    loaded = _load(workload, kernel)
+    if isinstance(loaded, str):
+        raise KernelUnavailableError(kernel, loaded)
+    return loaded
+
+
+def _load(workload: str, kernel: str) -> Kernel | str:
+    known = known_kernels(workload)
+    if kernel not in known:
+        raise UnknownKernelError(kernel, known)
+    name = KernelName(kernel)
+    with _lock:
+        if (workload, name) not in _loaded:
+            _loaded[workload, name] = _import(WORKLOADS[workload], name)
+        return _loaded[workload, name]
+
+
+def _import(workload: Workload, name: KernelName) -> Kernel | str:
+    module_name = MODULES[workload.name][name]
+    try:
+        module = import_module(module_name)
+        return Kernel(
+            name=name,
+            workload=workload,
+            releases_gil=module.RELEASES_GIL,
+            instruction_set=module.INSTRUCTION_SET,
+            _functions=tuple(getattr(module, term.name) for term in workload.terms),
+            _warm_up=module.warm_up,
+        )
+    # A broken compiled library may raise anything; whatever it is, it is reported, not raised.
+    except Exception as error:
+        return _reason(module_name, error)
+
+
+def _reason(module_name: str, error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == module_name:
+        return (
+            f"the extension {module_name} was not built; install a C compiler and the Python "
+            "headers, then reinstall hotloop from its source (with HOTLOOP_REQUIRE_CYTHON=1 the "
+            "install stops at the compiler's error)"
+        )
+    if isinstance(error, ModuleNotFoundError):
+        return f"the package {error.name} is missing; install it (pip install {error.name})"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"importing {module_name} failed with {text}; repair or reinstall what it names"
