@@ -1,0 +1,65 @@
+"""Public names: all there, all documented, none by accident."""
+
+import inspect
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+import kernels
+
+MODULES = ("contract", "errors", "kernel", "registry", "validation")
+
+
+def test_package_exports_exactly_its_public_names() -> None:
+    public = {
+        name
+        for name, value in vars(kernels).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert public == set(kernels.__all__)
+    assert len(kernels.__all__) == len(set(kernels.__all__))
+
+
+@pytest.mark.parametrize("module_name", MODULES)
+def test_module_exports_exist_and_are_its_own(module_name: str) -> None:
+    module = import_module(f"kernels.{module_name}")
+    assert module.__doc__
+    for name in module.__all__:
+        assert getattr(module, name).__module__ == module.__name__
+
+
+def test_every_public_name_is_documented() -> None:
+    for name in kernels.__all__:
+        public = getattr(kernels, name)
+        assert inspect.getdoc(public), name
+        if inspect.isclass(public):
+            methods = inspect.getmembers(public, inspect.isfunction)
+            undocumented = [
+                method
+                for method, function in methods
+                if not method.startswith("_")
+                and function.__module__.startswith("kernels")
+                and not inspect.getdoc(function)
+            ]
+            assert not undocumented
+
+
+def test_every_error_is_exported() -> None:
+    assert set(import_module("kernels.errors").__all__) <= set(kernels.__all__)
+
+
+def test_public_functions_keep_their_signatures() -> None:
+    signatures = {
+        name: list(inspect.signature(getattr(kernels, name)).parameters)
+        for name in kernels.__all__
+        if inspect.isfunction(getattr(kernels, name))
+    }
+    assert signatures == {
+        "available_kernels": ["workload"],
+        "get_kernel": ["workload", "kernel"],
+        "get_workload": ["name"],
+        "known_kernels": ["workload"],
+        "why_unavailable": ["workload", "kernel"],
+        "workloads": [],
+    }

@@ -1,0 +1,140 @@
+"""Names, lazy loading, and the reasons of kernels that cannot be loaded."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from threading import Barrier
+from types import ModuleType
+
+import pytest
+
+import kernels
+from kernels import Kernel, KernelName, registry
+
+REFERENCE = "kernels.loops._python"
+
+
+def use_module(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Let the cython kernel of a fresh registry come from `module`."""
+    monkeypatch.setattr(registry, "_loaded", {})
+    modules = {**registry.MODULES["loops"], KernelName.CYTHON: module}
+    monkeypatch.setattr(registry, "MODULES", {"loops": modules})
+
+
+def use_source(monkeypatch: pytest.MonkeyPatch, folder: Path, source: str) -> None:
+    """Let the cython kernel of a fresh registry come from a module with this source."""
+    (folder / "strange_kernel.py").write_text(source)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "strange_kernel", raising=False)
+    use_module(monkeypatch, "strange_kernel")
+
+
+def test_known_kernels_are_named_in_order() -> None:
+    assert kernels.workloads() == ("loops",)
+    assert kernels.known_kernels("loops") == ("python", "cython", "numba")
+
+
+def test_available_kernels_are_the_known_ones_without_a_reason() -> None:
+    assert kernels.available_kernels("loops") == tuple(
+        name
+        for name in kernels.known_kernels("loops")
+        if kernels.why_unavailable("loops", name) is None
+    )
+    assert "python" in kernels.available_kernels("loops")
+
+
+def test_kernel_describes_itself(kernel: Kernel) -> None:
+    assert kernel.workload is kernels.get_workload("loops")
+    assert kernel.releases_gil is (kernel.name != KernelName.PYTHON)
+    assert kernel.instruction_set is None or kernel.name != KernelName.PYTHON
+    assert repr(kernel).startswith(f"Kernel(name={kernel.name!r}, releases_gil=")
+    assert len(repr(kernel)) < 120
+
+
+def test_get_kernel_returns_one_object(kernel: Kernel) -> None:
+    assert kernels.get_kernel("loops", kernel.name) is kernel
+    assert kernels.get_kernel("loops", str(kernel.name)) is kernel
+
+
+def test_unknown_workload_lists_the_choices() -> None:
+    for function in (kernels.get_workload, kernels.known_kernels, kernels.available_kernels):
+        with pytest.raises(kernels.UnknownWorkloadError, match="'loop'; choose one of: loops"):
+            function("loop")
+    with pytest.raises(kernels.UnknownWorkloadError):
+        kernels.why_unavailable("loop", "python")
+
+
+@pytest.mark.parametrize("name", ["rust", "", "Python", "PYTHON", " python"])
+def test_unknown_kernel_lists_the_choices(name: str) -> None:
+    for function in (kernels.get_kernel, kernels.why_unavailable):
+        with pytest.raises(
+            kernels.UnknownKernelError, match="choose one of: python, cython, numba"
+        ):
+            function("loops", name)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import nowhere_to_be_found", "the package nowhere_to_be_found is missing; install it"),
+        ("raise ImportError('libx.so:\\n no such file')", "ImportError: libx.so: no such file;"),
+        ("raise RuntimeError('wrong ABI')", "failed with RuntimeError: wrong ABI; repair"),
+        ("INSTRUCTION_SET = None", "has no attribute 'RELEASES_GIL'"),
+    ],
+)
+def test_failed_import_is_kept_as_a_one_line_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, reason: str
+) -> None:
+    use_source(monkeypatch, tmp_path, source)
+    given = kernels.why_unavailable("loops", "cython")
+    assert given is not None
+    assert reason in given
+    assert "\n" not in given
+    assert "cython" not in kernels.available_kernels("loops")
+    assert "cython" in kernels.known_kernels("loops")
+    with pytest.raises(kernels.KernelUnavailableError) as caught:
+        kernels.get_kernel("loops", "cython")
+    assert caught.value.name == "cython"
+    assert caught.value.reason == given
+
+
+def test_extension_that_was_not_built_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_module(monkeypatch, "kernels.loops._absent")
+    reason = kernels.why_unavailable("loops", "cython")
+    assert reason is not None
+    assert "kernels.loops._absent was not built; install a C compiler" in reason
+
+
+def test_kernel_is_imported_once_when_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_module(monkeypatch, REFERENCE)
+    imported: list[str] = []
+
+    def counting_import(name: str) -> ModuleType:
+        imported.append(name)
+        return import_module(name)
+
+    monkeypatch.setattr(registry, "import_module", counting_import)
+    barrier = Barrier(8)
+
+    def ask() -> Kernel:
+        barrier.wait()
+        return kernels.get_kernel("loops", "cython")
+
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(ask) for _ in range(8)]
+        assert len({id(future.result()) for future in futures}) == 1
+    assert imported == [REFERENCE]
+
+
+def test_importing_the_package_loads_no_kernel_and_no_numba() -> None:
+    code = (
+        "import sys, kernels\n"
+        "kernels.get_kernel('loops', 'python').warm_up()\n"
+        "loaded = [n for n in sys.modules if n.split('.')[0] in ('numba', 'app', 'fastapi')]\n"
+        "loaded += [n for n in sys.modules if n.endswith(('_cython', '_numba'))]\n"
+        "assert not [n for n in loaded if not n.startswith('numpy')], loaded\n"
+    )
+    root = Path(kernels.__file__).parents[1]
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, check=True, timeout=60)

@@ -1,0 +1,137 @@
+"""What a build does with and without a working C compiler. Really builds, in a copy."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXTENSION = f"kernels/loops/_cython{sysconfig.get_config_var('EXT_SUFFIX')}"
+BROKEN_COMPILERS = ("false", "/nonexistent/compiler")
+
+METADATA = """
+[project]
+name = "copy"
+version = "0"
+
+[tool.setuptools]
+packages = ["kernels", "kernels.loops"]
+"""
+REPORT = """
+import kernels, numpy
+print(kernels.__file__)
+print(*kernels.available_kernels("loops"))
+print(kernels.why_unavailable("loops", "cython"))
+batch = {"value": numpy.zeros(1), "offset": numpy.zeros(1, dtype=numpy.int64)}
+for name in kernels.available_kernels("loops"):
+    print(name, kernels.get_kernel("loops", name).run(batch)["nested"][0])
+"""
+OUT_OF_BOUNDS = """
+import numpy
+from kernels.loops import _cython
+try:
+    _cython.loop(numpy.zeros(2), 1, numpy.zeros(1))
+except IndexError as error:
+    print("IndexError:", error)
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a copy of what a build reads, with little metadata and nothing built."""
+    folder = tmp_path / "source"
+    unwanted = shutil.ignore_patterns("__pycache__", "*.so", "*.c")
+    shutil.copytree(ROOT / "kernels", folder / "kernels", ignore=unwanted)
+    shutil.copy(ROOT / "setup.py", folder)
+    (folder / "pyproject.toml").write_text(METADATA)
+    return folder
+
+
+def python(
+    *arguments: str, cwd: Path, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    unset = ("CC", "CFLAGS", "PYTHONPATH", "HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEBUG")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment | (variables or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def build(source: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return python("setup.py", *command, cwd=source, variables=variables)
+
+
+def test_working_compiler_gives_every_kernel(source: Path) -> None:
+    built = build(source, "build", "--build-lib", "target", HOTLOOP_REQUIRE_CYTHON="1")
+    assert built.returncode == 0, built.stderr
+    assert "-ffp-contract=off" in built.stdout
+    assert "-march=native" not in built.stdout
+    assert "-ffast-math" not in built.stdout
+    assert not list((source / "kernels").rglob("*.c"))
+    report = python("-W", "error", "-c", REPORT, cwd=source / "target")
+    assert report.stdout.splitlines() == [
+        str(source / "target" / "kernels" / "__init__.py"),
+        "python cython numba",
+        "None",
+        "python 9388000",
+        "cython 9388000",
+        "numba 9388000",
+    ], report.stderr
+
+
+@pytest.mark.parametrize("compiler", BROKEN_COMPILERS)
+def test_broken_compiler_gives_a_loud_build_without_cython(source: Path, compiler: str) -> None:
+    built = build(source, "build", "--build-lib", "target", CC=compiler)
+    assert built.returncode == 0, built.stderr
+    assert "the cython kernel was NOT built" in built.stderr
+    assert "HOTLOOP_REQUIRE_CYTHON=1 makes this an error" in built.stderr
+    report = python("-W", "error", "-c", REPORT, cwd=source / "target")
+    lines = report.stdout.splitlines()
+    assert lines[0].startswith(str(source)), report.stderr
+    assert lines[1] == "python numba"
+    assert "was not built; install a C compiler" in lines[2]
+    assert lines[3:] == ["python 9388000", "numba 9388000"]
+
+
+@pytest.mark.parametrize("compiler", BROKEN_COMPILERS)
+def test_broken_compiler_fails_the_build_when_cython_is_required(
+    source: Path, compiler: str
+) -> None:
+    built = build(source, "build_ext", "--inplace", CC=compiler, HOTLOOP_REQUIRE_CYTHON="1")
+    assert built.returncode != 0
+    assert (
+        "hotloop: HOTLOOP_REQUIRE_CYTHON=1, but no kernels.loops._cython was built" in built.stderr
+    )
+    assert "Traceback" not in built.stderr
+    assert not (source / EXTENSION).exists()
+
+
+def test_earlier_extension_does_not_pass_for_a_failed_build(source: Path) -> None:
+    target = source / "target"
+    for folder in (source, target):
+        (folder / EXTENSION).parent.mkdir(parents=True, exist_ok=True)
+        (folder / EXTENSION).write_bytes(b"built before")
+    built = build(source, "build_ext", "--inplace", "--build-lib", "target", CC="false")
+    assert built.returncode == 0, built.stderr
+    assert not (source / EXTENSION).exists()
+    assert not (target / EXTENSION).exists()
+
+
+def test_debug_build_checks_bounds(source: Path) -> None:
+    built = build(
+        source, "build_ext", "--inplace", HOTLOOP_REQUIRE_CYTHON="1", HOTLOOP_BUILD_DEBUG="1"
+    )
+    assert built.returncode == 0, built.stderr
+    report = python("-c", OUT_OF_BOUNDS, cwd=source)
+    assert report.stdout.startswith("IndexError: Out of bounds"), report.stderr
+    assert list((source / "build").rglob("_cython.html"))
