@@ -51,7 +51,10 @@ class TaskService(Protocol):
     async def clear_finished(self) -> ClearedTasks: ...
 
     async def export(self, task_id: str, media_type: str) -> AsyncGenerator[bytes, None]:
-        """All results as `media_type`; raises before the first chunk when there are none."""
+        """All results as `media_type`; raises before the first chunk when there are none.
+
+        Making a chunk gives way to the event loop, so that a client's leaving is noticed.
+        """
         ...
 
 

@@ -154,6 +154,6 @@ def _parsed_header(header: bytes) -> _Header | None:
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(buffer)
     except Exception:  # what NumPy raises depends on what is wrong with the bytes
         return None
-    if fortran_order or len(shape) != 1 or shape[0] < 0 or dtype.names is None or dtype.hasobject:
+    if fortran_order or len(shape) != 1 or dtype.names is None or dtype.hasobject:
         return None
     return _Header(dtype, shape[0], buffer.tell())

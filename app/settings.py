@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     )
 
     host: str = Field(
-        "127.0.0.1",
+        default="127.0.0.1",
         min_length=1,
         max_length=255,
         description=(
@@ -52,56 +52,59 @@ class Settings(BaseSettings):
         ),
     )
     port: int = Field(
-        8001, ge=0, le=65_535, description="TCP port the server listens on; 0 takes a free one."
+        default=8001,
+        ge=0,
+        le=65_535,
+        description="TCP port the server listens on; 0 takes a free one.",
     )
     data_dir: Path = Field(
-        Path("data"),
+        default=Path("data"),
         description=(
             "Folder of the task store, results and uploads, created when missing; a relative one "
             "counts from the working directory."
         ),
     )
     run_hosts: int = Field(
-        2,
+        default=2,
         ge=1,
         le=16,
         description="Processes that execute runs, one run at a time each, kept warm.",
     )
     queue_limit: int = Field(
-        16,
+        default=16,
         ge=0,
         le=10_000,
         description="Runs that may wait for a free run host; one more is answered with 503.",
     )
     sync_limit_seconds: float = Field(
-        300.0,
+        default=300.0,
         ge=0.1,
         le=86_400,
         description="Seconds a synchronous run may be estimated at before it is refused.",
     )
     max_body_bytes: int = Field(
-        16 * _MIB,
+        default=16 * _MIB,
         ge=1_024,
         le=1_024 * _MIB,
         description="Bytes of the largest request body, uploads excepted.",
     )
     max_upload_bytes: int = Field(
-        1_024 * _MIB,
+        default=1_024 * _MIB,
         ge=1_024,
         le=1_024 * 1_024 * _MIB,
         description="Bytes of the largest upload.",
     )
     max_upload_rows: int = Field(
-        10_000_000, ge=1, le=1_000_000_000, description="Rows of the largest upload."
+        default=10_000_000, ge=1, le=1_000_000_000, description="Rows of the largest upload."
     )
     cancel_grace_seconds: float = Field(
-        2.0,
+        default=2.0,
         ge=0,
         le=60,
         description="Seconds a cancelled run may take to stop before its run host is killed.",
     )
     shutdown_seconds: float = Field(
-        10.0,
+        default=10.0,
         ge=0,
         le=3_600,
         description=(
@@ -110,10 +113,13 @@ class Settings(BaseSettings):
         ),
     )
     max_worker_threads: int = Field(
-        256, ge=1, le=1_024, description="Threads a run may use at most, whatever it asks for."
+        default=256,
+        ge=1,
+        le=1_024,
+        description="Threads a run may use at most, whatever it asks for.",
     )
     max_worker_processes: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=1_024,
         description=(
@@ -122,7 +128,7 @@ class Settings(BaseSettings):
         ),
     )
     pool_idle_seconds: float = Field(
-        300.0,
+        default=300.0,
         ge=0,
         le=86_400,
         description="Seconds an unused pool of workers is kept warm.",

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
+from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.dependencies import RunServiceDep
@@ -60,7 +61,10 @@ async def run_upload(
 
 
 async def _chunks(request: Request, body_read: asyncio.Event) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
-        if chunk:
-            yield chunk
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except ClientDisconnect:
+        raise errors.RunCancelledError from None
     body_read.set()

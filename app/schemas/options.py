@@ -51,19 +51,21 @@ Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 class RunOptions(RequestModel):
     """Everything about a run but its items and the workload's parameters."""
 
-    batch_size: int = Field(5_000, ge=1, le=1_000_000)
+    batch_size: int = Field(default=5_000, ge=1, le=1_000_000)
     """Items that are computed, stored and reported together."""
 
-    workers: int = Field(4, ge=1, le=256)
+    workers: int = Field(default=4, ge=1, le=256)
     """Threads or processes asked for; the result says how many were used."""
 
-    io_concurrency: int = Field(1_000, ge=1, le=20_000)
+    io_concurrency: int = Field(default=1_000, ge=1, le=20_000)
     """Items in flight in the I/O stages of `async-batch` and `hybrid`."""
 
     kernel: KernelChoice = KernelChoice.AUTO
     """Implementation of the workload. One that is not available is refused with its reason."""
 
-    workload: str = Field("loops", min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")
+    workload: str = Field(
+        default="loops", min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$"
+    )
     """What is computed for each item; `GET /api/v1/tasks/kernels` lists the names."""
 
     db: DbStage | None = None
@@ -88,8 +90,8 @@ class RunOptions(RequestModel):
     )
     """Least and most milliseconds the simulated cache takes for an item; uniform between."""
 
-    timeout_seconds: float | None = Field(None, ge=0.1, le=86_400, examples=[60.0])
+    timeout_seconds: float | None = Field(default=None, ge=0.1, le=86_400, examples=[60.0])
     """Seconds after which the run is ended as failed; none when left out."""
 
-    max_error_rate: float = Field(1.0, ge=0, le=1)
+    max_error_rate: float = Field(default=1.0, ge=0, le=1)
     """Share of all items that may fail; above it the run ends early as failed."""

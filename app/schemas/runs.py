@@ -88,7 +88,7 @@ class RunRequest(RunOptions):
         },
     )
 
-    items_count: int = Field(50_000, ge=1, le=10_000_000)
+    items_count: int = Field(default=50_000, ge=1, le=10_000_000)
     """Items to make up: ids 0 … items_count - 1. Not together with `items`."""
 
     parameters: Parameters = Field(default_factory=Parameters)

@@ -74,9 +74,9 @@ class TaskQuery(RequestModel):
     """Only those run by this strategy."""
     kernel: KernelName | None = None
     """Only those run on this kernel."""
-    limit: int = Field(50, ge=1, le=1_000)
+    limit: int = Field(default=50, ge=1, le=1_000)
     """Tasks on a page."""
-    offset: int = Field(0, ge=0, le=2**31 - 1)
+    offset: int = Field(default=0, ge=0, le=2**31 - 1)
     """Tasks to leave out, counted from the newest."""
 
 

@@ -195,6 +195,8 @@ class RunService:
         return RunOutcome(error, measurements)
 
     def _finish(self, active: ActiveRun, outcome: RunOutcome) -> None:
+        if outcome.measurements is None:  # it never ran
+            self._context.folder.remove(active.task_id)
         error = outcome.error
         if error is None:
             status = TaskStatus.COMPLETED

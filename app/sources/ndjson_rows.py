@@ -22,7 +22,8 @@ class NdjsonRows:
     def __init__(self, columns: Sequence[RowColumn]) -> None:
         self._columns = columns
         self._values = itemgetter(*(column.name for column in columns))
-        self._chunk_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+        # NaN and Infinity, which it takes, are out of the bounds of every column.
+        self._chunk_decoder = json.JSONDecoder()
         self._row_decoder = json.JSONDecoder(
             parse_constant=_refuse_constant, object_pairs_hook=_Pairs
         )

@@ -50,10 +50,14 @@ def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions; on_begin does
-        connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_seconds * 1000)}")
-        _use_write_ahead_log(connection, busy_timeout_seconds)
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_seconds * 1000)}")
+            _use_write_ahead_log(connection, busy_timeout_seconds)
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()  # the pool does not know it yet
+            raise
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:

@@ -20,13 +20,12 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    inspect,
     select,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import StoreError, TaskConflictError, TaskNotFoundError
+from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
 from app.tasks.engine import for_writing, make_engine, store_errors
 from app.tasks.model import (
@@ -38,7 +37,7 @@ from app.tasks.model import (
     may_become,
     utc_now,
 )
-from app.tasks.tables import SCHEMA_VERSION, metadata, schema, tasks
+from app.tasks.tables import prepare_schema, tasks
 
 INTERRUPTED: Final = "interrupted"
 """The `error_code` of a task whose process is gone."""
@@ -66,7 +65,7 @@ class TaskStore:
         self._engine = engine
         self._write_engine = for_writing(engine)
         with self._writing() as connection:
-            _prepare_schema(connection)
+            prepare_schema(connection)
 
     def close(self) -> None:
         """Close all connections."""
@@ -252,18 +251,6 @@ def open_store(location: Path | str, *, busy_timeout_seconds: float = 30.0) -> T
     except BaseException:
         engine.dispose()
         raise
-
-
-def _prepare_schema(connection: Connection) -> None:
-    if not inspect(connection).has_table(schema.name):
-        metadata.create_all(connection)
-        connection.execute(insert(schema).values(version=SCHEMA_VERSION))
-    version = connection.scalar(select(func.max(schema.c.version)))
-    if version is None or version > SCHEMA_VERSION:
-        raise StoreError(
-            f"the task store was made by a newer version of the service (its schema is {version}, "
-            f"this one knows {SCHEMA_VERSION}); start that version, or use another data folder"
-        )
 
 
 def _update(

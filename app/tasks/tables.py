@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Connection,
     DateTime,
     Enum,
     Index,
@@ -17,10 +18,15 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
+    insert,
+    inspect,
+    select,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from app.errors import StoreError
 from app.names import TaskStatus
 
 SCHEMA_VERSION: Final = 1
@@ -85,3 +91,16 @@ tasks: Final = Table(
     Column("error_message", Text),
     Index("tasks_newest", "created_at", "task_id"),
 )
+
+
+def prepare_schema(connection: Connection) -> None:
+    """Make the tables where there are none. StoreError when a newer version made them."""
+    if not inspect(connection).has_table(schema.name):
+        metadata.create_all(connection)
+        connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+    version = connection.scalar(select(func.max(schema.c.version)))
+    if version is None or version > SCHEMA_VERSION:
+        raise StoreError(
+            f"the task store was made by a newer version of the service (its schema is {version}, "
+            f"this one knows {SCHEMA_VERSION}); start that version, or use another data folder"
+        )

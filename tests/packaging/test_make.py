@@ -1,0 +1,55 @@
+"""`make` as a new user types it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fixtures.processes import is_gone, tree
+from tests.fixtures.server import ROOT
+from tests.fixtures.waiting import wait_until
+
+
+def test_help_lists_every_target() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets == ["help", "install", "run", "test", "parity", "check", "bench", "clean"]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == targets
+
+
+@pytest.mark.skipif(
+    not (ROOT / ".venv" / ".installed").exists(), reason="this is not the .venv of make install"
+)
+def test_make_run_serves_and_installs_nothing_twice(tmp_path: Path) -> None:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("HOTLOOP_")}
+    log = tmp_path / "log"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            ["make", "run"],
+            cwd=ROOT,
+            env=variables | {"HOTLOOP_PORT": "0", "HOTLOOP_DATA_DIR": str(tmp_path / "data")},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            running = re.compile(r"running on (http://\S+)")
+            wait_until(lambda: running.search(log.read_text()), "the server listens")
+            found = running.search(log.read_text())
+            assert found is not None
+            assert httpx.get(f"{found[1]}/health", timeout=60).json()["status"] == "alive"
+            below = tree(process.pid)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+            output, _ = process.communicate()
+    assert "pip install" not in output
+    wait_until(lambda: all(map(is_gone, below)), "nothing is left")

@@ -1,0 +1,107 @@
+"""A wheel, built from a source distribution and installed apart from the checkout, serves."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fixtures.server import ROOT
+from tests.fixtures.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("source")
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)],
+        capture_output=True,
+        check=True,
+    )
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def test_wheel_holds_the_packages_and_no_generated_source(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    packages = {name.partition("/")[0] for name in names if ".dist-info" not in name}
+    assert packages == {"app", "kernels", "main.py"}
+    assert {"app/py.typed", "kernels/py.typed", "kernels/loops/_cython.pyi"} <= set(names)
+    assert not [name for name in names if name.endswith((".c", ".html", ".pyx"))]
+    assert any(name.endswith(".so") or name.endswith(".pyd") for name in names)
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel and, by a path file, the packages it needs; the checkout's
+    own editable install is not followed from there.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")),
+            *("install", "--quiet", "--no-deps", "--no-index", str(wheel)),
+        ],
+        check=True,
+    )
+    (site / "needed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return folder
+
+
+@pytest.fixture
+def url(environment: Path, tmp_path: Path) -> Iterator[str]:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("HOTLOOP_", "PYTHON"))}
+    # Packages of these names in the folder where it is started must not be taken for its own.
+    for name in ("app", "kernels"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not this one')\n")
+    log = tmp_path / "log"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [str(environment / "bin" / "hotloop")],
+            cwd=tmp_path,
+            env=variables | {"HOTLOOP_PORT": "0", "HOTLOOP_RUN_HOSTS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        ) as process,
+    ):
+        try:
+            running = re.compile(r"running on (http://\S+)")
+            wait_until(lambda: running.search(log.read_text()), "the server listens")
+            found = running.search(log.read_text())
+            assert found is not None
+            yield found[1]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def test_installed_wheel_serves_with_all_kernels(url: str, environment: Path) -> None:
+    kernels = httpx.get(f"{url}/api/v1/tasks/kernels", timeout=60).json()["kernels"]
+    assert [k["kernel"] for k in kernels if k["available"]] == ["python", "cython", "numba"]
+    body = {"items_count": 10, "db": "none", "cache": "none", "batch_size": 2, "workers": 2}
+    for strategy in ("threading", "multiprocessing"):
+        answer = httpx.post(f"{url}/api/v1/tasks/{strategy}", json=body, timeout=60)
+        assert answer.json()["status"] == "completed", answer.text

@@ -1,0 +1,220 @@
+"""A client that goes away ends its work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from app.names import StrategyName
+from app.routes.disconnect import run_while_connected
+from app.schemas.results import RunResult
+from app.schemas.runs import RunRequest, UploadQuery
+from tests.fixtures.client import open_client
+from tests.fixtures.fake_services import TASK_ID, FakeServices
+
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "asgi": {"spec_version": "2.3"},
+    "http_version": "1.1",
+    "scheme": "http",
+    "path": "/",
+    "query_string": b"",
+    "server": ("test", 80),
+    "headers": [(b"content-type", b"application/json")],
+}
+BODY: Message = {"type": "http.request", "body": b"{}", "more_body": False}
+PIECE: Message = {"type": "http.request", "body": b"item_id", "more_body": True}
+GONE: Message = {"type": "http.disconnect"}
+
+
+class Work:
+    """Runs until told; remembers how it ended."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.finish = asyncio.Event()
+        self.ended = ""
+
+    async def __call__(self) -> str:
+        self.started.set()
+        try:
+            await self.finish.wait()
+        except asyncio.CancelledError:
+            # Stopping a run takes a while; nobody goes on before it has stopped.
+            await asyncio.sleep(0.01)
+            self.ended = "cancelled"
+            raise
+        self.ended = "finished"
+        return "result"
+
+
+class Wire:
+    """What the server hands to the application, message by message, and what comes back."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        for message in messages:
+            self.messages.put_nowait(message)
+        self.sent: list[Message] = []
+
+    async def receive(self) -> Message:
+        return await self.messages.get()
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+def test_result_is_returned_and_nothing_is_left() -> None:
+    async def scenario() -> None:
+        work = Work()
+        work.finish.set()
+        request = Request(SCOPE, Wire().receive)
+        assert await run_while_connected(request, work()) == "result"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_error_is_raised_and_nothing_is_left() -> None:
+    async def fail() -> None:
+        raise LookupError("x")
+
+    async def scenario() -> None:
+        with pytest.raises(LookupError):
+            await run_while_connected(Request(SCOPE, Wire().receive), fail())
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_client_gone_cancels_and_awaits_the_work() -> None:
+    async def scenario() -> None:
+        work, wire = Work(), Wire()
+        running = asyncio.ensure_future(run_while_connected(Request(SCOPE, wire.receive), work()))
+        await work.started.wait()
+        wire.messages.put_nowait(GONE)
+        with pytest.raises(ClientDisconnect):
+            await running
+        assert work.ended == "cancelled"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_request_cancels_and_awaits_the_work() -> None:
+    async def scenario() -> None:
+        work = Work()
+        running = asyncio.ensure_future(run_while_connected(Request(SCOPE, Wire().receive), work()))
+        await work.started.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert work.ended == "cancelled"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+
+
+def test_nobody_else_receives_while_the_body_is_read() -> None:
+    async def scenario() -> None:
+        work, wire, body_read = Work(), Wire(GONE), asyncio.Event()
+        running = asyncio.ensure_future(
+            run_while_connected(Request(SCOPE, wire.receive), work(), body_read=body_read)
+        )
+        await work.started.wait()
+        await asyncio.sleep(0.01)
+        assert wire.messages.qsize() == 1
+        body_read.set()
+        with pytest.raises(ClientDisconnect):
+            await running
+        assert work.ended == "cancelled"
+
+    asyncio.run(scenario())
+
+
+class SlowServices(FakeServices):
+    """Runs that last until they are cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work = Work()
+
+    async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult:
+        await self.work()
+        raise AssertionError("nobody finishes it")
+
+    async def run_upload(
+        self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
+    ) -> RunResult:
+        try:
+            async for _ in chunks:
+                self.work.started.set()
+        except ClientDisconnect:
+            self.work.ended = "told"
+            raise
+        await self.work()
+        raise AssertionError("nobody finishes it")
+
+
+@pytest.fixture
+def services() -> SlowServices:
+    return SlowServices()
+
+
+def leave(
+    app: FastAPI, services: SlowServices, path: str, content_type: bytes, *messages: Message
+) -> list[Message]:
+    """Send `messages`, wait for the work to start, leave; what the application then sent."""
+    headers = [(b"content-type", content_type)]
+    scope = {**SCOPE, "method": "POST", "path": path, "headers": headers}
+    wire = Wire(*messages)
+
+    async def scenario() -> None:
+        running = asyncio.ensure_future(app(scope, wire.receive, wire.send))
+        await services.work.started.wait()
+        wire.messages.put_nowait(GONE)
+        await running
+
+    with open_client(app) as client:
+        client.runner.run(scenario())
+    return wire.sent
+
+
+def test_run_ends_with_its_client(app: FastAPI, services: SlowServices) -> None:
+    sent = leave(app, services, "/api/v1/tasks/hybrid", b"application/json", BODY)
+    assert services.work.ended == "cancelled"
+    assert sent[0]["status"] == 499
+
+
+def test_upload_ends_with_its_client_after_the_body(app: FastAPI, services: SlowServices) -> None:
+    sent = leave(app, services, "/api/v1/tasks/upload", b"text/csv", BODY)
+    assert services.work.ended == "cancelled"
+    assert sent[0]["status"] == 499
+
+
+def test_upload_ends_with_its_client_in_the_body(app: FastAPI, services: SlowServices) -> None:
+    sent = leave(app, services, "/api/v1/tasks/upload", b"text/csv", PIECE)
+    assert services.work.ended == "told"
+    assert sent[0]["status"] == 499
+
+
+def test_export_is_closed_when_the_client_goes(app: FastAPI, services: SlowServices) -> None:
+    scope = {**SCOPE, "method": "GET", "path": f"/api/v1/tasks/results/{TASK_ID}"}
+    wire = Wire(BODY)
+    blocked = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            wire.messages.put_nowait(GONE)
+            await blocked.wait()
+
+    with open_client(app) as client:
+        client.runner.run(app(scope, wire.receive, send))
+        # Before the end of the loop, which closes whatever is left.
+        assert services.closed_exports == 1

@@ -1,0 +1,111 @@
+"""The list of tasks, clearing it, and exports."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.errors import TaskConflictError
+from app.names import StrategyName, TaskStatus
+from kernels.contract import KernelName
+from tests.fixtures.client import Client
+from tests.fixtures.fake_services import TASK_ID, FakeServices
+
+EXPORT = f"/api/v1/tasks/results/{TASK_ID}"
+
+
+def test_list_has_defaults(client: Client, services: FakeServices) -> None:
+    page = client.get("/api/v1/tasks/results").json()
+    assert (page["total"], page["limit"], page["offset"], page["next"]) == (1, 50, 0, None)
+    assert services.calls == [("page", None, None, None, 50, 0)]
+
+
+def test_list_is_filtered_and_paged(client: Client, services: FakeServices) -> None:
+    query = "status=failed&strategy=async-batch&kernel=numba&limit=1000&offset=7"
+    assert client.get(f"/api/v1/tasks/results?{query}").status_code == 200
+    assert services.calls == [
+        ("page", TaskStatus.FAILED, StrategyName.ASYNC_BATCH, KernelName.NUMBA, 1_000, 7)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("limit=0", "limit", "must be at least 1"),
+        ("limit=1001", "limit", "must be at most 1,000"),
+        ("limit=x", "limit", 'must be an integer (got "x")'),
+        ("limit=" + "9" * 5_000, "limit", "must be an integer of fewer digits"),
+        ("offset=-1", "offset", "must be at least 0"),
+        ("offset=99999999999999999999", "offset", "must be at most"),
+        ("status=done", "status", "must be 'pending', 'running'"),
+        ("kernel=auto", "kernel", "must be 'python', 'cython' or 'numba'"),
+        ("page=2", "page", "is not a known field"),
+        ("%ff=2", "\ufffd", "is not a known field"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_wrong_query_is_422(
+    client: Client, services: FakeServices, query: str, field: str, words: str
+) -> None:
+    response = client.get(f"/api/v1/tasks/results?{query}")
+    assert response.status_code == 422
+    (fault,) = response.json()["errors"]
+    assert fault["field"] == field
+    assert words in fault["message"]
+    assert services.calls == []
+
+
+def test_clearing_tells_how_many(client: Client) -> None:
+    assert client.delete("/api/v1/tasks/results").json() == {"deleted": 3}
+
+
+@pytest.mark.parametrize(
+    ("accept", "query", "media_type"),
+    [
+        (None, "", "application/x-ndjson"),
+        ("*/*", "", "application/x-ndjson"),
+        ("application/*", "", "application/x-ndjson"),
+        ("text/csv", "", "text/csv; charset=utf-8"),
+        ("text/*", "", "text/csv; charset=utf-8"),
+        ("application/x-ndjson;q=0.5, TEXT/CSV", "", "text/csv; charset=utf-8"),
+        ("text/csv;q=0, */*", "", "application/x-ndjson"),
+        ("image/png", "?format=csv", "text/csv; charset=utf-8"),
+        ("text/csv", "?format=ndjson", "application/x-ndjson"),
+    ],
+)
+def test_export_is_negotiated(
+    client: Client, services: FakeServices, accept: str | None, query: str, media_type: str
+) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    response = client.get(EXPORT + query, headers=headers)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == media_type
+    assert response.headers["vary"] == "Accept"
+    assert response.text.startswith("row 0\nrow 1\n")
+    assert response.text.endswith("row 999\n")
+    assert services.closed_exports == 1
+
+
+def test_csv_has_a_file_name(client: Client) -> None:
+    response = client.get(EXPORT, headers={"Accept": "text/csv"})
+    disposition = response.headers["content-disposition"]
+    assert disposition == f'attachment; filename="{TASK_ID}.csv"'
+
+
+@pytest.mark.parametrize("accept", ["image/png", "application/json", "*/*;q=0", "text/csv;q=x"])
+def test_media_type_that_is_not_offered_is_406(
+    client: Client, services: FakeServices, accept: str
+) -> None:
+    response = client.get(EXPORT, headers={"Accept": accept})
+    assert response.status_code == 406
+    assert "application/x-ndjson or text/csv" in response.json()["detail"]
+    assert services.calls == []
+
+
+def test_export_of_a_running_task_is_409_before_the_first_byte(
+    client: Client, services: FakeServices
+) -> None:
+    services.error = TaskConflictError(TASK_ID, "it is running; wait for its end")
+    response = client.get(EXPORT)
+    assert response.status_code == 409
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["links"]["status"] == f"/api/v1/tasks/status/{TASK_ID}"

@@ -1,0 +1,110 @@
+"""/, /health and the docs."""
+
+from __future__ import annotations
+
+import inspect
+import mimetypes
+import re
+
+import pytest
+
+from app import dependencies
+from app.version import VERSION
+from tests.fixtures.client import Client
+from tests.fixtures.fake_services import FakeServices
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "", "image/png"])
+def test_index_is_json(client: Client, accept: str) -> None:
+    response = client.get("/", headers={"Accept": accept})
+    assert response.status_code == 200
+    assert response.json()["version"] == VERSION
+
+
+def test_every_link_of_the_index_leads_somewhere(client: Client) -> None:
+    mimetypes.init()
+    for link in client.get("/").json()["links"].values():
+        assert client.get(link).status_code == 200, link
+
+
+def test_browser_is_sent_to_the_docs(client: Client) -> None:
+    response = client.get("/", headers={"Accept": BROWSER})
+    assert response.status_code == 307
+    assert response.headers["location"] == "/docs"
+    assert response.headers["vary"] == "Accept"
+
+
+def test_health_asks_no_service(client: Client, services: FakeServices) -> None:
+    response = client.get("/health")
+    assert response.json() == {"status": "alive", "version": VERSION}
+    assert services.calls == []
+
+
+def test_ready_service_names_its_checks(client: Client) -> None:
+    response = client.get("/health/ready")
+    assert response.status_code == 200
+    assert response.json()["ready"] is True
+    assert set(response.json()["checks"]) == {"run_hosts", "store"}
+
+
+def test_service_that_is_not_ready_names_what_is_missing(
+    client: Client, services: FakeServices
+) -> None:
+    services.is_ready = False
+    response = client.get("/health/ready")
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["detail"] == "store: the data folder is read-only"
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_docs_need_no_internet(client: Client, page: str) -> None:
+    mimetypes.init()  # Reads files once per process.
+    text = client.get(page).text
+    assert "//" not in re.sub(r"<!--.*?-->", "", text, flags=re.S).replace("/ui //", "")
+    sources = re.findall(r'(?:src|href)="([^"]+)"', text)
+    assert len(sources) >= 2
+    for source in sources:
+        assert client.get(source).status_code == 200, source
+    if page == "/docs":
+        assert '"validatorUrl": null' in text
+
+
+def test_unknown_path_is_a_problem(client: Client) -> None:
+    response = client.get("/nowhere")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["instance"] == "/nowhere"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/", "GET"),
+        ("POST", "/health", "GET"),
+        ("PATCH", "/api/v1/tasks", "GET"),
+        ("PUT", "/api/v1/tasks/results", "GET, POST, DELETE"),
+        ("GET", "/api/v1/tasks/hybrid", "POST, DELETE"),
+        ("POST", "/api/v1/tasks/status/task_00000000_1", "GET"),
+    ],
+)
+def test_wrong_method_is_405_with_all_that_are_allowed(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    response = client.request(method, path)
+    assert response.status_code == 405
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["allow"] == allowed
+    assert response.json()["detail"] == f"{method} is not allowed here; use {allowed}"
+
+
+def test_every_dependency_is_a_coroutine() -> None:
+    """FastAPI runs plain functions in its shared thread pool."""
+    plain = [
+        name
+        for name, function in vars(dependencies).items()
+        if name.startswith("get_") and not inspect.iscoroutinefunction(function)
+    ]
+    assert plain == []

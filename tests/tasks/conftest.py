@@ -1,0 +1,87 @@
+"""Tasks, stores and results to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.names import TaskStatus
+from app.sources.base import Batch
+from app.strategies.base import BatchResult
+from app.tasks.model import Task
+from app.tasks.store import TaskStore, open_store
+
+NEWEST = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a store may be made: another database is another parameter."""
+    assert request.param == "sqlite"
+    return tmp_path
+
+
+@pytest.fixture
+def store(location: Path | str) -> Iterator[TaskStore]:
+    opened = open_store(location)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def new_task() -> Callable[..., Task]:
+    """Makes tasks, each a second older than the one before."""
+    numbers = count()
+
+    def make(**changes: Any) -> Task:
+        number = next(numbers)
+        plain: dict[str, Any] = {
+            "task_id": f"task_{number:08x}_1700000000",
+            "task_type": "synchronous",
+            "spec": {"items_count": 10, "nested": {"list": [1, 2.5, None, True, "é"]}},
+            "workload": "loops",
+            "kernel": "numba",
+            "strategy": "hybrid",
+            "total_items": 10,
+            "created_at": NEWEST - timedelta(seconds=number),
+            "owner": "1:1.0",
+        }
+        return Task(**{**plain, **changes})
+
+    return make
+
+
+@pytest.fixture
+def bring_to(store: TaskStore) -> Callable[[Task, TaskStatus], None]:
+    """Keeps a task and moves it to a state, the allowed way."""
+
+    def bring(task: Task, status: TaskStatus) -> None:
+        store.create(task)
+        if status is not TaskStatus.PENDING:
+            store.mark_running(task.task_id, task.owner, 10)
+        if status not in (TaskStatus.PENDING, TaskStatus.RUNNING):
+            store.finish(task.task_id, status, items_processed=4, failed_items=1)
+
+    return bring
+
+
+@pytest.fixture
+def result() -> Callable[..., BatchResult]:
+    """Makes the result of a batch: loop = item_id / 2, nested = -item_id."""
+
+    def make(start: int, count: int, failed: tuple[int, ...] = ()) -> BatchResult:
+        item_ids = np.arange(start, start + count)
+        fails = np.isin(item_ids, failed)
+        columns = {
+            "loop": np.where(fails, 0, item_ids / 2),
+            "nested": np.where(fails, 0, -item_ids),
+        }
+        return BatchResult(Batch(0, start, count), item_ids, columns, fails, (), 0, 0.0)
+
+    return make

@@ -1,0 +1,217 @@
+"""The task store in a file, and what may be wrong with that file."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.errors import StoreError
+from app.names import TaskStatus
+from app.tasks.engine import FILE_NAME
+from app.tasks.model import Task
+from app.tasks.store import TaskStore, open_store
+
+NewTask = Callable[..., Task]
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[TaskStore]:
+    """A store that waits 50 ms for a lock."""
+    opened = open_store(tmp_path, busy_timeout_seconds=0.05)
+    yield opened
+    opened.close()
+
+
+def refused(call: Callable[[], object], folder: Path) -> str:
+    """The text of the StoreError that `call` raises; fit for a client."""
+    with pytest.raises(StoreError) as caught:
+        call()
+    text = str(caught.value)
+    assert str(folder) not in text
+    for word in ("SELECT", "INSERT", "UPDATE", "PRAGMA", "sqlalche", "Traceback"):
+        assert word not in text
+    return text
+
+
+def test_file_is_in_the_data_folder_with_a_write_ahead_log(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with store._writing() as writing:
+        assert writing.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+        assert writing.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert writing.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    store.close()
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_store_opens_by_url_and_in_a_folder_of_any_name(tmp_path: Path, new_task: NewTask) -> None:
+    folder = tmp_path / "a b?c=d&e%20é@:1"
+    folder.mkdir()
+    task = new_task()
+    by_folder = open_store(folder)
+    by_folder.create(task)
+    by_folder.close()
+    plain = folder.rename(tmp_path / "plain")
+    by_url = open_store(f"sqlite:///{plain / FILE_NAME}")
+    assert by_url.get(task.task_id) == task
+    by_url.close()
+
+
+def test_many_that_open_a_new_file_at_once_all_succeed(tmp_path: Path) -> None:
+    """Switching to the write-ahead log fails at once when another one does it just then."""
+    barrier = threading.Barrier(8)
+
+    def open_at_once(folder: Path) -> None:
+        barrier.wait()
+        open_store(folder).close()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(40):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            list(pool.map(open_at_once, [folder] * 8))
+
+
+def test_locked_file_can_be_read_and_refuses_writing_until_it_is_free(
+    tmp_path: Path, impatient: TaskStore, new_task: NewTask
+) -> None:
+    task = new_task()
+    impatient.create(task)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert impatient.get(task.task_id) == task
+        text = refused(lambda: impatient.mark_running(task.task_id, "1:1.0", 10), tmp_path)
+        assert text == (
+            f"the task store {FILE_NAME}: another process has kept it locked for too long; "
+            "try again"
+        )
+        other.execute("ROLLBACK")
+        impatient.mark_running(task.task_id, "1:1.0", 10)
+    assert impatient.get(task.task_id).status is TaskStatus.RUNNING
+
+
+def test_writing_waits_for_another_writer(
+    tmp_path: Path, store: TaskStore, new_task: NewTask
+) -> None:
+    task = new_task()
+    with (
+        closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        creating = pool.submit(store.create, task)
+        assert store.status(task.task_id) is None
+        other.execute("COMMIT")
+        creating.result(timeout=30)
+    assert store.get(task.task_id) == task
+
+
+@pytest.mark.parametrize("size", [10, 100, 5_000])
+def test_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, size: int) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"x" * size)
+    text = refused(lambda: open_store(tmp_path), tmp_path)
+    assert text.startswith(f"the task store {FILE_NAME}: it is no SQLite file; put a copy")
+    assert (tmp_path / FILE_NAME).read_bytes() == b"x" * size
+
+
+def test_damaged_file_is_a_store_error(tmp_path: Path, new_task: NewTask) -> None:
+    store = open_store(tmp_path)
+    for _ in range(50):
+        store.create(new_task())
+    store.close()
+    with (tmp_path / FILE_NAME).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * 4096 * 4)
+    text = refused(lambda: open_store(tmp_path).page(limit=10), tmp_path)
+    assert "it is damaged; put a copy in its place" in text
+
+
+def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: NewTask) -> None:
+    store = open_store(tmp_path)
+    store.create(new_task())
+    store.close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.execute("UPDATE hotloop_schema SET version = 2")
+        connection.execute("ALTER TABLE tasks RENAME TO jobs")
+        connection.commit()
+    assert refused(lambda: open_store(tmp_path), tmp_path) == (
+        "the task store was made by a newer version of the service (its schema is 2, this one "
+        "knows 1); start that version, or use another data folder"
+    )
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        assert {name for (name,) in tables} == {"hotloop_schema", "jobs"}
+
+
+def test_folder_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
+    text = refused(lambda: open_store(tmp_path / "gone"), tmp_path)
+    assert text.startswith(f"the task store {FILE_NAME}: it cannot be opened; check that the data")
+
+
+def test_folder_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "it cannot be opened" in refused(lambda: open_store(tmp_path / "file"), tmp_path)
+
+
+def test_file_that_cannot_be_written_is_a_store_error(tmp_path: Path, new_task: NewTask) -> None:
+    task = new_task()
+    store = open_store(tmp_path)
+    store.create(task)
+    # Read-only by URL, as permissions do not bind the superuser.
+    read_only = open_store(f"sqlite:///file:{tmp_path / FILE_NAME}?mode=ro&uri=true")
+    text = refused(lambda: read_only.create(new_task()), tmp_path)
+    assert "it cannot be written; check the owner of the data folder" in text
+    assert read_only.get(task.task_id) == task
+    read_only.close()
+    store.close()
+
+
+FULL_DISK = """
+import resource, sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from app.errors import StoreError
+from app.tasks.model import Task, new_task_id
+from app.tasks.store import open_store
+
+store = open_store(Path(sys.argv[1]))
+kept = Task(
+    task_id=new_task_id(), task_type="synchronous", spec={}, workload="loops", kernel="numba",
+    strategy="hybrid", total_items=1, created_at=datetime.now(UTC), owner="1:1.0",
+)
+store.create(kept)
+large = replace(kept, task_id=new_task_id(), spec={"text": "x" * 1_000_000})
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+try:
+    store.create(large)
+except StoreError as error:
+    print(error)
+assert store.status(large.task_id) is None
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.create(large)
+assert [task.task_id for task in store.page(limit=9).tasks] == sorted(
+    [large.task_id, kept.task_id], reverse=True
+)
+"""
+
+
+def test_full_disk_is_a_store_error_and_passes(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.stderr == ""
+    assert answer.stdout.startswith(f"the task store {FILE_NAME}: the disk ")
+    assert "full" in answer.stdout

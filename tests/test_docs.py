@@ -1,0 +1,91 @@
+"""Every command in the README and in docs/ works as written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.server import ROOT, Server, running_server
+from tests.fixtures.waiting import wait_until
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A block of shell commands, and the words before it."""
+
+    page: str
+    text: str
+    introduction: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.page}: {self.text.splitlines()[0][:50]}"
+
+
+def commands() -> Iterator[Command]:
+    for page in PAGES:
+        text = page.read_text()
+        for match in BLOCK.finditer(text):
+            before = text[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
+            yield Command(page.name, match[1], before)
+
+
+COMMANDS = list(commands())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("data")) as server:
+        wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+        yield server
+
+
+def test_readme_has_the_two_commands_and_ten_requests() -> None:
+    readme = [command.text for command in COMMANDS if command.page == "README.md"]
+    assert [text for text in readme if text.startswith("make")] == ["make run\n", "make test\n"]
+    assert sum(text.count("curl ") for text in readme) >= 10
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "curl" in c.text], ids=lambda c: c.id)
+def test_requests_are_answered_as_the_page_says(server: Server, command: Command) -> None:
+    done = subprocess.run(
+        ["bash", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    meant = "cannot be met" in command.introduction
+    assert ("urn:hotloop:problem" in done.stdout) == meant, done.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "curl" not in c.text], ids=lambda c: c.id)
+def test_other_commands_are_targets_of_make(command: Command) -> None:
+    """`make run` and `make test` are executed by tests/packaging and by whoever runs this."""
+    for line in command.text.splitlines():
+        assert line.startswith("make ")
+        subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_pages_link_to_files_that_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_no_page_names_a_folder_of_a_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"(?<![\w.])/(work|home|root|tmp)/", page.read_text()), page.name
+        assert isinstance(page, Path)

@@ -1,0 +1,169 @@
+"""`app.system` on made-up trees of control groups."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app import system
+
+
+@pytest.fixture(autouse=True)
+def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+
+def tree(root: Path, cgroup: str, **files: str) -> Path:
+    """A root with `/proc/self/cgroup` and files of the cgroup mount, `__` standing for `/`."""
+    (root / "proc" / "self").mkdir(parents=True)
+    (root / "proc" / "self" / "cgroup").write_text(cgroup)
+    for name, text in files.items():
+        path = root / "sys" / "fs" / "cgroup" / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_cpu_count_without_any_cgroup_is_the_affinity(tmp_path: Path) -> None:
+    assert system.usable_cpu_count(tmp_path) == 8
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("200000 100000\n", 2),
+        ("150000 100000\n", 2),
+        ("10000 100000\n", 1),
+        ("300000\n", 3),
+        ("1600000 100000\n", 8),
+        ("max 100000\n", 8),
+        ("max\n", 8),
+        ("", 8),
+        ("\n", 8),
+        ("-1 100000\n", 8),
+        ("0 100000\n", 8),
+        ("200000 0\n", 8),
+        ("two cpus\n", 8),
+        ("200000 many\n", 8),
+        ("\xff\xfe", 8),
+    ],
+)
+def test_cpu_count_version_2(tmp_path: Path, quota: str, expected: int) -> None:
+    tree(tmp_path, "0::/\n", **{"cpu.max": quota})
+    assert system.usable_cpu_count(tmp_path) == expected
+
+
+def test_cpu_count_version_2_nested_takes_the_tightest(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        "0::/a/b/c\n",
+        **{
+            "cpu.max": "max 100000",
+            "a__cpu.max": "300000 100000",
+            "a__b__cpu.max": "500000 100000",
+            "a__b__c__cpu.max": "max 100000",
+            "other__cpu.max": "100000 100000",
+        },
+    )
+    assert system.usable_cpu_count(tmp_path) == 3
+
+
+@pytest.mark.parametrize("path", ["/docker/0123", "/../../init.scope"])
+def test_cpu_count_in_a_container_that_sees_only_the_top(tmp_path: Path, path: str) -> None:
+    tree(tmp_path, f"0::{path}\n", **{"cpu.max": "400000 100000"})
+    (tmp_path / "sys" / "fs" / "cpu.max").write_text("100000 100000")  # not a control group's
+    assert system.usable_cpu_count(tmp_path) == 4
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "expected"),
+    [
+        ("250000\n", "100000\n", 3),
+        ("-1\n", "100000\n", 8),
+        ("250000\n", "0\n", 8),
+        ("250000\n", "", 8),
+        ("", "100000\n", 8),
+        ("9" * 5000, "100000\n", 8),
+    ],
+)
+@pytest.mark.parametrize("mount", ["cpu,cpuacct", "cpu"])
+def test_cpu_count_version_1(
+    tmp_path: Path, mount: str, quota: str, period: str, expected: int
+) -> None:
+    files = {f"{mount}__cpu.cfs_quota_us": quota, f"{mount}__cpu.cfs_period_us": period}
+    tree(tmp_path, "5:cpuset:/x\n4:cpu,cpuacct:/x\n0::/\n", **files)
+    assert system.usable_cpu_count(tmp_path) == expected
+
+
+def test_cpu_count_version_1_nested_takes_the_tightest(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        "4:cpu,cpuacct:/a/b\n",
+        **{
+            "cpu,cpuacct__cpu.cfs_quota_us": "-1",
+            "cpu,cpuacct__cpu.cfs_period_us": "100000",
+            "cpu,cpuacct__a__cpu.cfs_quota_us": "200000",
+            "cpu,cpuacct__a__cpu.cfs_period_us": "100000",
+            "cpu,cpuacct__a__b__cpu.cfs_quota_us": "700000",
+            "cpu,cpuacct__a__b__cpu.cfs_period_us": "100000",
+        },
+    )
+    assert system.usable_cpu_count(tmp_path) == 2
+
+
+@pytest.mark.parametrize("text", ["", "\n", "nonsense", "0:", "::", "0::", ":cpu:", "7:cpu"])
+def test_cpu_count_with_malformed_membership_is_the_affinity(tmp_path: Path, text: str) -> None:
+    tree(tmp_path, text, unrelated="1")
+    assert system.usable_cpu_count(tmp_path) == 8
+
+
+def test_cpu_count_where_a_file_is_a_folder_is_the_affinity(tmp_path: Path) -> None:
+    tree(tmp_path, "0::/\n")
+    (tmp_path / "sys" / "fs" / "cgroup" / "cpu.max").mkdir(parents=True)
+    assert system.usable_cpu_count(tmp_path) == 8
+
+
+def test_cpu_count_is_not_above_the_affinity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    tree(tmp_path, "0::/\n", **{"cpu.max": "400000 100000"})
+    assert system.usable_cpu_count(tmp_path) == 1
+
+
+def test_cpu_count_without_affinity_asks_for_the_process_then_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 5, raising=False)
+    assert system.usable_cpu_count(tmp_path) == 5
+    monkeypatch.delattr(os, "process_cpu_count")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert system.usable_cpu_count(tmp_path) == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert system.usable_cpu_count(tmp_path) == 1
+
+
+def test_cpu_count_of_this_machine_is_within_the_affinity() -> None:
+    assert 1 <= system.usable_cpu_count() <= 8
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"memory.max": "1048576\n"}, 1 << 20),
+        ({"memory.max": "max\n", "a__memory.max": "2097152\n"}, 2 << 20),
+        ({"memory.max": "1048576\n", "a__memory.max": "2097152\n"}, 1 << 20),
+        ({"memory__a__memory.limit_in_bytes": "4096\n"}, 4096),
+        ({"memory__memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({"memory.max": "max\n"}, None),
+        ({"memory.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_memory_limit(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    tree(tmp_path, "3:memory:/a\n0::/a\n", **files)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert system.memory_limit_bytes(tmp_path) == (expected or total)
