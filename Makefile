@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py constraints.txt kernels/loops/_cython.pyx
 
+# cython-lint looks for pycodestyle there.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test check parity bench clean
 

@@ -70,7 +70,9 @@ def test_requests_are_answered_as_the_page_says(server: Server, command: Command
     assert ("urn:hotloop:problem" in done.stdout) == meant, done.stdout
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "curl" not in c.text], ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if "curl" not in c.text], ids=lambda c: c.id
+)
 def test_other_commands_are_targets_of_make(command: Command) -> None:
     """`make run` and `make test` are executed by tests/packaging and by whoever runs this."""
     for line in command.text.splitlines():

@@ -66,7 +66,9 @@ class Request:
 
 
 def run_hosts(server: Server) -> list[psutil.Process]:
-    return [p for p in psutil.Process(server.process.pid).children() if "app.runhost" in p.cmdline()]
+    return [
+        p for p in psutil.Process(server.process.pid).children() if "app.runhost" in p.cmdline()
+    ]
 
 
 @pytest.mark.parametrize("strategy", list(StrategyName))
@@ -123,7 +125,7 @@ def test_killed_worker_costs_only_its_batches(tmp_path: Path) -> None:
         for strategy in ("multiprocessing", "concurrent-futures"):
             answers: list[httpx.Response] = []
             asking = threading.Thread(
-                target=lambda s=strategy, a=answers: a.append(  # type: ignore[misc]
+                target=lambda s=strategy, a=answers: a.append(
                     server.run(s, **(LONG | QUICKER | {"db": "simulated"}))
                 )
             )

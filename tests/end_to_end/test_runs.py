@@ -14,7 +14,8 @@ from app.names import StrategyName
 from tests.fixtures.server import SAMPLE, Server
 
 KERNELS = kernels.available_kernels("loops")
-FAST = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
+FAST: dict[str, Any] = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
+NO_IO: dict[str, Any] = {"db": "none", "cache": "none"}
 
 
 def completed(response: Any) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def test_simulated_delays_are_waited_for(server: Server, strategy: StrategyName)
 
 def test_result_has_every_field_measured(server: Server) -> None:
     result = completed(
-        server.run("threading", items_count=2_000, batch_size=100, workers=3, db="none", cache="none")
+        server.run("threading", items_count=2_000, batch_size=100, workers=3, **NO_IO)
     )
     assert result["task_type"] == "synchronous"
     assert result["requested_workers"] == 3

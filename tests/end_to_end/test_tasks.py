@@ -98,7 +98,7 @@ def test_client_that_leaves_cancels_its_run(server: Server) -> None:
 
     def cancelled() -> bool:
         newest = server.client.get("/api/v1/tasks/results?limit=1").json()["items"][0]
-        return newest["total_items"] == 250 and newest["status"] == "cancelled"
+        return (newest["total_items"], newest["status"]) == (250, "cancelled")
 
     wait_until(cancelled, "the run of the client that left is cancelled")
 

@@ -47,7 +47,7 @@ def test_wheel_holds_the_packages_and_no_generated_source(wheel: Path) -> None:
     assert packages == {"app", "kernels", "main.py"}
     assert {"app/py.typed", "kernels/py.typed", "kernels/loops/_cython.pyi"} <= set(names)
     assert not [name for name in names if name.endswith((".c", ".html", ".pyx"))]
-    assert any(name.endswith(".so") or name.endswith(".pyd") for name in names)
+    assert any(name.endswith((".so", ".pyd")) for name in names)
 
 
 @pytest.fixture(scope="module")

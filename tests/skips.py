@@ -1,0 +1,38 @@
+"""`python -m tests.skips REPORT.xml`: every skipped test must be one of those explained here."""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "free-threaded": "a build without a GIL has none that a kernel could keep",
+        "this is not the .venv of make install": "`make run` is tried where `make install` was",
+    }
+)
+"""Words in the reason of a skip, and why that skip is no loss."""
+
+
+def main(path: str) -> int:
+    skipped = [
+        (f"{case.get('classname')}::{case.get('name')}", element.get("message", ""))
+        for case in ET.parse(path).iter("testcase")
+        for element in case.iter("skipped")
+    ]
+    unexplained = [
+        (name, reason)
+        for name, reason in skipped
+        if not any(words in reason for words in EXPLAINED)
+    ]
+    print(f"{len(skipped)} tests were skipped, {len(unexplained)} of them without explanation")
+    for name, reason in unexplained:
+        print(f"  {name}: {reason}")
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
