@@ -28,7 +28,7 @@ run: $(STAMP) ## start the service on port 8001
 	$(BIN)/python main.py
 
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 parity: $(STAMP) ## only the tests that hold the kernels against each other
 	$(BIN)/python -m pytest tests/kernels $(ARGS)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from app.errors import (
     InvalidRequestError,
@@ -39,7 +38,7 @@ from app.tasks.owner import current_owner
 from app.tasks.results import ResultsWriter
 from app.tasks.store import TaskStore
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 REFUSALS = (InvalidRequestError, PayloadTooLargeError, TooBusyError)
 """Errors after which a task is as if it had never been asked for."""
@@ -137,9 +136,9 @@ class RunService:
             created_at=utc_now(),
             owner=self._owner,
         )
-        await asyncio.to_thread(context.store.create, task)
         outcome = RunOutcome(None, None)
         try:
+            await _to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
             async with context.hosts.lease() as client:
                 items = await source.read(client, context.folder, task_id)
@@ -167,7 +166,7 @@ class RunService:
     async def _run_on(self, client: RunHostClient, active: ActiveRun, plan: Plan) -> RunOutcome:
         context, task_id = self._context, active.task_id
         path = context.folder.results_path(task_id)
-        writer = await asyncio.to_thread(ResultsWriter, path, plan.workload, plan.items.count)
+        writer = await _to_the_end(ResultsWriter, path, plan.workload, plan.items.count)
         collector = RunCollector(active, writer, context.store)
         error: ServiceError | None = None
         try:
@@ -225,6 +224,23 @@ class RunService:
             await active.cancel()
         for active in running:
             await active.wait_ended()
+
+
+async def _to_the_end(call: Callable[..., T], *args: object) -> T:
+    """Run the call in a thread and return what it made, even when cancelled meanwhile: the
+    cancellation then comes with the next await, when somebody is there to clean up.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(call, *args))
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError:
+            cancelled = True
+    task = asyncio.current_task()
+    if cancelled and task is not None:
+        task.cancel()
+    return work.result()
 
 
 def _spec(request: RunRequest | UploadQuery) -> dict[str, Any]:

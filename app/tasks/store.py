@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     RowMapping,
@@ -219,7 +218,7 @@ class TaskStore:
             }
             # Nothing happens when the task has gone on since it was read.
             with self._writing() as connection:
-                if _update(connection, row.task_id, {row.status}, end, tasks.c.owner == row.owner):
+                if _update(connection, row.task_id, {row.status}, end):
                     interrupted.append(row.task_id)
         return interrupted
 
@@ -258,13 +257,10 @@ def _update(
     task_id: str,
     statuses: Iterable[TaskStatus],
     values: dict[str, Any],
-    *conditions: ColumnElement[bool],
 ) -> bool:
     """Change the task if it is in one of `statuses`; whether it was."""
     _check_id(task_id)
-    change = update(tasks).where(
-        tasks.c.task_id == task_id, tasks.c.status.in_(statuses), *conditions
-    )
+    change = update(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
     return connection.execute(change.values(**values)).rowcount == 1
 
 

@@ -278,7 +278,11 @@ def test_client_that_stops_in_mid_upload_leaves_nothing(server: Server) -> None:
             b"Content-Length: 1000\r\n\r\nitem_id,value,offset\n1,2,"
         )
         wait_until(lambda: list(folder.glob("*.upload")), "the upload comes in")
-    wait_until(lambda: not list(folder.glob("*.upload")), "it is gone")
-    newest = server.client.get("/api/v1/tasks/results?limit=1").json()["items"][0]
-    assert newest["status"] == "cancelled"
+
+    def cancelled() -> bool:
+        (task,) = server.client.get("/api/v1/tasks/results").json()["items"]
+        return bool(task["status"] == "cancelled")
+
+    wait_until(cancelled, "its task is cancelled")
+    assert list(folder.iterdir()) == []
     server.client.delete("/api/v1/tasks/results")

@@ -17,7 +17,13 @@ from tests.fixtures.waiting import wait_until
 
 
 def test_help_lists_every_target() -> None:
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets == ["help", "install", "run", "test", "parity", "check", "bench", "clean"]
     assert [line.split()[1] for line in done.stdout.splitlines()] == targets

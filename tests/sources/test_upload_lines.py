@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import BadRowError
@@ -64,17 +64,15 @@ def test_chunks_are_bounded_in_lines_and_in_bytes(
     assert [line for chunk in made for line in chunk] == given_lines
 
 
-@given(
-    st.lists(
-        st.one_of(
-            st.text(st.characters(exclude_characters="\n")).map(str.encode),
-            st.binary().filter(lambda raw: b"\n" not in raw),
-            st.just(b"x" * (MAX_LINE_BYTES + 1)),
-        ),
-        min_size=1,
-        max_size=4,
-    )
+RAW_LINES = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_characters="\n")).map(str.encode),
+    st.binary().map(lambda raw: raw.replace(b"\n", b"")),
 )
+
+
+@given(st.lists(RAW_LINES, min_size=1, max_size=4))
+@example([b"a", b"b\0"])
+@example([b"a", b"b\xff"])
 def test_texts_of_a_chunk_are_those_of_its_lines(raws: list[bytes]) -> None:
     chunk = list(enumerate(raws))
     expected: list[str] | None
@@ -83,3 +81,10 @@ def test_texts_of_a_chunk_are_those_of_its_lines(raws: list[bytes]) -> None:
     except BadRowError:
         expected = None
     assert chunk_texts(chunk) == expected
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_chunk_with_a_line_that_is_too_long_has_no_texts(place: int) -> None:
+    raws = [b"a", b"b", b"c"]
+    raws[place] = b"x" * (MAX_LINE_BYTES + 1)
+    assert chunk_texts(list(enumerate(raws))) is None

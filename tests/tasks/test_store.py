@@ -122,7 +122,7 @@ def move(store: TaskStore, task_id: str, target: TaskStatus) -> None:
         store.finish(task_id, target, items_processed=10, failed_items=0)
 
 
-@pytest.mark.parametrize("target", [*FINISHED, TaskStatus.RUNNING])
+@pytest.mark.parametrize("target", sorted(FINISHED | {TaskStatus.RUNNING}))
 @pytest.mark.parametrize("source", TaskStatus)
 def test_moves_are_those_of_the_table(
     store: TaskStore, new_task: NewTask, bring_to: BringTo, source: TaskStatus, target: TaskStatus
@@ -140,7 +140,7 @@ def test_moves_are_those_of_the_table(
         assert store.get(task.task_id) == before
 
 
-@pytest.mark.parametrize("status", UNFINISHED)
+@pytest.mark.parametrize("status", sorted(UNFINISHED))
 def test_finish_needs_an_end(store: TaskStore, new_task: NewTask, status: TaskStatus) -> None:
     task = new_task()
     store.create(task)
@@ -149,7 +149,7 @@ def test_finish_needs_an_end(store: TaskStore, new_task: NewTask, status: TaskSt
     assert store.get(task.task_id) == task
 
 
-@pytest.mark.parametrize("status", set(TaskStatus) - {TaskStatus.RUNNING})
+@pytest.mark.parametrize("status", sorted(set(TaskStatus) - {TaskStatus.RUNNING}))
 def test_progress_needs_a_running_task(
     store: TaskStore, new_task: NewTask, bring_to: BringTo, status: TaskStatus
 ) -> None:

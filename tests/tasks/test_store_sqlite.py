@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from sqlite3 import dbapi2
+from typing import Any
 
 import pytest
 
@@ -67,7 +69,6 @@ def test_store_opens_by_url_and_in_a_folder_of_any_name(tmp_path: Path, new_task
 
 
 def test_many_that_open_a_new_file_at_once_all_succeed(tmp_path: Path) -> None:
-    """Switching to the write-ahead log fails at once when another one does it just then."""
     barrier = threading.Barrier(8)
 
     def open_at_once(folder: Path) -> None:
@@ -75,10 +76,43 @@ def test_many_that_open_a_new_file_at_once_all_succeed(tmp_path: Path) -> None:
         open_store(folder).close()
 
     with ThreadPoolExecutor(8) as pool:
-        for number in range(40):
+        for number in range(20):
             folder = tmp_path / str(number)
             folder.mkdir()
             list(pool.map(open_at_once, [folder] * 8))
+
+
+class BusyOnce(sqlite3.Connection):
+    """Cannot switch to the write-ahead log at the first try, as when another one does it."""
+
+    refusals = 1
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if "journal_mode" in sql and self.refusals:
+            self.refusals -= 1
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorname = "SQLITE_BUSY"
+            raise error
+        return super().execute(sql, *parameters)
+
+
+class BusyForEver(BusyOnce):
+    refusals = 1 << 30
+
+
+@pytest.mark.parametrize("factory", [BusyOnce, BusyForEver])
+def test_switch_to_the_write_ahead_log_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: type[sqlite3.Connection]
+) -> None:
+    plain = dbapi2.connect
+    monkeypatch.setattr(
+        dbapi2, "connect", lambda *args, **kwargs: plain(*args, **{**kwargs, "factory": factory})
+    )
+    if factory is BusyOnce:
+        open_store(tmp_path).close()
+    else:
+        text = refused(lambda: open_store(tmp_path, busy_timeout_seconds=0.05), tmp_path)
+        assert "locked for too long; try again" in text
 
 
 def test_locked_file_can_be_read_and_refuses_writing_until_it_is_free(
@@ -202,6 +236,7 @@ store.create(large)
 assert [task.task_id for task in store.page(limit=9).tasks] == sorted(
     [large.task_id, kept.task_id], reverse=True
 )
+store.close()
 """
 
 
