@@ -40,7 +40,9 @@ check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/lint-imports
 	$(BIN)/cython-lint kernels
 
-bench: $(STAMP) ## measure, and write docs/performance.md (takes about an hour)
+bench: $(STAMP) ## measure, and write docs/performance.md (half an hour on an idle machine)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--constraint constraints.txt --editable ".[dev,bench]"
 	$(BIN)/python -m benchmarks.report
 
 clean: ## remove .venv, builds and caches; the data folder stays
