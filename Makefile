@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := pyproject.toml setup.py constraints.txt kernels/loops/_cython.pyx
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.pyx kernels/loops/*.h)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check parity bench clean
