@@ -18,15 +18,18 @@
 /* sqrt(t) * sin(t) * cos(t) for 0 <= t < 2**24.
  *
  * Reduction (Cody and Waite): t = q * pi/2 + r, pi/2 as the sum of three doubles. Adding 1.5 * 2**52
- * rounds to an integer, which then stands in the lowest bits. The first FMA is exact: r is below 1
- * and a multiple of 2**-53 as soon as q is not 0. The three parts miss pi/2 by less than 2**-160;
- * times q < 2**24 that is beyond the last bit of any r that can occur.
+ * rounds to an integer, which then stands in the lowest bits. The first FMA is exact: its result is
+ * below 1 and a multiple of 2**-53 as soon as q is not 0. The three parts miss pi/2 by less than
+ * 2**-160, so r by less than 2**-136; and no double below 2**24 is nearer than 2**-61 to a multiple
+ * of pi/2, so r keeps all its digits.
  *
  * sin and cos of r are the minimax polynomials of fdlibm (Sun Microsystems, 1993; k_sin.c and
  * k_cos.c: S1 to S6, C1 to C6), here evaluated with FMA.
  *
  * A quarter turn exchanges sin and cos and changes the sign of one of them, so the product only
- * changes its sign with each: the parity of q is all that is needed. */
+ * changes its sign with each: the parity of q is all that is needed.
+ *
+ * The term is within 4 ulp; 3.3 is the most that was found. */
 TARGET INLINE DOUBLES LEVEL(term)(DOUBLES t)
 {
     const DOUBLES shifted = FMA(t, SPLAT(0x1.45f306dc9c883p-1), SPLAT(0x1.8p52));

@@ -48,7 +48,9 @@ def test_available_kernels_are_the_known_ones_without_a_reason() -> None:
 def test_kernel_describes_itself(kernel: Kernel) -> None:
     assert kernel.workload is kernels.get_workload("loops")
     assert kernel.releases_gil is (kernel.name != KernelName.PYTHON)
-    assert kernel.instruction_set is None or kernel.name != KernelName.PYTHON
+    best = next(iter(kernels.instruction_sets("loops", kernel.name)), None)
+    assert kernel.instruction_set == best
+    assert (kernel.instruction_set is None) is (kernel.name == KernelName.PYTHON)
     assert repr(kernel).startswith(f"Kernel(name={kernel.name!r}, releases_gil=")
     assert len(repr(kernel)) < 120
 
