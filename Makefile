@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := pyproject.toml setup.py constraints.txt kernels/loops/_cython.pyx
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.pyx kernels/loops/*.h)
 
 # cython-lint looks for pycodestyle there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

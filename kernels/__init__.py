@@ -10,6 +10,7 @@ Importing this package imports numpy and no kernel; each kernel is imported when
 
 from kernels.contract import Column, KernelName, Parameter, ProductBound, Term, Workload
 from kernels.errors import (
+    InstructionSetUnavailableError,
     InvalidColumnError,
     InvalidInputError,
     InvalidParameterError,
@@ -21,8 +22,10 @@ from kernels.errors import (
 from kernels.kernel import Kernel
 from kernels.registry import (
     available_kernels,
+    force_instruction_set,
     get_kernel,
     get_workload,
+    instruction_sets,
     known_kernels,
     why_unavailable,
     workloads,
@@ -30,6 +33,7 @@ from kernels.registry import (
 
 __all__ = [
     "Column",
+    "InstructionSetUnavailableError",
     "InvalidColumnError",
     "InvalidInputError",
     "InvalidParameterError",
@@ -44,8 +48,10 @@ __all__ = [
     "UnknownWorkloadError",
     "Workload",
     "available_kernels",
+    "force_instruction_set",
     "get_kernel",
     "get_workload",
+    "instruction_sets",
     "known_kernels",
     "why_unavailable",
     "workloads",

@@ -177,7 +177,9 @@ class Workload:
 
 
 def _bounded_integer(parameter: Parameter, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if type(value) is not int and (
+        isinstance(value, bool) or not isinstance(value, (int, np.integer))
+    ):
         raise InvalidParameterError(
             parameter.name,
             f"parameter {parameter.name!r} must be an integer from {parameter.minimum} "

@@ -4,6 +4,7 @@ KernelsError
 ├── UnknownWorkloadError       no workload has this name
 ├── UnknownKernelError         no kernel has this name
 ├── KernelUnavailableError     the kernel is known and cannot be loaded here
+├── InstructionSetUnavailableError  the kernel cannot use this instruction set here
 └── InvalidInputError          also a ValueError; `field` names what was refused
     ├── InvalidParameterError  a parameter is unknown, of a wrong type or out of bounds
     └── InvalidColumnError     a column is missing, unknown, of a wrong kind or out of bounds
@@ -14,6 +15,7 @@ Each error keeps its constructor's arguments as `args`, so it survives pickling 
 from collections.abc import Iterable
 
 __all__ = [
+    "InstructionSetUnavailableError",
     "InvalidColumnError",
     "InvalidInputError",
     "InvalidParameterError",
@@ -62,6 +64,22 @@ class KernelUnavailableError(KernelsError):
 
     def __str__(self) -> str:
         return f"kernel {self.name!r} is unavailable: {self.reason}"
+
+
+class InstructionSetUnavailableError(KernelsError):
+    """The kernel `kernel` cannot use the instruction set `name`; `choices` are those it can use."""
+
+    def __init__(self, kernel: str, name: str, choices: Iterable[str]) -> None:
+        self.kernel = str(kernel)
+        self.name = name
+        self.choices = tuple(str(choice) for choice in choices)
+        super().__init__(self.kernel, name, self.choices)
+
+    def __str__(self) -> str:
+        return (
+            f"kernel {self.kernel!r} cannot use the instruction set {self.name!r} on this machine; "
+            f"choose one of: {', '.join(self.choices) or 'none, it has no choice'}"
+        )
 
 
 class InvalidInputError(KernelsError, ValueError):

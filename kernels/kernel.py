@@ -58,8 +58,8 @@ class Kernel:
         self.warm_up()
         for term, function in zip(workload.terms, self._functions, strict=True):
             function(
-                *(inputs[name] for name in term.columns),
-                *(resolved[name] for name in term.parameters),
+                *map(inputs.__getitem__, term.columns),
+                *map(resolved.__getitem__, term.parameters),
                 targets[term.name],
             )
         return results

@@ -11,14 +11,21 @@ from types import MappingProxyType
 from typing import Final
 
 from kernels.contract import KernelName, Workload
-from kernels.errors import KernelUnavailableError, UnknownKernelError, UnknownWorkloadError
+from kernels.errors import (
+    InstructionSetUnavailableError,
+    KernelUnavailableError,
+    UnknownKernelError,
+    UnknownWorkloadError,
+)
 from kernels.kernel import Kernel
 from kernels.loops import LOOPS
 
 __all__ = [
     "available_kernels",
+    "force_instruction_set",
     "get_kernel",
     "get_workload",
+    "instruction_sets",
     "known_kernels",
     "why_unavailable",
     "workloads",
@@ -38,8 +45,10 @@ MODULES: Final[Mapping[str, Mapping[KernelName, str]]] = MappingProxyType(
     }
 )
 
-# A string is the reason why there is no kernel. Guarded by the lock.
-_loaded: Final[dict[tuple[str, KernelName], Kernel | str]] = {}
+# For each kernel, one object for each instruction set, best first; where there is nothing to choose
+# its only key is None. A string is the reason why there is no kernel. Both are guarded by the lock.
+_loaded: Final[dict[tuple[str, KernelName], Mapping[str | None, Kernel] | str]] = {}
+_forced: Final[dict[tuple[str, KernelName], str]] = {}
 _lock: Final = Lock()
 
 
@@ -83,18 +92,59 @@ def why_unavailable(workload: str, kernel: str) -> str | None:
     return loaded if isinstance(loaded, str) else None
 
 
-def get_kernel(workload: str, kernel: str) -> Kernel:
+def get_kernel(workload: str, kernel: str, instruction_set: str | None = None) -> Kernel:
     """Return the kernel of this name, imported on first use; always the same object.
 
+    `instruction_set` is one of `instruction_sets(workload, kernel)`. Without it, the kernel uses
+    the forced one, or else the best.
+
+    Raises `UnknownWorkloadError`, `UnknownKernelError`, `KernelUnavailableError` or
+    `InstructionSetUnavailableError`.
+    """
+    loaded = _usable(workload, kernel)
+    if instruction_set is None:
+        with _lock:
+            instruction_set = _forced.get((workload, KernelName(kernel)), next(iter(loaded)))
+    if instruction_set not in loaded:
+        raise InstructionSetUnavailableError(kernel, instruction_set or "", _names(loaded))
+    return loaded[instruction_set]
+
+
+def instruction_sets(workload: str, kernel: str) -> tuple[str, ...]:
+    """Return the instruction sets that this kernel can use on this machine, best first.
+
+    None for a kernel that has nothing to choose. All give the same bits. Imports the kernel.
     Raises `UnknownWorkloadError`, `UnknownKernelError` or `KernelUnavailableError`.
     """
+    return _names(_usable(workload, kernel))
+
+
+def force_instruction_set(workload: str, kernel: str, instruction_set: str | None) -> None:
+    """Let `get_kernel` return the kernel for this instruction set, from now on in this process.
+
+    None lifts it. Kernels that were got before keep what they have. Raises the errors of
+    `get_kernel`, and changes nothing then.
+    """
+    name = get_kernel(workload, kernel, instruction_set).name
+    with _lock:
+        if instruction_set is None:
+            _forced.pop((workload, name), None)
+        else:
+            _forced[workload, name] = instruction_set
+
+
+def _usable(workload: str, kernel: str) -> Mapping[str | None, Kernel]:
     loaded = _load(workload, kernel)
     if isinstance(loaded, str):
         raise KernelUnavailableError(kernel, loaded)
     return loaded
 
 
-def _load(workload: str, kernel: str) -> Kernel | str:
+def _names(loaded: Mapping[str | None, Kernel]) -> tuple[str, ...]:
+    return tuple(name for name in loaded if name is not None)
+
+
+def _load(workload: str, kernel: str) -> Mapping[str | None, Kernel] | str:
     known = known_kernels(workload)
     if kernel not in known:
         raise UnknownKernelError(kernel, known)
@@ -105,18 +155,23 @@ def _load(workload: str, kernel: str) -> Kernel | str:
         return _loaded[workload, name]
 
 
-def _import(workload: Workload, name: KernelName) -> Kernel | str:
+def _import(workload: Workload, name: KernelName) -> Mapping[str | None, Kernel] | str:
     module_name = MODULES[workload.name][name]
     try:
         module = import_module(module_name)
-        return Kernel(
-            name=name,
-            workload=workload,
-            releases_gil=module.RELEASES_GIL,
-            instruction_set=module.INSTRUCTION_SET,
-            _functions=tuple(getattr(module, term.name) for term in workload.terms),
-            _warm_up=module.warm_up,
-        )
+        # Where each set's term functions are found; without a choice, in the module itself.
+        owners: Mapping[str | None, object] = module.INSTRUCTION_SETS or {None: module}
+        return {
+            instruction_set: Kernel(
+                name=name,
+                workload=workload,
+                releases_gil=module.RELEASES_GIL,
+                instruction_set=instruction_set,
+                _functions=tuple(getattr(owner, term.name) for term in workload.terms),
+                _warm_up=module.warm_up,
+            )
+            for instruction_set, owner in owners.items()
+        }
     # A broken compiled library may raise anything; whatever it is, it is reported, not raised.
     except Exception as error:
         return _reason(module_name, error)

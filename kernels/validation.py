@@ -20,6 +20,9 @@ __all__ = ["checked_inputs", "checked_outputs", "new_outputs"]
 
 Columns = Mapping[str, NDArray[Any]]
 
+# Up to so many values, comparing Python numbers is quicker than two reductions (2 µs).
+FEW = 16
+
 
 def checked_inputs(declared: Sequence[Column], given: Columns) -> dict[str, NDArray[Any]]:
     """Return a contiguous, aligned, read-only array for each declared column.
@@ -87,22 +90,25 @@ def checked_outputs(
 
 
 def _check_names(declared: Sequence[Column], given: Columns, noun: str) -> None:
-    expected = ", ".join(f"{column.name} ({column.dtype})" for column in declared)
     if not isinstance(given, Mapping):
         raise InvalidColumnError(
             f"{noun}s".replace(" ", "_"),
             f"{noun}s must be a mapping from names to numpy arrays, not {type(given).__name__}; "
-            f"give: {expected}",
+            f"give: {_listed(declared)}",
         )
-    known = {column.name for column in declared}
-    for column in declared:
-        if column.name not in given:
-            raise InvalidColumnError(
-                column.name, f"{noun} {column.name!r} is missing; give: {expected}"
-            )
+    known = [column.name for column in declared]
+    for name in known:
+        if name not in given:
+            raise InvalidColumnError(name, f"{noun} {name!r} is missing; give: {_listed(declared)}")
     for name in given:
         if name not in known:
-            raise InvalidColumnError(str(name), f"unknown {noun} {name!r}; give only: {expected}")
+            raise InvalidColumnError(
+                str(name), f"unknown {noun} {name!r}; give only: {_listed(declared)}"
+            )
+
+
+def _listed(declared: Sequence[Column]) -> str:
+    return ", ".join(f"{column.name} ({column.dtype})" for column in declared)
 
 
 def _plain_array(column: Column, array: object, noun: str) -> NDArray[Any]:
@@ -131,8 +137,14 @@ def _plain_array(column: Column, array: object, noun: str) -> NDArray[Any]:
 def _check_bounds(column: Column, array: NDArray[Any]) -> None:
     if len(array) == 0 or column.minimum is None or column.maximum is None:
         return
-    # Written so that NaN, which min() and max() hand on, fails the comparison.
-    if array.min() >= column.minimum and array.max() <= column.maximum:
+    # All comparisons are written so that NaN, which the reductions hand on, fails them.
+    if len(array) <= FEW:
+        for value in array.tolist():
+            if not column.minimum <= value <= column.maximum:
+                break
+        else:
+            return
+    elif np.minimum.reduce(array) >= column.minimum and np.maximum.reduce(array) <= column.maximum:
         return
     accepted = (array >= column.minimum) & (array <= column.maximum)
     index = int(np.argmin(accepted))

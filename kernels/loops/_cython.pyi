@@ -1,10 +1,25 @@
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-INSTRUCTION_SET: Final[str | None]
+INSTRUCTION_SETS: Final[Mapping[str, Lanes]]
 RELEASES_GIL: Final[bool]
+
+@final
+class Lanes:
+    def __init__(self, instruction_set: str) -> None: ...
+    def loop(
+        self, value: NDArray[np.float64], cpu_iterations: int, out: NDArray[np.float64]
+    ) -> None: ...
+    def nested(
+        self,
+        offset: NDArray[np.int64],
+        outer_iterations: int,
+        inner_iterations: int,
+        out: NDArray[np.int64],
+    ) -> None: ...
 
 def warm_up() -> None: ...
 def loop(value: NDArray[np.float64], cpu_iterations: int, out: NDArray[np.float64]) -> None: ...

@@ -4,13 +4,15 @@ Both functions take whole columns that were validated before: 1-D, aligned, cont
 length n, in the bounds that the workload declares. They fill `out` and return nothing.
 """
 
+from collections.abc import Mapping
 from math import cos, sin, sqrt
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-INSTRUCTION_SET: Final[str | None] = None
+INSTRUCTION_SETS: Final[Mapping[str, object]] = MappingProxyType({})
 RELEASES_GIL: Final = False
 
 

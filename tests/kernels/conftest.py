@@ -5,19 +5,19 @@ import os
 import pytest
 
 import kernels
-from kernels import Kernel, KernelName
+from kernels import Kernel, KernelName, KernelUnavailableError
 
 WORKLOAD = "loops"
 
 
-def require_kernel(name: KernelName) -> Kernel:
+def require_kernel(name: KernelName, instruction_set: str | None = None) -> Kernel:
     """Return the kernel ready to run; skip without it, or fail where every kernel is required."""
     reason = kernels.why_unavailable(WORKLOAD, name)
     if reason is not None:
         if os.environ.get("HOTLOOP_REQUIRE_CYTHON") == "1":
             pytest.fail(f"{name} is unavailable: {reason}")
         pytest.skip(f"{name} kernel not built: {reason}")
-    kernel = kernels.get_kernel(WORKLOAD, name)
+    kernel = kernels.get_kernel(WORKLOAD, name, instruction_set)
     kernel.warm_up()
     return kernel
 
@@ -27,9 +27,21 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
     return require_kernel(request.param)
 
 
-@pytest.fixture(scope="session", params=[KernelName.CYTHON, KernelName.NUMBA], ids=str)
+def compiled_forms() -> list[tuple[KernelName, str | None]]:
+    """Return every compiled kernel with each instruction set that this machine has for it."""
+    forms: list[tuple[KernelName, str | None]] = []
+    for name in (KernelName.CYTHON, KernelName.NUMBA):
+        try:
+            forms += [(name, choice) for choice in kernels.instruction_sets(WORKLOAD, name)]
+        except KernelUnavailableError:
+            forms.append((name, None))
+    return forms
+
+
+@pytest.fixture(scope="session", params=compiled_forms(), ids=lambda form: f"{form[0]} {form[1]}")
 def compiled(request: pytest.FixtureRequest) -> Kernel:
-    return require_kernel(request.param)
+    """Each compiled kernel with each instruction set."""
+    return require_kernel(*request.param)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ EXAMPLES: tuple[errors.KernelsError, ...] = (
     errors.UnknownWorkloadError("loop", ["loops"]),
     errors.UnknownKernelError("rust", ("python", "cython")),
     errors.KernelUnavailableError("cython", "not built; build it"),
+    errors.InstructionSetUnavailableError("cython", "sse9", ("avx2+fma", "baseline")),
     errors.InvalidInputError("value", "value is wrong"),
     errors.InvalidParameterError("cpu_iterations", "cpu_iterations is wrong"),
     errors.InvalidColumnError("offset", "offset is wrong"),
@@ -32,10 +33,12 @@ def test_error_survives_pickling(error: errors.KernelsError, protocol: int) -> N
 
 
 def test_error_texts_name_the_way_out() -> None:
-    assert [str(error) for error in EXAMPLES[1:5]] == [
+    assert [str(error) for error in EXAMPLES[1:6]] == [
         "unknown workload 'loop'; choose one of: loops",
         "unknown kernel 'rust'; choose one of: python, cython",
         "kernel 'cython' is unavailable: not built; build it",
+        "kernel 'cython' cannot use the instruction set 'sse9' on this machine; "
+        "choose one of: avx2+fma, baseline",
         "value is wrong",
     ]
 

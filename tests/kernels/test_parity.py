@@ -48,18 +48,18 @@ def test_loop_of_compiled_kernel_is_within_bound_of_python(
 
 
 @each_case
-def test_cython_and_numba_agree_bit_for_bit(cython: Kernel, numba: Kernel, case: Case) -> None:
-    expected = cython.run(case.columns, case.parameters)
-    computed = numba.run(case.columns, case.parameters)
+def test_cython_and_numba_agree_bit_for_bit(compiled: Kernel, numba: Kernel, case: Case) -> None:
+    expected = numba.run(case.columns, case.parameters)
+    computed = compiled.run(case.columns, case.parameters)
     for name in ("loop", "nested"):
         assert bits(computed[name]) == bits(expected[name])
 
 
 def test_cython_and_numba_agree_bit_for_bit_over_the_default_iterations(
-    cython: Kernel, numba: Kernel
+    compiled: Kernel, numba: Kernel
 ) -> None:
     columns = mixed_columns(33, seed=2)
-    assert bits(numba.run(columns)["loop"]) == bits(cython.run(columns)["loop"])
+    assert bits(compiled.run(columns)["loop"]) == bits(numba.run(columns)["loop"])
 
 
 @pytest.mark.parametrize("size", BATCH_SIZES)

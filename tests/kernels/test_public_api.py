@@ -57,8 +57,10 @@ def test_public_functions_keep_their_signatures() -> None:
     }
     assert signatures == {
         "available_kernels": ["workload"],
-        "get_kernel": ["workload", "kernel"],
+        "force_instruction_set": ["workload", "kernel", "instruction_set"],
+        "get_kernel": ["workload", "kernel", "instruction_set"],
         "get_workload": ["name"],
+        "instruction_sets": ["workload", "kernel"],
         "known_kernels": ["workload"],
         "why_unavailable": ["workload", "kernel"],
         "workloads": [],

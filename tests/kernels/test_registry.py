@@ -48,7 +48,9 @@ def test_available_kernels_are_the_known_ones_without_a_reason() -> None:
 def test_kernel_describes_itself(kernel: Kernel) -> None:
     assert kernel.workload is kernels.get_workload("loops")
     assert kernel.releases_gil is (kernel.name != KernelName.PYTHON)
-    assert kernel.instruction_set is None or kernel.name != KernelName.PYTHON
+    best = next(iter(kernels.instruction_sets("loops", kernel.name)), None)
+    assert kernel.instruction_set == best
+    assert (kernel.instruction_set is None) is (kernel.name == KernelName.PYTHON)
     assert repr(kernel).startswith(f"Kernel(name={kernel.name!r}, releases_gil=")
     assert len(repr(kernel)) < 120
 
@@ -81,7 +83,7 @@ def test_unknown_kernel_lists_the_choices(name: str) -> None:
         ("import nowhere_to_be_found", "the package nowhere_to_be_found is missing; install it"),
         ("raise ImportError('libx.so:\\n no such file')", "ImportError: libx.so: no such file;"),
         ("raise RuntimeError('wrong ABI')", "failed with RuntimeError: wrong ABI; repair"),
-        ("INSTRUCTION_SET = None", "has no attribute 'RELEASES_GIL'"),
+        ("INSTRUCTION_SETS = {}", "has no attribute 'RELEASES_GIL'"),
     ],
 )
 def test_failed_import_is_kept_as_a_one_line_reason(
