@@ -13,11 +13,12 @@ def main() -> None:
     """Serve until told to stop. Wrong settings are printed, and the exit status is 2."""
     try:
         settings = load_settings()
+        app = create_app(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),

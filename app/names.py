@@ -14,6 +14,14 @@ class StrategyName(StrEnum):
     HYBRID = "hybrid"
 
 
+class InstructionSet(StrEnum):
+    """What a kernel may be compiled for, the most capable first."""
+
+    AVX512F = "avx512f"
+    AVX2_FMA = "avx2+fma"
+    BASELINE = "baseline"
+
+
 class TaskStatus(StrEnum):
     """Where a task stands."""
 

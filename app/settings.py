@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.names import InstructionSet
 from app.wording import RULE, describe, plain
 
 PREFIX: Final = "HOTLOOP_"
@@ -132,6 +133,14 @@ class Settings(BaseSettings):
         ge=0,
         le=86_400,
         description="Seconds an unused pool of workers is kept warm.",
+    )
+
+    instruction_set: InstructionSet | None = Field(
+        default=None,
+        description=(
+            "Instruction set of kernels that have the choice, for tests and comparisons; "
+            "when not set, the best that the machine has. The results are the same."
+        ),
     )
 
     @field_validator("data_dir")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from types import UnionType
 from typing import Any, Final, get_args
 
@@ -24,7 +25,13 @@ the variable, its bound and the value. The variables of the build,
 | --- | --- | --- | --- | --- |
 """
 
-_TYPE_WORDS: Final = {"str": "text", "int": "integer", "float": "number", "Path": "path"}
+_TYPE_WORDS: Final = {
+    "str": "text",
+    "int": "integer",
+    "float": "number",
+    "Path": "path",
+    "InstructionSet": "word",
+}
 
 
 def settings_markdown() -> str:
@@ -35,17 +42,19 @@ def settings_markdown() -> str:
 
 
 def _row(variable: str, info: FieldInfo) -> str:
-    cells = (f"`{variable}`", _type_word(info.annotation), default_text(info), _bounds(info))
+    kind = _plain_type(info.annotation)
+    cells = (f"`{variable}`", _TYPE_WORDS[kind.__name__], default_text(info), _bounds(info, kind))
     return f"| {' | '.join(cells)} | {info.description} |\n"
 
 
-def _type_word(annotation: Any) -> str:
-    if isinstance(annotation, UnionType):
-        annotation = get_args(annotation)[0]
-    return _TYPE_WORDS[annotation.__name__]
+def _plain_type(annotation: Any) -> type:
+    kind: type = get_args(annotation)[0] if isinstance(annotation, UnionType) else annotation
+    return kind
 
 
-def _bounds(info: FieldInfo) -> str:
+def _bounds(info: FieldInfo, kind: type) -> str:
+    if issubclass(kind, Enum):
+        return ", ".join(f"`{member.value}`" for member in kind)
     found = {
         name: getattr(bound, name)
         for bound in info.metadata

@@ -50,7 +50,7 @@ def lines(
     _save(figure, path)
 
 
-def _save(figure: "pyplot.Figure", path: Path) -> None:
+def _save(figure: pyplot.Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

@@ -150,8 +150,8 @@ From 1,000 to 10,000,000 items in batches of 5,000, and {growth.ITEMS:,} items i
     yield ""
     yield from growth.overheads(batches)
     yield """
-Rules that others use: joblib doubles a batch until it takes 0.2 s and halves it over 2 s; TBB counts
-work under about a million cycles (0.3 ms) as not worth a task of its own.
+Rules that others use: joblib doubles a batch until it takes 0.2 s and halves it over 2 s; TBB
+counts work under about a million cycles (0.3 ms) as not worth a task of its own.
 
 ![Seconds against items](performance-items.svg)
 

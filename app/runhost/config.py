@@ -16,6 +16,8 @@ class RunHostConfig:
     """For `cpu_utilization`."""
     pool_idle_seconds: float
     """Worker pools end when no run used them for this long."""
+    instruction_set: str | None = None
+    """What kernels use that have the choice; None is the best that the machine has."""
     niceness: int = 5
     """Added to the run host's, so that the API answers first when all CPUs are busy."""
 

@@ -24,6 +24,7 @@ from app.sources.rows import ingest
 from app.strategies.base import Strategy
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
+from app.strategies.worker_process import choose_instruction_set
 
 
 class RunHost:
@@ -38,7 +39,10 @@ class RunHost:
         self._config = config
         self._reader = reader
         self._writer = writer
-        self._pools = Pools(PoolLimits(config.max_worker_threads, config.max_worker_processes))
+        self._pools = Pools(
+            PoolLimits(config.max_worker_threads, config.max_worker_processes),
+            config.instruction_set,
+        )
         self._strategies: dict[StrategyName, Strategy] = {
             name: make(self._pools) for name, make in STRATEGIES.items()
         }
@@ -49,6 +53,7 @@ class RunHost:
         `started` is the time.perf_counter() of the process's first line. A fault while obeying
         is raised: it ends the run host, and the API starts another.
         """
+        choose_instruction_set(self._config.instruction_set)
         reports = await asyncio.to_thread(warm_up_kernels)
         await self._send(Ready(pid, time.perf_counter() - started, reports))
         reading = asyncio.create_task(read_frame(self._reader))

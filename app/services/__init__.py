@@ -87,4 +87,5 @@ def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:
         max_worker_processes=settings.max_worker_processes or PROCESSES_PER_CPU * usable_cpus,
         usable_cpus=usable_cpus,
         pool_idle_seconds=settings.pool_idle_seconds,
+        instruction_set=settings.instruction_set,
     )

@@ -23,7 +23,7 @@ class ExecutorPool(ProcessPool):
             workers,
             mp_context=SPAWN,
             initializer=initialise_worker,
-            initargs=(SPAWN.Barrier(workers),),
+            initargs=(SPAWN.Barrier(workers), self._instruction_set),
         )
 
     def _submit(

@@ -23,7 +23,9 @@ class MultiprocessingPool(ProcessPool):
     _pool: Pool
 
     def _build(self, workers: int) -> None:
-        self._pool = SPAWN.Pool(workers, initialise_worker, (SPAWN.Barrier(workers),))
+        self._pool = SPAWN.Pool(
+            workers, initialise_worker, (SPAWN.Barrier(workers), self._instruction_set)
+        )
 
     def _submit(
         self, call: Callable[..., Any], args: tuple[object, ...], outcome: asyncio.Future[Any]

@@ -20,13 +20,16 @@ class PoolLimits:
 
 
 class Pools:
-    """One pool of each sort. `close` ends them all; they come back when next needed."""
+    """One pool of each sort. `close` ends them all; they come back when next needed.
 
-    def __init__(self, limits: PoolLimits) -> None:
+    Worker processes use `instruction_set` where a kernel has it; None is the best they have.
+    """
+
+    def __init__(self, limits: PoolLimits, instruction_set: str | None = None) -> None:
         self.limits = limits
         self.threads = ThreadPool()
-        self.executor = ExecutorPool()
-        self.multiprocessing = MultiprocessingPool()
+        self.executor = ExecutorPool(instruction_set)
+        self.multiprocessing = MultiprocessingPool(instruction_set)
 
     def thread_workers(self, plan: Plan) -> int:
         return min(plan.workers, self.limits.threads)

@@ -46,7 +46,8 @@ class PoolStuckError(Exception):
 class ProcessPool(ABC):
     """When to build, what is in flight, how deaths are retried; all on one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, instruction_set: str | None = None) -> None:
+        self._instruction_set = instruction_set
         self.generation = 0
         """Counts the pools built so far."""
         self._workers = 0

@@ -22,10 +22,11 @@ WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 _barrier: Barrier | None = None
 
 
-def initialise_worker(barrier: Barrier) -> None:
+def initialise_worker(barrier: Barrier, instruction_set: str | None) -> None:
     """Runs first in every worker. `barrier` has a place for every worker of the pool."""
     global _barrier
     _barrier = barrier
+    choose_instruction_set(instruction_set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
 
@@ -35,6 +36,16 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def choose_instruction_set(instruction_set: str | None) -> None:
+    """Make every kernel of this process that has the choice use this one; None leaves the best."""
+    if instruction_set is None:
+        return
+    for workload in kernels.workloads():
+        for kernel in kernels.available_kernels(workload):
+            if instruction_set in kernels.instruction_sets(workload, kernel):
+                kernels.force_instruction_set(workload, kernel, instruction_set)
 
 
 def warm_up_worker(workload: str, kernel: str) -> int:
