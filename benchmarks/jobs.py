@@ -41,7 +41,8 @@ def our_kernel(items: FileItems, start: int) -> Arrays:
 def plain_loop(items: FileItems, start: int) -> Arrays:
     """The same on a plainly compiled loop."""
     batch = items.load("loops", start, BATCH)
-    return plain_cython.run(batch.columns)
+    outputs: Arrays = plain_cython.run(batch.columns)
+    return outputs
 
 
 JOBS: Final[dict[str, Job]] = {"our kernel": our_kernel, "plain Cython": plain_loop}

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from app.errors import (
     ErrorRateExceededError,
@@ -13,7 +14,7 @@ from app.errors import (
     RunTimeoutError,
     ServiceError,
 )
-from app.runhost.measuring import RunMeter
+from app.runhost.measuring import MemoryGauge, RunMeter
 from app.runhost.messages import Batches, RunReport, RunStarted
 from app.runhost.outbox import Outbox
 from app.strategies.base import Plan, Strategy
@@ -21,13 +22,21 @@ from app.strategies.base import Plan, Strategy
 Send = Callable[[RunStarted | Batches], Awaitable[None]]
 
 
-async def execute(plan: Plan, strategy: Strategy, usable_cpus: int, send: Send) -> RunReport:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the runs of a run host share."""
+
+    usable_cpus: int
+    gauge: MemoryGauge
+
+
+async def execute(plan: Plan, strategy: Strategy, around: Surroundings, send: Send) -> RunReport:
     """Execute the plan; its results go through `send`, its outcome into the report.
 
     Cancelling this coroutine cancels the run: the report then carries RunCancelledError. Any
     exception that is no ServiceError is a fault of this program and comes out as it is.
     """
-    run = _Run(plan, strategy, usable_cpus, send)
+    run = _Run(plan, strategy, around, send)
     error: ServiceError | None = None
     try:
         async with asyncio.timeout(plan.timeout_seconds) as deadline:
@@ -51,10 +60,10 @@ def _forget_cancellation() -> None:
 
 
 class _Run:
-    def __init__(self, plan: Plan, strategy: Strategy, usable_cpus: int, send: Send) -> None:
+    def __init__(self, plan: Plan, strategy: Strategy, around: Surroundings, send: Send) -> None:
         self._plan = plan
         self._strategy = strategy
-        self._usable_cpus = usable_cpus
+        self._around = around
         self._send = send
         self._setup_seconds = 0.0
         self._duration_seconds = 0.0
@@ -69,7 +78,7 @@ class _Run:
         self._effective_workers = await self._strategy.prepare(self._plan)
         self._setup_seconds = time.perf_counter() - started
         await self._send(RunStarted(self._setup_seconds, self._effective_workers))
-        meter = RunMeter()
+        meter = RunMeter(self._around.gauge)
         meter.start()
         outbox = Outbox(self._send)
         started = time.perf_counter()
@@ -92,7 +101,7 @@ class _Run:
             raise ErrorRateExceededError(self._failed_items, total, self._plan.max_error_rate)
 
     def report(self, error: ServiceError | None) -> RunReport:
-        available_seconds = self._duration_seconds * self._usable_cpus
+        available_seconds = self._duration_seconds * self._around.usable_cpus
         return RunReport(
             error=error,
             setup_seconds=self._setup_seconds,

@@ -8,8 +8,9 @@ import time
 from app.errors import ServiceError
 from app.names import StrategyName
 from app.runhost.config import RunHostConfig
-from app.runhost.execution import execute
+from app.runhost.execution import Surroundings, execute
 from app.runhost.frames import read_frame, write_frame
+from app.runhost.measuring import MemoryGauge
 from app.runhost.messages import (
     CancelCommand,
     Command,
@@ -39,6 +40,7 @@ class RunHost:
         self._config = config
         self._reader = reader
         self._writer = writer
+        self._around = Surroundings(config.usable_cpus, MemoryGauge())
         self._pools = Pools(
             PoolLimits(config.max_worker_threads, config.max_worker_processes),
             config.instruction_set,
@@ -83,9 +85,7 @@ class RunHost:
     async def _obey(self, command: RunCommand | IngestCommand) -> None:
         if isinstance(command, RunCommand):
             strategy = self._strategies[command.plan.strategy]
-            await self._send(
-                await execute(command.plan, strategy, self._config.usable_cpus, self._send)
-            )
+            await self._send(await execute(command.plan, strategy, self._around, self._send))
         else:
             await self._send(await _ingest(command))
 

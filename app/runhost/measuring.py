@@ -10,20 +10,44 @@ import psutil
 SAMPLE_SECONDS: Final = 0.5
 """Between two looks at the memory."""
 
-GROWTH: Final = 1.01
-"""The proportional set size is read only when the resident size, which is cheap to read but counts
-shared pages in every process, has grown by this factor: reading it walks all mappings of a
-process, 1.6 ms each, which at every look of a run with four workers was 2.5 % of a core."""
+TOLERANCE: Final = 0.01
+"""How far the resident size may move before the proportional set size is read again.
+
+The resident size is cheap to read and counts shared pages in every process; the proportional one
+counts them once, and walks all mappings of a process to do so, 1.6 ms each: at every look of a run
+with four workers that was 2.5 % of a core, and once in a run of half a second still 1 %.
+"""
+
+
+class MemoryGauge:
+    """Proportional set size of this process and its children; lives as long as the run host."""
+
+    def __init__(self) -> None:
+        self._me = psutil.Process()
+        self._resident_bytes = 0
+        self._proportional_bytes = 0
+
+    def tree(self) -> list[psutil.Process]:
+        return [self._me, *self._me.children(recursive=True)]
+
+    def read(self) -> int:
+        """Bytes now, to within TOLERANCE."""
+        tree = self.tree()
+        resident_bytes = sum(map(_resident_bytes, tree))
+        moved = abs(resident_bytes - self._resident_bytes)
+        if moved > TOLERANCE * self._resident_bytes:
+            self._resident_bytes = resident_bytes
+            self._proportional_bytes = sum(map(_proportional_bytes, tree))
+        return self._proportional_bytes
 
 
 class RunMeter:
     """Started when the run's clock starts, stopped when it stops."""
 
-    def __init__(self) -> None:
-        self._me = psutil.Process()
+    def __init__(self, gauge: MemoryGauge) -> None:
+        self._gauge = gauge
         self._cpu_before = 0.0
         self._peak_bytes = 0
-        self._resident_bytes = 0.0
         self._stopping = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="run-meter", daemon=True)
 
@@ -33,15 +57,16 @@ class RunMeter:
 
     def stop(self) -> tuple[float, int]:
         """CPU seconds since start, and the largest memory seen in bytes."""
+        cpu_seconds = max(0.0, self._cpu_seconds() - self._cpu_before)
         self._stopping.set()
         self._sampler.join()
-        return max(0.0, self._cpu_seconds() - self._cpu_before), self._peak_bytes
+        return cpu_seconds, self._peak_bytes
 
     def _cpu_seconds(self) -> float:
         # A child that ended meanwhile is in the children_* fields of its parent, with all it
         # ever used, so the difference of two calls stays right.
         total = 0.0
-        for process in self._tree():
+        for process in self._gauge.tree():
             try:
                 times = process.cpu_times()
             except psutil.Error:
@@ -50,17 +75,11 @@ class RunMeter:
             total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
         return total
 
-    def _tree(self) -> list[psutil.Process]:
-        return [self._me, *self._me.children(recursive=True)]
-
     def _sample(self) -> None:
+        """Look while the run lasts, and once when it has ended."""
         while True:
-            last = self._stopping.wait(SAMPLE_SECONDS if self._resident_bytes else 0)
-            tree = self._tree()
-            resident_bytes = sum(map(_resident_bytes, tree))
-            if resident_bytes > GROWTH * self._resident_bytes:
-                self._resident_bytes = resident_bytes
-                self._peak_bytes = max(self._peak_bytes, sum(map(_proportional_bytes, tree)))
+            last = self._stopping.wait(SAMPLE_SECONDS)
+            self._peak_bytes = max(self._peak_bytes, self._gauge.read())
             if last:
                 return
 

@@ -9,8 +9,9 @@ from typing import Final
 from app.runhost.messages import Batches
 from app.strategies.base import BatchResult
 
-SEND_INTERVAL_SECONDS: Final = 0.02
-"""Between two messages, so that tiny batches do not become a message each."""
+SEND_INTERVAL_SECONDS: Final = 0.1
+"""Between two messages: often enough for progress, and seldom enough that receiving them, which
+wakes the API process, does not slow down the workers."""
 
 HELD_BYTES: Final = 8 << 20
 """Results that may wait here before the run has to."""
