@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import dask
@@ -20,7 +22,8 @@ import kernels
 from app.names import StrategyName
 from app.sources.item_file import FileItems
 from benchmarks.items import flights_csv, flights_file
-from benchmarks.peers import plain_cython
+from benchmarks.machine import ROOT
+from benchmarks.peers.build import build_cython_peer
 from tests.fixtures.server import Server
 
 COUNT: Final = 50_000
@@ -41,8 +44,17 @@ def our_kernel(items: FileItems, start: int) -> Arrays:
 def plain_loop(items: FileItems, start: int) -> Arrays:
     """The same on a plainly compiled loop."""
     batch = items.load("loops", start, BATCH)
-    outputs: Arrays = plain_cython.run(batch.columns)
-    return outputs
+    peer = plain_cython()
+    loop, nested = np.empty(BATCH), np.empty(BATCH, dtype=np.int64)
+    peer.loop(batch.columns["value"], 20_000, loop)
+    peer.nested(batch.columns["offset"], 100, 200, nested)
+    return {"loop": loop, "nested": nested}
+
+
+@cache
+def plain_cython() -> ModuleType:
+    """Built by the first process that asks, found ready by the others."""
+    return build_cython_peer("plain_cython", ROOT / "build" / "peers")
 
 
 JOBS: Final[dict[str, Job]] = {"our kernel": our_kernel, "plain Cython": plain_loop}
@@ -60,6 +72,7 @@ class Competitor:
 def measure(server: Server, folder: Path) -> dict[tuple[str, str], list[float]]:
     """Seconds by (name, kernel), one for each of ROUNDS interleaved rounds, pools warm."""
     items = flights_file(folder, COUNT)
+    plain_cython()
     with ExitStack() as stack:
         competitors = [
             *_ours(server),

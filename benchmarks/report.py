@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from benchmarks import cells, growth, jobs, memory, plots
+from benchmarks import cells, cold, growth, jobs, memory, plots
 from benchmarks import kernels as kernel_benchmark
 from benchmarks.items import flights_csv
 from benchmarks.machine import ROOT, machine_lines
@@ -28,7 +28,9 @@ def main() -> None:
     """Takes about half an hour, on a machine that should do nothing else."""
     machine = machine_lines()
     print("kernels", flush=True)
-    kernel_lines = kernel_benchmark.markdown(kernel_benchmark.measure())
+    kernel_lines = kernel_benchmark.markdown(kernel_benchmark.measure()).splitlines()
+    print("cold", flush=True)
+    first = cold.measure()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # One run host, so that every run finds the pools that the one before left.
@@ -59,6 +61,7 @@ def main() -> None:
         *_jobs(seconds),
         *_growth(counts, batches),
         *_memory(peaks),
+        *_cold(first),
     ]
     (DOCS / "performance.md").write_text("\n".join(text).rstrip() + "\n")
     _update_readme(machine, measured)
@@ -166,6 +169,18 @@ Most memory that the run host and its workers held together, `cython` kernel, 2 
 5,000:
 """
     yield from memory.table(peaks)
+
+
+def _cold(first: dict[tuple[str, str], cold.Cold]) -> Iterator[str]:
+    yield f"""
+## The first request after the service is ready
+
+{cold.COUNT:,} items in batches of 1,000, 2 workers; each line on a service started for it. Kernels
+are loaded and compiled before the service is ready; worker processes start with the first run that
+needs them (`setup_seconds`), compile in turn, and stay. Steady is the median of the next
+{cold.FOLLOWING}.
+"""
+    yield from cold.table(first)
 
 
 def _update_readme(machine: list[str], measured: list[cells.Cell]) -> None:
