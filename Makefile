@@ -35,7 +35,7 @@ check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cython-lint kernels
+	$(BIN)/cython-lint kernels benchmarks
 
 bench: $(STAMP) ## measure, and write docs/performance.md (takes about an hour)
 	$(BIN)/python -m benchmarks.report

@@ -45,7 +45,7 @@ class BuildKernels(build_ext):
         super().copy_extensions_to_source()
 
 
-NAMES = ("_cython.pyx", "_lanes.h", "_lanes_arithmetic.h")
+NAMES = ("_cython.pyx", "_lanes.h", "_lanes_arithmetic.h", "_lanes_fma.h")
 SOURCES = [f"kernels/loops/{name}" for name in NAMES]
 extensions = cythonize(
     # `depends` takes the sources along to the build folder, and into a source distribution.
