@@ -38,7 +38,7 @@ check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cython-lint kernels
+	$(BIN)/cython-lint kernels benchmarks
 
 bench: $(STAMP) ## measure, and write docs/performance.md (half an hour on an idle machine)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \

@@ -45,18 +45,11 @@ class BuildKernels(build_ext):
         super().copy_extensions_to_source()
 
 
-SOURCE = "kernels/loops/_cython.pyx"
-HEADERS = ["kernels/loops/_lanes.h", "kernels/loops/_lanes_arithmetic.h"]
+NAMES = ("_cython.pyx", "_lanes.h", "_lanes_arithmetic.h", "_lanes_fma.h")
+SOURCES = [f"kernels/loops/{name}" for name in NAMES]
 extensions = cythonize(
-    [
-        Extension(
-            "kernels.loops._cython",
-            [SOURCE],
-            depends=[SOURCE, *HEADERS],  # what takes them along in a source distribution
-            include_dirs=["kernels/loops"],
-            extra_compile_args=FLAGS,
-        )
-    ],
+    # `depends` takes the sources along to the build folder, and into a source distribution.
+    [Extension("kernels.loops._cython", SOURCES[:1], depends=SOURCES, extra_compile_args=FLAGS)],
     build_dir="build/cython",
     force=True,
     annotate=DEBUG,

@@ -35,7 +35,7 @@ def measure() -> dict[tuple[str, str], Cold]:
                 tempfile.TemporaryDirectory() as folder,
                 running_server(Path(folder), run_hosts=1) as server,
             ):
-                wait_until(lambda: server.client.get("/health/ready").is_success, "it is ready")  # noqa: B023
+                wait_until(lambda: server.client.get("/health/ready").is_success, "it is ready")
                 measured[strategy.value, kernel] = _cold(server, strategy, kernel)
             print(f"  {strategy} × {kernel}", flush=True)
     return measured

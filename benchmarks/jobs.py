@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import dask
 import joblib
+import numpy as np
 import numpy.typing as npt
 
 import kernels

@@ -99,12 +99,12 @@ typedef uint32_t words16 __attribute__((vector_size(64)));
     ((doubles2)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
 #define SQRT(x) ((doubles2)vsqrtq_f64((float64x2_t)(x)))
 #else
-/* fma() is exact on every machine; without the instruction the C library takes long over it. */
-INLINE doubles2 hotloop_fma2(doubles2 a, doubles2 b, doubles2 c)
-{
-    return (doubles2){fma(a[0], b[0], c[0]), fma(a[1], b[1], c[1])};
-}
+#if defined(__FP_FAST_FMA)
+#define FMA(a, b, c) ((doubles2){fma((a)[0], (b)[0], (c)[0]), fma((a)[1], (b)[1], (c)[1])})
+#else
+#include "_lanes_fma.h"
 #define FMA(a, b, c) hotloop_fma2((a), (b), (c))
+#endif
 #define SQRT(x) ((doubles2){sqrt((x)[0]), sqrt((x)[1])})
 #endif
 #else

@@ -25,7 +25,10 @@ def nested_only(outer: int, inner: int) -> dict[str, int]:
 
 @cache
 def columns() -> Columns:
-    return mixed_columns(SIZE, seed=5)
+    """Every other value is small, so that its terms pass powers of two and lose digits there."""
+    columns = mixed_columns(SIZE, seed=5)
+    columns["value"][1::2] /= 1e4
+    return columns
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,7 @@ def test_item_alone_has_the_bits_of_the_batch_for_any_number_of_terms(
     for count in (*range(LENGTHS), 1000):
         expected = bits(numba.run(batch, loop_only(count))["loop"])
         assert bits(compiled.run(batch, loop_only(count))["loop"]) == expected
-        for index in range(2):
+        for index in range(64 if count == 1000 else 2):
             alone = compiled.run(part(index, index + 1), loop_only(count))["loop"]
             assert bits(alone)[0] == expected[index], count
 
