@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -121,7 +121,8 @@ def _timed(call: Callable[[], object]) -> Callable[[], float]:
 
 
 STARTS: Final = range(0, COUNT, BATCH)
-Calls = Iterator[Callable[[], object]]
+Call = Callable[[], object]
+Calls = Iterator[Call]
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def _dask(items: FileItems, job: Job, scheduler: str) -> Calls:
         yield run
 
 
-PEERS: Final = {
+PEERS: Final[dict[str, Callable[[FileItems, Job], AbstractContextManager[Call]]]] = {
     "ThreadPoolExecutor": _threads,
     "ProcessPoolExecutor": _processes,
     "multiprocessing.Pool": _pool,
