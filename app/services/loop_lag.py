@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-SAMPLE_SECONDS: Final = 0.01
+SAMPLE_SECONDS: Final = 0.02
 """Between two samples, while anybody records."""
 
 _SMALLEST_MS: Final = 0.01
