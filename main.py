@@ -6,19 +6,20 @@ import sys
 import uvicorn
 
 from app.factory import create_app
+from app.services.machine import check_machine
 from app.settings import SettingsError, load_settings
 
 
 def main() -> None:
-    """Serve until told to stop. Wrong settings are printed, and the exit status is 2."""
+    """Serve until told to stop. Settings that cannot be met are printed; the exit status is 2."""
     try:
         settings = load_settings()
-        app = create_app(settings)
+        check_machine(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     uvicorn.run(
-        app,
+        create_app(settings),
         host=settings.host,
         port=settings.port,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),

@@ -15,7 +15,6 @@ from app.openapi import DESCRIPTION, TAGS, complete_openapi
 from app.routes import health, results, root, runs, tasks, upload
 from app.routes.body_limit import BodyLimitMiddleware
 from app.services import open_services
-from app.services.machine import check_machine
 from app.settings import Settings
 from app.version import VERSION
 
@@ -33,11 +32,7 @@ _ROUTERS: Final = (
 
 
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
-    """The application; it opens `services` when it starts and closes them when it ends.
-
-    Raises SettingsError for settings that this machine cannot meet.
-    """
-    check_machine(settings)
+    """The application; it opens `services` when it starts and closes them when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

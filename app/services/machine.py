@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import kernels
+from app.errors import StoreError
 from app.settings import Settings, SettingsError
+from app.tasks.folder import DataFolder
+from app.tasks.store import open_store
 
 
 def check_machine(settings: Settings) -> None:
-    """Raises SettingsError for settings that this machine cannot meet."""
+    """Raises SettingsError for settings that this machine cannot meet: an instruction set that no
+    kernel has here, a data folder that cannot be used. Blocking; called before the server starts.
+    """
+    _check_instruction_set(settings)
+    try:
+        DataFolder(settings.data_dir)
+        open_store(settings.data_dir).close()
+    except StoreError as error:
+        raise SettingsError(f"HOTLOOP_DATA_DIR ({settings.data_dir}): {error}") from error
+
+
+def _check_instruction_set(settings: Settings) -> None:
     wanted = settings.instruction_set
     if wanted is None:
         return

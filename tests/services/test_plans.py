@@ -1,0 +1,151 @@
+"""From a request to a plan, and how long the plan will take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.errors import EstimateTooLongError, InvalidRequestError
+from app.names import StrategyName
+from app.runhost.messages import KernelReport
+from app.schemas.runs import RunRequest, UploadQuery
+from app.services.estimates import estimate_seconds, kernel_seconds
+from app.services.plans import check_estimate, make_plan
+from app.sources.simulated import GeneratedItems, SimulatedStage
+
+
+def report(kernel: str, loop: float, nested: float, **changes: Any) -> KernelReport:
+    fields: dict[str, Any] = {
+        "workload": "loops",
+        "kernel": kernel,
+        "available": True,
+        "reason": None,
+        "releases_gil": kernel != "python",
+        "instruction_set": None,
+        "warm_up_seconds": 0.0,
+        "ns_per_operation": {"loop": loop, "nested": nested},
+    }
+    return KernelReport(**(fields | changes))
+
+
+# 2 ms and 0.1 ms an item with the default parameters
+REPORTS = (
+    report("python", 100.0, 0.0),
+    report("cython", 0.0, 5.0),
+    report("numba", 0, 0, available=False, reason="it is not here", ns_per_operation={}),
+)
+
+
+def plan(strategy: str = "sequential", **body: Any) -> Any:
+    request = RunRequest(**({"kernel": "cython", "items_count": 1_000} | body))
+    items = GeneratedItems(request.total_items)
+    return make_plan(StrategyName(strategy), request, items, REPORTS)
+
+
+def test_defaults_become_both_stages_and_all_parameters() -> None:
+    made = plan()
+    assert made.stages == (SimulatedStage("db", 1.0, 1.0), SimulatedStage("cache", 0.001, 0.01))
+    assert made.parameters == {
+        "cpu_iterations": 20_000,
+        "outer_iterations": 100,
+        "inner_iterations": 200,
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"db": "none"}, ["cache"]),
+        ({"cache": "none"}, ["db"]),
+        ({"simulate_db_delay": False}, ["cache"]),
+        ({"simulate_redis_delay": False}, ["db"]),
+        ({"db_delay_ms": 0}, ["cache"]),
+        ({"redis_delay_ms": [0, 0]}, ["db"]),
+        ({"redis_delay_ms": [0, 1]}, ["db", "cache"]),
+    ],
+)
+def test_stage_that_answers_at_once_is_left_out(body: dict[str, Any], names: list[str]) -> None:
+    assert [stage.name for stage in plan(**body).stages] == names
+
+
+def test_items_with_columns_skip_the_stages_unless_asked() -> None:
+    rows = [{"item_id": 1, "value": 1.0, "offset": 2}]
+    request = RunRequest(items=rows, kernel="cython")
+    assert make_plan(StrategyName.HYBRID, request, GeneratedItems(1), REPORTS).stages == ()
+    asked = UploadQuery(db="simulated", kernel="cython")
+    stages = make_plan(StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS).stages
+    assert [stage.name for stage in stages] == ["db"]
+
+
+def test_auto_takes_the_fastest_for_these_parameters() -> None:
+    assert plan(kernel="auto").kernel == "cython"
+    nested_only = {"cpu_iterations": 0, "outer_iterations": 1_000, "inner_iterations": 1_000}
+    assert plan(kernel="auto", parameters=nested_only).kernel == "python"
+
+
+def test_unavailable_kernel_is_refused_with_its_reason() -> None:
+    with pytest.raises(InvalidRequestError, match="it is not here") as caught:
+        plan(kernel="numba")
+    assert caught.value.field == "kernel"
+
+
+def test_unknown_workload_lists_the_known() -> None:
+    with pytest.raises(InvalidRequestError, match="loops") as caught:
+        plan(workload="nothing")
+    assert caught.value.field == "workload"
+
+
+def test_kernel_seconds_are_those_measured() -> None:
+    assert kernel_seconds(plan(), REPORTS) == pytest.approx(0.1e-3)
+    assert kernel_seconds(plan(kernel="python"), REPORTS) == pytest.approx(2e-3)
+
+
+IO, CPU = 1.0055, 0.1e-3
+
+
+@pytest.mark.parametrize(
+    ("strategy", "body", "seconds"),
+    [
+        ("sequential", {}, 1_000 * (IO + CPU)),
+        ("threading", {"workers": 10, "batch_size": 100}, 1_000 * (IO + CPU) / 10),
+        # no more workers than batches
+        ("threading", {"workers": 10, "batch_size": 500}, 1_000 * (IO + CPU) / 2),
+        ("multiprocessing", {"workers": 4, "batch_size": 10}, 1_000 * (IO + CPU) / 4),
+        ("concurrent-futures", {"workers": 4, "batch_size": 10}, 1_000 * (IO + CPU) / 4),
+        ("async-batch", {"batch_size": 100}, 10 * IO + 1_000 * CPU),
+        ("async-batch", {"batch_size": 100, "io_concurrency": 50}, 20 * IO + 1_000 * CPU),
+        ("hybrid", {"io_concurrency": 100}, 10 * IO),
+    ],
+)
+def test_estimates_are_those_of_the_formulas(
+    strategy: str, body: dict[str, Any], seconds: float
+) -> None:
+    assert estimate_seconds(plan(strategy, **body), REPORTS, usable_cpus=2) == pytest.approx(
+        seconds
+    )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kernel", "busy"),
+    [
+        ("threading", "python", 1),
+        ("threading", "cython", 2),
+        ("multiprocessing", "python", 2),
+        ("hybrid", "python", 2),
+        ("async-batch", "cython", 1),
+    ],
+)
+def test_cpu_bound_estimates_know_the_gil_and_the_cpus(
+    strategy: str, kernel: str, busy: int
+) -> None:
+    made = plan(strategy, kernel=kernel, db="none", cache="none", workers=8, batch_size=10)
+    expected = 1_000 * kernel_seconds(made, REPORTS) / busy
+    assert estimate_seconds(made, REPORTS, usable_cpus=2) == pytest.approx(expected)
+
+
+def test_estimate_over_the_limit_says_both_and_the_way_out() -> None:
+    with pytest.raises(EstimateTooLongError, match="hybrid") as caught:
+        check_estimate(plan(), REPORTS, 2, limit_seconds=100)
+    assert caught.value.estimate_seconds == pytest.approx(1_005.6)
+    check_estimate(plan(), REPORTS, 2, limit_seconds=1_006)
