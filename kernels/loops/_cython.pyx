@@ -55,6 +55,9 @@ cdef class Lanes:
         if self.level == NULL:
             raise ValueError(f"no instruction set {instruction_set!r} on this machine")
 
+    def __reduce__(self):
+        return Lanes, (self.level.name.decode(),)
+
     def loop(self, const double[::1] value, int64_t cpu_iterations, double[::1] out):
         """Same contract as `_python.loop`; releases the GIL for the whole batch."""
         cdef const hotloop_level *level = self.level

@@ -1,6 +1,7 @@
 """Choosing an instruction set: what there is, what is forced, what is refused."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,16 @@ def test_unknown_names_are_refused_as_in_get_kernel() -> None:
 def test_extension_refuses_an_unknown_one_itself(cython: Kernel) -> None:
     with pytest.raises(ValueError, match="no instruction set 'sse9' on this machine"):
         import_module("kernels.loops._cython").Lanes("sse9")
+
+
+def test_kernel_survives_pickling_with_its_instruction_set(cython: Kernel) -> None:
+    for choice in kernels.instruction_sets("loops", "cython"):
+        kernel = kernels.get_kernel("loops", "cython", choice)
+        copy = pickle.loads(pickle.dumps(kernel))
+        assert copy.instruction_set == choice
+        assert [function.__self__.__reduce__()[1] for function in copy._functions] == [
+            (choice,)
+        ] * 2
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the processor named is an x86-64 one")
