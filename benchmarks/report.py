@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from benchmarks import cells, cold, growth, jobs, memory, plots
+from benchmarks import cells, cold, growth, instructions, jobs, memory, plots
 from benchmarks import kernels as kernel_benchmark
 from benchmarks.items import flights_csv
 from benchmarks.machine import ROOT, machine_lines
@@ -29,6 +29,7 @@ def main() -> None:
     machine = machine_lines()
     print("kernels", flush=True)
     kernel_lines = kernel_benchmark.markdown(kernel_benchmark.measure()).splitlines()
+    kernel_lines += ["", *instructions.lines(instructions.measure())]
     print("cold", flush=True)
     first = cold.measure()
     with tempfile.TemporaryDirectory() as name:
@@ -128,9 +129,10 @@ def _jobs(seconds: dict[tuple[str, str], list[float]]) -> Iterator[str]:
     gain = jobs.median_ratio(sequential, threading)
     yield f"""## The batch job: our strategies and what else people use
 
-{jobs.COUNT:,} flights, {jobs.WORKERS} workers, batches of {jobs.BATCH:,}, {jobs.ROUNDS} interleaved
-rounds, pools warm. The peers do the same batches in the measuring process (or in worker processes
-of their own) and throw the results away; ours, in a run host, also checksum, store and report them.
+{jobs.COUNT:,} flights, {jobs.WORKERS} workers, batches of {jobs.BATCH:,}, pools warm,
+{jobs.ROUNDS["our kernel"]} interleaved rounds ({jobs.ROUNDS["plain Cython"]} of the plain loop).
+The peers do the same batches in the measuring process, or in worker processes of their own, and
+throw the results away; ours, in a run host, also checksum, store and report them.
 "our kernel" is `cython`; "plain Cython" is the same loop as a plain Cython program has it.
 """
     yield from jobs.table(seconds)

@@ -105,7 +105,8 @@ class ProcessPool(ABC):
         Raises WorkersDiedError when any worker of the pool died before it returned. Cancelled,
         the call may still be running: `finish_or_discard` comes next.
         """
-        outcome = self._start(call, *args)
+        async with self._rebuilding:  # while a pool is replaced there is none
+            outcome = self._start(call, *args)
         await asyncio.wait((outcome,))
         return outcome.result()
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from app.services.loop_lag import LagRecorder, LoopLagMonitor
+from tests.fixtures.waiting import until
 
 
 def test_quantiles_are_right_to_five_percent_and_the_maximum_exact() -> None:
@@ -42,12 +43,10 @@ def test_blocked_loop_is_seen_and_the_monitor_stops_with_its_last_recorder() -> 
     async def block() -> tuple[float, int]:
         monitor = LoopLagMonitor()
         with monitor.recording() as outer, monitor.recording():
-            while outer.summary() is None:
-                await asyncio.sleep(0.001)
+            await until(lambda: outer.summary() is not None, "a sample")
             time.sleep(0.2)  # noqa: ASYNC251 - the very thing that is to be seen
             before = outer.summary()
-            while outer.summary() == before:
-                await asyncio.sleep(0.001)
+            await until(lambda: outer.summary() != before, "another sample")
             summary = outer.summary()
         await asyncio.sleep(0)
         assert summary is not None

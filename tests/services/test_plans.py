@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from app.errors import EstimateTooLongError, InvalidRequestError
 from app.names import StrategyName
 from app.runhost.messages import KernelReport
+from app.schemas.options import DbStage, KernelChoice
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.estimates import estimate_seconds, kernel_seconds
 from app.services.plans import check_estimate, make_plan
@@ -37,8 +39,12 @@ REPORTS = (
 )
 
 
+def parsed(body: dict[str, Any]) -> RunRequest:
+    return RunRequest.model_validate_json(json.dumps(body))
+
+
 def plan(strategy: str = "sequential", **body: Any) -> Any:
-    request = RunRequest(**({"kernel": "cython", "items_count": 1_000} | body))
+    request = parsed({"kernel": "cython", "items_count": 1_000} | body)
     items = GeneratedItems(request.total_items)
     return make_plan(StrategyName(strategy), request, items, REPORTS)
 
@@ -71,9 +77,9 @@ def test_stage_that_answers_at_once_is_left_out(body: dict[str, Any], names: lis
 
 def test_items_with_columns_skip_the_stages_unless_asked() -> None:
     rows = [{"item_id": 1, "value": 1.0, "offset": 2}]
-    request = RunRequest(items=rows, kernel="cython")
+    request = parsed({"items": rows, "kernel": "cython"})
     assert make_plan(StrategyName.HYBRID, request, GeneratedItems(1), REPORTS).stages == ()
-    asked = UploadQuery(db="simulated", kernel="cython")
+    asked = UploadQuery(db=DbStage.SIMULATED, kernel=KernelChoice.CYTHON)
     stages = make_plan(StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS).stages
     assert [stage.name for stage in stages] == ["db"]
 
