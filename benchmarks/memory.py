@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Final
+import tempfile
+from pathlib import Path
+from typing import Any, Final
 
 from app.names import StrategyName
-from tests.fixtures.server import Server
+from tests.fixtures.server import running_server
 
 COUNTS: Final = (50_000, 2_000_000)
 LIGHT: Final = {"cpu_iterations": 20, "outer_iterations": 1, "inner_iterations": 20}
 
 
-def measure(server: Server) -> dict[str, list[int]]:
-    """Peak bytes of a run by strategy, one for each of COUNTS. Memory, not speed: the kernel does
-    little, so that two million items take seconds.
+def measure() -> dict[str, list[int]]:
+    """Peak bytes of a run by strategy, one for each of COUNTS; each strategy on a service of its
+    own, so that no other's pools are counted. Memory, not speed: the kernel does little, so that
+    two million items take seconds.
     """
     peaks: dict[str, list[int]] = {}
+    body: dict[str, Any] = {"kernel": "cython", "workers": 2, "db": "none", "cache": "none"}
     for strategy in StrategyName:
-        body = {"kernel": "cython", "workers": 2, "db": "none", "cache": "none"}
-        for count in (COUNTS[0], *COUNTS):  # the first only warms up
-            response = server.run(strategy, items_count=count, parameters=LIGHT, **body)
-            response.raise_for_status()
-            peaks.setdefault(strategy, []).append(response.json()["peak_memory_bytes"])
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            running_server(Path(folder), run_hosts=1) as server,
+        ):
+            for count in (COUNTS[0], *COUNTS):  # the first only warms up
+                response = server.run(strategy, items_count=count, parameters=LIGHT, **body)
+                response.raise_for_status()
+                peaks.setdefault(strategy, []).append(response.json()["peak_memory_bytes"])
         peaks[strategy].pop(0)
     return peaks
 

@@ -32,6 +32,8 @@ def main() -> None:
     kernel_lines += ["", *instructions.lines(instructions.measure())]
     print("cold", flush=True)
     first = cold.measure()
+    print("memory", flush=True)
+    peaks = memory.measure()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # One run host, so that every run finds the pools that the one before left.
@@ -42,8 +44,6 @@ def main() -> None:
             print("growth", flush=True)
             counts = growth.measure_counts(server)
             batches = growth.measure_batches(server)
-            print("memory", flush=True)
-            peaks = memory.measure(server)
             print("cells", flush=True)
             measured = cells.measure(server, flights_csv(COUNT), WORKERS)
     _draw(seconds, counts, batches)
@@ -168,7 +168,7 @@ def _memory(peaks: dict[str, list[int]]) -> Iterator[str]:
     yield """## Memory does not depend on the number of items
 
 Most memory that the run host and its workers held together, `cython` kernel, 2 workers, batches of
-5,000:
+5,000, each strategy on a service of its own:
 """
     yield from memory.table(peaks)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,11 +11,11 @@ from app.runhost.messages import Batches
 from app.strategies.base import BatchResult
 
 SEND_INTERVAL_SECONDS: Final = 0.1
-"""Between two messages: often enough for progress, and seldom enough that receiving them, which
-wakes the API process, does not slow down the workers."""
+"""Between two messages, unless there is a full one: often enough for progress, and seldom enough
+that receiving them, which wakes the API process, does not slow down the workers."""
 
-HELD_BYTES: Final = 8 << 20
-"""Results that may wait here before the run has to."""
+FULL_BYTES: Final = 1 << 20
+"""Results that make a full message; the run has to wait while another is on its way."""
 
 
 class Outbox:
@@ -24,23 +25,23 @@ class Outbox:
         self._send = send
         self._held: list[BatchResult] = []
         self._held_bytes = 0
-        self._changed = asyncio.Condition()
         self._closing = False
+        self._changed = asyncio.Condition()
         self._sender = asyncio.create_task(self._send_all())
 
     async def put(self, result: BatchResult) -> None:
-        """Waits while more than HELD_BYTES are here."""
+        """Waits while FULL_BYTES are here."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._held_bytes < HELD_BYTES or self._ended)
-            if self._ended:
+            await self._changed.wait_for(lambda: not self._full or self._sender.done())
+            if self._sender.done():
                 self._sender.result()
             self._held.append(result)
             self._held_bytes += _size_bytes(result)
             self._changed.notify_all()
 
     @property
-    def _ended(self) -> bool:
-        return self._sender.done()
+    def _full(self) -> bool:
+        return self._held_bytes >= FULL_BYTES
 
     async def close(self) -> None:
         """Returns when everything was sent."""
@@ -50,17 +51,25 @@ class Outbox:
         await self._sender
 
     async def _send_all(self) -> None:
-        while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._held or self._closing)
-                held, self._held, self._held_bytes = self._held, [], 0
-                closing = self._closing
-                self._changed.notify_all()
-            if held:
+        try:
+            while True:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._held or self._closing)
+                    held, self._held, self._held_bytes = self._held, [], 0
+                    self._changed.notify_all()
+                if not held:
+                    return
                 await self._send(Batches(tuple(held)))
-            if closing and not self._held:
-                return
-            await asyncio.sleep(0 if self._closing else SEND_INTERVAL_SECONDS)
+                del held
+                await self._pause()
+        finally:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEND_INTERVAL_SECONDS), self._changed:
+                await self._changed.wait_for(lambda: self._full or self._closing)
 
 
 def _size_bytes(result: BatchResult) -> int:

@@ -11,7 +11,10 @@ from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Barrier
 from typing import Final
 
+import numpy as np
+
 import kernels
+from app.strategies.checksum import rows_checksum
 
 SPAWN: Final[SpawnContext] = multiprocessing.get_context("spawn")
 """Never fork: a forked child inherits locks that other threads hold, and a broken Numba."""
@@ -54,7 +57,12 @@ def warm_up_worker(workload: str, kernel: str) -> int:
     Waits for the other workers, so that as many calls as there are workers reach each of them.
     Raises threading.BrokenBarrierError when one of them died meanwhile.
     """
-    kernels.get_kernel(workload, kernel).warm_up()
+    warmed = kernels.get_kernel(workload, kernel)
+    warmed.warm_up()
+    # One item without work, so that no part of the way is walked for the first time by a run.
+    item = np.zeros(1, dtype=np.int64)
+    idle = {parameter.name: parameter.minimum for parameter in warmed.workload.parameters}
+    rows_checksum(item, warmed.run(warmed.workload.simulated_columns(item), idle))
     assert _barrier is not None
     _barrier.wait(WARM_UP_TIMEOUT_SECONDS)
     return os.getpid()

@@ -44,7 +44,7 @@ def test_everything_is_sent_in_order_in_few_messages() -> None:
 
 
 def test_run_waits_when_the_other_end_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "HELD_BYTES", 80)
+    monkeypatch.setattr(outbox, "FULL_BYTES", 80)
 
     async def run() -> None:
         gate = asyncio.Event()
@@ -81,5 +81,28 @@ def test_error_of_the_sender_comes_out() -> None:
         await box.put(result(0))
         with pytest.raises(ConnectionResetError):
             await box.close()
+
+    asyncio.run(run())
+
+
+def test_run_that_waits_hears_of_a_sender_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FULL_BYTES", 8)
+
+    async def run() -> None:
+        gate = asyncio.Event()
+
+        async def send(_: Batches) -> None:
+            await gate.wait()
+            raise ConnectionResetError
+
+        async def put_all(box: Outbox) -> None:
+            for index in range(100):
+                await box.put(result(index))
+
+        putting = asyncio.create_task(put_all(Outbox(send)))
+        await asyncio.sleep(0)
+        gate.set()
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(putting, 30)
 
     asyncio.run(run())
