@@ -1,5 +1,6 @@
-"""`python -m benchmarks.report`: measure everything, and write docs/performance.md, its plots, and
-the table in README.md.
+"""`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
+the table in README.md. With sections named (kernels, cells, jobs, growth, memory, cold), only
+those are measured, and replaced in the page.
 """
 
 from __future__ import annotations
@@ -7,7 +8,8 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,90 +17,63 @@ from benchmarks import cells, cold, growth, instructions, jobs, memory, plots
 from benchmarks import kernels as kernel_benchmark
 from benchmarks.items import flights_csv
 from benchmarks.machine import ROOT, machine_lines
-from tests.fixtures.server import running_server
+from tests.fixtures.server import Server, running_server
 
 COMMAND: Final = "make bench"
 COUNT: Final = 50_000
 WORKERS: Final = 2
 START, END = "<!-- performance: written by make bench -->", "<!-- end of performance -->"
 DOCS: Final = ROOT / "docs"
+PAGE: Final = DOCS / "performance.md"
 
 
-def main() -> None:
-    """Takes about half an hour, on a machine that should do nothing else."""
+def main(names: list[str]) -> None:
+    """All sections take about half an hour, on a machine that should do nothing else."""
+    unknown = set(names) - set(SECTIONS)
+    if unknown:
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(SECTIONS)}")
     machine = machine_lines()
-    print("kernels", flush=True)
-    kernel_lines = kernel_benchmark.markdown(kernel_benchmark.measure()).splitlines()
-    kernel_lines += ["", *instructions.lines(instructions.measure())]
-    print("cold", flush=True)
-    first = cold.measure()
-    print("memory", flush=True)
-    peaks = memory.measure()
+    page = PAGE.read_text().split("\n## ") if names else ["\n".join(_introduction(machine))]
+    for name in names or SECTIONS:
+        print(name, flush=True)
+        text = "\n".join(SECTIONS[name]()).strip().removeprefix("## ") + "\n"
+        if names:
+            text += "\nMeasured again by itself, on:\n\n" + "\n".join(machine) + "\n"
+        title = text.partition("\n")[0]
+        places = [n for n, old in enumerate(page) if old.partition("\n")[0] == title]
+        if places:
+            page[places[0]] = text
+        else:
+            page.append(text)
+        PAGE.write_text("\n## ".join(page))
+
+
+def _introduction(machine: list[str]) -> Iterator[str]:
+    yield f"""# Performance
+
+Written by `{COMMAND}`; do not edit. Every figure was measured in one go, on:
+"""
+    yield from machine
+    yield """
+Seconds are wall time. Ratios are taken round by round and then their median, so that a
+machine that changes its pace meanwhile changes both sides.
+"""
+
+
+@contextmanager
+def _server() -> Iterator[tuple[Server, Path]]:
+    """One run host, so that every run finds the pools that the one before left."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # One run host, so that every run finds the pools that the one before left.
         with running_server(folder, run_hosts=1, sync_limit_seconds=3_600) as server:
             server.client.timeout = 3_600
-            print("jobs", flush=True)
-            seconds = jobs.measure(server, folder)
-            print("growth", flush=True)
-            counts = growth.measure_counts(server)
-            batches = growth.measure_batches(server)
-            print("cells", flush=True)
-            measured = cells.measure(server, flights_csv(COUNT), WORKERS)
-    _draw(seconds, counts, batches)
-    text = [
-        "# Performance",
-        "",
-        f"Written by `{COMMAND}`; do not edit. Every figure was measured in one go, on:",
-        "",
-        *machine,
-        "",
-        "Seconds are wall time. Ratios are taken round by round and then their median, so that a",
-        "machine that changes its pace meanwhile changes both sides.",
-        "",
-        *_cells(measured),
-        *_kernels(kernel_lines),
-        *_jobs(seconds),
-        *_growth(counts, batches),
-        *_memory(peaks),
-        *_cold(first),
-    ]
-    (DOCS / "performance.md").write_text("\n".join(text).rstrip() + "\n")
-    _update_readme(machine, measured)
+            yield server, folder
 
 
-def _draw(
-    seconds: dict[tuple[str, str], list[float]],
-    counts: dict[str, list[float]],
-    batches: dict[str, list[float]],
-) -> None:
-    plots.bars(
-        DOCS / "performance-jobs.svg",
-        f"{jobs.COUNT:,} items, {jobs.WORKERS} workers",
-        "seconds: median, least and most of the rounds",
-        {
-            f"{name.strip('`')} ({kernel})": (statistics.median(v), min(v), max(v))
-            for (name, kernel), v in seconds.items()
-        },
-    )
-    plots.lines(
-        DOCS / "performance-items.svg",
-        "Seconds against the number of items (a hundredth of the default work each)",
-        ("items", "seconds"),
-        growth.COUNTS,
-        counts,
-    )
-    plots.lines(
-        DOCS / "performance-batches.svg",
-        f"Seconds for {growth.ITEMS:,} items against the batch size",
-        ("items a batch", "seconds"),
-        growth.BATCH_SIZES,
-        batches,
-    )
-
-
-def _cells(measured: list[cells.Cell]) -> Iterator[str]:
+def _cells() -> Iterator[str]:
+    with _server() as (server, _):
+        measured = cells.measure(server, flights_csv(COUNT), WORKERS)
+    _update_readme(machine_lines(), measured)
     worst = max(h.p99 for cell in measured for h in cell.health)
     yield f"""## {COUNT:,} items through every strategy × kernel
 
@@ -116,14 +91,25 @@ all runs: {worst:.1f} ms.
     yield ""
 
 
-def _kernels(lines: list[str]) -> Iterator[str]:
+def _kernels() -> Iterator[str]:
     yield "## Kernels against each other and against peers"
     yield ""
-    yield from lines
-    yield ""
+    yield kernel_benchmark.markdown(kernel_benchmark.measure())
+    yield from instructions.lines(instructions.measure())
 
 
-def _jobs(seconds: dict[tuple[str, str], list[float]]) -> Iterator[str]:
+def _jobs() -> Iterator[str]:
+    with _server() as (server, folder):
+        seconds = jobs.measure(server, folder)
+    plots.bars(
+        DOCS / "performance-jobs.svg",
+        f"{jobs.COUNT:,} items, {jobs.WORKERS} workers",
+        "seconds: median, least and most of the rounds",
+        {
+            f"{name.strip('`')} ({kernel})": (statistics.median(v), min(v), max(v))
+            for (name, kernel), v in seconds.items()
+        },
+    )
     sequential = seconds["`sequential`", "our kernel"]
     threading = seconds["`threading`", "our kernel"]
     gain = jobs.median_ratio(sequential, threading)
@@ -143,7 +129,23 @@ throw the results away; ours, in a run host, also checksum, store and report the
 """
 
 
-def _growth(counts: dict[str, list[float]], batches: dict[str, list[float]]) -> Iterator[str]:
+def _growth() -> Iterator[str]:
+    with _server() as (server, _):
+        counts, batches = growth.measure_counts(server), growth.measure_batches(server)
+    plots.lines(
+        DOCS / "performance-items.svg",
+        "Seconds against the number of items (a hundredth of the default work each)",
+        ("items", "seconds"),
+        growth.COUNTS,
+        counts,
+    )
+    plots.lines(
+        DOCS / "performance-batches.svg",
+        f"Seconds for {growth.ITEMS:,} items against the batch size",
+        ("items a batch", "seconds"),
+        growth.BATCH_SIZES,
+        batches,
+    )
     yield f"""## Growth
 
 From 1,000 to 10,000,000 items in batches of 5,000, and {growth.ITEMS:,} items in batches of 1 to
@@ -164,16 +166,16 @@ counts work under about a million cycles (0.3 ms) as not worth a task of its own
 """
 
 
-def _memory(peaks: dict[str, list[int]]) -> Iterator[str]:
+def _memory() -> Iterator[str]:
     yield """## Memory does not depend on the number of items
 
 Most memory that the run host and its workers held together, `cython` kernel, 2 workers, batches of
 5,000, each strategy on a service of its own:
 """
-    yield from memory.table(peaks)
+    yield from memory.table(memory.measure())
 
 
-def _cold(first: dict[tuple[str, str], cold.Cold]) -> Iterator[str]:
+def _cold() -> Iterator[str]:
     yield f"""
 ## The first request after the service is ready
 
@@ -182,7 +184,7 @@ are loaded and compiled before the service is ready; worker processes start with
 needs them (`setup_seconds`), compile in turn, and stay. Steady is the median of the next
 {cold.FOLLOWING}.
 """
-    yield from cold.table(first)
+    yield from cold.table(cold.measure())
 
 
 def _update_readme(machine: list[str], measured: list[cells.Cell]) -> None:
@@ -195,5 +197,14 @@ def _update_readme(machine: list[str], measured: list[cells.Cell]) -> None:
     readme.write_text(before + START + "\n".join(lines) + END + after)
 
 
+SECTIONS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
+    "cells": _cells,
+    "kernels": _kernels,
+    "jobs": _jobs,
+    "growth": _growth,
+    "memory": _memory,
+    "cold": _cold,
+}
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

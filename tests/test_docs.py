@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,15 @@ from tests.fixtures.server import ROOT, Server, running_server
 from tests.fixtures.waiting import wait_until
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A block of shell commands, and the words before it."""
+    """A block of shell commands or of Python, and the words before it."""
 
     page: str
+    language: str
     text: str
     introduction: str
 
@@ -35,10 +38,12 @@ def commands() -> Iterator[Command]:
         text = page.read_text()
         for match in BLOCK.finditer(text):
             before = text[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
-            yield Command(page.name, match[1], before)
+            yield Command(page.name, match[1], match[2], before)
 
 
-COMMANDS = list(commands())
+BLOCKS = list(commands())
+COMMANDS = [block for block in BLOCKS if block.language == "sh"]
+PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +59,11 @@ def test_readme_has_the_two_commands_and_ten_requests() -> None:
     assert sum(text.count("curl ") for text in readme) >= 10
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "curl" in c.text], ids=lambda c: c.id)
 def test_requests_are_answered_as_the_page_says(server: Server, command: Command) -> None:
     done = subprocess.run(
-        ["bash", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],
+        ["sh", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -78,6 +84,19 @@ def test_other_commands_are_targets_of_make(command: Command) -> None:
     for line in command.text.splitlines():
         assert line.startswith("make ")
         subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.id)
+def test_programs_run(program: Command) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program.text],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
 
 
 def test_pages_link_to_files_that_exist() -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import NotReadyError, RunHostDiedError, TooBusyError
+from app.errors import NotReadyError, RunHostDiedError, TooBusyError, internal_text
 from app.runhost.client import RunHostClient
 from app.runhost.config import RunHostConfig
 from app.runhost.messages import KernelReport, Ready
@@ -71,11 +71,12 @@ class RunHostPool:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._settled.wait(), START_SECONDS)
         if self.last_ready is None:
-            reason = f" ({self.last_failure})" if self.last_failure else ""
-            raise NotReadyError(
-                f"no run host is ready yet{reason}; GET /health/ready tells when", 1
-            )
+            raise self._not_ready()
         return self.last_ready.kernels
+
+    def _not_ready(self) -> NotReadyError:
+        reason = f" ({self.last_failure})" if self.last_failure else ""
+        return NotReadyError(f"no run host is ready{reason}; GET /health/ready tells when", 1)
 
     async def _keep(self) -> None:
         """Have one run host, for ever."""
@@ -85,10 +86,11 @@ class RunHostPool:
                 client = await RunHostClient.start(
                     self._config, self._options.environment, self._options.cancel_grace_seconds
                 )
-            except (OSError, RunHostDiedError) as error:
-                self.last_failure = str(error)
+            except Exception as error:
+                known = isinstance(error, OSError | RunHostDiedError)
+                self.last_failure = str(error) if known else internal_text(error)
                 self._settled.set()
-                logger.error("a run host did not start: %s; again in %g s", error, pause)
+                logger.error("a run host did not start; again in %g s", pause, exc_info=error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
@@ -120,6 +122,8 @@ class RunHostPool:
 
     async def _take(self) -> RunHostClient:
         await self.kernels()
+        if self.alive_count == 0 and self.last_failure is not None:
+            raise self._not_ready()
         if self._idle.empty() and self._waiting >= self._options.queue_limit:
             raise TooBusyError(
                 f"all {self._options.count} run hosts are busy and {self._waiting} runs wait for "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Final
 
 import psutil
@@ -19,20 +20,31 @@ with four workers that was 2.5 % of a core, and once in a run of half a second s
 """
 
 
+TREE_SECONDS: Final = 5.0
+"""How long a list of the processes below is good for: it takes a walk through all of the system's.
+A run makes a new one when it starts and when it ends."""
+
+
 class MemoryGauge:
     """Proportional set size of this process and its children; lives as long as the run host."""
 
     def __init__(self) -> None:
         self._me = psutil.Process()
+        self._tree = [self._me]
+        self._looked = -TREE_SECONDS
         self._resident_bytes = 0
         self._proportional_bytes = 0
 
-    def tree(self) -> list[psutil.Process]:
-        return [self._me, *self._me.children(recursive=True)]
+    def look_around(self) -> list[psutil.Process]:
+        """This process and all below it, as they are now."""
+        self._tree = [self._me, *self._me.children(recursive=True)]
+        self._looked = time.monotonic()
+        return self._tree
 
     def read(self) -> int:
         """Bytes now, to within TOLERANCE."""
-        tree = self.tree()
+        stale = time.monotonic() - self._looked > TREE_SECONDS
+        tree = self.look_around() if stale else self._tree
         resident_bytes = sum(map(_resident_bytes, tree))
         moved = abs(resident_bytes - self._resident_bytes)
         if moved > TOLERANCE * self._resident_bytes:
@@ -66,7 +78,7 @@ class RunMeter:
         # A child that ended meanwhile is in the children_* fields of its parent, with all it
         # ever used, so the difference of two calls stays right.
         total = 0.0
-        for process in self._gauge.tree():
+        for process in self._gauge.look_around():
             try:
                 times = process.cpu_times()
             except psutil.Error:

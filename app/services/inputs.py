@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from app.disk import disk_error
-from app.errors import PayloadTooLargeError
 from app.runhost.client import RunHostClient
 from app.runhost.messages import IngestCommand
 from app.schemas.runs import ItemRow
@@ -77,29 +76,20 @@ class UploadInput:
     """
 
     def __init__(
-        self,
-        workload: str,
-        media_type: str,
-        chunks: AsyncIterator[bytes],
-        max_bytes: int,
-        max_rows: int,
+        self, workload: str, media_type: str, chunks: AsyncIterator[bytes], max_rows: int
     ) -> None:
+        """`chunks` may raise PayloadTooLargeError: whoever receives them bounds them."""
         self.count = 0
         self._workload = workload
         self._media_type = media_type
         self._chunks = chunks
-        self._max_bytes = max_bytes
         self._max_rows = max_rows
 
     async def receive(self, folder: DataFolder, task_id: str) -> None:
-        """Raises PayloadTooLargeError and StoreError."""
-        size = 0
+        """Raises StoreError, and what the chunks raise."""
         try:
             with await asyncio.to_thread(folder.upload_path(task_id).open, "wb") as file:
                 async for chunk in self._chunks:
-                    size += len(chunk)
-                    if size > self._max_bytes:
-                        raise PayloadTooLargeError(self._max_bytes, "HOTLOOP_MAX_UPLOAD_BYTES")
                     await asyncio.to_thread(file.write, chunk)
         except OSError as error:
             raise disk_error("the upload cannot be stored", error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.owner import current_owner
 from app.tasks.results import ResultsWriter
 from app.tasks.store import TaskStore
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -81,16 +84,10 @@ class RunService:
         self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
     ) -> RunResult:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
-        settings = self._context.settings
         reports = await self._context.hosts.kernels()
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports)
-        source = UploadInput(
-            query.workload,
-            media_type,
-            chunks,
-            settings.max_upload_bytes,
-            settings.max_upload_rows,
-        )
+        max_rows = self._context.settings.max_upload_rows
+        source = UploadInput(query.workload, media_type, chunks, max_rows)
         return await self._supervise(plan, _spec(query), source)
 
     async def _check_estimate(self, plan: Plan) -> None:
@@ -117,8 +114,10 @@ class RunService:
 
     def _forget(self, active: ActiveRun, driver: asyncio.Task[RunResult]) -> None:
         del self.active[active.task_id]
-        if not driver.cancelled():
-            driver.exception()  # seen, also when the caller is gone
+        error = None if driver.cancelled() else driver.exception()
+        if error is not None and not isinstance(error, ServiceError):
+            # The caller may be gone, and nobody else would hear of it.
+            logger.error("task %s failed by a fault", active.task_id, exc_info=error)
 
     async def _drive(
         self, active: ActiveRun, plan: Plan, spec: dict[str, Any], source: TaskInput

@@ -11,6 +11,7 @@ import pytest
 
 import kernels
 from app.names import StrategyName
+from tests.fixtures.processes import tree
 from tests.fixtures.server import SAMPLE, Server
 
 KERNELS = kernels.available_kernels("loops")
@@ -165,7 +166,10 @@ def test_deadline_answers_504_with_what_was_finished(server: Server) -> None:
 def test_same_run_twice_uses_the_warm_pool(server: Server, strategy: StrategyName) -> None:
     body = {"items_count": 50, "db": "none", "cache": "none", "kernel": "python", "workers": 2}
     body["parameters"] = FAST
-    # Two run hosts take turns, so that after two runs both are warm.
+    # Two run hosts take turns, so that after two runs both have their workers.
     for _ in range(2):
         completed(server.run(strategy, **body))
-    assert completed(server.run(strategy, **body))["setup_seconds"] < 0.1
+    before = set(tree(server.process.pid))
+    for _ in range(2):
+        completed(server.run(strategy, **body))
+    assert set(tree(server.process.pid)) == before

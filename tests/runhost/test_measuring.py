@@ -41,9 +41,11 @@ def test_memory_of_children_counts_and_goes_again() -> None:
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
+        gauge.look_around()
         during = gauge.read()
         child.communicate(b"\n")
     assert during - before > 90_000_000
+    gauge.look_around()
     assert gauge.read() < before + 30_000_000
 
 
@@ -59,7 +61,7 @@ def test_costly_figure_is_read_only_when_the_cheap_one_moved(
 
     monkeypatch.setattr(measuring, "_resident_bytes", lambda _: resident)
     monkeypatch.setattr(measuring, "_proportional_bytes", read_costly)
-    monkeypatch.setattr(MemoryGauge, "tree", lambda _: [None])
+    monkeypatch.setattr(MemoryGauge, "look_around", lambda _: [None])
     gauge = MemoryGauge()
     assert [gauge.read() for _ in range(5)] == [700_000] * 5
     assert costly == 1

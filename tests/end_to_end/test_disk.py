@@ -1,0 +1,81 @@
+"""A disk that takes no more: a clear answer, no half file, and the service goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fixtures.server import ROOT
+from tests.fixtures.waiting import wait_until
+
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+FAST = {"cpu_iterations": 10, "outer_iterations": 1, "inner_iterations": 10}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A service none of whose files may exceed two megabytes: what a full disk is like, for one
+    that runs as root as well.
+    """
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", LIMITED, sys.executable, str(ROOT / "main.py")]
+    settings = {"HOTLOOP_PORT": "0", "HOTLOOP_RUN_HOSTS": "1", "HOTLOOP_DATA_DIR": str(tmp_path)}
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            command,
+            env=os.environ | settings,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        ) as process,
+    ):
+        try:
+            running = re.compile(r"running on (http://\S+)")
+            wait_until(lambda: running.search(log.read_text()), "the server listens")
+            found = running.search(log.read_text())
+            assert found is not None
+            yield found[1]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def test_results_that_do_not_fit_are_refused_and_leave_no_file(url: str, tmp_path: Path) -> None:
+    body = {"items_count": 500_000, "db": "none", "cache": "none", "parameters": FAST}
+    answer = httpx.post(f"{url}/api/v1/tasks/threading", json=body, timeout=60)
+    assert answer.status_code == 503
+    assert "cannot be stored" in answer.json()["detail"]
+    assert str(tmp_path) not in answer.text
+    assert list((tmp_path / "results").iterdir()) == []
+
+    fits = body | {"items_count": 50_000}
+    answer = httpx.post(f"{url}/api/v1/tasks/threading", json=fits, timeout=60)
+    assert answer.json()["status"] == "completed", answer.text
+    tasks = httpx.get(f"{url}/api/v1/tasks/results").json()["items"]
+    assert [task["status"] for task in tasks] == ["completed", "failed"]
+
+
+def test_upload_that_does_not_fit_is_refused_and_leaves_no_file(url: str, tmp_path: Path) -> None:
+    rows = b"item_id,value,offset\n" + b"1,2.0,3\n" * 400_000
+    answer = httpx.post(
+        f"{url}/api/v1/tasks/upload",
+        content=rows,
+        headers={"Content-Type": "text/csv"},
+        timeout=60,
+    )
+    assert answer.status_code == 503
+    assert "cannot be stored" in answer.json()["detail"]
+    assert list((tmp_path / "uploads").iterdir()) == []
+    assert httpx.get(f"{url}/health").status_code == 200
