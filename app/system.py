@@ -1,4 +1,4 @@
-"""What this process may use of the machine: CPUs and memory, container limits included.
+"""What this process may use of the machine: CPUs, container limits included.
 
 Limits of control groups are read as Linux shows them, version 1 or 2, nested or not; elsewhere
 there are none. Files that are missing, empty or malformed set no limit.
@@ -27,21 +27,6 @@ def usable_cpu_count(root: Path = Path("/")) -> int:
         if quota is not None
     ]
     return max(1, min([_affinity(), *map(ceil, quotas)]))
-
-
-def memory_limit_bytes(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process may fill: the machine's, or less by a control group.
-
-    `root` is where the file system starts.
-    """
-    limits = [
-        limit
-        for folder in _cgroup_folders(root, "memory")
-        for name in ("memory.max", "memory.limit_in_bytes")
-        if (limit := _positive_number(folder / name)) is not None
-    ]
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([total, *limits])
 
 
 def _affinity() -> int:

@@ -148,22 +148,3 @@ def test_cpu_count_without_affinity_asks_for_the_process_then_the_machine(
 
 def test_cpu_count_of_this_machine_is_within_the_affinity() -> None:
     assert 1 <= system.usable_cpu_count() <= 8
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"memory.max": "1048576\n"}, 1 << 20),
-        ({"memory.max": "max\n", "a__memory.max": "2097152\n"}, 2 << 20),
-        ({"memory.max": "1048576\n", "a__memory.max": "2097152\n"}, 1 << 20),
-        ({"memory__a__memory.limit_in_bytes": "4096\n"}, 4096),
-        ({"memory__memory.limit_in_bytes": "9223372036854771712\n"}, None),
-        ({"memory.max": "max\n"}, None),
-        ({"memory.max": "nonsense"}, None),
-        ({}, None),
-    ],
-)
-def test_memory_limit(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
-    tree(tmp_path, "3:memory:/a\n0::/a\n", **files)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert system.memory_limit_bytes(tmp_path) == (expected or total)
