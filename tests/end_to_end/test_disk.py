@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fixtures.server import ROOT
-from tests.fixtures.waiting import wait_until
+from tests.fixtures.server import ROOT, listening_url
 
 LIMITED = """
 import os, resource, sys
@@ -42,11 +40,7 @@ def url(tmp_path: Path) -> Iterator[str]:
         ) as process,
     ):
         try:
-            running = re.compile(r"running on (http://\S+)")
-            wait_until(lambda: running.search(log.read_text()), "the server listens")
-            found = running.search(log.read_text())
-            assert found is not None
-            yield found[1]
+            yield listening_url(log)
         finally:
             process.terminate()
             process.wait()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.fixtures.processes import is_gone, tree
-from tests.fixtures.server import ROOT
+from tests.fixtures.server import ROOT, listening_url
 from tests.fixtures.waiting import wait_until
 
 
@@ -48,11 +48,7 @@ def test_make_run_serves_and_installs_nothing_twice(tmp_path: Path) -> None:
         ) as process,
     ):
         try:
-            running = re.compile(r"running on (http://\S+)")
-            wait_until(lambda: running.search(log.read_text()), "the server listens")
-            found = running.search(log.read_text())
-            assert found is not None
-            assert httpx.get(f"{found[1]}/health", timeout=60).json()["status"] == "alive"
+            assert httpx.get(f"{listening_url(log)}/health", timeout=60).json()["status"] == "alive"
             below = tree(process.pid)
         finally:
             os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does

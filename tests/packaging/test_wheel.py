@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fixtures.server import ROOT
-from tests.fixtures.waiting import wait_until
+from tests.fixtures.server import ROOT, listening_url
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +83,7 @@ def url(environment: Path, tmp_path: Path) -> Iterator[str]:
         ) as process,
     ):
         try:
-            running = re.compile(r"running on (http://\S+)")
-            wait_until(lambda: running.search(log.read_text()), "the server listens")
-            found = running.search(log.read_text())
-            assert found is not None
-            yield found[1]
+            yield listening_url(log)
         finally:
             process.terminate()
             process.wait()
