@@ -70,6 +70,14 @@ class HealthService(Protocol):
     async def ready(self) -> Readiness: ...
 
 
+class Metrics(Protocol):
+    """What is counted."""
+
+    def text(self) -> bytes:
+        """In Prometheus's text format."""
+        ...
+
+
 class Services(Protocol):
     """All services of one process."""
 
@@ -84,6 +92,9 @@ class Services(Protocol):
 
     @property
     def health(self) -> HealthService: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,10 @@ async def get_health_service(state: StateDep) -> HealthService:
     return state.services.health
 
 
+async def get_metrics(state: StateDep) -> Metrics:
+    return state.services.metrics
+
+
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}", re.ASCII)
 
 
@@ -147,4 +162,5 @@ RunServiceDep = Annotated[RunService, Depends(get_run_service)]
 TaskServiceDep = Annotated[TaskService, Depends(get_task_service)]
 KernelServiceDep = Annotated[KernelService, Depends(get_kernel_service)]
 HealthServiceDep = Annotated[HealthService, Depends(get_health_service)]
+MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 TaskIdDep = Annotated[str, Depends(get_task_id)]

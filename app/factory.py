@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from app.dependencies import AppState, Services
 from app.error_handlers import install_error_handlers
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
-from app.routes import health, results, root, runs, tasks, upload
+from app.routes import health, metrics, results, root, runs, tasks, upload
 from app.routes.body_limit import BodyLimitMiddleware
 from app.services import open_services
 from app.settings import Settings
@@ -24,6 +24,7 @@ ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 _ROUTERS: Final = (
     root.router,
     health.router,
+    metrics.router,
     upload.router,
     results.router,
     runs.router,

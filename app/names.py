@@ -22,6 +22,17 @@ class InstructionSet(StrEnum):
     BASELINE = "baseline"
 
 
+class RedisLayout(StrEnum):
+    """What is kept under an item's key in Redis."""
+
+    STRING = "string"
+    """A number, for one column."""
+    JSON = "json"
+    """An object with a field for each column."""
+    HASH = "hash"
+    """A hash with a field for each column."""
+
+
 class TaskStatus(StrEnum):
     """Where a task stands."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from pathlib import Path
 from typing import Any, Final, Self
@@ -10,12 +11,10 @@ from typing import Any, Final, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.names import InstructionSet
+from app.source_settings import PREFIX, SourceSettings
 from app.wording import RULE, describe, plain
-
-PREFIX: Final = "HOTLOOP_"
 
 BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEBUG"})
 """Read when the package is built; allowed and ignored here."""
@@ -37,12 +36,8 @@ class SettingsError(Exception):
     """Settings that the service cannot start with; the text has a line for each fault."""
 
 
-class Settings(BaseSettings):
+class Settings(SourceSettings):
     """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False
-    )
 
     host: str = Field(
         default="127.0.0.1",
@@ -184,6 +179,8 @@ def default_text(info: FieldInfo) -> str:
     """A setting's default as it would be written in the environment."""
     if info.default is None:
         return "not set"
+    if isinstance(info.default, dict):
+        return json.dumps(info.default)
     return f"{info.default:g}" if isinstance(info.default, float) else str(info.default)
 
 

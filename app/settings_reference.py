@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from types import UnionType
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from app.settings import BUILD_VARIABLES, PREFIX, Settings, default_text, variable_name
+from app.settings import BUILD_VARIABLES, Settings, default_text, variable_name
+from app.source_settings import PREFIX, SourceSettings
 from app.wording import number
 
 _HEADER: Final = f"""\
@@ -31,14 +32,22 @@ _TYPE_WORDS: Final = {
     "float": "number",
     "Path": "path",
     "InstructionSet": "word",
+    "RedisLayout": "word",
+    "SecretStr": "secret",
+    "dict": "JSON object",
 }
 
 
 def settings_markdown() -> str:
     """The whole page, ending in a newline."""
     return _HEADER + "".join(
-        _row(variable_name(name), info) for name, info in Settings.model_fields.items()
+        _row(variable_name(name), Settings.model_fields[name]) for name in _ordered_names()
     )
+
+
+def _ordered_names() -> list[str]:
+    """The service's own first, then those of its sources."""
+    return sorted(Settings.model_fields, key=lambda name: name in SourceSettings.model_fields)
 
 
 def _row(variable: str, info: FieldInfo) -> str:
@@ -48,7 +57,8 @@ def _row(variable: str, info: FieldInfo) -> str:
 
 
 def _plain_type(annotation: Any) -> type:
-    kind: type = get_args(annotation)[0] if isinstance(annotation, UnionType) else annotation
+    plain = get_args(annotation)[0] if isinstance(annotation, UnionType) else annotation
+    kind: type = get_origin(plain) or plain
     return kind
 
 
@@ -63,8 +73,12 @@ def _bounds(info: FieldInfo, kind: type) -> str:
     }
     if "ge" in found:
         return f"{number(found['ge'])} … {number(found['le'])}"
+    if "min_length" in found and issubclass(kind, dict):
+        return f"{found['min_length']} … {found['max_length']} entries"
     if "min_length" in found:
         return f"{found['min_length']} … {found['max_length']} characters"
+    if "max_length" in found and issubclass(kind, dict):
+        return f"at most {found['max_length']} entries"
     return "–"
 
 

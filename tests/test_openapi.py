@@ -17,6 +17,7 @@ ENDPOINTS = {
     ("get", "/"),
     ("get", "/health"),
     ("get", "/health/ready"),
+    ("get", "/metrics"),
     ("get", "/api/v1/tasks"),
     ("get", "/api/v1/tasks/kernels"),
     ("post", "/api/v1/tasks/{strategy}"),

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from app.settings import (
     INNER_THREAD_VARIABLES,
-    PREFIX,
     Settings,
     SettingsError,
     load_settings,
     variable_name,
 )
 from app.settings_reference import settings_markdown
+from app.source_settings import PREFIX
 
 
 @pytest.fixture(autouse=True)
@@ -127,8 +127,9 @@ def test_null_character_in_a_path_is_refused() -> None:
 def test_every_number_has_bounds_and_every_setting_a_description() -> None:
     for row in settings_markdown().splitlines():
         if row.startswith("| `"):
-            variable, kind, _, bounds, description = (cell.strip() for cell in row[1:-1].split("|"))
-            assert (bounds != "–") == (kind != "path"), variable
+            variable, kind, _, bounds, description = (cell.strip() for cell in row[1:-1].split(" | "))
+            without = kind in ("path", "secret") or variable.endswith("_URL`")
+            assert (bounds != "–") != without, variable
             assert description.endswith(".")
 
 

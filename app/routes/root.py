@@ -23,6 +23,7 @@ _INDEX = ServiceIndex(
         "results": f"{TASKS}/results",
         "health": "/health",
         "ready": "/health/ready",
+        "metrics": "/metrics",
         "docs": "/docs",
         "redoc": "/redoc",
         "openapi": "/openapi.json",

@@ -17,14 +17,13 @@ from app.errors import RunHostDiedError, RunTimeoutError
 from app.runhost.config import RunHostConfig
 from app.runhost.frames import STREAM_LIMIT, read_frame, write_frame
 from app.runhost.messages import (
-    Batches,
     CancelCommand,
     IngestCommand,
     Ingested,
     Ready,
     RunCommand,
+    RunEvent,
     RunReport,
-    RunStarted,
 )
 from app.strategies.base import Plan
 
@@ -102,8 +101,8 @@ class RunHostClient:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, plan: Plan) -> AsyncGenerator[RunStarted | Batches | RunReport, None]:
-        """Execute a plan: RunStarted, Batches any number of times, and at last a RunReport.
+    async def run(self, plan: Plan) -> AsyncGenerator[RunEvent, None]:
+        """Execute a plan: RunStarted, Batches and BreakerReports, and at last a RunReport.
 
         Raises RunHostDiedError, or RunTimeoutError when it had to be killed at its deadline.
         Closed early, it kills the run host; `cancel` is the gentle way.

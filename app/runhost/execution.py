@@ -14,12 +14,14 @@ from app.errors import (
     RunTimeoutError,
     ServiceError,
 )
+from app.runhost.breaker_news import breaker_news
 from app.runhost.measuring import MemoryGauge, RunMeter
 from app.runhost.messages import Batches, RunReport, RunStarted
 from app.runhost.outbox import Outbox
+from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import Plan, Strategy
 
-Send = Callable[[RunStarted | Batches], Awaitable[None]]
+Send = Callable[[RunStarted | Batches | BreakerReport], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,15 @@ class _Run:
         outbox = Outbox(self._send)
         started = time.perf_counter()
         try:
-            async with aclosing(self._strategy.run(self._plan)) as results:
+            async with (
+                breaker_news(self._send) as news,
+                aclosing(self._strategy.run(self._plan)) as results,
+            ):
                 async for result in results:
                     self._io_seconds += result.io_seconds
                     self._failed_items += len(result.errors)
+                    for report in result.breakers:
+                        news.put(report)
                     await outbox.put(result)
                     self._check_error_rate()
         finally:

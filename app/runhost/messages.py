@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.errors import ServiceError
+from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import BatchResult, Plan
 
 # --- API to run host -----------------------------------------------------------------------
@@ -104,4 +105,5 @@ class Ingested:
 
 
 Command = RunCommand | IngestCommand | CancelCommand
-Event = Ready | RunStarted | Batches | RunReport | Ingested
+RunEvent = RunStarted | Batches | BreakerReport | RunReport
+Event = Ready | RunEvent | Ingested

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from app.schemas.base import ResponseModel
 
@@ -22,6 +22,18 @@ class Check(ResponseModel):
     """In words; says what is missing when not ready."""
 
 
+class SourceHealth(ResponseModel):
+    """A source as the last run that used it found it. It does not decide whether runs are taken."""
+
+    breaker: str = Field(pattern="^(closed|open|half_open)$", examples=["closed"])
+    """`open`: the source fails, and calls wait; `half_open`: one call is trying it."""
+    openings: int = Field(ge=0)
+    """How often its breaker has opened since the service started."""
+    changed_at: AwareDatetime | None
+    """When the breaker last changed; UTC."""
+    detail: str = Field(examples=["no trouble seen"])
+
+
 class Readiness(ResponseModel):
     """Whether runs are taken, and what stands in the way."""
 
@@ -29,3 +41,5 @@ class Readiness(ResponseModel):
     checks: dict[str, Check] = Field(
         examples=[{"run_hosts": {"ready": True, "detail": "2 of 2 run hosts are warm"}}]
     )
+    sources: dict[str, SourceHealth]
+    """Redis and Pinot, where an address is set."""

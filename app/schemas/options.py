@@ -22,17 +22,28 @@ class KernelChoice(StrEnum):
 
 
 class DbStage(StrEnum):
-    """What the database stage is: a simulated wait, or left out."""
+    """What the database stage is: a simulated wait, Apache Pinot, or left out."""
 
     SIMULATED = "simulated"
+    PINOT = "pinot"
     NONE = "none"
 
 
 class CacheStage(StrEnum):
-    """What the cache stage is: a simulated wait, or left out."""
+    """What the cache stage is: a simulated wait, Redis, or left out."""
 
     SIMULATED = "simulated"
+    REDIS = "redis"
     NONE = "none"
+
+
+class CacheMode(StrEnum):
+    """What the cache is for."""
+
+    LOOKUP = "lookup"
+    """Every item passes the database, then the cache."""
+    ASIDE = "aside"
+    """The cache comes first; an item that it has needs no query."""
 
 
 def _low_to_high(pair: tuple[float, float]) -> tuple[float, float]:
@@ -74,6 +85,13 @@ class RunOptions(RequestModel):
 
     cache: CacheStage | None = None
     """Cache stage, with the same default as `db`."""
+
+    cache_mode: CacheMode = CacheMode.LOOKUP
+    """`lookup`: database, then cache, for every item. `aside`: Redis first, and a query only for
+    items that it has not."""
+
+    query_batch_size: int = Field(default=500, ge=1, le=10_000)
+    """Items that one Pinot query, or one round trip to Redis, asks for."""
 
     simulate_db_delay: bool = True
     """False: the simulated database answers at once."""

@@ -10,6 +10,10 @@ from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.base import ResponseModel, TaskId
 from kernels.contract import KernelName
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
 
 class ResultRow(ResponseModel):
     """An item's result: its id and the workload's output columns; null where the item failed."""
@@ -34,17 +38,28 @@ class ItemFailure(ResponseModel):
     reason: str = Field(examples=["timed out after 2 s"])
 
 
+class StageView(ResponseModel):
+    """What an I/O stage of a run did. A simulated one counts nothing."""
+
+    stage: str = Field(examples=["cache"])
+    source: str = Field(examples=["redis"])
+    calls: Count
+    """Requests sent, retries included."""
+    retries: Count
+    hits: Count
+    """Items that the source had."""
+    misses: Count
+    """Items that it had not: they took the default, went on to the database, or failed."""
+    hit_rate: Share | None
+    """hits ÷ (hits + misses)."""
+
+
 class LoopLag(ResponseModel):
     """How late the event loop of the API was during the run, in milliseconds."""
 
     p50: float
     p99: float
     max: float
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
 
 
 class RunResult(ResponseModel):
@@ -93,6 +108,8 @@ class RunResult(ResponseModel):
     """failed_items ÷ items_processed."""
     errors: Annotated[list[ItemFailure], Field(max_length=100)]
     """The first 100 failed items."""
+    stages: list[StageView]
+    """The I/O stages that the items passed, in this order."""
     event_loop_lag_ms: LoopLag | None
     checksum: str | None = Field(pattern=r"^[0-9a-f]{16}$", examples=["9f86d081884c7d65"])
     """16 hexadecimal digits over all output columns' bits, independent of the order of items: equal

@@ -13,7 +13,9 @@ from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
+from app.services.metrics import Metrics
 from app.services.runs import RunContext, RunService
+from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
 from app.settings import Settings
 from app.system import usable_cpu_count
@@ -35,6 +37,7 @@ class Services:
     tasks: TaskService
     kernels: KernelService
     health: HealthService
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -59,13 +62,20 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         hosts.start()
         stack.push_async_callback(hosts.close)
-        runs = RunService(RunContext(settings, usable_cpus, hosts, store, folder, LoopLagMonitor()))
+        sources = SourceMonitor(_configured_sources(settings))
+        metrics = Metrics(sources)
+        runs = RunService(
+            RunContext(
+                settings, usable_cpus, hosts, store, folder, LoopLagMonitor(), sources, metrics
+            )
+        )
         stack.push_async_callback(runs.close)
         yield Services(
             runs=runs,
             tasks=TaskService(store, folder, runs),
             kernels=KernelService(hosts),
-            health=HealthService(hosts, store, settings.run_hosts),
+            health=HealthService(hosts, store, sources, settings.run_hosts),
+            metrics=metrics,
         )
 
 
@@ -79,6 +89,11 @@ def _tidy(store: TaskStore, folder: DataFolder) -> None:
             len(interrupted),
             len(removed),
         )
+
+
+def _configured_sources(settings: Settings) -> tuple[str, ...]:
+    addresses = {"redis": settings.redis_url, "pinot": settings.pinot_url}
+    return tuple(name for name, address in addresses.items() if address is not None)
 
 
 def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from app.runhost.client import RunHostClient
+from app.strategies.base import Plan
 
 
 class ActiveRun:
@@ -15,8 +16,9 @@ class ActiveRun:
     itself is cancelled; from then on its run host is asked, so that finished batches still come.
     """
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, plan: Plan) -> None:
         self.task_id = task_id
+        self.plan = plan
         self.driver: asyncio.Task[Any] | None = None
         self.items_processed = 0
         self.failed_items = 0

@@ -10,6 +10,8 @@ from app.errors import ServiceError
 from app.runhost.messages import Batches, RunReport, RunStarted
 from app.services.active_run import ActiveRun
 from app.services.loop_lag import LagSummary
+from app.services.sources import SourceMonitor
+from app.sources.base import Stage, StageCounts
 from app.strategies.checksum import MODULUS, checksum_text
 from app.tasks.results import ResultsReader, ResultsWriter
 from app.tasks.store import TaskStore
@@ -24,8 +26,18 @@ KEPT_RESULTS: Final = 5
 class RunCollector:
     """Takes a run's events. `add` blocks on the disk: it is called in a thread, once at a time."""
 
-    def __init__(self, active: ActiveRun, writer: ResultsWriter, store: TaskStore) -> None:
+    def __init__(
+        self,
+        active: ActiveRun,
+        writer: ResultsWriter,
+        store: TaskStore,
+        stages: tuple[Stage, ...],
+        sources: SourceMonitor,
+    ) -> None:
         self.report: RunReport | None = None
+        self._stages = {stage.name: stage.source for stage in stages}
+        self._counts = {stage.name: StageCounts() for stage in stages}
+        self._sources = sources
         self._active = active
         self._writer = writer
         self._store = store
@@ -48,6 +60,9 @@ class RunCollector:
             self._io_seconds += result.io_seconds
             room = KEPT_ERRORS - len(self._errors)
             self._errors.extend(asdict(error) for error in result.errors[:room])
+            for name, counts in result.counts.items():
+                self._counts[name].add(counts)
+                self._sources.count(self._stages[name], counts)
             self._active.items_processed += result.batch.count
             self._active.failed_items += len(result.errors)
         now = time.perf_counter()
@@ -78,6 +93,10 @@ class RunCollector:
         return measured | {
             "results": results,
             "errors": self._errors,
+            "stages": [
+                {"stage": name, "source": source, **asdict(self._counts[name])}
+                for name, source in self._stages.items()
+            ],
             "checksum": checksum_text(self._checksum),
             "event_loop_lag_ms": asdict(lag) if lag else None,
         }

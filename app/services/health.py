@@ -7,15 +7,19 @@ import asyncio
 from app.errors import StoreError
 from app.runhost.host_pool import RunHostPool
 from app.schemas.health import Check, Readiness
+from app.services.sources import SourceMonitor
 from app.tasks.store import TaskStore
 
 
 class HealthService:
     """Asks each part."""
 
-    def __init__(self, hosts: RunHostPool, store: TaskStore, run_hosts: int) -> None:
+    def __init__(
+        self, hosts: RunHostPool, store: TaskStore, sources: SourceMonitor, run_hosts: int
+    ) -> None:
         self._hosts = hosts
         self._store = store
+        self._sources = sources
         self._run_hosts = run_hosts
 
     async def ready(self) -> Readiness:
@@ -25,7 +29,8 @@ class HealthService:
             "store": await self._check_store(),
             "kernels": self._check_kernels(),
         }
-        return Readiness(ready=all(c.ready for c in checks.values()), checks=checks)
+        ready = all(check.ready for check in checks.values())
+        return Readiness(ready=ready, checks=checks, sources=self._sources.health())
 
     def _check_run_hosts(self) -> Check:
         alive = self._hosts.alive_count

@@ -8,11 +8,12 @@ import kernels
 from app.errors import EstimateTooLongError, InvalidRequestError
 from app.names import StrategyName
 from app.runhost.messages import KernelReport
-from app.schemas.options import CacheStage, DbStage, KernelChoice
+from app.schemas.options import KernelChoice
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.estimates import estimate_seconds, nanoseconds_per_item
-from app.sources.base import Items, Stage
-from app.sources.simulated import SimulatedStage
+from app.services.stages import group_size, make_stages
+from app.settings import Settings
+from app.sources.base import Items
 from app.strategies.base import Plan
 
 WAY_OUT = (
@@ -26,9 +27,10 @@ def make_plan(
     request: RunRequest | UploadQuery,
     items: Items,
     reports: Sequence[KernelReport],
+    settings: Settings,
 ) -> Plan:
-    """Raises InvalidRequestError for an unknown workload or a kernel that is not available, and
-    kernels.InvalidParameterError.
+    """Raises InvalidRequestError for an unknown workload, or a kernel or a source that is not
+    available, and kernels.InvalidParameterError.
     """
     if request.workload not in kernels.workloads():
         raise InvalidRequestError(
@@ -38,16 +40,18 @@ def make_plan(
     parameters = kernels.get_workload(request.workload).resolve_parameters(
         request.parameters.model_dump()
     )
+    stages = make_stages(request, settings)
     return Plan(
         workload=request.workload,
         kernel=_resolve_kernel(request, parameters, reports),
         strategy=strategy,
         items=items,
-        stages=_stages(request),
+        stages=stages,
         parameters=parameters,
         batch_size=request.batch_size,
         workers=request.workers,
         io_concurrency=request.io_concurrency,
+        group_size=group_size(request, stages),
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
     )
@@ -74,20 +78,6 @@ def _resolve_kernel(
     raise InvalidRequestError(
         "kernel", f"{request.workload} has no kernel {request.kernel.value!r}; choose from: {names}"
     )
-
-
-def _stages(request: RunRequest | UploadQuery) -> tuple[Stage, ...]:
-    """The stages that wait: one that answers at once is as if it were not there."""
-    stages: list[Stage] = []
-    if request.db_stage is DbStage.SIMULATED and request.simulate_db_delay:
-        delay = request.db_delay_ms / 1_000
-        if delay > 0:
-            stages.append(SimulatedStage("db", delay, delay))
-    if request.cache_stage is CacheStage.SIMULATED and request.simulate_redis_delay:
-        low, high = (bound / 1_000 for bound in request.redis_delay_ms)
-        if high > 0:
-            stages.append(SimulatedStage("cache", low, high))
-    return tuple(stages)
 
 
 def check_estimate(

@@ -28,9 +28,12 @@ from app.services.active_run import ActiveRun
 from app.services.collecting import RunCollector, RunOutcome
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from app.services.loop_lag import LoopLagMonitor
+from app.services.metrics import Metrics
 from app.services.plans import check_estimate, make_plan
+from app.services.sources import SourceMonitor
 from app.services.views import run_result
 from app.settings import Settings
+from app.sources.breaker_reports import BreakerReport
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.folder import DataFolder
@@ -57,6 +60,8 @@ class RunContext:
     store: TaskStore
     folder: DataFolder
     lag: LoopLagMonitor
+    sources: SourceMonitor
+    metrics: Metrics
 
 
 class RunService:
@@ -71,7 +76,8 @@ class RunService:
     async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult:
         """Raises any of the service errors but those about tasks, and kernels.InvalidInputError."""
         items = GeneratedItems(request.total_items)
-        plan = make_plan(strategy, request, items, await self._context.hosts.kernels())
+        reports = await self._context.hosts.kernels()
+        plan = make_plan(strategy, request, items, reports, self._context.settings)
         await self._check_estimate(plan)
         source: TaskInput
         if request.items is None:
@@ -85,9 +91,9 @@ class RunService:
     ) -> RunResult:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
         reports = await self._context.hosts.kernels()
-        plan = make_plan(query.strategy, query, GeneratedItems(0), reports)
-        max_rows = self._context.settings.max_upload_rows
-        source = UploadInput(query.workload, media_type, chunks, max_rows)
+        settings = self._context.settings
+        plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
+        source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
         return await self._supervise(plan, _spec(query), source)
 
     async def _check_estimate(self, plan: Plan) -> None:
@@ -102,7 +108,7 @@ class RunService:
         """Drive the task in an asyncio task of its own: when the caller goes, it still ends in
         order, with its outcome in the store and its run host given back.
         """
-        active = ActiveRun(new_task_id())
+        active = ActiveRun(new_task_id(), plan)
         self.active[active.task_id] = active
         active.driver = asyncio.create_task(self._drive(active, plan, spec, source))
         active.driver.add_done_callback(lambda driver: self._forget(active, driver))
@@ -166,7 +172,7 @@ class RunService:
         context, task_id = self._context, active.task_id
         path = context.folder.results_path(task_id)
         writer = await _to_the_end(ResultsWriter, path, plan.workload, plan.items.count)
-        collector = RunCollector(active, writer, context.store)
+        collector = RunCollector(active, writer, context.store, plan.stages, context.sources)
         error: ServiceError | None = None
         try:
             with context.lag.recording() as lag:
@@ -183,6 +189,8 @@ class RunService:
                             )
                         elif isinstance(event, Batches):
                             await asyncio.to_thread(collector.add, event)
+                        elif isinstance(event, BreakerReport):
+                            context.sources.note(event)
                         else:
                             collector.report, error = event, event.error
         except ServiceError as raised:
@@ -210,6 +218,9 @@ class RunService:
             measurements=outcome.measurements,
             error_code=type(error).__name__ if error else None,
             error_message=str(error) if error else None,
+        )
+        self._context.metrics.run_ended(
+            active.plan, status, active.items_processed, active.failed_items
         )
 
     def _withdraw(self, task_id: str) -> None:

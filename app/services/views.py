@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from app.names import StrategyName, TaskStatus, TaskType
-from app.schemas.results import RunResult
+from app.schemas.results import RunResult, StageView
 from app.schemas.tasks import TaskLinks, TaskSummary, TaskView
 from app.services.active_run import ActiveRun
 from app.tasks.model import FINISHED, Task
@@ -45,9 +45,15 @@ def run_result(task: Task) -> RunResult:
         failed_items=task.failed_items,
         error_rate=task.failed_items / processed if processed else 0.0,
         errors=measured.get("errors", []),
+        stages=[_stage_view(stage) for stage in measured.get("stages", [])],
         event_loop_lag_ms=measured.get("event_loop_lag_ms"),
         checksum=measured.get("checksum"),
     )
+
+
+def _stage_view(measured: dict[str, Any]) -> StageView:
+    asked = measured["hits"] + measured["misses"]
+    return StageView(**measured, hit_rate=measured["hits"] / asked if asked else None)
 
 
 def task_summary(task: Task, active: ActiveRun | None) -> TaskSummary:

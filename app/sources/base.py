@@ -8,7 +8,7 @@ processes get them with the plan and open what they need themselves.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 Columns = dict[str, npt.NDArray[Any]]
 """Column name to 1-D array; all of one length."""
+
+Positions = Sequence[int]
+"""Items of a batch by their place in it, 0 … count - 1, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +45,49 @@ class ItemFetchError(Exception):
 
 
 @dataclass(slots=True)
+class StageCounts:
+    """What a stage did for some items; stages that only pretend count nothing."""
+
+    calls: int = 0
+    """Requests sent, retries included."""
+    retries: int = 0
+    hits: int = 0
+    """Items that the source had."""
+    misses: int = 0
+    """Items that it had not, and that took the default or went on to the next stage."""
+
+    def add(self, other: StageCounts) -> None:
+        self.calls += other.calls
+        self.retries += other.retries
+        self.hits += other.hits
+        self.misses += other.misses
+
+
+@dataclass(slots=True)
 class ItemBatch:
     """The inputs of a batch: `item_ids` int64[n] and the workload's columns, each of length n.
 
     A stage that fails for an item calls `fail`; such an item is not computed and its output
-    row is null.
+    row is null. A stage that makes the later ones needless for an item puts it into `complete`.
     """
 
     item_ids: npt.NDArray[np.int64]
     columns: Columns
     failed: dict[int, ItemError] = field(default_factory=dict)
+    complete: set[int] = field(default_factory=set)
+    counts: dict[str, StageCounts] = field(default_factory=dict)
 
     def fail(self, position: int, stage: str, reason: str) -> None:
         self.failed[position] = ItemError(int(self.item_ids[position]), stage, reason)
+
+    def waiting(self, positions: Positions) -> Positions:
+        """Those of `positions` that the next stage must still fetch."""
+        if not self.failed and not self.complete:
+            return positions
+        return [p for p in positions if p not in self.failed and p not in self.complete]
+
+    def counts_of(self, stage: str) -> StageCounts:
+        return self.counts.setdefault(stage, StageCounts())
 
 
 class Items(Protocol):
@@ -69,24 +102,38 @@ class Items(Protocol):
 
 
 class Stage(Protocol):
-    """An I/O step.
+    """An I/O step: fetches some items of a batch, in place, and counts what it did.
 
-    An exception from `fetch…` fails that item, not the run; the client reads the text of an
-    ItemFetchError, and of any other only the kind.
+    An exception from `fetch…` fails all items of the call, not the run; the client reads the text
+    of an ItemFetchError, and of any other only the kind. What is wrong with one item alone is
+    said by `batch.fail`.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its place in the run: `db` or `cache`."""
+        ...
 
-    def fetch(self, batch: ItemBatch, position: int, stop: threading.Event) -> None:
+    @property
+    def source(self) -> str:
+        """What answers: `simulated`, `redis`, `pinot`, …"""
+        ...
+
+    @property
+    def batched(self) -> bool:
+        """One call asks for all its items at once, so that more of them take hardly longer."""
+        ...
+
+    @property
+    def seconds_per_call(self) -> float:
+        """Seconds a call is expected to take (for one item when not `batched`); for estimates."""
+        ...
+
+    def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
         """Blocking: returns early, without a result, once `stop` is set."""
         ...
 
-    async def fetch_async(self, batch: ItemBatch, position: int) -> None: ...
-
-    def expected_seconds(self) -> float:
-        """Seconds one item is expected to spend here; for estimates only."""
-        ...
+    async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None: ...
 
 
 Parameters = Mapping[str, int]

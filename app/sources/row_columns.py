@@ -93,9 +93,9 @@ def check_names(line: int, names: Sequence[str], columns: Sequence[RowColumn]) -
             raise BadRowError(line, name, f"the column is missing; {wanted}")
 
 
-def shortened(text: str) -> str:
-    """At most _SHOWN_CHARACTERS of a text, for an error."""
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+def shortened(text: str, characters: int = _SHOWN_CHARACTERS) -> str:
+    """At most so many characters of a text, for an error."""
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 def _plain(bound: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.sources.base import ItemBatch
+from app.sources.base import ItemBatch, Positions
 from kernels import get_workload
 
 
@@ -31,12 +31,18 @@ class SimulatedStage:
     name: str
     low_seconds: float
     high_seconds: float
+    source: str = "simulated"
+    batched: bool = False
 
-    def fetch(self, batch: ItemBatch, position: int, stop: threading.Event) -> None:
-        stop.wait(random.uniform(self.low_seconds, self.high_seconds))
-
-    async def fetch_async(self, batch: ItemBatch, position: int) -> None:
-        await asyncio.sleep(random.uniform(self.low_seconds, self.high_seconds))
-
-    def expected_seconds(self) -> float:
+    @property
+    def seconds_per_call(self) -> float:
         return (self.low_seconds + self.high_seconds) / 2
+
+    def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
+        for _ in positions:
+            stop.wait(random.uniform(self.low_seconds, self.high_seconds))
+
+    async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None:
+        """The items wait side by side, so that the longest wait is the call's."""
+        longest = random.random() ** (1 / len(positions))  # as the largest of that many numbers
+        await asyncio.sleep(self.low_seconds + (self.high_seconds - self.low_seconds) * longest)

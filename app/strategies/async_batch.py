@@ -14,7 +14,7 @@ from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import iter_batches, run_windowed
 from app.strategies.pools import Pools
 from app.strategies.thread_pool import ThreadPool
-from app.strategies.worker import compute_batch, fetch_item_async
+from app.strategies.worker import compute_batch, fetch_group_async, fetcher_count, groups
 
 CAPABILITIES = Capabilities(
     parallel=False,
@@ -62,12 +62,12 @@ class AsyncBatch:
 
 
 async def _fetch_all(plan: Plan, inputs: ItemBatch) -> None:
-    positions = iter(range(len(inputs.item_ids)))
+    waiting = groups(len(inputs.item_ids), plan.group_size)
 
     async def fetch_next() -> None:
-        for position in positions:
-            await fetch_item_async(plan.stages, inputs, position)
+        for positions in waiting:
+            await fetch_group_async(plan.stages, inputs, positions)
 
     async with asyncio.TaskGroup() as fetchers:
-        for _ in range(min(plan.io_concurrency, len(inputs.item_ids))):
+        for _ in range(fetcher_count(plan, len(inputs.item_ids))):
             fetchers.create_task(fetch_next())

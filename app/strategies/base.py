@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from app.names import StrategyName
-from app.sources.base import Batch, Columns, ItemError, Items, Parameters, Stage
+from app.sources.base import (
+    Batch,
+    Columns,
+    ItemError,
+    Items,
+    Parameters,
+    Stage,
+    StageCounts,
+)
+from app.sources.breaker_reports import BreakerReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,8 @@ class Plan:
     batch_size: int
     workers: int
     io_concurrency: int
+    group_size: int = 1
+    """Items that pass the stages together: more than one when a stage asks for many at once."""
     timeout_seconds: float | None = None
     max_error_rate: float = 1.0
     max_batch_retries: int = 3
@@ -51,6 +62,10 @@ class BatchResult:
     checksum: int
     io_seconds: float
     """Seconds spent in the I/O stages by the worker that had the batch."""
+    counts: Mapping[str, StageCounts] = field(default_factory=dict)
+    """What the stages did, by their name."""
+    breakers: tuple[BreakerReport, ...] = ()
+    """Those of the worker's process that were ever opened."""
 
 
 @dataclass(frozen=True, slots=True)

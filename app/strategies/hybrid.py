@@ -1,8 +1,8 @@
 """I/O and kernels overlapped: a sliding window of items in flight feeds the workers.
 
-    items ──> feed ──> fetchers (io_concurrency coroutines) ──> workers ──> results
-               ^        each: next item, wait, again;                           │
-               │        the last item of a batch sends it to the workers        │
+    items ──> feed ──> fetchers (io_concurrency items)  ──────> workers ──> results
+               ^        each: next group, wait, again;                          │
+               │        the last group of a batch sends it to the workers       │
                └──── waits while `open_batches` batches have not been taken ────┘
 
 Who touches what: the fetchers share one Feed on the event loop; a batch belongs to the Feed until
@@ -28,7 +28,13 @@ from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import cancel_and_wait, iter_batches, run_windowed, window_size
 from app.strategies.pools import Pools, effective_workers
 from app.strategies.process_pool import run_batch_in_pool, run_in_pool
-from app.strategies.worker import compute_batch, fetch_item_async, run_batch
+from app.strategies.worker import (
+    compute_batch,
+    fetch_group_async,
+    fetcher_count,
+    groups,
+    run_batch,
+)
 
 CAPABILITIES = Capabilities(
     parallel=True,
@@ -98,8 +104,7 @@ class Hybrid:
         open_batches = -(-plan.io_concurrency // plan.batch_size) + 1 + window
         feed = _Feed(plan, compute, open_batches)
         fetchers = {
-            asyncio.create_task(feed.fetch())
-            for _ in range(min(plan.io_concurrency, plan.items.count))
+            asyncio.create_task(feed.fetch()) for _ in range(fetcher_count(plan, plan.items.count))
         }
         try:
             for _ in iter_batches(plan):
@@ -125,14 +130,14 @@ class _OpenBatch:
 
 
 class _Feed:
-    """Hands out items one by one, and computes a batch when its last item has arrived."""
+    """Hands out items group by group, and computes a batch when its last item has arrived."""
 
     def __init__(self, plan: Plan, compute: Compute, open_batches: int) -> None:
         self.computing: set[asyncio.Task[Any]] = set()
         self._plan = plan
         self._compute = compute
         self._batches: Iterator[Batch] = iter_batches(plan)
-        self._positions: Iterator[tuple[_OpenBatch, int]] = iter(())
+        self._groups: Iterator[tuple[_OpenBatch, range]] = iter(())
         self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(open_batches)
         self._results: asyncio.Queue[BatchResult | BaseException] = asyncio.Queue()
@@ -147,14 +152,14 @@ class _Feed:
         return result
 
     async def fetch(self) -> None:
-        """One fetcher: item after item, until there are no more."""
+        """One fetcher: group after group, until there are no more."""
         try:
-            while (item := next(self._positions, None) or await self._open_next()) is not None:
-                opened, position = item
+            while (group := next(self._groups, None) or await self._open_next()) is not None:
+                opened, positions = group
                 self._io.enter()
-                await fetch_item_async(self._plan.stages, opened.inputs, position)
+                await fetch_group_async(self._plan.stages, opened.inputs, positions)
                 self._io.leave()
-                opened.missing -= 1
+                opened.missing -= len(positions)
                 if opened.missing == 0:
                     task = asyncio.create_task(self._compute_one(opened))
                     self.computing.add(task)
@@ -162,11 +167,11 @@ class _Feed:
         except Exception as error:
             self._results.put_nowait(error)
 
-    async def _open_next(self) -> tuple[_OpenBatch, int] | None:
+    async def _open_next(self) -> tuple[_OpenBatch, range] | None:
         async with self._opening:
             # Another fetcher may have opened one while this one waited.
-            if (item := next(self._positions, None)) is not None:
-                return item
+            if (group := next(self._groups, None)) is not None:
+                return group
             if (batch := next(self._batches, None)) is None:
                 return None
             await self._places.acquire()
@@ -175,8 +180,10 @@ class _Feed:
                 plan.items.load, plan.workload, batch.start, batch.count
             )
             opened = _OpenBatch(batch, inputs, missing=batch.count)
-            self._positions = ((opened, position) for position in range(batch.count))
-            return next(self._positions)
+            self._groups = (
+                (opened, positions) for positions in groups(batch.count, plan.group_size)
+            )
+            return next(self._groups)
 
     async def _compute_one(self, opened: _OpenBatch) -> None:
         try:
@@ -189,7 +196,7 @@ class _Feed:
 
 
 class _IoClock:
-    """Wall seconds during which at least one item was in flight, handed out in shares."""
+    """Wall seconds during which at least one group was in flight, handed out in shares."""
 
     def __init__(self) -> None:
         self._in_flight = 0

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
 import kernels
 from app.errors import internal_text
-from app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Stage
+from app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Positions, Stage
+from app.sources.breaker_reports import breaker_reports
 from app.strategies.base import BatchResult, Plan
 from app.strategies.checksum import rows_checksum
 
@@ -26,14 +28,15 @@ class RunStoppedError(Exception):
 
 
 def run_batch(plan: Plan, batch: Batch, stop: threading.Event = NEVER_STOPPED) -> BatchResult:
-    """Load, fetch and compute one batch, blocking: I/O item after item, then one kernel call.
+    """Load, fetch and compute one batch, blocking: I/O group after group, then one kernel call.
 
     Raises RunStoppedError when `stop` was set before the kernel was called.
     """
     inputs = plan.items.load(plan.workload, batch.start, batch.count)
     started = time.perf_counter()
-    for position in range(batch.count if plan.stages else 0):
-        fetch_item(plan.stages, inputs, position, stop)
+    if plan.stages:
+        for positions in groups(batch.count, plan.group_size):
+            fetch_group(plan.stages, inputs, positions, stop)
     io_seconds = time.perf_counter() - started if plan.stages else 0.0
     if stop.is_set():
         raise RunStoppedError
@@ -50,7 +53,7 @@ def run_batch_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> B
     io_seconds = 0.0
     for position in range(batch.count):
         started = time.perf_counter()
-        fetch_item(plan.stages, inputs, position, stop)
+        fetch_group(plan.stages, inputs, range(position, position + 1), stop)
         io_seconds += time.perf_counter() - started
         if stop.is_set():
             raise RunStoppedError
@@ -64,26 +67,49 @@ def run_batch_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> B
     return _result(batch, inputs, outputs, io_seconds)
 
 
-def fetch_item(
-    stages: tuple[Stage, ...], inputs: ItemBatch, position: int, stop: threading.Event
+def groups(count: int, size: int) -> Iterator[range]:
+    """The positions of a batch of `count` items in groups of at most `size`."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
+
+
+def fetcher_count(plan: Plan, count: int) -> int:
+    """How many groups of `count` items may be in flight at once: io_concurrency items at most,
+    and one group at least.
+    """
+    return max(1, min(plan.io_concurrency // plan.group_size, -(-count // plan.group_size)))
+
+
+def fetch_group(
+    stages: tuple[Stage, ...], inputs: ItemBatch, positions: Positions, stop: threading.Event
 ) -> None:
-    """Pass one item through the stages in order; the first that fails ends it."""
+    """Pass some items of a batch through the stages in order, those that are still waiting."""
     for stage in stages:
-        try:
-            stage.fetch(inputs, position, stop)
-        except Exception as error:
-            inputs.fail(position, stage.name, failure_text(error))
+        if not (positions := inputs.waiting(positions)):
             return
+        try:
+            stage.fetch(inputs, positions, stop)
+        except Exception as error:
+            _fail_all(stage, inputs, positions, error)
 
 
-async def fetch_item_async(stages: tuple[Stage, ...], inputs: ItemBatch, position: int) -> None:
-    """The asynchronous twin of `fetch_item`."""
+async def fetch_group_async(
+    stages: tuple[Stage, ...], inputs: ItemBatch, positions: Positions
+) -> None:
+    """The asynchronous twin of `fetch_group`."""
     for stage in stages:
-        try:
-            await stage.fetch_async(inputs, position)
-        except Exception as error:
-            inputs.fail(position, stage.name, failure_text(error))
+        if not (positions := inputs.waiting(positions)):
             return
+        try:
+            await stage.fetch_async(inputs, positions)
+        except Exception as error:
+            _fail_all(stage, inputs, positions, error)
+
+
+def _fail_all(stage: Stage, inputs: ItemBatch, positions: Positions, error: Exception) -> None:
+    reason = failure_text(error)
+    for position in positions:
+        inputs.fail(position, stage.name, reason)
 
 
 def failure_text(error: Exception) -> str:
@@ -123,6 +149,8 @@ def _result(batch: Batch, inputs: ItemBatch, outputs: Columns, io_seconds: float
         errors=tuple(inputs.failed[position] for position in sorted(inputs.failed)),
         checksum=checksum,
         io_seconds=io_seconds,
+        counts=inputs.counts,
+        breakers=breaker_reports(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.schemas.options import DbStage, KernelChoice
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.estimates import estimate_seconds, kernel_seconds
 from app.services.plans import check_estimate, make_plan
+from app.settings import Settings
 from app.sources.simulated import GeneratedItems, SimulatedStage
 
 
@@ -31,6 +33,8 @@ def report(kernel: str, loop: float, nested: float, **changes: Any) -> KernelRep
     return KernelReport(**(fields | changes))
 
 
+SETTINGS = Settings(data_dir=Path("data"))
+
 # 2 ms and 0.1 ms an item with the default parameters
 REPORTS = (
     report("python", 100.0, 0.0),
@@ -46,7 +50,7 @@ def parsed(body: dict[str, Any]) -> RunRequest:
 def plan(strategy: str = "sequential", **body: Any) -> Any:
     request = parsed({"kernel": "cython", "items_count": 1_000} | body)
     items = GeneratedItems(request.total_items)
-    return make_plan(StrategyName(strategy), request, items, REPORTS)
+    return make_plan(StrategyName(strategy), request, items, REPORTS, SETTINGS)
 
 
 def test_defaults_become_both_stages_and_all_parameters() -> None:
@@ -78,9 +82,10 @@ def test_stage_that_answers_at_once_is_left_out(body: dict[str, Any], names: lis
 def test_items_with_columns_skip_the_stages_unless_asked() -> None:
     rows = [{"item_id": 1, "value": 1.0, "offset": 2}]
     request = parsed({"items": rows, "kernel": "cython"})
-    assert make_plan(StrategyName.HYBRID, request, GeneratedItems(1), REPORTS).stages == ()
+    made = make_plan(StrategyName.HYBRID, request, GeneratedItems(1), REPORTS, SETTINGS)
+    assert made.stages == ()
     asked = UploadQuery(db=DbStage.SIMULATED, kernel=KernelChoice.CYTHON)
-    stages = make_plan(StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS).stages
+    stages = make_plan(StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS, SETTINGS).stages
     assert [stage.name for stage in stages] == ["db"]
 
 

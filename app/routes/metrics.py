@@ -1,0 +1,32 @@
+"""What the service counts, for Prometheus."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Response
+
+from app.dependencies import MetricsDep
+from app.error_handlers import problem_responses
+
+router = APIRouter(tags=["service"])
+
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.get(
+    "/metrics",
+    operation_id="get_metrics",
+    summary="Counters for Prometheus",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The text exposition format.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problem_responses(),
+    },
+)
+async def get_metrics(metrics: MetricsDep) -> Response:
+    """Runs, items, and the sources that runs use, since this process started."""
+    return Response(metrics.text(), media_type=TEXT)

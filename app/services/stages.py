@@ -1,0 +1,141 @@
+"""The I/O stages of a run, from what was asked for and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import kernels
+from app.errors import InvalidRequestError
+from app.schemas.options import CacheMode, CacheStage, DbStage
+from app.schemas.runs import RunRequest, UploadQuery
+from app.settings import Settings
+from app.sources.base import Stage
+from app.sources.pinot import PinotStage
+from app.sources.redis import RedisStage
+from app.sources.resilience import Policy
+from app.sources.row_columns import row_columns
+from app.sources.simulated import SimulatedStage
+
+
+def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[Stage, ...]:
+    """The stages that wait, in their order: one that answers at once is as if it were not there.
+
+    Raises InvalidRequestError for a source that is not configured, or does not fit the workload.
+    """
+    db = _db_stage(request, settings)
+    cache = _cache_stage(request, settings)
+    if request.cache_mode is CacheMode.ASIDE:
+        _check_aside(request, settings)
+        return tuple(stage for stage in (cache, db) if stage is not None)
+    return tuple(stage for stage in (db, cache) if stage is not None)
+
+
+def group_size(request: RunRequest | UploadQuery, stages: tuple[Stage, ...]) -> int:
+    """Items that pass the stages together."""
+    return request.query_batch_size if any(stage.batched for stage in stages) else 1
+
+
+def _db_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
+    if request.db_stage is DbStage.PINOT:
+        if settings.pinot_url is None:
+            raise InvalidRequestError(
+                "db", "pinot has no address; set HOTLOOP_PINOT_URL, or ask for simulated or none"
+            )
+        _check_columns("db", "HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, request.workload)
+        secret = settings.pinot_authorization
+        return PinotStage(
+            url=settings.pinot_url,
+            authorization=secret.get_secret_value() if secret else None,
+            sql=settings.pinot_sql,
+            id_column=settings.pinot_id_column,
+            fields=tuple(settings.pinot_columns.items()),
+            workload=request.workload,
+            connections=_connections(request),
+            policy=_policy(settings),
+        )
+    delay = request.db_delay_ms / 1_000
+    if request.db_stage is DbStage.SIMULATED and request.simulate_db_delay and delay > 0:
+        return SimulatedStage("db", delay, delay)
+    return None
+
+
+def _cache_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
+    if request.cache_stage is CacheStage.REDIS:
+        if settings.redis_url is None:
+            raise InvalidRequestError(
+                "cache", "redis has no address; set HOTLOOP_REDIS_URL, or ask for simulated or none"
+            )
+        _check_columns("cache", "HOTLOOP_REDIS_COLUMNS", settings.redis_columns, request.workload)
+        return RedisStage(
+            url=settings.redis_url.get_secret_value(),
+            key=settings.redis_key,
+            layout=settings.redis_layout,
+            fields=tuple(settings.redis_columns.items()),
+            defaults=_defaults(settings, request.workload),
+            workload=request.workload,
+            connections=_connections(request),
+            policy=_policy(settings),
+            aside=request.cache_mode is CacheMode.ASIDE,
+        )
+    low, high = (bound / 1_000 for bound in request.redis_delay_ms)
+    if request.cache_stage is CacheStage.SIMULATED and request.simulate_redis_delay and high > 0:
+        return SimulatedStage("cache", low, high)
+    return None
+
+
+def _connections(request: RunRequest | UploadQuery) -> int:
+    """As many as there may be groups in flight, so that the pool never is what limits them."""
+    return max(request.workers, -(-request.io_concurrency // request.query_batch_size))
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        settings.source_timeout_seconds, settings.source_attempts, settings.source_outage_seconds
+    )
+
+
+def _check_columns(field: str, variable: str, given: Mapping[str, Any], workload: str) -> None:
+    known = [column.name for column in kernels.get_workload(workload).columns_in]
+    for name in given:
+        if name not in known:
+            raise InvalidRequestError(
+                field,
+                f"{variable} names {name!r}, and {workload} has the columns {', '.join(known)}",
+            )
+
+
+def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...]:
+    columns = {column.name: column for column in row_columns(workload)}
+    for name, value in settings.redis_defaults.items():
+        if name not in settings.redis_columns:
+            raise InvalidRequestError(
+                "cache", f"HOTLOOP_REDIS_DEFAULTS names {name!r}, HOTLOOP_REDIS_COLUMNS does not"
+            )
+        column = columns[name]
+        if not column.in_bounds(value) or (column.is_integer and not value.is_integer()):
+            raise InvalidRequestError(
+                "cache", f"HOTLOOP_REDIS_DEFAULTS has {value:g} for {name}, which is out of bounds"
+            )
+    return tuple(
+        (name, int(value) if columns[name].is_integer else value)
+        for name in settings.redis_columns
+        for value in (settings.redis_defaults.get(name, 0.0),)
+    )
+
+
+def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
+    if request.cache_stage is not CacheStage.REDIS or request.db_stage is DbStage.NONE:
+        raise InvalidRequestError(
+            "cache_mode",
+            "aside looks into redis before it asks the database; it needs cache = redis and a db "
+            "that is not none",
+        )
+    supplied = settings.pinot_columns if request.db_stage is DbStage.PINOT else {}
+    missing = [name for name in supplied if name not in settings.redis_columns]
+    if missing:
+        raise InvalidRequestError(
+            "cache_mode",
+            f"aside spares the query for what redis has, but HOTLOOP_REDIS_COLUMNS lacks "
+            f"{', '.join(missing)}",
+        )

@@ -1,0 +1,57 @@
+"""What the breakers of this process report, kept apart from the breakers: workers without any
+need not load them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerReport:
+    """A breaker after its last change."""
+
+    source: str
+    state: str
+    """`closed`, `open` or `half_open`."""
+    openings: int
+    """How often it has opened in its process."""
+    reason: str | None
+    """The last failure, in words fit for a client."""
+
+
+Listener = Callable[[BreakerReport], None]
+
+_lock = threading.Lock()
+_reports: dict[str, BreakerReport] = {}
+_listeners: list[Listener] = []
+
+
+def record(report: BreakerReport) -> None:
+    """Keep the report, and tell who listens. Thread-safe."""
+    with _lock:
+        _reports[report.source] = report
+        listeners = tuple(_listeners)
+    for listener in listeners:
+        listener(report)
+
+
+def breaker_reports() -> tuple[BreakerReport, ...]:
+    """The last report of each breaker of this process that has ever changed."""
+    with _lock:
+        return tuple(_reports.values())
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener` with every report of this process, in whatever thread it is made."""
+    with _lock:
+        _listeners.append(listener)
+    try:
+        yield
+    finally:
+        with _lock:
+            _listeners.remove(listener)

@@ -1,0 +1,100 @@
+"""Clients of dependencies: one for each event loop, kept between runs.
+
+A stage is plain data that travels to worker processes; what it needs open is opened here when it
+is first used. The blocking face of a stage runs its asynchronous one on a loop of its own, in a
+thread that all worker threads of the process share: one implementation, one pool of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Hashable
+from concurrent.futures import CancelledError
+from typing import Any, Final, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from app.sources.base import ItemBatch, Positions
+
+STOP_CHECK_SECONDS: Final = 0.05
+"""How late a blocking call notices that it should stop."""
+
+
+class Connection(Protocol):
+    """An open client."""
+
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Connection)
+
+_lock = threading.Lock()
+_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Any]] = (
+    WeakKeyDictionary()
+)
+_blocking_loop: asyncio.AbstractEventLoop | None = None
+
+
+def connection(key: Hashable, connect: Callable[[], C]) -> C:
+    """The running loop's connection for `key`, made when there is none."""
+    with _lock:
+        mine = _connections.setdefault(asyncio.get_running_loop(), {})
+    if key not in mine:
+        mine[key] = connect()
+    found: C = mine[key]
+    return found
+
+
+async def close_connections() -> None:
+    """Close those of the running loop and of the blocking face; none may be in use."""
+    await _close_mine()
+    if _blocking_loop is not None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_close_mine(), _blocking_loop))
+
+
+async def _close_mine() -> None:
+    with _lock:
+        mine = _connections.pop(asyncio.get_running_loop(), {})
+    for opened in mine.values():
+        await opened.close()
+
+
+class AsyncStage(ABC):
+    """The blocking face of a stage that is written asynchronously."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None: ...
+
+    def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
+        """Returns when the items were fetched, or soon after `stop` is set."""
+        run_blocking(self.fetch_async(batch, positions), stop)
+
+
+def run_blocking(work: Coroutine[Any, Any, None], stop: threading.Event) -> None:
+    """Run `work` on the blocking face's loop; cancelled, and abandoned, once `stop` is set."""
+    future = asyncio.run_coroutine_threadsafe(work, _loop_of_blocking_calls())
+    while True:
+        try:
+            return future.result(STOP_CHECK_SECONDS)
+        except TimeoutError:
+            if future.done():
+                raise  # it is the work's own
+            if stop.is_set():
+                future.cancel()
+                return None
+        except CancelledError:
+            return None
+
+
+def _loop_of_blocking_calls() -> asyncio.AbstractEventLoop:
+    global _blocking_loop
+    with _lock:
+        if _blocking_loop is None:
+            _blocking_loop = asyncio.new_event_loop()
+            threading.Thread(
+                target=_blocking_loop.run_forever, name="blocking-io", daemon=True
+            ).start()
+        return _blocking_loop

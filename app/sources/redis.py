@@ -1,0 +1,198 @@
+"""The cache stage on a real Redis or Valkey: many keys with one round trip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from app.names import RedisLayout
+from app.sources.base import ItemBatch, ItemFetchError, Positions
+from app.sources.breakers import RefusedError, TransientError, breaker_of
+from app.sources.connections import AsyncStage, connection
+from app.sources.resilience import Guard, Policy
+from app.sources.row_columns import RowColumn, shortened
+from app.sources.values import assign, ids_at, mapped_columns
+
+if TYPE_CHECKING:  # the import takes a third of a second, and few runs need it
+    from redis.asyncio import Redis
+
+ID_PLACE = "{id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisStage(AsyncStage):
+    """Reads the key of each item.
+
+    As `string` a key holds a number, for one column; as `json` an object and as `hash` fields.
+    A key or a field that is missing takes the column's default. With `aside`, an item whose key
+    has all columns is complete, and any other is left to the next stage: also when Redis is down.
+    """
+
+    url: str = field(repr=False)
+    key: str
+    """With `{id}` where the item's id goes."""
+    layout: RedisLayout
+    fields: tuple[tuple[str, str], ...]
+    """Column of the workload, and the field that it is read from (of no meaning for `string`)."""
+    defaults: tuple[tuple[str, float], ...]
+    """For every column of `fields`."""
+    workload: str
+    connections: int
+    """At most, for each event loop."""
+    policy: Policy
+    aside: bool = False
+    name: str = "cache"
+    source: str = "redis"
+    batched: bool = True
+    seconds_per_call: float = 0.001
+
+    async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None:
+        """Raises TransientError, RefusedError, SourceDownError; with `aside` nothing."""
+        counts = batch.counts_of(self.name)
+        opened = connection((self.url, self.connections, self.policy.timeout_seconds), self._open)
+        before, _, after = self.key.partition(ID_PLACE)
+        keys = [f"{before}{item_id}{after}" for item_id in ids_at(batch, positions)]
+        try:
+            rows = await opened.guard.call(lambda: self._read(opened, keys), self.policy, counts)
+        except ItemFetchError:
+            if not self.aside:
+                raise
+            counts.misses += len(positions)
+            return
+        if self.aside:
+            found = [p for p, row in zip(positions, rows, strict=True) if _is_complete(row)]
+            rows = [row for row in rows if _is_complete(row)]
+            counts.hits += len(found)
+            counts.misses += len(positions) - len(found)
+            if not found:
+                return
+            positions = found
+            batch.complete.update(found)
+        else:
+            hits = sum(row is not None for row in rows)
+            counts.hits += hits
+            counts.misses += len(positions) - hits
+        defaults = dict(self.defaults)
+        for number, (column, _) in enumerate(_columns(self.workload, self.fields)):
+            default = defaults[column.name]
+            values = [default if row is None or (v := row[number]) is None else v for row in rows]
+            assign(batch, positions, column, values, self.name)
+
+    def _open(self) -> _RedisConnection:
+        return _RedisConnection(self.url, self.connections, self.policy.timeout_seconds)
+
+    async def _read(self, opened: _RedisConnection, keys: list[str]) -> list[Sequence[Any] | None]:
+        """For each key the values of the columns, None for those that are missing."""
+        columns = _columns(self.workload, self.fields)
+        if self.layout is RedisLayout.HASH:
+            fields = [name for _, name in columns]
+            answers = await opened.hash_fields(keys, fields)
+            return [_hash_row(columns, values) for values in answers]
+        values = await opened.strings(keys)
+        if self.layout is RedisLayout.JSON:
+            return [_json_row(columns, value) for value in values]
+        (column, _) = columns[0]
+        return [None if value is None else (_parsed(column, value),) for value in values]
+
+
+def _is_complete(row: Sequence[Any] | None) -> bool:
+    return row is not None and None not in row
+
+
+@lru_cache(maxsize=16)
+def _columns(
+    workload: str, fields: tuple[tuple[str, str], ...]
+) -> tuple[tuple[RowColumn, str], ...]:
+    return mapped_columns(workload, fields)
+
+
+def _parsed(column: RowColumn, value: bytes) -> int | float | str:
+    """The number, or what was there instead, which then fails its item."""
+    try:
+        return int(value) if column.is_integer else float(value)
+    except ValueError:
+        return value.decode(errors="replace")
+
+
+def _hash_row(
+    columns: tuple[tuple[RowColumn, str], ...], values: list[bytes | None]
+) -> Sequence[Any] | None:
+    if all(value is None for value in values):
+        return None
+    return [
+        None if value is None else _parsed(column, value)
+        for (column, _), value in zip(columns, values, strict=True)
+    ]
+
+
+def _json_row(
+    columns: tuple[tuple[RowColumn, str], ...], value: bytes | None
+) -> Sequence[Any] | None:
+    if value is None:
+        return None
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        shown = f"the text {shortened(value.decode(errors='replace'))}, not a JSON object"
+        return [shown] * len(columns)
+    return [parsed.get(name) for _, name in columns]
+
+
+class _RedisConnection:
+    """A pool of connections to one server, for one event loop."""
+
+    def __init__(self, url: str, connections: int, timeout_seconds: float) -> None:
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        self.guard = Guard(breaker_of("redis", url))
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=connections,
+            timeout=None,  # a call waits for its turn as long as the guard lets it
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),  # the guard retries
+        )
+        self._client: Redis = Redis(connection_pool=pool)
+        self._pool = pool
+
+    async def strings(self, keys: list[str]) -> list[bytes | None]:
+        values: list[bytes | None] = await self._answer(self._client.mget(keys))
+        return values
+
+    async def hash_fields(self, keys: list[str], fields: list[str]) -> list[list[bytes | None]]:
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hmget(key, fields)
+        rows: list[list[bytes | None]] = await self._answer(pipeline.execute())
+        return rows
+
+    async def _answer(self, reply: Any) -> Any:
+        from redis import exceptions
+
+        try:
+            return await reply
+        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
+            raise RefusedError("redis refuses the access; see HOTLOOP_REDIS_URL") from error
+        except exceptions.BusyLoadingError as error:
+            raise TransientError("redis is loading its data") from error
+        except exceptions.TimeoutError as error:
+            raise TransientError("redis did not answer in time") from error
+        except (exceptions.ConnectionError, OSError) as error:
+            raise TransientError("redis cannot be reached, or closed the connection") from error
+        except exceptions.ResponseError as error:
+            text = shortened(str(error))
+            if text.startswith(("LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY")):
+                raise TransientError(f"redis cannot answer now: {text}") from error
+            raise RefusedError(f"redis refused: {text}") from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+        await self._pool.disconnect()
