@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -17,6 +19,21 @@ PREFIX: Final = "HOTLOOP_"
 
 _LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
 _AUTHORIZATION: Final = re.compile(r"(Basic|Bearer) [!-~]+")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+RESERVED_SOURCES: Final = frozenset({"simulated", "none", "redis", "pinot"})
+
+
+def load_factory(target: str) -> Callable[..., Any]:
+    """What `module:callable` names. ImportError, AttributeError, ValueError or TypeError when there
+    is no such thing.
+    """
+    module, _, name = target.partition(":")
+    factory = getattr(importlib.import_module(module), name)
+    if not callable(factory):
+        raise TypeError(f"{target} cannot be called")
+    made: Callable[..., Any] = factory
+    return made
 
 
 def _refuse(text: str) -> PydanticCustomError:
@@ -95,6 +112,14 @@ class SourceSettings(BaseSettings):
             "query's answer that each is read from."
         ),
     )
+    sources: dict[str, str] = Field(
+        default={},
+        max_length=64,
+        description=(
+            "Sources of one's own: the name that a run asks for, and `module:callable`, which "
+            "makes the stage."
+        ),
+    )
     source_timeout_seconds: float = Field(
         default=10.0,
         ge=0.01,
@@ -170,6 +195,25 @@ class SourceSettings(BaseSettings):
         if _LIMIT.search(value) or ";" in value:
             raise _refuse("must be one query without LIMIT and semicolon; LIMIT is added to it")
         return value.strip()
+
+    @field_validator("sources")
+    @classmethod
+    def _can_be_loaded(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, target in value.items():
+            if not _NAME.fullmatch(name) or name in RESERVED_SOURCES:
+                raise _refuse(
+                    "must have names of small letters, digits, - and _, other than "
+                    f"{', '.join(sorted(RESERVED_SOURCES))}"
+                )
+            try:
+                load_factory(target)
+            except (ImportError, AttributeError, ValueError, TypeError) as error:
+                raise PydanticCustomError(
+                    RULE,
+                    "must have module:callable for {name}, where it can be imported ({error})",
+                    {"name": name, "error": f"{type(error).__name__}: {error}"},
+                ) from error
+        return value
 
     @model_validator(mode="after")
     def _string_has_one_column(self) -> Self:

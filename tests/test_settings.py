@@ -127,7 +127,9 @@ def test_null_character_in_a_path_is_refused() -> None:
 def test_every_number_has_bounds_and_every_setting_a_description() -> None:
     for row in settings_markdown().splitlines():
         if row.startswith("| `"):
-            variable, kind, _, bounds, description = (cell.strip() for cell in row[1:-1].split(" | "))
+            variable, kind, _, bounds, description = (
+                cell.strip() for cell in row[1:-1].split(" | ")
+            )
             without = kind in ("path", "secret") or variable.endswith("_URL`")
             assert (bounds != "–") != without, variable
             assert description.endswith(".")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ def main() -> None:
     os.setsid()
     _start_keeper(leash_fd)
     os.nice(config.niceness)
+    _allow_many_connections()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     asyncio.run(_serve(socket_fd, config, started))
@@ -40,6 +42,12 @@ def _start_keeper(leash_fd: int) -> None:
     """
     subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=leash_fd)
     os.close(leash_fd)
+
+
+def _allow_many_connections() -> None:
+    """As many descriptors as this user may have: each call in flight to a source needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(socket_fd: int, config: RunHostConfig, started: float) -> None:

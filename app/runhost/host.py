@@ -21,6 +21,7 @@ from app.runhost.messages import (
     RunCommand,
 )
 from app.runhost.warm_up import warm_up_kernels
+from app.sources.connections import close_connections
 from app.sources.rows import ingest
 from app.strategies.base import Strategy
 from app.strategies.pools import PoolLimits, Pools
@@ -68,6 +69,7 @@ class RunHost:
             )
             if not done:
                 await self._pools.close()
+                await close_connections()
             if current is not None and current in done:
                 current.result()
                 current = None

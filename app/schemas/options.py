@@ -21,20 +21,29 @@ class KernelChoice(StrEnum):
     NUMBA = "numba"
 
 
-class DbStage(StrEnum):
-    """What the database stage is: a simulated wait, Apache Pinot, or left out."""
+class DbSource(StrEnum):
+    """What the database stage may be; there may be sources of one's own beside them."""
 
     SIMULATED = "simulated"
+    """A wait."""
     PINOT = "pinot"
     NONE = "none"
+    """The stage is left out."""
 
 
-class CacheStage(StrEnum):
-    """What the cache stage is: a simulated wait, Redis, or left out."""
+class CacheSource(StrEnum):
+    """What the cache stage may be; there may be sources of one's own beside them."""
 
     SIMULATED = "simulated"
+    """A wait."""
     REDIS = "redis"
     NONE = "none"
+    """The stage is left out."""
+
+
+SourceName = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$", examples=["simulated"])
+]
 
 
 class CacheMode(StrEnum):
@@ -79,12 +88,14 @@ class RunOptions(RequestModel):
     )
     """What is computed for each item; `GET /api/v1/tasks/kernels` lists the names."""
 
-    db: DbStage | None = None
-    """Database stage. Left out, it is `none` for items that bring their columns with them (`items`,
-    or an upload) and `simulated` otherwise."""
+    db: SourceName | None = None
+    """Database stage: `simulated`, `pinot`, `none`, or a source of one's own. Left out, it is
+    `none` for items that bring their columns with them (`items`, or an upload) and `simulated`
+    otherwise."""
 
-    cache: CacheStage | None = None
-    """Cache stage, with the same default as `db`."""
+    cache: SourceName | None = None
+    """Cache stage: `simulated`, `redis`, `none`, or a source of one's own, with the same default as
+    `db`."""
 
     cache_mode: CacheMode = CacheMode.LOOKUP
     """`lookup`: database, then cache, for every item. `aside`: Redis first, and a query only for

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from app.names import StrategyName
 from app.schemas.base import RequestModel
-from app.schemas.options import CacheStage, DbStage, RunOptions
+from app.schemas.options import CacheSource, DbSource, RunOptions
 from app.wording import RULE
 
 MAX_INLINE_ITEMS: Final = 100_000
@@ -115,18 +115,18 @@ class RunRequest(RunOptions):
         return self.items_count if self.items is None else len(self.items)
 
     @property
-    def db_stage(self) -> DbStage:
-        """The database stage, with the default of `db` resolved."""
+    def db_source(self) -> str:
+        """The source of the database stage, with the default of `db` resolved."""
         if self.db is not None:
             return self.db
-        return DbStage.SIMULATED if self.items is None else DbStage.NONE
+        return DbSource.SIMULATED if self.items is None else DbSource.NONE
 
     @property
-    def cache_stage(self) -> CacheStage:
-        """The cache stage, with the default of `cache` resolved."""
+    def cache_source(self) -> str:
+        """The source of the cache stage, with the default of `cache` resolved."""
         if self.cache is not None:
             return self.cache
-        return CacheStage.SIMULATED if self.items is None else CacheStage.NONE
+        return CacheSource.SIMULATED if self.items is None else CacheSource.NONE
 
 
 class UploadQuery(RunOptions):
@@ -158,11 +158,11 @@ class UploadQuery(RunOptions):
         )
 
     @property
-    def db_stage(self) -> DbStage:
-        """The database stage, with the default of `db` resolved."""
-        return self.db or DbStage.NONE
+    def db_source(self) -> str:
+        """The source of the database stage, with the default of `db` resolved."""
+        return self.db or DbSource.NONE
 
     @property
-    def cache_stage(self) -> CacheStage:
-        """The cache stage, with the default of `cache` resolved."""
-        return self.cache or CacheStage.NONE
+    def cache_source(self) -> str:
+        """The source of the cache stage, with the default of `cache` resolved."""
+        return self.cache or CacheSource.NONE

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,6 +19,9 @@ from app.services.sources import SourceMonitor
 from app.strategies.base import Plan
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
+
+# When a counter was made is of no use: it is the start of the process.
+disable_created_metrics()
 
 
 class Metrics:

@@ -7,9 +7,10 @@ from typing import Any
 
 import kernels
 from app.errors import InvalidRequestError
-from app.schemas.options import CacheMode, CacheStage, DbStage
+from app.schemas.options import CacheMode, CacheSource, DbSource
 from app.schemas.runs import RunRequest, UploadQuery
 from app.settings import Settings
+from app.source_settings import load_factory
 from app.sources.base import Stage
 from app.sources.pinot import PinotStage
 from app.sources.redis import RedisStage
@@ -21,7 +22,8 @@ from app.sources.simulated import SimulatedStage
 def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[Stage, ...]:
     """The stages that wait, in their order: one that answers at once is as if it were not there.
 
-    Raises InvalidRequestError for a source that is not configured, or does not fit the workload.
+    Raises InvalidRequestError for a source that is unknown, is not configured, or does not fit
+    the workload.
     """
     db = _db_stage(request, settings)
     cache = _cache_stage(request, settings)
@@ -37,51 +39,88 @@ def group_size(request: RunRequest | UploadQuery, stages: tuple[Stage, ...]) -> 
 
 
 def _db_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
-    if request.db_stage is DbStage.PINOT:
-        if settings.pinot_url is None:
-            raise InvalidRequestError(
-                "db", "pinot has no address; set HOTLOOP_PINOT_URL, or ask for simulated or none"
-            )
-        _check_columns("db", "HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, request.workload)
-        secret = settings.pinot_authorization
-        return PinotStage(
-            url=settings.pinot_url,
-            authorization=secret.get_secret_value() if secret else None,
-            sql=settings.pinot_sql,
-            id_column=settings.pinot_id_column,
-            fields=tuple(settings.pinot_columns.items()),
-            workload=request.workload,
-            connections=_connections(request),
-            policy=_policy(settings),
-        )
-    delay = request.db_delay_ms / 1_000
-    if request.db_stage is DbStage.SIMULATED and request.simulate_db_delay and delay > 0:
-        return SimulatedStage("db", delay, delay)
-    return None
+    match request.db_source:
+        case DbSource.NONE:
+            return None
+        case DbSource.SIMULATED:
+            delay = request.db_delay_ms / 1_000
+            waits = request.simulate_db_delay and delay > 0
+            return SimulatedStage("db", delay, delay) if waits else None
+        case DbSource.PINOT:
+            return _pinot(request, settings)
+        case own:
+            return _own_stage("db", own, tuple(DbSource), request, settings)
 
 
 def _cache_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
-    if request.cache_stage is CacheStage.REDIS:
-        if settings.redis_url is None:
-            raise InvalidRequestError(
-                "cache", "redis has no address; set HOTLOOP_REDIS_URL, or ask for simulated or none"
-            )
-        _check_columns("cache", "HOTLOOP_REDIS_COLUMNS", settings.redis_columns, request.workload)
-        return RedisStage(
-            url=settings.redis_url.get_secret_value(),
-            key=settings.redis_key,
-            layout=settings.redis_layout,
-            fields=tuple(settings.redis_columns.items()),
-            defaults=_defaults(settings, request.workload),
-            workload=request.workload,
-            connections=_connections(request),
-            policy=_policy(settings),
-            aside=request.cache_mode is CacheMode.ASIDE,
+    match request.cache_source:
+        case CacheSource.NONE:
+            return None
+        case CacheSource.SIMULATED:
+            low, high = (bound / 1_000 for bound in request.redis_delay_ms)
+            waits = request.simulate_redis_delay and high > 0
+            return SimulatedStage("cache", low, high) if waits else None
+        case CacheSource.REDIS:
+            return _redis(request, settings)
+        case own:
+            return _own_stage("cache", own, tuple(CacheSource), request, settings)
+
+
+def _pinot(request: RunRequest | UploadQuery, settings: Settings) -> PinotStage:
+    if settings.pinot_url is None:
+        raise InvalidRequestError(
+            "db", "pinot has no address; set HOTLOOP_PINOT_URL, or ask for simulated or none"
         )
-    low, high = (bound / 1_000 for bound in request.redis_delay_ms)
-    if request.cache_stage is CacheStage.SIMULATED and request.simulate_redis_delay and high > 0:
-        return SimulatedStage("cache", low, high)
-    return None
+    _check_columns("db", "HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, request.workload)
+    secret = settings.pinot_authorization
+    return PinotStage(
+        url=settings.pinot_url,
+        authorization=secret.get_secret_value() if secret else None,
+        sql=settings.pinot_sql,
+        id_column=settings.pinot_id_column,
+        fields=tuple(settings.pinot_columns.items()),
+        workload=request.workload,
+        connections=_connections(request),
+        policy=_policy(settings),
+    )
+
+
+def _redis(request: RunRequest | UploadQuery, settings: Settings) -> RedisStage:
+    if settings.redis_url is None:
+        raise InvalidRequestError(
+            "cache", "redis has no address; set HOTLOOP_REDIS_URL, or ask for simulated or none"
+        )
+    _check_columns("cache", "HOTLOOP_REDIS_COLUMNS", settings.redis_columns, request.workload)
+    return RedisStage(
+        url=settings.redis_url.get_secret_value(),
+        key=settings.redis_key,
+        layout=settings.redis_layout,
+        fields=tuple(settings.redis_columns.items()),
+        defaults=_defaults(settings, request.workload),
+        workload=request.workload,
+        connections=_connections(request),
+        policy=_policy(settings),
+        aside=request.cache_mode is CacheMode.ASIDE,
+    )
+
+
+def _own_stage(
+    stage: str,
+    source: str,
+    known: tuple[str, ...],
+    request: RunRequest | UploadQuery,
+    settings: Settings,
+) -> Stage:
+    if source not in settings.sources:
+        choices = ", ".join([*known, *settings.sources])
+        raise InvalidRequestError(stage, f"{source!r} is unknown; choose from: {choices}")
+    made: Stage = load_factory(settings.sources[source])(
+        name=stage,
+        workload=request.workload,
+        connections=_connections(request),
+        policy=_policy(settings),
+    )
+    return made
 
 
 def _connections(request: RunRequest | UploadQuery) -> int:
@@ -125,13 +164,13 @@ def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...
 
 
 def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
-    if request.cache_stage is not CacheStage.REDIS or request.db_stage is DbStage.NONE:
+    if request.cache_source != CacheSource.REDIS or request.db_source == DbSource.NONE:
         raise InvalidRequestError(
             "cache_mode",
             "aside looks into redis before it asks the database; it needs cache = redis and a db "
             "that is not none",
         )
-    supplied = settings.pinot_columns if request.db_stage is DbStage.PINOT else {}
+    supplied = settings.pinot_columns if request.db_source == DbSource.PINOT else {}
     missing = [name for name in supplied if name not in settings.redis_columns]
     if missing:
         raise InvalidRequestError(

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import BadRowError
 from app.names import StrategyName
-from app.schemas.options import DbStage, KernelChoice
+from app.schemas.options import DbSource, KernelChoice
 from app.schemas.runs import UploadQuery
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import FakeServices
@@ -41,7 +41,7 @@ def test_query_fields_are_those_of_a_run(client: Client, services: FakeServices)
         kernel=KernelChoice.NUMBA,
         workers=2,
         batch_size=10,
-        db=DbStage.SIMULATED,
+        db=DbSource.SIMULATED,
         db_delay_ms=5,
         simulate_redis_delay=False,
         redis_delay_ms=(1, 4),

@@ -11,7 +11,7 @@ import pytest
 from app.errors import EstimateTooLongError, InvalidRequestError
 from app.names import StrategyName
 from app.runhost.messages import KernelReport
-from app.schemas.options import DbStage, KernelChoice
+from app.schemas.options import DbSource, KernelChoice
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.estimates import estimate_seconds, kernel_seconds
 from app.services.plans import check_estimate, make_plan
@@ -84,7 +84,7 @@ def test_items_with_columns_skip_the_stages_unless_asked() -> None:
     request = parsed({"items": rows, "kernel": "cython"})
     made = make_plan(StrategyName.HYBRID, request, GeneratedItems(1), REPORTS, SETTINGS)
     assert made.stages == ()
-    asked = UploadQuery(db=DbStage.SIMULATED, kernel=KernelChoice.CYTHON)
+    asked = UploadQuery(db=DbSource.SIMULATED, kernel=KernelChoice.CYTHON)
     stages = make_plan(StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS, SETTINGS).stages
     assert [stage.name for stage in stages] == ["db"]
 
