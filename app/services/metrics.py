@@ -21,7 +21,7 @@ from app.strategies.base import Plan
 BREAKER_STATES: Final = ("closed", "open", "half_open")
 
 # When a counter was made is of no use: it is the start of the process.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:

@@ -77,7 +77,7 @@ def read_answer(status: int, body: bytes) -> PinotTable:
         answer = None
     if isinstance(answer, dict) and answer.get("exceptions"):
         raise _error_of(answer["exceptions"])
-    if status == 429 or status >= 500:
+    if status in (408, 429) or status >= 500:
         raise TransientError(f"pinot answered HTTP {status}")
     if status != 200:
         raise RefusedError(f"pinot answered HTTP {status}; see HOTLOOP_PINOT_URL")
