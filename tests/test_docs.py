@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from examples.sqlite_source import make_file
+from tests.fixtures.pinot_broker import running_broker
+from tests.fixtures.redis_server import running_redis
 from tests.fixtures.server import ROOT, Server, running_server
 from tests.fixtures.waiting import wait_until
 
@@ -48,9 +51,25 @@ PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("data")) as server:
-        wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
-        yield server
+    """With the sources that the pages speak of."""
+    data = tmp_path_factory.mktemp("data")
+    make_file(data / "items.sqlite", 1_000)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_broker() as pinot,
+        running_redis() as redis,
+    ):
+        redis.fill(1_000, key="item:{item_id}", value=lambda item_id: item_id % 97)
+        patch.setenv("SQLITE_SOURCE", str(data / "items.sqlite"))
+        with running_server(
+            data,
+            redis_url=redis.url,
+            pinot_url=pinot.url,
+            pinot_sql='SELECT item_id, value, "offset" FROM flights WHERE item_id IN ({ids})',
+            sources='{"sqlite": "examples.sqlite_source:make_stage"}',
+        ) as server:
+            wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+            yield server
 
 
 def test_readme_has_the_two_commands_and_ten_requests() -> None:
@@ -74,6 +93,7 @@ def test_requests_are_answered_as_the_page_says(server: Server, command: Command
     assert done.stdout.strip()
     meant = "cannot be met" in command.introduction
     assert ("urn:hotloop:problem" in done.stdout) == meant, done.stdout
+    assert '"failed_items":' not in done.stdout or '"failed_items":0' in done.stdout
 
 
 @pytest.mark.parametrize(

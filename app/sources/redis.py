@@ -114,6 +114,10 @@ def _parsed(column: RowColumn, value: bytes) -> int | float | str:
     try:
         return int(value) if column.is_integer else float(value)
     except ValueError:
+        pass
+    try:
+        return float(value)  # 12.0 for an integer: whether it is one is seen where it is put
+    except ValueError:
         return value.decode(errors="replace")
 
 
