@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, cast
 
@@ -11,6 +11,7 @@ from fastapi import Depends, Path, Request
 
 from app.errors import TaskNotFoundError
 from app.names import StrategyName, TaskStatus
+from app.schemas.exports import Export
 from app.schemas.health import Readiness
 from app.schemas.kernels import KernelList
 from app.schemas.results import RunResult
@@ -50,10 +51,11 @@ class TaskService(Protocol):
 
     async def clear_finished(self) -> ClearedTasks: ...
 
-    async def export(self, task_id: str, media_type: str) -> AsyncGenerator[bytes, None]:
-        """All results as `media_type`; raises before the first chunk when there are none.
+    async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
+        """Results as `media_type`, of the items from position `offset` on, `limit` or all of them;
+        raises before the first piece when there are none.
 
-        Making a chunk gives way to the event loop, so that a client's leaving is noticed.
+        Making a piece gives way to the event loop, so that a client's leaving is noticed.
         """
         ...
 

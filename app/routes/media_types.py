@@ -8,6 +8,7 @@ from email.message import Message
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
+ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
 HTML = "text/html"
 JSON = "application/json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from enum import StrEnum
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 from app import errors
 from app.dependencies import TaskIdDep, TaskServiceDep
 from app.error_handlers import problem_responses
-from app.routes.media_types import CSV, NDJSON, best_media_type
+from app.routes.media_types import ARROW, CSV, NDJSON, best_media_type
 from app.routes.paths import TASKS
+from app.schemas.exports import ExportFormat, ExportQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskQuery
 
 router = APIRouter(prefix=f"{TASKS}/results", tags=["results"])
@@ -32,23 +33,34 @@ class ExportResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-class ExportFormat(StrEnum):
-    """A file format of results."""
+_MEDIA_TYPES: Final = {
+    ExportFormat.NDJSON: NDJSON,
+    ExportFormat.CSV: CSV,
+    ExportFormat.ARROW: ARROW,
+}
 
-    NDJSON = "ndjson"
-    CSV = "csv"
-
-
-_MEDIA_TYPES: Final = {ExportFormat.NDJSON: NDJSON, ExportFormat.CSV: CSV}
+_FILE_SUFFIXES: Final = {CSV: "csv", ARROW: "arrows"}
+"""Of what browsers had better store than show."""
 
 _FILE: Final[dict[str, Any]] = {
-    "description": "A line for each item, in the order of items.",
+    "description": "A line, or a row of a record batch, for each item, in the order of items.",
+    "headers": {
+        "Link": {
+            "description": 'The next page as `<path>; rel="next"`; absent on the last one.',
+            "schema": {"type": "string"},
+        },
+        "Accept-Ranges": {
+            "description": "Pages are asked for by `offset` and `limit`, not by ranges of bytes.",
+            "schema": {"type": "string", "const": "none"},
+        },
+    },
     "content": {
         NDJSON: {
             "schema": {"type": "string"},
             "example": '{"item_id":0,"loop":-27.38,"nested":9388000}\n',
         },
         CSV: {"schema": {"type": "string"}, "example": "item_id,loop,nested\n0,-27.38,9388000\n"},
+        ARROW: {"schema": {"type": "string", "format": "binary"}},
     },
 }
 
@@ -91,17 +103,22 @@ async def export_results(
     task_id: TaskIdDep,
     service: TaskServiceDep,
     request: Request,
-    format: Annotated[
-        ExportFormat | None, Query(description="Decides before the Accept header.")
-    ] = None,
+    query: Annotated[ExportQuery, Query()],
 ) -> ExportResponse:
-    """All results as NDJSON or CSV, streamed; 409 while the task is running."""
-    media_type = _negotiated(request.headers.get("accept"), format)
-    rows = await service.export(task_id, media_type)
-    headers = {"Vary": "Accept"}
-    if media_type == CSV:
-        headers["Content-Disposition"] = f'attachment; filename="{task_id}.csv"'
-    return ExportResponse(rows, media_type=media_type, headers=headers)
+    """Results as NDJSON, CSV or an Arrow IPC stream, streamed, all or page by page; 409 while the
+    task is running.
+    """
+    media_type = _negotiated(request.headers.get("accept"), query.format)
+    export = await service.export(task_id, media_type, query.offset, query.limit)
+    headers = {"Vary": "Accept", "Accept-Ranges": "none"}
+    if media_type in _FILE_SUFFIXES:
+        name = f"{task_id}.{_FILE_SUFFIXES[media_type]}"
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    if export.next_offset is not None:
+        following = query.model_copy(update={"offset": export.next_offset})
+        fields = urlencode(following.model_dump(mode="json", exclude_none=True))
+        headers["Link"] = f'<{TASKS}/results/{task_id}?{fields}>; rel="next"'
+    return ExportResponse(export.pieces, media_type=media_type, headers=headers)
 
 
 def _negotiated(accept: str | None, format: ExportFormat | None) -> str:
@@ -110,7 +127,8 @@ def _negotiated(accept: str | None, format: ExportFormat | None) -> str:
     offered = tuple(_MEDIA_TYPES.values())
     media_type = best_media_type(accept, offered)
     if media_type is None:
+        choices = f"{', '.join(offered[:-1])} or {offered[-1]}"
         raise HTTPException(
-            406, f"results are offered as {' or '.join(offered)}; change Accept, or add ?format="
+            406, f"results are offered as {choices}; change Accept, or add ?format="
         )
     return media_type

@@ -22,6 +22,8 @@ class ActiveRun:
         self.driver: asyncio.Task[Any] | None = None
         self.items_processed = 0
         self.failed_items = 0
+        self.attempt = 0
+        """By which the store knows its execution; 0 before that."""
         self.seconds = 0.0
         """Since the run's clock started."""
         self._client: RunHostClient | None = None

@@ -39,7 +39,6 @@ from app.strategies.base import Plan
 from app.tasks.folder import DataFolder
 from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.owner import current_owner
-from app.tasks.results import ResultsWriter
 from app.tasks.store import TaskStore
 
 logger = logging.getLogger(__name__)
@@ -170,9 +169,7 @@ class RunService:
 
     async def _run_on(self, client: RunHostClient, active: ActiveRun, plan: Plan) -> RunOutcome:
         context, task_id = self._context, active.task_id
-        path = context.folder.results_path(task_id)
-        writer = await _to_the_end(ResultsWriter, path, plan.workload, plan.items.count)
-        collector = RunCollector(active, writer, context.store, plan.stages, context.sources)
+        collector = RunCollector(active, context.store, context.sources)
         error: ServiceError | None = None
         try:
             with context.lag.recording() as lag:
@@ -181,7 +178,7 @@ class RunService:
                     async for event in events:
                         if isinstance(event, RunStarted):
                             collector.start(event)
-                            await asyncio.to_thread(
+                            active.attempt = await asyncio.to_thread(
                                 context.store.mark_running,
                                 task_id,
                                 self._owner,
@@ -195,9 +192,7 @@ class RunService:
                             collector.report, error = event, event.error
         except ServiceError as raised:
             error = raised
-        finally:
-            writer.close()
-        measurements = await asyncio.to_thread(collector.measurements, str(path), lag.summary())
+        measurements = await asyncio.to_thread(collector.measurements, lag.summary())
         return RunOutcome(error, measurements)
 
     def _finish(self, active: ActiveRun, outcome: RunOutcome) -> None:
@@ -212,6 +207,7 @@ class RunService:
             status = TaskStatus.FAILED
         self._context.store.finish(
             active.task_id,
+            active.attempt,
             status,
             items_processed=active.items_processed,
             failed_items=active.failed_items,

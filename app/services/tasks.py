@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode
 
 from app.errors import TaskConflictError
 from app.names import StrategyName, TaskStatus
+from app.schemas.exports import Export
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from app.services.runs import RunService
 from app.services.views import BASE_PATH, task_summary, task_view
 from app.sources.rows import CSV, NDJSON
+from app.tasks.arrow import ARROW, arrow_stream
+from app.tasks.chunks import ResultColumns, ResultRows
 from app.tasks.export import csv_lines, ndjson_lines
 from app.tasks.folder import DataFolder
 from app.tasks.model import FINISHED
@@ -21,8 +25,10 @@ from app.tasks.results import ResultsReader
 from app.tasks.store import TaskStore
 from kernels import KernelName
 
-EXPORTS: Final[Mapping[str, Callable[[ResultsReader], Iterator[bytes]]]] = MappingProxyType(
-    {NDJSON: ndjson_lines, CSV: csv_lines}
+Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
+
+EXPORTS: Final[Mapping[str, Exporter]] = MappingProxyType(
+    {NDJSON: ndjson_lines, CSV: csv_lines, ARROW: arrow_stream}
 )
 
 
@@ -89,16 +95,25 @@ class TaskService:
             self._folder.remove(task_id)
         return ClearedTasks(deleted=len(deleted))
 
-    async def export(self, task_id: str, media_type: str) -> AsyncGenerator[bytes, None]:
-        """Every item's result; of a task that did not complete, those that were finished.
+    async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
+        """Results of the items at positions `offset … offset + limit - 1`, or all from `offset`;
+        of a task that did not complete, those that were finished.
 
-        Raises, before the first chunk, TaskNotFoundError, StoreError, and TaskConflictError for a
+        Raises, before the first piece, TaskNotFoundError, StoreError, and TaskConflictError for a
         task that is still running or has no results.
         """
-        reader = await asyncio.to_thread(self._open, task_id)
-        return _in_thread(reader, EXPORTS[media_type])
+        reader = await asyncio.to_thread(self._reader, task_id)
+        blocks = reader.blocks(offset, limit)
+        # Read now, so that damage at the start is an answer of its own.
+        first = await asyncio.to_thread(next, blocks, None)
+        read = iter(()) if first is None else iter((first,))
+        pieces = EXPORTS[media_type](reader.columns, chain(read, blocks))
+        next_offset = None
+        if limit is not None and offset + limit < await asyncio.to_thread(reader.end):
+            next_offset = offset + limit
+        return Export(_in_thread(pieces), next_offset)
 
-    def _open(self, task_id: str) -> ResultsReader:
+    def _reader(self, task_id: str) -> ResultsReader:
         task = self._store.get(task_id)
         if task.status not in FINISHED:
             raise TaskConflictError(
@@ -106,18 +121,12 @@ class TaskService:
                 f"it is {task.status}; its results can be read once it has ended. "
                 f"GET {BASE_PATH}/status/{task_id} tells.",
             )
-        path = self._folder.results_path(task_id)
-        if not path.exists():
+        reader = self._store.results(task_id)
+        if reader is None:
             raise TaskConflictError(task_id, "it ended before its run began; it has no results")
-        return ResultsReader(path)
+        return reader
 
 
-async def _in_thread(
-    reader: ResultsReader, lines: Callable[[ResultsReader], Iterator[bytes]]
-) -> AsyncGenerator[bytes, None]:
-    try:
-        chunks = lines(reader)
-        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-            yield chunk
-    finally:
-        await asyncio.to_thread(reader.close)
+async def _in_thread(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import StoreError
 
 FILE_NAME: Final = "hotloop.sqlite3"
 _WRITES: Final = "hotloop_writes"
+
+_PAGES_PER_VACUUM: Final = 2_048  # 8 MiB
+_KEPT_LOG_BYTES: Final = 16 << 20
+"""Of the write-ahead log, which a large transaction may make as large as itself."""
 
 _SQLITE_REASONS: Final = {
     "SQLITE_BUSY": "another process has kept it locked for too long; try again",
@@ -41,9 +45,62 @@ def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
     return engine
 
 
-def for_writing(engine: Engine) -> Engine:
-    """The same engine; its transactions will write."""
-    return engine.execution_options(**{_WRITES: True})
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads. Both of these raise StoreError when the database refuses;
+    IntegrityError passes.
+    """
+    with _store_errors(engine), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes, or leaves everything as it was."""
+    writer = engine.execution_options(**{_WRITES: True})
+    try:
+        with _store_errors(engine), writer.begin() as connection:
+            yield connection
+    except StoreError:
+        # On a full disk: what the log holds makes room for the next try, and for the outcome.
+        _on_file(engine, _checkpoint)
+        raise
+
+
+def shrink(engine: Engine) -> None:
+    """Give back to the system what deleted rows have left, as far as that is possible now."""
+    _on_file(engine, _vacuum)
+
+
+def _on_file(engine: Engine, work: Callable[[sqlite3.Connection], None]) -> None:
+    """Upkeep of an SQLite file; when it fails, the next time will do."""
+    if engine.dialect.name != "sqlite":
+        return
+    with suppress(sqlite3.Error, SQLAlchemyError):
+        pooled = engine.raw_connection()
+        try:
+            connection = pooled.driver_connection
+            assert isinstance(connection, sqlite3.Connection)
+            work(connection)
+        finally:
+            pooled.close()
+
+
+def _vacuum(connection: sqlite3.Connection) -> None:
+    # In steps, each a transaction, because others can write in between.
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    while free:
+        before = free
+        connection.execute(f"PRAGMA incremental_vacuum({_PAGES_PER_VACUUM})").fetchall()
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        if free >= before:
+            break
+    _checkpoint(connection)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    # Passive: it waits for nobody. The file gets shorter at the end of one.
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
@@ -52,7 +109,11 @@ def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
         connection.isolation_level = None  # the driver begins no transactions; on_begin does
         try:
             connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_seconds * 1000)}")
+            if connection.execute("PRAGMA auto_vacuum").fetchone() == (0,):
+                # Counts for a new file only, and must come before anything is written to it.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _use_write_ahead_log(connection, busy_timeout_seconds)
+            connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG_BYTES}")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -82,7 +143,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_seconds: f
 
 
 @contextmanager
-def store_errors(engine: Engine) -> Iterator[None]:
+def _store_errors(engine: Engine) -> Iterator[None]:
     """Turns what the database raises into StoreError; IntegrityError passes."""
     try:
         yield

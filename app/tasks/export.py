@@ -6,44 +6,51 @@ written with as many digits as it takes to read the same float back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
-from app.row_file import Rows
-from app.tasks.results import DONE, NOT_PROCESSED, ResultsReader
+from app.tasks.chunks import ResultColumns, ResultRows
+
+PIECE_ROWS: Final = 1_024
+"""About 64 KiB of text, for the workloads so far."""
 
 
-def ndjson_lines(reader: ResultsReader) -> Iterator[bytes]:
+def ndjson_lines(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
     """A line `{"item_id":0,"loop":-27.4,"nested":9388000}` for each item, in pieces of about
-    64 KiB; null where the item failed. StoreError when the file is damaged meanwhile.
+    64 KiB; null where the item failed. `blocks` are those of a ResultsReader, whose StoreError
+    passes.
     """
-    fields = ",".join(f'"{name}":%s' for name in ("item_id", *reader.columns))
-    return _lines(reader, f"{{{fields}}}\n", missing="null")
+    names = ["item_id", *(name for name, _ in columns)]
+    fields = ",".join(f'"{name}":%s' for name in names)
+    return _lines(names[1:], blocks, f"{{{fields}}}\n", missing="null")
 
 
-def csv_lines(reader: ResultsReader) -> Iterator[bytes]:
+def csv_lines(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
     """A header line, then one for each item, in pieces of about 64 KiB; empty fields where the
-    item failed. Lines end in LF. StoreError when the file is damaged meanwhile.
+    item failed. Lines end in LF. As `ndjson_lines` otherwise.
     """
-    names = ("item_id", *reader.columns)
+    names = ["item_id", *(name for name, _ in columns)]
     yield f"{','.join(names)}\n".encode()
-    yield from _lines(reader, f"{','.join(['%s'] * len(names))}\n", missing="")
+    yield from _lines(names[1:], blocks, f"{','.join(['%s'] * len(names))}\n", missing="")
 
 
-def _lines(reader: ResultsReader, line: str, missing: str) -> Iterator[bytes]:
-    for chunk in reader.rows():
-        rows = chunk[chunk["state"] != NOT_PROCESSED]
-        item_ids = [str(item_id) for item_id in rows["item_id"].tolist()]
-        columns = [item_ids, *(_texts(rows, name, missing) for name in reader.columns)]
-        if len(rows):
+def _lines(
+    names: Sequence[str], blocks: Iterable[ResultRows], line: str, missing: str
+) -> Iterator[bytes]:
+    for block in blocks:
+        for start in range(0, len(block), PIECE_ROWS):
+            rows = block.part(start, start + PIECE_ROWS)
+            item_ids = [str(item_id) for item_id in rows.item_ids.tolist()]
+            columns = [item_ids, *(_texts(rows, name, missing) for name in names)]
             yield "".join(map(line.__mod__, zip(*columns, strict=True))).encode()
 
 
-def _texts(rows: Rows, name: str, missing: str) -> list[str]:
+def _texts(rows: ResultRows, name: str, missing: str) -> list[str]:
     """The column's values as text. A value that JSON cannot hold counts as missing."""
-    values = rows[name]
+    values = rows.columns[name]
     texts = [repr(value) for value in values.tolist()]
-    for position in np.flatnonzero((rows["state"] != DONE) | ~np.isfinite(values)):
+    for position in np.flatnonzero(rows.failed | ~np.isfinite(values)):
         texts[position] = missing
     return texts

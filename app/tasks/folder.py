@@ -12,10 +12,11 @@ from app.errors import TaskNotFoundError
 from app.names import TaskStatus
 from app.tasks.model import FINISHED, is_task_id
 
-_RESULTS: Final = ".npy"
 _ITEMS: Final = ".items.npy"
 _ITEMS_PART: Final = ".items.npy.part"
 _UPLOAD: Final = ".upload"
+_SUFFIXES: Final = (_ITEMS, _ITEMS_PART, _UPLOAD)
+"""Every kind of file that a task may have."""
 
 
 class DataFolder:
@@ -25,28 +26,24 @@ class DataFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self._results = path / "results"
         self._uploads = path / "uploads"
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self._results, self._uploads):
-                folder.mkdir(mode=0o700, exist_ok=True)
-                probe = folder / f"probe-{secrets.token_hex(8)}"
-                try:
-                    probe.write_bytes(b"probe")
-                finally:
-                    probe.unlink(missing_ok=True)
+            self._uploads.mkdir(mode=0o700, exist_ok=True)
+            probe = self._uploads / f"probe-{secrets.token_hex(8)}"
+            try:
+                probe.write_bytes(b"probe")
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise disk_error(
                 f"the data folder {path.name!r} cannot be used, see HOTLOOP_DATA_DIR", error
             ) from error
 
-    def results_path(self, task_id: str) -> Path:
-        """The results file. These three raise TaskNotFoundError for what is no task's id."""
-        return self._results / f"{_checked(task_id)}{_RESULTS}"
-
     def upload_path(self, task_id: str) -> Path:
-        """The upload as it came; needed until its items are read."""
+        """The upload as it came; needed until its items are read. This and the next raise
+        TaskNotFoundError for what is no task's id.
+        """
         return self._uploads / f"{_checked(task_id)}{_UPLOAD}"
 
     def items_path(self, task_id: str) -> Path:
@@ -59,8 +56,8 @@ class DataFolder:
         Raises StoreError when one cannot be removed.
         """
         _checked(task_id)
-        for folder, suffix in self._kinds():
-            _unlink(folder / f"{task_id}{suffix}")
+        for suffix in _SUFFIXES:
+            _unlink(self._uploads / f"{task_id}{suffix}")
 
     def sweep(self, status: Callable[[str], TaskStatus | None]) -> list[str]:
         """Remove what dead processes left: all files of tasks whose `status` is None, and of
@@ -70,25 +67,16 @@ class DataFolder:
         """
         removed = []
         # The listing comes first: a task that is made meanwhile has no file in it.
-        for path in sorted([*self._results.iterdir(), *self._uploads.iterdir()]):
+        for path in sorted(self._uploads.iterdir()):
             task_id, dot, rest = path.name.partition(".")
             suffix = dot + rest
-            if not is_task_id(task_id) or (path.parent, suffix) not in self._kinds():
+            if not is_task_id(task_id) or suffix not in _SUFFIXES:
                 continue
             state = status(task_id)
             if state is None or (state in FINISHED and suffix in (_UPLOAD, _ITEMS_PART)):
                 _unlink(path)
                 removed.append(path.name)
         return removed
-
-    def _kinds(self) -> tuple[tuple[Path, str], ...]:
-        """Every kind of file that a task may have: where it is, and its suffix."""
-        return (
-            (self._results, _RESULTS),
-            (self._uploads, _ITEMS),
-            (self._uploads, _ITEMS_PART),
-            (self._uploads, _UPLOAD),
-        )
 
 
 def _checked(task_id: str) -> str:

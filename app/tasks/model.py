@@ -69,6 +69,8 @@ class Task:
     """What was measured, as JSON; there once a run has ended."""
     error_code: str | None = None
     error_message: str | None = None
+    attempt: int = 0
+    """How often its execution has begun."""
 
 
 def new_task_id() -> str:

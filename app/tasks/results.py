@@ -1,155 +1,169 @@
-"""The results of a task in a file: a row for every item, at the item's position.
-
-The file has its full size from the start, mostly as a hole that takes no room on the disk; a row
-that was never written has `state` NOT_PROCESSED.
-"""
+"""The results of tasks in the store: chunks of items, each a row of the table `results`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection, Engine, insert, select
 
-from app.disk import disk_error
 from app.errors import StoreError
-from app.row_file import RowFile, Rows, header_bytes, row_dtype
-from app.strategies.base import BatchResult
-from kernels import get_workload
+from app.tasks.chunks import CHUNK_ROWS, Chunk, ResultColumns, ResultRows, join, unpack
+from app.tasks.engine import reading
+from app.tasks.tables import results
 
-NOT_PROCESSED: Final = 0
-DONE: Final = 1
-FAILED: Final = 2
+_CHUNKS_PER_READ = 1_024
+"""Bounds the memory for what is known of chunks before they are read."""
 
-CHUNK_ROWS: Final = 1_024
-"""About 64 KiB of text, for the workloads so far."""
+_FIELDS = [results.c[field.name] for field in fields(Chunk)]
 
 
-def result_dtype(workload: str) -> np.dtype[np.void]:
-    """The rows of a results file: `item_id` int64, the workload's output columns, `state` uint8."""
-    columns = ((column.name, column.dtype) for column in get_workload(workload).columns_out)
-    return row_dtype([("item_id", "int64"), *columns, ("state", "uint8")])
-
-
-class ResultsWriter:
-    """Makes the results file of a task; `write` may be called from several threads at once.
-
-    Raises StoreError when the disk refuses, also when there is such a file already.
+def insert_chunks(
+    connection: Connection, task_id: str, chunks: Sequence[Chunk], total_items: int
+) -> None:
+    """Store chunks of a task, of ascending positions. Items that are stored already stay as they
+    are. ValueError when only some items of a chunk are, or when it is not within the task.
     """
+    if not chunks:
+        return
+    start, end = chunks[0].start, chunks[-1].start + chunks[-1].count
+    if start < 0 or end > total_items:
+        raise ValueError(f"items {start} … {end - 1} of {total_items}")
+    place = select(results.c.start, results.c["count"]).where(
+        results.c.task_id == task_id,
+        results.c.start > start - CHUNK_ROWS,
+        results.c.start < end,
+    )
+    stored = sorted((first, first + count) for first, count in connection.execute(place))
+    new = [chunk for chunk in chunks if not _is_stored(chunk, stored)]
+    if new:
+        rows = [{"task_id": task_id, **asdict(chunk)} for chunk in new]
+        connection.execute(insert(results), rows)
 
-    def __init__(self, path: str | Path, workload: str, total_items: int) -> None:
-        self._total_items = total_items
-        self._dtype = result_dtype(workload)
-        header = header_bytes(self._dtype, total_items)
-        self._rows_start = len(header)
-        self._descriptor = -1
-        try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            os.truncate(self._descriptor, len(header) + total_items * self._dtype.itemsize)
-            self._write_at(0, header)
-        except OSError as error:
-            if self._descriptor >= 0:
-                self.close()
-                Path(path).unlink(missing_ok=True)
-            raise disk_error("the results cannot be stored", error) from error
 
-    def write(self, result: BatchResult) -> None:
-        """Store the rows of a batch at its position; storing them twice changes nothing.
-
-        ValueError when the batch is not within the task's items.
-        """
-        start, count = result.batch.start, len(result.item_ids)
-        if start < 0 or start + count > self._total_items:
-            raise ValueError(f"rows {start} … {start + count - 1} of {self._total_items}")
-        rows = np.zeros(count, self._dtype)
-        rows["item_id"] = result.item_ids
-        rows["state"] = np.where(result.failed, FAILED, DONE)
-        for name in (self._dtype.names or ())[1:-1]:
-            rows[name] = result.columns[name]
-        try:
-            self._write_at(self._rows_start + start * self._dtype.itemsize, rows.tobytes())
-        except OSError as error:
-            raise disk_error("the results cannot be stored", error) from error
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _write_at(self, offset: int, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            written = os.pwrite(self._descriptor, left, offset)
-            left = left[written:]
-            offset += written
+def _is_stored(chunk: Chunk, stored: list[tuple[int, int]]) -> bool:
+    """Whether all items of the chunk are among the ascending ranges `stored` (start, end)."""
+    end = chunk.start + chunk.count
+    found = 0
+    for first, last in stored[max(0, bisect_right(stored, (chunk.start,)) - 1) :]:
+        if first >= end:
+            break
+        found += max(0, min(last, end) - max(first, chunk.start))
+    if 0 < found < chunk.count:
+        raise ValueError(
+            f"of the items at {chunk.start} … {end - 1}, {found} are stored already and the others "
+            "are not"
+        )
+    return found > 0
 
 
 class ResultsReader:
-    """The results of a task, read while they are written or after; a context manager.
+    """The results of a task, while they come in or after.
 
-    Methods may be called from several threads at once. Raises StoreError when the file is
-    missing, damaged or not a results file.
+    Nothing stays open between two reads, and a read is short: writers and the upkeep of the
+    database never wait for a slow client. Methods may be called from several threads at once.
+    They raise StoreError when results are damaged, or the database cannot be used.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._file = RowFile(path)
-        names = self._file.names
-        if names[0] != "item_id" or names[-1] != "state":
-            self._file.close()
-            raise StoreError(f"the file {self._file.name} does not hold results")
-        self.columns = names[1:-1]
-        """Names of the workload's output columns."""
-        self.total_items = self._file.count
+    def __init__(self, engine: Engine, task_id: str, stored_columns: Any) -> None:
+        """`stored_columns` is `result_columns` of the task's row."""
+        self._engine = engine
+        self._task_id = task_id
+        self.columns = self._checked_columns(stored_columns)
+        """The output columns."""
 
-    def rows(self, start: int = 0, count: int | None = None) -> Iterator[Rows]:
-        """Rows `start … start + count - 1`, or all from `start`, CHUNK_ROWS at a time at most.
+    def end(self) -> int:
+        """The position after the last item that is there; 0 without any."""
+        last = select(results.c.start + results.c["count"]).where(
+            results.c.task_id == self._task_id
+        )
+        with reading(self._engine) as connection:
+            found = connection.scalar(last.order_by(results.c.start.desc()).limit(1))
+        return found or 0
 
-        Each chunk has the fields `item_id`, those of `columns`, and `state`. Memory is that of
-        one chunk.
+    def blocks(self, offset: int = 0, limit: int | None = None) -> Iterator[ResultRows]:
+        """The items at positions `offset … offset + limit - 1`, or all from `offset`, in order;
+        those that were not processed are left out. A block has 1 … CHUNK_ROWS rows, and memory is
+        that of a few.
         """
-        end = self.total_items if count is None else start + count
-        for first in range(start, end, CHUNK_ROWS):
-            yield self._file.read(first, min(CHUNK_ROWS, end - first))
+        end = offset + limit if limit is not None else None
+        first = self._first_start(offset)
+        position = 0
+        while chunks := self._read(first, end):
+            parts = []
+            for chunk in chunks:
+                if chunk.start < position:
+                    raise self._damaged("some items are there twice")
+                rows, position = self._unpacked(chunk), chunk.start + chunk.count
+                stop = position if end is None else min(position, end)
+                parts.append(rows.part(max(0, offset - chunk.start), stop - chunk.start))
+            yield join(parts)
+            first = chunks[-1].start + 1
 
     def head(self, count: int) -> list[dict[str, int | float | None]]:
         """The first `count` processed items: `item_id` and the columns, None where it failed."""
         found: list[dict[str, int | float | None]] = []
-        for chunk in self.rows():
-            processed = chunk[chunk["state"] != NOT_PROCESSED]
-            for row in processed[: count - len(found)]:
+        for block in self.blocks():
+            rows = block.part(0, count - len(found))
+            for index, failed in enumerate(rows.failed):
                 values = {
-                    name: None if row["state"] == FAILED else row[name].item()
-                    for name in self.columns
+                    name: None if failed else column[index].item()
+                    for name, column in rows.columns.items()
                 }
-                found.append({"item_id": int(row["item_id"]), **values})
+                found.append({"item_id": int(rows.item_ids[index]), **values})
             if len(found) == count:
                 break
         return found
 
-    def close(self) -> None:
-        self._file.close()
+    def _first_start(self, offset: int) -> int:
+        """Where the chunk starts that has the item at `offset`; `offset` itself without one."""
+        before = select(results.c.start, results.c["count"]).where(
+            results.c.task_id == self._task_id, results.c.start <= offset
+        )
+        with reading(self._engine) as connection:
+            found = connection.execute(before.order_by(results.c.start.desc()).limit(1)).first()
+        return found[0] if found is not None and sum(found) > offset else offset
 
-    def __enter__(self) -> Self:
-        return self
+    def _read(self, first: int, end: int | None) -> list[Chunk]:
+        """The chunks that start at `first` or after it and before `end`: as many as have
+        CHUNK_ROWS rows together, but one if there is any.
+        """
+        inside = [results.c.task_id == self._task_id, results.c.start >= first]
+        if end is not None:
+            inside.append(results.c.start < end)
+        places = select(results.c.start, results.c["count"]).where(*inside)
+        places = places.order_by(results.c.start).limit(_CHUNKS_PER_READ)
+        with reading(self._engine) as connection:
+            last, room = -1, CHUNK_ROWS
+            for start, count in connection.execute(places):
+                if last >= 0 and count > room:
+                    break
+                last, room = start, room - count
+            if last < 0:
+                return []
+            wanted = select(*_FIELDS).where(*inside, results.c.start <= last)
+            return [Chunk(*row) for row in connection.execute(wanted.order_by(results.c.start))]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _unpacked(self, chunk: Chunk) -> ResultRows:
+        try:
+            return unpack(chunk, self.columns)
+        except ValueError as error:
+            raise self._damaged(f"of the items from {chunk.start:,} on, {error}") from error
+
+    def _checked_columns(self, stored: Any) -> ResultColumns:
+        try:
+            columns = tuple((str(name), np.dtype(dtype).name) for name, dtype in stored)
+            if all(np.dtype(dtype).kind in "iuf" for _, dtype in columns):
+                return columns
+        except (TypeError, ValueError):
+            pass
+        raise self._damaged("their columns are unknown")
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(
+            f"the results of task {self._task_id} are damaged: {what}. Delete the task, and ask "
+            "for it again."
+        )

@@ -6,36 +6,21 @@ is one transaction. Any of them raises StoreError when the database cannot be us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    RowMapping,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
-from app.tasks.engine import for_writing, make_engine, store_errors
-from app.tasks.model import (
-    FINISHED,
-    UNFINISHED,
-    JsonObject,
-    Task,
-    is_task_id,
-    may_become,
-    utc_now,
-)
+from app.tasks.chunks import Chunk, result_columns
+from app.tasks.engine import make_engine, reading, shrink, writing
+from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Task, may_become, utc_now
+from app.tasks.results import ResultsReader, insert_chunks
+from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
 from app.tasks.tables import prepare_schema, tasks
 
 INTERRUPTED: Final = "interrupted"
@@ -59,11 +44,10 @@ class TaskStore:
 
     def __init__(self, engine: Engine) -> None:
         """`engine` is one of `app.tasks.engine.make_engine`. Makes the tables where they are
-        missing; StoreError when a newer version of the service made them.
+        missing; StoreError when another version of the service made them.
         """
         self._engine = engine
-        self._write_engine = for_writing(engine)
-        with self._writing() as connection:
+        with writing(engine) as connection:
             prepare_schema(connection)
 
     def close(self) -> None:
@@ -74,36 +58,68 @@ class TaskStore:
         """Keep a new task. TaskConflictError when there is one of this id."""
         values = {field.name: getattr(task, field.name) for field in fields(task)}
         try:
-            with self._writing() as connection:
+            with writing(self._engine) as connection:
                 connection.execute(insert(tasks).values(**values))
         except IntegrityError as error:
             raise TaskConflictError(task.task_id, "there is such a task already") from error
 
-    def mark_running(self, task_id: str, owner: str, total_items: int) -> None:
+    def mark_running(self, task_id: str, owner: str, total_items: int) -> int:
         """Pending to running, executed by the process `owner` from now on; by now it is known how
-        many items there are.
+        many items there are. Returns the `attempt` by which this execution is known.
 
         Raises TaskNotFoundError, TaskConflictError.
         """
-        self._move(
-            task_id,
-            TaskStatus.RUNNING,
-            {"owner": owner, "start_time": utc_now(), "total_items": total_items},
-        )
+        values: dict[str, Any] = {
+            "owner": owner,
+            "start_time": utc_now(),
+            "total_items": total_items,
+        }
+        with writing(self._engine) as connection:
+            row = task_row(connection, task_id)
+            columns = [list(column) for column in result_columns(row["workload"])]
+            if row["result_columns"] not in (None, columns):
+                text = "its workload has other columns now than its first results; ask for it anew"
+                raise TaskConflictError(task_id, text)
+            attempt: int = row["attempt"] + 1
+            values |= {"attempt": attempt, "result_columns": columns}
+            self._move(connection, task_id, TaskStatus.RUNNING, values, row["attempt"])
+        return attempt
 
-    def record_progress(self, task_id: str, items_processed: int, failed_items: int) -> None:
-        """Store both counts so far. Raises TaskNotFoundError, and TaskConflictError unless the
-        task is running.
+    def add_results(
+        self,
+        task_id: str,
+        attempt: int,
+        chunks: Sequence[Chunk],
+        items_processed: int,
+        failed_items: int,
+    ) -> None:
+        """Store results together with both counts so far: all of it, or nothing. `chunks` are as
+        `app.tasks.chunks.pack` made them; items that are stored already stay as they are.
+
+        Raises TaskNotFoundError, TaskConflictError unless the task is running in this execution,
+        and ValueError for items that the task does not have.
         """
         counts = {"items_processed": items_processed, "failed_items": failed_items}
-        with self._writing() as connection:
-            if not _update(connection, task_id, {TaskStatus.RUNNING}, counts):
-                status = _status(connection, task_id)
-                raise TaskConflictError(task_id, f"it is {status}; progress needs a running task")
+        with writing(self._engine) as connection:
+            if not update_task(connection, task_id, {TaskStatus.RUNNING}, counts, attempt):
+                text = "it is {status}; results need a running task"
+                raise conflict(connection, task_id, text, attempt)
+            total = connection.scalar(select(tasks.c.total_items).where(tasks.c.task_id == task_id))
+            insert_chunks(connection, task_id, chunks, total or 0)
+
+    def results(self, task_id: str) -> ResultsReader | None:
+        """What is stored of the task's results; None when its execution never began.
+
+        Raises TaskNotFoundError.
+        """
+        with reading(self._engine) as connection:
+            columns = task_row(connection, task_id)["result_columns"]
+        return None if columns is None else ResultsReader(self._engine, task_id, columns)
 
     def finish(
         self,
         task_id: str,
+        attempt: int,
         status: TaskStatus,
         *,
         items_processed: int,
@@ -112,29 +128,29 @@ class TaskStore:
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> None:
-        """Move the task to `completed`, `failed` or `cancelled`, with its last counts.
+        """Move the task to `completed`, `failed` or `cancelled`, with its last counts. `attempt`
+        is the execution that ends; 0 for a task that never ran.
 
         Raises TaskNotFoundError, TaskConflictError; ValueError for another status.
         """
         if status not in FINISHED:
             raise ValueError(f"{status} is not an end")
-        self._move(
-            task_id,
-            status,
-            {
-                "end_time": utc_now(),
-                "items_processed": items_processed,
-                "failed_items": failed_items,
-                "measurements": measurements,
-                "error_code": error_code,
-                "error_message": error_message,
-            },
-        )
+        values = {
+            "end_time": utc_now(),
+            "items_processed": items_processed,
+            "failed_items": failed_items,
+            "measurements": measurements,
+            "error_code": error_code,
+            "error_message": error_message,
+        }
+        with writing(self._engine) as connection:
+            self._move(connection, task_id, status, values, attempt)
 
     def get(self, task_id: str) -> Task:
         """The task, or TaskNotFoundError."""
-        with self._reading() as connection:
-            return _task(_row(connection, task_id))
+        with reading(self._engine) as connection:
+            row = task_row(connection, task_id)
+        return Task(**{field.name: row[field.name] for field in fields(Task)})
 
     def status(self, task_id: str) -> TaskStatus | None:
         """The task's state; None when there is no such task."""
@@ -157,44 +173,38 @@ class TaskStore:
         """
         wanted = {tasks.c.status: status, tasks.c.strategy: strategy, tasks.c.kernel: kernel}
         conditions = [column == value for column, value in wanted.items() if value is not None]
-        newest = select(tasks).where(*conditions).limit(limit).offset(offset)
+        newest = select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
         newest = newest.order_by(tasks.c.created_at.desc(), tasks.c.task_id.desc())
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(newest).mappings().all()
             count = select(func.count()).select_from(tasks).where(*conditions)
             total = connection.scalar(count) or 0
-        return TaskPage(tuple(map(_task, rows)), total)
+        return TaskPage(tuple(Task(**row) for row in rows), total)
 
     def delete(self, task_id: str) -> None:
-        """Forget a finished task. Raises TaskNotFoundError, and TaskConflictError for another."""
-        _check_id(task_id)
-        with self._writing() as connection:
-            gone = delete(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(FINISHED))
-            if connection.execute(gone).rowcount == 0:
-                status = _status(connection, task_id)
-                raise TaskConflictError(task_id, f"it is {status}; cancel it first")
+        """Forget a finished task and its results. Raises TaskNotFoundError, and TaskConflictError
+        for another.
+        """
+        self._forget(task_id, FINISHED, "it is {status}; cancel it first")
+        shrink(self._engine)
 
     def withdraw(self, task_id: str) -> None:
         """Forget a task that was refused before it ran. Raises TaskNotFoundError, and
         TaskConflictError unless it is pending.
         """
-        _check_id(task_id)
-        with self._writing() as connection:
-            gone = delete(tasks).where(
-                tasks.c.task_id == task_id, tasks.c.status == TaskStatus.PENDING
-            )
-            if connection.execute(gone).rowcount == 0:
-                status = _status(connection, task_id)
-                raise TaskConflictError(task_id, f"it is {status}; only a pending one is withdrawn")
+        text = "it is {status}; only a pending one is withdrawn"
+        self._forget(task_id, {TaskStatus.PENDING}, text)
 
     def delete_finished(self) -> list[str]:
-        """Forget all finished tasks, and return their ids."""
+        """Forget all finished tasks and their results, and return the tasks' ids."""
         finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
             for start in range(0, len(ids), _IDS_PER_STATEMENT):
                 some = ids[start : start + _IDS_PER_STATEMENT]
                 connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
+        if ids:
+            shrink(self._engine)
         return ids
 
     def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
@@ -202,7 +212,7 @@ class TaskStore:
         unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner).where(
             tasks.c.status.in_(UNFINISHED)
         )
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(unfinished).all()
         orphans = [row for row in found if not is_alive(row.owner)]
         interrupted = []
@@ -217,26 +227,30 @@ class TaskStore:
                 ),
             }
             # Nothing happens when the task has gone on since it was read.
-            with self._writing() as connection:
-                if _update(connection, row.task_id, {row.status}, end):
+            with writing(self._engine) as connection:
+                if update_task(connection, row.task_id, {row.status}, end):
                     interrupted.append(row.task_id)
         return interrupted
 
-    def _move(self, task_id: str, status: TaskStatus, values: dict[str, Any]) -> None:
-        with self._writing() as connection:
-            if not _update(connection, task_id, may_become(status), {"status": status, **values}):
-                present = _status(connection, task_id)
-                raise TaskConflictError(task_id, f"it is {present} and cannot become {status}")
+    def _move(
+        self,
+        connection: Connection,
+        task_id: str,
+        status: TaskStatus,
+        values: dict[str, Any],
+        attempt: int,
+    ) -> None:
+        changes = {"status": status, **values}
+        if not update_task(connection, task_id, may_become(status), changes, attempt):
+            text = f"it is {{status}} and cannot become {status}"
+            raise conflict(connection, task_id, text, attempt)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with store_errors(self._engine), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with store_errors(self._engine), self._write_engine.begin() as connection:
-            yield connection
+    def _forget(self, task_id: str, statuses: Iterable[TaskStatus], text: str) -> None:
+        check_id(task_id)
+        gone = delete(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
+        with writing(self._engine) as connection:
+            if connection.execute(gone).rowcount == 0:
+                raise conflict(connection, task_id, text)
 
 
 def open_store(location: Path | str, *, busy_timeout_seconds: float = 30.0) -> TaskStore:
@@ -250,37 +264,3 @@ def open_store(location: Path | str, *, busy_timeout_seconds: float = 30.0) -> T
     except BaseException:
         engine.dispose()
         raise
-
-
-def _update(
-    connection: Connection,
-    task_id: str,
-    statuses: Iterable[TaskStatus],
-    values: dict[str, Any],
-) -> bool:
-    """Change the task if it is in one of `statuses`; whether it was."""
-    _check_id(task_id)
-    change = update(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
-    return connection.execute(change.values(**values)).rowcount == 1
-
-
-def _check_id(task_id: str) -> None:
-    # Other text must not reach the database, which might refuse it in its own way.
-    if not is_task_id(task_id):
-        raise TaskNotFoundError(task_id)
-
-
-def _row(connection: Connection, task_id: str) -> RowMapping:
-    _check_id(task_id)
-    row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).mappings().first()
-    if row is None:
-        raise TaskNotFoundError(task_id)
-    return row
-
-
-def _status(connection: Connection, task_id: str) -> TaskStatus:
-    return _task(_row(connection, task_id)).status
-
-
-def _task(row: RowMapping) -> Task:
-    return Task(**row)

@@ -12,8 +12,10 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Enum,
+    ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -29,7 +31,7 @@ from sqlalchemy.types import TypeDecorator
 from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised with every change that older code could not live with."""
 
 
@@ -89,16 +91,40 @@ tasks: Final = Table(
     Column("measurements", JSON(none_as_null=True)),
     Column("error_code", String(64)),
     Column("error_message", Text),
+    # Raised by every execution: what an earlier one still writes is refused.
+    Column("attempt", Integer, nullable=False),
+    # [[name, dtype], …] of the output columns in `results`; null before the first execution.
+    Column("result_columns", JSON(none_as_null=True)),
     Index("tasks_newest", "created_at", "task_id"),
 )
 
+results: Final = Table(
+    "results",
+    metadata,
+    Column(
+        "task_id", String(64), ForeignKey(tasks.c.task_id, ondelete="CASCADE"), primary_key=True
+    ),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("crc32", BigInteger, nullable=False),
+    Column("rows", LargeBinary, nullable=False),
+)
+"""A row for each chunk, see `app.tasks.chunks`; it goes with its task."""
+
 
 def prepare_schema(connection: Connection) -> None:
-    """Make the tables where there are none. StoreError when a newer version made them."""
+    """Make the tables where there are none. StoreError when another version made them."""
     if not inspect(connection).has_table(schema.name):
         metadata.create_all(connection)
         connection.execute(insert(schema).values(version=SCHEMA_VERSION))
     version = connection.scalar(select(func.max(schema.c.version)))
+    if version is not None and version < SCHEMA_VERSION:
+        raise StoreError(
+            f"the task store was made by an older version of the service (its schema is {version}, "
+            f"this one needs {SCHEMA_VERSION}) and cannot be converted; use another data folder, "
+            "or delete the store with the tasks in it"
+        )
     if version is None or version > SCHEMA_VERSION:
         raise StoreError(
             f"the task store was made by a newer version of the service (its schema is {version}, "

@@ -46,19 +46,28 @@ def url(tmp_path: Path) -> Iterator[str]:
             process.wait()
 
 
-def test_results_that_do_not_fit_are_refused_and_leave_no_file(url: str, tmp_path: Path) -> None:
+def test_results_that_do_not_fit_end_the_run_and_others_stay(url: str, tmp_path: Path) -> None:
     body = {"items_count": 500_000, "db": "none", "cache": "none", "parameters": FAST}
     answer = httpx.post(f"{url}/api/v1/tasks/threading", json=body, timeout=60)
     assert answer.status_code == 503
-    assert "cannot be stored" in answer.json()["detail"]
+    reason = answer.json()["detail"]
+    assert "the task store hotloop.sqlite3: the disk" in reason
+    assert "full" in reason
     assert str(tmp_path) not in answer.text
-    assert list((tmp_path / "results").iterdir()) == []
+    (task,) = httpx.get(f"{url}/api/v1/tasks/results").json()["items"]
+    assert (task["status"], task["error_message"]) == ("failed", reason)
 
-    fits = body | {"items_count": 50_000}
+    rows = httpx.get(f"{url}{task['links']['results']}", timeout=60).text.splitlines()
+    assert len(rows) == task["items_processed"] < 500_000
+
+    # There is room again once it is deleted.
+    assert httpx.delete(f"{url}/api/v1/tasks/results").json() == {"deleted": 1}
+    fits = body | {"items_count": 40_000}
     answer = httpx.post(f"{url}/api/v1/tasks/threading", json=fits, timeout=60)
     assert answer.json()["status"] == "completed", answer.text
-    tasks = httpx.get(f"{url}/api/v1/tasks/results").json()["items"]
-    assert [task["status"] for task in tasks] == ["completed", "failed"]
+    task_id = answer.json()["task_id"]
+    rows = httpx.get(f"{url}/api/v1/tasks/results/{task_id}", timeout=60).text.splitlines()
+    assert len(rows) == 40_000
 
 
 def test_upload_that_does_not_fit_is_refused_and_leaves_no_file(url: str, tmp_path: Path) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 import threading
+from contextlib import closing
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from app.names import StrategyName
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until
 
+ARROW = "application/vnd.apache.arrow.stream"
 FAST = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
 QUICK: dict[str, Any] = {"items_count": 300, "db": "none", "cache": "none", "parameters": FAST}
 
 
-def test_results_are_streamed_as_ndjson_and_csv(server: Server) -> None:
+def test_results_are_streamed_in_every_format(server: Server) -> None:
     result = server.run("threading", **QUICK).json()
     path = f"/api/v1/tasks/results/{result['task_id']}"
     ndjson = server.client.get(path)
@@ -36,6 +40,51 @@ def test_results_are_streamed_as_ndjson_and_csv(server: Server) -> None:
         for r in parsed
     ] == rows
     assert server.client.get(path, headers={"Accept": "image/png"}).status_code == 406
+
+    as_arrow = server.client.get(path, headers={"Accept": ARROW})
+    assert as_arrow.headers["content-type"] == ARROW
+    assert pa.ipc.open_stream(as_arrow.content).read_all().to_pylist() == rows
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv", "arrow"])
+def test_pages_put_together_are_the_whole(server: Server, format: str) -> None:
+    result = server.run("threading", **QUICK, batch_size=7).json()
+    path = f"/api/v1/tasks/results/{result['task_id']}?format={format}"
+    whole = item_ids(server.client.get(path).content, format)
+    assert whole == list(range(300))
+
+    following, found = f"{path}&offset=20&limit=90", []
+    while following:
+        page = server.client.get(following)
+        assert page.status_code == 200
+        assert page.headers["accept-ranges"] == "none"
+        found.append(item_ids(page.content, format))
+        following = page.links.get("next", {}).get("url", "")
+    assert [len(ids) for ids in found] == [90, 90, 90, 10]
+    assert [item_id for ids in found for item_id in ids] == whole[20:]
+    past = server.client.get(f"{path}&offset=300")
+    assert past.status_code == 200
+    assert item_ids(past.content, format) == []
+
+
+def item_ids(content: bytes, format: str) -> list[int]:
+    if format == "arrow":
+        ids: list[int] = pa.ipc.open_stream(content).read_all().column("item_id").to_pylist()
+        return ids
+    if format == "csv":
+        return [int(row["item_id"]) for row in csv.DictReader(io.StringIO(content.decode()))]
+    return [json.loads(line)["item_id"] for line in content.splitlines()]
+
+
+def test_damaged_results_are_an_answer_of_their_own(server: Server) -> None:
+    task_id = server.run("sequential", **QUICK).json()["task_id"]
+    with closing(sqlite3.connect(server.data_dir / "hotloop.sqlite3")) as connection:
+        connection.execute("UPDATE results SET crc32 = crc32 + 1 WHERE task_id = ?", (task_id,))
+        connection.commit()
+    for format in ("ndjson", "csv", "arrow"):
+        answer = server.client.get(f"/api/v1/tasks/results/{task_id}?format={format}")
+        assert answer.status_code == 503, format
+        assert f"the results of task {task_id} are damaged" in answer.json()["detail"]
 
 
 def test_status_of_a_finished_task_has_its_result(server: Server) -> None:

@@ -10,6 +10,7 @@ from kernels.contract import KernelName
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
 
+ARROW = "application/vnd.apache.arrow.stream"
 EXPORT = f"/api/v1/tasks/results/{TASK_ID}"
 
 
@@ -70,6 +71,9 @@ def test_clearing_tells_how_many(client: Client) -> None:
         ("text/csv;q=0, */*", "", "application/x-ndjson"),
         ("image/png", "?format=csv", "text/csv; charset=utf-8"),
         ("text/csv", "?format=ndjson", "application/x-ndjson"),
+        (ARROW, "", ARROW),
+        (f"{ARROW}, application/*;q=0.9", "", ARROW),
+        ("text/csv", "?format=arrow", ARROW),
     ],
 )
 def test_export_is_negotiated(
@@ -83,12 +87,66 @@ def test_export_is_negotiated(
     assert response.text.startswith("row 0\nrow 1\n")
     assert response.text.endswith("row 999\n")
     assert services.closed_exports == 1
+    assert services.calls == [("export", TASK_ID, media_type.partition(";")[0], 0, None)]
 
 
-def test_csv_has_a_file_name(client: Client) -> None:
-    response = client.get(EXPORT, headers={"Accept": "text/csv"})
-    disposition = response.headers["content-disposition"]
-    assert disposition == f'attachment; filename="{TASK_ID}.csv"'
+@pytest.mark.parametrize(
+    ("format", "name"), [("csv", f"{TASK_ID}.csv"), ("arrow", f"{TASK_ID}.arrows")]
+)
+def test_file_has_a_name(client: Client, format: str, name: str) -> None:
+    response = client.get(f"{EXPORT}?format={format}")
+    assert response.headers["content-disposition"] == f'attachment; filename="{name}"'
+
+
+def test_ndjson_is_shown_by_browsers(client: Client) -> None:
+    assert "content-disposition" not in client.get(EXPORT).headers
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv", "arrow"])
+def test_page_of_results_names_the_next_one(
+    client: Client, services: FakeServices, format: str
+) -> None:
+    services.next_offset = 37
+    response = client.get(f"{EXPORT}?format={format}&offset=7&limit=30")
+    assert response.headers["link"] == (
+        f'<{EXPORT}?format={format}&offset=37&limit=30>; rel="next"'
+    )
+    assert response.headers["accept-ranges"] == "none"
+    (call,) = services.calls
+    assert call[3:] == (7, 30)
+
+
+def test_next_page_is_negotiated_as_this_one_was(client: Client, services: FakeServices) -> None:
+    services.next_offset = 2
+    response = client.get(f"{EXPORT}?limit=2", headers={"Accept": "text/csv"})
+    assert response.headers["link"] == f'<{EXPORT}?offset=2&limit=2>; rel="next"'
+    services.next_offset = None
+    last = client.get(f"{EXPORT}?limit=2")
+    assert "link" not in last.headers
+    assert last.headers["accept-ranges"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("offset=-1", "offset", "must be at least 0"),
+        ("offset=9007199254740993", "offset", "must be at most"),
+        ("limit=0", "limit", "must be at least 1"),
+        ("limit=10000001", "limit", "must be at most 10,000,000"),
+        ("limit=x", "limit", "must be an integer"),
+        ("format=parquet", "format", "must be 'ndjson', 'csv' or 'arrow'"),
+        ("ofset=5", "ofset", "is not a known field"),
+    ],
+)
+def test_wrong_page_is_422(
+    client: Client, services: FakeServices, query: str, field: str, words: str
+) -> None:
+    response = client.get(f"{EXPORT}?{query}")
+    assert response.status_code == 422
+    (fault,) = response.json()["errors"]
+    assert fault["field"] == field
+    assert words in fault["message"]
+    assert services.calls == []
 
 
 @pytest.mark.parametrize("accept", ["image/png", "application/json", "*/*;q=0", "text/csv;q=x"])
@@ -97,7 +155,7 @@ def test_media_type_that_is_not_offered_is_406(
 ) -> None:
     response = client.get(EXPORT, headers={"Accept": accept})
     assert response.status_code == 406
-    assert "application/x-ndjson or text/csv" in response.json()["detail"]
+    assert f"application/x-ndjson, text/csv or {ARROW}" in response.json()["detail"]
     assert services.calls == []
 
 

@@ -64,9 +64,9 @@ def bring_to(store: TaskStore) -> Callable[[Task, TaskStatus], None]:
     def bring(task: Task, status: TaskStatus) -> None:
         store.create(task)
         if status is not TaskStatus.PENDING:
-            store.mark_running(task.task_id, task.owner, 10)
+            attempt = store.mark_running(task.task_id, task.owner, 10)
         if status not in (TaskStatus.PENDING, TaskStatus.RUNNING):
-            store.finish(task.task_id, status, items_processed=4, failed_items=1)
+            store.finish(task.task_id, attempt, status, items_processed=4, failed_items=1)
 
     return bring
 

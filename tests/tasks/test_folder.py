@@ -18,7 +18,6 @@ TASK = "task_0123abcd_1700000000"
 OTHER = "task_ffffffff_1700000000"
 
 PATHS: list[Callable[[DataFolder, str], Path]] = [
-    DataFolder.results_path,
     DataFolder.upload_path,
     DataFolder.items_path,
 ]
@@ -45,8 +44,8 @@ def fill(path: Path, task_id: str) -> set[str]:
 def test_folder_is_made_with_all_above_it_for_this_user_only(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     DataFolder(path)
-    assert sorted(child.name for child in path.iterdir()) == ["results", "uploads"]
-    for made in (path, path / "results", path / "uploads"):
+    assert sorted(child.name for child in path.iterdir()) == ["uploads"]
+    for made in (path, path / "uploads"):
         assert stat.S_IMODE(made.stat().st_mode) == 0o700
     assert files(path) == set()
     DataFolder(path)
@@ -55,7 +54,6 @@ def test_folder_is_made_with_all_above_it_for_this_user_only(tmp_path: Path) -> 
 def test_each_kind_of_file_has_its_place(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     assert [where(folder, TASK).relative_to(tmp_path) for where in PATHS] == [
-        Path("results") / f"{TASK}.npy",
         Path("uploads") / f"{TASK}.upload",
         Path("uploads") / f"{TASK}.items.npy",
     ]
@@ -85,8 +83,8 @@ def test_remove_takes_all_files_of_the_task_and_no_other(tmp_path: Path) -> None
 
 def test_file_that_cannot_be_removed_is_a_store_error(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
-    folder.results_path(TASK).mkdir()
-    with pytest.raises(StoreError, match=rf"the file {TASK}\.npy cannot be removed: "):
+    folder.items_path(TASK).mkdir()
+    with pytest.raises(StoreError, match=rf"the file {TASK}\.items\.npy cannot be removed: "):
         folder.remove(TASK)
 
 
@@ -94,11 +92,11 @@ def test_file_that_cannot_be_removed_is_a_store_error(tmp_path: Path) -> None:
     ("status", "kept"),
     [
         (None, set()),
-        (TaskStatus.PENDING, {".npy", ".upload", ".items.npy", ".items.npy.part"}),
-        (TaskStatus.RUNNING, {".npy", ".upload", ".items.npy", ".items.npy.part"}),
-        (TaskStatus.COMPLETED, {".npy", ".items.npy"}),
-        (TaskStatus.FAILED, {".npy", ".items.npy"}),
-        (TaskStatus.CANCELLED, {".npy", ".items.npy"}),
+        (TaskStatus.PENDING, {".upload", ".items.npy", ".items.npy.part"}),
+        (TaskStatus.RUNNING, {".upload", ".items.npy", ".items.npy.part"}),
+        (TaskStatus.COMPLETED, {".items.npy"}),
+        (TaskStatus.FAILED, {".items.npy"}),
+        (TaskStatus.CANCELLED, {".items.npy"}),
     ],
 )
 def test_sweep_takes_what_no_task_needs(
@@ -117,10 +115,9 @@ def test_sweep_leaves_files_that_are_not_the_service_s(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     names = ["notes.txt", ".hidden", f"{TASK}.txt", f"{TASK}", f"x{TASK}.npy", "task_1_2.npy"]
     for name in names:
-        (tmp_path / "results" / name).write_text("")
         (tmp_path / "uploads" / name).write_text("")
-    (tmp_path / f"{TASK}.npy").write_text("")
-    (tmp_path / "uploads" / f"{TASK}.npy").write_text("")  # of another folder
+    (tmp_path / f"{TASK}.items.npy").write_text("")
+    (tmp_path / "uploads" / f"{TASK}.npy").write_text("")  # of no kind
     before = files(tmp_path)
     assert folder.sweep(lambda _: None) == []
     assert files(tmp_path) == before
@@ -136,7 +133,7 @@ def test_sweep_asks_for_the_task_after_it_has_seen_the_file(tmp_path: Path) -> N
         assert task_id == TASK
 
     folder.sweep(status)
-    assert len(files(tmp_path)) == 4
+    assert len(files(tmp_path)) == 3
 
 
 def test_folder_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:

@@ -1,256 +1,443 @@
-"""The results file: written in any order, read by range."""
+"""Results in the store: added with the progress, read by range."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+import tracemalloc
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, func, select, update
 
-from app.errors import StoreError
+from app.errors import StoreError, TaskConflictError
+from app.names import TaskStatus
 from app.strategies.base import BatchResult
-from app.tasks.results import CHUNK_ROWS, DONE, FAILED, NOT_PROCESSED, ResultsReader, ResultsWriter
+from app.tasks import results as results_module
+from app.tasks.chunks import CHUNK_ROWS, ResultRows, join, pack, result_columns
+from app.tasks.engine import reading, writing
+from app.tasks.model import FINISHED, Task
+from app.tasks.results import ResultsReader
+from app.tasks.store import TaskStore, open_store
+from app.tasks.tables import results, tasks
 
+NewTask = Callable[..., Task]
 NewResult = Callable[..., BatchResult]
 
-
-def test_results_file_is_a_standard_npy_file(tmp_path: Path, result: NewResult) -> None:
-    path = tmp_path / "r.npy"
-    with ResultsWriter(path, "loops", 10) as writer:
-        writer.write(result(6, 3, failed=(7,)))
-        writer.write(result(0, 2))
-    rows = np.load(path)
-    assert rows.dtype.descr == [
-        ("item_id", "<i8"),
-        ("loop", "<f8"),
-        ("nested", "<i8"),
-        ("state", "|u1"),
-    ]
-    nothing = (0, 0.0, 0, NOT_PROCESSED)
-    assert rows.tolist() == [
-        (0, 0.0, 0, DONE),
-        (1, 0.5, -1, DONE),
-        *[nothing] * 4,
-        (6, 3.0, -6, DONE),
-        (7, 0.0, 0, FAILED),
-        (8, 4.0, -8, DONE),
-        nothing,
-    ]
+COLUMNS = result_columns("loops")
 
 
-def test_new_file_takes_no_room_for_what_is_not_processed(tmp_path: Path) -> None:
-    path = tmp_path / "r.npy"
-    with ResultsWriter(path, "loops", 10_000_000), ResultsReader(path) as reader:
-        assert reader.total_items == 10_000_000
-    assert path.stat().st_size > 250_000_000
-    assert path.stat().st_blocks * 512 < 1_000_000
+@pytest.fixture
+def running(store: TaskStore, new_task: NewTask) -> Callable[[int], str]:
+    """Makes a running task of so many items; its attempt is 1."""
+
+    def make(total_items: int) -> str:
+        task = new_task(total_items=total_items)
+        store.create(task)
+        store.mark_running(task.task_id, task.owner, total_items)
+        return task.task_id
+
+    return make
 
 
-def test_reader_sees_what_is_written_meanwhile(tmp_path: Path, result: NewResult) -> None:
-    path = tmp_path / "r.npy"
-    with ResultsWriter(path, "loops", 4) as writer, ResultsReader(path) as reader:
-        assert reader.head(5) == []
-        writer.write(result(2, 2))
-        assert [row["item_id"] for row in reader.head(5)] == [2, 3]
-        writer.write(result(0, 2))
-        writer.write(result(0, 2))
-        assert [row["item_id"] for row in reader.head(5)] == [0, 1, 2, 3]
+Running = Callable[[int], str]
 
 
-def test_batches_from_many_threads_all_arrive(tmp_path: Path, result: NewResult) -> None:
-    path = tmp_path / "r.npy"
-    barrier = threading.Barrier(4)
+def add(store: TaskStore, task_id: str, *batches: BatchResult, attempt: int = 1) -> None:
+    """As one message; the counts of the task are those of this message."""
+    processed = sum(batch.batch.count for batch in batches)
+    failed = sum(int(batch.failed.sum()) for batch in batches)
+    store.add_results(task_id, attempt, pack(batches, COLUMNS), processed, failed)
 
-    def write(writer: ResultsWriter, first: int) -> None:
-        barrier.wait()
-        for start in range(first, 20_000, 400):
-            writer.write(result(start, 100))
 
-    with ResultsWriter(path, "loops", 20_000) as writer, ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, [writer] * 4, [0, 100, 200, 300]))
-    rows = np.load(path)
-    np.testing.assert_array_equal(rows["item_id"], np.arange(20_000))
-    np.testing.assert_array_equal(rows["loop"], np.arange(20_000) / 2)
-    assert set(rows["state"]) == {DONE}
+def opened(store: TaskStore, task_id: str) -> ResultsReader:
+    reader = store.results(task_id)
+    assert reader is not None
+    return reader
+
+
+def ids(blocks: Sequence[ResultRows]) -> list[int]:
+    return [item_id for block in blocks for item_id in block.item_ids.tolist()]
+
+
+def chunk_count(store: TaskStore) -> int:
+    with reading(store._engine) as connection:
+        return connection.scalar(select(func.count()).select_from(results)) or 0
+
+
+# --- adding --------------------------------------------------------------------------------
+
+
+def test_results_and_progress_are_stored_together(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_id = running(100)
+    add(store, task_id, result(10, 5, failed=(12,)), result(15, 5), result(40, 1))
+    task = store.get(task_id)
+    assert (task.items_processed, task.failed_items) == (11, 1)
+    assert ids(list(opened(store, task_id).blocks())) == [*range(10, 20), 40]
+    assert chunk_count(store) == 2
+
+
+def test_results_that_cannot_be_stored_leave_the_progress_as_it_was(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_id = running(100)
+    add(store, task_id, result(0, 10))
+    with pytest.raises(ValueError, match=r"of the items at 5 … 14, 5 are stored already"):
+        add(store, task_id, result(50, 1), result(5, 10))
+    assert store.get(task_id).items_processed == 10
+    assert ids(list(opened(store, task_id).blocks())) == list(range(10))
 
 
 @pytest.mark.parametrize(("start", "count"), [(-1, 2), (9, 2), (10, 1), (0, 11)])
-def test_batch_outside_the_file_is_refused(
-    tmp_path: Path, result: NewResult, start: int, count: int
+def test_items_that_the_task_does_not_have_are_refused(
+    store: TaskStore, running: Running, result: NewResult, start: int, count: int
 ) -> None:
-    path = tmp_path / "r.npy"
-    with ResultsWriter(path, "loops", 10) as writer:
-        before = path.read_bytes()
-        with pytest.raises(ValueError, match="of 10"):
-            writer.write(result(start, count))
-    assert path.read_bytes() == before
+    task_id = running(10)
+    with pytest.raises(ValueError, match="of 10"):
+        add(store, task_id, result(start, count))
+    assert store.get(task_id).items_processed == 0
+    assert chunk_count(store) == 0
 
 
-def test_batch_without_a_column_is_refused(tmp_path: Path, result: NewResult) -> None:
-    with ResultsWriter(tmp_path / "r.npy", "loops", 10) as writer, pytest.raises(KeyError):
-        writer.write(replace(result(0, 1), columns={"loop": np.zeros(1)}))
+def test_same_results_again_change_nothing(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_id = running(100)
+    add(store, task_id, result(0, 10), result(10, 10))
+    other = replace(result(0, 20), columns={"loop": np.ones(20), "nested": np.ones(20, np.int64)})
+    add(store, task_id, other)
+    add(store, task_id, result(10, 10), result(0, 5), result(22, 1))
+    add(store, task_id, result(20, 2))
+    rows = join(list(opened(store, task_id).blocks()))
+    np.testing.assert_array_equal(rows.item_ids, np.arange(23))
+    np.testing.assert_array_equal(rows.columns["loop"], np.arange(23) / 2)
+    assert chunk_count(store) == 3
 
 
-def test_existing_file_is_not_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "r.npy"
-    path.write_bytes(b"precious")
-    with pytest.raises(StoreError, match="the results cannot be stored: file exists"):
-        ResultsWriter(path, "loops", 10)
-    assert path.read_bytes() == b"precious"
+def test_execution_that_was_taken_over_writes_nothing(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    """As when a frozen process comes back after another one has gone on with its task."""
+    task_id = running(100)
+    add(store, task_id, result(0, 10))
+    with writing(store._engine) as connection:  # what taking over begins with
+        connection.execute(update(tasks).values(status=TaskStatus.PENDING))
+    assert store.mark_running(task_id, "2:2.0", 100) == 2
+    before = store.get(task_id)
+    words = "it has been taken over by a later execution"
+    with pytest.raises(TaskConflictError, match=words):
+        add(store, task_id, result(10, 10))
+    with pytest.raises(TaskConflictError, match=words):
+        store.finish(task_id, 1, TaskStatus.FAILED, items_processed=0, failed_items=0)
+    assert store.get(task_id) == before
+    assert ids(list(opened(store, task_id).blocks())) == list(range(10))
+    add(store, task_id, result(10, 10), attempt=2)
+    store.finish(task_id, 2, TaskStatus.COMPLETED, items_processed=20, failed_items=0)
+    assert len(ids(list(opened(store, task_id).blocks()))) == 20
 
 
-def test_missing_folder_is_a_store_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="the results cannot be stored: it is not there"):
-        ResultsWriter(tmp_path / "no" / "r.npy", "loops", 10)
-    with pytest.raises(StoreError, match=r"the file r\.npy cannot be opened: it is not there"):
-        ResultsReader(tmp_path / "no" / "r.npy")
+def test_columns_stay_those_of_the_first_execution(store: TaskStore, running: Running) -> None:
+    """Results of a workload's older version are read as they are, and not gone on with."""
+    task_id = running(2)
+    old = [["sum", "uint16"]]
+    with writing(store._engine) as connection:
+        connection.execute(update(tasks).values(result_columns=old, status=TaskStatus.PENDING))
+    assert opened(store, task_id).columns == (("sum", "uint16"),)
+    with pytest.raises(TaskConflictError, match="its workload has other columns now"):
+        store.mark_running(task_id, "2:2.0", 2)
+    assert store.get(task_id).attempt == 1
 
 
-FULL_DISK = """
-import resource, sys
-import numpy as np
-from app.errors import StoreError
-from app.sources.base import Batch
-from app.strategies.base import BatchResult
-from app.tasks.results import ResultsWriter
-
-path, early = sys.argv[1:]
-def limit(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-try:
-    if early == "early":
-        limit(10_000)
-    writer = ResultsWriter(path, "loops", 1_000)
-    limit(10_000)
-    ids = np.arange(1_000)
-    columns = {"loop": ids / 2, "nested": ids}
-    failed = np.zeros(1_000, bool)
-    writer.write(BatchResult(Batch(0, 0, 1_000), ids, columns, failed, (), 0, 0.0))
-except StoreError as error:
-    print(error)
-"""
+def test_task_that_never_ran_has_no_results(store: TaskStore, new_task: NewTask) -> None:
+    task = new_task()
+    store.create(task)
+    assert store.results(task.task_id) is None
 
 
-@pytest.mark.parametrize("moment", ["early", "late"])
-def test_disk_that_refuses_is_a_store_error(tmp_path: Path, moment: str) -> None:
-    """At the start nothing is left; later the file keeps what was stored."""
-    path = tmp_path / "r.npy"
-    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(path), moment]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert answer.stderr == ""
-    assert answer.stdout.startswith("the results cannot be stored: it would exceed the file size")
-    assert path.exists() == (moment == "late")
-    if moment == "late":
-        with ResultsReader(path) as reader:
-            assert len(reader.head(1_000)) < 1_000
+@pytest.mark.parametrize("way", ["delete", "delete_finished"])
+def test_results_go_with_their_task(
+    store: TaskStore, running: Running, result: NewResult, way: str
+) -> None:
+    gone, kept = running(10), running(10)
+    for task_id in (gone, kept):
+        add(store, task_id, result(0, 10))
+    store.finish(gone, 1, TaskStatus.COMPLETED, items_processed=10, failed_items=0)
+    if way == "delete":
+        store.delete(gone)
+    else:
+        assert store.delete_finished() == [gone]
+    with reading(store._engine) as connection:
+        assert set(connection.scalars(select(results.c.task_id))) == {kept}
+
+
+def test_results_of_unfinished_tasks_stay(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_id = running(10)
+    add(store, task_id, result(0, 10))
+    with pytest.raises(TaskConflictError):
+        store.delete(task_id)
+    with pytest.raises(TaskConflictError):
+        store.withdraw(task_id)
+    assert store.delete_finished() == []
+    assert chunk_count(store) == 1
+
+
+def test_many_writers_each_store_their_own(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_ids = [running(400) for _ in range(6)]
+
+    def write(task_id: str) -> None:
+        for start in range(0, 400, 40):
+            add(store, task_id, result(start, 40))
+            assert len(ids(list(opened(store, task_id).blocks()))) == start + 40
+
+    with ThreadPoolExecutor(len(task_ids)) as pool:
+        list(pool.map(write, task_ids))
+    for task_id in task_ids:
+        assert ids(list(opened(store, task_id).blocks())) == list(range(400))
 
 
 # --- reading -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def path(tmp_path: Path, result: NewResult) -> Path:
-    """Five chunks of items, of which the second half is processed; item 3,000 failed."""
-    half = 5 * CHUNK_ROWS // 2
-    with ResultsWriter(tmp_path / "r.npy", "loops", 2 * half) as writer:
-        writer.write(result(half, half, failed=(3_000,)))
-    return tmp_path / "r.npy"
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
+)
+@given(data=st.data())
+def test_any_order_of_batches_gives_the_same_rows(
+    store: TaskStore, running: Running, result: NewResult, data: st.DataObject
+) -> None:
+    """Batches of any sizes, some missing, shuffled, in messages of any size, then read by range."""
+    sizes = data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=12))
+    starts = np.cumsum([0, *sizes]).tolist()
+    total = starts.pop()
+    present = data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes)))
+    batches = [result(a, n) for a, n, there in zip(starts, sizes, present, strict=True) if there]
+    expected = ids([ResultRows(b.item_ids, b.columns, b.failed) for b in batches])
+    task_id = running(total)
+    shuffled = data.draw(st.permutations(batches))
+    while shuffled:
+        length = data.draw(st.integers(1, len(shuffled)))
+        add(store, task_id, *shuffled[:length])
+        shuffled = shuffled[length:]
+    offset = data.draw(st.integers(0, total + 5))
+    limit = data.draw(st.none() | st.integers(1, total + 5))
+    end = total if limit is None else offset + limit
+    reader = opened(store, task_id)
+    blocks = list(reader.blocks(offset, limit))
+    assert all(len(block) for block in blocks)
+    assert ids(blocks) == [item_id for item_id in expected if offset <= item_id < end]
+    assert reader.end() == (expected[-1] + 1 if expected else 0)
+    for block in blocks:
+        np.testing.assert_array_equal(block.columns["nested"], -block.item_ids)
 
 
-@pytest.fixture
-def reader(path: Path) -> Iterator[ResultsReader]:
-    with ResultsReader(path) as opened:
-        yield opened
+def test_nothing_processed_is_nothing_to_read(store: TaskStore, running: Running) -> None:
+    reader = opened(store, running(100))
+    assert reader.columns == COLUMNS
+    assert list(reader.blocks()) == []
+    assert reader.head(5) == []
+    assert reader.end() == 0
+
+
+def test_all_failed(store: TaskStore, running: Running, result: NewResult) -> None:
+    task_id = running(3)
+    add(store, task_id, result(0, 3, failed=(0, 1, 2)))
+    (block,) = opened(store, task_id).blocks()
+    assert block.failed.tolist() == [True] * 3
+    assert store.get(task_id).failed_items == 3
 
 
 @pytest.mark.parametrize(
-    ("start", "count"), [(0, None), (0, 1), (CHUNK_ROWS - 1, 2), (7, 3 * CHUNK_ROWS), (5, 0)]
+    ("offset", "limit"),
+    [
+        (0, None),
+        (0, 1),
+        (CHUNK_ROWS - 1, 2),
+        (CHUNK_ROWS, 1),
+        (7, 2 * CHUNK_ROWS),
+        (2 * CHUNK_ROWS + 9, 1),
+        (2 * CHUNK_ROWS + 10, None),
+        (2**53, 10_000_000),
+    ],
 )
-def test_rows_come_in_chunks_and_in_order(
-    path: Path, reader: ResultsReader, start: int, count: int | None
+def test_ranges_of_a_huge_batch(
+    store: TaskStore, running: Running, result: NewResult, offset: int, limit: int | None
 ) -> None:
-    chunks = list(reader.rows(start, count))
-    expected = reader.total_items - start if count is None else count
-    assert sum(map(len, chunks)) == expected
-    assert all(0 < len(chunk) <= CHUNK_ROWS for chunk in chunks)
-    whole = np.load(path)[start : start + expected]
-    if chunks:
-        np.testing.assert_array_equal(np.concatenate(chunks), whole)
+    total = 2 * CHUNK_ROWS + 10
+    task_id = running(total)
+    add(store, task_id, result(0, total))
+    assert chunk_count(store) == 3
+    blocks = list(opened(store, task_id).blocks(offset, limit))
+    assert all(0 < len(block) <= CHUNK_ROWS for block in blocks)
+    end = total if limit is None else min(total, offset + limit)
+    assert ids(blocks) == list(range(offset, end))
 
 
-def test_rows_outside_the_file_are_refused(reader: ResultsReader) -> None:
-    with pytest.raises(ValueError, match="of 5120"):
-        list(reader.rows(5_000, 121))
+def test_small_chunks_are_read_together(
+    store: TaskStore, running: Running, result: NewResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One-row batches out of order: no two adjacent ones in a message, so all are chunks."""
+    task_id = running(60)
+    for first in (1, 0):
+        add(store, task_id, *(result(start, 1) for start in range(first, 60, 2)))
+    assert chunk_count(store) == 60
+    reader = opened(store, task_id)
+    assert [len(block) for block in reader.blocks()] == [60]
+    monkeypatch.setattr(results_module, "CHUNK_ROWS", 25)
+    assert [len(block) for block in reader.blocks()] == [25, 25, 10]
+    monkeypatch.setattr(results_module, "_CHUNKS_PER_READ", 7)
+    assert [len(block) for block in reader.blocks(4)] == [7] * 8
+    assert ids(list(reader.blocks())) == list(range(60))
 
 
-def test_head_is_the_first_processed_rows_as_plain_numbers(reader: ResultsReader) -> None:
-    assert reader.columns == ("loop", "nested")
+def test_head_is_the_first_processed_rows_as_plain_numbers(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_id = running(10_000)
+    add(store, task_id, result(2_560, 2_560, failed=(3_000,)))
+    reader = opened(store, task_id)
     assert reader.head(2) == [
         {"item_id": 2_560, "loop": 1_280.0, "nested": -2_560},
         {"item_id": 2_561, "loop": 1_280.5, "nested": -2_561},
     ]
     for row in reader.head(2):
         assert [type(value) for value in row.values()] == [int, float, int]
-    head = reader.head(441)
-    assert head[-1] == {"item_id": 3_000, "loop": None, "nested": None}
+    assert reader.head(441)[-1] == {"item_id": 3_000, "loop": None, "nested": None}
     assert len(reader.head(10_000)) == 2_560
     assert reader.head(0) == []
 
 
-def test_head_reads_no_further_than_it_must(path: Path, reader: ResultsReader) -> None:
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - 1)
-    assert len(reader.head(100)) == 100
-    with pytest.raises(StoreError, match="cut short"):
-        reader.head(2_560)
-
-
-@pytest.mark.parametrize("kind", ["empty", "text", "header", "cut", "longer"])
-def test_damaged_file_is_a_store_error(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "r.npy"
-    ResultsWriter(path, "loops", 100).close()
-    good = path.read_bytes()
-    damaged = {
-        "empty": b"",
-        "text": b"item_id,loop,nested\n",
-        "header": good[:100],
-        "cut": good[:-1],
-        "longer": good + b"\0",
-    }[kind]
-    path.write_bytes(damaged)
-    with pytest.raises(StoreError, match=r"the file r\.npy is damaged"):
-        ResultsReader(path)
-
-
-def test_foreign_file_is_a_store_error(tmp_path: Path) -> None:
-    path = tmp_path / "r.npy"
-    for foreign in (np.zeros(3, [("item_id", "<i8"), ("value", "<f8")]), np.zeros(3)):
-        np.save(path, foreign)
-        with pytest.raises(StoreError, match=r"r\.npy (does not hold results|is damaged)"):
-            ResultsReader(path)
-
-
-def test_file_that_is_cut_while_it_is_read_is_a_store_error(
-    path: Path, reader: ResultsReader
+def test_reader_sees_what_is_stored_meanwhile(
+    store: TaskStore, running: Running, result: NewResult
 ) -> None:
-    rows = reader.rows()
-    next(rows)
-    with path.open("r+b") as file:
-        file.truncate(40_000)
-    with pytest.raises(StoreError, match=r"the file r\.npy was cut short while it was read"):
-        list(rows)
+    task_id = running(4)
+    reader = opened(store, task_id)
+    add(store, task_id, result(2, 2))
+    assert ids(list(reader.blocks())) == [2, 3]
+    add(store, task_id, result(0, 2))
+    assert ids(list(reader.blocks())) == [0, 1, 2, 3]
 
 
-def test_file_that_is_removed_while_it_is_read_is_read_to_its_end(
-    path: Path, reader: ResultsReader
+def test_nothing_is_held_between_two_blocks(
+    store: TaskStore, running: Running, result: NewResult
 ) -> None:
-    rows = reader.rows()
-    next(rows)
-    path.unlink()
-    assert sum(map(len, rows)) == reader.total_items - CHUNK_ROWS
+    """A slow reader has no transaction open, and one whose task is deleted comes to its end."""
+    task_id = running(3 * CHUNK_ROWS)
+    add(store, task_id, result(0, 3 * CHUNK_ROWS))
+    blocks = opened(store, task_id).blocks()
+    next(blocks)
+    assert store._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    with writing(store._engine) as connection:
+        connection.execute(delete(tasks))
+    assert list(blocks) == []
+
+
+def test_memory_is_that_of_a_few_chunks(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    count = 20 * CHUNK_ROWS
+    task_id = running(count)
+    for start in range(0, count, 2 * CHUNK_ROWS):
+        add(store, task_id, result(start, 2 * CHUNK_ROWS))
+    reader = opened(store, task_id)
+    total = 0
+    tracemalloc.start()
+    for block in reader.blocks():
+        total += len(block)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert total == count
+    assert peak < 5 * 25 * CHUNK_ROWS
+
+
+# --- damage --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(store: TaskStore, running: Running, result: NewResult) -> Callable[..., ResultsReader]:
+    """Changes the second of three chunks, and opens the results."""
+
+    def make(**changes: Any) -> ResultsReader:
+        task_id = running(1_000)
+        for start in (0, 200, 400):
+            add(store, task_id, result(start, 100))
+        with writing(store._engine) as connection:
+            second = (results.c.task_id == task_id) & (results.c.start == 200)
+            rows = connection.scalar(select(results.c.rows).where(second))
+            assert rows is not None
+            if "flip" in changes:
+                flipped = bytearray(rows)
+                flipped[changes["flip"]] ^= 4
+                changes = {"rows": bytes(flipped)}
+            connection.execute(update(results).where(second).values(**changes))
+        return opened(store, task_id)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"flip": 0},
+        {"flip": 1_000},
+        {"flip": 2_499},
+        {"crc32": 1},
+        {"count": 99},
+        {"count": 101},
+        {"count": -1},
+        {"failed": 1},
+        {"rows": b""},
+        {"start": 150},
+        {"start": 50},
+    ],
+    ids=str,
+)
+def test_damaged_results_are_named(
+    damaged: Callable[..., ResultsReader], store: TaskStore, changes: dict[str, Any]
+) -> None:
+    reader = damaged(**changes)
+    with pytest.raises(StoreError, match=r"the results of task task_\w+ are damaged: ") as caught:
+        list(reader.blocks())
+    assert "Delete the task, and ask for it again." in str(caught.value)
+
+
+def test_what_is_before_the_damage_is_read(damaged: Callable[..., ResultsReader]) -> None:
+    reader = damaged(flip=5)
+    assert ids(list(reader.blocks(0, 200))) == list(range(100))
+    assert ids(list(reader.blocks(400))) == list(range(400, 500))
+    with pytest.raises(StoreError, match="of the items from 200 on, its checksum is wrong"):
+        list(reader.blocks(250, 1))
+
+
+@pytest.mark.parametrize(
+    "columns", ["x", {"loop": 1}, [["loop"]], [["loop", "object"]], [["loop", "nonsense"]], 5]
+)
+def test_unknown_columns_are_damage(store: TaskStore, running: Running, columns: Any) -> None:
+    task_id = running(1)
+    with writing(store._engine) as connection:
+        connection.execute(update(tasks).values(result_columns=columns))
+    with pytest.raises(StoreError, match="are damaged: their columns are unknown"):
+        store.results(task_id)
+
+
+def test_results_are_kept_when_the_store_is_opened_again(
+    location: Any, store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_id = running(10)
+    add(store, task_id, result(0, 10))
+    other = open_store(location)
+    assert ids(list(opened(other, task_id).blocks())) == list(range(10))
+    other.interrupt_orphans(lambda owner: False)
+    assert store.get(task_id).status in FINISHED
+    with pytest.raises(TaskConflictError, match="it is failed; results need a running task"):
+        add(store, task_id, result(0, 10))
+    other.close()

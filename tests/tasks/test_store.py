@@ -76,7 +76,7 @@ def test_a_task_s_life(store: TaskStore, new_task: NewTask) -> None:
     store.create(task)
     before = datetime.now(UTC)
 
-    store.mark_running(task.task_id, "77:3.5", 12)
+    assert store.mark_running(task.task_id, "77:3.5", 12) == 1
     running = store.get(task.task_id)
     assert running.start_time is not None
     assert before <= running.start_time <= datetime.now(UTC)
@@ -86,13 +86,15 @@ def test_a_task_s_life(store: TaskStore, new_task: NewTask) -> None:
         owner="77:3.5",
         total_items=12,
         start_time=running.start_time,
+        attempt=1,
     )
 
-    store.record_progress(task.task_id, 6, 2)
+    store.add_results(task.task_id, 1, [], 6, 2)
     assert store.get(task.task_id) == replace(running, items_processed=6, failed_items=2)
 
     store.finish(
         task.task_id,
+        1,
         TaskStatus.FAILED,
         items_processed=7,
         failed_items=3,
@@ -119,7 +121,8 @@ def move(store: TaskStore, task_id: str, target: TaskStatus) -> None:
     if target is TaskStatus.RUNNING:
         store.mark_running(task_id, "2:2.0", 10)
     else:
-        store.finish(task_id, target, items_processed=10, failed_items=0)
+        attempt = store.get(task_id).attempt
+        store.finish(task_id, attempt, target, items_processed=10, failed_items=0)
 
 
 @pytest.mark.parametrize("target", sorted(FINISHED | {TaskStatus.RUNNING}))
@@ -145,19 +148,19 @@ def test_finish_needs_an_end(store: TaskStore, new_task: NewTask, status: TaskSt
     task = new_task()
     store.create(task)
     with pytest.raises(ValueError, match="is not an end"):
-        store.finish(task.task_id, status, items_processed=0, failed_items=0)
+        store.finish(task.task_id, 0, status, items_processed=0, failed_items=0)
     assert store.get(task.task_id) == task
 
 
 @pytest.mark.parametrize("status", sorted(set(TaskStatus) - {TaskStatus.RUNNING}))
-def test_progress_needs_a_running_task(
+def test_results_need_a_running_task(
     store: TaskStore, new_task: NewTask, bring_to: BringTo, status: TaskStatus
 ) -> None:
     task = new_task()
     bring_to(task, status)
     before = store.get(task.task_id)
-    with pytest.raises(TaskConflictError, match=f"it is {status}; progress needs a running task"):
-        store.record_progress(task.task_id, 9, 9)
+    with pytest.raises(TaskConflictError, match=f"it is {status}; results need a running task"):
+        store.add_results(task.task_id, before.attempt, [], 9, 9)
     assert store.get(task.task_id) == before
 
 
@@ -169,9 +172,11 @@ def test_unknown_task_is_not_found(store: TaskStore, new_task: NewTask, task_id:
     calls: list[Callable[[], object]] = [
         lambda: store.get(task_id),
         lambda: store.mark_running(task_id, "1:1.0", 10),
-        lambda: store.record_progress(task_id, 1, 0),
-        lambda: store.finish(task_id, TaskStatus.FAILED, items_processed=0, failed_items=0),
+        lambda: store.add_results(task_id, 1, [], 1, 0),
+        lambda: store.results(task_id),
+        lambda: store.finish(task_id, 0, TaskStatus.FAILED, items_processed=0, failed_items=0),
         lambda: store.delete(task_id),
+        lambda: store.withdraw(task_id),
     ]
     for call in calls:
         with pytest.raises(TaskNotFoundError):
@@ -324,7 +329,7 @@ def test_orphan_that_somebody_takes_meanwhile_is_left(store: TaskStore, new_task
     def is_alive(owner: str) -> bool:
         if owner == "3:3.0":  # the last that is asked for
             store.mark_running(taken.task_id, "2:2.0", 10)
-            store.finish(ended.task_id, TaskStatus.CANCELLED, items_processed=0, failed_items=0)
+            store.finish(ended.task_id, 0, TaskStatus.CANCELLED, items_processed=0, failed_items=0)
         return False
 
     assert store.interrupt_orphans(is_alive) == [orphan.task_id]
@@ -345,7 +350,7 @@ def test_of_threads_that_race_for_a_move_one_wins(
     def finish(racer: TaskStore, task_id: str, end: TaskStatus) -> TaskStatus | None:
         barrier.wait()
         try:
-            racer.finish(task_id, end, items_processed=0, failed_items=0)
+            racer.finish(task_id, 0, end, items_processed=0, failed_items=0)
         except TaskConflictError:
             return None
         return end
@@ -417,11 +422,13 @@ def test_one_store_serves_many_threads(store: TaskStore, new_task: NewTask) -> N
     def live(task: Task) -> None:
         barrier.wait()
         store.create(task)
-        store.mark_running(task.task_id, "1:1.0", 10)
+        attempt = store.mark_running(task.task_id, "1:1.0", 10)
         for processed in range(1, 21):
-            store.record_progress(task.task_id, processed, 0)
+            store.add_results(task.task_id, attempt, [], processed, 0)
             assert store.get(task.task_id).items_processed == processed
-        store.finish(task.task_id, TaskStatus.COMPLETED, items_processed=50, failed_items=0)
+        store.finish(
+            task.task_id, attempt, TaskStatus.COMPLETED, items_processed=50, failed_items=0
+        )
 
     with ThreadPoolExecutor(len(tasks)) as pool:
         list(pool.map(live, tasks))

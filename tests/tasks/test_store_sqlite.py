@@ -14,14 +14,18 @@ from sqlite3 import dbapi2
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from app.errors import StoreError
 from app.names import TaskStatus
-from app.tasks.engine import FILE_NAME
+from app.strategies.base import BatchResult
+from app.tasks.chunks import pack, result_columns
+from app.tasks.engine import FILE_NAME, writing
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
 
 NewTask = Callable[..., Task]
+NewResult = Callable[..., BatchResult]
 
 
 @pytest.fixture
@@ -47,10 +51,12 @@ def test_file_is_in_the_data_folder_with_a_write_ahead_log(tmp_path: Path) -> No
     store = open_store(tmp_path)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    with store._writing() as writing:
-        assert writing.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
-        assert writing.exec_driver_sql("PRAGMA synchronous").scalar() == 1
-        assert writing.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental
+    with writing(store._engine) as connected:
+        assert connected.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+        assert connected.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connected.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connected.exec_driver_sql("PRAGMA journal_size_limit").scalar() == 1 << 24
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
@@ -174,16 +180,32 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
     store.create(new_task())
     store.close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = 2")
+        connection.execute("UPDATE hotloop_schema SET version = 3")
         connection.execute("ALTER TABLE tasks RENAME TO jobs")
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by a newer version of the service (its schema is 2, this one "
-        "knows 1); start that version, or use another data folder"
+        "the task store was made by a newer version of the service (its schema is 3, this one "
+        "knows 2); start that version, or use another data folder"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"hotloop_schema", "jobs"}
+        assert {name for (name,) in tables} == {"hotloop_schema", "jobs", "results"}
+
+
+def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.execute("UPDATE hotloop_schema SET version = 1")
+        connection.execute("DROP TABLE results")
+        connection.commit()
+    assert refused(lambda: open_store(tmp_path), tmp_path) == (
+        "the task store was made by an older version of the service (its schema is 1, this one "
+        "needs 2) and cannot be converted; use another data folder, or delete the store with the "
+        "tasks in it"
+    )
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        assert {name for (name,) in tables} == {"hotloop_schema", "tasks"}
 
 
 def test_folder_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
@@ -250,3 +272,96 @@ def test_full_disk_is_a_store_error_and_passes(tmp_path: Path) -> None:
     assert answer.stderr == ""
     assert answer.stdout.startswith(f"the task store {FILE_NAME}: the disk ")
     assert "full" in answer.stdout
+
+
+# --- results -------------------------------------------------------------------------------
+
+
+def kept_bytes(folder: Path) -> int:
+    """Of the file and its log."""
+    return sum(path.stat().st_size for path in folder.glob(f"{FILE_NAME}*"))
+
+
+@pytest.fixture
+def filled(store: TaskStore, new_task: NewTask, result: NewResult) -> Callable[[int], str]:
+    """Makes a running task of so many items and stores all results, 100,000 in a message."""
+
+    def fill(count: int) -> str:
+        task = new_task()
+        store.create(task)
+        store.mark_running(task.task_id, "1:1.0", count)
+        columns = result_columns("loops")
+        for start in range(0, count, 100_000):
+            chunks = pack([result(start, min(100_000, count - start))], columns)
+            store.add_results(task.task_id, 1, chunks, start, 0)
+        return task.task_id
+
+    return fill
+
+
+def test_file_shrinks_when_tasks_are_deleted(
+    tmp_path: Path, store: TaskStore, filled: Callable[[int], str]
+) -> None:
+    size = 25 * 1_000_000
+    gone, kept = filled(1_000_000), filled(100_000)
+    assert kept_bytes(tmp_path) > size
+    store.finish(gone, 1, TaskStatus.COMPLETED, items_processed=0, failed_items=0)
+    store.delete(gone)
+    assert (tmp_path / FILE_NAME).stat().st_size < size / 5
+    reader = store.results(kept)
+    assert reader is not None
+    assert sum(map(len, reader.blocks())) == 100_000
+
+
+def test_deletion_does_not_fail_when_the_file_cannot_shrink(
+    tmp_path: Path, impatient: TaskStore, filled: Callable[[int], str]
+) -> None:
+    """The next one gives the space back: another writer was in the way."""
+    first, second = filled(200_000), filled(10)
+    for task_id in (first, second):
+        impatient.finish(task_id, 1, TaskStatus.COMPLETED, items_processed=0, failed_items=0)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+
+        def lock(*_: object) -> None:
+            other.execute("BEGIN IMMEDIATE")
+
+        event.listen(impatient._engine, "checkin", lock)  # after the deletion
+        impatient.delete(first)
+        event.remove(impatient._engine, "checkin", lock)
+        other.execute("ROLLBACK")
+    assert impatient.status(first) is None
+    assert (tmp_path / FILE_NAME).stat().st_size > 4_000_000
+    impatient.delete(second)
+    assert (tmp_path / FILE_NAME).stat().st_size < 1_000_000
+
+
+def test_disk_that_is_full_refuses_a_message_and_keeps_what_is_stored(
+    tmp_path: Path, store: TaskStore, new_task: NewTask, result: NewResult
+) -> None:
+    task, columns = new_task(), result_columns("loops")
+    store.create(task)
+    store.mark_running(task.task_id, "1:1.0", 1_000_000)
+    store.add_results(task.task_id, 1, pack([result(0, 10_000)], columns), 10_000, 0)
+
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute("PRAGMA max_page_count = 300")
+
+    event.listen(store._engine, "checkout", limit)
+    large = pack([result(10_000, 200_000)], columns)
+    text = refused(lambda: store.add_results(task.task_id, 1, large, 210_000, 0), tmp_path)
+    assert text == (
+        f"the task store {FILE_NAME}: the disk is full; free some space, or delete finished tasks"
+    )
+    assert store.get(task.task_id).items_processed == 10_000
+    reader = store.results(task.task_id)
+    assert reader is not None
+    assert sum(map(len, reader.blocks())) == 10_000
+    store.finish(
+        task.task_id,
+        1,
+        TaskStatus.FAILED,
+        items_processed=10_000,
+        failed_items=0,
+        error_message=text,
+    )
+    assert store.get(task.task_id).error_message == text

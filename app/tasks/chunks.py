@@ -1,0 +1,165 @@
+"""Results in the form in which they are stored: chunks of contiguous items, packed by column.
+
+A chunk's bytes are raw little-endian columns one after another: `item_id` int64, the workload's
+output columns, `state` uint8. What the columns are is kept once for a task (`ResultColumns`), so
+that results stay readable when the workload has other columns later.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from app.sources.base import Columns
+from app.strategies.base import BatchResult
+from kernels import get_workload
+
+DONE: Final = 1
+FAILED: Final = 2
+
+CHUNK_ROWS: Final = 65_536
+"""Rows of the largest chunk: what readers hold in memory, about 1.6 MB for the workloads so far."""
+
+ResultColumns = tuple[tuple[str, str], ...]
+"""(name, numpy dtype name) of the output columns, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Results of the items at positions `start … start + count - 1`, `failed` of which failed."""
+
+    start: int
+    count: int
+    failed: int
+    crc32: int
+    """Over `start`, `count` and `rows`."""
+    rows: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRows:
+    """Some results, in the order of items: `item_ids` int64[n], each output column with length n,
+    and `failed` bool[n]; where it is true, the output columns mean nothing.
+    """
+
+    item_ids: npt.NDArray[np.int64]
+    columns: Columns
+    failed: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def part(self, start: int, end: int) -> ResultRows:
+        """Rows `start … end - 1`, those that there are; no copy."""
+        columns = {name: column[start:end] for name, column in self.columns.items()}
+        return ResultRows(self.item_ids[start:end], columns, self.failed[start:end])
+
+
+def result_columns(workload: str) -> ResultColumns:
+    """The output columns of a workload as it is now."""
+    return tuple((column.name, column.dtype) for column in get_workload(workload).columns_out)
+
+
+def pack(results: Iterable[BatchResult], columns: ResultColumns) -> list[Chunk]:
+    """The results of some batches as chunks: adjacent batches together, cut at CHUNK_ROWS.
+
+    ValueError when batches overlap, or have not exactly these columns.
+    """
+    chunks: list[Chunk] = []
+    for run in _adjacent(sorted(results, key=lambda result: result.batch.start)):
+        first, stored = run[0].batch.start, _stored_columns(run, columns)
+        for start in range(0, len(stored[0]), CHUNK_ROWS):
+            parts = [column[start : start + CHUNK_ROWS] for column in stored]
+            count, rows = len(parts[0]), b"".join(part.data for part in parts)
+            failed = int(np.count_nonzero(parts[-1] == FAILED))
+            crc32 = _crc32(first + start, count, rows)
+            chunks.append(Chunk(first + start, count, failed, crc32, rows))
+    return chunks
+
+
+def unpack(chunk: Chunk, columns: ResultColumns) -> ResultRows:
+    """The rows of a chunk, over its bytes. ValueError when it is not as it was packed."""
+    dtypes = [np.dtype(dtype).newbyteorder("<") for _, dtype in _stored(columns)]
+    if len(chunk.rows) != chunk.count * sum(dtype.itemsize for dtype in dtypes):
+        raise ValueError("its length is wrong")
+    if _crc32(chunk.start, chunk.count, chunk.rows) != chunk.crc32:
+        raise ValueError("its checksum is wrong")
+    offset = 0
+    arrays: list[npt.NDArray[Any]] = []
+    for dtype in dtypes:
+        arrays.append(np.frombuffer(chunk.rows, dtype, chunk.count, offset))
+        offset += chunk.count * dtype.itemsize
+    item_ids, *outputs, state = arrays
+    failed = state == FAILED
+    if np.count_nonzero(failed) != chunk.failed:
+        raise ValueError("its number of failed items is wrong")
+    names = [name for name, _ in columns]
+    return ResultRows(item_ids, dict(zip(names, outputs, strict=True)), failed)
+
+
+def join(parts: Sequence[ResultRows]) -> ResultRows:
+    """The rows of all parts, of which there is at least one; no copy when it is one."""
+    if len(parts) == 1:
+        return parts[0]
+    return ResultRows(
+        np.concatenate([part.item_ids for part in parts]),
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+        np.concatenate([part.failed for part in parts]),
+    )
+
+
+def _stored(columns: ResultColumns) -> ResultColumns:
+    return (("item_id", "int64"), *columns, ("state", "uint8"))
+
+
+def _crc32(start: int, count: int, rows: bytes) -> int:
+    # With its place, so that a chunk is not taken for another one.
+    return zlib.crc32(rows, zlib.crc32(b"%d:%d" % (start, count)))
+
+
+def _adjacent(results: Iterable[BatchResult]) -> Iterator[list[BatchResult]]:
+    """Results of ascending positions, in groups without a gap."""
+    group: list[BatchResult] = []
+    end = 0
+    for result in results:
+        if group and result.batch.start < end:
+            raise ValueError(f"batch {result.batch.index} overlaps another one")
+        if group and result.batch.start > end:
+            yield group
+            group = []
+        group.append(result)
+        end = result.batch.start + result.batch.count
+    if group:
+        yield group
+
+
+def _stored_columns(group: list[BatchResult], columns: ResultColumns) -> list[npt.NDArray[Any]]:
+    """All columns of a group of adjacent batches, little-endian, contiguous."""
+    joined: list[npt.NDArray[Any]] = []
+    for name, dtype_name in _stored(columns):
+        dtype = np.dtype(dtype_name)
+        parts = [_column(result, name) for result in group]
+        for result, part in zip(group, parts, strict=True):
+            if part.dtype != dtype or part.shape != (result.batch.count,):
+                raise ValueError(
+                    f"column {name} of batch {result.batch.index} is {part.dtype}{part.shape}, "
+                    f"not {dtype}({result.batch.count},)"
+                )
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        joined.append(np.ascontiguousarray(whole, dtype.newbyteorder("<")))
+    return joined
+
+
+def _column(result: BatchResult, name: str) -> npt.NDArray[Any]:
+    if name == "item_id":
+        return result.item_ids
+    if name == "state":
+        return np.where(result.failed, FAILED, DONE).astype(np.uint8)
+    if name not in result.columns:
+        raise ValueError(f"batch {result.batch.index} has no column {name}")
+    return result.columns[name]
