@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import StoreError
+from app.tasks.upkeep import make_room
 
 FILE_NAME: Final = "hotloop.sqlite3"
 _WRITES: Final = "hotloop_writes"
 
-_PAGES_PER_VACUUM: Final = 2_048  # 8 MiB
 _KEPT_LOG_BYTES: Final = 16 << 20
 """Of the write-ahead log, which a large transaction may make as large as itself."""
 
@@ -31,6 +31,8 @@ _SQLITE_REASONS: Final = {
     "SQLITE_CORRUPT": "it is damaged; put a copy in its place, or move it away and start anew",
     "SQLITE_NOTADB": "it is no SQLite file; put a copy in its place, or move it away",
 }
+_NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
+"""What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
 
 
 def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
@@ -61,46 +63,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
     try:
         with _store_errors(engine), writer.begin() as connection:
             yield connection
-    except StoreError:
-        # On a full disk: what the log holds makes room for the next try, and for the outcome.
-        _on_file(engine, _checkpoint)
+    except StoreError as error:
+        if isinstance(error.__cause__, DBAPIError) and _code(error.__cause__).startswith(_NO_ROOM):
+            make_room(engine)
         raise
-
-
-def shrink(engine: Engine) -> None:
-    """Give back to the system what deleted rows have left, as far as that is possible now."""
-    _on_file(engine, _vacuum)
-
-
-def _on_file(engine: Engine, work: Callable[[sqlite3.Connection], None]) -> None:
-    """Upkeep of an SQLite file; when it fails, the next time will do."""
-    if engine.dialect.name != "sqlite":
-        return
-    with suppress(sqlite3.Error, SQLAlchemyError):
-        pooled = engine.raw_connection()
-        try:
-            connection = pooled.driver_connection
-            assert isinstance(connection, sqlite3.Connection)
-            work(connection)
-        finally:
-            pooled.close()
-
-
-def _vacuum(connection: sqlite3.Connection) -> None:
-    # In steps, each a transaction, because others can write in between.
-    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    while free:
-        before = free
-        connection.execute(f"PRAGMA incremental_vacuum({_PAGES_PER_VACUUM})").fetchall()
-        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-        if free >= before:
-            break
-    _checkpoint(connection)
-
-
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    # Passive: it waits for nobody. The file gets shorter at the end of one.
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
@@ -160,9 +126,14 @@ def _name(engine: Engine) -> str:
     return Path(database).name if engine.dialect.name == "sqlite" else database
 
 
+def _code(error: DBAPIError) -> str:
+    name: str = getattr(error.orig, "sqlite_errorname", "")
+    return name
+
+
 def _reason(error: DBAPIError) -> str:
     # Extended codes begin with the name of the plain one: SQLITE_READONLY_DIRECTORY, …
-    name: str = getattr(error.orig, "sqlite_errorname", "")
+    name = _code(error)
     for code, reason in _SQLITE_REASONS.items():
         if name.startswith(code):
             return reason

@@ -17,11 +17,12 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
 from app.tasks.chunks import Chunk, result_columns
-from app.tasks.engine import make_engine, reading, shrink, writing
+from app.tasks.engine import make_engine, reading, writing
 from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Task, may_become, utc_now
 from app.tasks.results import ResultsReader, insert_chunks
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
 from app.tasks.tables import prepare_schema, tasks
+from app.tasks.upkeep import set_up, shrink
 
 INTERRUPTED: Final = "interrupted"
 """The `error_code` of a task whose process is gone."""
@@ -49,6 +50,7 @@ class TaskStore:
         self._engine = engine
         with writing(engine) as connection:
             prepare_schema(connection)
+        set_up(engine)
 
     def close(self) -> None:
         """Close all connections."""

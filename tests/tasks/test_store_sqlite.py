@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 from app.errors import StoreError
 from app.names import TaskStatus
@@ -23,6 +26,7 @@ from app.tasks.chunks import pack, result_columns
 from app.tasks.engine import FILE_NAME, writing
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
+from app.tasks.upkeep import RESERVE_BYTES
 
 NewTask = Callable[..., Task]
 NewResult = Callable[..., BatchResult]
@@ -58,7 +62,7 @@ def test_file_is_in_the_data_folder_with_a_write_ahead_log(tmp_path: Path) -> No
         assert connected.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
         assert connected.exec_driver_sql("PRAGMA journal_size_limit").scalar() == 1 << 24
     store.close()
-    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    assert {path.name for path in tmp_path.iterdir()} == {FILE_NAME, f"{FILE_NAME}-reserve"}
 
 
 def test_store_opens_by_url_and_in_a_folder_of_any_name(tmp_path: Path, new_task: NewTask) -> None:
@@ -279,7 +283,7 @@ def test_full_disk_is_a_store_error_and_passes(tmp_path: Path) -> None:
 
 def kept_bytes(folder: Path) -> int:
     """Of the file and its log."""
-    return sum(path.stat().st_size for path in folder.glob(f"{FILE_NAME}*"))
+    return sum((folder / f"{FILE_NAME}{suffix}").stat().st_size for suffix in ("", "-wal"))
 
 
 @pytest.fixture
@@ -365,3 +369,50 @@ def test_disk_that_is_full_refuses_a_message_and_keeps_what_is_stored(
         error_message=text,
     )
     assert store.get(task.task_id).error_message == text
+
+
+RESERVE = f"{FILE_NAME}-reserve"
+
+
+def test_reserve_is_given_up_on_a_full_disk_and_taken_again_after_a_deletion(
+    tmp_path: Path, store: TaskStore, filled: Callable[[int], str]
+) -> None:
+    reserve = tmp_path / RESERVE
+    assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES
+    task_id = filled(10)
+
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorname = "SQLITE_FULL"
+        raise DBAPIError.instance("", (), error, sqlite3.Error)
+
+    event.listen(store._engine, "commit", full)
+    text = refused(lambda: store.add_results(task_id, 1, [], 5, 0), tmp_path)
+    event.remove(store._engine, "commit", full)
+    assert "the disk is full" in text
+    assert not reserve.exists()
+    store.finish(task_id, 1, TaskStatus.FAILED, items_processed=0, failed_items=0)
+    store.delete(task_id)
+    assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES
+
+
+def test_locked_file_costs_no_reserve(
+    tmp_path: Path, impatient: TaskStore, new_task: NewTask
+) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert "locked" in refused(lambda: impatient.create(new_task()), tmp_path)
+    assert (tmp_path / RESERVE).exists()
+
+
+def test_disk_without_room_for_the_reserve_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_task: NewTask
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    store = open_store(tmp_path)
+    store.create(new_task())
+    store.close()
+    assert not (tmp_path / RESERVE).exists()
