@@ -103,7 +103,7 @@ class _Run:
 
     def _check_error_rate(self) -> None:
         """Fail as soon as no good item to come could bring the rate down to the bound again."""
-        total = self._plan.items.count
+        total = self._plan.item_count
         if self._failed_items > self._plan.max_error_rate * total:
             raise ErrorRateExceededError(self._failed_items, total, self._plan.max_error_rate)
 

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from app.services.executions import RunContext
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
 from app.services.metrics import Metrics
-from app.services.runs import RunContext, RunService
+from app.services.runs import RunService
 from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
 from app.settings import Settings
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
-from app.tasks.owner import owner_is_alive
+from app.tasks.owner import current_owner, owner_is_alive
 from app.tasks.store import TaskStore, open_store
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         metrics = Metrics(sources)
         runs = RunService(
             RunContext(
-                settings, usable_cpus, hosts, store, folder, LoopLagMonitor(), sources, metrics
+                settings=settings,
+                usable_cpus=usable_cpus,
+                node=current_owner(),
+                hosts=hosts,
+                store=store,
+                folder=folder,
+                lag=LoopLagMonitor(),
+                sources=sources,
+                metrics=metrics,
             )
         )
         stack.push_async_callback(runs.close)

@@ -1,4 +1,4 @@
-"""A task in progress, as the API process that drives it sees it."""
+"""A run in progress, as the process that drives it sees it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ import asyncio
 from typing import Any
 
 from app.runhost.client import RunHostClient
-from app.strategies.base import Plan
 
 
 class ActiveRun:
-    """Progress of a task, and the way to cancel it at any moment of its life.
+    """The way to cancel a run at any moment of its life.
 
     `driver` is the asyncio task that drives it. Cancelled before its run has begun, the driver
     itself is cancelled; from then on its run host is asked, so that finished batches still come.
     """
 
-    def __init__(self, task_id: str, plan: Plan) -> None:
+    def __init__(self, task_id: str) -> None:
         self.task_id = task_id
-        self.plan = plan
         self.driver: asyncio.Task[Any] | None = None
-        self.items_processed = 0
-        self.failed_items = 0
-        self.attempt = 0
-        """By which the store knows its execution; 0 before that."""
-        self.seconds = 0.0
-        """Since the run's clock started."""
         self._client: RunHostClient | None = None
         self._cancelled = False
 

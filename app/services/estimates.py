@@ -37,7 +37,7 @@ def estimate_seconds(plan: Plan, reports: Sequence[KernelReport], usable_cpus: i
         async-batch                         n/b × ⌈b/g/C⌉ × t_call + n × t_cpu
         hybrid                              max(⌈n/g/C⌉ × t_call, n × t_cpu / p)
     """
-    count = plan.items.count
+    count = plan.item_count
     call = sum(stage.seconds_per_call for stage in plan.stages)
     io = sum(
         stage.seconds_per_call / (plan.group_size if stage.batched else 1) for stage in plan.stages

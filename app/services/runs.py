@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from app.errors import (
@@ -18,28 +17,18 @@ from app.errors import (
     TooBusyError,
     internal_text,
 )
-from app.names import StrategyName, TaskStatus, TaskType
-from app.runhost.client import RunHostClient
-from app.runhost.host_pool import RunHostPool
-from app.runhost.messages import Batches, RunStarted
+from app.names import StrategyName, TaskType
 from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.active_run import ActiveRun
-from app.services.collecting import RunCollector, RunOutcome
+from app.services.details import Details
+from app.services.executions import Outcome, RunContext, end, execute
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
-from app.services.loop_lag import LoopLagMonitor
-from app.services.metrics import Metrics
 from app.services.plans import check_estimate, make_plan
-from app.services.sources import SourceMonitor
-from app.services.views import run_result
-from app.settings import Settings
-from app.sources.breaker_reports import BreakerReport
+from app.services.views import task_result
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
-from app.tasks.folder import DataFolder
-from app.tasks.model import Task, new_task_id, utc_now
-from app.tasks.owner import current_owner
-from app.tasks.store import TaskStore
+from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +38,6 @@ REFUSALS = (InvalidRequestError, PayloadTooLargeError, TooBusyError)
 """Errors after which a task is as if it had never been asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What runs are made with, for the life of the service."""
-
-    settings: Settings
-    usable_cpus: int
-    hosts: RunHostPool
-    store: TaskStore
-    folder: DataFolder
-    lag: LoopLagMonitor
-    sources: SourceMonitor
-    metrics: Metrics
-
-
 class RunService:
     """Executes synchronous runs. Cancelling a call cancels its run."""
 
@@ -70,7 +45,6 @@ class RunService:
         self.active: dict[str, ActiveRun] = {}
         """By task id: the tasks that this process drives."""
         self._context = context
-        self._owner = current_owner()
 
     async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult:
         """Raises any of the service errors but those about tasks, and kernels.InvalidInputError."""
@@ -107,7 +81,7 @@ class RunService:
         """Drive the task in an asyncio task of its own: when the caller goes, it still ends in
         order, with its outcome in the store and its run host given back.
         """
-        active = ActiveRun(new_task_id(), plan)
+        active = ActiveRun(new_task_id())
         self.active[active.task_id] = active
         active.driver = asyncio.create_task(self._drive(active, plan, spec, source))
         active.driver.add_done_callback(lambda driver: self._forget(active, driver))
@@ -138,9 +112,10 @@ class RunService:
             strategy=plan.strategy,
             total_items=source.count,
             created_at=utc_now(),
-            owner=self._owner,
+            owner=self._context.node,
         )
-        outcome = RunOutcome(None, None)
+        shard: Shard | None = None
+        outcome = Outcome(None, Details(), 0, 0)
         try:
             await _to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
@@ -148,7 +123,12 @@ class RunService:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 await self._check_estimate(plan)
-                outcome = await self._run_on(client, active, plan)
+                ref = ShardRef(task_id, 0, 0)
+                shard = await _to_the_end(
+                    context.store.shards.begin, ref, context.node, items.count
+                )
+                active.begins_on(client)
+                outcome = await execute(context, client, plan, shard)
         except REFUSALS:
             await asyncio.to_thread(self._withdraw, task_id)
             raise
@@ -158,66 +138,26 @@ class RunService:
             outcome = replace(outcome, error=error)
         except Exception as error:
             outcome = replace(outcome, error=RunError(internal_text(error)))
-            await asyncio.to_thread(self._finish, active, outcome)
+            await asyncio.to_thread(self._end, task_id, plan, shard, outcome)
             raise
-        await asyncio.to_thread(self._finish, active, outcome)
+        await asyncio.to_thread(self._end, task_id, plan, shard, outcome)
         if outcome.error is not None:
             if isinstance(outcome.error, RunError):
                 outcome.error.task_id = task_id
             raise outcome.error
-        return run_result(await asyncio.to_thread(context.store.get, task_id))
+        return await asyncio.to_thread(task_result, context.store, task_id)
 
-    async def _run_on(self, client: RunHostClient, active: ActiveRun, plan: Plan) -> RunOutcome:
-        context, task_id = self._context, active.task_id
-        collector = RunCollector(active, context.store, context.sources)
-        error: ServiceError | None = None
-        try:
-            with context.lag.recording() as lag:
-                active.begins_on(client)
-                async with aclosing(client.run(plan)) as events:
-                    async for event in events:
-                        if isinstance(event, RunStarted):
-                            collector.start(event)
-                            active.attempt = await asyncio.to_thread(
-                                context.store.mark_running,
-                                task_id,
-                                self._owner,
-                                plan.items.count,
-                            )
-                        elif isinstance(event, Batches):
-                            await asyncio.to_thread(collector.add, event)
-                        elif isinstance(event, BreakerReport):
-                            context.sources.note(event)
-                        else:
-                            collector.report, error = event, event.error
-        except ServiceError as raised:
-            error = raised
-        measurements = await asyncio.to_thread(collector.measurements, lag.summary())
-        return RunOutcome(error, measurements)
-
-    def _finish(self, active: ActiveRun, outcome: RunOutcome) -> None:
-        if outcome.measurements is None:  # it never ran
-            self._context.folder.remove(active.task_id)
+    def _end(self, task_id: str, plan: Plan, shard: Shard | None, outcome: Outcome) -> None:
+        if shard is not None:
+            end(self._context, plan, shard, outcome)
+            return
+        # Its execution never began.
         error = outcome.error
-        if error is None:
-            status = TaskStatus.COMPLETED
-        elif isinstance(error, RunCancelledError):
-            status = TaskStatus.CANCELLED
-        else:
-            status = TaskStatus.FAILED
-        self._context.store.finish(
-            active.task_id,
-            active.attempt,
-            status,
-            items_processed=active.items_processed,
-            failed_items=active.failed_items,
-            measurements=outcome.measurements,
-            error_code=type(error).__name__ if error else None,
-            error_message=str(error) if error else None,
+        self._context.folder.remove(task_id)
+        self._context.store.finish_unbegun(
+            task_id, outcome.status, type(error).__name__, str(error)
         )
-        self._context.metrics.run_ended(
-            active.plan, status, active.items_processed, active.failed_items
-        )
+        self._context.metrics.run_ended(plan, outcome.status, 0, 0)
 
     def _withdraw(self, task_id: str) -> None:
         self._context.folder.remove(task_id)

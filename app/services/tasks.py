@@ -42,8 +42,7 @@ class TaskService:
 
     async def get(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError."""
-        active = self._runs.active.get(task_id)
-        return task_view(await asyncio.to_thread(self._store.get, task_id), active)
+        return await asyncio.to_thread(task_view, self._store, task_id)
 
     async def page(
         self,
@@ -62,7 +61,7 @@ class TaskService:
         query = {k: str(v) for k, v in filters.items() if v is not None}
         query |= {"limit": str(limit), "offset": str(following)}
         return TaskPage(
-            items=[task_summary(t, self._runs.active.get(t.task_id)) for t in page.tasks],
+            items=[task_summary(t, page.shards[t.task_id]) for t in page.tasks],
             total=page.total,
             limit=limit,
             offset=offset,
@@ -78,12 +77,12 @@ class TaskService:
         if active is not None:
             await active.cancel()
             await active.wait_ended()
-        task = await asyncio.to_thread(self._store.get, task_id)
-        if task.status not in FINISHED:
+        view = await asyncio.to_thread(task_view, self._store, task_id)
+        if view.status not in FINISHED:
             raise TaskConflictError(
                 task_id, "another process of the service runs it; ask that one, or try again later"
             )
-        return task_view(task, None)
+        return view
 
     async def clear_finished(self) -> ClearedTasks:
         """Delete all tasks that have ended, with their files."""

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from app.names import StrategyName, TaskStatus, TaskType
-from app.schemas.results import RunResult, StageView
+from app.schemas.results import ResultRow, RunResult, StageView
 from app.schemas.tasks import TaskLinks, TaskSummary, TaskView
-from app.services.active_run import ActiveRun
-from app.tasks.model import FINISHED, Task
+from app.tasks.model import FINISHED, Shard, Task, utc_now
+from app.tasks.store import TaskStore
 from kernels import KernelName
 
 BASE_PATH: Final = "/api/v1/tasks"
 
 
-def run_result(task: Task) -> RunResult:
-    """The result of a task that has ended; fields that were never measured are null."""
+KEPT_RESULTS: Final = 5
+
+
+def task_result(store: TaskStore, task_id: str) -> RunResult:
+    """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
+    reader = store.results(task_id)
+    head = [] if reader is None else reader.head(KEPT_RESULTS)
+    return run_result(store.get(task_id), store.shards.of_task(task_id), head)
+
+
+def run_result(
+    task: Task, shards: Sequence[Shard], results: list[dict[str, int | float | None]]
+) -> RunResult:
+    """The result of a task that has ended; fields that were never measured are null. `results`
+    are its first items.
+    """
     measured: dict[str, Any] = dict(task.measurements or {})
-    duration = measured.get("duration_seconds")
+    duration = _duration_seconds(task, shards)
     processed = task.items_processed
     return RunResult(
         task_id=task.task_id,
@@ -28,7 +43,7 @@ def run_result(task: Task) -> RunResult:
         start_time=task.start_time,
         end_time=task.end_time,
         duration_seconds=duration,
-        results=measured.get("results", []),
+        results=[ResultRow.model_validate(row) for row in results],
         error_message=task.error_message,
         workload=task.workload,
         kernel=KernelName(task.kernel),
@@ -56,27 +71,35 @@ def _stage_view(measured: dict[str, Any]) -> StageView:
     return StageView(**measured, hit_rate=measured["hits"] / asked if asked else None)
 
 
-def task_summary(task: Task, active: ActiveRun | None) -> TaskSummary:
-    """`active` is there when this process drives the task: it knows more than the store."""
-    return TaskSummary(**_summary_fields(task, active))
+def task_summary(task: Task, shards: Sequence[Shard]) -> TaskSummary:
+    return TaskSummary(**_summary_fields(task, shards))
 
 
-def task_view(task: Task, active: ActiveRun | None) -> TaskView:
-    result = run_result(task) if task.status in FINISHED else None
-    return TaskView(**_summary_fields(task, active), result=result)
+def task_view(store: TaskStore, task_id: str) -> TaskView:
+    """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
+    task, shards = store.get(task_id), store.shards.of_task(task_id)
+    result = task_result(store, task_id) if task.status in FINISHED else None
+    return TaskView(**_summary_fields(task, shards), result=result)
 
 
-def _summary_fields(task: Task, active: ActiveRun | None) -> dict[str, Any]:
-    processed = task.items_processed if active is None else active.items_processed
-    rate: float | None = None
+def _duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
+    """Of one shard what its executions took; of several, which ran side by side, the whole time."""
+    if len(shards) == 1:
+        details = shards[0].details or {}
+        seconds: float | None = details.get("duration_seconds")
+        return seconds
+    if task.start_time is None:
+        return None
+    return ((task.end_time or utc_now()) - task.start_time).total_seconds()
+
+
+def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+    processed = task.items_processed
+    duration = _duration_seconds(task, shards)
+    rate = processed / duration if duration else None
     remaining: float | None = None
-    if task.status in FINISHED:
-        duration = (task.measurements or {}).get("duration_seconds")
-        rate = processed / duration if duration else None
-    elif active is not None and active.seconds and processed:
-        rate = processed / active.seconds
-        if task.status is TaskStatus.RUNNING:
-            remaining = (task.total_items - processed) / rate
+    if task.status is TaskStatus.RUNNING and rate:
+        remaining = (task.total_items - processed) / rate
     return {
         "task_id": task.task_id,
         "task_type": TaskType(task.task_type),

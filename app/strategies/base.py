@@ -39,10 +39,22 @@ class Plan:
     io_concurrency: int
     group_size: int = 1
     """Items that pass the stages together: more than one when a stage asks for many at once."""
+    ranges: tuple[tuple[int, int], ...] | None = None
+    """(start, count) of the items to execute, ascending; None for all."""
     timeout_seconds: float | None = None
     max_error_rate: float = 1.0
     max_batch_retries: int = 3
     """How often a batch is tried again after the worker that had it died."""
+
+    @property
+    def item_ranges(self) -> tuple[tuple[int, int], ...]:
+        """(start, count) of the items to execute."""
+        return ((0, self.items.count),) if self.ranges is None else self.ranges
+
+    @property
+    def item_count(self) -> int:
+        """How many items are to be executed."""
+        return sum(count for _, count in self.item_ranges)
 
 
 @dataclass(frozen=True, slots=True)

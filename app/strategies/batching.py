@@ -12,14 +12,15 @@ from app.strategies.base import BatchResult, Plan
 
 
 def batch_count(plan: Plan) -> int:
-    return -(-plan.items.count // plan.batch_size)
+    return sum(-(-count // plan.batch_size) for _, count in plan.item_ranges)
 
 
 def iter_batches(plan: Plan) -> Iterator[Batch]:
     """The batches in order, one at a time: the run's items are never all in memory."""
-    total = plan.items.count
-    for index, start in enumerate(range(0, total, plan.batch_size)):
-        yield Batch(index, start, min(plan.batch_size, total - start))
+    for first, count in plan.item_ranges:
+        for start in range(first, first + count, plan.batch_size):
+            size = min(plan.batch_size, first + count - start)
+            yield Batch(start // plan.batch_size, start, size)
 
 
 def window_size(workers: int) -> int:

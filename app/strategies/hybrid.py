@@ -104,7 +104,7 @@ class Hybrid:
         open_batches = -(-plan.io_concurrency // plan.batch_size) + 1 + window
         feed = _Feed(plan, compute, open_batches)
         fetchers = {
-            asyncio.create_task(feed.fetch()) for _ in range(fetcher_count(plan, plan.items.count))
+            asyncio.create_task(feed.fetch()) for _ in range(fetcher_count(plan, plan.item_count))
         }
         try:
             for _ in iter_batches(plan):

@@ -25,16 +25,17 @@ MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
             {TaskStatus.RUNNING, TaskStatus.FAILED, TaskStatus.CANCELLED}
         ),
         TaskStatus.RUNNING: frozenset(
-            {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
+            {TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
         ),
         TaskStatus.COMPLETED: frozenset(),
-        TaskStatus.FAILED: frozenset(),
-        TaskStatus.CANCELLED: frozenset(),
+        TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
+        TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
     }
 )
-"""Where a task may go from each state."""
+"""Where a task, and each of its shards, may go from each state: from running to running when
+another process takes it over, and back to pending when it is resumed."""
 
-FINISHED: Final = frozenset(status for status, moves in MOVES.items() if not moves)
+FINISHED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 UNFINISHED: Final = frozenset(MOVES) - FINISHED
 
 
@@ -69,8 +70,50 @@ class Task:
     """What was measured, as JSON; there once a run has ended."""
     error_code: str | None = None
     error_message: str | None = None
+    estimated_seconds: float | None = None
+    """What it was estimated at when it was accepted."""
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+    """Of what was asked under the key: the same key for something else is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRef:
+    """Work on one shard of a task; `generation` is raised by each resuming, and what belongs to an
+    earlier one is void.
+    """
+
+    task_id: str
+    shard: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A contiguous range of a task's items that one node executes at a time."""
+
+    task_id: str
+    shard: int
+    start: int
+    """Position of its first item."""
+    count: int
+    """Items; 0 while an upload was not read yet."""
+    status: TaskStatus = TaskStatus.PENDING
+    generation: int = 0
     attempt: int = 0
-    """How often its execution has begun."""
+    """Executions begun so far: the number of the last one, which alone may write."""
+    node: str | None = None
+    """Who executes it, or did last."""
+    items_processed: int = 0
+    failed_items: int = 0
+    details: JsonObject | None = None
+    """What executions measured and counted so far, as JSON: the last one goes on from there."""
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @property
+    def ref(self) -> ShardRef:
+        return ShardRef(self.task_id, self.shard, self.generation)
 
 
 def new_task_id() -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
-from app.tasks.model import Task, is_task_id
+from app.tasks.model import Task, is_task_id, may_become
 from app.tasks.tables import tasks
 
 TASK_FIELDS: Final = [tasks.c[field.name] for field in fields(Task)]
@@ -25,33 +25,40 @@ def task_row(connection: Connection, task_id: str) -> RowMapping:
     return row
 
 
+def lock_task(connection: Connection, task_id: str) -> None:
+    """Keep others from writing to the task and its shards until the transaction ends.
+
+    Raises TaskNotFoundError.
+    """
+    check_id(task_id)
+    locked = select(tasks.c.task_id).where(tasks.c.task_id == task_id).with_for_update()
+    if connection.scalar(locked) is None:
+        raise TaskNotFoundError(task_id)
+
+
 def update_task(
     connection: Connection,
     task_id: str,
     statuses: Iterable[TaskStatus],
     values: dict[str, Any],
-    attempt: int | None = None,
 ) -> bool:
-    """Change the task if it is in one of `statuses`, and in the execution `attempt` where that is
-    given; whether it was.
-    """
+    """Change the task if it is in one of `statuses`; whether it was."""
     check_id(task_id)
     change = update(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
-    if attempt is not None:
-        change = change.where(tasks.c.attempt == attempt)
     return connection.execute(change.values(**values)).rowcount == 1
 
 
-def conflict(
-    connection: Connection, task_id: str, text: str, attempt: int | None = None
-) -> TaskConflictError:
-    """Why the task could not be changed: `text` with its state put in, or that it is no longer in
-    the execution `attempt`. Raises TaskNotFoundError.
-    """
-    row = task_row(connection, task_id)
-    if attempt is not None and row["attempt"] != attempt:
-        text = "it has been taken over by a later execution, which goes on alone"
-    return TaskConflictError(task_id, text.format(status=row["status"]))
+def move_task(
+    connection: Connection, task_id: str, status: TaskStatus, values: dict[str, Any]
+) -> None:
+    """Move the task as MOVES allows. Raises TaskNotFoundError, TaskConflictError."""
+    if not update_task(connection, task_id, may_become(status), {"status": status, **values}):
+        raise conflict(connection, task_id, f"it is {{status}} and cannot become {status}")
+
+
+def conflict(connection: Connection, task_id: str, text: str) -> TaskConflictError:
+    """Why the task could not be changed: `text` with its state put in. Raises TaskNotFoundError."""
+    return TaskConflictError(task_id, text.format(status=task_row(connection, task_id)["status"]))
 
 
 def check_id(task_id: str) -> None:

@@ -6,21 +6,21 @@ is one transaction. Any of them raises StoreError when the database cannot be us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Engine, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus
-from app.tasks.chunks import Chunk, result_columns
+from app.names import TaskStatus, TaskType
 from app.tasks.engine import make_engine, reading, writing
-from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Task, may_become, utc_now
-from app.tasks.results import ResultsReader, insert_chunks
+from app.tasks.model import FINISHED, UNFINISHED, Shard, Task, utc_now
+from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
+from app.tasks.shards import ShardStore, end_shards, insert_shards, shards_of
 from app.tasks.tables import prepare_schema, tasks
 from app.tasks.upkeep import set_up, shrink
 
@@ -36,6 +36,8 @@ class TaskPage:
 
     tasks: tuple[Task, ...]
     total: int
+    shards: Mapping[str, Sequence[Shard]]
+    """Those of the tasks, by their id."""
 
 
 class TaskStore:
@@ -48,6 +50,7 @@ class TaskStore:
         missing; StoreError when another version of the service made them.
         """
         self._engine = engine
+        self.shards = ShardStore(engine)
         with writing(engine) as connection:
             prepare_schema(connection)
         set_up(engine)
@@ -56,58 +59,19 @@ class TaskStore:
         """Close all connections."""
         self._engine.dispose()
 
-    def create(self, task: Task) -> None:
-        """Keep a new task. TaskConflictError when there is one of this id."""
+    def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> None:
+        """Keep a new task, with shards of so many items one after another; one when not said.
+
+        TaskConflictError when there is a task of this id.
+        """
         values = {field.name: getattr(task, field.name) for field in fields(task)}
+        counts = [task.total_items] if shard_counts is None else shard_counts
         try:
             with writing(self._engine) as connection:
                 connection.execute(insert(tasks).values(**values))
+                insert_shards(connection, task.task_id, counts)
         except IntegrityError as error:
             raise TaskConflictError(task.task_id, "there is such a task already") from error
-
-    def mark_running(self, task_id: str, owner: str, total_items: int) -> int:
-        """Pending to running, executed by the process `owner` from now on; by now it is known how
-        many items there are. Returns the `attempt` by which this execution is known.
-
-        Raises TaskNotFoundError, TaskConflictError.
-        """
-        values: dict[str, Any] = {
-            "owner": owner,
-            "start_time": utc_now(),
-            "total_items": total_items,
-        }
-        with writing(self._engine) as connection:
-            row = task_row(connection, task_id)
-            columns = [list(column) for column in result_columns(row["workload"])]
-            if row["result_columns"] not in (None, columns):
-                text = "its workload has other columns now than its first results; ask for it anew"
-                raise TaskConflictError(task_id, text)
-            attempt: int = row["attempt"] + 1
-            values |= {"attempt": attempt, "result_columns": columns}
-            self._move(connection, task_id, TaskStatus.RUNNING, values, row["attempt"])
-        return attempt
-
-    def add_results(
-        self,
-        task_id: str,
-        attempt: int,
-        chunks: Sequence[Chunk],
-        items_processed: int,
-        failed_items: int,
-    ) -> None:
-        """Store results together with both counts so far: all of it, or nothing. `chunks` are as
-        `app.tasks.chunks.pack` made them; items that are stored already stay as they are.
-
-        Raises TaskNotFoundError, TaskConflictError unless the task is running in this execution,
-        and ValueError for items that the task does not have.
-        """
-        counts = {"items_processed": items_processed, "failed_items": failed_items}
-        with writing(self._engine) as connection:
-            if not update_task(connection, task_id, {TaskStatus.RUNNING}, counts, attempt):
-                text = "it is {status}; results need a running task"
-                raise conflict(connection, task_id, text, attempt)
-            total = connection.scalar(select(tasks.c.total_items).where(tasks.c.task_id == task_id))
-            insert_chunks(connection, task_id, chunks, total or 0)
 
     def results(self, task_id: str) -> ResultsReader | None:
         """What is stored of the task's results; None when its execution never began.
@@ -118,35 +82,21 @@ class TaskStore:
             columns = task_row(connection, task_id)["result_columns"]
         return None if columns is None else ResultsReader(self._engine, task_id, columns)
 
-    def finish(
-        self,
-        task_id: str,
-        attempt: int,
-        status: TaskStatus,
-        *,
-        items_processed: int,
-        failed_items: int,
-        measurements: JsonObject | None = None,
-        error_code: str | None = None,
-        error_message: str | None = None,
+    def finish_unbegun(
+        self, task_id: str, status: TaskStatus, error_code: str, error_message: str
     ) -> None:
-        """Move the task to `completed`, `failed` or `cancelled`, with its last counts. `attempt`
-        is the execution that ends; 0 for a task that never ran.
+        """Move a task whose execution never began to `failed` or `cancelled`.
 
         Raises TaskNotFoundError, TaskConflictError; ValueError for another status.
         """
-        if status not in FINISHED:
-            raise ValueError(f"{status} is not an end")
-        values = {
-            "end_time": utc_now(),
-            "items_processed": items_processed,
-            "failed_items": failed_items,
-            "measurements": measurements,
-            "error_code": error_code,
-            "error_message": error_message,
-        }
+        if status not in FINISHED - {TaskStatus.COMPLETED}:
+            raise ValueError(f"{status} is not an end without an execution")
+        error = {"error_code": error_code, "error_message": error_message}
         with writing(self._engine) as connection:
-            self._move(connection, task_id, status, values, attempt)
+            values = {"status": status, "end_time": utc_now(), **error}
+            if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
+                raise conflict(connection, task_id, "it is {status}; its execution has begun")
+            end_shards(connection, task_id, status, error)
 
     def get(self, task_id: str) -> Task:
         """The task, or TaskNotFoundError."""
@@ -181,7 +131,8 @@ class TaskStore:
             rows = connection.execute(newest).mappings().all()
             count = select(func.count()).select_from(tasks).where(*conditions)
             total = connection.scalar(count) or 0
-        return TaskPage(tuple(Task(**row) for row in rows), total)
+            shards = shards_of(connection, [row["task_id"] for row in rows])
+        return TaskPage(tuple(Task(**row) for row in rows), total, shards)
 
     def delete(self, task_id: str) -> None:
         """Forget a finished task and its results. Raises TaskNotFoundError, and TaskConflictError
@@ -210,9 +161,9 @@ class TaskStore:
         return ids
 
     def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
-        """Fail the unfinished tasks whose owner `is_alive` denies; return their ids."""
+        """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids."""
         unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner).where(
-            tasks.c.status.in_(UNFINISHED)
+            tasks.c.status.in_(UNFINISHED), tasks.c.task_type == TaskType.SYNCHRONOUS
         )
         with reading(self._engine) as connection:
             found = connection.execute(unfinished).all()
@@ -231,21 +182,9 @@ class TaskStore:
             # Nothing happens when the task has gone on since it was read.
             with writing(self._engine) as connection:
                 if update_task(connection, row.task_id, {row.status}, end):
+                    end_shards(connection, row.task_id, TaskStatus.FAILED, {})
                     interrupted.append(row.task_id)
         return interrupted
-
-    def _move(
-        self,
-        connection: Connection,
-        task_id: str,
-        status: TaskStatus,
-        values: dict[str, Any],
-        attempt: int,
-    ) -> None:
-        changes = {"status": status, **values}
-        if not update_task(connection, task_id, may_become(status), changes, attempt):
-            text = f"it is {{status}} and cannot become {status}"
-            raise conflict(connection, task_id, text, attempt)
 
     def _forget(self, task_id: str, statuses: Iterable[TaskStatus], text: str) -> None:
         check_id(task_id)

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Enum,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -31,7 +32,7 @@ from sqlalchemy.types import TypeDecorator
 from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised with every change that older code could not live with."""
 
 
@@ -91,12 +92,35 @@ tasks: Final = Table(
     Column("measurements", JSON(none_as_null=True)),
     Column("error_code", String(64)),
     Column("error_message", Text),
-    # Raised by every execution: what an earlier one still writes is refused.
-    Column("attempt", Integer, nullable=False),
+    Column("estimated_seconds", Float),
+    Column("idempotency_key", String(255), unique=True),
+    Column("request_hash", String(64)),
     # [[name, dtype], …] of the output columns in `results`; null before the first execution.
     Column("result_columns", JSON(none_as_null=True)),
     Index("tasks_newest", "created_at", "task_id"),
 )
+
+shards: Final = Table(
+    "shards",
+    metadata,
+    Column(
+        "task_id", String(64), ForeignKey(tasks.c.task_id, ondelete="CASCADE"), primary_key=True
+    ),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("status", _STATUS, nullable=False),
+    Column("generation", Integer, nullable=False),
+    # Raised by every execution: what an earlier one still writes is refused.
+    Column("attempt", Integer, nullable=False),
+    Column("node", String(160)),
+    Column("items_processed", BigInteger, nullable=False),
+    Column("failed_items", BigInteger, nullable=False),
+    Column("details", JSON(none_as_null=True)),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+)
+"""A row for each shard of a task, at least one; it goes with its task."""
 
 results: Final = Table(
     "results",

@@ -1,0 +1,119 @@
+"""One execution of a shard on a run host, whoever asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from app.errors import RunCancelledError, ServiceError
+from app.names import TaskStatus
+from app.runhost.client import RunHostClient
+from app.runhost.host_pool import RunHostPool
+from app.runhost.messages import Batches, RunStarted
+from app.services.collecting import RunCollector
+from app.services.details import Details, summarize
+from app.services.loop_lag import LoopLagMonitor
+from app.services.metrics import Metrics
+from app.services.sources import SourceMonitor
+from app.settings import Settings
+from app.sources.breaker_reports import BreakerReport
+from app.strategies.base import Plan
+from app.tasks.folder import DataFolder
+from app.tasks.model import Shard
+from app.tasks.store import TaskStore
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What runs are made with, for the life of the process."""
+
+    settings: Settings
+    usable_cpus: int
+    node: str
+    """This process, as the store names it."""
+    hosts: RunHostPool
+    store: TaskStore
+    folder: DataFolder
+    lag: LoopLagMonitor
+    sources: SourceMonitor
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an execution ended, and what the shard measured over all of them."""
+
+    error: ServiceError | None
+    details: Details
+    items_processed: int
+    failed_items: int
+
+    @property
+    def status(self) -> TaskStatus:
+        if self.error is None:
+            return TaskStatus.COMPLETED
+        if isinstance(self.error, RunCancelledError):
+            return TaskStatus.CANCELLED
+        return TaskStatus.FAILED
+
+
+Add = Callable[[RunCollector, Batches], Awaitable[None]]
+
+
+async def add_once(collector: RunCollector, event: Batches) -> None:
+    """Store results; raises what the store raises."""
+    await asyncio.to_thread(collector.add, event)
+
+
+async def execute(
+    context: RunContext, client: RunHostClient, plan: Plan, shard: Shard, add: Add = add_once
+) -> Outcome:
+    """Execute `plan` for a shard that has begun; results go to the store as they come, by `add`.
+
+    What ends the execution is in the outcome; faults of this program are raised.
+    """
+    collector = RunCollector(plan, shard, context.store.shards, context.sources)
+    error: ServiceError | None = None
+    with context.lag.recording() as lag:
+        try:
+            async with aclosing(client.run(plan)) as events:
+                async for event in events:
+                    if isinstance(event, RunStarted):
+                        collector.start(event)
+                    elif isinstance(event, Batches):
+                        await add(collector, event)
+                    elif isinstance(event, BreakerReport):
+                        context.sources.note(event)
+                    else:
+                        collector.report, error = event, event.error
+        except ServiceError as raised:
+            error = raised
+    return Outcome(
+        error, collector.details(lag.summary()), collector.items_processed, collector.failed_items
+    )
+
+
+def end(context: RunContext, plan: Plan, shard: Shard, outcome: Outcome) -> TaskStatus:
+    """Store how the execution ended; returns the task's state. Blocks.
+
+    Raises StoreError, and TaskConflictError when the execution is no longer the current one.
+    """
+    error = outcome.error
+    status = context.store.shards.end(
+        shard.ref,
+        shard.attempt,
+        outcome.status,
+        outcome.details.to_json(),
+        summarize,
+        error_code=type(error).__name__ if error else None,
+        error_message=str(error) if error else None,
+    )
+    context.metrics.run_ended(
+        plan,
+        outcome.status,
+        outcome.items_processed - shard.items_processed,
+        outcome.failed_items - shard.failed_items,
+    )
+    return status
