@@ -76,8 +76,8 @@ def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
         try:
             connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_seconds * 1000)}")
             if connection.execute("PRAGMA auto_vacuum").fetchone() == (0,):
-                # Count for a new file only, and must come before anything is written to it. The time
-                # to give back a page grows with their number, hence larger ones than the usual.
+                # For a new file only, before anything is written to it. The time to give back a
+                # page grows with the number of pages, hence larger ones than usual.
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _use_write_ahead_log(connection, busy_timeout_seconds)

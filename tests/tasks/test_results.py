@@ -5,14 +5,14 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from app.errors import StoreError, TaskConflictError
 from app.names import TaskStatus
@@ -408,6 +408,18 @@ def test_damaged_results_are_named(
     with pytest.raises(StoreError, match=r"the results of task task_\w+ are damaged: ") as caught:
         list(reader.blocks())
     assert "Delete the task, and ask for it again." in str(caught.value)
+
+
+def test_items_that_are_there_twice_are_damage(
+    store: TaskStore, running: Running, result: NewResult
+) -> None:
+    task_id = running(200)
+    add(store, task_id, result(0, 100))
+    (chunk,) = pack([result(50, 100)], COLUMNS)
+    with writing(store._engine) as connection:
+        connection.execute(insert(results).values(task_id=task_id, **asdict(chunk)))
+    with pytest.raises(StoreError, match="are damaged: some items are there twice"):
+        list(opened(store, task_id).blocks())
 
 
 def test_what_is_before_the_damage_is_read(damaged: Callable[..., ResultsReader]) -> None:
