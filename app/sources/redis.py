@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -111,19 +112,19 @@ def _columns(
 
 def _parsed(column: RowColumn, value: bytes) -> int | float | str:
     """The number, or what was there instead, which then fails its item."""
-    try:
-        return int(value) if column.is_integer else float(value)
-    except ValueError:
-        pass
-    try:
-        return float(value)  # 12.0 for an integer: whether it is one is seen where it is put
-    except ValueError:
-        return value.decode(errors="replace")
+    if b"_" not in value:  # Python's own way to write a number
+        # 12.0 for an integer: whether it is one is seen where it is put.
+        for read in (int, float) if column.is_integer else (float,):
+            with suppress(ValueError):
+                return read(value)
+    return value.decode(errors="replace")
 
 
 def _hash_row(
-    columns: tuple[tuple[RowColumn, str], ...], values: list[bytes | None]
+    columns: tuple[tuple[RowColumn, str], ...], values: list[bytes | None] | None
 ) -> Sequence[Any] | None:
+    if values is None:
+        return ["WRONGTYPE: no hash under the key"] * len(columns)
     if all(value is None for value in values):
         return None
     return [
@@ -139,11 +140,11 @@ def _json_row(
         return None
     try:
         parsed = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        shown = f"the text {shortened(value.decode(errors='replace'))}, not a JSON object"
-        return [shown] * len(columns)
+        shown = shortened(value.decode(errors="replace"))
+        return [f"no JSON object: {shown}"] * len(columns)
     return [parsed.get(name) for _, name in columns]
 
 
@@ -171,32 +172,58 @@ class _RedisConnection:
         values: list[bytes | None] = await self._answer(self._client.mget(keys))
         return values
 
-    async def hash_fields(self, keys: list[str], fields: list[str]) -> list[list[bytes | None]]:
+    async def hash_fields(
+        self, keys: list[str], fields: list[str]
+    ) -> list[list[bytes | None] | None]:
+        """None for a key that holds no hash."""
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hmget(key, fields)
-        rows: list[list[bytes | None]] = await self._answer(pipeline.execute())
-        return rows
+        answers = await self._answer(pipeline.execute(raise_on_error=False))
+        return [_hash_values(answer) for answer in answers]
 
     async def _answer(self, reply: Any) -> Any:
         from redis import exceptions
 
         try:
             return await reply
-        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
-            raise RefusedError("redis refuses the access; see HOTLOOP_REDIS_URL") from error
-        except exceptions.BusyLoadingError as error:
-            raise TransientError("redis is loading its data") from error
-        except exceptions.TimeoutError as error:
-            raise TransientError("redis did not answer in time") from error
-        except (exceptions.ConnectionError, OSError) as error:
-            raise TransientError("redis cannot be reached, or closed the connection") from error
-        except exceptions.ResponseError as error:
-            text = shortened(str(error))
-            if text.startswith(("LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY")):
-                raise TransientError(f"redis cannot answer now: {text}") from error
-            raise RefusedError(f"redis refused: {text}") from error
+        except (exceptions.RedisError, OSError) as error:
+            raise _failure(error) from error
 
     async def close(self) -> None:
         await self._client.aclose()
         await self._pool.disconnect()
+
+
+def _hash_values(answer: Any) -> list[bytes | None] | None:
+    if isinstance(answer, Exception):
+        if str(answer).startswith("WRONGTYPE"):
+            return None
+        raise _failure(answer) from answer
+    values: list[bytes | None] = answer
+    return values
+
+
+def _failure(error: Exception) -> TransientError | RefusedError:
+    from redis import exceptions
+
+    text = shortened(str(error))
+    match error:
+        case exceptions.AuthenticationError() | exceptions.AuthorizationError():
+            return RefusedError("redis refuses the access; see HOTLOOP_REDIS_URL")
+        case exceptions.NoPermissionError():
+            return RefusedError("redis refuses the command or the key; see HOTLOOP_REDIS_URL")
+        case exceptions.BusyLoadingError():
+            return TransientError("redis is loading its data")
+        case exceptions.TimeoutError():
+            return TransientError("redis did not answer in time")
+        case exceptions.ConnectionError() | OSError():
+            return TransientError("redis cannot be reached, or closed the connection")
+        case exceptions.TryAgainError() | exceptions.ClusterDownError():
+            return TransientError(f"redis cannot answer now: {text}")
+        case exceptions.ResponseError() if text.startswith("BUSY"):
+            return TransientError(f"redis cannot answer now: {text}")
+        case exceptions.ResponseError():
+            return RefusedError(f"redis refused: {text}")
+        case _:
+            return TransientError("redis's answer cannot be read")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 from interlock import CircuitBreaker, CircuitOpenError, State
@@ -39,7 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         return CircuitBreaker(clock=clock, **fields)  # type: ignore[arg-type]
 
     monkeypatch.setattr(breakers, "CircuitBreaker", with_clock)
-    monkeypatch.setattr(breakers.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(time, "monotonic", clock.monotonic)
     return clock
 
 
@@ -56,10 +58,8 @@ def call(breaker: Breaker, error: Exception | None = None) -> None:
             breaker.reason = str(error)
             raise error
 
-    try:
+    with nullcontext() if error is None else pytest.raises(type(error)):
         breaker.circuit.call_sync(operation)
-    except type(error) if error is not None else () as raised:
-        assert raised is error
 
 
 def test_opens_when_half_of_the_last_ten_failed_and_five_were_made(clock: Clock) -> None:

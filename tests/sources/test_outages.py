@@ -75,7 +75,7 @@ def test_trials_are_no_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
             sleeps.append(seconds)
             await original(seconds)
 
-        monkeypatch.setattr(resilience.asyncio, "sleep", counted)
+        monkeypatch.setattr(asyncio, "sleep", counted)
         call = loop.create_task(guarded.call(PATIENT))
         before = guarded.dependency.calls
         while guarded.dependency.calls < before + 3:

@@ -14,6 +14,7 @@ from app.sources.base import StageCounts
 from app.sources.breakers import Breaker, RefusedError, TransientError
 from app.sources.resilience import Guard, Policy
 from tests.fixtures.outages import Dependency, Guarded
+from tests.fixtures.waiting import until
 
 PATIENT = Policy(timeout_seconds=30.0, attempts=4, outage_seconds=30.0)
 
@@ -145,8 +146,7 @@ def test_calls_are_not_held_up_by_each_other() -> None:
         guarded = Guarded()
         guarded.dependency.hangs = True
         calls = [asyncio.create_task(guarded.call(PATIENT)) for _ in range(1_000)]
-        while guarded.dependency.in_flight < 1_000:
-            await asyncio.sleep(0)
+        await until(lambda: guarded.dependency.in_flight == 1_000, "all are in flight")
         guarded.dependency.answers.set()
         assert await asyncio.gather(*calls) == [42] * 1_000
         return guarded.dependency.most_in_flight
@@ -154,14 +154,18 @@ def test_calls_are_not_held_up_by_each_other() -> None:
     assert asyncio.run(run()) == 1_000
 
 
-def test_cancelled_between_attempts_nothing_is_sent_any_more() -> None:
+def test_cancelled_between_attempts_nothing_is_sent_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resilience, "FIRST_BACKOFF_SECONDS", 60.0)
+    monkeypatch.setattr(resilience, "LONGEST_BACKOFF_SECONDS", 60.0)
+
     async def run() -> int:
         guarded = Guarded()
         guarded.dependency.up = False
         call = asyncio.create_task(guarded.call(PATIENT))
-        while guarded.dependency.calls < 1 or guarded.dependency.in_flight:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        dependency = guarded.dependency
+        await until(lambda: dependency.calls and not dependency.in_flight, "it failed once")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
