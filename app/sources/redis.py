@@ -19,6 +19,7 @@ from app.sources.values import assign, ids_at, mapped_columns
 
 if TYPE_CHECKING:  # the import takes a third of a second, and few runs need it
     from redis.asyncio import Redis
+    from redis.asyncio.connection import AbstractConnection
 
 ID_PLACE = "{id}"
 
@@ -73,7 +74,7 @@ class RedisStage(AsyncStage):
             positions = found
             batch.complete.update(found)
         else:
-            hits = sum(row is not None for row in rows)
+            hits = len(rows) - rows.count(None)
             counts.hits += hits
             counts.misses += len(positions) - hits
         defaults = dict(self.defaults)
@@ -95,8 +96,7 @@ class RedisStage(AsyncStage):
         values = await opened.strings(keys)
         if self.layout is RedisLayout.JSON:
             return [_json_row(columns, value) for value in values]
-        (column, _) = columns[0]
-        return [None if value is None else (_parsed(column, value),) for value in values]
+        return _string_rows(columns[0][0], values)
 
 
 def _is_complete(row: Sequence[Any] | None) -> bool:
@@ -108,6 +108,14 @@ def _columns(
     workload: str, fields: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[RowColumn, str], ...]:
     return mapped_columns(workload, fields)
+
+
+def _string_rows(column: RowColumn, values: list[bytes | None]) -> list[Sequence[Any] | None]:
+    try:
+        # By far the most common: every key is there and holds a number.
+        return list(zip(map(int if column.is_integer else float, values)))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return [None if value is None else (_parsed(column, value),) for value in values]
 
 
 def _parsed(column: RowColumn, value: bytes) -> int | float | str:
@@ -148,6 +156,22 @@ def _json_row(
     return [parsed.get(name) for _, name in columns]
 
 
+def _packing_fast(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """The same sort of connection, with commands of many keys packed by hiredis, as redis-py does
+    it for its blocking client only: packed in Python, that was half of a lookup's CPU time.
+    """
+    from hiredis import pack_command
+
+    class PackingFast(kind):  # type: ignore[misc, valid-type]
+        def pack_command(self, *args: Any) -> list[bytes]:
+            if args[0] in ("MGET", "HMGET"):
+                return [pack_command(args)]
+            packed: list[bytes] = super().pack_command(*args)
+            return packed
+
+    return PackingFast
+
+
 class _RedisConnection:
     """A pool of connections to one server, for one event loop."""
 
@@ -165,6 +189,7 @@ class _RedisConnection:
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),  # the guard retries
         )
+        pool.connection_class = _packing_fast(pool.connection_class)
         self._client: Redis = Redis(connection_pool=pool)
         self._pool = pool
 
