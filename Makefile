@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check parity bench clean
+.PHONY: help install run test check parity pinot bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: $(STAMP) ## all tests
 
 parity: $(STAMP) ## only the tests that hold the kernels against each other
 	$(BIN)/python -m pytest tests/kernels $(ARGS)
+
+pinot: $(STAMP) ## fetch a real Apache Pinot and test against it
+	tests/pinot/fetch.sh build/pinot
+	HOTLOOP_TEST_PINOT=build/pinot $(BIN)/python -m pytest tests/pinot $(ARGS)
 
 check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from typing import Final
 EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "free-threaded": "a build without a GIL has none that a kernel could keep",
+        "HOTLOOP_TEST_PINOT is not set": "tests/pinot/fetch.sh has said why there is no real Pinot",
         "this is not the .venv of make install": "`make run` is tried where `make install` was",
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 import kernels
 from app.errors import InvalidRequestError
@@ -130,7 +131,10 @@ def _connections(request: RunRequest | UploadQuery) -> int:
 
 def _policy(settings: Settings) -> Policy:
     return Policy(
-        settings.source_timeout_seconds, settings.source_attempts, settings.source_outage_seconds
+        settings.source_timeout_seconds,
+        settings.source_attempts,
+        settings.source_outage_seconds,
+        run=uuid4().hex,
     )
 
 

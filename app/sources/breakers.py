@@ -49,7 +49,8 @@ class Breaker:
         self.source = source
         self.reason: str | None = None
         self._openings = 0
-        self._down_since: float | None = None
+        self.down_since: float | None = None
+        """When it opened for the first time after it was last closed; time.monotonic()."""
         self.circuit = CircuitBreaker(
             name=source, config=_CONFIG, classifier=_OnlyTransient(), listener=_Notifier(self)
         )
@@ -60,15 +61,14 @@ class Breaker:
 
     @property
     def down_seconds(self) -> float:
-        """Seconds since the breaker opened for the first time after it was last closed."""
-        since = self._down_since
+        since = self.down_since
         return 0.0 if since is None else time.monotonic() - since
 
     def changed(self, old: State, new: State) -> None:
         if new is State.CLOSED:
-            self._down_since = None
+            self.down_since = None
         elif old is State.CLOSED:
-            self._down_since = time.monotonic()
+            self.down_since = time.monotonic()
             self._openings += 1
         record(BreakerReport(self.source, str(new), self._openings, self.reason))
 

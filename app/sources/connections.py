@@ -11,11 +11,11 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Hashable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from app.sources.base import ItemBatch, Positions
+from app.sources.base import ItemBatch, ItemFetchError, Positions
 
 STOP_CHECK_SECONDS: Final = 0.05
 """How late a blocking call notices that it should stop."""
@@ -75,18 +75,18 @@ class AsyncStage(ABC):
 
 def run_blocking(work: Coroutine[Any, Any, None], stop: threading.Event) -> None:
     """Run `work` on the blocking face's loop; cancelled, and abandoned, once `stop` is set."""
+    if stop.is_set():
+        work.close()
+        return
     future = asyncio.run_coroutine_threadsafe(work, _loop_of_blocking_calls())
-    while True:
-        try:
-            return future.result(STOP_CHECK_SECONDS)
-        except TimeoutError:
-            if future.done():
-                raise  # it is the work's own
-            if stop.is_set():
-                future.cancel()
-                return None
-        except CancelledError:
-            return None
+    while not wait((future,), STOP_CHECK_SECONDS).done:
+        if stop.is_set():
+            future.cancel()
+            return
+    try:
+        future.result()
+    except CancelledError as error:
+        raise ItemFetchError("the call was cancelled") from error
 
 
 def _loop_of_blocking_calls() -> asyncio.AbstractEventLoop:

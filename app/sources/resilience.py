@@ -13,7 +13,9 @@ holds a run once, for a bounded time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -49,7 +51,9 @@ class Policy:
     attempts: int
     """At most, while the dependency answers others."""
     outage_seconds: float
-    """How long a run waits for a dependency that is down, from the opening of its breaker."""
+    """How long a run waits for a dependency that is down, from when it first finds it so."""
+    run: str = ""
+    """Whose patience it is: each run waits anew, for another's outage may be over."""
 
 
 class Guard:
@@ -58,6 +62,9 @@ class Guard:
     def __init__(self, breaker: Breaker) -> None:
         self._breaker = breaker
         self._trying = asyncio.Lock()
+        self._outage: float | None = None
+        self._found: dict[str, float] = {}
+        """Run to when it found the outage."""
 
     async def call(
         self, operation: Callable[[], Awaitable[T]], policy: Policy, counts: StageCounts
@@ -86,19 +93,33 @@ class Guard:
                 raise TransientError(text) from error
 
         while True:
-            if not self._breaker.is_closed:
-                if self._trying.locked() and self._is_over(policy):
-                    raise self._down()
-                async with self._trying:
+            try:
+                if self._breaker.is_closed:
+                    return await self._retry(attempt, policy)
+                async with self._turn(policy):
                     if not self._breaker.is_closed:
                         return await self._outwait(attempt, policy)
-            try:
-                return await self._retry(attempt, policy)
             except CircuitOpenError:
                 pass
             except TransientError:
                 if self._breaker.is_closed:
                     raise
+
+    @asynccontextmanager
+    async def _turn(self, policy: Policy) -> AsyncIterator[None]:
+        """The turn to try; SourceDownError when it does not come before patience is over."""
+        left_seconds = policy.outage_seconds - self._waited_seconds(policy)
+        if self._trying.locked() and left_seconds <= 0:
+            raise self._down()
+        try:
+            async with asyncio.timeout(max(0.0, left_seconds)):
+                await self._trying.acquire()
+        except TimeoutError:
+            raise self._down() from None
+        try:
+            yield
+        finally:
+            self._trying.release()
 
     async def _retry(self, attempt: Callable[[], Awaitable[T]], policy: Policy) -> T:
         retrying = stamina.retry_context(
@@ -125,13 +146,19 @@ class Guard:
             except CircuitOpenError as refusal:
                 wait_seconds = refusal.retry_after or _TRIAL_IN_PROGRESS_SECONDS
             except TransientError:
-                pass
-            if self._is_over(policy):
+                if self._breaker.is_closed:  # by a call on another loop
+                    return await self._retry(attempt, policy)
+            if self._waited_seconds(policy) >= policy.outage_seconds:
                 raise self._down()
             await asyncio.sleep(wait_seconds)
 
-    def _is_over(self, policy: Policy) -> bool:
-        return self._breaker.down_seconds > policy.outage_seconds
+    def _waited_seconds(self, policy: Policy) -> float:
+        """Since the run first found this outage."""
+        down_since = self._breaker.down_since
+        if self._outage != down_since:
+            self._outage, self._found = down_since, {}
+        now = time.monotonic()
+        return now - self._found.setdefault(policy.run, now)
 
     def _down(self) -> SourceDownError:
         breaker = self._breaker

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from app.sources.base import ItemBatch, Positions
 from app.sources.row_columns import RowColumn, row_columns, shortened
+
+_SHOWN_BITS: Final = 128
 
 
 def mapped_columns(
@@ -57,6 +60,8 @@ def _number(column: RowColumn, value: object) -> float | None:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"an integer of {value.bit_length():,} bits"  # Python refuses to write it out
     return "missing" if value is None else shortened(repr(value))
 
 

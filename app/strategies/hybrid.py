@@ -1,14 +1,17 @@
 """I/O and kernels overlapped: a sliding window of items in flight feeds the workers.
 
-    items ──> feed ──> fetchers (io_concurrency items)  ──────> workers ──> results
-               ^        each: next group, wait, again;                          │
-               │        the last group of a batch sends it to the workers       │
-               └──── waits while `open_batches` batches have not been taken ────┘
+    items ──> opener ──> fetchers (io_concurrency items)  ────> workers ──> results
+                ^         each: next group, wait, again;                        │
+                │         the last group of a batch sends it to the workers     │
+                └──── waits while `open_batches` batches have not been taken ───┘
 
-Who touches what: the fetchers share one Feed on the event loop; a batch belongs to the Feed until
-its last item has arrived, then to the worker that computes it; results pass through one queue,
-and the place of a batch is given back when its result was taken. So a slow consumer stops the
-workers, and slow workers stop the I/O.
+Who touches what: the opener and the fetchers share one Feed on the event loop; a batch belongs to
+the Feed until its last item has arrived, then to the worker that computes it; results pass through
+one queue, and the place of a batch is given back when its result was taken. So a slow consumer
+stops the workers, and slow workers stop the I/O.
+
+The opener keeps one batch loaded ahead, and starts fetchers when it has opened one; a fetcher that
+finds no group ends. So no item waits for a load, and nobody queues for a lock.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import kernels
 from app.names import StrategyName
@@ -32,7 +36,6 @@ from app.strategies.worker import (
     compute_batch,
     fetch_group_async,
     fetcher_count,
-    groups,
     run_batch,
 )
 
@@ -103,14 +106,11 @@ class Hybrid:
         # Enough batches to have io_concurrency items in flight while `window` are computed.
         open_batches = -(-plan.io_concurrency // plan.batch_size) + 1 + window
         feed = _Feed(plan, compute, open_batches)
-        fetchers = {
-            asyncio.create_task(feed.fetch()) for _ in range(fetcher_count(plan, plan.item_count))
-        }
         try:
             for _ in iter_batches(plan):
                 yield await feed.take()
         finally:
-            await cancel_and_wait(fetchers | feed.computing)
+            await cancel_and_wait(feed.tasks)
 
     async def close(self) -> None:
         """The pools belong to the run host."""
@@ -126,22 +126,41 @@ class _OpenBatch:
 
     batch: Batch
     inputs: ItemBatch
+    given: int
+    """Items that a fetcher has taken."""
     missing: int
+    """Items that have not arrived."""
+
+
+_AHEAD: Final = 2
+"""Batches with items that no fetcher has taken yet: the one in use, and the next."""
 
 
 class _Feed:
     """Hands out items group by group, and computes a batch when its last item has arrived."""
 
     def __init__(self, plan: Plan, compute: Compute, open_batches: int) -> None:
-        self.computing: set[asyncio.Task[Any]] = set()
         self._plan = plan
         self._compute = compute
-        self._batches: Iterator[Batch] = iter_batches(plan)
-        self._groups: Iterator[tuple[_OpenBatch, range]] = iter(())
-        self._opening = asyncio.Lock()
+        self._ready: deque[_OpenBatch] = deque()
+        self._wanted = asyncio.Event()
+        self._idle_fetchers = fetcher_count(plan, plan.item_count)
         self._places = asyncio.Semaphore(open_batches)
         self._results: asyncio.Queue[BatchResult | BaseException] = asyncio.Queue()
         self._io = _IoClock()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._start(self._open_all)
+
+    def _start(self, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        task = asyncio.create_task(self._watched(work, *args))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _watched(self, work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        try:
+            await work(*args)
+        except Exception as error:
+            self._results.put_nowait(error)
 
     async def take(self) -> BatchResult:
         """The next result; raises what a fetcher or a worker raised."""
@@ -151,47 +170,49 @@ class _Feed:
         self._places.release()
         return result
 
-    async def fetch(self) -> None:
-        """One fetcher: group after group, until there are no more."""
+    async def _open_all(self) -> None:
+        """The opener: batch after batch, with as many fetchers as find something to do."""
+        plan = self._plan
+        for batch in iter_batches(plan):
+            while len(self._ready) >= _AHEAD:
+                self._wanted.clear()
+                await self._wanted.wait()
+            await self._places.acquire()
+            inputs = await asyncio.to_thread(
+                plan.items.load, plan.workload, batch.start, batch.count
+            )
+            self._ready.append(_OpenBatch(batch, inputs, given=0, missing=batch.count))
+            for _ in range(min(self._idle_fetchers, -(-batch.count // plan.group_size))):
+                self._idle_fetchers -= 1
+                self._start(self._fetch)
+
+    def _next_group(self) -> tuple[_OpenBatch, range] | None:
+        if not self._ready:
+            return None
+        opened = self._ready[0]
+        start, count = opened.given, opened.batch.count
+        opened.given = min(start + self._plan.group_size, count)
+        if opened.given == count:
+            self._ready.popleft()
+            self._wanted.set()
+        return opened, range(start, opened.given)
+
+    async def _fetch(self) -> None:
+        """One fetcher: group after group, until there is none."""
         try:
-            while (group := next(self._groups, None) or await self._open_next()) is not None:
+            while (group := self._next_group()) is not None:
                 opened, positions = group
                 self._io.enter()
                 await fetch_group_async(self._plan.stages, opened.inputs, positions)
                 self._io.leave()
                 opened.missing -= len(positions)
                 if opened.missing == 0:
-                    task = asyncio.create_task(self._compute_one(opened))
-                    self.computing.add(task)
-                    task.add_done_callback(self.computing.discard)
-        except Exception as error:
-            self._results.put_nowait(error)
-
-    async def _open_next(self) -> tuple[_OpenBatch, range] | None:
-        async with self._opening:
-            # Another fetcher may have opened one while this one waited.
-            if (group := next(self._groups, None)) is not None:
-                return group
-            if (batch := next(self._batches, None)) is None:
-                return None
-            await self._places.acquire()
-            plan = self._plan
-            inputs = await asyncio.to_thread(
-                plan.items.load, plan.workload, batch.start, batch.count
-            )
-            opened = _OpenBatch(batch, inputs, missing=batch.count)
-            self._groups = (
-                (opened, positions) for positions in groups(batch.count, plan.group_size)
-            )
-            return next(self._groups)
+                    self._start(self._compute_one, opened)
+        finally:
+            self._idle_fetchers += 1
 
     async def _compute_one(self, opened: _OpenBatch) -> None:
-        try:
-            result: BatchResult | BaseException = await self._compute(
-                opened.batch, opened.inputs, self._io.take()
-            )
-        except Exception as error:
-            result = error
+        result = await self._compute(opened.batch, opened.inputs, self._io.take())
         self._results.put_nowait(result)
 
 

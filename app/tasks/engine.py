@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import StoreError
-from app.tasks.upkeep import make_room
+from app.tasks.upkeep import PAGE_BYTES, make_room
 
 FILE_NAME: Final = "hotloop.sqlite3"
 _WRITES: Final = "hotloop_writes"
@@ -76,11 +76,15 @@ def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
         try:
             connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_seconds * 1000)}")
             if connection.execute("PRAGMA auto_vacuum").fetchone() == (0,):
-                # Counts for a new file only, and must come before anything is written to it.
+                # For a new file only, before anything is written to it. The time to give back a
+                # page grows with the number of pages, hence larger ones than usual.
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _use_write_ahead_log(connection, busy_timeout_seconds)
             connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG_BYTES}")
             connection.execute("PRAGMA synchronous = NORMAL")
+            # Some builds write zeros over what is deleted: that takes as much room in the log.
+            connection.execute("PRAGMA secure_delete = OFF")
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             connection.close()  # the pool does not know it yet

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 RESERVE_BYTES: Final = 16 << 20
 """Kept free for a full disk: enough to store the outcome of tasks, and to delete gigabytes of
-results, which takes about a 400th of their size while it is done.
+results, which takes about a 1,000th of their size while it is done.
 """
 
-_PAGES_PER_VACUUM: Final = 2_048  # 8 MiB
+PAGE_BYTES: Final = 16_384
+
+_PAGES_PER_VACUUM: Final = (8 << 20) // PAGE_BYTES
+_VACUUM_SECONDS: Final = 10.0
+"""After so many, what is left waits for the next deletion; it is used for new results meanwhile."""
 
 
 def set_up(engine: Engine) -> None:
@@ -78,12 +83,13 @@ def _on_file(engine: Engine, work: Callable[[sqlite3.Connection], None]) -> None
 
 def _vacuum(connection: sqlite3.Connection) -> None:
     # In steps, each a transaction, because others can write in between.
+    give_up = time.monotonic() + _VACUUM_SECONDS
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     while free:
         before = free
         connection.execute(f"PRAGMA incremental_vacuum({_PAGES_PER_VACUUM})").fetchall()
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-        if free >= before:
+        if free >= before or time.monotonic() > give_up:
             break
     _checkpoint(connection)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fixtures.server import ROOT, listening_url
+from tests.fixtures.server import ROOT, listening_url, plain_environment
 
 LIMITED = """
 import os, resource, sys
@@ -34,7 +33,7 @@ def url(tmp_path: Path) -> Iterator[str]:
         log.open("w") as stderr,
         subprocess.Popen(
             command,
-            env=os.environ | settings,
+            env=plain_environment() | settings,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         ) as process,

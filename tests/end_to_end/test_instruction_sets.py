@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kernels
-from tests.fixtures.server import ROOT, running_server
+from tests.fixtures.server import ROOT, plain_environment, running_server
 
 SETS = (
     kernels.instruction_sets("loops", "cython")
@@ -45,7 +44,8 @@ def test_every_instruction_set_gives_the_same_checksum(name: str, tmp_path: Path
 def test_unknown_instruction_set_is_refused_at_the_start(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py")],
-        env=os.environ | {"HOTLOOP_INSTRUCTION_SET": name, "HOTLOOP_DATA_DIR": str(tmp_path)},
+        env=plain_environment()
+        | {"HOTLOOP_INSTRUCTION_SET": name, "HOTLOOP_DATA_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.fixtures.server import ROOT, running_server
+from tests.fixtures.server import ROOT, plain_environment, running_server
 
 
 def failing_start(**settings: str) -> str:
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py")],
-        env=os.environ | {f"HOTLOOP_{name.upper()}": value for name, value in settings.items()},
+        env=plain_environment()
+        | {f"HOTLOOP_{name.upper()}": value for name, value in settings.items()},
         capture_output=True,
         text=True,
         timeout=60,

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.fixtures.processes import is_gone, tree
-from tests.fixtures.server import ROOT, listening_url
+from tests.fixtures.server import ROOT, listening_url, plain_environment
 from tests.fixtures.waiting import wait_until
 
 
@@ -25,7 +25,9 @@ def test_help_lists_every_target() -> None:
         check=True,
     )
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert targets == ["help", "install", "run", "test", "parity", "check", "bench", "clean"]
+    assert targets == [
+        "help", "install", "run", "test", "parity", "pinot", "check", "bench", "clean"
+    ]  # fmt: skip
     assert [line.split()[1] for line in done.stdout.splitlines()] == targets
 
 
@@ -33,14 +35,14 @@ def test_help_lists_every_target() -> None:
     not (ROOT / ".venv" / ".installed").exists(), reason="this is not the .venv of make install"
 )
 def test_make_run_serves_and_installs_nothing_twice(tmp_path: Path) -> None:
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("HOTLOOP_")}
+    settings = {"HOTLOOP_PORT": "0", "HOTLOOP_DATA_DIR": str(tmp_path / "data")}
     log = tmp_path / "log"
     with (
         log.open("w") as stderr,
         subprocess.Popen(
             ["make", "run"],
             cwd=ROOT,
-            env=variables | {"HOTLOOP_PORT": "0", "HOTLOOP_DATA_DIR": str(tmp_path / "data")},
+            env=plain_environment() | settings,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

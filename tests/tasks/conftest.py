@@ -72,6 +72,19 @@ def bring_to(store: TaskStore) -> Callable[[Task, TaskStatus], None]:
 
 
 @pytest.fixture
+def running(store: TaskStore, new_task: Callable[..., Task]) -> Callable[[int], str]:
+    """Makes a running task of so many items; its attempt is 1."""
+
+    def make(total_items: int) -> str:
+        task = new_task(total_items=total_items)
+        store.create(task)
+        store.mark_running(task.task_id, task.owner, total_items)
+        return task.task_id
+
+    return make
+
+
+@pytest.fixture
 def result() -> Callable[..., BatchResult]:
     """Makes the result of a batch: loop = item_id / 2, nested = -item_id."""
 

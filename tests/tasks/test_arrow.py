@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from app.errors import StoreError
 from app.strategies.base import BatchResult
 from app.tasks.arrow import arrow_stream
 from app.tasks.chunks import CHUNK_ROWS, ResultRows, pack, result_columns, unpack
+from app.tasks.export import csv_lines, ndjson_lines
 
 NewResult = Callable[..., BatchResult]
 
@@ -121,6 +123,25 @@ def test_stream_that_is_left_early_is_given_up(result: NewResult) -> None:
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert list(stream) == []
+
+
+@pytest.mark.parametrize("export", [arrow_stream, ndjson_lines, csv_lines])
+def test_export_holds_two_blocks_at_most(
+    result: NewResult, export: Callable[..., Iterator[bytes]]
+) -> None:
+    """The one it writes and the one that is read next; counted by what is still alive."""
+    made: list[weakref.ref[Any]] = []
+
+    def reading() -> Iterator[ResultRows]:
+        for start in range(0, 50_000, 5_000):
+            (block,) = blocks(result(start, 5_000))
+            made.append(weakref.ref(block.item_ids))
+            assert sum(ref() is not None for ref in made) <= 2
+            yield block
+            del block
+
+    assert sum(map(len, export(COLUMNS, reading()))) > 1_000_000
+    assert len(made) == 10
 
 
 def test_pieces_are_as_large_as_blocks(result: NewResult) -> None:

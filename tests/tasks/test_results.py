@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,54 +14,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, func, select, update
 
-from app.errors import StoreError, TaskConflictError
+from app.errors import TaskConflictError
 from app.names import TaskStatus
 from app.strategies.base import BatchResult
 from app.tasks import results as results_module
-from app.tasks.chunks import CHUNK_ROWS, ResultRows, join, pack, result_columns
+from app.tasks.chunks import CHUNK_ROWS, ResultRows, join
 from app.tasks.engine import reading, writing
 from app.tasks.model import FINISHED, Task
-from app.tasks.results import ResultsReader
 from app.tasks.store import TaskStore, open_store
 from app.tasks.tables import results, tasks
+from tests.fixtures.results import COLUMNS, add, ids, opened
 
 NewTask = Callable[..., Task]
 NewResult = Callable[..., BatchResult]
 
-COLUMNS = result_columns("loops")
-
-
-@pytest.fixture
-def running(store: TaskStore, new_task: NewTask) -> Callable[[int], str]:
-    """Makes a running task of so many items; its attempt is 1."""
-
-    def make(total_items: int) -> str:
-        task = new_task(total_items=total_items)
-        store.create(task)
-        store.mark_running(task.task_id, task.owner, total_items)
-        return task.task_id
-
-    return make
-
-
 Running = Callable[[int], str]
-
-
-def add(store: TaskStore, task_id: str, *batches: BatchResult, attempt: int = 1) -> None:
-    """As one message; the counts of the task are those of this message."""
-    processed = sum(batch.batch.count for batch in batches)
-    failed = sum(int(batch.failed.sum()) for batch in batches)
-    store.add_results(task_id, attempt, pack(batches, COLUMNS), processed, failed)
-
-
-def opened(store: TaskStore, task_id: str) -> ResultsReader:
-    reader = store.results(task_id)
-    assert reader is not None
-    return reader
-
-
-def ids(blocks: Sequence[ResultRows]) -> list[int]:
-    return [item_id for block in blocks for item_id in block.item_ids.tolist()]
 
 
 def chunk_count(store: TaskStore) -> int:
@@ -357,76 +324,6 @@ def test_memory_is_that_of_a_few_chunks(
     tracemalloc.stop()
     assert total == count
     assert peak < 5 * 25 * CHUNK_ROWS
-
-
-# --- damage --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def damaged(store: TaskStore, running: Running, result: NewResult) -> Callable[..., ResultsReader]:
-    """Changes the second of three chunks, and opens the results."""
-
-    def make(**changes: Any) -> ResultsReader:
-        task_id = running(1_000)
-        for start in (0, 200, 400):
-            add(store, task_id, result(start, 100))
-        with writing(store._engine) as connection:
-            second = (results.c.task_id == task_id) & (results.c.start == 200)
-            rows = connection.scalar(select(results.c.rows).where(second))
-            assert rows is not None
-            if "flip" in changes:
-                flipped = bytearray(rows)
-                flipped[changes["flip"]] ^= 4
-                changes = {"rows": bytes(flipped)}
-            connection.execute(update(results).where(second).values(**changes))
-        return opened(store, task_id)
-
-    return make
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"flip": 0},
-        {"flip": 1_000},
-        {"flip": 2_499},
-        {"crc32": 1},
-        {"count": 99},
-        {"count": 101},
-        {"count": -1},
-        {"failed": 1},
-        {"rows": b""},
-        {"start": 150},
-        {"start": 50},
-    ],
-    ids=str,
-)
-def test_damaged_results_are_named(
-    damaged: Callable[..., ResultsReader], store: TaskStore, changes: dict[str, Any]
-) -> None:
-    reader = damaged(**changes)
-    with pytest.raises(StoreError, match=r"the results of task task_\w+ are damaged: ") as caught:
-        list(reader.blocks())
-    assert "Delete the task, and ask for it again." in str(caught.value)
-
-
-def test_what_is_before_the_damage_is_read(damaged: Callable[..., ResultsReader]) -> None:
-    reader = damaged(flip=5)
-    assert ids(list(reader.blocks(0, 200))) == list(range(100))
-    assert ids(list(reader.blocks(400))) == list(range(400, 500))
-    with pytest.raises(StoreError, match="of the items from 200 on, its checksum is wrong"):
-        list(reader.blocks(250, 1))
-
-
-@pytest.mark.parametrize(
-    "columns", ["x", {"loop": 1}, [["loop"]], [["loop", "object"]], [["loop", "nonsense"]], 5]
-)
-def test_unknown_columns_are_damage(store: TaskStore, running: Running, columns: Any) -> None:
-    task_id = running(1)
-    with writing(store._engine) as connection:
-        connection.execute(update(tasks).values(result_columns=columns))
-    with pytest.raises(StoreError, match="are damaged: their columns are unknown"):
-        store.results(task_id)
 
 
 def test_results_are_kept_when_the_store_is_opened_again(

@@ -56,10 +56,12 @@ def test_file_is_in_the_data_folder_with_a_write_ahead_log(tmp_path: Path) -> No
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental
+        assert connection.execute("PRAGMA page_size").fetchone() == (16_384,)
     with writing(store._engine) as connected:
         assert connected.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
         assert connected.exec_driver_sql("PRAGMA synchronous").scalar() == 1
         assert connected.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connected.exec_driver_sql("PRAGMA secure_delete").scalar() == 0
         assert connected.exec_driver_sql("PRAGMA journal_size_limit").scalar() == 1 << 24
     store.close()
     assert {path.name for path in tmp_path.iterdir()} == {FILE_NAME, f"{FILE_NAME}-reserve"}
@@ -321,7 +323,7 @@ def test_deletion_does_not_fail_when_the_file_cannot_shrink(
     tmp_path: Path, impatient: TaskStore, filled: Callable[[int], str]
 ) -> None:
     """The next one gives the space back: another writer was in the way."""
-    first, second = filled(200_000), filled(10)
+    first, second = filled(1_000_000), filled(10)
     for task_id in (first, second):
         impatient.finish(task_id, 1, TaskStatus.COMPLETED, items_processed=0, failed_items=0)
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
@@ -334,7 +336,7 @@ def test_deletion_does_not_fail_when_the_file_cannot_shrink(
         event.remove(impatient._engine, "checkin", lock)
         other.execute("ROLLBACK")
     assert impatient.status(first) is None
-    assert (tmp_path / FILE_NAME).stat().st_size > 4_000_000
+    assert (tmp_path / FILE_NAME).stat().st_size > 8_000_000
     impatient.delete(second)
     assert (tmp_path / FILE_NAME).stat().st_size < 1_000_000
 

@@ -1,0 +1,1 @@
+"""A real Apache Pinot, and what it answers."""
