@@ -9,8 +9,13 @@ import random
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from app.strategies.checksum import checksum_text, rows_checksum
+from kernels import get_kernel
+from tests.fixtures.plans import SMALL
+from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
 from tests.pinot.real import TABLE, Flight, Pinot, flights
 
@@ -254,3 +259,27 @@ def test_dead_broker_refuses_and_after_a_restart_answers_all(pinot: Pinot) -> No
         pinot.query(f"SELECT item_id FROM {TABLE}")
     pinot.restart_broker()
     assert rows(ask(pinot, f"SELECT {COLUMNS} FROM flights LIMIT {ROWS}")) == flights(ROWS)
+
+
+def test_run_of_the_service_has_every_flight_right(
+    pinot: Pinot, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    table = flights(ROWS)
+    item_ids = np.array([flight.item_id for flight in table])
+    columns = {
+        "value": np.array([flight.value for flight in table], dtype=np.float64),
+        "offset": np.array([flight.offset for flight in table], dtype=np.int64),
+    }
+    outputs = get_kernel("loops", "numba").run(columns, SMALL)
+    sql = f'SELECT item_id, value, "offset" FROM {TABLE} WHERE item_id IN ({{ids}})'
+    with running_server(
+        tmp_path_factory.mktemp("data"), pinot_url=pinot.broker_url, pinot_sql=sql
+    ) as server:
+        body = {"items_count": ROWS, "db": "pinot", "cache": "none", "kernel": "numba"}
+        body |= {"parameters": SMALL, "io_concurrency": 5_000}
+        answer = server.client.post("/api/v1/tasks/hybrid", json=body)
+    assert answer.status_code == 200, answer.text
+    result = answer.json()
+    assert result["failed_items"] == 0, result["errors"]
+    assert result["stages"][0]["hits"] == ROWS
+    assert result["checksum"] == checksum_text(rows_checksum(item_ids, outputs))
