@@ -107,37 +107,37 @@ class RunHostPool:
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
     @contextlib.asynccontextmanager
-    async def lease(self) -> AsyncGenerator[RunHostClient, None]:
+    async def lease(self, *, patient: bool = False) -> AsyncGenerator[RunHostClient, None]:
         """A live run host for the caller alone; waits in line, first come first served.
 
-        Raises TooBusyError when `queue_limit` callers wait already, NotReadyError when no run
-        host has ever come up.
+        Raises TooBusyError when `queue_limit` callers wait already (one that is patient waits all
+        the same, and is not counted), NotReadyError when no run host has ever come up.
         """
-        client = await self._take()
+        client = await self._take(patient)
         try:
             yield client
         finally:
             if client.alive:
                 self._idle.put_nowait(client)
 
-    async def _take(self) -> RunHostClient:
+    async def _take(self, patient: bool) -> RunHostClient:
         await self.kernels()
         if self.alive_count == 0 and self.last_failure is not None:
             raise self._not_ready()
-        if self._idle.empty() and self._waiting >= self._options.queue_limit:
+        if not patient and self._idle.empty() and self._waiting >= self._options.queue_limit:
             raise TooBusyError(
                 f"all {self._options.count} run hosts are busy and {self._waiting} runs wait for "
                 "one already; try again later",
                 BUSY_RETRY_SECONDS,
             )
-        self._waiting += 1
+        self._waiting += not patient
         try:
             while True:
                 client = await self._idle.get()
                 if client.alive:
                     return client
         finally:
-            self._waiting -= 1
+            self._waiting -= not patient
 
     async def close(self) -> None:
         """End all run hosts; whoever still has one sees it die."""

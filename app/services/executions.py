@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from app.errors import RunCancelledError, ServiceError
-from app.names import TaskStatus
+from app.names import StrategyName, TaskStatus
 from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, RunStarted
@@ -95,7 +95,9 @@ async def execute(
     )
 
 
-def end(context: RunContext, plan: Plan, shard: Shard, outcome: Outcome) -> TaskStatus:
+def end(
+    context: RunContext, strategy: StrategyName, kernel: str, shard: Shard, outcome: Outcome
+) -> TaskStatus:
     """Store how the execution ended; returns the task's state. Blocks.
 
     Raises StoreError, and TaskConflictError when the execution is no longer the current one.
@@ -111,7 +113,8 @@ def end(context: RunContext, plan: Plan, shard: Shard, outcome: Outcome) -> Task
         error_message=str(error) if error else None,
     )
     context.metrics.run_ended(
-        plan,
+        strategy,
+        kernel,
         outcome.status,
         outcome.items_processed - shard.items_processed,
         outcome.failed_items - shard.failed_items,

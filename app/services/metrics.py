@@ -14,9 +14,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.names import TaskStatus
+from app.names import StrategyName, TaskStatus
 from app.services.sources import SourceMonitor
-from app.strategies.base import Plan
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
 
@@ -44,13 +43,17 @@ class Metrics:
         )
 
     def run_ended(
-        self, plan: Plan, status: TaskStatus, items_processed: int, failed_items: int
+        self,
+        strategy: StrategyName,
+        kernel: str,
+        status: TaskStatus,
+        items_processed: int,
+        failed_items: int,
     ) -> None:
         """`items_processed` includes the failed ones."""
-        self._runs.labels(plan.strategy, plan.kernel, status).inc()
-        done = self._items.labels(plan.strategy, plan.kernel, "done")
-        done.inc(items_processed - failed_items)
-        self._items.labels(plan.strategy, plan.kernel, "failed").inc(failed_items)
+        self._runs.labels(strategy, kernel, status).inc()
+        self._items.labels(strategy, kernel, "done").inc(items_processed - failed_items)
+        self._items.labels(strategy, kernel, "failed").inc(failed_items)
 
     def text(self) -> bytes:
         """In the text exposition format, version 0.0.4."""

@@ -149,7 +149,7 @@ class RunService:
 
     def _end(self, task_id: str, plan: Plan, shard: Shard | None, outcome: Outcome) -> None:
         if shard is not None:
-            end(self._context, plan, shard, outcome)
+            end(self._context, plan.strategy, plan.kernel, shard, outcome)
             return
         # Its execution never began.
         error = outcome.error
@@ -157,7 +157,7 @@ class RunService:
         self._context.store.finish_unbegun(
             task_id, outcome.status, type(error).__name__, str(error)
         )
-        self._context.metrics.run_ended(plan, outcome.status, 0, 0)
+        self._context.metrics.run_ended(plan.strategy, plan.kernel, outcome.status, 0, 0)
 
     def _withdraw(self, task_id: str) -> None:
         self._context.folder.remove(task_id)

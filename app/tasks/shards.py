@@ -82,6 +82,14 @@ class ShardStore:
             connection.execute(update(shards).where(*_is(ref)).values(**mine))
             return _shard(_row(connection, ref))
 
+    def count_items(self, ref: ShardRef, attempt: int, total_items: int) -> None:
+        """By now it is known how many items the task has; it has one shard."""
+        with writing(self._engine) as connection:
+            _mine(connection, ref, attempt)
+            connection.execute(update(shards).where(*_is(ref)).values(count=total_items))
+            known = update(tasks).where(tasks.c.task_id == ref.task_id)
+            connection.execute(known.values(total_items=total_items))
+
     def add_results(
         self,
         ref: ShardRef,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus, TaskType
 from app.tasks.engine import make_engine, reading, writing
-from app.tasks.model import FINISHED, UNFINISHED, Shard, Task, utc_now
+from app.tasks.inputs import InputStore
+from app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, utc_now
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
 from app.tasks.shards import ShardStore, end_shards, insert_shards, shards_of
@@ -51,6 +53,7 @@ class TaskStore:
         """
         self._engine = engine
         self.shards = ShardStore(engine)
+        self.inputs = InputStore(engine)
         with writing(engine) as connection:
             prepare_schema(connection)
         set_up(engine)
@@ -148,17 +151,37 @@ class TaskStore:
         text = "it is {status}; only a pending one is withdrawn"
         self._forget(task_id, {TaskStatus.PENDING}, text)
 
-    def delete_finished(self) -> list[str]:
-        """Forget all finished tasks and their results, and return the tasks' ids."""
+    def delete_finished(self, ended_before: datetime | None = None) -> list[ShardRef]:
+        """Forget all finished tasks and their results, or those that ended before a time; returns
+        the shards that they had.
+        """
         finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
+        if ended_before is not None:
+            finished = finished.where(tasks.c.end_time < ended_before)
         with writing(self._engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
+            refs: list[ShardRef] = []
             for start in range(0, len(ids), _IDS_PER_STATEMENT):
                 some = ids[start : start + _IDS_PER_STATEMENT]
+                refs += [s.ref for rows in shards_of(connection, some).values() for s in rows]
                 connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
         if ids:
             shrink(self._engine)
-        return ids
+        return refs
+
+    def by_key(self, idempotency_key: str) -> Task | None:
+        """The task that was asked for under the key."""
+        wanted = select(*TASK_FIELDS).where(tasks.c.idempotency_key == idempotency_key)
+        with reading(self._engine) as connection:
+            row = connection.execute(wanted).mappings().first()
+        return None if row is None else Task(**row)
+
+    def set_request_hash(self, task_id: str, request_hash: str) -> None:
+        """For a task whose request was complete only after it was created."""
+        with writing(self._engine) as connection:
+            values = {"request_hash": request_hash}
+            if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
+                raise conflict(connection, task_id, "it is {status}")
 
     def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
         """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids."""

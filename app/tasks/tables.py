@@ -122,6 +122,17 @@ shards: Final = Table(
 )
 """A row for each shard of a task, at least one; it goes with its task."""
 
+inputs: Final = Table(
+    "inputs",
+    metadata,
+    Column(
+        "task_id", String(64), ForeignKey(tasks.c.task_id, ondelete="CASCADE"), primary_key=True
+    ),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+)
+"""The file that a task's items come from, in parts; there only where nodes share no disk."""
+
 results: Final = Table(
     "results",
     metadata,

@@ -1,0 +1,191 @@
+"""Background tasks: accepted now, executed later by whichever node the queue gives them to."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from app.errors import IdempotencyConflictError, ServiceError, TaskConflictError
+from app.names import TaskType
+from app.schemas.events import TaskEvent
+from app.schemas.options import StrategyChoice
+from app.schemas.runs import BackgroundRequest, UploadQuery
+from app.schemas.tasks import TaskView
+from app.services.event_hub import EventHub
+from app.services.executions import RunContext
+from app.services.inputs import InlineInput, UploadInput
+from app.services.specs import plan_for, request_hash, shard_counts, spec_of
+from app.services.task_items import InputKind, input_spec
+from app.services.views import task_view
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import Plan
+from app.tasks.model import Task, new_task_id, utc_now
+from app.tasks.work_queue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+
+class BackgroundService:
+    """Accepts, resumes, watches. What is accepted is in the store and in the queue."""
+
+    def __init__(self, context: RunContext, queue: WorkQueue, hub: EventHub) -> None:
+        self._context = context
+        self._queue = queue
+        self._hub = hub
+
+    async def submit(self, request: BackgroundRequest, idempotency_key: str | None) -> TaskView:
+        """Raises InvalidRequestError, IdempotencyConflictError, NotReadyError, StoreError."""
+        total = request.total_items
+        plan, seconds = await self._plan(request.strategy, request, total)
+        kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
+        spec = spec_of(request) | {"kernel": plan.kernel} | input_spec(kind)
+        task = self._task(plan, spec, total, seconds, idempotency_key)
+        if idempotency_key is not None:
+            task = replace(task, request_hash=await asyncio.to_thread(request_hash, request))
+        counts = shard_counts(total, plan.batch_size, self._shard_items)
+        known = await asyncio.to_thread(self._create, task, counts)
+        if known is not None:
+            return await asyncio.to_thread(self._same, known, task.request_hash)
+        try:
+            if request.items is not None:
+                source = InlineInput(request.workload, request.items)
+                await source.receive(self._context.folder, task.task_id)
+                await asyncio.to_thread(self._share_input, task.task_id)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(self._withdraw, task.task_id))
+            raise
+        return await asyncio.to_thread(self._put, task.task_id)
+
+    async def submit_upload(
+        self,
+        query: UploadQuery,
+        strategy: StrategyChoice,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        idempotency_key: str | None,
+    ) -> TaskView:
+        """As `submit`, for a stream of rows, which the first execution reads."""
+        plan, _ = await self._plan(strategy, query, 0)
+        spec = spec_of(query) | {"kernel": plan.kernel} | input_spec(InputKind.UPLOAD, media_type)
+        task = self._task(plan, spec, 0, None, idempotency_key)
+        digest = hashlib.sha256(f"{query.model_dump_json()} {strategy} {media_type}".encode())
+        known = await asyncio.to_thread(self._create, task, [0])
+        try:
+            source = UploadInput(query.workload, media_type, _hashed(chunks, digest), 1)
+            if known is not None:
+                async for _ in _hashed(chunks, digest):
+                    pass
+                return await asyncio.to_thread(self._same, known, digest.hexdigest())
+            await source.receive(self._context.folder, task.task_id)
+            await asyncio.to_thread(self._share_input, task.task_id)
+            if idempotency_key is not None:
+                store = self._context.store
+                await asyncio.to_thread(store.set_request_hash, task.task_id, digest.hexdigest())
+        except BaseException:
+            if known is None:
+                await asyncio.shield(asyncio.to_thread(self._withdraw, task.task_id))
+            raise
+        return await asyncio.to_thread(self._put, task.task_id)
+
+    async def resume(self, task_id: str) -> TaskView:
+        """Raises TaskNotFoundError, TaskConflictError, StoreError."""
+        return await asyncio.to_thread(self._resume, task_id)
+
+    def events(self, task_id: str, last_event_id: str | None) -> AsyncGenerator[TaskEvent, None]:
+        """The first step raises TaskNotFoundError."""
+        return self._hub.events(task_id, last_event_id)
+
+    async def _plan(
+        self, choice: StrategyChoice, request: BackgroundRequest | UploadQuery, total: int
+    ) -> tuple[Plan, float]:
+        context = self._context
+        reports = await context.hosts.kernels()
+        items = GeneratedItems(total)
+        return plan_for(choice, request, items, reports, context.usable_cpus, context.settings)
+
+    @property
+    def _shard_items(self) -> int | None:
+        """Tasks are cut where other nodes may help."""
+        shared = self._context.store.inputs.is_needed
+        return self._context.settings.shard_items if shared else None
+
+    def _task(
+        self, plan: Plan, spec: dict[str, Any], total: int, seconds: float | None, key: str | None
+    ) -> Task:
+        return Task(
+            task_id=new_task_id(),
+            task_type=TaskType.BACKGROUND,
+            spec=spec,
+            workload=plan.workload,
+            kernel=plan.kernel,
+            strategy=plan.strategy,
+            total_items=total,
+            created_at=utc_now(),
+            owner=self._context.node,
+            estimated_seconds=seconds,
+            idempotency_key=key,
+        )
+
+    # What follows blocks, and is called in threads.
+
+    def _create(self, task: Task, counts: list[int]) -> Task | None:
+        """Keep the task; or the one that its key belongs to already."""
+        store = self._context.store
+        if task.idempotency_key is None:
+            store.create(task, counts)
+            return None
+        known = store.by_key(task.idempotency_key)
+        if known is not None:
+            return known
+        try:
+            store.create(task, counts)
+        except TaskConflictError:
+            # Another request with this key came first.
+            known = store.by_key(task.idempotency_key)
+            if known is None:
+                raise
+        return known
+
+    def _same(self, known: Task, request_hash: str | None) -> TaskView:
+        if known.request_hash is None:
+            text = "its request is still coming in; repeat yours when it is complete"
+            raise TaskConflictError(known.task_id, text)
+        if known.request_hash != request_hash:
+            raise IdempotencyConflictError(known.task_id)
+        return task_view(self._context.store, known.task_id)
+
+    def _share_input(self, task_id: str) -> None:
+        store, folder = self._context.store, self._context.folder
+        if store.inputs.is_needed:
+            paths = folder.items_path(task_id), folder.upload_path(task_id)
+            store.inputs.save(task_id, next(path for path in paths if path.exists()))
+
+    def _put(self, task_id: str) -> TaskView:
+        # From here on the task is accepted: a queue that cannot be reached now gets it later.
+        try:
+            self._queue.put([s.ref for s in self._context.store.shards.of_task(task_id)])
+        except ServiceError as error:
+            logger.warning("task %s is accepted, and queued later: %s", task_id, error)
+        return task_view(self._context.store, task_id)
+
+    def _resume(self, task_id: str) -> TaskView:
+        store = self._context.store
+        if store.get(task_id).task_type != TaskType.BACKGROUND:
+            text = "it was synchronous; ask for it again, in the background if it is long"
+            raise TaskConflictError(task_id, text)
+        self._queue.put(store.shards.resume(task_id))
+        return task_view(store, task_id)
+
+    def _withdraw(self, task_id: str) -> None:
+        self._context.folder.remove(task_id)
+        self._context.store.withdraw(task_id)
+
+
+async def _hashed(chunks: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        digest.update(chunk)
+        yield chunk

@@ -1,0 +1,79 @@
+"""What a background task is, as the store keeps it: enough to execute it in any process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from app.names import StrategyName
+from app.runhost.messages import KernelReport
+from app.schemas.options import StrategyChoice
+from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
+from app.services.estimates import estimate_seconds
+from app.services.plans import make_plan
+from app.settings import Settings
+from app.sources.base import Items
+from app.strategies.base import Plan
+
+_NOT_KEPT: Final = {"items", "items_count", "strategy", *("cpu_iterations", "outer_iterations")} | {
+    "inner_iterations"
+}
+
+BY_PREFERENCE: Final = (
+    StrategyName.HYBRID,
+    StrategyName.THREADING,
+    StrategyName.CONCURRENT_FUTURES,
+    StrategyName.MULTIPROCESSING,
+    StrategyName.ASYNC_BATCH,
+    StrategyName.SEQUENTIAL,
+)
+"""Of strategies that are estimated alike, `auto` takes the first of these."""
+
+
+def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
+    """What was asked, as JSON, with the defaults that depend on where the items come from; the
+    items themselves are kept apart.
+    """
+    return request.model_dump(mode="json", exclude=_NOT_KEPT) | {
+        "parameters": request.parameters.model_dump(mode="json"),
+        "db": request.db_source,
+        "cache": request.cache_source,
+    }
+
+
+def request_of(spec: dict[str, Any]) -> RunRequest:
+    """The request that `spec_of` was made of, without its items."""
+    return RunRequest.model_validate_json(json.dumps(spec))
+
+
+def request_hash(request: BackgroundRequest) -> str:
+    """The same for requests that ask for the same."""
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+
+
+def plan_for(
+    choice: StrategyChoice,
+    request: RunRequest | UploadQuery,
+    items: Items,
+    reports: tuple[KernelReport, ...],
+    usable_cpus: int,
+    settings: Settings,
+) -> tuple[Plan, float]:
+    """The plan, and the seconds that it is estimated at; `auto` is the strategy for which these
+    are fewest. Raises what make_plan raises.
+    """
+    names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
+    plans = [make_plan(name, request, items, reports, settings) for name in names]
+    seconds = [estimate_seconds(plan, reports, usable_cpus) for plan in plans]
+    best = min(range(len(plans)), key=seconds.__getitem__)
+    return plans[best], seconds[best]
+
+
+def shard_counts(total_items: int, batch_size: int, shard_items: int | None) -> list[int]:
+    """How many items each shard has: whole batches, about `shard_items`; None is one shard."""
+    if shard_items is None or total_items <= shard_items:
+        return [total_items]
+    batches = max(1, shard_items // batch_size)
+    size = batches * batch_size
+    return [min(size, total_items - start) for start in range(0, total_items, size)]
