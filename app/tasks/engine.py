@@ -52,21 +52,25 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that reads. Both of these raise StoreError when the database refuses;
     IntegrityError passes.
     """
-    with _store_errors(engine), engine.begin() as connection:
+    with store_errors(engine), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes, or leaves everything as it was."""
-    writer = engine.execution_options(**{_WRITES: True})
     try:
-        with _store_errors(engine), writer.begin() as connection:
+        with store_errors(engine), writer(engine).begin() as connection:
             yield connection
     except StoreError as error:
         if isinstance(error.__cause__, DBAPIError) and _code(error.__cause__).startswith(_NO_ROOM):
             make_room(engine)
         raise
+
+
+def writer(engine: Engine) -> Engine:
+    """The same engine for one who writes in every transaction."""
+    return engine.execution_options(**{_WRITES: True})
 
 
 def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
@@ -113,7 +117,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_seconds: f
 
 
 @contextmanager
-def _store_errors(engine: Engine) -> Iterator[None]:
+def store_errors(engine: Engine) -> Iterator[None]:
     """Turns what the database raises into StoreError; IntegrityError passes."""
     try:
         yield

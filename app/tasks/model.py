@@ -17,6 +17,7 @@ JsonObject = Mapping[str, Any]
 """Text to anything JSON can hold."""
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}")
+_WORK_ID: Final = re.compile(rf"({_TASK_ID.pattern}):s([0-9]{{1,9}}):g([0-9]{{1,9}})")
 
 
 MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
@@ -114,6 +115,29 @@ class Shard:
     @property
     def ref(self) -> ShardRef:
         return ShardRef(self.task_id, self.shard, self.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRef:
+    """A part of a background task that one execution does as a whole; `shard` counts from 0.
+
+    `generation` is raised by every resume, so that a resume is always new work.
+    """
+
+    task_id: str
+    shard: int
+    generation: int
+
+    @property
+    def work_id(self) -> str:
+        """By which the queue knows it: `<task id>:s<shard>:g<generation>`."""
+        return f"{self.task_id}:s{self.shard}:g{self.generation}"
+
+
+def parse_work_id(text: str) -> ShardRef | None:
+    """The shard of which `text` is the `work_id`; None for other text."""
+    match = _WORK_ID.fullmatch(text)
+    return None if match is None else ShardRef(match[1], int(match[2]), int(match[3]))
 
 
 def new_task_id() -> str:
