@@ -123,6 +123,36 @@ class Settings(SourceSettings):
             "when not set, four for each usable CPU."
         ),
     )
+    background_runs: int = Field(
+        default=1,
+        ge=0,
+        le=16,
+        description=(
+            "Background runs that this process executes at once, each on a run host; 0 only "
+            "accepts tasks, for nodes that execute them."
+        ),
+    )
+    background_runs_in_all: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Background runs that all nodes together execute at once; no bound when unset.",
+    )
+    shard_items: int = Field(
+        default=250_000,
+        ge=1_000,
+        le=1_000_000_000,
+        description=(
+            "Items of a shard: a larger background task is cut, so that nodes share it. Only "
+            "with PostgreSQL."
+        ),
+    )
+    retention_hours: float = Field(
+        default=168.0,
+        ge=0.01,
+        le=876_000,
+        description="Hours that a finished task is kept, with its results.",
+    )
     pool_idle_seconds: float = Field(
         default=300.0,
         ge=0,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
+from functools import partial
 from typing import Final
 
 from app.errors import StoreError, TaskNotFoundError
@@ -47,13 +48,14 @@ class EventHub:
                 if view.status.has_ended:
                     return
                 async with self._changed:
-                    await self._changed.wait_for(
-                        lambda known=mark: self._marks.get(task_id, known) != known
-                    )
+                    await self._changed.wait_for(partial(self._differs, task_id, mark))
                 try:
                     view = await asyncio.to_thread(task_view, self._store, task_id)
                 except TaskNotFoundError:
                     return
+
+    def _differs(self, task_id: str, mark: str) -> bool:
+        return self._marks.get(task_id, mark) != mark
 
     @contextlib.contextmanager
     def _watching(self, task_id: str) -> Iterator[None]:

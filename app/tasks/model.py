@@ -80,13 +80,18 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class ShardRef:
-    """Work on one shard of a task; `generation` is raised by each resuming, and what belongs to an
-    earlier one is void.
+    """Work on one shard of a task; `shard` counts from 0. `generation` is raised by every resume,
+    so that a resume is always new work, and what belongs to an earlier one is void.
     """
 
     task_id: str
     shard: int
     generation: int
+
+    @property
+    def work_id(self) -> str:
+        """By which the queue knows it: `<task id>:s<shard>:g<generation>`."""
+        return f"{self.task_id}:s{self.shard}:g{self.generation}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +120,6 @@ class Shard:
     @property
     def ref(self) -> ShardRef:
         return ShardRef(self.task_id, self.shard, self.generation)
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRef:
-    """A part of a background task that one execution does as a whole; `shard` counts from 0.
-
-    `generation` is raised by every resume, so that a resume is always new work.
-    """
-
-    task_id: str
-    shard: int
-    generation: int
-
-    @property
-    def work_id(self) -> str:
-        """By which the queue knows it: `<task id>:s<shard>:g<generation>`."""
-        return f"{self.task_id}:s{self.shard}:g{self.generation}"
 
 
 def parse_work_id(text: str) -> ShardRef | None:

@@ -137,6 +137,17 @@ class TaskStore:
             shards = shards_of(connection, [row["task_id"] for row in rows])
         return TaskPage(tuple(Task(**row) for row in rows), total, shards)
 
+    def progress(self, task_ids: Sequence[str]) -> dict[str, tuple[TaskStatus, int]]:
+        """State and items processed of some tasks, by their ids; those that there are."""
+        columns = tasks.c.task_id, tasks.c.status, tasks.c.items_processed
+        found = {}
+        with reading(self._engine) as connection:
+            for start in range(0, len(task_ids), _IDS_PER_STATEMENT):
+                some = task_ids[start : start + _IDS_PER_STATEMENT]
+                rows = connection.execute(select(*columns).where(tasks.c.task_id.in_(some)))
+                found |= {row.task_id: (row.status, row.items_processed) for row in rows}
+        return found
+
     def delete(self, task_id: str) -> None:
         """Forget a finished task and its results. Raises TaskNotFoundError, and TaskConflictError
         for another.
