@@ -1,11 +1,9 @@
 """`python main.py` serves."""
 
-import math
 import sys
 
-import uvicorn
-
 from app.factory import create_app
+from app.server import serve
 from app.services.machine import check_machine
 from app.settings import SettingsError, load_settings
 
@@ -18,12 +16,7 @@ def main() -> None:
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
-    )
+    serve(create_app(settings), settings)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Path, Request
 
 from app.errors import TaskNotFoundError
 from app.names import StrategyName, TaskStatus
+from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
 from app.schemas.health import Readiness
 from app.schemas.kernels import KernelList
+from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
-from app.schemas.runs import RunRequest, UploadQuery
+from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from app.settings import Settings
 from kernels.contract import KernelName
@@ -60,6 +63,46 @@ class TaskService(Protocol):
         ...
 
 
+class BackgroundService(Protocol):
+    """Tasks that are accepted now and executed later, durably."""
+
+    async def submit(self, request: BackgroundRequest, idempotency_key: str | None) -> TaskView:
+        """Accept the task: when this returns, it survives the death of the process.
+
+        The same key with the same request is answered with the task that it has already; with
+        another request it raises IdempotencyConflictError.
+        """
+        ...
+
+    async def submit_upload(
+        self,
+        query: UploadQuery,
+        strategy: StrategyChoice,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        idempotency_key: str | None,
+    ) -> TaskView:
+        """The same for a file of items; `strategy` counts, not that of `query`.
+
+        `chunks` raises RunCancelledError when the client leaves before the file's end, and
+        PayloadTooLargeError when the file is too long: nothing is accepted then.
+        """
+        ...
+
+    async def resume(self, task_id: str) -> TaskView:
+        """Take a failed or cancelled task up again where it ended; TaskConflictError for others."""
+        ...
+
+    def events(self, task_id: str, last_event_id: str | None) -> AsyncGenerator[TaskEvent, None]:
+        """What happens to the task from `last_event_id` on; without it, or when it is none of this
+        task's, first of all how the task stands now.
+
+        Ends after the state in which the task ended; at once when the client had that already.
+        The first step may raise TaskNotFoundError. Closing it, in a wait too, leaves nothing.
+        """
+        ...
+
+
 class KernelService(Protocol):
     """Workloads and kernels."""
 
@@ -90,6 +133,9 @@ class Services(Protocol):
     def tasks(self) -> TaskService: ...
 
     @property
+    def background(self) -> BackgroundService: ...
+
+    @property
     def kernels(self) -> KernelService: ...
 
     @property
@@ -105,6 +151,9 @@ class AppState:
 
     settings: Settings
     services: Services
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server begins to stop, before it waits for the answers in progress. Whatever
+    answers without an end of its own (a stream of events) ends when this is set."""
 
 
 # Coroutines all of them, because FastAPI hands plain functions to its shared thread pool.
@@ -127,6 +176,10 @@ async def get_run_service(state: StateDep) -> RunService:
 
 async def get_task_service(state: StateDep) -> TaskService:
     return state.services.tasks
+
+
+async def get_background_service(state: StateDep) -> BackgroundService:
+    return state.services.background
 
 
 async def get_kernel_service(state: StateDep) -> KernelService:
@@ -162,6 +215,7 @@ async def get_task_id(
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 RunServiceDep = Annotated[RunService, Depends(get_run_service)]
 TaskServiceDep = Annotated[TaskService, Depends(get_task_service)]
+BackgroundServiceDep = Annotated[BackgroundService, Depends(get_background_service)]
 KernelServiceDep = Annotated[KernelService, Depends(get_kernel_service)]
 HealthServiceDep = Annotated[HealthService, Depends(get_health_service)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -26,6 +26,11 @@ MEDIA_TYPE: Final = "application/problem+json"
 _MAX_FAULTS: Final = 20
 _MAX_DETAIL: Final = 1_000
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_RETRY_AFTER: Final[dict[str, Any]] = {
+    "description": "Seconds after which to try again; absent where nobody can know.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.EstimateTooLongError: ProblemKind(
         422, "estimate-too-long", "The run is too long for a synchronous one"
     ),
+    errors.IdempotencyConflictError: ProblemKind(
+        422, "idempotency-conflict", "The idempotency key belongs to another request"
+    ),
     errors.PayloadTooLargeError: ProblemKind(413, "payload-too-large", "The body is too large"),
     errors.TaskNotFoundError: ProblemKind(404, "task-not-found", "There is no such task"),
     errors.TaskConflictError: ProblemKind(
@@ -62,6 +70,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.TooBusyError: ProblemKind(503, "too-busy", "There is no place for another run now"),
     errors.NotReadyError: ProblemKind(503, "not-ready", "The service is not ready yet"),
     errors.StoreError: ProblemKind(503, "store-unavailable", "The task store cannot be used"),
+    errors.StoreUnavailableError: ProblemKind(
+        503, "store-unreachable", "The task store cannot be reached now"
+    ),
     errors.RunError: ProblemKind(500, "run-failed", "The run failed"),
     errors.RunTimeoutError: ProblemKind(504, "run-timeout", "The run took too long"),
     errors.RunCancelledError: ProblemKind(409, "run-cancelled", "The run was cancelled"),
@@ -76,6 +87,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     Exception: ProblemKind(500, "internal-error", "The service has a fault"),
 }
 """Looked up along the class's bases, so that every error has an entry."""
+
+STORE_ERRORS: Final = (errors.StoreError, errors.StoreUnavailableError)
+"""How anything may end that asks the task store."""
 
 HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
     400: ProblemKind(400, "bad-request", "The request cannot be read"),
@@ -108,10 +122,16 @@ def problem_responses(*sources: type[Exception] | int) -> dict[int | str, dict[s
     return {status: _documented(named.values()) for status, named in sorted(kinds.items())}
 
 
-def _documented(kinds: Iterable[ProblemKind]) -> dict[str, Any]:
+def _documented(kinds: Collection[ProblemKind]) -> dict[str, Any]:
     lines = [f"{kind.title} (`{kind.type}`)." for kind in kinds]
     schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": "\n\n".join(lines), "content": {MEDIA_TYPE: {"schema": schema}}}
+    documented: dict[str, Any] = {
+        "description": "\n\n".join(lines),
+        "content": {MEDIA_TYPE: {"schema": schema}},
+    }
+    if any(kind.status == 503 for kind in kinds):
+        documented["headers"] = {"Retry-After": _RETRY_AFTER}
+    return documented
 
 
 def problem_response(request: Request, error: Exception, error_id: str | None = None) -> Response:
@@ -126,7 +146,7 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
         **_members(request, error),
     )
     headers = dict(getattr(error, "headers", None) or {})
-    if isinstance(error, errors.TooBusyError):
+    if isinstance(error, errors.TooBusyError | errors.StoreUnavailableError):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, errors.PayloadTooLargeError):
         # The rest of the body is not read, so the connection cannot carry another request.
@@ -159,11 +179,13 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
         case errors.BadRowError():
             fault = _fault(error.field, error.text, error.line, error.column)
             members |= _faulty([fault])
+        case errors.IdempotencyConflictError():
+            members |= _faulty([_fault(error.field, error.text)]) | _task(error.task_id)
         case errors.InvalidRequestError():
             members |= _faulty([_fault(error.field, error.text)])
         case InvalidInputError():
             members["errors"] = [_fault(error.field, error.message)]
-        case errors.TooBusyError():
+        case errors.TooBusyError() | errors.StoreUnavailableError():
             members["retry_after_seconds"] = error.retry_after_seconds
         case errors.TaskConflictError():
             members |= _task(error.task_id)

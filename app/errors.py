@@ -3,13 +3,15 @@
 ServiceError
 ├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row)
 │   ├── BadRowError              a row of an upload, by line and column
-│   └── EstimateTooLongError     a synchronous run that would take too long
+│   ├── EstimateTooLongError     a synchronous run that would take too long
+│   └── IdempotencyConflictError an idempotency key that belongs to another request
 ├── PayloadTooLargeError         a body or an upload over its bound
 ├── TaskNotFoundError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
 ├── TooBusyError                 no place for another run now
 ├── NotReadyError                no run host is warm yet
 ├── StoreError                   the task store or the data folder cannot be used
+│   └── StoreUnavailableError    the store cannot be reached now
 └── RunError                     a run that started and did not complete
     ├── RunTimeoutError
     ├── RunCancelledError
@@ -74,6 +76,19 @@ class EstimateTooLongError(InvalidRequestError):
         )
 
 
+class IdempotencyConflictError(InvalidRequestError):
+    """An idempotency key that came with another request before; `task_id` is that one's task."""
+
+    def __init__(self, task_id: str) -> None:
+        Exception.__init__(self, task_id)
+        self.task_id = task_id
+        self.field = "Idempotency-Key"
+        self.text = (
+            f"belongs to another request, that of task {task_id}; take a new key for this request, "
+            "or repeat that one unchanged"
+        )
+
+
 class PayloadTooLargeError(ServiceError):
     """A body over its bound of `limit_bytes`; `setting` is the setting that raises it."""
 
@@ -128,6 +143,18 @@ class NotReadyError(TooBusyError):
 
 class StoreError(ServiceError):
     """The task store or the data folder cannot be used (disk full, file locked, …)."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached now; try again after `retry_after_seconds`."""
+
+    def __init__(self, text: str, retry_after_seconds: int = 5) -> None:
+        super().__init__(text, retry_after_seconds)
+        self.text = text
+        self.retry_after_seconds = retry_after_seconds
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class RunError(ServiceError):

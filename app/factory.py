@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from app.dependencies import AppState, Services
 from app.error_handlers import install_error_handlers
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
-from app.routes import health, metrics, results, root, runs, tasks, upload
+from app.routes import background, events, health, metrics, results, root, runs, tasks, upload
 from app.routes.body_limit import BodyLimitMiddleware
 from app.services import open_services
 from app.settings import Settings
@@ -27,9 +27,17 @@ _ROUTERS: Final = (
     metrics.router,
     upload.router,
     results.router,
+    events.router,
+    background.router,
     runs.router,
     tasks.router,
 )
+
+
+def begin_stop(app: FastAPI) -> None:
+    """Have the answers end that would go on for ever; to be called on the application's loop."""
+    shared: AppState = app.state.shared
+    shared.stopping.set()
 
 
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
@@ -40,6 +48,9 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(services(settings))
             app.state.shared = AppState(settings, opened)
+            # A server that waits for the answers in progress before it comes here has to call
+            # `begin_stop` first, as `app.server` does.
+            stack.callback(begin_stop, app)
             yield
 
     app: FastAPI = FastAPIOffline(

@@ -47,6 +47,11 @@ class TaskStatus(StrEnum):
     CANCELLED = "cancelled"
     """Ended on request; finished batches are kept."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing executes the task any more, unless somebody resumes it."""
+        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
+
 
 class TaskType(StrEnum):
     """How a task was asked for."""

@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from app.schemas.problems import Problem
-from app.schemas.runs import RunRequest
+from app.schemas.runs import BackgroundRequest, RunRequest
+from app.schemas.tasks import TaskProgress
 
 DESCRIPTION: Final = """\
 CPU-heavy work behind FastAPI: any strategy, any kernel, measured, off the event loop.
@@ -24,6 +25,7 @@ Start with `POST /api/v1/tasks/hybrid` and the body `{"items_count": 100, "db_de
 
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "runs", "description": "Run now and answer with the result."},
+    {"name": "background", "description": "Tasks that are accepted now and executed later."},
     {"name": "tasks", "description": "Strategies, kernels, and the state of a task."},
     {"name": "results", "description": "Tasks that are kept, and every item's result."},
     {"name": "service", "description": "What the service is, and how it is."},
@@ -33,7 +35,12 @@ TAGS: Final[list[dict[str, Any]]] = [
 def complete_openapi(app: FastAPI) -> None:
     """Add the models that routes refer to by name; all routes must have been added before."""
     _, schema = models_json_schema(
-        [(Problem, "serialization"), (RunRequest, "validation")],
+        [
+            (Problem, "serialization"),
+            (RunRequest, "validation"),
+            (BackgroundRequest, "validation"),
+            (TaskProgress, "serialization"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     components = app.openapi().setdefault("components", {}).setdefault("schemas", {})

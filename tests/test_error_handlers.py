@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -47,12 +48,14 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.BadRowError(3, "value", "must be a number"), 422, "bad-row"),
     (errors.EstimateTooLongError(400.5, 300.0, "Use less."), 422, "estimate-too-long"),
     (InvalidColumnError("value", "column 'value' is wrong"), 422, "invalid-request"),
+    (errors.IdempotencyConflictError(TASK_ID), 422, "idempotency-conflict"),
     (errors.PayloadTooLargeError(10, "HOTLOOP_MAX_BODY_BYTES"), 413, "payload-too-large"),
     (errors.TaskNotFoundError("task_x"), 404, "task-not-found"),
     (errors.TaskConflictError(TASK_ID, "it is running"), 409, "task-conflict"),
     (errors.TooBusyError("16 runs wait", 7), 503, "too-busy"),
     (errors.NotReadyError("starting", 1), 503, "not-ready"),
     (errors.StoreError("the disk is full"), 503, "store-unavailable"),
+    (errors.StoreUnavailableError("no connection", 3), 503, "store-unreachable"),
     (run_error(errors.RunError("it failed")), 500, "run-failed"),
     (run_error(errors.RunTimeoutError(2.0)), 504, "run-timeout"),
     (run_error(errors.RunCancelledError()), 409, "run-cancelled"),
@@ -124,8 +127,27 @@ def test_too_long_estimate_is_told_in_seconds() -> None:
     assert body["detail"].endswith("Ask for fewer items.")
 
 
-@pytest.mark.parametrize("cls", [errors.TooBusyError, errors.NotReadyError])
-def test_busy_service_says_when_to_try_again(cls: type[errors.TooBusyError]) -> None:
+def test_idempotency_conflict_names_the_header_and_the_task_that_has_the_key() -> None:
+    _, body, _ = answer(errors.IdempotencyConflictError(TASK_ID))
+    (fault,) = body["errors"]
+    assert fault["field"] == "Idempotency-Key"
+    assert "take a new key" in fault["message"]
+    assert body["task_id"] == TASK_ID
+    assert body["links"]["status"] == f"/api/v1/tasks/status/{TASK_ID}"
+
+
+def test_store_that_cannot_be_used_does_not_say_when_to_try_again() -> None:
+    _, body, headers = answer(errors.StoreError("the disk is full"))
+    assert "retry-after" not in headers
+    assert "retry_after_seconds" not in body
+
+
+@pytest.mark.parametrize(
+    "cls", [errors.TooBusyError, errors.NotReadyError, errors.StoreUnavailableError]
+)
+def test_busy_service_says_when_to_try_again(
+    cls: Callable[[str, int], errors.ServiceError],
+) -> None:
     _, body, headers = answer(cls("16 runs wait", 7))
     assert headers["retry-after"] == "7"
     assert body["retry_after_seconds"] == 7

@@ -10,6 +10,10 @@ import pytest
 
 from app.error_handlers import ERROR_KINDS, HTTP_KINDS
 from app.factory import create_app
+from app.routes.event_stream import encoded
+from app.schemas.events import TaskEvent
+from app.schemas.runs import BackgroundRequest, RunRequest
+from app.schemas.tasks import TaskProgress, TaskView
 from app.settings import Settings
 from tests.fixtures.fake_services import FakeServices
 
@@ -22,6 +26,9 @@ ENDPOINTS = {
     ("get", "/api/v1/tasks/kernels"),
     ("post", "/api/v1/tasks/{strategy}"),
     ("post", "/api/v1/tasks/upload"),
+    ("post", "/api/v1/tasks/background"),
+    ("post", "/api/v1/tasks/{task_id}/resume"),
+    ("get", "/api/v1/tasks/events/{task_id}"),
     ("get", "/api/v1/tasks/status/{task_id}"),
     ("get", "/api/v1/tasks/results"),
     ("delete", "/api/v1/tasks/results"),
@@ -78,8 +85,56 @@ def test_documented_kinds_are_those_of_the_table(description: dict[str, Any]) ->
 
 def test_every_success_has_a_declared_type(description: dict[str, Any]) -> None:
     for operation in operations(description):
-        for media in operation["responses"]["200"]["content"].values():
-            assert media["schema"], operation["operationId"]
+        successes = {s: r for s, r in operation["responses"].items() if s in ("200", "202")}
+        assert successes, operation["operationId"]
+        for response in successes.values():
+            for media in response["content"].values():
+                assert media["schema"], operation["operationId"]
+
+
+def test_every_answer_header_has_a_description_and_a_schema(description: dict[str, Any]) -> None:
+    for operation in operations(description):
+        for response in operation["responses"].values():
+            for name, header in response.get("headers", {}).items():
+                assert header["description"], name
+                assert header["schema"], name
+
+
+def test_whatever_is_unavailable_may_say_when_to_try_again(description: dict[str, Any]) -> None:
+    answers = [operation["responses"].get("503") for operation in operations(description)]
+    assert any(answers)
+    assert all("Retry-After" in answer["headers"] for answer in answers if answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("/api/v1/tasks/background", "Idempotency-Key"),
+        ("/api/v1/tasks/{strategy}", "Idempotency-Key"),
+        ("/api/v1/tasks/{strategy}", "Prefer"),
+        ("/api/v1/tasks/upload", "Idempotency-Key"),
+        ("/api/v1/tasks/upload", "Prefer"),
+        ("/api/v1/tasks/events/{task_id}", "Last-Event-ID"),
+    ],
+)
+def test_headers_that_are_heeded_are_described(
+    description: dict[str, Any], path: str, header: str
+) -> None:
+    (operation,) = description["paths"][path].values()
+    names = {p["name"] for p in operation["parameters"] if p["in"] == "header"}
+    assert header in names
+
+
+def test_acceptance_says_where_the_task_is(description: dict[str, Any]) -> None:
+    accepting = [op for op in operations(description) if "202" in op["responses"]]
+    assert len(accepting) == 4
+    for operation in accepting:
+        answer = operation["responses"]["202"]
+        assert "Location" in answer["headers"]
+        schema = answer["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/TaskView"}
+        # A run answers 200 as well, unless it is asked for in the background.
+        assert ("Preference-Applied" in answer["headers"]) == ("200" in operation["responses"])
 
 
 def test_default_validation_error_is_nowhere(description: dict[str, Any]) -> None:
@@ -94,7 +149,7 @@ def test_every_reference_leads_somewhere(description: dict[str, Any]) -> None:
 
 def test_every_field_of_a_request_has_a_description(description: dict[str, Any]) -> None:
     schemas = description["components"]["schemas"]
-    for name in ("RunRequest", "Parameters", "ItemRow"):
+    for name in ("RunRequest", "BackgroundRequest", "Parameters", "ItemRow"):
         for field, schema in schemas[name]["properties"].items():
             assert schema.get("description"), (name, field)
     for operation in operations(description):
@@ -102,5 +157,26 @@ def test_every_field_of_a_request_has_a_description(description: dict[str, Any])
             assert parameter.get("description"), parameter
 
 
-def test_body_of_a_run_has_examples(description: dict[str, Any]) -> None:
-    assert len(description["components"]["schemas"]["RunRequest"]["examples"]) == 2
+@pytest.mark.parametrize("model", [RunRequest, BackgroundRequest])
+def test_body_has_examples_that_are_valid(
+    description: dict[str, Any], model: type[RunRequest]
+) -> None:
+    examples = description["components"]["schemas"][model.__name__]["examples"]
+    assert len(examples) == 2
+    for example in examples:
+        model.model_validate_json(json.dumps(example))
+
+
+def test_example_of_an_event_is_what_an_event_looks_like(description: dict[str, Any]) -> None:
+    operation = description["paths"]["/api/v1/tasks/events/{task_id}"]["get"]
+    media = operation["responses"]["200"]["content"]["text/event-stream"]
+    assert set(operation["responses"]["200"]["content"]) == {"text/event-stream"}
+    lines = dict(line.split(": ", 1) for line in media["example"].splitlines() if line)
+    progress = TaskProgress.model_validate_json(lines["data"])
+    event = TaskEvent(lines["id"], "progress", TaskView.model_construct(**dict(progress)))
+    assert encoded(event).decode() == media["example"]
+
+
+def test_answers_without_a_body_have_no_content(description: dict[str, Any]) -> None:
+    operation = description["paths"]["/api/v1/tasks/events/{task_id}"]["get"]
+    assert "content" not in operation["responses"]["204"]

@@ -28,8 +28,8 @@ async def run_while_connected(
             return task.result()
         raise ClientDisconnect
     finally:
-        await _end(watcher)
-        await _end(task)
+        await end(watcher)
+        await end(task)
 
 
 async def _disconnected(request: Request, body_read: asyncio.Event | None) -> None:
@@ -39,7 +39,8 @@ async def _disconnected(request: Request, body_read: asyncio.Event | None) -> No
         pass
 
 
-async def _end(task: asyncio.Future[T]) -> None:
+async def end(task: asyncio.Future[T]) -> None:
+    """Cancel what is not done, await its end, and drop its result or error."""
     if not task.done():
         task.cancel()
         await asyncio.wait((task,))

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app import errors
 from app.dependencies import TaskIdDep, TaskServiceDep
-from app.error_handlers import problem_responses
+from app.error_handlers import STORE_ERRORS, problem_responses
 from app.routes.media_types import ARROW, CSV, NDJSON, best_media_type
 from app.routes.paths import TASKS
 from app.schemas.exports import ExportFormat, ExportQuery
@@ -69,7 +69,7 @@ _FILE: Final[dict[str, Any]] = {
     "",
     operation_id="list_tasks",
     summary="Tasks, newest first",
-    responses=problem_responses(errors.StoreError),
+    responses=problem_responses(*STORE_ERRORS),
 )
 async def list_tasks(query: Annotated[TaskQuery, Query()], service: TaskServiceDep) -> TaskPage:
     """Tasks that are kept, filtered and paged."""
@@ -80,7 +80,7 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], service: TaskServiceD
     "",
     operation_id="clear_finished_tasks",
     summary="Remove finished tasks",
-    responses=problem_responses(errors.StoreError),
+    responses=problem_responses(*STORE_ERRORS),
 )
 async def clear_finished_tasks(service: TaskServiceDep) -> ClearedTasks:
     """Remove the tasks that have ended, with their results; running ones stay."""
@@ -94,9 +94,7 @@ async def clear_finished_tasks(service: TaskServiceDep) -> ClearedTasks:
     response_class=ExportResponse,
     responses={
         200: _FILE,
-        **problem_responses(
-            406, errors.TaskNotFoundError, errors.TaskConflictError, errors.StoreError
-        ),
+        **problem_responses(406, errors.TaskNotFoundError, errors.TaskConflictError, *STORE_ERRORS),
     },
 )
 async def export_results(

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app.routes.media_types import JSON, require_content_type
-from app.schemas.runs import RunRequest
+from app.schemas.runs import BackgroundRequest, RunRequest
 from app.wording import RULE
 
 _MAX_LISTED: Final = 1_000
 
 _HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
 
-RUN_BODY_SCHEMA: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {JSON: {"schema": {"$ref": "#/components/schemas/RunRequest"}}},
-    }
-}
+Body = TypeVar("Body", bound=RunRequest)
+
+
+def _body_schema(model: type[RunRequest]) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+
+
+RUN_BODY_SCHEMA: Final = _body_schema(RunRequest)
+BACKGROUND_BODY_SCHEMA: Final = _body_schema(BackgroundRequest)
 """The `openapi_extra=` of a route that reads such a body."""
 
 
 async def read_run_request(request: Request) -> RunRequest:
+    return await _read(request, RunRequest)
+
+
+async def read_background_request(request: Request) -> BackgroundRequest:
+    return await _read(request, BackgroundRequest)
+
+
+async def _read(request: Request, model: type[Body]) -> Body:
     """Raises RequestValidationError, a 415, or PayloadTooLargeError from the body's bound.
 
     The bytes go to pydantic as they are: with FastAPI's own body parameter they would pass
@@ -37,7 +49,7 @@ async def read_run_request(request: Request) -> RunRequest:
         raise _refused("is empty; send {} for the defaults")
     require_content_type(request, (JSON,), _HINT)
     try:
-        return RunRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         # A hostile body has a million unknown fields; listing them would block the loop.
         if error.error_count() > _MAX_LISTED:
@@ -51,3 +63,4 @@ def _refused(text: str) -> RequestValidationError:
 
 
 RunRequestDep = Annotated[RunRequest, Depends(read_run_request)]
+BackgroundRequestDep = Annotated[BackgroundRequest, Depends(read_background_request)]

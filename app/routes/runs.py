@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from app import errors
-from app.dependencies import RunServiceDep
+from app.dependencies import BackgroundServiceDep, RunServiceDep
 from app.error_handlers import problem_responses
 from app.names import StrategyName
+from app.routes.accepted import ACCEPTED_AS_PREFERRED, SUBMIT_ERRORS, accepted
 from app.routes.disconnect import run_while_connected
+from app.routes.header_values import IdempotencyKeyDep
 from app.routes.paths import TASKS
+from app.routes.prefer import VARY_HEADER, PrefersAsyncDep
 from app.routes.run_body import RUN_BODY_SCHEMA, RunRequestDep
 from app.schemas.base import RequestModel
 from app.schemas.results import RunResult
+from app.schemas.runs import BackgroundRequest
 
 RUN_ERRORS: Final = (
     errors.EstimateTooLongError,
-    errors.PayloadTooLargeError,
-    errors.TooBusyError,
-    errors.NotReadyError,
-    errors.StoreError,
+    *SUBMIT_ERRORS,
     errors.RunTimeoutError,
     errors.RunCancelledError,
     errors.ErrorRateExceededError,
     errors.WorkerCrashedError,
     errors.RunHostDiedError,
 )
-"""How a run may end, however its items come."""
+"""How a run may end, however its items come, and whether it is in the background or not."""
+
+RUN_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The run has completed.", "headers": VARY_HEADER},
+    202: ACCEPTED_AS_PREFERRED,
+}
+"""The answers of a run that are not errors, for OpenAPI."""
 
 router = APIRouter(prefix=TASKS, tags=["runs"])
 
@@ -63,20 +70,30 @@ StrategyDep = Annotated[StrategyName, Depends(get_strategy)]
 
 @router.post(
     "/{strategy}",
+    response_model=RunResult,
     operation_id="run_now",
     summary="Run now and answer with the result",
     openapi_extra=RUN_BODY_SCHEMA,
-    responses=problem_responses(404, 415, *RUN_ERRORS),
+    responses={**RUN_ANSWERS, **problem_responses(404, 415, *RUN_ERRORS)},
 )
 async def run_now(
     strategy: StrategyDep,
+    idempotency_key: IdempotencyKeyDep,
+    prefers_async: PrefersAsyncDep,
     body: RunRequestDep,
     service: RunServiceDep,
+    background: BackgroundServiceDep,
     request: Request,
+    response: Response,
     _: Annotated[NoQuery, Query()],
-) -> RunResult:
+) -> RunResult | Response:
     """Execute the workload for all items and answer with measurements and the first five results.
 
-    Send `{}` for the defaults. A client that goes away cancels its run.
+    Send `{}` for the defaults. A client that goes away cancels its run. With
+    `Prefer: respond-async` the run becomes a background task.
     """
+    if prefers_async:
+        task = await background.submit(BackgroundRequest.of(body, strategy), idempotency_key)
+        return accepted(task, as_preferred=True)
+    response.headers["Vary"] = "Prefer"
     return await run_while_connected(request, service.run(strategy, body))

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from app import errors
 from app.dependencies import KernelServiceDep, TaskIdDep, TaskServiceDep
-from app.error_handlers import problem_responses
+from app.error_handlers import STORE_ERRORS, problem_responses
 from app.names import StrategyName
 from app.routes.paths import TASKS
 from app.schemas.kernels import KernelList
@@ -47,8 +47,10 @@ _INDEX: Final = TaskIndex(
     links={
         "kernels": f"{TASKS}/kernels",
         "upload": f"{TASKS}/upload",
+        "background": f"{TASKS}/background",
         "results": f"{TASKS}/results",
         "status": f"{TASKS}/status/{{task_id}}",
+        "events": f"{TASKS}/events/{{task_id}}",
         "docs": "/docs",
     },
 )
@@ -80,7 +82,7 @@ async def list_kernels(service: KernelServiceDep) -> KernelList:
     "/status/{task_id}",
     operation_id="get_task",
     summary="The state of a task",
-    responses=problem_responses(errors.TaskNotFoundError, errors.StoreError),
+    responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
 async def get_task(task_id: TaskIdDep, service: TaskServiceDep) -> TaskView:
     """State, progress, an estimate of what is left, and the result once there is one."""
@@ -91,7 +93,7 @@ async def get_task(task_id: TaskIdDep, service: TaskServiceDep) -> TaskView:
     "/{task_id}",
     operation_id="cancel_task",
     summary="Cancel a task",
-    responses=problem_responses(errors.TaskNotFoundError, errors.StoreError),
+    responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
 async def cancel_task(task_id: TaskIdDep, service: TaskServiceDep) -> TaskView:
     """End the task; what was finished is kept. Cancelling an ended task changes nothing."""

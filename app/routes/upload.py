@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app import errors
-from app.dependencies import RunServiceDep
+from app.dependencies import BackgroundServiceDep, RunServiceDep
 from app.error_handlers import problem_responses
+from app.routes.accepted import accepted
 from app.routes.disconnect import run_while_connected
+from app.routes.header_values import IdempotencyKeyDep
 from app.routes.media_types import CSV, NDJSON, require_content_type
 from app.routes.paths import UPLOAD
-from app.routes.runs import RUN_ERRORS
+from app.routes.prefer import PrefersAsyncDep
+from app.routes.runs import RUN_ANSWERS, RUN_ERRORS
+from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
 from app.schemas.runs import UploadQuery
 
@@ -42,21 +46,35 @@ _BODY_SCHEMA: Final[dict[str, Any]] = {
 
 @router.post(
     UPLOAD,
+    response_model=RunResult,
     operation_id="run_upload",
     summary="Run over an uploaded file",
     openapi_extra=_BODY_SCHEMA,
-    responses=problem_responses(415, errors.BadRowError, *RUN_ERRORS),
+    responses={**RUN_ANSWERS, **problem_responses(415, errors.BadRowError, *RUN_ERRORS)},
 )
 async def run_upload(
-    query: Annotated[UploadQuery, Query()], service: RunServiceDep, request: Request
-) -> RunResult:
+    idempotency_key: IdempotencyKeyDep,
+    prefers_async: PrefersAsyncDep,
+    query: Annotated[UploadQuery, Query()],
+    service: RunServiceDep,
+    background: BackgroundServiceDep,
+    request: Request,
+    response: Response,
+) -> RunResult | Response:
     """Execute the workload for the items of a CSV or NDJSON file, streamed from the body.
 
-    The fields of a run's body are query fields here. A bad row is named by its line.
+    The fields of a run's body are query fields here. A bad row is named by its line. With
+    `Prefer: respond-async` the run becomes a background task once the file has arrived.
     """
     media_type = require_content_type(request, (CSV, NDJSON), _HINT)
     body_read = asyncio.Event()
-    work = service.run_upload(query, media_type, _chunks(request, body_read))
+    chunks = _chunks(request, body_read)
+    if prefers_async:
+        strategy = StrategyChoice(query.strategy)
+        task = await background.submit_upload(query, strategy, media_type, chunks, idempotency_key)
+        return accepted(task, as_preferred=True)
+    response.headers["Vary"] = "Prefer"
+    work = service.run_upload(query, media_type, chunks)
     return await run_while_connected(request, work, body_read=body_read)
 
 

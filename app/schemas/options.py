@@ -21,6 +21,18 @@ class KernelChoice(StrEnum):
     NUMBA = "numba"
 
 
+class StrategyChoice(StrEnum):
+    """A strategy, or `auto` for the one that is estimated to be the fastest here."""
+
+    AUTO = "auto"
+    SEQUENTIAL = "sequential"
+    THREADING = "threading"
+    MULTIPROCESSING = "multiprocessing"
+    ASYNC_BATCH = "async-batch"
+    CONCURRENT_FUTURES = "concurrent-futures"
+    HYBRID = "hybrid"
+
+
 class DbSource(StrEnum):
     """What the database stage may be; there may be sources of one's own beside them."""
 

@@ -22,7 +22,7 @@ class FieldProblem(ResponseModel):
 
 
 class ProblemLinks(ResponseModel):
-    """Where the task that failed can be seen; paths on this server."""
+    """Where the task can be seen; paths on this server."""
 
     status: str
     results: str
@@ -46,7 +46,7 @@ class Problem(ResponseModel):
     errors: list[FieldProblem] | None = None
     """Each fault of a request that is not valid, at most 20."""
     task_id: str | None = None
-    """The task that failed."""
+    """The task that this is about: the one that failed, or whose state is in the way."""
     links: ProblemLinks | None = None
     estimate_seconds: float | None = None
     """How long the refused run was estimated to take."""

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from app.names import StrategyName
 from app.schemas.base import RequestModel
-from app.schemas.options import CacheSource, DbSource, RunOptions
+from app.schemas.options import CacheSource, DbSource, RunOptions, StrategyChoice
 from app.wording import RULE
 
 MAX_INLINE_ITEMS: Final = 100_000
@@ -127,6 +127,32 @@ class RunRequest(RunOptions):
         if self.cache is not None:
             return self.cache
         return CacheSource.SIMULATED if self.items is None else CacheSource.NONE
+
+
+class BackgroundRequest(RunRequest):
+    """Body of a background task: that of a run, and the strategy. `{}` runs the defaults."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"items_count": 100, "db_delay_ms": 10, "strategy": "hybrid"},
+                {"items_count": 10_000_000, "db": "none", "cache": "none"},
+            ]
+        },
+    )
+
+    strategy: StrategyChoice = StrategyChoice.AUTO
+    """How batches are executed; `auto` takes what is estimated to be the fastest here."""
+
+    @classmethod
+    def of(cls, request: RunRequest, strategy: StrategyName) -> Self:
+        """The background task that does what this run would do."""
+        # Constructed, because 100,000 rows need not be checked a second time.
+        return cls.model_construct(
+            request.model_fields_set | {"strategy"},
+            **{name: getattr(request, name) for name in RunRequest.model_fields},
+            strategy=StrategyChoice(strategy),
+        )
 
 
 class UploadQuery(RunOptions):

@@ -20,17 +20,24 @@ class TaskLinks(ResponseModel):
     """Every item's result, once the task has ended."""
     cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600"])
     """To be called with DELETE."""
+    resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600/resume"])
+    """To be called with POST, once the task has failed or was cancelled."""
+    events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa_1735689600"])
+    """Progress and changes of state as they happen."""
 
 
-class TaskSummary(ResponseModel):
-    """A task without its result."""
+class Shards(ResponseModel):
+    """The parts of a task that are executed apart from each other, maybe on several nodes."""
+
+    total: int = Field(default=1, ge=1)
+    completed: Count = 0
+
+
+class TaskProgress(ResponseModel):
+    """How far a task is."""
 
     task_id: TaskId
-    task_type: TaskType
     status: TaskStatus
-    strategy: StrategyName
-    kernel: KernelName
-    workload: str = Field(examples=["loops"])
     items_processed: Count
     """Items handled so far, failed ones included."""
     total_items: Count
@@ -39,11 +46,27 @@ class TaskSummary(ResponseModel):
     throughput_items_per_second: Annotated[float, Field(ge=0)] | None
     estimated_remaining_seconds: Annotated[float, Field(ge=0)] | None
     """At the throughput so far; null when the task is not running."""
-    created_at: AwareDatetime
     start_time: AwareDatetime | None
     end_time: AwareDatetime | None
     error_message: str | None
     """Why the task failed."""
+    attempts: Count = 0
+    """How often its execution has begun: more than once after a crash, or when it was resumed."""
+    node: str | None = Field(default=None, examples=["node-1"])
+    """The node that executes it now."""
+    shards: Shards = Shards()
+
+
+class TaskSummary(TaskProgress):
+    """A task without its result."""
+
+    task_type: TaskType
+    strategy: StrategyName
+    kernel: KernelName
+    workload: str = Field(examples=["loops"])
+    created_at: AwareDatetime
+    estimated_seconds: Annotated[float, Field(ge=0)] | None = None
+    """How long it was estimated to run when it was accepted; null where nobody could say."""
     links: TaskLinks
 
 

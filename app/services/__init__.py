@@ -15,6 +15,7 @@ from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
 from app.services.metrics import Metrics
+from app.services.no_background import NoBackground
 from app.services.runs import RunService
 from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
@@ -36,6 +37,7 @@ class Services:
 
     runs: RunService
     tasks: TaskService
+    background: NoBackground
     kernels: KernelService
     health: HealthService
     metrics: Metrics
@@ -82,6 +84,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         yield Services(
             runs=runs,
             tasks=TaskService(store, folder, runs),
+            background=NoBackground(),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
             metrics=metrics,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.results import ResultRow, RunResult, StageView
-from app.schemas.tasks import TaskLinks, TaskSummary, TaskView
+from app.schemas.tasks import Shards, TaskLinks, TaskSummary, TaskView
 from app.tasks.model import FINISHED, Shard, Task, utc_now
 from app.tasks.store import TaskStore
 from kernels import KernelName
@@ -93,6 +93,12 @@ def _duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
     return ((task.end_time or utc_now()) - task.start_time).total_seconds()
 
 
+def _node(shards: Sequence[Shard]) -> str | None:
+    """The nodes that execute shards now."""
+    nodes = {s.node for s in shards if s.status is TaskStatus.RUNNING and s.node is not None}
+    return ", ".join(sorted(nodes)) or None
+
+
 def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
     processed = task.items_processed
     duration = _duration_seconds(task, shards)
@@ -116,9 +122,18 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         "start_time": task.start_time,
         "end_time": task.end_time,
         "error_message": task.error_message,
+        "attempts": sum(shard.attempt for shard in shards),
+        "node": _node(shards),
+        "shards": Shards(
+            total=len(shards),
+            completed=sum(shard.status is TaskStatus.COMPLETED for shard in shards),
+        ),
+        "estimated_seconds": task.estimated_seconds,
         "links": TaskLinks(
             status=f"{BASE_PATH}/status/{task.task_id}",
             results=f"{BASE_PATH}/results/{task.task_id}",
             cancel=f"{BASE_PATH}/{task.task_id}",
+            resume=f"{BASE_PATH}/{task.task_id}/resume",
+            events=f"{BASE_PATH}/events/{task.task_id}",
         ),
     }

@@ -1,0 +1,58 @@
+"""The answer 202: the task was accepted, and where to ask for it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import Response
+
+from app import errors
+from app.error_handlers import STORE_ERRORS
+from app.routes.media_types import JSON
+from app.routes.paths import TASKS
+from app.routes.prefer import RESPOND_ASYNC, VARY_HEADER
+from app.schemas.tasks import TaskView
+
+SUBMIT_ERRORS: Final = (
+    errors.IdempotencyConflictError,
+    errors.PayloadTooLargeError,
+    errors.TooBusyError,
+    errors.NotReadyError,
+    *STORE_ERRORS,
+)
+"""Why a background task may not be accepted."""
+
+ACCEPTED: Final[dict[str, Any]] = {
+    "description": "Accepted: the task is kept, and is executed later.",
+    "model": TaskView,
+    "headers": {
+        "Location": {
+            "description": "Path of the task's status.",
+            "schema": {"type": "string", "format": "uri-reference"},
+            "example": "/api/v1/tasks/status/task_4f9d02aa_1735689600",
+        }
+    },
+}
+"""For OpenAPI."""
+
+ACCEPTED_AS_PREFERRED: Final[dict[str, Any]] = {
+    **ACCEPTED,
+    "description": "With `Prefer: respond-async`: accepted, and executed in the background.",
+    "headers": {
+        **ACCEPTED["headers"],
+        "Preference-Applied": {
+            "description": "The preference that was met.",
+            "schema": {"type": "string", "const": RESPOND_ASYNC},
+        },
+        **VARY_HEADER,
+    },
+}
+"""For OpenAPI, where a synchronous run would have been the answer."""
+
+
+def accepted(task: TaskView, *, as_preferred: bool = False) -> Response:
+    """The answer; `as_preferred` when it was the header Prefer that asked for it."""
+    headers = {"Location": f"{TASKS}/status/{task.task_id}"}
+    if as_preferred:
+        headers |= {"Preference-Applied": RESPOND_ASYNC, "Vary": "Prefer"}
+    return Response(task.model_dump_json(), 202, headers, JSON)
