@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
@@ -18,20 +17,7 @@ from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
 from tests.fixtures.client import open_client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
-
-SCOPE: dict[str, Any] = {
-    "type": "http",
-    "asgi": {"spec_version": "2.3"},
-    "http_version": "1.1",
-    "scheme": "http",
-    "path": "/",
-    "query_string": b"",
-    "server": ("test", 80),
-    "headers": [(b"content-type", b"application/json")],
-}
-BODY: Message = {"type": "http.request", "body": b"{}", "more_body": False}
-PIECE: Message = {"type": "http.request", "body": b"item_id", "more_body": True}
-GONE: Message = {"type": "http.disconnect"}
+from tests.fixtures.wire import BODY, GONE, PIECE, SCOPE, Wire
 
 
 class Work:
@@ -53,22 +39,6 @@ class Work:
             raise
         self.ended = "finished"
         return "result"
-
-
-class Wire:
-    """What the server hands to the application, message by message, and what comes back."""
-
-    def __init__(self, *messages: Message) -> None:
-        self.messages: asyncio.Queue[Message] = asyncio.Queue()
-        for message in messages:
-            self.messages.put_nowait(message)
-        self.sent: list[Message] = []
-
-    async def receive(self) -> Message:
-        return await self.messages.get()
-
-    async def send(self, message: Message) -> None:
-        self.sent.append(message)
 
 
 def test_result_is_returned_and_nothing_is_left() -> None:
