@@ -10,20 +10,24 @@ from dataclasses import dataclass
 
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from app.services.background import BackgroundService
+from app.services.event_hub import EventHub
 from app.services.executions import RunContext
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
 from app.services.metrics import Metrics
-from app.services.no_background import NoBackground
 from app.services.runs import RunService
+from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
+from app.services.upkeep import Upkeep
 from app.settings import Settings
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
-from app.tasks.owner import current_owner, owner_is_alive
+from app.tasks.nodes import NodeStore
 from app.tasks.store import TaskStore, open_store
+from app.tasks.work_queue import QueueOptions, WorkQueue
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +41,7 @@ class Services:
 
     runs: RunService
     tasks: TaskService
-    background: NoBackground
+    background: BackgroundService
     kernels: KernelService
     health: HealthService
     metrics: Metrics
@@ -53,7 +57,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
         store = await asyncio.to_thread(open_store, settings.data_dir)
         stack.callback(store.close)
-        await asyncio.to_thread(_tidy, store, folder)
+        nodes = NodeStore(store.engine, settings.node_id)
+        await asyncio.to_thread(_tidy, store, folder, nodes)
         hosts = RunHostPool(
             _host_config(settings, usable_cpus),
             HostPoolOptions(
@@ -67,33 +72,47 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(hosts.close)
         sources = SourceMonitor(_configured_sources(settings))
         metrics = Metrics(sources)
-        runs = RunService(
-            RunContext(
-                settings=settings,
-                usable_cpus=usable_cpus,
-                node=current_owner(),
-                hosts=hosts,
-                store=store,
-                folder=folder,
-                lag=LoopLagMonitor(),
-                sources=sources,
-                metrics=metrics,
-            )
+        context = RunContext(
+            settings=settings,
+            usable_cpus=usable_cpus,
+            node=nodes.node,
+            hosts=hosts,
+            store=store,
+            folder=folder,
+            lag=LoopLagMonitor(),
+            sources=sources,
+            metrics=metrics,
         )
+        runner = ShardRunner(context)
+        queue = WorkQueue(
+            store.engine,
+            nodes.node,
+            runner.execute,
+            QueueOptions(settings.background_runs, settings.background_runs_in_all),
+        )
+        await asyncio.to_thread(queue.launch)
+        stack.push_async_callback(asyncio.to_thread, queue.close)
+        stack.push_async_callback(runner.stop)
+        upkeep = Upkeep(context, queue, nodes)
+        stack.push_async_callback(upkeep.close)
+        await upkeep.start()
+        hub = EventHub(store)
+        stack.push_async_callback(hub.close)
+        runs = RunService(context)
         stack.push_async_callback(runs.close)
         yield Services(
             runs=runs,
-            tasks=TaskService(store, folder, runs),
-            background=NoBackground(),
+            tasks=TaskService(context, runs, queue, runner),
+            background=BackgroundService(context, queue, hub),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
             metrics=metrics,
         )
 
 
-def _tidy(store: TaskStore, folder: DataFolder) -> None:
+def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
     """What processes that were killed left behind: tasks without an owner, and their files."""
-    interrupted = store.interrupt_orphans(owner_is_alive)
+    interrupted = store.interrupt_orphans(nodes.is_alive)
     removed = folder.sweep(store.status)
     if interrupted or removed:
         logger.warning(

@@ -56,6 +56,7 @@ async def items_of(context: RunContext, client: RunHostClient, task: Task) -> It
             max_rows=context.settings.max_upload_rows,
         )
     )
+    await asyncio.to_thread(context.folder.upload_path(task.task_id).unlink, missing_ok=True)
     return FileItems(str(path), count)
 
 

@@ -10,19 +10,21 @@ from typing import Final
 from urllib.parse import urlencode
 
 from app.errors import TaskConflictError
-from app.names import StrategyName, TaskStatus
+from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.exports import Export
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from app.services.details import summarize
+from app.services.executions import RunContext
 from app.services.runs import RunService
+from app.services.shard_runner import ShardRunner
 from app.services.views import BASE_PATH, task_summary, task_view
 from app.sources.rows import CSV, NDJSON
 from app.tasks.arrow import ARROW, arrow_stream
 from app.tasks.chunks import ResultColumns, ResultRows
 from app.tasks.export import csv_lines, ndjson_lines
-from app.tasks.folder import DataFolder
-from app.tasks.model import FINISHED
+from app.tasks.model import FINISHED, ShardRef
 from app.tasks.results import ResultsReader
-from app.tasks.store import TaskStore
+from app.tasks.work_queue import WorkQueue
 from kernels import KernelName
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
@@ -35,10 +37,18 @@ EXPORTS: Final[Mapping[str, Exporter]] = MappingProxyType(
 class TaskService:
     """Reads the store; what this process drives it knows from the run service."""
 
-    def __init__(self, store: TaskStore, folder: DataFolder, runs: RunService) -> None:
-        self._store = store
-        self._folder = folder
+    def __init__(
+        self,
+        context: RunContext,
+        runs: RunService,
+        queue: WorkQueue,
+        runner: ShardRunner,
+    ) -> None:
+        self._store = context.store
+        self._folder = context.folder
         self._runs = runs
+        self._queue = queue
+        self._runner = runner
 
     async def get(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError."""
@@ -77,6 +87,10 @@ class TaskService:
         if active is not None:
             await active.cancel()
             await active.wait_ended()
+        task = await asyncio.to_thread(self._store.get, task_id)
+        if task.task_type == TaskType.BACKGROUND and task.status not in FINISHED:
+            refs = await asyncio.to_thread(self._cancel_in_background, task_id)
+            await self._runner.cancel(refs)
         view = await asyncio.to_thread(task_view, self._store, task_id)
         if view.status not in FINISHED:
             raise TaskConflictError(
@@ -84,14 +98,24 @@ class TaskService:
             )
         return view
 
+    def _cancel_in_background(self, task_id: str) -> list[ShardRef]:
+        try:
+            refs = self._store.shards.cancel(task_id, summarize)
+        except TaskConflictError:
+            return []  # it has just ended
+        self._queue.cancel(refs)
+        return refs
+
     async def clear_finished(self) -> ClearedTasks:
         """Delete all tasks that have ended, with their files."""
         return await asyncio.to_thread(self._clear_finished)
 
     def _clear_finished(self) -> ClearedTasks:
-        deleted = self._store.delete_finished()
+        refs = self._store.delete_finished()
+        deleted = {ref.task_id for ref in refs}
         for task_id in deleted:
             self._folder.remove(task_id)
+        self._queue.forget(refs)
         return ClearedTasks(deleted=len(deleted))
 
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:

@@ -1,13 +1,13 @@
 """What a process does all the while it is up: says that it lives, takes over from dead ones,
-finds work that was accepted and never queued, and removes what is too old.
+queues what was accepted and never queued, and removes what is too old.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -21,9 +21,77 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS: Final = 2.0
 DEAD_SECONDS: Final = 8.0
-"""Without a heartbeat. With the next beat of a living node, a dead one's work is taken over
-within 15 s.
+"""Without a heartbeat. A node that is dead is found by the next beat of another, so that its work
+goes on within 15 s.
 """
 
 SWEEP_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 60.0
+
+
+class Upkeep:
+    """One for each process. `start` after the queue is up, `close` before it is closed."""
+
+    def __init__(self, context: RunContext, queue: WorkQueue, nodes: NodeStore) -> None:
+        self._context = context
+        self._queue = queue
+        self._nodes = nodes
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Once everything now, then for ever. Raises StoreError."""
+        await asyncio.to_thread(self.beat)
+        await asyncio.to_thread(self.sweep)
+        self._loops = [
+            asyncio.create_task(_every(BEAT_SECONDS, self.beat)),
+            asyncio.create_task(_every(SWEEP_SECONDS, self.sweep)),
+            asyncio.create_task(_every(RETENTION_SECONDS, self.remove_old)),
+        ]
+
+    async def close(self) -> None:
+        """This process is no node any more: whatever it has not ended is others' from now on."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        try:
+            await asyncio.to_thread(self._nodes.leave)
+        except StoreError as error:
+            logger.warning("the others learn by its silence that this node has left: %s", error)
+
+    # What follows blocks, and raises StoreError.
+
+    def beat(self) -> None:
+        """Say that this process lives, and take over from those that do not."""
+        self._nodes.beat()
+        for node in self._nodes.dead(DEAD_SECONDS):
+            if self._nodes.claim(node):
+                adopted = self._queue.adopt(node)
+                if adopted:
+                    logger.warning("node %s is dead; %d shards go on", node, len(adopted))
+
+    def sweep(self) -> None:
+        """Queue what was accepted by a process that died before it could."""
+        lost = self._queue.missing(self._context.store.shards.unfinished())
+        if lost:
+            logger.warning("%d shards were accepted and not queued; they are now", len(lost))
+            self._queue.put(lost)
+
+    def remove_old(self) -> None:
+        """Forget tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all they had."""
+        age = timedelta(hours=self._context.settings.retention_hours)
+        gone = self._context.store.delete_finished(utc_now() - age)
+        for task_id in {ref.task_id for ref in gone}:
+            self._context.folder.remove(task_id)
+        self._queue.forget(gone)
+
+
+async def _every(seconds: float, call: Callable[[], None]) -> None:
+    """At a fixed rate, whatever the calls take; one that fails is made again the next time."""
+    due = time.monotonic()
+    while True:
+        due = max(due + seconds, time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
+        try:
+            await asyncio.to_thread(call)
+        except StoreError as error:
+            logger.warning("%s; again in %g s", error, seconds)

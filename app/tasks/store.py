@@ -51,7 +51,7 @@ class TaskStore:
         """`engine` is one of `app.tasks.engine.make_engine`. Makes the tables where they are
         missing; StoreError when another version of the service made them.
         """
-        self._engine = engine
+        self.engine = engine
         self.shards = ShardStore(engine)
         self.inputs = InputStore(engine)
         with writing(engine) as connection:
@@ -60,7 +60,7 @@ class TaskStore:
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> None:
         """Keep a new task, with shards of so many items one after another; one when not said.
@@ -70,7 +70,7 @@ class TaskStore:
         values = {field.name: getattr(task, field.name) for field in fields(task)}
         counts = [task.total_items] if shard_counts is None else shard_counts
         try:
-            with writing(self._engine) as connection:
+            with writing(self.engine) as connection:
                 connection.execute(insert(tasks).values(**values))
                 insert_shards(connection, task.task_id, counts)
         except IntegrityError as error:
@@ -81,9 +81,9 @@ class TaskStore:
 
         Raises TaskNotFoundError.
         """
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             columns = task_row(connection, task_id)["result_columns"]
-        return None if columns is None else ResultsReader(self._engine, task_id, columns)
+        return None if columns is None else ResultsReader(self.engine, task_id, columns)
 
     def finish_unbegun(
         self, task_id: str, status: TaskStatus, error_code: str, error_message: str
@@ -95,7 +95,7 @@ class TaskStore:
         if status not in FINISHED - {TaskStatus.COMPLETED}:
             raise ValueError(f"{status} is not an end without an execution")
         error = {"error_code": error_code, "error_message": error_message}
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             values = {"status": status, "end_time": utc_now(), **error}
             if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
                 raise conflict(connection, task_id, "it is {status}; its execution has begun")
@@ -103,7 +103,7 @@ class TaskStore:
 
     def get(self, task_id: str) -> Task:
         """The task, or TaskNotFoundError."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             row = task_row(connection, task_id)
         return Task(**{field.name: row[field.name] for field in fields(Task)})
 
@@ -130,7 +130,7 @@ class TaskStore:
         conditions = [column == value for column, value in wanted.items() if value is not None]
         newest = select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
         newest = newest.order_by(tasks.c.created_at.desc(), tasks.c.task_id.desc())
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(newest).mappings().all()
             count = select(func.count()).select_from(tasks).where(*conditions)
             total = connection.scalar(count) or 0
@@ -140,8 +140,8 @@ class TaskStore:
     def progress(self, task_ids: Sequence[str]) -> dict[str, tuple[TaskStatus, int]]:
         """State and items processed of some tasks, by their ids; those that there are."""
         columns = tasks.c.task_id, tasks.c.status, tasks.c.items_processed
-        found = {}
-        with reading(self._engine) as connection:
+        found: dict[str, tuple[TaskStatus, int]] = {}
+        with reading(self.engine) as connection:
             for start in range(0, len(task_ids), _IDS_PER_STATEMENT):
                 some = task_ids[start : start + _IDS_PER_STATEMENT]
                 rows = connection.execute(select(*columns).where(tasks.c.task_id.in_(some)))
@@ -153,7 +153,7 @@ class TaskStore:
         for another.
         """
         self._forget(task_id, FINISHED, "it is {status}; cancel it first")
-        shrink(self._engine)
+        shrink(self.engine)
 
     def withdraw(self, task_id: str) -> None:
         """Forget a task that was refused before it ran. Raises TaskNotFoundError, and
@@ -169,7 +169,7 @@ class TaskStore:
         finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
         if ended_before is not None:
             finished = finished.where(tasks.c.end_time < ended_before)
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
             refs: list[ShardRef] = []
             for start in range(0, len(ids), _IDS_PER_STATEMENT):
@@ -177,19 +177,19 @@ class TaskStore:
                 refs += [s.ref for rows in shards_of(connection, some).values() for s in rows]
                 connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
         if ids:
-            shrink(self._engine)
+            shrink(self.engine)
         return refs
 
     def by_key(self, idempotency_key: str) -> Task | None:
         """The task that was asked for under the key."""
         wanted = select(*TASK_FIELDS).where(tasks.c.idempotency_key == idempotency_key)
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             row = connection.execute(wanted).mappings().first()
         return None if row is None else Task(**row)
 
     def set_request_hash(self, task_id: str, request_hash: str) -> None:
         """For a task whose request was complete only after it was created."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             values = {"request_hash": request_hash}
             if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
                 raise conflict(connection, task_id, "it is {status}")
@@ -199,7 +199,7 @@ class TaskStore:
         unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner).where(
             tasks.c.status.in_(UNFINISHED), tasks.c.task_type == TaskType.SYNCHRONOUS
         )
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             found = connection.execute(unfinished).all()
         orphans = [row for row in found if not is_alive(row.owner)]
         interrupted = []
@@ -214,7 +214,7 @@ class TaskStore:
                 ),
             }
             # Nothing happens when the task has gone on since it was read.
-            with writing(self._engine) as connection:
+            with writing(self.engine) as connection:
                 if update_task(connection, row.task_id, {row.status}, end):
                     end_shards(connection, row.task_id, TaskStatus.FAILED, {})
                     interrupted.append(row.task_id)
@@ -223,7 +223,7 @@ class TaskStore:
     def _forget(self, task_id: str, statuses: Iterable[TaskStatus], text: str) -> None:
         check_id(task_id)
         gone = delete(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             if connection.execute(gone).rowcount == 0:
                 raise conflict(connection, task_id, text)
 
