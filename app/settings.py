@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -30,6 +32,7 @@ INNER_THREAD_VARIABLES: Final = (
 )
 
 _MIB: Final = 1024 * 1024
+_NODE_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class SettingsError(Exception):
@@ -59,6 +62,19 @@ class Settings(SourceSettings):
             "Folder of the task store, results and uploads, created when missing; a relative one "
             "counts from the working directory."
         ),
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description=(
+            "PostgreSQL database of the task store, `postgresql://user:password@host:5432/name`, "
+            "for more than one machine; when not set, an SQLite file in the data folder."
+        ),
+    )
+    node_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Name of this machine among those that share a database; else the host's.",
     )
     run_hosts: int = Field(
         default=2,
@@ -175,6 +191,24 @@ class Settings(SourceSettings):
             raise PydanticCustomError(RULE, "must not contain a null character")
         return value.expanduser().absolute()
 
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _is_postgresql(value.get_secret_value()):
+            raise PydanticCustomError(
+                RULE,
+                "must be like postgresql://user:password@host:5432/name, with every character of "
+                "the password that is no letter or digit written as % and its two hex digits",
+            )
+        return value
+
+    @field_validator("node_id")
+    @classmethod
+    def _plain_name(cls, value: str | None) -> str | None:
+        if value is not None and not _NODE_ID.fullmatch(value):
+            raise PydanticCustomError(RULE, "must be of letters, digits, dots, - and _")
+        return value
+
     @model_validator(mode="after")
     def _shutdown_holds_the_grace(self) -> Self:
         if self.shutdown_seconds < self.cancel_grace_seconds:
@@ -190,6 +224,11 @@ class Settings(SourceSettings):
             )
         return self
 
+    @property
+    def store_location(self) -> Path | str:
+        """Where the task store is: the data folder, or the URL of a database with its password."""
+        return self.data_dir if self.database_url is None else self.database_url.get_secret_value()
+
     @staticmethod
     def run_host_environment() -> dict[str, str]:
         """The environment of a run host: that of this process, inner libraries on one thread.
@@ -198,6 +237,19 @@ class Settings(SourceSettings):
         of its own in each of them would take more than the usable CPUs.
         """
         return dict(os.environ) | dict.fromkeys(INNER_THREAD_VARIABLES, "1")
+
+
+def _is_postgresql(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme == "postgresql"
+            and len(parts.path) > 1
+            and not parts.fragment
+            and parts.port != 0
+        )
+    except ValueError:  # of the port, or of brackets
+        return False
 
 
 def variable_name(field: str) -> str:

@@ -9,7 +9,8 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 from fastapi import Request
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -32,7 +33,7 @@ _PROGRESS: Final = TypeAdapter(TaskProgress)
 logger = logging.getLogger(__name__)
 
 
-class EventStreamResponse(EventSourceResponse):
+class EventStreamResponse(StreamingResponse):
     """Sends events until the task has ended, the client leaves, or `stopping` is set.
 
     Whichever comes first, `events` is closed at once. In silence a comment is sent every
@@ -41,6 +42,9 @@ class EventStreamResponse(EventSourceResponse):
     when there is none.
     """
 
+    # Not FastAPI's EventSourceResponse: with that, a route has to be a generator, whose errors
+    # come after the status was sent.
+    media_type = "text/event-stream"
     body_iterator: AsyncGenerator[bytes, None]
 
     def __init__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
-from fastapi.sse import EventSourceResponse
 
 from app import errors
 from app.dependencies import BackgroundServiceDep, StateDep, TaskIdDep, TaskServiceDep
@@ -67,7 +66,8 @@ _STREAM: Final[dict[str, Any]] = {
     "/{task_id}",
     operation_id="watch_task",
     summary="Watch a task",
-    response_class=EventSourceResponse,
+    status_code=200,
+    response_class=EventStreamResponse,
     responses={
         200: _STREAM,
         204: {
@@ -86,7 +86,7 @@ async def watch_task(
     background: BackgroundServiceDep,
     state: StateDep,
     query: Annotated[EventQuery, Query()],
-) -> EventSourceResponse:
+) -> EventStreamResponse:
     """Progress and changes of state as they happen (server-sent events), until the task has ended.
 
     The first event says how the task stands. After a break, the header Last-Event-ID, or the query

@@ -25,7 +25,7 @@ from app.services.upkeep import Upkeep
 from app.settings import Settings
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
-from app.tasks.nodes import NodeStore
+from app.tasks.nodes import NodeStore, new_node_id
 from app.tasks.store import TaskStore, open_store
 from app.tasks.work_queue import QueueOptions, WorkQueue
 
@@ -55,9 +55,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     usable_cpus = usable_cpu_count()
     async with AsyncExitStack() as stack:
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
-        store = await asyncio.to_thread(open_store, settings.data_dir)
+        store = await asyncio.to_thread(open_store, settings.store_location)
         stack.callback(store.close)
-        nodes = NodeStore(store.engine, settings.node_id)
+        nodes = NodeStore(store.engine, new_node_id(settings.node_id), "api")
         await asyncio.to_thread(_tidy, store, folder, nodes)
         hosts = RunHostPool(
             _host_config(settings, usable_cpus),
@@ -75,7 +75,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         context = RunContext(
             settings=settings,
             usable_cpus=usable_cpus,
-            node=nodes.node,
+            node=nodes.node_id,
             hosts=hosts,
             store=store,
             folder=folder,
@@ -86,7 +86,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         runner = ShardRunner(context)
         queue = WorkQueue(
             store.engine,
-            nodes.node,
+            nodes.node_id,
             runner.execute,
             QueueOptions(settings.background_runs, settings.background_runs_in_all),
         )
@@ -112,7 +112,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
     """What processes that were killed left behind: tasks without an owner, and their files."""
-    interrupted = store.interrupt_orphans(nodes.is_alive)
+    interrupted = store.interrupt_orphans(nodes.alive())
     removed = folder.sweep(store.status)
     if interrupted or removed:
         logger.warning(

@@ -44,7 +44,8 @@ def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
 
 def request_of(spec: dict[str, Any]) -> RunRequest:
     """The request that `spec_of` was made of, without its items."""
-    return RunRequest.model_validate_json(json.dumps(spec))
+    asked = {name: value for name, value in spec.items() if name != "input"}
+    return RunRequest.model_validate_json(json.dumps(asked))
 
 
 def request_hash(request: BackgroundRequest) -> str:

@@ -13,17 +13,12 @@ from typing import Final
 
 from app.errors import StoreError
 from app.services.executions import RunContext
+from app.tasks.adoption import adopt_dead
 from app.tasks.model import utc_now
-from app.tasks.nodes import NodeStore
+from app.tasks.nodes import BEAT_SECONDS, NodeStore
 from app.tasks.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)
-
-BEAT_SECONDS: Final = 2.0
-DEAD_SECONDS: Final = 8.0
-"""Without a heartbeat. A node that is dead is found by the next beat of another, so that its work
-goes on within 15 s.
-"""
 
 SWEEP_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 60.0
@@ -62,12 +57,12 @@ class Upkeep:
 
     def beat(self) -> None:
         """Say that this process lives, and take over from those that do not."""
-        self._nodes.beat()
-        for node in self._nodes.dead(DEAD_SECONDS):
-            if self._nodes.claim(node):
-                adopted = self._queue.adopt(node)
-                if adopted:
-                    logger.warning("node %s is dead; %d shards go on", node, len(adopted))
+        if not self._nodes.beat():
+            logger.error("this process was silent for so long that others have taken its work")
+        adopted = adopt_dead(self._nodes, self._queue)
+        if adopted:
+            logger.warning("%d shards of processes that are gone go on", len(adopted))
+        self._context.store.interrupt_orphans(self._nodes.alive())
 
     def sweep(self) -> None:
         """Queue what was accepted by a process that died before it could."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import StoreError
@@ -18,9 +18,19 @@ from app.tasks.upkeep import PAGE_BYTES, make_room
 
 FILE_NAME: Final = "hotloop.sqlite3"
 _WRITES: Final = "hotloop_writes"
+_ALONE: Final = 0x686F746C6F6F70
+"""The key of the lock, which other programs in the same database hardly use."""
 
 _KEPT_LOG_BYTES: Final = 16 << 20
 """Of the write-ahead log, which a large transaction may make as large as itself."""
+
+_KEPT_CONNECTIONS: Final = 8
+_CONNECT_ARGUMENTS: Final = {
+    "application_name": "hotloop",
+    "connect_timeout": 10,
+    # A process that is frozen within a transaction keeps nobody else from its rows for longer.
+    "options": "-c idle_in_transaction_session_timeout=5s",
+}
 
 _SQLITE_REASONS: Final = {
     "SQLITE_BUSY": "another process has kept it locked for too long; try again",
@@ -31,6 +41,17 @@ _SQLITE_REASONS: Final = {
     "SQLITE_CORRUPT": "it is damaged; put a copy in its place, or move it away and start anew",
     "SQLITE_NOTADB": "it is no SQLite file; put a copy in its place, or move it away",
 }
+_POSTGRESQL_REASONS: Final = {
+    "28": "it refuses the user or the password of HOTLOOP_DATABASE_URL",
+    "3D": "there is no such database; make it, or change HOTLOOP_DATABASE_URL",
+    "40": "another process wrote the same rows; try again",
+    "42501": "its user may not do this; give it the rights on the database",
+    "53100": "the disk of its server is full; free some space, or delete finished tasks",
+    "53": "its server has no connections or memory left; raise its limits",
+    "55": "another process has kept it locked for too long; try again",
+    "57": "its server is stopping or starting; try again",
+}
+"""By how an SQLSTATE begins."""
 _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 """What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
 
@@ -41,6 +62,13 @@ def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
         url = URL.create("sqlite", database=str(location / FILE_NAME))
     else:
         url = make_url(location)
+    if url.drivername == "postgresql":
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,  # a server that was restarted has dropped all connections
+            pool_size=_KEPT_CONNECTIONS,
+            connect_args=_CONNECT_ARGUMENTS,
+        )
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine, busy_timeout_seconds)
@@ -66,6 +94,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
         if isinstance(error.__cause__, DBAPIError) and _code(error.__cause__).startswith(_NO_ROOM):
             make_room(engine)
         raise
+
+
+def alone(connection: Connection) -> None:
+    """Nobody else who called this goes on before the transaction ends: for making tables, which
+    several processes may do at once.
+    """
+    if connection.dialect.name == "postgresql":  # a writer of SQLite is alone anyway
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
 
 
 def writer(engine: Engine) -> Engine:
@@ -141,8 +177,23 @@ def _code(error: DBAPIError) -> str:
 
 def _reason(error: DBAPIError) -> str:
     # Extended codes begin with the name of the plain one: SQLITE_READONLY_DIRECTORY, …
+    if not isinstance(error.orig, sqlite3.Error):
+        return _postgresql_reason(error)
     name = _code(error)
     for code, reason in _SQLITE_REASONS.items():
         if name.startswith(code):
             return reason
+    return f"the database answered with {type(error.orig).__name__}; the log has the details"
+
+
+def _postgresql_reason(error: DBAPIError) -> str:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    for beginning, reason in _POSTGRESQL_REASONS.items():
+        if state.startswith(beginning):
+            return reason
+    if not state and isinstance(error, OperationalError):
+        return (
+            "it cannot be reached, or lets nobody in; check that its server runs, and "
+            "HOTLOOP_DATABASE_URL. The log has the details"
+        )
     return f"the database answered with {type(error.orig).__name__}; the log has the details"

@@ -157,6 +157,11 @@ class NodeStore:
             and node.node_id != self.node_id
         )
 
+    def alive(self) -> set[str]:
+        """The ids of the nodes that are listed and not dead."""
+        dead = {node.node_id for node in self.dead()}
+        return {node.node_id for node in self.list()} - dead
+
     def claim(self, node: Node) -> bool:
         """Take a dead node on, to adopt its work and to `remove` it then. Of several that try, one
         gets True; nobody does when the node has been heard of since it was read.
