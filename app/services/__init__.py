@@ -39,6 +39,8 @@ PROCESSES_PER_CPU = 4
 class Services:
     """All services of one process."""
 
+    node: str
+    """The process, among those that share the database."""
     runs: RunService
     tasks: TaskService
     background: BackgroundService
@@ -48,7 +50,7 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[Services]:
     """Everything that the service consists of, from the store up to the run hosts, which go on
     starting while requests are answered. Closed in the opposite order. Raises StoreError.
     """
@@ -57,7 +59,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
         store = await asyncio.to_thread(open_store, settings.store_location)
         stack.callback(store.close)
-        nodes = NodeStore(store.engine, new_node_id(settings.node_id), "api")
+        nodes = NodeStore(store.engine, new_node_id(settings.node_id), role)
         await asyncio.to_thread(_tidy, store, folder, nodes)
         hosts = RunHostPool(
             _host_config(settings, usable_cpus),
@@ -101,6 +103,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         runs = RunService(context)
         stack.push_async_callback(runs.close)
         yield Services(
+            node=nodes.node_id,
             runs=runs,
             tasks=TaskService(context, runs, queue, runner),
             background=BackgroundService(context, queue, hub),

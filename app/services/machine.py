@@ -16,9 +16,14 @@ def check_machine(settings: Settings) -> None:
     _check_instruction_set(settings)
     try:
         DataFolder(settings.data_dir)
-        open_store(settings.data_dir).close()
     except StoreError as error:
         raise SettingsError(f"HOTLOOP_DATA_DIR ({settings.data_dir}): {error}") from error
+    try:
+        open_store(settings.store_location).close()
+    except StoreError as error:
+        if settings.database_url is None:
+            raise SettingsError(f"HOTLOOP_DATA_DIR ({settings.data_dir}): {error}") from error
+        raise SettingsError(f"HOTLOOP_DATABASE_URL: {error}") from error
 
 
 def _check_instruction_set(settings: Settings) -> None:
