@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check parity pinot bench clean
+.PHONY: help install run node test check parity pinot bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ $(STAMP): $(SOURCES)
 
 run: $(STAMP) ## start the service on port 8001
 	$(BIN)/python main.py
+
+node: $(STAMP) ## execute background tasks of a shared database only
+	$(BIN)/python main.py node
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
