@@ -16,15 +16,27 @@ from app.sources.base import Batch
 from app.strategies.base import BatchResult
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
+from tests.fixtures.postgres_server import RunningPostgres, running_postgres
 
 NEWEST = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
 
 
-@pytest.fixture(params=["sqlite"])
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """Where a store may be made: another database is another parameter."""
-    assert request.param == "sqlite"
-    return tmp_path
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[RunningPostgres]:
+    """A server for all tests of this process."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """Where a store may be made: each database that is supported."""
+    if request.param == "sqlite":
+        yield tmp_path
+        return
+    server: RunningPostgres = request.getfixturevalue("postgres")
+    with server.database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -33,6 +33,11 @@ NewResult = Callable[..., BatchResult]
 
 
 @pytest.fixture
+def location(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
 def impatient(tmp_path: Path) -> Iterator[TaskStore]:
     """A store that waits 50 ms for a lock."""
     opened = open_store(tmp_path, busy_timeout_seconds=0.05)

@@ -1,0 +1,82 @@
+"""The task store in PostgreSQL, and what may be wrong with its server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from app.errors import StoreError
+from app.tasks.model import Task
+from app.tasks.store import open_store
+from tests.fixtures.guarded import free_port
+from tests.fixtures.postgres_server import RunningPostgres
+
+NewTask = Callable[..., Task]
+
+
+@pytest.fixture
+def location(postgres: RunningPostgres) -> Iterator[str]:
+    with postgres.database() as url:
+        yield url
+
+
+def refused(call: Callable[[], object], *secrets: str) -> str:
+    """The text of the StoreError that `call` raises; fit for a client."""
+    with pytest.raises(StoreError) as caught:
+        call()
+    text = str(caught.value)
+    for word in ("127.0.0.1", "postgres@", "SELECT", "psycopg", "sqlalche", *secrets):
+        assert word not in text
+    return text
+
+
+def test_server_that_is_not_there_is_a_store_error() -> None:
+    port = free_port()
+    url = f"postgresql://someone:hush%21@127.0.0.1:{port}/hotloop"
+    text = refused(lambda: open_store(url), str(port), "someone", "hush")
+    assert text.startswith("the task store hotloop: it cannot be reached, or lets nobody in; check")
+
+
+def test_database_that_is_missing_is_a_store_error(postgres: RunningPostgres) -> None:
+    refused(lambda: open_store(postgres.url("absent")), str(postgres.port))
+
+
+def test_many_that_open_a_new_database_at_once_all_succeed(
+    postgres: RunningPostgres, new_task: NewTask
+) -> None:
+    barrier = threading.Barrier(8)
+
+    def open_at_once(url: str) -> None:
+        barrier.wait()
+        open_store(url).close()
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            with postgres.database() as url:
+                list(pool.map(open_at_once, [url] * 8))
+
+
+def test_connections_that_broke_are_replaced(location: str, new_task: NewTask) -> None:
+    store = open_store(location)
+    task = new_task()
+    store.create(task)
+    with psycopg.connect(location, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    assert store.get(task.task_id) == task
+    store.close()
+
+
+def test_connection_left_in_a_transaction_is_ended(location: str) -> None:
+    """A frozen process must not keep others from its rows."""
+    store = open_store(location)
+    with store._engine.connect() as connection:
+        limit = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
+    assert limit == "5s"
+    store.close()
