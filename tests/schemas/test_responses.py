@@ -10,7 +10,7 @@ from app.schemas.kernels import KernelList, KernelView, WorkloadView
 from app.schemas.problems import Problem
 from app.schemas.results import ResultRow, RunResult
 from app.schemas.root import ServiceIndex, TaskIndex
-from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from app.schemas.tasks import ClearedTasks, Shards, TaskPage, TaskProgress, TaskView
 from tests.fixtures.fake_services import run_result, task_view
 
 RESPONSES: tuple[type[BaseModel], ...] = (
@@ -24,8 +24,10 @@ RESPONSES: tuple[type[BaseModel], ...] = (
     ResultRow,
     RunResult,
     ServiceIndex,
+    Shards,
     TaskIndex,
     TaskPage,
+    TaskProgress,
     TaskView,
     WorkloadView,
 )
