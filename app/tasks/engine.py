@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.errors import StoreError
+from app.errors import StoreError, StoreUnavailableError
 from app.tasks.upkeep import PAGE_BYTES, make_room
 
 FILE_NAME: Final = "hotloop.sqlite3"
@@ -54,6 +54,11 @@ _POSTGRESQL_REASONS: Final = {
 """By how an SQLSTATE begins."""
 _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 """What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
+
+
+_PASSING_STATES: Final = ("08", "40", "53300", "57P")
+"""Of PostgreSQL: connection lost, transaction given up for others, too many clients, shutting down
+or starting."""
 
 
 def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
@@ -160,9 +165,20 @@ def store_errors(engine: Engine) -> Iterator[None]:
     except IntegrityError:
         raise
     except PoolTimeoutError as error:
-        raise StoreError("the task store has no connection free; try again") from error
+        raise StoreUnavailableError("the task store has no connection free") from error
     except DBAPIError as error:
-        raise StoreError(f"the task store {_name(engine)}: {_reason(error)}") from error
+        kind = StoreUnavailableError if _may_pass(error) else StoreError
+        raise kind(f"the task store {_name(engine)}: {_reason(error)}") from error
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    """Whether the database may be there, or free, a moment later."""
+    if isinstance(error.orig, sqlite3.Error):
+        return _code(error).startswith("SQLITE_BUSY")
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if not state:
+        return isinstance(error, OperationalError)
+    return state.startswith(_PASSING_STATES)
 
 
 def _name(engine: Engine) -> str:
