@@ -51,13 +51,13 @@ class RunCollector:
         processed = self.items_processed + sum(r.batch.count for r in event.results)
         failed = self.failed_items + sum(len(r.errors) for r in event.results)
         chunks = pack(event.results, self._columns)
+        counts = self._counts_with(event)
         before = self._checksum, self._io_seconds, len(self._errors)
         for result in event.results:
             self._checksum = (self._checksum + result.checksum) % MODULUS
             self._io_seconds += result.io_seconds
             room = KEPT_ERRORS - len(self._errors)
             self._errors.extend(result.errors[:room])
-        counts = self._counts_with(event)
         details = self._before.plus(self._so_far(counts)).to_json()
         try:
             self._shards.add_results(

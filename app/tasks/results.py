@@ -22,16 +22,17 @@ _FIELDS = [results.c[field.name] for field in fields(Chunk)]
 
 
 def insert_chunks(
-    connection: Connection, task_id: str, chunks: Sequence[Chunk], total_items: int
+    connection: Connection, task_id: str, chunks: Sequence[Chunk], first: int, count: int
 ) -> None:
     """Store chunks of a task, of ascending positions. Items that are stored already stay as they
-    are. ValueError when only some items of a chunk are, or when it is not within the task.
+    are. ValueError when only some items of a chunk are, or when it is not within `count` items
+    from `first` on.
     """
     if not chunks:
         return
     start, end = chunks[0].start, chunks[-1].start + chunks[-1].count
-    if start < 0 or end > total_items:
-        raise ValueError(f"items {start} … {end - 1} of {total_items}")
+    if start < first or end > first + count:
+        raise ValueError(f"items {start} … {end - 1} of {count} from {first} on")
     place = select(results.c.start, results.c["count"]).where(
         results.c.task_id == task_id,
         results.c.start > start - CHUNK_ROWS,

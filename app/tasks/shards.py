@@ -7,7 +7,7 @@ that it writes is taken any more (fencing). So a frozen process that comes back 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -17,24 +17,9 @@ from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus, TaskType
 from app.tasks.chunks import Chunk, result_columns
 from app.tasks.engine import reading, writing
-from app.tasks.model import (
-    FINISHED,
-    UNFINISHED,
-    JsonObject,
-    Shard,
-    ShardRef,
-    may_become,
-    utc_now,
-)
+from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, may_become, utc_now
 from app.tasks.results import insert_chunks
-from app.tasks.rows import (
-    check_id,
-    conflict,
-    lock_task,
-    move_task,
-    task_row,
-    update_task,
-)
+from app.tasks.rows import check_id, conflict, lock_task, move_task, task_row, update_task
 from app.tasks.tables import results, shards, tasks
 
 _FIELDS: Final = [shards.c[field.name] for field in fields(Shard)]
@@ -60,8 +45,8 @@ class ShardStore:
         `total_items` is for a task of one shard whose items were counted only now.
         """
         with writing(self._engine) as connection:
+            row = _locked(connection, ref)
             task = task_row(connection, ref.task_id)
-            row = _row(connection, ref)
             if row["status"] in FINISHED:
                 raise TaskConflictError(ref.task_id, f"its shard {ref.shard} is {row['status']}")
             columns = [list(column) for column in result_columns(task["workload"])]
@@ -101,7 +86,7 @@ class ShardStore:
     ) -> None:
         """Store results together with the shard's counts and details so far: all of it, or
         nothing. `chunks` are as `app.tasks.chunks.pack` made them; items that are stored already
-        stay as they are. ValueError for items that the task does not have.
+        stay as they are. ValueError for items that the shard does not have.
         """
         counts = {"items_processed": items_processed, "failed_items": failed_items}
         with writing(self._engine) as connection:
@@ -112,8 +97,7 @@ class ShardStore:
             )
             task = update(tasks).where(tasks.c.task_id == ref.task_id).values(**more)
             connection.execute(task)
-            total = select(tasks.c.total_items).where(tasks.c.task_id == ref.task_id)
-            insert_chunks(connection, ref.task_id, chunks, connection.scalar(total) or 0)
+            insert_chunks(connection, ref.task_id, chunks, before["start"], before["count"])
 
     def end(
         self,
@@ -198,7 +182,10 @@ class ShardStore:
     def of_task(self, task_id: str) -> list[Shard]:
         """All shards, in order."""
         with reading(self._engine) as connection:
-            return _all(connection, task_id)
+            found = _all(connection, task_id)
+        if not found:
+            raise TaskNotFoundError(task_id)
+        return found
 
     def unfinished(self) -> list[ShardRef]:
         """The shards of background tasks that must still be executed."""
@@ -206,7 +193,7 @@ class ShardStore:
             select(*_FIELDS)
             .join(tasks, tasks.c.task_id == shards.c.task_id)
             .where(tasks.c.task_type == TaskType.BACKGROUND, shards.c.status.in_(UNFINISHED))
-            .order_by(tasks.c.created_at, shards.c.shard)
+            .order_by(tasks.c.created_at, tasks.c.task_id, shards.c.shard)
         )
         with reading(self._engine) as connection:
             return [_shard(row).ref for row in connection.execute(wanted).mappings()]
@@ -215,7 +202,7 @@ class ShardStore:
         """Whether this execution may still store anything."""
         with reading(self._engine) as connection:
             try:
-                _mine(connection, ref, attempt)
+                _check_mine(_row(connection, ref), attempt)
             except (TaskNotFoundError, TaskConflictError):
                 return False
             return True
@@ -276,10 +263,8 @@ def _is(ref: ShardRef) -> tuple[Any, ...]:
 
 
 def _row(connection: Connection, ref: ShardRef) -> RowMapping:
-    """The shard's row, of this generation. Until the transaction ends, the task is ours: that all
-    lock the task first, and then its shards, keeps them from waiting for each other in a circle.
-    """
-    lock_task(connection, ref.task_id)
+    """The shard's row, of this generation."""
+    check_id(ref.task_id)
     row = connection.execute(select(*_FIELDS).where(*_is(ref))).mappings().first()
     if row is None:
         raise TaskNotFoundError(ref.task_id)
@@ -288,21 +273,33 @@ def _row(connection: Connection, ref: ShardRef) -> RowMapping:
     return row
 
 
+def _locked(connection: Connection, ref: ShardRef) -> RowMapping:
+    """The shard's row. Until the transaction ends, the task is ours: that all who write lock the
+    task first, and then its shards, keeps them from waiting for each other in a circle.
+    """
+    lock_task(connection, ref.task_id)
+    return _row(connection, ref)
+
+
 def _mine(connection: Connection, ref: ShardRef, attempt: int) -> RowMapping:
-    """The shard's row, if this execution is the one that may write."""
-    row = _row(connection, ref)
-    if row["attempt"] != attempt:
-        raise TaskConflictError(ref.task_id, TAKEN_OVER)
-    if row["status"] is not TaskStatus.RUNNING:
-        raise TaskConflictError(ref.task_id, f"it is {row['status']}; results need a running task")
+    """The shard's row, locked, if this execution is the one that may write."""
+    row = _locked(connection, ref)
+    _check_mine(row, attempt)
     return row
+
+
+def _check_mine(row: RowMapping, attempt: int) -> None:
+    if row["attempt"] != attempt:
+        raise TaskConflictError(row["task_id"], TAKEN_OVER)
+    if row["status"] is not TaskStatus.RUNNING:
+        text = f"it is {row['status']}; results need a running task"
+        raise TaskConflictError(row["task_id"], text)
 
 
 def _all(connection: Connection, task_id: str) -> list[Shard]:
     check_id(task_id)
     wanted = select(*_FIELDS).where(shards.c.task_id == task_id).order_by(shards.c.shard)
-    found: Iterable[RowMapping] = connection.execute(wanted).mappings()
-    return [_shard(row) for row in found]
+    return [_shard(row) for row in connection.execute(wanted).mappings()]
 
 
 def _shard(row: RowMapping) -> Shard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from app.sources.base import Batch
 from app.strategies.base import BatchResult
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
+from tests.fixtures.executions import begin
 from tests.fixtures.postgres_server import RunningPostgres, running_postgres
 
 NEWEST = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
@@ -76,9 +77,11 @@ def bring_to(store: TaskStore) -> Callable[[Task, TaskStatus], None]:
     def bring(task: Task, status: TaskStatus) -> None:
         store.create(task)
         if status is not TaskStatus.PENDING:
-            attempt = store.mark_running(task.task_id, task.owner, 10)
+            execution = begin(store, task.task_id, node=task.owner, total_items=10)
         if status not in (TaskStatus.PENDING, TaskStatus.RUNNING):
-            store.finish(task.task_id, attempt, status, items_processed=4, failed_items=1)
+            execution.processed, execution.failed = 4, 1
+            execution.add()
+            execution.end(status)
 
     return bring
 
@@ -90,7 +93,19 @@ def running(store: TaskStore, new_task: Callable[..., Task]) -> Callable[[int], 
     def make(total_items: int) -> str:
         task = new_task(total_items=total_items)
         store.create(task)
-        store.mark_running(task.task_id, task.owner, total_items)
+        begin(store, task.task_id, node=task.owner)
+        return task.task_id
+
+    return make
+
+
+@pytest.fixture
+def sharded(store: TaskStore, new_task: Callable[..., Task]) -> Callable[..., str]:
+    """Makes a background task with shards of so many items."""
+
+    def make(counts: Sequence[int], **changes: Any) -> str:
+        task = new_task(total_items=sum(counts), **{"task_type": "background", **changes})
+        store.create(task, counts)
         return task.task_id
 
     return make

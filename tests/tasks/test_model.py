@@ -19,16 +19,21 @@ def test_every_state_is_in_the_table_of_moves() -> None:
     assert set(MOVES) == set(TaskStatus)
 
 
-def test_finished_states_have_no_moves() -> None:
+def test_every_state_is_finished_or_not() -> None:
     assert {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED} == FINISHED
     assert {TaskStatus.PENDING, TaskStatus.RUNNING} == UNFINISHED
+
+
+def test_finished_states_lead_back_to_pending_only_and_completed_nowhere() -> None:
+    assert MOVES[TaskStatus.COMPLETED] == set()
+    assert MOVES[TaskStatus.FAILED] == MOVES[TaskStatus.CANCELLED] == {TaskStatus.PENDING}
 
 
 @pytest.mark.parametrize(
     ("status", "sources"),
     [
-        ("pending", set()),
-        ("running", {"pending"}),
+        ("pending", {"failed", "cancelled"}),
+        ("running", {"pending", "running"}),
         ("completed", {"running"}),
         ("failed", {"pending", "running"}),
         ("cancelled", {"pending", "running"}),

@@ -23,6 +23,7 @@ from app.tasks.engine import reading, writing
 from app.tasks.model import FINISHED, Task
 from app.tasks.store import TaskStore, open_store
 from app.tasks.tables import results, tasks
+from tests.fixtures.executions import Execution, begin, end
 from tests.fixtures.results import COLUMNS, add, ids, opened
 
 NewTask = Callable[..., Task]
@@ -66,7 +67,7 @@ def test_items_that_the_task_does_not_have_are_refused(
     store: TaskStore, running: Running, result: NewResult, start: int, count: int
 ) -> None:
     task_id = running(10)
-    with pytest.raises(ValueError, match="of 10"):
+    with pytest.raises(ValueError, match="of 10 from 0 on"):
         add(store, task_id, result(start, count))
     assert store.get(task_id).items_processed == 0
     assert chunk_count(store) == 0
@@ -93,19 +94,19 @@ def test_execution_that_was_taken_over_writes_nothing(
     """As when a frozen process comes back after another one has gone on with its task."""
     task_id = running(100)
     add(store, task_id, result(0, 10))
-    with writing(store._engine) as connection:  # what taking over begins with
-        connection.execute(update(tasks).values(status=TaskStatus.PENDING))
-    assert store.mark_running(task_id, "2:2.0", 100) == 2
+    later = begin(store, task_id, node="2:2.0")
+    assert later.shard.attempt == 2
     before = store.get(task_id)
     words = "it has been taken over by a later execution"
     with pytest.raises(TaskConflictError, match=words):
         add(store, task_id, result(10, 10))
     with pytest.raises(TaskConflictError, match=words):
-        store.finish(task_id, 1, TaskStatus.FAILED, items_processed=0, failed_items=0)
+        Execution(store, replace(later.shard, attempt=1)).end(TaskStatus.FAILED)
     assert store.get(task_id) == before
     assert ids(list(opened(store, task_id).blocks())) == list(range(10))
-    add(store, task_id, result(10, 10), attempt=2)
-    store.finish(task_id, 2, TaskStatus.COMPLETED, items_processed=20, failed_items=0)
+    later.add(result(10, 10))
+    later.end()
+    assert store.get(task_id).items_processed == 20
     assert len(ids(list(opened(store, task_id).blocks()))) == 20
 
 
@@ -114,11 +115,11 @@ def test_columns_stay_those_of_the_first_execution(store: TaskStore, running: Ru
     task_id = running(2)
     old = [["sum", "uint16"]]
     with writing(store._engine) as connection:
-        connection.execute(update(tasks).values(result_columns=old, status=TaskStatus.PENDING))
+        connection.execute(update(tasks).values(result_columns=old))
     assert opened(store, task_id).columns == (("sum", "uint16"),)
     with pytest.raises(TaskConflictError, match="its workload has other columns now"):
-        store.mark_running(task_id, "2:2.0", 2)
-    assert store.get(task_id).attempt == 1
+        begin(store, task_id, node="2:2.0")
+    assert [shard.attempt for shard in store.shards.of_task(task_id)] == [1]
 
 
 def test_task_that_never_ran_has_no_results(store: TaskStore, new_task: NewTask) -> None:
@@ -134,7 +135,7 @@ def test_results_go_with_their_task(
     gone, kept = running(10), running(10)
     for task_id in (gone, kept):
         add(store, task_id, result(0, 10))
-    store.finish(gone, 1, TaskStatus.COMPLETED, items_processed=10, failed_items=0)
+    end(store, gone)
     if way == "delete":
         store.delete(gone)
     else:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -17,11 +12,13 @@ from sqlalchemy.exc import StatementError
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
-from app.tasks.model import FINISHED, MOVES, UNFINISHED, Task
+from app.tasks.model import FINISHED, MOVES, UNFINISHED, ShardRef, Task
 from app.tasks.store import TaskStore, open_store
+from tests.fixtures.executions import Execution, begin, end, summary
 
 NewTask = Callable[..., Task]
 BringTo = Callable[[Task, TaskStatus], None]
+Running = Callable[[int], str]
 
 
 def test_new_task_is_read_back_as_it_was(store: TaskStore, new_task: NewTask) -> None:
@@ -76,7 +73,7 @@ def test_a_task_s_life(store: TaskStore, new_task: NewTask) -> None:
     store.create(task)
     before = datetime.now(UTC)
 
-    assert store.mark_running(task.task_id, "77:3.5", 12) == 1
+    execution = begin(store, task.task_id, node="77:3.5", total_items=12)
     running = store.get(task.task_id)
     assert running.start_time is not None
     assert before <= running.start_time <= datetime.now(UTC)
@@ -86,70 +83,117 @@ def test_a_task_s_life(store: TaskStore, new_task: NewTask) -> None:
         owner="77:3.5",
         total_items=12,
         start_time=running.start_time,
-        attempt=1,
     )
 
-    store.add_results(task.task_id, 1, [], 6, 2)
+    execution.processed, execution.failed = 6, 2
+    execution.add()
     assert store.get(task.task_id) == replace(running, items_processed=6, failed_items=2)
 
-    store.finish(
-        task.task_id,
-        1,
-        TaskStatus.FAILED,
-        items_processed=7,
-        failed_items=3,
-        measurements={"cpu_seconds": 1.5},
-        error_code="run_timeout",
-        error_message="too slow",
-    )
+    execution.end(TaskStatus.FAILED, error_code="run_timeout", error_message="too slow")
     ended = store.get(task.task_id)
     assert ended.end_time is not None
     assert running.start_time <= ended.end_time <= datetime.now(UTC)
     assert ended == replace(
         running,
         status=TaskStatus.FAILED,
-        items_processed=7,
-        failed_items=3,
+        items_processed=6,
+        failed_items=2,
         end_time=ended.end_time,
-        measurements={"cpu_seconds": 1.5},
+        measurements={"starts": [[]]},
         error_code="run_timeout",
         error_message="too slow",
     )
 
 
 def move(store: TaskStore, task_id: str, target: TaskStatus) -> None:
-    if target is TaskStatus.RUNNING:
-        store.mark_running(task_id, "2:2.0", 10)
+    if target is TaskStatus.PENDING:
+        store.shards.resume(task_id)
+    elif target is TaskStatus.RUNNING:
+        begin(store, task_id, node="2:2.0", total_items=10)
+    elif target is TaskStatus.CANCELLED:
+        store.shards.cancel(task_id, summary)
+    elif target is TaskStatus.FAILED and store.status(task_id) is TaskStatus.PENDING:
+        store.finish_unbegun(task_id, target, "internal_error", "it broke")
     else:
-        attempt = store.get(task_id).attempt
-        store.finish(task_id, attempt, target, items_processed=10, failed_items=0)
+        end(store, task_id, target)
 
 
-@pytest.mark.parametrize("target", sorted(FINISHED | {TaskStatus.RUNNING}))
+@pytest.mark.parametrize("target", TaskStatus)
 @pytest.mark.parametrize("source", TaskStatus)
 def test_moves_are_those_of_the_table(
     store: TaskStore, new_task: NewTask, bring_to: BringTo, source: TaskStatus, target: TaskStatus
 ) -> None:
     task = new_task()
     bring_to(task, source)
-    before = store.get(task.task_id)
+    before = store.get(task.task_id), store.shards.of_task(task.task_id)
     if target in MOVES[source]:
         move(store, task.task_id, target)
         assert store.get(task.task_id).status is target
+        assert [shard.status for shard in store.shards.of_task(task.task_id)] == [target]
     else:
-        words = f"task {task.task_id}: it is {source} and cannot become {target}"
+        words = f"task {task.task_id}: (it|its shard 0) is {source}"
         with pytest.raises(TaskConflictError, match=words):
             move(store, task.task_id, target)
-        assert store.get(task.task_id) == before
+        assert (store.get(task.task_id), store.shards.of_task(task.task_id)) == before
 
 
 @pytest.mark.parametrize("status", sorted(UNFINISHED))
-def test_finish_needs_an_end(store: TaskStore, new_task: NewTask, status: TaskStatus) -> None:
+def test_end_needs_an_end(store: TaskStore, running: Running, status: TaskStatus) -> None:
+    task_id = running(10)
+    before = store.get(task_id)
+    with pytest.raises(ValueError, match=f"{status} is not an end"):
+        end(store, task_id, status)
+    assert store.get(task_id) == before
+
+
+@pytest.mark.parametrize("status", sorted(FINISHED - {TaskStatus.COMPLETED}))
+def test_task_that_never_began_ends_with_its_shards(
+    store: TaskStore, new_task: NewTask, status: TaskStatus
+) -> None:
+    task, bystander = new_task(total_items=20), new_task()
+    store.create(task, [10, 10])
+    store.create(bystander)
+    store.finish_unbegun(task.task_id, status, "upload_invalid", "row 7 is no number")
+    ended = store.get(task.task_id)
+    assert ended.end_time is not None
+    assert ended == replace(
+        task,
+        status=status,
+        end_time=ended.end_time,
+        error_code="upload_invalid",
+        error_message="row 7 is no number",
+    )
+    for shard in store.shards.of_task(task.task_id):
+        assert (shard.status, shard.attempt, shard.error_code, shard.error_message) == (
+            status,
+            0,
+            "upload_invalid",
+            "row 7 is no number",
+        )
+    assert store.get(bystander.task_id) == bystander
+
+
+@pytest.mark.parametrize("status", sorted(UNFINISHED | {TaskStatus.COMPLETED}))
+def test_task_that_never_began_cannot_become_anything_else(
+    store: TaskStore, new_task: NewTask, status: TaskStatus
+) -> None:
     task = new_task()
     store.create(task)
-    with pytest.raises(ValueError, match="is not an end"):
-        store.finish(task.task_id, 0, status, items_processed=0, failed_items=0)
+    with pytest.raises(ValueError, match=f"{status} is not an end without an execution"):
+        store.finish_unbegun(task.task_id, status, "code", "text")
     assert store.get(task.task_id) == task
+
+
+@pytest.mark.parametrize("status", sorted(set(TaskStatus) - {TaskStatus.PENDING}))
+def test_task_that_has_begun_is_ended_by_its_execution_only(
+    store: TaskStore, new_task: NewTask, bring_to: BringTo, status: TaskStatus
+) -> None:
+    task = new_task()
+    bring_to(task, status)
+    before = store.get(task.task_id), store.shards.of_task(task.task_id)
+    with pytest.raises(TaskConflictError, match=f"it is {status}; its execution has begun"):
+        store.finish_unbegun(task.task_id, TaskStatus.FAILED, "code", "text")
+    assert (store.get(task.task_id), store.shards.of_task(task.task_id)) == before
 
 
 @pytest.mark.parametrize("status", sorted(set(TaskStatus) - {TaskStatus.RUNNING}))
@@ -160,7 +204,7 @@ def test_results_need_a_running_task(
     bring_to(task, status)
     before = store.get(task.task_id)
     with pytest.raises(TaskConflictError, match=f"it is {status}; results need a running task"):
-        store.add_results(task.task_id, before.attempt, [], 9, 9)
+        Execution(store, *store.shards.of_task(task.task_id)).add()
     assert store.get(task.task_id) == before
 
 
@@ -169,12 +213,20 @@ def test_results_need_a_running_task(
 )
 def test_unknown_task_is_not_found(store: TaskStore, new_task: NewTask, task_id: str) -> None:
     store.create(new_task())
+    ref = ShardRef(task_id, 0, 0)
     calls: list[Callable[[], object]] = [
         lambda: store.get(task_id),
-        lambda: store.mark_running(task_id, "1:1.0", 10),
-        lambda: store.add_results(task_id, 1, [], 1, 0),
         lambda: store.results(task_id),
-        lambda: store.finish(task_id, 0, TaskStatus.FAILED, items_processed=0, failed_items=0),
+        lambda: store.finish_unbegun(task_id, TaskStatus.FAILED, "code", "text"),
+        lambda: store.shards.begin(ref, "1:1.0"),
+        lambda: store.shards.begin(ref, "1:1.0", 10),
+        lambda: store.shards.add_results(ref, 1, [], 1, 0, {}),
+        lambda: store.shards.end(ref, 1, TaskStatus.FAILED, {}, summary),
+        lambda: store.shards.give_back(ref, 1, {}),
+        lambda: store.shards.cancel(task_id, summary),
+        lambda: store.shards.resume(task_id),
+        lambda: store.shards.of_task(task_id),
+        lambda: store.shards.missing(ref),
         lambda: store.delete(task_id),
         lambda: store.withdraw(task_id),
     ]
@@ -182,6 +234,7 @@ def test_unknown_task_is_not_found(store: TaskStore, new_task: NewTask, task_id:
         with pytest.raises(TaskNotFoundError):
             call()
     assert store.status(task_id) is None
+    assert not store.shards.is_current(ref, 0)
 
 
 # --- pages ---------------------------------------------------------------------------------
@@ -328,110 +381,10 @@ def test_orphan_that_somebody_takes_meanwhile_is_left(store: TaskStore, new_task
 
     def is_alive(owner: str) -> bool:
         if owner == "3:3.0":  # the last that is asked for
-            store.mark_running(taken.task_id, "2:2.0", 10)
-            store.finish(ended.task_id, 0, TaskStatus.CANCELLED, items_processed=0, failed_items=0)
+            begin(store, taken.task_id, node="2:2.0")
+            store.shards.cancel(ended.task_id, summary)
         return False
 
     assert store.interrupt_orphans(is_alive) == [orphan.task_id]
     assert store.get(taken.task_id).status is TaskStatus.RUNNING
     assert store.get(ended.task_id).status is TaskStatus.CANCELLED
-
-
-# --- races ---------------------------------------------------------------------------------
-
-
-def test_of_threads_that_race_for_a_move_one_wins(
-    location: Path | str, store: TaskStore, new_task: NewTask
-) -> None:
-    ends = [TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.CANCELLED]
-    others = [open_store(location) for _ in ends[1:]]
-    barrier = threading.Barrier(len(ends))
-
-    def finish(racer: TaskStore, task_id: str, end: TaskStatus) -> TaskStatus | None:
-        barrier.wait()
-        try:
-            racer.finish(task_id, 0, end, items_processed=0, failed_items=0)
-        except TaskConflictError:
-            return None
-        return end
-
-    with ThreadPoolExecutor(len(ends)) as pool:
-        for _ in range(25):
-            task = new_task(status=TaskStatus.RUNNING)
-            store.create(task)
-            racers = [store, *others]
-            won = list(pool.map(finish, racers, [task.task_id] * len(ends), ends))
-            winners = [end for end in won if end is not None]
-            assert winners == [store.get(task.task_id).status]
-    for other in others:
-        other.close()
-
-
-RACE = """
-import sys
-from pathlib import Path
-from app.errors import TaskConflictError
-from app.tasks.store import open_store
-url, *ids = sys.argv[1:]
-store = open_store(Path(url) if "://" not in url else url)
-print("ready", flush=True)
-sys.stdin.readline()
-for task_id in ids:
-    try:
-        store.mark_running(task_id, "2:2.0", 10)
-        print(task_id)
-    except TaskConflictError:
-        pass
-"""
-
-
-def test_of_processes_that_race_for_tasks_each_is_won_once(
-    location: Path | str, store: TaskStore, new_task: NewTask
-) -> None:
-    tasks = [new_task() for _ in range(60)]
-    for task in tasks:
-        store.create(task)
-    ids = [task.task_id for task in tasks]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACE, str(location), *ids],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    won = Counter(
-        task_id for process in processes for task_id in process.communicate(timeout=60)[0].split()
-    )
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert won == Counter(ids)
-
-
-def test_one_store_serves_many_threads(store: TaskStore, new_task: NewTask) -> None:
-    tasks = [new_task(total_items=50) for _ in range(8)]
-    barrier = threading.Barrier(len(tasks))
-
-    def live(task: Task) -> None:
-        barrier.wait()
-        store.create(task)
-        attempt = store.mark_running(task.task_id, "1:1.0", 10)
-        for processed in range(1, 21):
-            store.add_results(task.task_id, attempt, [], processed, 0)
-            assert store.get(task.task_id).items_processed == processed
-        store.finish(
-            task.task_id, attempt, TaskStatus.COMPLETED, items_processed=50, failed_items=0
-        )
-
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        list(pool.map(live, tasks))
-    page = store.page(TaskStatus.COMPLETED, limit=100)
-    assert page.total == len(tasks)
-    assert {task.items_processed for task in page.tasks} == {50}

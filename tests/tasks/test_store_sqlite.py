@@ -22,11 +22,11 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import StoreError
 from app.names import TaskStatus
 from app.strategies.base import BatchResult
-from app.tasks.chunks import pack, result_columns
 from app.tasks.engine import FILE_NAME, writing
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
 from app.tasks.upkeep import RESERVE_BYTES
+from tests.fixtures.executions import Execution, begin, end
 
 NewTask = Callable[..., Task]
 NewResult = Callable[..., BatchResult]
@@ -140,13 +140,13 @@ def test_locked_file_can_be_read_and_refuses_writing_until_it_is_free(
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert impatient.get(task.task_id) == task
-        text = refused(lambda: impatient.mark_running(task.task_id, "1:1.0", 10), tmp_path)
+        text = refused(lambda: begin(impatient, task.task_id), tmp_path)
         assert text == (
             f"the task store {FILE_NAME}: another process has kept it locked for too long; "
             "try again"
         )
         other.execute("ROLLBACK")
-        impatient.mark_running(task.task_id, "1:1.0", 10)
+        begin(impatient, task.task_id)
     assert impatient.get(task.task_id).status is TaskStatus.RUNNING
 
 
@@ -191,32 +191,32 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
     store.create(new_task())
     store.close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = 3")
+        connection.execute("UPDATE hotloop_schema SET version = 4")
         connection.execute("ALTER TABLE tasks RENAME TO jobs")
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by a newer version of the service (its schema is 3, this one "
-        "knows 2); start that version, or use another data folder"
+        "the task store was made by a newer version of the service (its schema is 4, this one "
+        "knows 3); start that version, or use another data folder"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"hotloop_schema", "jobs", "results"}
+        assert {name for (name,) in tables} == {"hotloop_schema", "jobs", "results", "shards"}
 
 
 def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = 1")
-        connection.execute("DROP TABLE results")
+        connection.execute("UPDATE hotloop_schema SET version = 2")
+        connection.execute("DROP TABLE shards")
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by an older version of the service (its schema is 1, this one "
-        "needs 2) and cannot be converted; use another data folder, or delete the store with the "
+        "the task store was made by an older version of the service (its schema is 2, this one "
+        "needs 3) and cannot be converted; use another data folder, or delete the store with the "
         "tasks in it"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"hotloop_schema", "tasks"}
+        assert {name for (name,) in tables} == {"hotloop_schema", "tasks", "results"}
 
 
 def test_folder_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
@@ -300,11 +300,9 @@ def filled(store: TaskStore, new_task: NewTask, result: NewResult) -> Callable[[
     def fill(count: int) -> str:
         task = new_task()
         store.create(task)
-        store.mark_running(task.task_id, "1:1.0", count)
-        columns = result_columns("loops")
+        execution = begin(store, task.task_id, total_items=count)
         for start in range(0, count, 100_000):
-            chunks = pack([result(start, min(100_000, count - start))], columns)
-            store.add_results(task.task_id, 1, chunks, start, 0)
+            execution.add(result(start, min(100_000, count - start)))
         return task.task_id
 
     return fill
@@ -316,7 +314,7 @@ def test_file_shrinks_when_tasks_are_deleted(
     size = 25 * 1_000_000
     gone, kept = filled(1_000_000), filled(100_000)
     assert kept_bytes(tmp_path) > size
-    store.finish(gone, 1, TaskStatus.COMPLETED, items_processed=0, failed_items=0)
+    end(store, gone)
     store.delete(gone)
     assert (tmp_path / FILE_NAME).stat().st_size < size / 5
     reader = store.results(kept)
@@ -330,7 +328,7 @@ def test_deletion_does_not_fail_when_the_file_cannot_shrink(
     """The next one gives the space back: another writer was in the way."""
     first, second = filled(1_000_000), filled(10)
     for task_id in (first, second):
-        impatient.finish(task_id, 1, TaskStatus.COMPLETED, items_processed=0, failed_items=0)
+        end(impatient, task_id)
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
 
         def lock(*_: object) -> None:
@@ -349,17 +347,17 @@ def test_deletion_does_not_fail_when_the_file_cannot_shrink(
 def test_disk_that_is_full_refuses_a_message_and_keeps_what_is_stored(
     tmp_path: Path, store: TaskStore, new_task: NewTask, result: NewResult
 ) -> None:
-    task, columns = new_task(), result_columns("loops")
+    task = new_task()
     store.create(task)
-    store.mark_running(task.task_id, "1:1.0", 1_000_000)
-    store.add_results(task.task_id, 1, pack([result(0, 10_000)], columns), 10_000, 0)
+    execution = begin(store, task.task_id, total_items=1_000_000)
+    execution.add(result(0, 10_000))
 
     def limit(connection: sqlite3.Connection, *_: object) -> None:
         connection.execute("PRAGMA max_page_count = 300")
 
     event.listen(store._engine, "checkout", limit)
-    large = pack([result(10_000, 200_000)], columns)
-    text = refused(lambda: store.add_results(task.task_id, 1, large, 210_000, 0), tmp_path)
+    large = result(10_000, 200_000)
+    text = refused(lambda: execution.add(large), tmp_path)
     assert text == (
         f"the task store {FILE_NAME}: the disk is full; free some space, or delete finished tasks"
     )
@@ -367,14 +365,7 @@ def test_disk_that_is_full_refuses_a_message_and_keeps_what_is_stored(
     reader = store.results(task.task_id)
     assert reader is not None
     assert sum(map(len, reader.blocks())) == 10_000
-    store.finish(
-        task.task_id,
-        1,
-        TaskStatus.FAILED,
-        items_processed=10_000,
-        failed_items=0,
-        error_message=text,
-    )
+    execution.end(TaskStatus.FAILED, error_message=text)
     assert store.get(task.task_id).error_message == text
 
 
@@ -387,6 +378,7 @@ def test_reserve_is_given_up_on_a_full_disk_and_taken_again_after_a_deletion(
     reserve = tmp_path / RESERVE
     assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES
     task_id = filled(10)
+    execution = Execution(store, *store.shards.of_task(task_id))
 
     def full(*_: object) -> None:
         error = sqlite3.OperationalError("database or disk is full")
@@ -394,11 +386,11 @@ def test_reserve_is_given_up_on_a_full_disk_and_taken_again_after_a_deletion(
         raise DBAPIError.instance("", (), error, sqlite3.Error)
 
     event.listen(store._engine, "commit", full)
-    text = refused(lambda: store.add_results(task_id, 1, [], 5, 0), tmp_path)
+    text = refused(execution.add, tmp_path)
     event.remove(store._engine, "commit", full)
     assert "the disk is full" in text
     assert not reserve.exists()
-    store.finish(task_id, 1, TaskStatus.FAILED, items_processed=0, failed_items=0)
+    end(store, task_id, TaskStatus.FAILED)
     store.delete(task_id)
     assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES
 
