@@ -1,0 +1,149 @@
+"""Many threads at one task: one wins, and none waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from app.errors import TaskConflictError
+from app.names import TaskStatus
+from app.strategies.base import BatchResult
+from app.tasks.store import TaskStore, open_store
+from tests.fixtures.executions import Execution, begin, check_counts, summary
+from tests.fixtures.results import ids, opened
+
+NewResult = Callable[..., BatchResult]
+Sharded = Callable[..., str]
+
+WORKERS = 6
+
+
+@pytest.fixture
+def stores(location: Path | str) -> Iterator[list[TaskStore]]:
+    """Each with connections of its own, as processes have."""
+    opened_stores = [open_store(location) for _ in range(WORKERS)]
+    yield opened_stores
+    for one in opened_stores:
+        one.close()
+
+
+def test_of_threads_that_begin_one_shard_the_last_may_write(
+    stores: list[TaskStore], sharded: Sharded, result: NewResult
+) -> None:
+    barrier = threading.Barrier(WORKERS)
+
+    def race(store: TaskStore, task_id: str) -> tuple[int, TaskStatus | None]:
+        barrier.wait()
+        execution = begin(store, task_id)
+        barrier.wait()
+        try:
+            execution.add(result(0, 10))
+            return execution.shard.attempt, execution.end()
+        except TaskConflictError:
+            return execution.shard.attempt, None
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for _ in range(10):
+            task_id = sharded([10])
+            ends = dict(pool.map(race, stores, [task_id] * WORKERS))
+            assert sorted(ends) == list(range(1, WORKERS + 1))
+            assert {attempt for attempt, end in ends.items() if end is not None} == {WORKERS}
+            check_counts(stores[0], task_id)
+
+
+def test_of_end_cancel_and_failure_one_wins(
+    stores: list[TaskStore], sharded: Sharded, result: NewResult
+) -> None:
+    barrier = threading.Barrier(4)
+
+    def finish(execution: Execution, status: TaskStatus) -> TaskStatus | None:
+        barrier.wait()
+        try:
+            return execution.end(status)
+        except TaskConflictError:
+            return None
+
+    def cancel(store: TaskStore, task_id: str) -> TaskStatus | None:
+        barrier.wait()
+        try:
+            store.shards.cancel(task_id, summary)
+        except TaskConflictError:
+            return None
+        return TaskStatus.CANCELLED
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(25):
+            task_id = sharded([10, 10])
+            first, second = begin(stores[0], task_id, 0), begin(stores[1], task_id, 1)
+            won = [
+                pool.submit(finish, first, TaskStatus.COMPLETED),
+                pool.submit(finish, second, TaskStatus.FAILED),
+                pool.submit(cancel, stores[2], task_id),
+                pool.submit(cancel, stores[3], task_id),
+            ]
+            ends = [future.result(timeout=60) for future in won]
+            # A shard of two completes without ending the task.
+            assert ends[0] in (None, TaskStatus.RUNNING)
+            (end,) = [end for end in ends[1:] if end is not None]
+            assert stores[0].get(task_id).status is end
+            states = [shard.status for shard in stores[0].shards.of_task(task_id)]
+            assert states == ["completed" if ends[0] else "cancelled", end]
+
+
+def test_shards_of_one_task_in_parallel_add_up(
+    stores: list[TaskStore], sharded: Sharded, result: NewResult
+) -> None:
+    per_shard, batch = 120, 10
+    task_id = sharded([per_shard] * WORKERS)
+    barrier = threading.Barrier(WORKERS)
+
+    def live(store: TaskStore, number: int) -> TaskStatus:
+        barrier.wait()
+        execution = begin(store, task_id, number)
+        for start in range(execution.shard.start, execution.shard.start + per_shard, batch):
+            execution.add(result(start, batch, failed=(start,)))
+            assert execution.is_current()
+        return execution.end()
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        ends = list(pool.map(live, stores, range(WORKERS)))
+    assert Counter(ends) == {TaskStatus.RUNNING: WORKERS - 1, TaskStatus.COMPLETED: 1}
+    task = stores[0].get(task_id)
+    assert task.status is TaskStatus.COMPLETED
+    assert (task.items_processed, task.failed_items) == (720, 72)
+    check_counts(stores[0], task_id)
+    assert ids(list(opened(stores[0], task_id).blocks())) == list(range(720))
+
+
+def test_failure_of_one_stops_all_others(
+    stores: list[TaskStore], sharded: Sharded, result: NewResult
+) -> None:
+    """The others add for as long as they may."""
+    task_id = sharded([1_000_000] * WORKERS)
+    barrier = threading.Barrier(WORKERS)
+
+    def live(store: TaskStore, number: int) -> int:
+        execution = begin(store, task_id, number)
+        barrier.wait()
+        if number == 0:
+            for start in range(5):
+                execution.add(result(start, 1))
+            assert execution.end(TaskStatus.FAILED) is TaskStatus.FAILED
+        else:
+            with pytest.raises(TaskConflictError, match="it is cancelled; results need a running"):
+                while True:
+                    execution.add(result(execution.shard.start + execution.processed, 1))
+        return execution.processed
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        counts = list(pool.map(live, stores, range(WORKERS)))
+    assert counts[0] == 5
+    assert stores[0].get(task_id).items_processed == sum(counts)
+    states = [shard.status for shard in stores[0].shards.of_task(task_id)]
+    assert states == ["failed"] + ["cancelled"] * (WORKERS - 1)
+    check_counts(stores[0], task_id)

@@ -1,0 +1,208 @@
+"""Cancelling tasks, and going on with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.errors import TaskConflictError
+from app.names import TaskStatus
+from app.strategies.base import BatchResult
+from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, Task
+from app.tasks.store import TaskStore
+from tests.fixtures.executions import begin, check_counts, refuses_all, summary
+from tests.fixtures.results import ids, opened
+
+NewTask = Callable[..., Task]
+BringTo = Callable[[Task, TaskStatus], None]
+NewResult = Callable[..., BatchResult]
+Sharded = Callable[..., str]
+
+
+# --- cancelling ----------------------------------------------------------------------------
+
+
+def test_cancel_of_a_pending_task(store: TaskStore, sharded: Sharded) -> None:
+    task_id, bystander = sharded([5, 5]), sharded([5])
+    refs = [shard.ref for shard in store.shards.of_task(task_id)]
+    assert store.shards.cancel(task_id, summary) == refs
+    task = store.get(task_id)
+    assert task.status is TaskStatus.CANCELLED
+    assert task.start_time is None
+    assert task.end_time is not None
+    assert task.measurements == {"starts": [[], []]}
+    assert [shard.status for shard in store.shards.of_task(task_id)] == ["cancelled"] * 2
+    assert store.results(task_id) is None
+    assert store.shards.unfinished() == [ShardRef(bystander, 0, 0)]
+
+
+def test_cancel_of_a_running_task_fences_its_executions(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
+    task_id = sharded([10, 10, 10])
+    done, busy = begin(store, task_id, 0), begin(store, task_id, 1)
+    done.add(result(0, 10))
+    done.end()
+    busy.add(result(10, 5, failed=(12,)))
+    assert store.shards.cancel(task_id, summary) == [
+        ShardRef(task_id, 1, 0),
+        ShardRef(task_id, 2, 0),
+    ]
+    shards = store.shards.of_task(task_id)
+    assert [shard.status for shard in shards] == ["completed", "cancelled", "cancelled"]
+    task = store.get(task_id)
+    assert (task.status, task.items_processed, task.failed_items) == ("cancelled", 15, 1)
+    assert task.measurements == {"starts": [[0], [10], []]}
+    words = "it is cancelled; results need a running task"
+    refuses_all(store, busy, result(15, 5), words)
+    with pytest.raises(TaskConflictError, match="its shard 2 is cancelled"):
+        begin(store, task_id, 2)
+    check_counts(store, task_id)
+
+
+@pytest.mark.parametrize("status", sorted(FINISHED))
+def test_cancel_of_a_finished_task_is_refused(
+    store: TaskStore, new_task: NewTask, bring_to: BringTo, status: TaskStatus
+) -> None:
+    task = new_task()
+    bring_to(task, status)
+    before = store.get(task.task_id), store.shards.of_task(task.task_id)
+    with pytest.raises(TaskConflictError, match=f"it is {status} and cannot become cancelled"):
+        store.shards.cancel(task.task_id, summary)
+    assert (store.get(task.task_id), store.shards.of_task(task.task_id)) == before
+
+
+def test_cancel_that_cannot_be_summed_up_changes_nothing(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
+    task_id = sharded([10])
+    execution = begin(store, task_id)
+
+    def broken(_: Sequence[Shard]) -> JsonObject:
+        raise ValueError("broken")
+
+    for call in (
+        lambda: store.shards.cancel(task_id, broken),
+        lambda: store.shards.end(
+            execution.shard.ref, 1, TaskStatus.COMPLETED, {"starts": [-1]}, broken
+        ),
+    ):
+        with pytest.raises(ValueError, match="broken"):
+            call()
+        assert store.get(task_id).status is TaskStatus.RUNNING
+        assert store.shards.of_task(task_id) == [execution.shard]
+    execution.add(result(0, 10))
+
+
+# --- resuming ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_resume_keeps_what_is_done_and_raises_the_rest(
+    store: TaskStore, sharded: Sharded, result: NewResult, status: str
+) -> None:
+    task_id, bystander = sharded([10, 10, 10]), sharded([10])
+    begin(store, bystander).end(TaskStatus.FAILED)
+    done, half = begin(store, task_id, 0), begin(store, task_id, 1)
+    done.add(result(0, 10))
+    done.end()
+    half.add(result(10, 5, failed=(11,)))
+    half.end(TaskStatus(status), error_code="run_error", error_message="it broke")
+    before, ended = store.shards.of_task(task_id), store.get(task_id)
+
+    refs = store.shards.resume(task_id)
+
+    assert refs == [ShardRef(task_id, 1, 1), ShardRef(task_id, 2, 1)]
+    plain: dict[str, Any] = {
+        "status": TaskStatus.PENDING,
+        "generation": 1,
+        "node": None,
+        "error_code": None,
+        "error_message": None,
+    }
+    assert store.shards.of_task(task_id) == [
+        before[0],
+        *(replace(shard, **plain) for shard in before[1:]),
+    ]
+    assert store.get(task_id) == replace(
+        ended, status=TaskStatus.PENDING, end_time=None, error_code=None, error_message=None
+    )
+    assert store.shards.unfinished() == refs
+    assert ids(list(opened(store, task_id).blocks())) == list(range(15))
+    assert [store.shards.missing(ref) for ref in refs] == [[(15, 5)], [(20, 10)]]
+    assert store.get(bystander).status is TaskStatus.FAILED
+
+
+def test_resumed_task_goes_on_to_its_end(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
+    task_id = sharded([10, 10])
+    first = begin(store, task_id, 0)
+    first.add(result(0, 4, failed=(1,)))
+    store.shards.cancel(task_id, summary)
+    started = store.get(task_id).start_time
+    store.shards.resume(task_id)
+
+    again = begin(store, task_id, 0, generation=1, node="2:2.0")
+    assert (again.shard.attempt, again.processed, again.failed) == (2, 4, 1)
+    assert again.starts == [0]
+    assert store.get(task_id).start_time == started
+    refuses_all(store, first, result(4, 6), "it has been taken over by a later execution")
+    again.add(result(4, 6, failed=(5,)))
+    check_counts(store, task_id)
+    assert again.end() is TaskStatus.RUNNING
+    last = begin(store, task_id, 1, generation=1)
+    last.add(result(10, 10))
+    assert last.end() is TaskStatus.COMPLETED
+    task = store.get(task_id)
+    assert (task.status, task.items_processed, task.failed_items) == ("completed", 20, 2)
+    assert task.measurements == {"starts": [[0, 4], [10]]}
+    assert task.error_code is None
+    check_counts(store, task_id)
+
+
+def test_task_is_resumed_as_often_as_it_fails(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
+    task_id = sharded([10, 10])
+    done = begin(store, task_id, 1)
+    done.add(result(10, 10))
+    done.end()
+    for generation in range(5):
+        execution = begin(store, task_id, generation=generation)
+        assert execution.shard.attempt == generation + 1
+        execution.add(result(2 * generation, 2))
+        if generation < 4:
+            execution.end(TaskStatus.FAILED)
+            assert store.shards.resume(task_id) == [ShardRef(task_id, 0, generation + 1)]
+    assert execution.end() is TaskStatus.COMPLETED
+    assert store.get(task_id).measurements == {"starts": [[0, 2, 4, 6, 8], [10]]}
+    assert [shard.generation for shard in store.shards.of_task(task_id)] == [4, 0]
+    check_counts(store, task_id)
+
+
+def test_task_that_never_began_is_resumed(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
+    task_id = sharded([10])
+    store.shards.cancel(task_id, summary)
+    (ref,) = store.shards.resume(task_id)
+    execution = begin(store, task_id, generation=ref.generation)
+    execution.add(result(0, 10))
+    assert execution.end() is TaskStatus.COMPLETED
+
+
+@pytest.mark.parametrize("status", sorted(UNFINISHED | {TaskStatus.COMPLETED}))
+def test_resume_of_others_is_refused(
+    store: TaskStore, new_task: NewTask, bring_to: BringTo, status: TaskStatus
+) -> None:
+    task = new_task()
+    bring_to(task, status)
+    before = store.get(task.task_id), store.shards.of_task(task.task_id)
+    words = f"it is {status}; only a failed or a cancelled one can be resumed"
+    with pytest.raises(TaskConflictError, match=words):
+        store.shards.resume(task.task_id)
+    assert (store.get(task.task_id), store.shards.of_task(task.task_id)) == before
