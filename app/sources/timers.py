@@ -1,8 +1,10 @@
 """Thousands of waits at once, each for about half of what asyncio.sleep costs.
 
-wait ──> heap of (when, number, future) ──> one timer of the loop, for the earliest
-                 ^                                          │
-                 └──── wakes all that are due, sets the next ┘
+    wait ──> heap of (when, number, future) ──> one timer of the loop, for the earliest
+                          ^                               │
+                          └── wakes all that are due, and is set for the next
+
+A wait that was cancelled stays in the heap until its time.
 """
 
 from __future__ import annotations
