@@ -78,8 +78,7 @@ def test_redis_stage_has_what_the_settings_say() -> None:
     assert (made.name, made.source, made.aside) == ("cache", "redis", False)
     assert (made.url, made.key, made.layout) == (REDIS, "k{id}", RedisLayout.HASH)
     assert made.fields == (("value", "v"), ("offset", "o"))
-    assert made.defaults == (("value", 0.0), ("offset", 7))
-    assert type(made.defaults[1][1]) is int
+    assert repr(made.defaults) == "(('value', 0.0), ('offset', 7))"
     assert "s3cret" not in repr(made)
     assert "cache:6379" not in repr(made)
 
