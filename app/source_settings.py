@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Callable
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -39,6 +39,16 @@ def load_factory(target: str) -> Callable[..., Any]:
 def _refuse(text: str) -> PydanticCustomError:
     """The texts show no value: it may be a secret, or hold one."""
     return PydanticCustomError(RULE, text)
+
+
+def _split(url: str) -> SplitResult | None:
+    """None when it cannot be read; the error's own text would show it."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 class SourceSettings(BaseSettings):
@@ -146,10 +156,13 @@ class SourceSettings(BaseSettings):
     @classmethod
     def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            parts = urlsplit(value.get_secret_value())
-            where = parts.path if parts.scheme == "unix" else parts.hostname
-            if parts.scheme not in ("redis", "rediss", "unix") or not where:
+            parts = _split(value.get_secret_value())
+            where = parts and (parts.path if parts.scheme == "unix" else parts.hostname)
+            if not parts or parts.scheme not in ("redis", "rediss", "unix") or not where:
                 raise _refuse("must be like redis://host:6379/0, rediss://… or unix:///path")
+            options = [option.partition("=")[0] for option in parts.query.split("&") if option]
+            if any(name != "db" and not name.startswith("ssl_") for name in options):
+                raise _refuse("must have no options but db and those that start with ssl_")
         return value
 
     @field_validator("redis_key")
@@ -165,8 +178,8 @@ class SourceSettings(BaseSettings):
     @classmethod
     def _pinot_address(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            parts = _split(value)
+            if not parts or parts.scheme not in ("http", "https") or not parts.hostname:
                 raise _refuse("must be like http://broker:8099 or https://…")
             if parts.username is not None or parts.password is not None:
                 raise _refuse(

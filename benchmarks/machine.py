@@ -18,14 +18,20 @@ PACKAGES = ("numpy", "numba", "cython", "fastapi", "uvicorn", "pydantic")
 def machine_lines() -> list[str]:
     """Markdown list items: processor, system, versions, commit, load."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return [
         f"- processor: {_processor()}, {os.cpu_count()} seen, {usable_cpu_count()} usable",
         f"- system: {platform.system()} {platform.release()}, {platform.machine()}, "
         f"{platform.libc_ver()[0]} {platform.libc_ver()[1]}",
         f"- Python {platform.python_version()}; {versions}",
-        f"- commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load before: {load}",
+        f"- commit {_commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        load_line("before"),
     ]
+
+
+def load_line(when: str) -> str:
+    """Markdown list item: how busy the machine was with this and with all else."""
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    return f"- load {when}: {load}"
 
 
 def _processor() -> str:

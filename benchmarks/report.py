@@ -1,23 +1,31 @@
 """`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
-the table in README.md. With sections named (kernels, cells, jobs, growth, memory, cold), only
-those are measured, and replaced in the page.
+the table in README.md. With sections named (cells, kernels, jobs, growth, memory, io, redis,
+results, cold), only those are measured, and replaced in the page.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
-from benchmarks import cells, cold, growth, instructions, jobs, memory, plots
+from benchmarks import (
+    cells,
+    cold,
+    growth,
+    instructions,
+    io,
+    jobs,
+    memory,
+    plots,
+    redis_reads,
+    results,
+)
 from benchmarks import kernels as kernel_benchmark
 from benchmarks.items import flights_csv
-from benchmarks.machine import ROOT, machine_lines
-from tests.fixtures.server import Server, running_server
+from benchmarks.machine import ROOT, load_line, machine_lines
+from benchmarks.service import service
 
 COMMAND: Final = "make bench"
 COUNT: Final = 50_000
@@ -38,7 +46,8 @@ def main(names: list[str]) -> None:
         print(name, flush=True)
         text = "\n".join(SECTIONS[name]()).strip().removeprefix("## ") + "\n"
         if names:
-            text += "\nMeasured again by itself, on:\n\n" + "\n".join(machine) + "\n"
+            text += f"\nMeasured by `python -m benchmarks.report {name}`, on:\n\n"
+            text += "\n".join([*machine, load_line("after")]) + "\n"
         title = text.partition("\n")[0]
         places = [n for n, old in enumerate(page) if old.partition("\n")[0] == title]
         if places:
@@ -60,18 +69,8 @@ machine that changes its pace meanwhile changes both sides.
 """
 
 
-@contextmanager
-def _server() -> Iterator[tuple[Server, Path]]:
-    """One run host, so that every run finds the pools that the one before left."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with running_server(folder, run_hosts=1, sync_limit_seconds=3_600) as server:
-            server.client.timeout = 3_600
-            yield server, folder
-
-
 def _cells() -> Iterator[str]:
-    with _server() as (server, _):
+    with service() as (server, _):
         measured = cells.measure(server, flights_csv(COUNT), WORKERS)
     _update_readme(machine_lines(), measured)
     worst = max(h.p99 for cell in measured for h in cell.health)
@@ -100,7 +99,7 @@ def _kernels() -> Iterator[str]:
 
 
 def _jobs() -> Iterator[str]:
-    with _server() as (server, folder):
+    with service() as (server, folder):
         seconds = jobs.measure(server, folder)
     plots.bars(
         DOCS / "performance-jobs.svg",
@@ -131,7 +130,7 @@ throw the results away; ours, in a run host, also checksum, store and report the
 
 
 def _growth() -> Iterator[str]:
-    with _server() as (server, _):
+    with service() as (server, _):
         counts, batches = growth.measure_counts(server), growth.measure_batches(server)
     plots.lines(
         DOCS / "performance-items.svg",
@@ -167,15 +166,6 @@ counts work under about a million cycles (0.3 ms) as not worth a task of its own
 """
 
 
-def _memory() -> Iterator[str]:
-    yield """## Memory does not depend on the number of items
-
-Most memory that the run host and its workers held together, `cython` kernel, 2 workers, batches of
-5,000, each strategy on a service of its own:
-"""
-    yield from memory.table(memory.measure())
-
-
 def _cold() -> Iterator[str]:
     yield f"""
 ## The first request after the service is ready
@@ -203,7 +193,10 @@ SECTIONS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "kernels": _kernels,
     "jobs": _jobs,
     "growth": _growth,
-    "memory": _memory,
+    "memory": memory.section,
+    "io": io.section,
+    "redis": redis_reads.section,
+    "results": results.section,
     "cold": _cold,
 }
 

@@ -29,13 +29,21 @@ class SourceMonitor:
         """`configured` sources are known before any run has used them."""
         self._lock = threading.Lock()
         self._sources = {name: SourceState() for name in configured}
+        self._last: dict[tuple[str, str], BreakerReport] = {}
+        """By source and process."""
 
     def note(self, report: BreakerReport) -> None:
-        """A breaker changed, in whatever process of a run host."""
+        """A breaker changed, in whatever process of a run host. One that was told before, or is
+        older than what was told, says nothing.
+        """
         with self._lock:
             source = self._sources.setdefault(report.source, SourceState())
-            if report.state == "open" and source.state == "closed":
-                source.openings += 1
+            key = (report.source, report.process)
+            last = self._last.get(key)
+            if last is not None and report.number <= last.number:
+                return
+            self._last[key] = report
+            source.openings += report.openings - (last.openings if last is not None else 0)
             source.state = report.state
             source.reason = report.reason
             source.changed_at = datetime.now(UTC)

@@ -35,8 +35,12 @@ def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[
 
 
 def group_size(request: RunRequest | UploadQuery, stages: tuple[Stage, ...]) -> int:
-    """Items that pass the stages together."""
-    return request.query_batch_size if any(stage.batched for stage in stages) else 1
+    """Items that pass the stages together; those of one batch at most."""
+    return _query_size(request) if any(stage.batched for stage in stages) else 1
+
+
+def _query_size(request: RunRequest | UploadQuery) -> int:
+    return min(request.query_batch_size, request.batch_size)
 
 
 def _db_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
@@ -126,7 +130,7 @@ def _own_stage(
 
 def _connections(request: RunRequest | UploadQuery) -> int:
     """As many as there may be groups in flight, so that the pool never is what limits them."""
-    return max(request.workers, -(-request.io_concurrency // request.query_batch_size))
+    return max(request.workers, -(-request.io_concurrency // _query_size(request)))
 
 
 def _policy(settings: Settings) -> Policy:
@@ -174,11 +178,16 @@ def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
             "aside looks into redis before it asks the database; it needs cache = redis and a db "
             "that is not none",
         )
-    supplied = settings.pinot_columns if request.db_source == DbSource.PINOT else {}
-    missing = [name for name in supplied if name not in settings.redis_columns]
-    if missing:
-        raise InvalidRequestError(
-            "cache_mode",
-            f"aside spares the query for what redis has, but HOTLOOP_REDIS_COLUMNS lacks "
-            f"{', '.join(missing)}",
-        )
+    if request.db_source != DbSource.PINOT:
+        return
+    for variable, given, other in (
+        ("HOTLOOP_REDIS_COLUMNS", settings.redis_columns, settings.pinot_columns),
+        ("HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, settings.redis_columns),
+    ):
+        missing = [name for name in other if name not in given]
+        if missing:
+            raise InvalidRequestError(
+                "cache_mode",
+                "aside takes an item's columns from redis or from pinot, so both must have the "
+                f"same; {variable} lacks {', '.join(missing)}",
+            )

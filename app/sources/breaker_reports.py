@@ -4,10 +4,16 @@ need not load them.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+_PROCESS: Final = os.urandom(8).hex()
+_numbers: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,9 @@ class BreakerReport:
     """How often it has opened in its process."""
     reason: str | None
     """The last failure, in words fit for a client."""
+    process: str = _PROCESS
+    """Which process it is of, with one number for each report: a report may come late, or again."""
+    number: int = field(default_factory=_numbers.__next__)
 
 
 Listener = Callable[[BreakerReport], None]

@@ -73,7 +73,7 @@ def read_answer(status: int, body: bytes) -> PinotTable:
         raise RefusedError("pinot refuses the access; see HOTLOOP_PINOT_AUTHORIZATION")
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if isinstance(answer, dict) and answer.get("exceptions"):
         raise _error_of(answer["exceptions"])

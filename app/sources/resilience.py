@@ -109,8 +109,6 @@ class Guard:
     async def _turn(self, policy: Policy) -> AsyncIterator[None]:
         """The turn to try; SourceDownError when it does not come before patience is over."""
         left_seconds = policy.outage_seconds - self._waited_seconds(policy)
-        if self._trying.locked() and left_seconds <= 0:
-            raise self._down()
         try:
             async with asyncio.timeout(max(0.0, left_seconds)):
                 await self._trying.acquire()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.sources.base import ItemBatch, Positions
+from app.sources.timers import wait
 from kernels import get_workload
 
 
@@ -45,4 +45,4 @@ class SimulatedStage:
     async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None:
         """The items wait side by side, so that the longest wait is the call's."""
         longest = random.random() ** (1 / len(positions))  # as the largest of that many numbers
-        await asyncio.sleep(self.low_seconds + (self.high_seconds - self.low_seconds) * longest)
+        await wait(self.low_seconds + (self.high_seconds - self.low_seconds) * longest)

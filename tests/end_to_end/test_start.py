@@ -30,6 +30,15 @@ def test_wrong_setting_is_named(tmp_path: Path) -> None:
     assert "HOTLOOP_RUN_HOSTS must be at least 1" in text
 
 
+def test_wrong_source_is_named_without_its_secret(tmp_path: Path) -> None:
+    text = failing_start(
+        redis_url="redis://:s3cret@[::1", pinot_url="broker:8099", data_dir=str(tmp_path)
+    )
+    assert "HOTLOOP_REDIS_URL must be like redis://host:6379/0" in text
+    assert "HOTLOOP_PINOT_URL must be like http://broker:8099" in text
+    assert "s3cret" not in text
+
+
 def test_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")

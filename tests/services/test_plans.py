@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from app.errors import EstimateTooLongError, InvalidRequestError
 from app.names import StrategyName
@@ -135,6 +136,43 @@ def test_estimates_are_those_of_the_formulas(
     assert estimate_seconds(plan(strategy, **body), REPORTS, usable_cpus=2) == pytest.approx(
         seconds
     )
+
+
+REAL = Settings(
+    data_dir=Path("data"), pinot_url="http://broker", redis_url=SecretStr("redis://cache")
+)
+CALL = 0.1 + 0.001
+
+
+@pytest.mark.parametrize(
+    ("strategy", "body", "seconds"),
+    [
+        # Each item is asked for by itself.
+        ("sequential", {}, 1_000 * (CALL + CPU)),
+        ("threading", {"workers": 2}, 1_000 * (CALL / 50 + CPU) / 2),
+        ("multiprocessing", {"workers": 4}, 1_000 * (CALL / 50 + CPU) / 4),
+        ("concurrent-futures", {"workers": 1}, 1_000 * (CALL / 50 + CPU)),
+        # 250 in flight are 5 groups, so that 200 take one turn, or 2 turns with 3 in flight.
+        ("async-batch", {"batch_size": 200, "io_concurrency": 250}, 5 * CALL + 1_000 * CPU),
+        ("async-batch", {"batch_size": 200, "io_concurrency": 199}, 5 * 2 * CALL + 1_000 * CPU),
+        ("hybrid", {"io_concurrency": 250}, 4 * CALL),
+        ("hybrid", {"io_concurrency": 299}, 4 * CALL),
+        # One group at least.
+        ("hybrid", {"io_concurrency": 1}, 20 * CALL),
+        # A group is within a batch.
+        ("threading", {"workers": 2, "batch_size": 10}, 1_000 * (CALL / 10 + CPU) / 2),
+        ("hybrid", {"batch_size": 10, "io_concurrency": 100}, 10 * CALL),
+    ],
+)
+def test_estimates_with_stages_that_ask_for_groups(
+    strategy: str, body: dict[str, Any], seconds: float
+) -> None:
+    common = {"db": "pinot", "cache": "redis", "kernel": "cython", "items_count": 1_000}
+    request = parsed(common | {"query_batch_size": 50, "batch_size": 100} | body)
+    items = GeneratedItems(request.total_items)
+    made = make_plan(StrategyName(strategy), request, items, REPORTS, REAL)
+    assert [stage.name for stage in made.stages] == ["db", "cache"]
+    assert estimate_seconds(made, REPORTS, usable_cpus=2) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(

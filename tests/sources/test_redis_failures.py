@@ -1,0 +1,306 @@
+"""The cache stage when its server refuses, stalls, dies and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from redis import Redis, ResponseError
+
+from app.names import RedisLayout
+from app.sources import resilience
+from app.sources.base import ItemFetchError, StageCounts
+from app.sources.breakers import RefusedError, TransientError, breaker_of
+from app.sources.connections import close_connections
+from app.sources.redis import RedisStage
+from app.sources.resilience import Policy, SourceDownError
+from tests.fixtures.guarded import free_port
+from tests.fixtures.outages import cancelled, try_again_soon
+from tests.fixtures.real_sources import (
+    BOTH,
+    POLICY,
+    UNTOUCHED,
+    fetched,
+    item_batch,
+    redis_stage,
+)
+from tests.fixtures.redis_server import running_redis
+from tests.fixtures.waiting import until, wait_until
+
+SECRET = "s3cret-pa55word"
+GIVES_UP = replace(POLICY, attempts=2, outage_seconds=0)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    try_again_soon(monkeypatch, 0.02)
+    monkeypatch.setattr(resilience, "FIRST_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(resilience, "LONGEST_BACKOFF_SECONDS", 0.01)
+
+
+def closing(use: Callable[[], Awaitable[None]]) -> None:
+    """On a loop of its own, whose connections are closed."""
+
+    async def run() -> None:
+        try:
+            await use()
+        finally:
+            await close_connections()
+
+    asyncio.run(run())
+
+
+def assert_hides(text: str, *hidden: object) -> None:
+    for word in hidden:
+        assert str(word) not in text
+
+
+def test_password_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with running_redis(password=SECRET) as server:
+        server.fill(1, key="item:{item_id}", value=lambda item_id: "5")
+        stage = redis_stage(server.url)
+        assert fetched(stage, [0]).columns["offset"].tolist() == [5]
+
+        for wrong in (server.url.replace(SECRET, "wr0ng"), server.url.replace(f":{SECRET}@", "")):
+            with pytest.raises(RefusedError) as caught:
+                fetched(redis_stage(wrong), [0])
+            assert str(caught.value) == "redis refuses the access; see HOTLOOP_REDIS_URL"
+        shown = f"{stage!r} {pickle.loads(pickle.dumps(stage))!r}"
+        assert pickle.loads(pickle.dumps(stage)) == stage
+        text = shown + caplog.text + repr(breaker_of("redis", server.url))
+        assert_hides(text, SECRET, "wr0ng", server.port)
+
+
+def test_refused_access_is_one_call_and_opens_no_breaker() -> None:
+    with running_redis(password=SECRET) as server:
+        url = server.url.replace(SECRET, "wrong")
+        for _ in range(6):
+            batch = item_batch([1])
+
+            async def ask(url: str = url, batch: object = batch) -> None:
+                await redis_stage(url).fetch_async(batch, [0])  # type: ignore[arg-type]
+
+            with pytest.raises(RefusedError):
+                closing(ask)
+            assert batch.counts["cache"] == StageCounts(calls=1)
+        assert breaker_of("redis", url).is_closed
+
+
+def test_right_without_a_permission_is_refused() -> None:
+    with running_redis() as server, server.client() as client:
+        client.acl_setuser("poor", enabled=True, passwords=[f"+{SECRET}"], commands=["+ping"])
+        url = server.url.replace("://", f"://poor:{SECRET}@")
+        with pytest.raises(RefusedError, match=r"^redis refuses the command or the key") as caught:
+            fetched(redis_stage(url), [1])
+        assert_hides(str(caught.value), SECRET, "poor")
+
+
+@pytest.mark.parametrize("layout", sorted(RedisLayout))
+def test_nobody_listens_and_every_item_is_told_without_an_address(layout: RedisLayout) -> None:
+    port = free_port()
+    stage = redis_stage(f"redis://127.0.0.1:{port}/0", layout=layout, policy=GIVES_UP)
+    with pytest.raises(TransientError) as caught:
+        fetched(stage, [1])
+    assert str(caught.value) == "redis cannot be reached, or closed the connection"
+
+
+@pytest.mark.parametrize("where", ["no-such-host.invalid", "[::1]"])
+def test_host_that_is_not_there_is_told_without_its_name(where: str) -> None:
+    with pytest.raises(TransientError) as caught:
+        fetched(redis_stage(f"redis://{where}:1/0", policy=GIVES_UP), [1])
+    assert str(caught.value) == "redis cannot be reached, or closed the connection"
+
+
+def test_unix_socket_and_tls_that_are_not_there(tmp_path: object) -> None:
+    with running_redis() as server:
+        for url in (f"unix://{tmp_path}/none.sock", server.url.replace("redis://", "rediss://")):
+            with pytest.raises(TransientError, match=r"^redis (cannot be reached|did not answer)"):
+                fetched(redis_stage(url, policy=replace(GIVES_UP, timeout_seconds=1)), [1])
+
+
+def test_something_else_that_answers_is_no_redis() -> None:
+    async def run() -> None:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(talk, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            stage = redis_stage(f"redis://127.0.0.1:{port}/0", policy=GIVES_UP)
+            with pytest.raises(ItemFetchError, match=r"^redis"):
+                await stage.fetch_async(item_batch([1]), [0])
+
+    closing(run)
+
+
+def test_aside_takes_a_server_that_is_down_for_misses() -> None:
+    port = free_port()
+    stage = redis_stage(f"redis://127.0.0.1:{port}/0", policy=GIVES_UP, aside=True)
+    batch = fetched(stage, range(20))
+    assert (batch.failed, batch.complete) == ({}, set())
+    assert batch.columns["offset"].tolist() == [UNTOUCHED] * 20
+    assert batch.counts["cache"].misses == 20
+    assert batch.counts["cache"].hits == 0
+
+
+def test_paused_server_is_a_timeout_and_then_answers() -> None:
+    with running_redis() as server:
+        server.fill(3, key="item:{item_id}", value=lambda item_id: str(item_id))
+        stage = redis_stage(server.url, policy=Policy(0.2, 1, 30.0))
+
+        async def run() -> None:
+            await stage.fetch_async(item_batch([1]), [0])
+            server.pause()
+            batch = item_batch([1])
+            with pytest.raises(TransientError, match=r"^redis did not answer"):
+                await stage.fetch_async(batch, [0])
+            server.resume()
+            await stage.fetch_async(batch, [0])
+            assert batch.columns["offset"].tolist() == [1]
+
+        closing(run)
+
+
+def test_answers_of_abandoned_calls_are_never_taken_for_others() -> None:
+    """Cancelled while the server is stalled; what it answers later belongs to nobody."""
+    with running_redis() as server:
+        server.fill(1_000, key="item:{item_id}", value=lambda item_id: str(item_id))
+        stage = redis_stage(server.url, connections=4)
+
+        async def run() -> None:
+            await stage.fetch_async(item_batch([1]), [0])
+            for layout in (RedisLayout.STRING, RedisLayout.HASH):
+                await asyncio.gather(*(stage.fetch_async(item_batch([1]), [0]) for _ in range(9)))
+                server.pause()
+                abandoned = replace(stage, layout=layout)
+                calls = [
+                    asyncio.create_task(abandoned.fetch_async(item_batch([n, n]), range(2)))
+                    for n in range(8)
+                ]
+                await asyncio.sleep(0.02)
+                await cancelled(calls)
+                server.resume()
+                batch = item_batch(range(1_000))
+                groups = [range(n, n + 10) for n in range(0, 1_000, 10)]
+                await asyncio.gather(*(stage.fetch_async(batch, group) for group in groups))
+                assert batch.columns["offset"].tolist() == list(range(1_000))
+
+        closing(run)
+
+
+@pytest.mark.parametrize("layout", [RedisLayout.HASH, RedisLayout.STRING])
+def test_killed_server_that_comes_back_empty_costs_no_item(layout: RedisLayout) -> None:
+    with running_redis() as server:
+        stage = redis_stage(server.url, layout=layout)
+
+        async def run() -> None:
+            await stage.fetch_async(item_batch([1]), [0])
+            server.kill()
+            batch = item_batch(range(200))
+            calls = [
+                asyncio.create_task(stage.fetch_async(batch, [position])) for position in range(200)
+            ]
+            breaker = breaker_of("redis", server.url)
+            await until(lambda: not breaker.is_closed, "the breaker is open")
+            await asyncio.to_thread(server.restart)
+            await asyncio.gather(*calls)
+            assert breaker.is_closed
+            assert batch.columns["offset"].tolist() == [0] * 200
+            assert (batch.counts["cache"].hits, batch.counts["cache"].misses) == (0, 200)
+            assert batch.counts["cache"].retries > 0
+
+        closing(run)
+
+
+def test_server_that_stays_away_fails_everything_once_and_then_at_once() -> None:
+    with running_redis() as server:
+        stage = redis_stage(server.url, policy=replace(POLICY, outage_seconds=0.2))
+
+        async def run() -> None:
+            server.kill()
+            batch = item_batch(range(300))
+            calls = [stage.fetch_async(batch, [position]) for position in range(300)]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in ended} == {SourceDownError}
+            assert all("redis cannot be reached" in str(error) for error in ended)
+            sent = batch.counts["cache"].calls
+            for _ in range(50):
+                with pytest.raises(SourceDownError):
+                    await stage.fetch_async(batch, [0])
+            assert batch.counts["cache"].calls - sent < 50
+
+        closing(run)
+
+
+@pytest.mark.parametrize("layout", [RedisLayout.HASH, RedisLayout.STRING])
+def test_busy_server_is_asked_again(layout: RedisLayout) -> None:
+    """While a script runs, any other command is answered with BUSY."""
+    with running_redis() as server, server.client(socket_timeout=60) as client:
+        client.config_set("busy-reply-threshold", 1)
+        script = threading.Thread(target=_loop_for_ever, args=(server.client(socket_timeout=60),))
+        script.start()
+        wait_until(lambda: _is_busy(client), "the server is busy")
+        stage = redis_stage(server.url, layout=layout, policy=replace(POLICY, attempts=100))
+
+        async def run() -> None:
+            batch = item_batch([1])
+            call = asyncio.create_task(stage.fetch_async(batch, [0]))
+            await until(lambda: batch.counts and batch.counts["cache"].retries > 2, "it is busy")
+            client.script_kill()
+            await call
+            assert batch.columns["offset"].tolist() == [0]
+
+        closing(run)
+        script.join()
+
+
+def _is_busy(client: Redis) -> bool:
+    try:
+        client.ping()
+    except ResponseError as error:
+        return str(error).startswith("BUSY")
+    return False
+
+
+def _loop_for_ever(client: Redis) -> None:
+    with client, pytest.raises(ResponseError, match="kill"):
+        client.eval("while true do end", 0)
+
+
+@pytest.mark.parametrize("layout", [RedisLayout.HASH, RedisLayout.STRING])
+def test_replica_without_its_master_is_asked_again(layout: RedisLayout) -> None:
+    with running_redis() as server, server.client() as client:
+        client.config_set("replica-serve-stale-data", "no")
+        client.replicaof("127.0.0.1", free_port())
+        stage = redis_stage(server.url, layout=layout, policy=GIVES_UP)
+        with pytest.raises(TransientError, match="redis cannot answer now: Link with MASTER"):
+            fetched(stage, [1])
+        client.replicaof("NO", "ONE")
+        assert fetched(stage, [1]).columns["offset"].tolist() == [0]
+
+
+def test_another_refusal_is_told_in_the_words_of_the_server() -> None:
+    with running_redis() as server:
+        stage = redis_stage(server.url.replace("/0", "/99"), policy=GIVES_UP)
+        with pytest.raises(RefusedError, match=r"^redis refused: DB index is out of range$"):
+            fetched(stage, [1])
+
+
+def test_both_faces_read_the_same() -> None:
+    with running_redis() as server:
+        server.fill(10, key="item:{item_id}", value=lambda n: f'{{"v": {n}.5, "o": {n}}}')
+        stage: RedisStage = redis_stage(server.url, layout=RedisLayout.JSON, **BOTH)
+        blocking = item_batch(range(10))
+        stage.fetch(blocking, range(10), threading.Event())
+        other = fetched(stage, range(10))
+        asyncio.run(close_connections())
+        for name, column in sorted(other.columns.items()):
+            assert blocking.columns[name].tolist() == column.tolist()
+        assert blocking.columns["value"].tolist() == [n + 0.5 for n in range(10)]
