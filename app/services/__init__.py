@@ -115,7 +115,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
 
 def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
     """What processes that were killed left behind: tasks without an owner, and their files."""
-    interrupted = store.interrupt_orphans(nodes.alive())
+    interrupted = store.interrupt_orphans(nodes.alive().__contains__)
     removed = folder.sweep(store.status)
     if interrupted or removed:
         logger.warning(

@@ -62,7 +62,7 @@ class Upkeep:
         adopted = adopt_dead(self._nodes, self._queue)
         if adopted:
             logger.warning("%d shards of processes that are gone go on", len(adopted))
-        self._context.store.interrupt_orphans(self._nodes.alive())
+        self._context.store.interrupt_orphans(self._nodes.alive().__contains__)
 
     def sweep(self) -> None:
         """Queue what was accepted by a process that died before it could."""

@@ -6,7 +6,7 @@ is one transaction. Any of them raises StoreError when the database cannot be us
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -195,16 +195,14 @@ class TaskStore:
             if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
                 raise conflict(connection, task_id, "it is {status}")
 
-    def interrupt_orphans(self, alive: Container[str]) -> list[str]:
-        """Fail the unfinished synchronous tasks whose owner is not among the nodes that are alive;
-        return their ids.
-        """
+    def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
+        """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids."""
         unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner).where(
             tasks.c.status.in_(UNFINISHED), tasks.c.task_type == TaskType.SYNCHRONOUS
         )
         with reading(self.engine) as connection:
             found = connection.execute(unfinished).all()
-        orphans = [row for row in found if row.owner not in alive]
+        orphans = [row for row in found if not is_alive(row.owner)]
         interrupted = []
         for row in orphans:
             end = {

@@ -38,11 +38,11 @@ def test_service_that_did_nothing_has_sources_at_zero() -> None:
 
 def test_runs_and_items_are_counted_by_strategy_kernel_and_outcome() -> None:
     metrics = Metrics(SourceMonitor(()))
-    plan = make_plan(StrategyName.HYBRID)
-    metrics.run_ended(plan, TaskStatus.COMPLETED, 10, 3)
-    metrics.run_ended(plan, TaskStatus.COMPLETED, 5, 0)
-    metrics.run_ended(plan, TaskStatus.FAILED, 0, 0)
-    metrics.run_ended(make_plan(StrategyName.THREADING), TaskStatus.CANCELLED, 1, 1)
+    hybrid = StrategyName.HYBRID, "python"
+    metrics.run_ended(*hybrid, TaskStatus.COMPLETED, 10, 3)
+    metrics.run_ended(*hybrid, TaskStatus.COMPLETED, 5, 0)
+    metrics.run_ended(*hybrid, TaskStatus.FAILED, 0, 0)
+    metrics.run_ended(StrategyName.THREADING, "python", TaskStatus.CANCELLED, 1, 1)
     assert samples(metrics) == {
         ("hotloop_runs_total", "python", "completed", "hybrid"): 2,
         ("hotloop_runs_total", "python", "failed", "hybrid"): 1,
@@ -77,7 +77,7 @@ def test_breaker_is_in_one_state(state: str) -> None:
 
 def test_two_services_count_apart_and_nothing_of_the_process() -> None:
     first, second = Metrics(SourceMonitor(())), Metrics(SourceMonitor(()))
-    first.run_ended(make_plan(StrategyName.HYBRID), TaskStatus.COMPLETED, 1, 0)
+    first.run_ended(StrategyName.HYBRID, "python", TaskStatus.COMPLETED, 1, 0)
     assert samples(second) == {}
     assert b"_created" not in first.text()
     assert b"python_info" not in first.text()

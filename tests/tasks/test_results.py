@@ -20,7 +20,7 @@ from app.strategies.base import BatchResult
 from app.tasks import results as results_module
 from app.tasks.chunks import CHUNK_ROWS, ResultRows, join
 from app.tasks.engine import reading, writing
-from app.tasks.model import FINISHED, Task
+from app.tasks.model import FINISHED, ShardRef, Task
 from app.tasks.store import TaskStore, open_store
 from app.tasks.tables import results, tasks
 from tests.fixtures.executions import Execution, begin, end
@@ -33,7 +33,7 @@ Running = Callable[[int], str]
 
 
 def chunk_count(store: TaskStore) -> int:
-    with reading(store._engine) as connection:
+    with reading(store.engine) as connection:
         return connection.scalar(select(func.count()).select_from(results)) or 0
 
 
@@ -114,7 +114,7 @@ def test_columns_stay_those_of_the_first_execution(store: TaskStore, running: Ru
     """Results of a workload's older version are read as they are, and not gone on with."""
     task_id = running(2)
     old = [["sum", "uint16"]]
-    with writing(store._engine) as connection:
+    with writing(store.engine) as connection:
         connection.execute(update(tasks).values(result_columns=old))
     assert opened(store, task_id).columns == (("sum", "uint16"),)
     with pytest.raises(TaskConflictError, match="its workload has other columns now"):
@@ -139,8 +139,8 @@ def test_results_go_with_their_task(
     if way == "delete":
         store.delete(gone)
     else:
-        assert store.delete_finished() == [gone]
-    with reading(store._engine) as connection:
+        assert store.delete_finished() == [ShardRef(gone, 0, 0)]
+    with reading(store.engine) as connection:
         assert set(connection.scalars(select(results.c.task_id))) == {kept}
 
 
@@ -303,8 +303,8 @@ def test_nothing_is_held_between_two_blocks(
     add(store, task_id, result(0, 3 * CHUNK_ROWS))
     blocks = opened(store, task_id).blocks()
     next(blocks)
-    assert store._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    with writing(store._engine) as connection:
+    assert store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    with writing(store.engine) as connection:
         connection.execute(delete(tasks))
     assert list(blocks) == []
 

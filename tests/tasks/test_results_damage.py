@@ -30,7 +30,7 @@ def damaged(store: TaskStore, running: Running, result: NewResult) -> Callable[.
         task_id = running(1_000)
         for start in (0, 200, 400):
             add(store, task_id, result(start, 100))
-        with writing(store._engine) as connection:
+        with writing(store.engine) as connection:
             second = (results.c.task_id == task_id) & (results.c.start == 200)
             rows = connection.scalar(select(results.c.rows).where(second))
             assert rows is not None
@@ -76,7 +76,7 @@ def test_items_that_are_there_twice_are_damage(
     task_id = running(200)
     add(store, task_id, result(0, 100))
     (chunk,) = pack([result(50, 100)], COLUMNS)
-    with writing(store._engine) as connection:
+    with writing(store.engine) as connection:
         connection.execute(insert(results).values(task_id=task_id, **asdict(chunk)))
     with pytest.raises(StoreError, match="are damaged: some items are there twice"):
         list(opened(store, task_id).blocks())
@@ -95,7 +95,7 @@ def test_what_is_before_the_damage_is_read(damaged: Callable[..., ResultsReader]
 )
 def test_unknown_columns_are_damage(store: TaskStore, running: Running, columns: Any) -> None:
     task_id = running(1)
-    with writing(store._engine) as connection:
+    with writing(store.engine) as connection:
         connection.execute(update(tasks).values(result_columns=columns))
     with pytest.raises(StoreError, match="are damaged: their columns are unknown"):
         store.results(task_id)

@@ -159,7 +159,7 @@ def test_killed_between_two_messages_counts_and_results_agree(
     for shard in shards:
         inside = results.c.start >= shard.start, results.c.start < shard.start + shard.count
         counts = select(func.sum(results.c["count"]), func.sum(results.c.failed)).where(*inside)
-        with reading(store._engine) as connection:
+        with reading(store.engine) as connection:
             stored = connection.execute(counts).one()
         assert (shard.items_processed, shard.failed_items) == (stored[0] or 0, stored[1] or 0)
         assert shard.items_processed >= (3 * lines if shard.shard < 2 else 0)

@@ -136,8 +136,7 @@ def test_failure_of_one_stops_all_others(
             assert execution.end(TaskStatus.FAILED) is TaskStatus.FAILED
         else:
             with pytest.raises(TaskConflictError, match="it is cancelled; results need a running"):
-                while True:
-                    execution.add(result(execution.shard.start + execution.processed, 1))
+                _add_for_ever(execution, result)
         return execution.processed
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -147,3 +146,8 @@ def test_failure_of_one_stops_all_others(
     states = [shard.status for shard in stores[0].shards.of_task(task_id)]
     assert states == ["failed"] + ["cancelled"] * (WORKERS - 1)
     check_counts(stores[0], task_id)
+
+
+def _add_for_ever(execution: Execution, result: Callable[..., BatchResult]) -> None:
+    while True:
+        execution.add(result(execution.shard.start + execution.processed, 1))

@@ -76,7 +76,7 @@ def test_connections_that_broke_are_replaced(location: str, new_task: NewTask) -
 def test_connection_left_in_a_transaction_is_ended(location: str) -> None:
     """A frozen process must not keep others from its rows."""
     store = open_store(location)
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         limit = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
     assert limit == "5s"
     store.close()
