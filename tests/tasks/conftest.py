@@ -48,6 +48,14 @@ def store(location: Path | str) -> Iterator[TaskStore]:
 
 
 @pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[TaskStore]:
+    """A store that waits 50 ms for a lock."""
+    opened = open_store(tmp_path, busy_timeout_seconds=0.05)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def new_task() -> Callable[..., Task]:
     """Makes tasks, each a second older than the one before."""
     numbers = count()

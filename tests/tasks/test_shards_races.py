@@ -136,8 +136,12 @@ def test_failure_of_one_stops_all_others(
             assert execution.end(TaskStatus.FAILED) is TaskStatus.FAILED
         else:
             with pytest.raises(TaskConflictError, match="it is cancelled; results need a running"):
-                _add_for_ever(execution, result)
+                add_for_ever(execution)
         return execution.processed
+
+    def add_for_ever(execution: Execution) -> None:
+        while True:
+            execution.add(result(execution.shard.start + execution.processed, 1))
 
     with ThreadPoolExecutor(WORKERS) as pool:
         counts = list(pool.map(live, stores, range(WORKERS)))
@@ -148,6 +152,23 @@ def test_failure_of_one_stops_all_others(
     check_counts(stores[0], task_id)
 
 
-def _add_for_ever(execution: Execution, result: Callable[..., BatchResult]) -> None:
-    while True:
-        execution.add(result(execution.shard.start + execution.processed, 1))
+def test_one_store_serves_many_threads(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
+    """Tasks of their own, all through the same connections."""
+    barrier = threading.Barrier(8)
+
+    def live(_: int) -> None:
+        barrier.wait()
+        task_id = sharded([20])
+        execution = begin(store, task_id)
+        for start in range(20):
+            execution.add(result(start, 1))
+            assert store.get(task_id).items_processed == start + 1
+        assert execution.end() is TaskStatus.COMPLETED
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(live, range(8)))
+    page = store.page(TaskStatus.COMPLETED, limit=100)
+    assert page.total == 8
+    assert {task.items_processed for task in page.tasks} == {20}
