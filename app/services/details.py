@@ -113,11 +113,11 @@ def _max(one: int | None, other: int | None) -> int | None:
 
 def _mean(one: Details, other: Details) -> float | None:
     """Weighted by the durations."""
-    parts = [d for d in (one, other) if d.cpu_utilization is not None and d.duration_seconds]
-    seconds = sum(d.duration_seconds or 0.0 for d in parts)
-    if not seconds:
-        return one.cpu_utilization if other.cpu_utilization is None else other.cpu_utilization
-    return sum((d.cpu_utilization or 0.0) * (d.duration_seconds or 0.0) for d in parts) / seconds
+    if one.cpu_utilization is None or other.cpu_utilization is None:
+        return other.cpu_utilization if one.cpu_utilization is None else one.cpu_utilization
+    mine, others = one.duration_seconds or 0.0, other.duration_seconds or 0.0
+    share = others / (mine + others) if mine + others else 1.0
+    return one.cpu_utilization + share * (other.cpu_utilization - one.cpu_utilization)
 
 
 def _worst(one: LagSummary | None, other: LagSummary | None) -> LagSummary | None:

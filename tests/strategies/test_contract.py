@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import kernels
 from app.names import StrategyName
 from app.sources.simulated import GeneratedItems, SimulatedStage
 from app.strategies.base import BatchResult, Plan, Strategy
-from app.strategies.batching import window_size
+from app.strategies.batching import batch_count, iter_batches, window_size
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import CAPABILITIES, STRATEGIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
@@ -22,6 +23,12 @@ from tests.fixtures.stages import CountedItems, EndlessStage, FailingStage, byte
 from tests.fixtures.waiting import until
 
 KERNELS = kernels.available_kernels("loops")
+
+RANGES = [
+    ((0, 20), (40, 20), (200, 3)),
+    ((60, 40), (120, 60)),
+]
+"""Of 203 items in batches of 20: where a run was interrupted, gaps begin and end with a batch."""
 
 
 async def run(strategy: Strategy, plan: Plan) -> list[BatchResult]:
@@ -55,6 +62,50 @@ def test_bits_are_those_of_one_direct_kernel_call(
     item_ids = np.concatenate([r.item_ids for r in sorted(results, key=lambda r: r.batch.start)])
     assert np.array_equal(item_ids, np.arange(203))
     assert total_checksum(results) == expected_checksum(plan)
+
+
+@pytest.mark.parametrize("stages", [(), (SimulatedStage("db", 0.0001, 0.0001),)])
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("ranges", RANGES, ids=str)
+def test_ranges_are_executed_and_nothing_else_with_the_same_bits(
+    runner: asyncio.Runner,
+    strategy: Strategy,
+    kernel: str,
+    ranges: tuple[tuple[int, int], ...],
+    stages: tuple[SimulatedStage, ...],
+    tmp_path: Path,
+) -> None:
+    """As when a run goes on: the batches are those of the whole run that were missing."""
+    loads = str(tmp_path / "loads")
+    plan = make_plan(
+        strategy.name,
+        kernel=kernel,
+        items=CountedItems(203, loads),
+        stages=stages,
+        batch_size=20,
+        ranges=ranges,
+    )
+    results = runner.run(run(strategy, plan))
+    inputs = GeneratedItems(203).load(plan.workload, 0, 203)
+    every = kernels.get_kernel(plan.workload, kernel).run(inputs.columns, plan.parameters)
+
+    positions = [n for start, count in ranges for n in range(start, start + count)]
+    done = sorted(results, key=lambda result: result.batch.start)
+    assert [n for result in done for n in result.item_ids.tolist()] == positions
+    assert plan.item_count == len(positions)
+    assert batch_count(plan) == len(results) == byte_count(loads)
+    assert {result.batch for result in results} <= set(iter_batches(replace(plan, ranges=None)))
+    for result in results:
+        assert not result.failed.any()
+        assert list(result.columns) == list(every)
+        for name, column in result.columns.items():
+            assert column.tobytes() == every[name][result.item_ids].tobytes()
+
+
+def test_no_ranges_are_no_work(runner: asyncio.Runner, strategy: Strategy) -> None:
+    for stages in ((), (SimulatedStage("db", 0.0001, 0.0001),)):
+        plan = make_plan(strategy.name, stages=stages, ranges=())
+        assert runner.run(run(strategy, plan)) == []
 
 
 def test_waiting_for_io_changes_no_bit_and_is_reported(
