@@ -10,7 +10,6 @@ from app.services.metrics import Metrics
 from app.services.sources import SourceMonitor
 from app.sources.base import StageCounts
 from app.sources.breaker_reports import BreakerReport
-from tests.fixtures.plans import make_plan
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:

@@ -155,8 +155,8 @@ def test_nothing_is_held_between_two_blocks(
     add(store, task_id, result(0, 3 * CHUNK_ROWS))
     blocks = opened(store, task_id).blocks()
     next(blocks)
-    assert store._engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    with writing(store._engine) as connection:
+    assert store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    with writing(store.engine) as connection:
         connection.execute(delete(tasks))
     assert list(blocks) == []
 

@@ -74,9 +74,9 @@ def test_deletion_does_not_fail_when_the_file_cannot_shrink(
         def lock(*_: object) -> None:
             other.execute("BEGIN IMMEDIATE")
 
-        event.listen(impatient._engine, "checkin", lock)  # after the deletion
+        event.listen(impatient.engine, "checkin", lock)  # after the deletion
         impatient.delete(first)
-        event.remove(impatient._engine, "checkin", lock)
+        event.remove(impatient.engine, "checkin", lock)
         other.execute("ROLLBACK")
     assert impatient.status(first) is None
     assert (tmp_path / FILE_NAME).stat().st_size > 8_000_000
@@ -95,7 +95,7 @@ def test_disk_that_is_full_refuses_a_message_and_keeps_what_is_stored(
     def limit(connection: sqlite3.Connection, *_: object) -> None:
         connection.execute("PRAGMA max_page_count = 300")
 
-    event.listen(store._engine, "checkout", limit)
+    event.listen(store.engine, "checkout", limit)
     large = result(10_000, 200_000)
     text = refused(lambda: execution.add(large), tmp_path)
     assert text == (
@@ -125,9 +125,9 @@ def test_reserve_is_given_up_on_a_full_disk_and_taken_again_after_a_deletion(
         error.sqlite_errorname = "SQLITE_FULL"
         raise DBAPIError.instance("", (), error, sqlite3.Error)
 
-    event.listen(store._engine, "commit", full)
+    event.listen(store.engine, "commit", full)
     text = refused(execution.add, tmp_path)
-    event.remove(store._engine, "commit", full)
+    event.remove(store.engine, "commit", full)
     assert "the disk is full" in text
     assert not reserve.exists()
     end(store, task_id, TaskStatus.FAILED)

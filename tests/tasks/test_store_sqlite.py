@@ -31,7 +31,7 @@ def test_file_is_in_the_data_folder_with_a_write_ahead_log(tmp_path: Path) -> No
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental
         assert connection.execute("PRAGMA page_size").fetchone() == (16_384,)
-    with writing(store._engine) as connected:
+    with writing(store.engine) as connected:
         assert connected.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
         assert connected.exec_driver_sql("PRAGMA synchronous").scalar() == 1
         assert connected.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
@@ -169,7 +169,13 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"hotloop_schema", "jobs", "results", "shards"}
+        assert {name for (name,) in tables} == {
+            "hotloop_schema",
+            "inputs",
+            "jobs",
+            "results",
+            "shards",
+        }
 
 
 def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
@@ -185,7 +191,7 @@ def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"hotloop_schema", "tasks", "results"}
+        assert {name for (name,) in tables} == {"hotloop_schema", "inputs", "tasks", "results"}
 
 
 def test_folder_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
