@@ -35,6 +35,7 @@ def test_restart_costs_no_call() -> None:
         calls = [asyncio.create_task(guarded.call(PATIENT)) for _ in range(2_000)]
         await until(lambda: guarded.breaker.down_seconds > 0.05, "there were some trials")
         assert not any(call.done() for call in calls)
+        guarded.dependency.most_in_flight = 0
         guarded.dependency.up = True
         assert await asyncio.gather(*calls) == [42] * 2_000
         assert guarded.breaker.is_closed
@@ -42,6 +43,8 @@ def test_restart_costs_no_call() -> None:
         assert guarded.counts.calls == guarded.dependency.calls
         # Everybody's first call, the trials in between, and everybody's answer.
         assert guarded.dependency.calls < 4_000 + 500
+        # Side by side again, and not one after another.
+        assert guarded.dependency.most_in_flight > 1
 
     asyncio.run(run())
 
@@ -137,11 +140,12 @@ def test_after_the_outage_everything_is_as_before() -> None:
             except SourceDownError:
                 await asyncio.sleep(0.001)
         assert guarded.breaker.is_closed
-        # And the next outage is waited for anew.
-        await guarded.switch_off(PATIENT)
-        call = asyncio.create_task(guarded.call(PATIENT))
-        guarded.dependency.up = True
-        assert await call == 42
+        # And the same run waits for the next outage anew.
+        await guarded.switch_off(HASTY)
+        before = guarded.dependency.calls
+        with pytest.raises(SourceDownError):
+            await guarded.call(HASTY)
+        assert guarded.dependency.calls > before + 1
 
     asyncio.run(run())
 
@@ -154,8 +158,9 @@ def test_next_run_waits_anew_for_an_outage_that_another_gave_up() -> None:
         await guarded.switch_off(HASTY)
         with pytest.raises(SourceDownError):
             await guarded.call(HASTY)
+        await until(lambda: guarded.breaker.down_seconds > 1, "it is down for long")
         guarded.dependency.up = True
-        following = replace(PATIENT, run="b")
+        following = replace(PATIENT, run="b", outage_seconds=1)
         calls = [guarded.call(following) for _ in range(1_000)]
         assert await asyncio.gather(*calls) == [42] * 1_000
 
@@ -181,6 +186,26 @@ def test_trial_in_progress_holds_nobody_beyond_his_patience() -> None:
         guarded.dependency.up = True
         guarded.dependency.answers.set()
         assert await trying == 42
+
+    asyncio.run(run())
+
+
+def test_waiter_whose_patience_ends_after_the_outage_goes_on() -> None:
+    """Thousands that wait take their time to go on; here it is a trial that holds the turn."""
+
+    async def run() -> None:
+        guarded = Guarded()
+        await guarded.switch_off(HASTY)
+        guarded.dependency.hangs = True
+        trying = asyncio.create_task(guarded.call(HASTY))
+        await until(lambda: guarded.dependency.in_flight, "a trial is in progress")
+        waiting = asyncio.create_task(guarded.call(HASTY))
+        await asyncio.sleep(0)
+        guarded.dependency.up = True
+        guarded.dependency.hangs = False
+        guarded.breaker.circuit.reset()
+        assert await waiting == 42
+        await cancelled([trying])
 
     asyncio.run(run())
 
@@ -243,6 +268,24 @@ def test_call_that_fails_beside_a_closed_breaker_has_its_attempts() -> None:
         with pytest.raises(TransientError, match="fails all the same"):
             await guarded.guard.call(close_and_fail, PATIENT, StageCounts())
         assert len(calls) == 1 + PATIENT.attempts
+
+    asyncio.run(run())
+
+
+def test_failure_that_opens_the_breaker_waits_for_a_trial_and_not_for_its_next_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resilience, "FIRST_BACKOFF_SECONDS", 3_600.0)
+    monkeypatch.setattr(resilience, "LONGEST_BACKOFF_SECONDS", 3_600.0)
+
+    async def run() -> None:
+        guarded = Guarded()
+        guarded.dependency.up = False
+        calls = [asyncio.create_task(guarded.call(PATIENT)) for _ in range(5)]
+        await until(lambda: not guarded.breaker.is_closed, "the breaker is open")
+        guarded.dependency.up = True
+        await until(lambda: any(call.done() for call in calls), "one is answered")
+        await cancelled(calls)
 
     asyncio.run(run())
 
