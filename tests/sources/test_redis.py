@@ -24,6 +24,7 @@ from tests.fixtures.real_sources import (
     redis_stage,
 )
 from tests.fixtures.redis_server import RunningRedis, running_redis
+from tests.fixtures.waiting import wait_until
 
 LAYOUTS = sorted(RedisLayout)
 
@@ -275,5 +276,4 @@ def test_many_calls_open_as_many_connections_as_asked_and_close_them(
 
     assert others() == 0
     asyncio.run(run())
-    while others():
-        pass
+    wait_until(lambda: not others(), "the server has closed them too")

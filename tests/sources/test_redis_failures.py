@@ -140,6 +140,28 @@ def test_something_else_that_answers_is_no_redis() -> None:
     closing(run)
 
 
+def test_client_itself_retries_nothing() -> None:
+    """Attempts are the guard's: counted, and waited for with jitter."""
+
+    async def run() -> None:
+        connected: list[int] = []
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.append(1)
+            await reader.read(1)
+            writer.close()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            stage = redis_stage(f"redis://127.0.0.1:{port}/0", policy=GIVES_UP)
+            batch = item_batch([1])
+            with pytest.raises(TransientError):
+                await stage.fetch_async(batch, [0])
+            assert len(connected) == batch.counts["cache"].calls == GIVES_UP.attempts
+
+    closing(run)
+
+
 def test_aside_takes_a_server_that_is_down_for_misses() -> None:
     port = free_port()
     stage = redis_stage(f"redis://127.0.0.1:{port}/0", policy=GIVES_UP, aside=True)
