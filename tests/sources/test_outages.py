@@ -159,10 +159,14 @@ def test_next_run_waits_anew_for_an_outage_that_another_gave_up() -> None:
         with pytest.raises(SourceDownError):
             await guarded.call(HASTY)
         await until(lambda: guarded.breaker.down_seconds > 1, "it is down for long")
-        guarded.dependency.up = True
+        guarded.dependency.up = guarded.dependency.hangs = True
         following = replace(PATIENT, run="b", outage_seconds=1)
-        calls = [guarded.call(following) for _ in range(1_000)]
-        assert await asyncio.gather(*calls) == [42] * 1_000
+        calls = [asyncio.create_task(guarded.call(following)) for _ in range(50)]
+        await until(lambda: guarded.dependency.in_flight, "one of them tries")
+        await asyncio.sleep(0.02)
+        guarded.dependency.hangs = False
+        guarded.dependency.answers.set()
+        assert await asyncio.gather(*calls) == [42] * 50
 
     asyncio.run(run())
 

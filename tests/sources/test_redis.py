@@ -271,6 +271,8 @@ def test_many_calls_open_as_many_connections_as_asked_and_close_them(
         groups = [range(start, start + 100) for start in range(0, 6_400, 100)]
         await asyncio.gather(*(stage.fetch_async(batch, group) for group in groups))
         assert batch.columns["offset"].tolist() == list(range(6_400))
+        # None was refused for want of a connection.
+        assert batch.counts["cache"] == StageCounts(calls=64, hits=6_400)
         assert others() == 16
         await close_connections()
 
