@@ -107,13 +107,18 @@ class Guard:
 
     @asynccontextmanager
     async def _turn(self, policy: Policy) -> AsyncIterator[None]:
-        """The turn to try; SourceDownError when it does not come before patience is over."""
+        """The turn to try, or none where the breaker has closed. SourceDownError when patience is
+        over before.
+        """
         left_seconds = policy.outage_seconds - self._waited_seconds(policy)
         try:
             async with asyncio.timeout(max(0.0, left_seconds)):
                 await self._trying.acquire()
         except TimeoutError:
-            raise self._down() from None
+            if not self._breaker.is_closed:
+                raise self._down() from None
+            yield
+            return
         try:
             yield
         finally:

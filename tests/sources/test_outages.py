@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import replace
 
 import pytest
@@ -35,6 +34,7 @@ def test_restart_costs_no_call() -> None:
         calls = [asyncio.create_task(guarded.call(PATIENT)) for _ in range(2_000)]
         await until(lambda: guarded.breaker.down_seconds > 0.05, "there were some trials")
         assert not any(call.done() for call in calls)
+        guarded.dependency.most_in_flight = 0
         guarded.dependency.up = True
         assert await asyncio.gather(*calls) == [42] * 2_000
         assert guarded.breaker.is_closed
@@ -42,6 +42,8 @@ def test_restart_costs_no_call() -> None:
         assert guarded.counts.calls == guarded.dependency.calls
         # Everybody's first call, the trials in between, and everybody's answer.
         assert guarded.dependency.calls < 4_000 + 500
+        # Side by side again, and not one after another.
+        assert guarded.dependency.most_in_flight > 1
 
     asyncio.run(run())
 
@@ -85,104 +87,6 @@ def test_trials_are_no_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         return len(sleeps)
 
     assert asyncio.run(run()) <= 20
-
-
-def test_all_fail_together_when_patience_is_over_and_fast_afterwards(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    try_again_soon(monkeypatch, 0.2)
-
-    async def run() -> None:
-        guarded = Guarded()
-        guarded.dependency.up = False
-        calls = [guarded.call(HASTY) for _ in range(1_000)]
-        ended = await asyncio.gather(*calls, return_exceptions=True)
-        assert {type(error) for error in ended} == {SourceDownError}
-        text = re.compile(r"thing has been down for \d+ s: it is off")
-        assert all(text.fullmatch(str(error)) for error in ended)
-        sent = guarded.dependency.calls
-        for _ in range(500):
-            with pytest.raises(SourceDownError, match="it is off"):
-                await guarded.call(HASTY)
-        # Each at once: hardly a trial among them.
-        assert guarded.dependency.calls - sent < 100
-
-    asyncio.run(run())
-
-
-def test_impatient_run_fails_as_soon_as_the_breaker_opens() -> None:
-    async def run() -> None:
-        guarded = Guarded()
-        guarded.dependency.up = False
-        policy = replace(PATIENT, outage_seconds=0)
-        ended = await asyncio.gather(
-            *(guarded.call(policy) for _ in range(20)), return_exceptions=True
-        )
-        assert {type(error) for error in ended} == {SourceDownError}
-
-    asyncio.run(run())
-
-
-def test_after_the_outage_everything_is_as_before() -> None:
-    async def run() -> None:
-        guarded = Guarded()
-        await guarded.switch_off(HASTY)
-        with pytest.raises(SourceDownError):
-            await guarded.call(HASTY)
-        guarded.dependency.up = True
-        answered = 0
-        while not answered:
-            try:
-                answered = await guarded.call(HASTY)
-            except SourceDownError:
-                await asyncio.sleep(0.001)
-        assert guarded.breaker.is_closed
-        # And the next outage is waited for anew.
-        await guarded.switch_off(PATIENT)
-        call = asyncio.create_task(guarded.call(PATIENT))
-        guarded.dependency.up = True
-        assert await call == 42
-
-    asyncio.run(run())
-
-
-def test_next_run_waits_anew_for_an_outage_that_another_gave_up() -> None:
-    """It may be over: the first of its calls that tries must not fail all the others."""
-
-    async def run() -> None:
-        guarded = Guarded()
-        await guarded.switch_off(HASTY)
-        with pytest.raises(SourceDownError):
-            await guarded.call(HASTY)
-        guarded.dependency.up = True
-        following = replace(PATIENT, run="b")
-        calls = [guarded.call(following) for _ in range(1_000)]
-        assert await asyncio.gather(*calls) == [42] * 1_000
-
-    asyncio.run(run())
-
-
-def test_trial_in_progress_holds_nobody_beyond_his_patience() -> None:
-    """Neither those who came before it nor those who come after."""
-
-    async def run() -> None:
-        guarded = Guarded()
-        await guarded.switch_off(HASTY)
-        guarded.dependency.hangs = True
-        trying = asyncio.create_task(guarded.call(HASTY))
-        await until(lambda: guarded.dependency.in_flight, "a trial is in progress")
-        before = [asyncio.create_task(guarded.call(HASTY)) for _ in range(50)]
-        ended = await asyncio.gather(*before, return_exceptions=True)
-        assert {type(error) for error in ended} == {SourceDownError}
-        with pytest.raises(SourceDownError):
-            await guarded.call(HASTY)
-        assert guarded.dependency.in_flight == 1
-        assert not trying.done()
-        guarded.dependency.up = True
-        guarded.dependency.answers.set()
-        assert await trying == 42
-
-    asyncio.run(run())
 
 
 @pytest.mark.parametrize("who", ["trying", "sleeping", "waiting", "all"])
@@ -243,6 +147,24 @@ def test_call_that_fails_beside_a_closed_breaker_has_its_attempts() -> None:
         with pytest.raises(TransientError, match="fails all the same"):
             await guarded.guard.call(close_and_fail, PATIENT, StageCounts())
         assert len(calls) == 1 + PATIENT.attempts
+
+    asyncio.run(run())
+
+
+def test_failure_that_opens_the_breaker_waits_for_a_trial_and_not_for_its_next_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resilience, "FIRST_BACKOFF_SECONDS", 3_600.0)
+    monkeypatch.setattr(resilience, "LONGEST_BACKOFF_SECONDS", 3_600.0)
+
+    async def run() -> None:
+        guarded = Guarded()
+        guarded.dependency.up = False
+        calls = [asyncio.create_task(guarded.call(PATIENT)) for _ in range(5)]
+        await until(lambda: not guarded.breaker.is_closed, "the breaker is open")
+        guarded.dependency.up = True
+        await until(lambda: any(call.done() for call in calls), "one is answered")
+        await cancelled(calls)
 
     asyncio.run(run())
 

@@ -24,6 +24,7 @@ from tests.fixtures.real_sources import (
     redis_stage,
 )
 from tests.fixtures.redis_server import RunningRedis, running_redis
+from tests.fixtures.waiting import wait_until
 
 LAYOUTS = sorted(RedisLayout)
 
@@ -270,10 +271,11 @@ def test_many_calls_open_as_many_connections_as_asked_and_close_them(
         groups = [range(start, start + 100) for start in range(0, 6_400, 100)]
         await asyncio.gather(*(stage.fetch_async(batch, group) for group in groups))
         assert batch.columns["offset"].tolist() == list(range(6_400))
+        # None was refused for want of a connection.
+        assert batch.counts["cache"] == StageCounts(calls=64, hits=6_400)
         assert others() == 16
         await close_connections()
 
     assert others() == 0
     asyncio.run(run())
-    while others():
-        pass
+    wait_until(lambda: not others(), "the server has closed them too")
