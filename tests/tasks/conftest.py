@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import Engine
 
 from app.names import TaskStatus
 from app.sources.base import Batch
 from app.strategies.base import BatchResult
+from app.tasks.engine import make_engine
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import begin
 from tests.fixtures.postgres_server import RunningPostgres, running_postgres
+from tests.tasks.queue_fixtures import NodeProcesses, Queues
 
 NEWEST = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -133,3 +136,26 @@ def result() -> Callable[..., BatchResult]:
         return BatchResult(Batch(0, start, count), item_ids, columns, fails, (), 0, 0.0)
 
     return make
+
+
+@pytest.fixture
+def engine(location: Path | str) -> Iterator[Engine]:
+    made = make_engine(location, 30.0)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def queues(engine: Engine) -> Iterator[Queues]:
+    made = Queues(engine)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def processes(location: Path | str, tmp_path: Path) -> Iterator[NodeProcesses]:
+    folder = tmp_path / "said"
+    folder.mkdir()
+    made = NodeProcesses(location, folder)
+    yield made
+    made.kill()
