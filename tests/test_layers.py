@@ -24,8 +24,8 @@ def test_run_host_and_workers_load_nothing_heavy() -> None:
     """Processes that are started by the dozen must not load the web framework or the store."""
     code = (
         "import sys, app.runhost.host, app.strategies.worker_process; "
-        "print(sorted({'fastapi', 'nanoarrow', 'starlette', 'pydantic', 'sqlalchemy', 'uvicorn', "
-        "'numba'} & set(sys.modules)))"
+        "print(sorted({'dbos', 'fastapi', 'nanoarrow', 'numba', 'psycopg', 'pydantic', "
+        "'sqlalchemy', 'starlette', 'uvicorn'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -124,6 +124,55 @@ def test_null_character_in_a_path_is_refused() -> None:
         load_settings(data_dir="a\0b")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hush",
+        "mysql://hush@host/name",
+        "postgresql+psycopg://u:hush@host/name",
+        "postgresql://u:hush@host",
+        "postgresql://u:hush@host/",
+        "postgresql://u:hush@host:many/name",
+        "postgresql://u:hu#sh@host/name",
+        "postgresql://u:hush@[host/name",
+        "sqlite:///hush",
+    ],
+)
+def test_database_url_of_another_kind_is_refused_without_a_word_of_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HOTLOOP_DATABASE_URL", url)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    text = str(caught.value)
+    assert text.startswith("HOTLOOP_DATABASE_URL must be like postgresql://user:password@host")
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///name?host=/run/postgresql",
+        "postgresql://host/name",
+        "postgresql://user:pass%23word@host:5432/name?sslmode=require",
+    ],
+)
+def test_database_url_is_where_the_store_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert load_settings().store_location == Path.cwd() / "data"
+    monkeypatch.setenv("HOTLOOP_DATABASE_URL", url)
+    settings = load_settings()
+    assert settings.store_location == url
+    assert "pass" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "x" * 65])
+def test_name_of_a_node_is_plain(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("HOTLOOP_NODE_ID", name)
+    with pytest.raises(SettingsError, match="HOTLOOP_NODE_ID must"):
+        load_settings()
+
+
 def test_every_number_has_bounds_and_every_setting_a_description() -> None:
     for row in settings_markdown().splitlines():
         if row.startswith("| `"):

@@ -44,7 +44,9 @@ class HandOver(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """Limits of a queue. They are the same on all nodes: those of the last launch hold for all."""
+    """Limits of a queue, best the same on all nodes: those of the last launch are what each node
+    takes on, and what a node may not begin by its own limit waits there.
+    """
 
     concurrency: int
     """Pieces of work that a node does at once; 0 for a process that puts and does none."""
@@ -170,6 +172,7 @@ class WorkQueue:
 
             with self._change:
                 self._closing = True
+                self._change.notify_all()
                 ended = self._change.wait_for(lambda: not self._running, _END_SECONDS)
             if not ended:
                 logger.warning("%d pieces of work did not stop in time", len(self._running))
@@ -186,6 +189,8 @@ class WorkQueue:
 
     def _run(self, ref: ShardRef) -> None:
         with self._change:
+            # DBOS may begin more than the limit: it does not count what has no thread yet.
+            self._change.wait_for(self._may_begin)
             if self._closing:
                 self._handed_over.add(ref.work_id)
                 raise HandOver
@@ -205,6 +210,9 @@ class WorkQueue:
             with self._change:
                 self._running.discard(ref)
                 self._change.notify_all()
+
+    def _may_begin(self) -> bool:
+        return self._closing or len(self._running) < self._options.concurrency
 
     def _check_hold(self, ref: ShardRef) -> None:
         """HandOver when the work is another's by now, or cancelled: DBOS would keep this thread

@@ -8,6 +8,7 @@ there is a file `FOLDER/hold`, work goes on; it stops with `FOLDER/stop-NAME`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -24,6 +25,7 @@ from app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
 
 def main(location: str, name: str, folder: Path, options: dict[str, Any]) -> None:
     beat_seconds, dead_seconds = options.pop("beat_seconds"), options.pop("dead_seconds")
+    logging.basicConfig(filename=folder / "log", format=f"{name} %(asctime)s %(message)s")
     stop, hold = folder / f"stop-{name}", folder / "hold"
     descriptor = os.open(folder / "events", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     stopping = threading.Event()

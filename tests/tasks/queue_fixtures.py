@@ -86,7 +86,7 @@ class NodeProcesses:
             "concurrency": 2,
             "polling_seconds": POLLING_SECONDS,
             "beat_seconds": 0.05,
-            "dead_seconds": 1.0,
+            "dead_seconds": 3_600,  # the process of a node that is killed is gone at once
             **options,
         }
         words = [str(self._location), name, str(self.folder), json.dumps(fields)]
@@ -118,3 +118,5 @@ class NodeProcesses:
     def kill(self) -> None:
         for process in self.processes.values():
             process.kill()
+        log = self.folder / "log"
+        print(log.read_text() if log.exists() else "", *self.events(), sep="\n")

@@ -161,8 +161,8 @@ def test_work_that_was_handed_over_goes_on_after_the_next_launch(queues: Queues,
     work.go.set()
     queue = queues.launch(work, node)
     if node != "here:1":  # else the queue does it
-        assert queue.holders() == {"here:1"}
-        assert sorted(queue.adopt("here:1"), key=str) == sorted(put[:2], key=str)
+        assert "here:1" in queue.holders()
+        assert set(queue.adopt("here:1")) >= set(put[:2])  # a third one may have been taken on
         assert queue.adopt("here:1") == []
     wait_until(lambda: len(work.ended) == 3, "all is done")
     assert sorted(work.ended, key=str) == sorted(put, key=str)
