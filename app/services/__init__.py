@@ -21,7 +21,7 @@ from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
-from app.services.upkeep import Upkeep
+from app.services.upkeep import Upkeep, remove_orphans
 from app.settings import Settings
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
@@ -92,11 +92,12 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             runner.execute,
             QueueOptions(settings.background_runs, settings.background_runs_in_all),
         )
+        await asyncio.to_thread(nodes.beat)  # whoever takes work is listed
         await asyncio.to_thread(queue.launch)
         stack.push_async_callback(asyncio.to_thread, queue.close)
-        stack.push_async_callback(runner.stop)
         upkeep = Upkeep(context, queue, nodes)
         stack.push_async_callback(upkeep.close)
+        stack.push_async_callback(runner.stop)  # before others may take over what is handed over
         await upkeep.start()
         hub = EventHub(store)
         stack.push_async_callback(hub.close)
@@ -115,11 +116,11 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
 
 def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
     """What processes that were killed left behind: tasks without an owner, and their files."""
-    interrupted = store.interrupt_orphans(nodes.alive().__contains__)
+    interrupted = remove_orphans(store, folder, nodes)
     removed = folder.sweep(store.status)
     if interrupted or removed:
         logger.warning(
-            "an earlier process was killed: %d tasks marked as failed, %d files removed",
+            "an earlier process was killed: %d tasks ended, %d files removed",
             len(interrupted),
             len(removed),
         )

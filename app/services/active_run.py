@@ -22,7 +22,12 @@ class ActiveRun:
         self._cancelled = False
 
     def begins_on(self, client: RunHostClient) -> None:
+        """From now on, until `ends`, its run host is asked."""
         self._client = client
+
+    def ends(self) -> None:
+        """The run host is another's from now on."""
+        self._client = None
 
     async def cancel(self) -> None:
         """Ask the task to end; returns at once, and a second call does nothing."""

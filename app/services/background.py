@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.services.task_items import InputKind, input_spec
 from app.services.views import task_view
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
+from app.tasks.acceptance import accept
 from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.work_queue import WorkQueue
 
@@ -47,17 +49,17 @@ class BackgroundService:
         if idempotency_key is not None:
             task = replace(task, request_hash=await asyncio.to_thread(request_hash, request))
         counts = shard_counts(total, plan.batch_size, self._shard_items)
-        known = await asyncio.to_thread(self._create, task, counts)
+        digest, is_complete = task.request_hash, request.items is None
+        if not is_complete:
+            task = replace(task, request_hash=None)
+        known = await asyncio.to_thread(self._create, task, counts if is_complete else [])
         if known is not None:
-            return await asyncio.to_thread(self._same, known, task.request_hash)
-        try:
-            if request.items is not None:
-                source = InlineInput(request.workload, request.items)
+            return await asyncio.to_thread(self._same, known, digest)
+        if request.items is not None:
+            source = InlineInput(request.workload, request.items)
+            async with self._receiving(task.task_id):
                 await source.receive(self._context.folder, task.task_id)
-                await asyncio.to_thread(self._share_input, task.task_id)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(self._withdraw, task.task_id))
-            raise
+                await asyncio.to_thread(self._accept, task.task_id, counts, digest)
         return await asyncio.to_thread(self._put, task.task_id)
 
     async def submit_upload(
@@ -73,22 +75,16 @@ class BackgroundService:
         spec = spec_of(query) | {"kernel": plan.kernel} | input_spec(InputKind.UPLOAD, media_type)
         task = self._task(plan, spec, 0, None, idempotency_key)
         digest = hashlib.sha256(f"{query.model_dump_json()} {strategy} {media_type}".encode())
-        known = await asyncio.to_thread(self._create, task, [0])
-        try:
-            source = UploadInput(query.workload, media_type, _hashed(chunks, digest), 1)
-            if known is not None:
-                async for _ in _hashed(chunks, digest):
-                    pass
-                return await asyncio.to_thread(self._same, known, digest.hexdigest())
+        known = await asyncio.to_thread(self._create, task, [])
+        if known is not None:
+            async for _ in _hashed(chunks, digest):
+                pass
+            return await asyncio.to_thread(self._same, known, digest.hexdigest())
+        source = UploadInput(query.workload, media_type, _hashed(chunks, digest), 1)
+        async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
-            await asyncio.to_thread(self._share_input, task.task_id)
-            if idempotency_key is not None:
-                store = self._context.store
-                await asyncio.to_thread(store.set_request_hash, task.task_id, digest.hexdigest())
-        except BaseException:
-            if known is None:
-                await asyncio.shield(asyncio.to_thread(self._withdraw, task.task_id))
-            raise
+            received = None if idempotency_key is None else digest.hexdigest()
+            await asyncio.to_thread(self._accept, task.task_id, [0], received)
         return await asyncio.to_thread(self._put, task.task_id)
 
     async def resume(self, task_id: str) -> TaskView:
@@ -106,6 +102,15 @@ class BackgroundService:
         reports = await context.hosts.kernels()
         items = GeneratedItems(total)
         return plan_for(choice, request, items, reports, context.usable_cpus, context.settings)
+
+    @asynccontextmanager
+    async def _receiving(self, task_id: str) -> AsyncIterator[None]:
+        """What happens in the block is all of it, or the task is as if never asked for."""
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(self._withdraw, task_id))
+            raise
 
     @property
     def _shard_items(self) -> int | None:
@@ -158,11 +163,13 @@ class BackgroundService:
             raise IdempotencyConflictError(known.task_id)
         return task_view(self._context.store, known.task_id)
 
-    def _share_input(self, task_id: str) -> None:
+    def _accept(self, task_id: str, counts: list[int], request_hash: str | None) -> None:
+        """All items of the task are in the data folder."""
         store, folder = self._context.store, self._context.folder
         if store.inputs.is_needed:
             paths = folder.items_path(task_id), folder.upload_path(task_id)
             store.inputs.save(task_id, next(path for path in paths if path.exists()))
+        accept(store.engine, task_id, counts, request_hash)
 
     def _put(self, task_id: str) -> TaskView:
         # From here on the task is accepted: a queue that cannot be reached now gets it later.

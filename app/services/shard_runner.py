@@ -96,7 +96,8 @@ class ShardRunner:
         except asyncio.CancelledError:
             return not self._stopping.is_set()
         finally:
-            del self.active[ref]
+            if self.active.get(ref) is run:  # and not one that has taken over in this process
+                del self.active[ref]
 
     async def _drive(self, ref: ShardRef, run: ActiveRun) -> bool:
         store, retries, pause = self._context.store, 0, FIRST_PAUSE_SECONDS
@@ -146,7 +147,10 @@ class ShardRunner:
                 plan = make_plan(strategy, request, items, reports, context.settings)
                 plan = replace(plan, ranges=tuple(missing))
                 run.begins_on(client)
-                return await execute(context, client, plan, shard, self._add)
+                try:
+                    return await execute(context, client, plan, shard, self._add)
+                finally:
+                    run.ends()
         except asyncio.CancelledError:
             return replace(outcome, error=RunCancelledError())
         except ServiceError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from app.errors import StoreError
+from app.row_file import RowFile
 from app.runhost.client import RunHostClient
 from app.runhost.messages import IngestCommand
 from app.services.executions import RunContext
@@ -44,8 +46,9 @@ async def items_of(context: RunContext, client: RunHostClient, task: Task) -> It
     if kind is InputKind.ITEMS:
         await asyncio.to_thread(_bring, context, task.task_id, kind)
         return FileItems(str(path), task.total_items)
-    if task.total_items and path.exists():
-        return FileItems(str(path), task.total_items)
+    read = await asyncio.to_thread(_read_before, path)
+    if read is not None:
+        return read
     await asyncio.to_thread(_bring, context, task.task_id, kind)
     count = await client.ingest(
         IngestCommand(
@@ -58,6 +61,14 @@ async def items_of(context: RunContext, client: RunHostClient, task: Task) -> It
     )
     await asyncio.to_thread(context.folder.upload_path(task.task_id).unlink, missing_ok=True)
     return FileItems(str(path), count)
+
+
+def _read_before(path: Path) -> FileItems | None:
+    """The items, if an execution has read them: the file is there only when it is complete."""
+    if not path.exists():
+        return None
+    with RowFile(path) as file:
+        return FileItems(str(path), file.count)
 
 
 def _bring(context: RunContext, task_id: str, kind: InputKind) -> None:

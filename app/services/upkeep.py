@@ -13,9 +13,12 @@ from typing import Final
 
 from app.errors import StoreError
 from app.services.executions import RunContext
+from app.tasks.acceptance import withdraw_incomplete
 from app.tasks.adoption import adopt_dead
+from app.tasks.folder import DataFolder
 from app.tasks.model import utc_now
 from app.tasks.nodes import BEAT_SECONDS, NodeStore
+from app.tasks.store import TaskStore
 from app.tasks.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -59,17 +62,26 @@ class Upkeep:
         """Say that this process lives, and take over from those that do not."""
         if not self._nodes.beat():
             logger.error("this process was silent for so long that others have taken its work")
+            self._nodes.rejoin()
         adopted = adopt_dead(self._nodes, self._queue)
         if adopted:
             logger.warning("%d shards of processes that are gone go on", len(adopted))
-        self._context.store.interrupt_orphans(self._nodes.alive().__contains__)
+        remove_orphans(self._context.store, self._context.folder, self._nodes)
 
     def sweep(self) -> None:
-        """Queue what was accepted by a process that died before it could."""
-        lost = self._queue.missing(self._context.store.shards.unfinished())
+        """Queue what was accepted by a process that died before it could, and what an unforeseen
+        error has thrown out of the queue; remove from the queue what it has done.
+        """
+        shards = self._context.store.shards
+        ended = self._queue.ended()  # first: a shard ends before its work does
+        unfinished = shards.unfinished()
+        thrown_out = set(ended).intersection(unfinished)
+        lost = self._queue.missing(unfinished)
+        lost += [new for ref in sorted(thrown_out) if (new := shards.renew(ref)) is not None]
         if lost:
             logger.warning("%d shards were accepted and not queued; they are now", len(lost))
             self._queue.put(lost)
+        self._queue.forget([ref for ref in ended if ref not in thrown_out])
 
     def remove_old(self) -> None:
         """Forget tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all they had."""
@@ -78,6 +90,17 @@ class Upkeep:
         for task_id in {ref.task_id for ref in gone}:
             self._context.folder.remove(task_id)
         self._queue.forget(gone)
+
+
+def remove_orphans(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> list[str]:
+    """End or forget what only the process that had accepted it could have gone on with, and that
+    is dead; returns the ids of these tasks. Blocks; raises StoreError.
+    """
+    alive = nodes.alive()
+    gone = withdraw_incomplete(store.engine, alive)
+    for task_id in gone:
+        folder.remove(task_id)
+    return gone + store.interrupt_orphans(alive.__contains__)
 
 
 async def _every(seconds: float, call: Callable[[], None]) -> None:
@@ -90,3 +113,5 @@ async def _every(seconds: float, call: Callable[[], None]) -> None:
             await asyncio.to_thread(call)
         except StoreError as error:
             logger.warning("%s; again in %g s", error, seconds)
+        except Exception:
+            logger.exception("upkeep met a fault; again in %g s", seconds)

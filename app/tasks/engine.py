@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import StoreError, StoreUnavailableError
@@ -52,13 +52,10 @@ _POSTGRESQL_REASONS: Final = {
     "57": "its server is stopping or starting; try again",
 }
 """By how an SQLSTATE begins."""
+_PASSING: Final = ("08", "25P0", "40", "53", "55", "57")
+_DISK_FULL: Final = "53100"
 _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 """What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
-
-
-_PASSING_STATES: Final = ("08", "40", "53300", "57P")
-"""Of PostgreSQL: connection lost, transaction given up for others, too many clients, shutting down
-or starting."""
 
 
 def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
@@ -165,20 +162,21 @@ def store_errors(engine: Engine) -> Iterator[None]:
     except IntegrityError:
         raise
     except PoolTimeoutError as error:
-        raise StoreUnavailableError("the task store has no connection free") from error
+        text = "the task store has no connection free; try again"
+        raise StoreUnavailableError(text) from error
     except DBAPIError as error:
-        kind = StoreUnavailableError if _may_pass(error) else StoreError
+        kind = StoreUnavailableError if _will_pass(error) else StoreError
         raise kind(f"the task store {_name(engine)}: {_reason(error)}") from error
 
 
-def _may_pass(error: DBAPIError) -> bool:
-    """Whether the database may be there, or free, a moment later."""
+def _will_pass(error: DBAPIError) -> bool:
+    """Whether the same may succeed later with nothing changed by anybody here."""
     if isinstance(error.orig, sqlite3.Error):
         return _code(error).startswith("SQLITE_BUSY")
-    state = getattr(error.orig, "sqlstate", None) or ""
-    if not state:
-        return isinstance(error, OperationalError)
-    return state.startswith(_PASSING_STATES)
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        return isinstance(error, OperationalError | InterfaceError)
+    return str(state).startswith(_PASSING) and state != _DISK_FULL
 
 
 def _name(engine: Engine) -> str:

@@ -78,7 +78,7 @@ class Task:
     """Of what was asked under the key: the same key for something else is refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class ShardRef:
     """Work on one shard of a task; `shard` counts from 0. `generation` is raised by every resume,
     so that a resume is always new work, and what belongs to an earlier one is void.

@@ -106,8 +106,8 @@ class NodeStore:
             _metadata.create_all(connection)
 
     def beat(self) -> bool:
-        """Say that this process lives; False when it was declared dead, as it is for good then: its
-        work is another's, and it may go on only as a new node.
+        """Say that this process lives; False when it was declared dead: its work is another's, and
+        it is a node again once it could `rejoin`.
         """
         before, self._last_beat = self._last_beat, time.monotonic()
         if self._last_beat - before > DEAD_SECONDS / 2:
@@ -120,6 +120,17 @@ class NodeStore:
             mine = _nodes.c.node_id == self.node_id, _nodes.c.claimed_by.is_(None)
             beaten = connection.execute(update(_nodes).where(*mine).values(beat_at=self._now))
             return beaten.rowcount == 1
+
+    def rejoin(self) -> bool:
+        """Be a node again, after it was declared dead and its work was put back; False as long as
+        whoever does that has not done it.
+        """
+        try:
+            with writing(self._engine) as connection:
+                connection.execute(insert(_nodes).values(self._own_row()))
+        except IntegrityError:
+            return False
+        return True
 
     def leave(self) -> None:
         """Be a node no more. What it has begun and not ended is adopted at once."""
@@ -148,7 +159,8 @@ class NodeStore:
             if (node.machine == here and not owner_is_alive(node.owner))
             or (not patient and now - node.beat_at > after_seconds)
         } - {self.node_id}
-        alive = {node.node_id for node in nodes} - gone
+        # What this process has claimed and not removed, it could not adopt; it tries again.
+        alive = {node.node_id for node in nodes} - gone - {self.node_id}
         return tuple(
             node
             for node in nodes
@@ -158,9 +170,9 @@ class NodeStore:
         )
 
     def alive(self) -> set[str]:
-        """The ids of the nodes that are listed and not dead."""
+        """The ids of the nodes that are listed and not dead, and of this one."""
         dead = {node.node_id for node in self.dead()}
-        return {node.node_id for node in self.list()} - dead
+        return {node.node_id for node in self.list()} - dead | {self.node_id}
 
     def claim(self, node: Node) -> bool:
         """Take a dead node on, to adopt its work and to `remove` it then. Of several that try, one

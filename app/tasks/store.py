@@ -64,7 +64,8 @@ class TaskStore:
         self.engine.dispose()
 
     def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> None:
-        """Keep a new task, with shards of so many items one after another; one when not said.
+        """Keep a new task, with shards of so many items one after another; one when not said, and
+        none for a task whose items are still to come, see `app.tasks.acceptance`.
 
         TaskConflictError when there is a task of this id.
         """
@@ -187,13 +188,6 @@ class TaskStore:
         with reading(self.engine) as connection:
             row = connection.execute(wanted).mappings().first()
         return None if row is None else Task(**row)
-
-    def set_request_hash(self, task_id: str, request_hash: str) -> None:
-        """For a task whose request was complete only after it was created."""
-        with writing(self.engine) as connection:
-            values = {"request_hash": request_hash}
-            if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
-                raise conflict(connection, task_id, "it is {status}")
 
     def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
         """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids."""

@@ -161,6 +161,11 @@ class WorkQueue:
             unknown += [ref for ref in some if ref.work_id not in known]
         return unknown
 
+    def ended(self) -> list[ShardRef]:
+        """What the queue has done with, however that ended."""
+        ended = [parse_work_id(work.workflow_id) for work in self._up.find(status=_FINISHED)]
+        return [ref for ref in ended if ref is not None]
+
     def close(self) -> None:
         """Take no more work, and be down. What runs should have ended, or raised HandOver: it gets
         another second, and is abandoned to whoever adopts this node.
