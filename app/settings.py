@@ -154,6 +154,15 @@ class Settings(SourceSettings):
         le=10_000,
         description="Background runs that all nodes together execute at once; no bound when unset.",
     )
+    queue_poll_seconds: float = Field(
+        default=0.25,
+        ge=0.05,
+        le=60,
+        description=(
+            "Seconds between two looks of a process for background work. The last process that "
+            "starts decides for all that share the database."
+        ),
+    )
     shard_items: int = Field(
         default=250_000,
         ge=1_000,

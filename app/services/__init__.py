@@ -90,7 +90,11 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             store.engine,
             nodes.node_id,
             runner.execute,
-            QueueOptions(settings.background_runs, settings.background_runs_in_all),
+            QueueOptions(
+                settings.background_runs,
+                settings.background_runs_in_all,
+                settings.queue_poll_seconds,
+            ),
         )
         await asyncio.to_thread(nodes.beat)  # whoever takes work is listed
         await asyncio.to_thread(queue.launch)
