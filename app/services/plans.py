@@ -17,8 +17,8 @@ from app.sources.base import Items
 from app.strategies.base import Plan
 
 WAY_OUT = (
-    "Ask for fewer items, a compiled kernel or more workers, or use hybrid, which waits for "
-    "io_concurrency items at once."
+    "Ask for it in the background (Prefer: respond-async), for fewer items, a compiled kernel or "
+    "more workers, or use hybrid, which waits for io_concurrency items at once."
 )
 
 
