@@ -1,6 +1,6 @@
 """`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
 the table in README.md. With sections named (cells, kernels, jobs, growth, memory, io, redis,
-results, cold), only those are measured, and replaced in the page.
+results, background, nodes, cold), only those are measured, and replaced in the page.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from benchmarks import (
+    background,
     cells,
     cold,
     growth,
@@ -18,6 +19,7 @@ from benchmarks import (
     io,
     jobs,
     memory,
+    nodes,
     plots,
     redis_reads,
     results,
@@ -197,6 +199,8 @@ SECTIONS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "io": io.section,
     "redis": redis_reads.section,
     "results": results.section,
+    "background": background.section,
+    "nodes": nodes.section,
     "cold": _cold,
 }
 

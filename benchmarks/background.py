@@ -1,0 +1,145 @@
+"""What a background task costs over the same synchronous run, to accept, to start, to wait for."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import psutil
+
+from benchmarks.intervals import ratios
+from benchmarks.service import finished, service
+from tests.fixtures.server import Server
+from tests.fixtures.waiting import wait_until
+
+COUNT: Final = 50_000
+ROUNDS: Final = 9
+SUBMITTED: Final = 100
+IDLE_SECONDS: Final = 30.0
+
+RUN: Final[dict[str, Any]] = {
+    "items_count": COUNT,
+    "batch_size": 2_500,
+    "workers": 2,
+    "kernel": "cython",
+    "db": "none",
+    "cache": "none",
+}
+SMALL: Final = RUN | {"items_count": 100}
+LONG: Final = RUN | {"items_count": 10_000_000, "strategy": "threading"}
+
+
+def submit(server: Server, body: dict[str, Any]) -> str:
+    """The id of an accepted task."""
+    answer = server.client.post("/api/v1/tasks/background", json=body)
+    answer.raise_for_status()
+    task_id: str = answer.json()["task_id"]
+    return task_id
+
+
+def ended(server: Server, task_id: str) -> dict[str, Any]:
+    """The task, once it has completed; RuntimeError when it ended otherwise."""
+
+    task: dict[str, Any] = {}
+
+    def has_ended() -> bool:
+        task.update(server.client.get(f"/api/v1/tasks/status/{task_id}").json())
+        return task["end_time"] is not None
+
+    wait_until(has_ended, f"{task_id} ends", bound=600, interval=0.1)
+    if task["status"] != "completed":
+        raise RuntimeError(f"{task_id} is {task['status']}: {task['error_message']}")
+    return task
+
+
+def section() -> Iterator[str]:
+    """The lines of the report."""
+    with service() as (server, _):
+        durations = _durations(server)
+        starts = _starts(server)
+    with service(run_hosts=2) as (server, _):
+        beside = _accepting(server)
+    with service() as (server, _):
+        idle = _idle(server)
+    cost = ratios(durations["background"], durations["synchronous"])
+    yield f"""## Background tasks
+
+The same {COUNT:,} items in batches of 2,500, default work, `threading` × `cython`, 2 workers,
+as a synchronous run and as a background task, {ROUNDS} interleaved rounds; the task store is SQLite.
+
+| | |
+| --- | ---: |
+| synchronous run, seconds (median) | {statistics.median(durations["synchronous"]):.3f} |
+| background task, seconds from its start to its end (median) | \
+{statistics.median(durations["background"]):.3f} |
+| background ÷ synchronous | {cost.text(3)} |
+| accepting a task beside a running one, ms, p50 / p99 of {SUBMITTED} | \
+{statistics.median(beside):.1f} / {sorted(beside)[-2]:.1f} |
+| from accepted to begun, ms, median / most of {len(starts)} | \
+{statistics.median(starts):.0f} / {max(starts):.0f} |
+| the service with nothing to do, % of a core over {IDLE_SECONDS:.0f} s | {idle:.2f} |
+"""
+
+
+def _durations(server: Server) -> dict[str, list[float]]:
+    """Seconds from start to end, set-up of pools left out, which are warm."""
+    seconds: dict[str, list[float]] = {"synchronous": [], "background": []}
+    for number in range(-1, ROUNDS):  # the first only warms up
+        for name in random.sample(sorted(seconds), 2):
+            if name == "synchronous":
+                result = finished(server, "threading", **RUN)
+            else:
+                result = ended(server, submit(server, RUN | {"strategy": "threading"}))["result"]
+            if number >= 0:
+                seconds[name].append(_between(result["start_time"], result["end_time"]))
+    return seconds
+
+
+def _between(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _starts(server: Server) -> list[float]:
+    """Milliseconds from accepting to beginning, one task at a time."""
+    waited = []
+    for _ in range(20):
+        time.sleep(random.random())  # not in step with the queue's looking
+        task = ended(server, submit(server, SMALL | {"strategy": "threading"}))
+        waited.append(1_000 * _between(task["created_at"], task["start_time"]))
+    return waited
+
+
+def _accepting(server: Server) -> list[float]:
+    """Milliseconds from request to 202, while a task is computed."""
+    running = submit(server, LONG)
+    wait_until(
+        lambda: server.client.get(f"/api/v1/tasks/status/{running}").json()["items_processed"],
+        "the long task is computed",
+    )
+    waited = []
+    for _ in range(SUBMITTED):
+        started = time.perf_counter()
+        submit(server, SMALL)
+        waited.append(1_000 * (time.perf_counter() - started))
+        time.sleep(0.02)
+    server.client.delete(f"/api/v1/tasks/{running}").raise_for_status()
+    return waited
+
+
+def _idle(server: Server) -> float:
+    """Per cent of a core that the service and its run hosts take."""
+    wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+    time.sleep(5)
+    service_process = psutil.Process(server.process.pid)
+    processes = [service_process, *service_process.children(recursive=True)]
+    before = _cpu_seconds(processes)
+    time.sleep(IDLE_SECONDS)
+    return 100 * (_cpu_seconds(processes) - before) / IDLE_SECONDS
+
+
+def _cpu_seconds(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
