@@ -69,7 +69,7 @@ def section() -> Iterator[str]:
     yield f"""## Background tasks
 
 The same {COUNT:,} items in batches of 2,500, default work, `threading` × `cython`, 2 workers,
-as a synchronous run and as a background task, {ROUNDS} interleaved rounds; the task store is SQLite.
+as a synchronous run and as a background task, {ROUNDS} interleaved rounds, stored in SQLite.
 
 | | |
 | --- | ---: |
