@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from app.names import StrategyName, TaskStatus
@@ -42,7 +42,10 @@ def positions(ranges: list[tuple[int, int]]) -> list[int]:
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=60,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # an example is many transactions: no shrinking
 )
 @given(data=st.data())
 def test_missing_and_stored_are_the_shard_after_any_interruption(

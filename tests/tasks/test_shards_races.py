@@ -16,6 +16,7 @@ from app.strategies.base import BatchResult
 from app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import Execution, begin, check_counts, summary
 from tests.fixtures.results import ids, opened
+from tests.fixtures.waiting import BOUND_SECONDS
 
 NewResult = Callable[..., BatchResult]
 Sharded = Callable[..., str]
@@ -35,7 +36,7 @@ def stores(location: Path | str) -> Iterator[list[TaskStore]]:
 def test_of_threads_that_begin_one_shard_the_last_may_write(
     stores: list[TaskStore], sharded: Sharded, result: NewResult
 ) -> None:
-    barrier = threading.Barrier(WORKERS)
+    barrier = threading.Barrier(WORKERS, timeout=BOUND_SECONDS)
 
     def race(store: TaskStore, task_id: str) -> tuple[int, TaskStatus | None]:
         barrier.wait()
@@ -59,7 +60,7 @@ def test_of_threads_that_begin_one_shard_the_last_may_write(
 def test_of_end_cancel_and_failure_one_wins(
     stores: list[TaskStore], sharded: Sharded, result: NewResult
 ) -> None:
-    barrier = threading.Barrier(4)
+    barrier = threading.Barrier(4, timeout=BOUND_SECONDS)
 
     def finish(execution: Execution, status: TaskStatus) -> TaskStatus | None:
         barrier.wait()
@@ -100,7 +101,7 @@ def test_shards_of_one_task_in_parallel_add_up(
 ) -> None:
     per_shard, batch = 120, 10
     task_id = sharded([per_shard] * WORKERS)
-    barrier = threading.Barrier(WORKERS)
+    barrier = threading.Barrier(WORKERS, timeout=BOUND_SECONDS)
 
     def live(store: TaskStore, number: int) -> TaskStatus:
         barrier.wait()
@@ -125,7 +126,7 @@ def test_failure_of_one_stops_all_others(
 ) -> None:
     """The others add for as long as they may."""
     task_id = sharded([1_000_000] * WORKERS)
-    barrier = threading.Barrier(WORKERS)
+    barrier = threading.Barrier(WORKERS, timeout=BOUND_SECONDS)
 
     def live(store: TaskStore, number: int) -> int:
         execution = begin(store, task_id, number)
@@ -156,7 +157,7 @@ def test_one_store_serves_many_threads(
     store: TaskStore, sharded: Sharded, result: NewResult
 ) -> None:
     """Tasks of their own, all through the same connections."""
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8, timeout=BOUND_SECONDS)
 
     def live(_: int) -> None:
         barrier.wait()
