@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run node test check parity pinot bench clean
+.PHONY: help install run node test check parity pinot chaos bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cython-lint kernels benchmarks
+
+chaos: $(STAMP) ## kill the service in every part, and write docs/reliability.md (half an hour)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(STAMP) ## measure, and write docs/performance.md (half an hour on an idle machine)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \

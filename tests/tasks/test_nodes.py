@@ -182,6 +182,9 @@ def test_what_a_dead_claimer_left_is_claimed_again(node: NewNode, engine: Engine
     (left,) = here.dead(3_600)
     assert (left.node_id, left.claimed_by) == ("late:1", "gone:1")
     assert here.claim(left)
+    (mine,) = here.dead(3_600)  # until it is removed, in case that adopting it fails
+    assert (mine.node_id, mine.claimed_by) == ("late:1", "here:1")
+    here.remove("late:1")
     assert here.dead(3_600) == ()
 
 

@@ -34,6 +34,12 @@ def kept_bytes(folder: Path) -> int:
 
 
 @pytest.fixture
+def location(tmp_path: Path) -> Path:
+    """SQLite only: what a server does with its disk is its own affair."""
+    return tmp_path
+
+
+@pytest.fixture
 def filled(store: TaskStore, new_task: NewTask, result: NewResult) -> Callable[[int], str]:
     """Makes a running task of so many items and stores all results, 100,000 in a message."""
 

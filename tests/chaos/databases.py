@@ -1,0 +1,58 @@
+"""Where the tasks are: an SQLite file, or a PostgreSQL server that may be killed and started."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from tests.fixtures.guarded import GuardedProcess
+from tests.fixtures.postgres_server import RunningPostgres
+from tests.fixtures.waiting import wait_until
+
+
+class MortalPostgres(RunningPostgres):
+    """A server that can be killed, and started again with what it had on its disk."""
+
+    _command: list[str]
+
+    def crash(self) -> None:
+        """SIGKILL of the server; its connections break, and nobody listens."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        """What was committed is there again."""
+
+        def answers() -> bool:
+            # Refuses to start as long as anything of the killed one is still there.
+            if not self.process.is_alive:
+                self.process.kill()
+                self._launch(self._command, None)
+            with suppress(psycopg.OperationalError), self.connect(connect_timeout=5):
+                return True
+            return False
+
+        wait_until(answers, "the killed server answers again", interval=0.1)
+
+    def stop(self) -> None:
+        super().stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _launch(self, command: list[str], folder: Path | None) -> None:
+        self._command = command
+        # Its folder outlives it.
+        self.process = GuardedProcess(command, None, user=self._user, end=signal.SIGQUIT)
+
+
+@contextmanager
+def mortal_postgres() -> Iterator[MortalPostgres]:
+    """It keeps what it was told to, whatever happens to it: its log is written at every commit."""
+    server = MortalPostgres()
+    try:
+        yield server
+    finally:
+        server.stop()

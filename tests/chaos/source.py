@@ -1,0 +1,71 @@
+"""An own source that writes down which batches are computed; importable in every worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from app.sources.base import ItemBatch, Positions
+
+LOG_VARIABLE: Final = "CHAOS_LOG"
+WAIT_VARIABLE: Final = "CHAOS_WAIT_SECONDS"
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A batch that began to be computed: its first item's id, and when, on the monotonic clock."""
+
+    first_id: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountingStage:
+    """Waits a little for every batch, after it has written it down."""
+
+    name: str
+    log: str
+    wait_seconds: float
+    source: str = "counted"
+    batched: bool = True
+
+    @property
+    def seconds_per_call(self) -> float:
+        return self.wait_seconds
+
+    def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
+        self._note(batch, positions)
+        stop.wait(self.wait_seconds)
+
+    async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None:
+        self._note(batch, positions)
+        await asyncio.sleep(self.wait_seconds)
+
+    def _note(self, batch: ItemBatch, positions: Positions) -> None:
+        if 0 not in positions:
+            return
+        # One short write to a file opened for appending is never torn, nor mixed with another's.
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(descriptor, b"%d %d\n" % (int(batch.item_ids[0]), time.monotonic_ns()))
+        finally:
+            os.close(descriptor)
+
+
+def make(*, name: str, **_: Any) -> CountingStage:
+    """For HOTLOOP_SOURCES; the log's place comes by the environment."""
+    return CountingStage(name, os.environ[LOG_VARIABLE], float(os.environ[WAIT_VARIABLE]))
+
+
+def computed(log: Path) -> Iterator[Computed]:
+    """What was written down, in order."""
+    if log.exists():
+        for line in log.read_text("ascii").splitlines():
+            first_id, at_ns = line.split()
+            yield Computed(int(first_id), int(at_ns))
