@@ -110,6 +110,10 @@ class Cluster:
         """Whether the others count it as alive: a node that was taken for dead must join again."""
         return any(node.partition(":")[0] == member.name for node in self._nodes.alive())
 
+    def is_adopted(self, member: Member) -> bool:
+        """Whether a dead member's work is back in the queue."""
+        return not any(node.node_id.partition(":")[0] == member.name for node in self._nodes.list())
+
     def wait_listed(self, member: Member) -> None:
         wait_until(lambda: self.is_listed(member), f"{member.name} is listed", PATIENCE_SECONDS)
 

@@ -16,10 +16,8 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import select
 
-from app.errors import StoreError
 from app.names import TaskStatus
 from app.tasks.engine import reading
-from app.tasks.model import Shard
 from app.tasks.tables import results
 from tests.chaos.cluster import PATIENCE_SECONDS, Cluster, Member
 from tests.chaos.source import computed
@@ -27,7 +25,6 @@ from tests.fixtures.waiting import wait_until
 
 BATCH_ITEMS: Final = 5
 ITEMS: Final = 400
-FIRST_TASKS, MORE_TASKS = 3, 2
 STRATEGIES: Final = (
     "async-batch",
     "concurrent-futures",
@@ -65,7 +62,7 @@ class Outcome:
     unfinished_recomputed: int = 0
     """Batches that were computed more than once, and were not stored at the kill."""
     adoption_seconds: list[float] = field(default_factory=list)
-    """From the kill until somebody else, or the same anew, began what was being executed."""
+    """From the kill until what the dead process had begun was back in the queue."""
 
     @property
     def is_good(self) -> bool:
@@ -74,9 +71,12 @@ class Outcome:
 
 
 class Round:
-    """`number` is another one for each round over the same cluster: items are named by it."""
+    """`number` is another one for each round over the same cluster: items are named by it. Of
+    `tasks` tasks, and one more, the last two are asked for while the kill happens.
+    """
 
-    def __init__(self, cluster: Cluster, number: int, seed: int) -> None:
+    def __init__(self, cluster: Cluster, number: int, seed: int, tasks: int = 4) -> None:
+        self._tasks = tasks
         self._cluster = cluster
         self._number = number
         self._random = random.Random(f"{seed} {number}")
@@ -86,12 +86,11 @@ class Round:
 
     def run(self, kind: Kind) -> Outcome:
         """Raises AssertionError only when the service itself does not come back."""
-        expected = [self._undisturbed(index) for index in range(FIRST_TASKS + MORE_TASKS)]
-        for index in range(FIRST_TASKS):
+        expected = [self._undisturbed(index) for index in range(self._tasks + 1)]
+        for index in range(self._tasks - 1):
             self._submit(index, kind)
         more = threading.Thread(target=self._submit_more, args=(kind,))
-        shard, victim = self._wait_for_victim(kind)
-        attempts = self._attempts(victim, kind) or {shard.ref: shard.attempt}
+        victim = self._wait_for_victim(kind)
         more.start()
         self._cluster.look()
         strike = time.monotonic()
@@ -100,7 +99,7 @@ class Round:
         if kind is not Kind.DATABASE:
             self._note_stored()
         if kind in (Kind.API, Kind.NODE, Kind.FREEZE):
-            outcome.adoption_seconds = self._adoption(attempts, strike)
+            outcome.adoption_seconds = self._adoption(victim, strike)
         self._recover(kind, victim)
         more.join()
         self._judge(expected, outcome)
@@ -152,12 +151,12 @@ class Round:
         wait_until(accepted, f"task {index} is accepted", PATIENCE_SECONDS, 0.05)
 
     def _submit_more(self, kind: Kind) -> None:
-        for index in range(FIRST_TASKS, FIRST_TASKS + MORE_TASKS):
+        for index in range(self._tasks - 1, self._tasks + 1):
             self._submit(index, kind)
 
-    def _wait_for_victim(self, kind: Kind) -> tuple[Shard, Member]:
-        """A shard with some progress, and who executes it: of the kind that is to die."""
-        cluster, found = self._cluster, list[tuple[Shard, Member]]()
+    def _wait_for_victim(self, kind: Kind) -> Member:
+        """Who executes a shard with some progress, and is of the kind that is to die."""
+        cluster, found = self._cluster, list[Member]()
         least = self._random.randrange(ITEMS // 2)
 
         def progress() -> bool:
@@ -168,25 +167,11 @@ class Round:
                         continue
                     if shard.items_processed < least or not _fits(kind, cluster, member):
                         continue
-                    found.append((shard, member))
+                    found.append(member)
             return bool(found)
 
         wait_until(progress, "something runs where it can be killed", PATIENCE_SECONDS)
         return self._random.choice(found)
-
-    def _attempts(self, victim: Member, kind: Kind) -> dict[Any, int]:
-        if kind is Kind.DATABASE:
-            return {}
-        shards = self._shards()
-        return {
-            shard.ref: shard.attempt
-            for shard in shards
-            if shard.status is TaskStatus.RUNNING and self._cluster.member(shard) is victim
-        }
-
-    def _shards(self) -> list[Shard]:
-        ids = list(self._ids.values())
-        return [shard for task_id in ids for shard in self._cluster.store.shards.of_task(task_id)]
 
     def _strike(self, kind: Kind, victim: Member) -> None:
         if kind is Kind.DATABASE:
@@ -220,21 +205,10 @@ class Round:
             assert cluster.database is not None
             cluster.database.restart()
 
-    def _adoption(self, attempts: dict[Any, int], since: float) -> list[float]:
-        seconds: dict[Any, float] = {}
-
-        def begun() -> bool:
-            with suppress(StoreError):
-                for shard in self._shards():
-                    before = attempts.get(shard.ref)
-                    if before is not None and shard.attempt > before:
-                        seconds.setdefault(shard.ref, time.monotonic() - since)
-                    elif before is not None and shard.status is TaskStatus.COMPLETED:
-                        attempts.pop(shard.ref)  # it was faster than the kill
-            return len(seconds) >= len(attempts)
-
-        wait_until(begun, "others go on with it", PATIENCE_SECONDS, 0.02)
-        return list(seconds.values())
+    def _adoption(self, victim: Member, since: float) -> list[float]:
+        what = "the work of what died is put back"
+        wait_until(lambda: self._cluster.is_adopted(victim), what, PATIENCE_SECONDS, 0.02)
+        return [time.monotonic() - since]
 
     def _note_stored(self) -> None:
         """The first ids of the batches whose results are in the store now."""
