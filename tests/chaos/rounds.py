@@ -72,10 +72,10 @@ class Outcome:
 
 class Round:
     """`number` is another one for each round over the same cluster: items are named by it. Of
-    `tasks` tasks, and one more, the last two are asked for while the kill happens.
+    `tasks` tasks the last two are asked for while the kill happens.
     """
 
-    def __init__(self, cluster: Cluster, number: int, seed: int, tasks: int = 4) -> None:
+    def __init__(self, cluster: Cluster, number: int, seed: int, tasks: int = 5) -> None:
         self._tasks = tasks
         self._cluster = cluster
         self._number = number
@@ -86,8 +86,8 @@ class Round:
 
     def run(self, kind: Kind) -> Outcome:
         """Raises AssertionError only when the service itself does not come back."""
-        expected = [self._undisturbed(index) for index in range(self._tasks + 1)]
-        for index in range(self._tasks - 1):
+        expected = [self._undisturbed(index) for index in range(self._tasks)]
+        for index in range(self._tasks - 2):
             self._submit(index, kind)
         more = threading.Thread(target=self._submit_more, args=(kind,))
         victim = self._wait_for_victim(kind)
@@ -151,7 +151,7 @@ class Round:
         wait_until(accepted, f"task {index} is accepted", PATIENCE_SECONDS, 0.05)
 
     def _submit_more(self, kind: Kind) -> None:
-        for index in range(self._tasks - 1, self._tasks + 1):
+        for index in range(self._tasks - 2, self._tasks):
             self._submit(index, kind)
 
     def _wait_for_victim(self, kind: Kind) -> Member:

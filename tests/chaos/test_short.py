@@ -11,6 +11,7 @@ from tests.chaos.databases import mortal_postgres
 from tests.chaos.rounds import Kind, Outcome, Round
 
 SEED = 1
+TASKS = 3
 KINDS = list(Kind)
 
 
@@ -31,12 +32,12 @@ def cluster(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_lost_and_nothing_finished_is_done_again(cluster: Cluster, kind: Kind) -> None:
-    if kind is Kind.DATABASE and cluster.database is None:
+    if cluster.database is None and kind is Kind.DATABASE:
         return  # a file cannot be killed
-    outcome = Round(cluster, KINDS.index(kind), SEED).run(kind)
+    outcome = Round(cluster, KINDS.index(kind), SEED, tasks=TASKS).run(kind)
     assert outcome == Outcome(
         kind,
-        tasks=5,
+        tasks=TASKS,
         unfinished_recomputed=outcome.unfinished_recomputed,
         adoption_seconds=outcome.adoption_seconds,
     )
