@@ -37,13 +37,15 @@ class Upkeep:
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Once everything now, then for ever. Raises StoreError."""
+        """Once everything now, then for ever; removing may take longer, and nobody waits for it.
+        Raises StoreError.
+        """
         await asyncio.to_thread(self.beat)
         await asyncio.to_thread(self.sweep)
         self._loops = [
             asyncio.create_task(_every(BEAT_SECONDS, self.beat)),
             asyncio.create_task(_every(SWEEP_SECONDS, self.sweep)),
-            asyncio.create_task(_every(RETENTION_SECONDS, self.remove_old)),
+            asyncio.create_task(_every(RETENTION_SECONDS, self.remove_old, at_once=True)),
         ]
 
     async def close(self) -> None:
@@ -103,9 +105,9 @@ def remove_orphans(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> li
     return gone + store.interrupt_orphans(alive.__contains__)
 
 
-async def _every(seconds: float, call: Callable[[], None]) -> None:
+async def _every(seconds: float, call: Callable[[], None], *, at_once: bool = False) -> None:
     """At a fixed rate, whatever the calls take; one that fails is made again the next time."""
-    due = time.monotonic()
+    due = time.monotonic() - (seconds if at_once else 0)
     while True:
         due = max(due + seconds, time.monotonic())
         await asyncio.sleep(due - time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -61,6 +62,24 @@ class CountingStage:
 def make(*, name: str, **_: Any) -> CountingStage:
     """For HOTLOOP_SOURCES; the log's place comes by the environment."""
     return CountingStage(name, os.environ[LOG_VARIABLE], float(os.environ[WAIT_VARIABLE]))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlyStage(CountingStage):
+    """Kills the process that it runs in with every batch but the first, while `armed` is there."""
+
+    armed: str = ""
+
+    def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
+        if batch.item_ids[0] and Path(self.armed).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._note(batch, positions)
+
+
+def make_deadly(*, name: str, **_: Any) -> DeadlyStage:
+    """The same, armed as long as `<log>.armed` exists."""
+    log = os.environ[LOG_VARIABLE]
+    return DeadlyStage(name, log, 0.0, armed=f"{log}.armed")
 
 
 def computed(log: Path) -> Iterator[Computed]:

@@ -11,7 +11,7 @@ from tests.chaos.databases import mortal_postgres
 from tests.chaos.rounds import Kind, Outcome, Round
 
 SEED = 1
-TASKS = 3
+TASKS = 4
 KINDS = list(Kind)
 
 
