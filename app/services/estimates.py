@@ -38,6 +38,8 @@ def estimate_seconds(plan: Plan, reports: Sequence[KernelReport], usable_cpus: i
         hybrid                              max(⌈n/g/C⌉ × t_call, n × t_cpu / p)
     """
     count = plan.item_count
+    if count == 0:
+        return 0.0
     call = sum(stage.seconds_per_call for stage in plan.stages)
     io = sum(
         stage.seconds_per_call / (plan.group_size if stage.batched else 1) for stage in plan.stages

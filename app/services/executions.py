@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from app.errors import RunCancelledError, ServiceError
+from app.errors import RunCancelledError, RunError, ServiceError, internal_text
 from app.names import StrategyName, TaskStatus
 from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
@@ -23,6 +24,8 @@ from app.strategies.base import Plan
 from app.tasks.folder import DataFolder
 from app.tasks.model import Shard
 from app.tasks.store import TaskStore
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ async def execute(
 ) -> Outcome:
     """Execute `plan` for a shard that has begun; results go to the store as they come, by `add`.
 
-    What ends the execution is in the outcome; faults of this program are raised.
+    What ends the execution is in the outcome, a fault of this program as a RunError.
     """
     collector = RunCollector(plan, shard, context.store.shards, context.sources)
     error: ServiceError | None = None
@@ -90,6 +93,9 @@ async def execute(
                         collector.report, error = event, event.error
         except ServiceError as raised:
             error = raised
+        except Exception as fault:
+            logger.exception("the execution of %s met a fault", shard.task_id)
+            error = RunError(internal_text(fault))
     return Outcome(
         error, collector.details(lag.summary()), collector.items_processed, collector.failed_items
     )
