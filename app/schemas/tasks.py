@@ -29,7 +29,8 @@ class TaskLinks(ResponseModel):
 class Shards(ResponseModel):
     """The parts of a task that are executed apart from each other, maybe on several nodes."""
 
-    total: int = Field(default=1, ge=1)
+    total: int = Field(default=1, ge=0)
+    """0 while its items are still coming in."""
     completed: Count = 0
 
 
