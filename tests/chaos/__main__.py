@@ -25,12 +25,16 @@ LOADS: Final = ((100, 1_000), (1_000, 1_000))
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=50, help="on each database")
+    parser.add_argument(
+        "--kills", type=int, default=50, help="on each database; 0 for the load only"
+    )
     parser.add_argument("--database", choices=[*DATABASES, "both"], default="both")
     parser.add_argument("--no-load", action="store_true", help="only the kills")
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "reliability.md")
     asked = parser.parse_args()
     names = list(DATABASES) if asked.database == "both" else [asked.database]
+    if not asked.kills:
+        names = []
     series = [_kill(name, asked.seed, asked.kills) for name in names]
     loads = [] if asked.no_load else [_load(tasks, items) for tasks, items in LOADS]
     command = " ".join(["python -m tests.chaos", *sys.argv[1:]])
