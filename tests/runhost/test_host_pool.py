@@ -139,9 +139,11 @@ def test_run_host_that_died_while_idle_is_not_lent(runner: asyncio.Runner) -> No
 
 def test_closed_pool_leaves_no_process(runner: asyncio.Runner) -> None:
     async def close() -> None:
+        before = set(tree(os.getpid()))  # servers of other tests may be among them
         async with host_pool(count=2) as pool:
             await until(lambda: pool.alive_count == 2, "both are up")
-            below = tree(os.getpid())
+            below = set(tree(os.getpid())) - before
+        assert below
         await until(
             lambda: all(is_gone(p) or "resource_tracker" in _command(p) for p in below),
             "all are gone",

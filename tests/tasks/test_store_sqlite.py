@@ -119,10 +119,8 @@ def test_locked_file_can_be_read_and_refuses_writing_until_it_is_free(
     assert impatient.get(task.task_id).status is TaskStatus.RUNNING
 
 
-def test_writing_waits_for_another_writer(
-    tmp_path: Path, store: TaskStore, new_task: NewTask
-) -> None:
-    task = new_task()
+def test_writing_waits_for_another_writer(tmp_path: Path, new_task: NewTask) -> None:
+    store, task = open_store(tmp_path), new_task()
     with (
         closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other,
         ThreadPoolExecutor(1) as pool,
@@ -133,6 +131,7 @@ def test_writing_waits_for_another_writer(
         other.execute("COMMIT")
         creating.result(timeout=30)
     assert store.get(task.task_id) == task
+    store.close()
 
 
 @pytest.mark.parametrize("size", [10, 100, 5_000])
