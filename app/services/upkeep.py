@@ -13,7 +13,7 @@ from typing import Final
 
 from app.errors import StoreError
 from app.services.executions import RunContext
-from app.tasks.acceptance import withdraw_incomplete
+from app.tasks.acceptance import renew, withdraw_incomplete
 from app.tasks.adoption import adopt_dead
 from app.tasks.folder import DataFolder
 from app.tasks.model import utc_now
@@ -79,7 +79,11 @@ class Upkeep:
         unfinished = shards.unfinished()
         thrown_out = set(ended).intersection(unfinished)
         lost = self._queue.missing(unfinished)
-        lost += [new for ref in sorted(thrown_out) if (new := shards.renew(ref)) is not None]
+        lost += [
+            new
+            for ref in sorted(thrown_out)
+            if (new := renew(self._context.store.engine, ref)) is not None
+        ]
         if lost:
             logger.warning("%d shards were accepted and not queued; they are now", len(lost))
             self._queue.put(lost)

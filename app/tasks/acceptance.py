@@ -1,16 +1,19 @@
-"""Tasks whose items are still coming in: kept, and executed by nobody before all is there.
+"""What keeps the queue and the shards in step: when a task is accepted, and when its work is lost.
 
-Such a task has no shards; it gets them, all at once, when it is accepted.
+A task whose items are still coming in has no shards, and is executed by nobody; it gets them, all at
+once, when it is accepted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import replace
 
-from sqlalchemy import Engine, delete, exists, select
+from sqlalchemy import Engine, delete, exists, select, update
 
 from app.names import TaskStatus, TaskType
 from app.tasks.engine import reading, writing
+from app.tasks.model import UNFINISHED, ShardRef
 from app.tasks.rows import conflict, update_task
 from app.tasks.shards import insert_shards
 from app.tasks.tables import shards, tasks
@@ -46,3 +49,23 @@ def withdraw_incomplete(engine: Engine, alive: Container[str]) -> list[str]:
         with writing(engine) as connection:
             connection.execute(delete(tasks).where(tasks.c.task_id == task_id, *_IS_INCOMPLETE))
     return gone
+
+
+def renew(engine: Engine, ref: ShardRef) -> ShardRef | None:
+    """Its work in the queue has ended and it has not: the shard as new work, which goes on from
+    there. None when it has ended after all, or is other work by now. Blocks; raises StoreError.
+    """
+    lost = (
+        update(shards)
+        .where(
+            shards.c.task_id == ref.task_id,
+            shards.c.shard == ref.shard,
+            shards.c.generation == ref.generation,
+            shards.c.status.in_(UNFINISHED),
+        )
+        .values(generation=ref.generation + 1)
+    )
+    with writing(engine) as connection:
+        if not connection.execute(lost).rowcount:
+            return None
+    return replace(ref, generation=ref.generation + 1)

@@ -180,17 +180,6 @@ class ShardStore:
                 raise TaskConflictError(task_id, "its items never came in whole; ask for it anew")
             return [s.ref for s in _all(connection, task_id) if s.status is TaskStatus.PENDING]
 
-    def renew(self, ref: ShardRef) -> ShardRef | None:
-        """Its work in the queue has ended and it has not: the shard as new work, which goes on from
-        there. None when it has ended after all, or is other work by now.
-        """
-        mine = shards.c.generation == ref.generation, shards.c.status.in_(UNFINISHED)
-        with writing(self._engine) as connection:
-            raised = update(shards).where(*_is(ref), *mine).values(generation=ref.generation + 1)
-            if not connection.execute(raised).rowcount:
-                return None
-        return ShardRef(ref.task_id, ref.shard, ref.generation + 1)
-
     def of_task(self, task_id: str) -> list[Shard]:
         """All shards, in order; none of a task whose items are still coming in."""
         with reading(self._engine) as connection:

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
-from app.tasks.acceptance import accept, withdraw_incomplete
+from app.tasks.acceptance import accept, renew, withdraw_incomplete
 from app.tasks.model import ShardRef, Task
 from app.tasks.nodes import NodeStore
 from app.tasks.store import TaskStore
@@ -69,9 +69,9 @@ def test_shard_that_its_work_left_behind_is_new_work_once(
 ) -> None:
     task_id = sharded([10])
     execution = begin(store, task_id)
-    renewed = store.shards.renew(execution.shard.ref)
+    renewed = renew(store.engine, execution.shard.ref)
     assert renewed == ShardRef(task_id, 0, 1)
-    assert store.shards.renew(execution.shard.ref) is None
+    assert renew(store.engine, execution.shard.ref) is None
     with pytest.raises(TaskConflictError):
         execution.add()
     assert store.shards.begin(renewed, "other").attempt == 2
@@ -80,7 +80,7 @@ def test_shard_that_its_work_left_behind_is_new_work_once(
 def test_ended_shard_is_no_new_work(store: TaskStore, sharded: Callable[..., str]) -> None:
     execution = begin(store, sharded([10]))
     execution.end(TaskStatus.FAILED)
-    assert store.shards.renew(execution.shard.ref) is None
+    assert renew(store.engine, execution.shard.ref) is None
 
 
 def test_node_that_was_declared_dead_joins_again_when_its_work_is_put_back(
