@@ -79,11 +79,8 @@ class Upkeep:
         unfinished = shards.unfinished()
         thrown_out = set(ended).intersection(unfinished)
         lost = self._queue.missing(unfinished)
-        lost += [
-            new
-            for ref in sorted(thrown_out)
-            if (new := renew(self._context.store.engine, ref)) is not None
-        ]
+        engine = self._context.store.engine
+        lost += [new for ref in sorted(thrown_out) if (new := renew(engine, ref)) is not None]
         if lost:
             logger.warning("%d shards were accepted and not queued; they are now", len(lost))
             self._queue.put(lost)

@@ -1,7 +1,7 @@
 """What keeps the queue and the shards in step: when a task is accepted, and when its work is lost.
 
-A task whose items are still coming in has no shards, and is executed by nobody; it gets them, all at
-once, when it is accepted.
+A task whose items are still coming in has no shards, and is executed by nobody; it gets them, all
+at once, when it is accepted.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class MortalPostgres(RunningPostgres):
 
 @contextmanager
 def mortal_postgres() -> Iterator[MortalPostgres]:
-    """It keeps what it was told to, whatever happens to it: its log is written at every commit."""
+    """Its death is that of a process, not of the machine: nothing is written through to the disk."""
     server = MortalPostgres()
     try:
         yield server
