@@ -50,7 +50,7 @@ class MortalPostgres(RunningPostgres):
 
 @contextmanager
 def mortal_postgres() -> Iterator[MortalPostgres]:
-    """Its death is that of a process, not of the machine: nothing is written through to the disk."""
+    """Its death is that of a process, not of the machine: writes need not reach the disk."""
     server = MortalPostgres()
     try:
         yield server
