@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
-from app.tasks.engine import writing
+from app.tasks.engine import reading
 from app.tasks.model import ShardRef
 from tests.fixtures.waiting import wait_until
 from tests.tasks.queue_fixtures import NodeProcesses, Queues, Work, refs
@@ -111,15 +113,37 @@ def test_process_that_stops_hands_its_work_to_another_one_at_once(
 
 
 def freeze(processes: NodeProcesses, name: str, engine: Engine) -> None:
-    """SIGSTOP, but not while it has the SQLite file locked."""
+    """SIGSTOP, but not in a transaction, which would keep others waiting."""
     process = processes.processes[name]
-    process.send_signal(signal.SIGSTOP)
-    wait_until(
-        lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "it is frozen"
-    )
+
+    def is_frozen() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        wait_until(
+            lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "it has stopped"
+        )
+        if nobody_writes(engine):
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    wait_until(is_frozen, "it is frozen outside of a transaction")
+
+
+def nobody_writes(engine: Engine) -> bool:
     if engine.dialect.name == "sqlite":
-        with writing(engine):  # waits for it
-            pass
+        with closing(sqlite3.connect(engine.url.database or "", timeout=0)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+        return True
+    others = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
+    )
+    with reading(engine) as connection:
+        count: int | None = connection.scalar(others)
+    return count == 0
 
 
 def test_frozen_process_that_comes_back_learns_that_it_was_declared_dead(
