@@ -126,7 +126,7 @@ def freeze(processes: NodeProcesses, name: str, engine: Engine) -> None:
         process.send_signal(signal.SIGCONT)
         return False
 
-    wait_until(is_frozen, "it is frozen outside of a transaction")
+    wait_until(is_frozen, "it is frozen outside of a transaction", interval=0.1)
 
 
 def nobody_writes(engine: Engine) -> bool:
