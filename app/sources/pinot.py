@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +12,6 @@ from app.sources.breakers import RefusedError, TransientError, breaker_of
 from app.sources.connections import AsyncStage, connection
 from app.sources.pinot_answer import PinotTable, read_answer
 from app.sources.resilience import Guard, Policy
-from app.sources.row_columns import RowColumn
 from app.sources.values import assign, ids_at, mapped_columns
 
 if TYPE_CHECKING:  # the import takes a fifth of a second, and few runs need it
@@ -94,7 +92,7 @@ class PinotStage(AsyncStage):
         counts.hits += len(placed)
         counts.misses += len(ids) - len(placed)
         where = positions if len(placed) == len(ids) else placed
-        for column, name in _columns(self.workload, self.fields):
+        for column, name in mapped_columns(self.workload, self.fields):
             values = list(map(itemgetter(table.columns[name]), answers))
             assign(batch, where, column, values, self.name)
 
@@ -108,13 +106,6 @@ class PinotStage(AsyncStage):
 
     def _open(self) -> _PinotConnection:
         return _PinotConnection(self.url, self.authorization, self.connections)
-
-
-@lru_cache(maxsize=16)
-def _columns(
-    workload: str, fields: tuple[tuple[str, str], ...]
-) -> tuple[tuple[RowColumn, str], ...]:
-    return mapped_columns(workload, fields)
 
 
 def _by_id(table: PinotTable, id_column: str) -> dict[int, list[Any] | None]:

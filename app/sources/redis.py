@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from app.names import RedisLayout
@@ -78,7 +77,7 @@ class RedisStage(AsyncStage):
             counts.hits += hits
             counts.misses += len(positions) - hits
         defaults = dict(self.defaults)
-        for number, (column, _) in enumerate(_columns(self.workload, self.fields)):
+        for number, (column, _) in enumerate(mapped_columns(self.workload, self.fields)):
             default = defaults[column.name]
             values = [default if row is None or (v := row[number]) is None else v for row in rows]
             assign(batch, positions, column, values, self.name)
@@ -88,7 +87,7 @@ class RedisStage(AsyncStage):
 
     async def _read(self, opened: _RedisConnection, keys: list[str]) -> list[Sequence[Any] | None]:
         """For each key the values of the columns, None for those that are missing."""
-        columns = _columns(self.workload, self.fields)
+        columns = mapped_columns(self.workload, self.fields)
         if self.layout is RedisLayout.HASH:
             fields = [name for _, name in columns]
             answers = await opened.hash_fields(keys, fields)
@@ -101,13 +100,6 @@ class RedisStage(AsyncStage):
 
 def _is_complete(row: Sequence[Any] | None) -> bool:
     return row is not None and None not in row
-
-
-@lru_cache(maxsize=16)
-def _columns(
-    workload: str, fields: tuple[tuple[str, str], ...]
-) -> tuple[tuple[RowColumn, str], ...]:
-    return mapped_columns(workload, fields)
 
 
 def _string_rows(column: RowColumn, values: list[bytes | None]) -> list[Sequence[Any] | None]:

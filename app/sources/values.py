@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -13,8 +14,9 @@ from app.sources.row_columns import RowColumn, row_columns, shortened
 _SHOWN_BITS: Final = 128
 
 
+@lru_cache(maxsize=16)  # asked for with every call of a stage
 def mapped_columns(
-    workload: str, fields: Sequence[tuple[str, str]]
+    workload: str, fields: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[RowColumn, str], ...]:
     """The workload's columns with the field that each is read from. KeyError for an unknown one."""
     columns = {column.name: column for column in row_columns(workload)}

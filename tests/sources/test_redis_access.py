@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -14,11 +13,12 @@ from app.names import RedisLayout
 from app.sources import resilience
 from app.sources.base import ItemFetchError, StageCounts
 from app.sources.breakers import RefusedError, TransientError, breaker_of
-from app.sources.connections import close_connections
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import try_again_soon
 from tests.fixtures.real_sources import (
     POLICY,
+    assert_hides,
+    closing,
     fetched,
     item_batch,
     redis_stage,
@@ -34,23 +34,6 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     try_again_soon(monkeypatch, 0.02)
     monkeypatch.setattr(resilience, "FIRST_BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(resilience, "LONGEST_BACKOFF_SECONDS", 0.01)
-
-
-def closing(use: Callable[[], Awaitable[None]]) -> None:
-    """On a loop of its own, whose connections are closed."""
-
-    async def run() -> None:
-        try:
-            await use()
-        finally:
-            await close_connections()
-
-    asyncio.run(run())
-
-
-def assert_hides(text: str, *hidden: object) -> None:
-    for word in hidden:
-        assert str(word) not in text
 
 
 def test_password_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -22,6 +21,7 @@ from tests.fixtures.real_sources import (
     BOTH,
     POLICY,
     UNTOUCHED,
+    closing,
     fetched,
     item_batch,
     redis_stage,
@@ -38,23 +38,6 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     try_again_soon(monkeypatch, 0.02)
     monkeypatch.setattr(resilience, "FIRST_BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(resilience, "LONGEST_BACKOFF_SECONDS", 0.01)
-
-
-def closing(use: Callable[[], Awaitable[None]]) -> None:
-    """On a loop of its own, whose connections are closed."""
-
-    async def run() -> None:
-        try:
-            await use()
-        finally:
-            await close_connections()
-
-    asyncio.run(run())
-
-
-def assert_hides(text: str, *hidden: object) -> None:
-    for word in hidden:
-        assert str(word) not in text
 
 
 def test_client_itself_retries_nothing() -> None:

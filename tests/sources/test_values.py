@@ -114,9 +114,9 @@ def test_each_value_is_stored_exactly_or_fails_its_item(
 
 
 def test_columns_are_mapped_to_fields_and_unknown_ones_are_an_error() -> None:
-    assert mapped_columns("loops", [("offset", "o"), ("value", "v")]) == (
+    assert mapped_columns("loops", (("offset", "o"), ("value", "v"))) == (
         (OFFSET, "o"),
         (VALUE, "v"),
     )
     with pytest.raises(KeyError):
-        mapped_columns("loops", [("nothing", "n")])
+        mapped_columns("loops", (("nothing", "n"),))
