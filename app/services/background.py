@@ -17,7 +17,7 @@ from app.schemas.options import StrategyChoice
 from app.schemas.runs import BackgroundRequest, UploadQuery
 from app.schemas.tasks import TaskView
 from app.services.event_hub import EventHub
-from app.services.executions import RunContext
+from app.services.executions import RunContext, withdraw
 from app.services.inputs import InlineInput, UploadInput
 from app.services.specs import plan_for, request_hash, shard_counts, spec_of
 from app.services.task_items import InputKind, input_spec
@@ -109,7 +109,7 @@ class BackgroundService:
         try:
             yield
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(self._withdraw, task_id))
+            await asyncio.shield(asyncio.to_thread(withdraw, self._context, task_id))
             raise
 
     @property
@@ -186,10 +186,6 @@ class BackgroundService:
             raise TaskConflictError(task_id, text)
         self._queue.put(store.shards.resume(task_id))
         return task_view(store, task_id)
-
-    def _withdraw(self, task_id: str) -> None:
-        self._context.folder.remove(task_id)
-        self._context.store.withdraw(task_id)
 
 
 async def _hashed(chunks: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:

@@ -62,6 +62,15 @@ class Outcome:
         return TaskStatus.FAILED
 
 
+def withdraw(context: RunContext, task_id: str) -> None:
+    """Forget a task that never ran, as if it had never been asked for. Blocks.
+
+    Raises StoreError, TaskNotFoundError, and TaskConflictError when it has begun.
+    """
+    context.folder.remove(task_id)
+    context.store.withdraw(task_id)
+
+
 Add = Callable[[RunCollector, Batches], Awaitable[None]]
 
 

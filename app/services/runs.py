@@ -22,9 +22,10 @@ from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.active_run import ActiveRun
 from app.services.details import Details
-from app.services.executions import Outcome, RunContext, end, execute
+from app.services.executions import Outcome, RunContext, end, execute, withdraw
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from app.services.plans import check_estimate, make_plan
+from app.services.specs import spec_of
 from app.services.views import task_result
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
@@ -57,7 +58,7 @@ class RunService:
             source = GeneratedInput(request.items_count)
         else:
             source = InlineInput(request.workload, request.items)
-        return await self._supervise(plan, _spec(request), source)
+        return await self._supervise(plan, spec_of(request), source)
 
     async def run_upload(
         self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
@@ -67,7 +68,7 @@ class RunService:
         settings = self._context.settings
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
         source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
-        return await self._supervise(plan, _spec(query), source)
+        return await self._supervise(plan, spec_of(query), source)
 
     async def _check_estimate(self, plan: Plan) -> None:
         check_estimate(
@@ -130,7 +131,7 @@ class RunService:
                 active.begins_on(client)
                 outcome = await execute(context, client, plan, shard)
         except REFUSALS:
-            await asyncio.to_thread(self._withdraw, task_id)
+            await asyncio.to_thread(withdraw, context, task_id)
             raise
         except asyncio.CancelledError:
             outcome = replace(outcome, error=RunCancelledError())
@@ -159,10 +160,6 @@ class RunService:
         )
         self._context.metrics.run_ended(plan.strategy, plan.kernel, outcome.status, 0, 0)
 
-    def _withdraw(self, task_id: str) -> None:
-        self._context.folder.remove(task_id)
-        self._context.store.withdraw(task_id)
-
     async def close(self) -> None:
         """Cancel what is in progress, and wait until every outcome is stored."""
         running = list(self.active.values())
@@ -187,8 +184,3 @@ async def _to_the_end(call: Callable[..., T], *args: object) -> T:
     if cancelled and task is not None:
         task.cancel()
     return work.result()
-
-
-def _spec(request: RunRequest | UploadQuery) -> dict[str, Any]:
-    """What was asked, as JSON; items of the body are in the item file."""
-    return request.model_dump(mode="json", exclude={"items"})

@@ -115,10 +115,7 @@ class ShardRunner:
                 details = outcome.details.to_json()
                 await self._patient(store.shards.give_back, ref, shard.attempt, details)
                 logger.warning("shard %d of %s: %s", ref.shard, ref.task_id, outcome.error)
-                pause = FIRST_PAUSE_SECONDS if progressed else pause
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
         except (TaskNotFoundError, TaskConflictError):
             return True  # it has ended, or is another's by now
         except StoreUnavailableError:
@@ -192,6 +189,10 @@ class ShardRunner:
             except StoreUnavailableError:
                 if self._stopping.is_set():
                     raise
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = await self._wait(pause)
+
+    async def _wait(self, pause_seconds: float) -> float:
+        """Wait, unless this process stops; returns the next pause, which is longer."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), pause_seconds)
+        return min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)

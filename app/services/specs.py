@@ -1,4 +1,4 @@
-"""What a background task is, as the store keeps it: enough to execute it in any process."""
+"""What a task is, as the store keeps it: enough to execute a background task anywhere."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from app.services.details import summarize
 from app.services.executions import RunContext
 from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
+from app.services.upkeep import remove_finished
 from app.services.views import BASE_PATH, task_summary, task_view
 from app.sources.rows import CSV, NDJSON
 from app.tasks.arrow import ARROW, arrow_stream
@@ -44,8 +45,8 @@ class TaskService:
         queue: WorkQueue,
         runner: ShardRunner,
     ) -> None:
+        self._context = context
         self._store = context.store
-        self._folder = context.folder
         self._runs = runs
         self._queue = queue
         self._runner = runner
@@ -108,14 +109,7 @@ class TaskService:
 
     async def clear_finished(self) -> ClearedTasks:
         """Delete all tasks that have ended, with their files."""
-        return await asyncio.to_thread(self._clear_finished)
-
-    def _clear_finished(self) -> ClearedTasks:
-        refs = self._store.delete_finished()
-        deleted = {ref.task_id for ref in refs}
-        for task_id in deleted:
-            self._folder.remove(task_id)
-        self._queue.forget(refs)
+        deleted = await asyncio.to_thread(remove_finished, self._context, self._queue)
         return ClearedTasks(deleted=len(deleted))
 
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from app.errors import StoreError
@@ -89,10 +89,21 @@ class Upkeep:
     def remove_old(self) -> None:
         """Forget tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all they had."""
         age = timedelta(hours=self._context.settings.retention_hours)
-        gone = self._context.store.delete_finished(utc_now() - age)
-        for task_id in {ref.task_id for ref in gone}:
-            self._context.folder.remove(task_id)
-        self._queue.forget(gone)
+        remove_finished(self._context, self._queue, utc_now() - age)
+
+
+def remove_finished(
+    context: RunContext, queue: WorkQueue, ended_before: datetime | None = None
+) -> set[str]:
+    """Forget all tasks that have ended, or that ended before a time, with their files and their
+    work in the queue; returns their ids. Blocks; raises StoreError.
+    """
+    gone = context.store.delete_finished(ended_before)
+    task_ids = {ref.task_id for ref in gone}
+    for task_id in task_ids:
+        context.folder.remove(task_id)
+    queue.forget(gone)
+    return task_ids
 
 
 def remove_orphans(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> list[str]:
