@@ -155,11 +155,8 @@ class BackgroundRequest(RunRequest):
         )
 
 
-class UploadQuery(RunOptions):
-    """Query of an upload: the fields of a run's body, flat, and the strategy."""
-
-    strategy: StrategyName = StrategyName.HYBRID
-    """How batches are executed."""
+class FlatRunOptions(RunOptions):
+    """The fields of a run's body as a query has them: the workload's parameters beside the rest."""
 
     cpu_iterations: CpuIterations = 20_000
     """Turns of the floating-point loop of an item."""
@@ -182,6 +179,13 @@ class UploadQuery(RunOptions):
             outer_iterations=self.outer_iterations,
             inner_iterations=self.inner_iterations,
         )
+
+
+class UploadQuery(FlatRunOptions):
+    """Query of an upload: the fields of a run's body, flat, and the strategy."""
+
+    strategy: StrategyName = StrategyName.HYBRID
+    """How batches are executed."""
 
     @property
     def db_source(self) -> str:

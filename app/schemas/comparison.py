@@ -1,0 +1,258 @@
+"""Comparisons: strategy × kernel side by side, what is asked and what is answered."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.names import StrategyName, TaskStatus, TaskType
+from app.schemas.base import RequestModel, ResponseModel, TaskId
+from app.schemas.results import Count, Seconds, Share
+from app.schemas.runs import RunRequest
+from app.schemas.tasks import TaskLinks
+from app.wording import RULE
+from kernels.contract import KernelName
+
+BACKGROUND = "background"
+
+CellStrategy = StrategyName | Literal["background"]
+"""A strategy; or `background`: what `auto` takes, with its results and progress in the store."""
+
+
+class CellStatus(StrEnum):
+    """How a cell's seconds came about."""
+
+    PENDING = "pending"
+    """Not measured yet: the comparison is going on, or ended before."""
+    MEASURED = "measured"
+    """On all items."""
+    PROJECTED = "projected"
+    """On fewer items, and extrapolated: all of them would take too much of the budget."""
+    SKIPPED = "skipped"
+    """Not at all; `reason` says why."""
+
+
+class CellFlag(StrEnum):
+    """What to keep in mind about a cell."""
+
+    OUTLIERS = "outliers"
+    """A round lies more than 1.5 interquartile ranges outside the quartiles; it is kept."""
+    WIDE_SPREAD = "wide-spread"
+    """The rounds lie more than 10 % apart, from the lower to the upper quartile."""
+    SHORT_SAMPLE = "short-sample"
+    """A round takes less than a millisecond: the clock and the scheduler decide."""
+    FEW_ROUNDS = "few-rounds"
+    """Fewer rounds than asked for: the budget was used up."""
+    THROTTLED = "throttled"
+    """The container's CPU quota held the processes back."""
+    DISTURBED = "disturbed"
+    """Another run was executing on this machine at the same time."""
+    FAILED_ITEMS = "failed-items"
+    """Some items failed: what took less time did less."""
+
+
+def _without_repeats(values: tuple[object, ...]) -> tuple[object, ...]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError(RULE, "must name each only once; leave the repeated ones out")
+    return values
+
+
+class CompareRequest(RunRequest):
+    """Body of a comparison: that of a run, and what to compare. `{}` compares everything."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"items_count": 1000, "workers": 4},
+                {"items_count": 20_000, "db": "none", "cache": "none", "kernels": ["cython"]},
+            ]
+        },
+    )
+
+    strategies: (
+        Annotated[
+            tuple[StrategyName, ...],
+            Field(min_length=1, strict=False),
+            AfterValidator(_without_repeats),
+        ]
+        | None
+    ) = None
+    """Strategies to compare; all when left out."""
+
+    kernels: (
+        Annotated[
+            tuple[KernelName, ...],
+            Field(min_length=1, strict=False),
+            AfterValidator(_without_repeats),
+        ]
+        | None
+    ) = None
+    """Kernels to compare; all of the workload when left out. `kernel` says for which of them the
+    fields `sequential_time` … are given."""
+
+    rounds: int = Field(default=5, ge=1, le=100)
+    """Timed rounds over all cells, in a new order each, after one that is not timed."""
+
+    budget_seconds: float = Field(default=120.0, ge=1, le=86_400)
+    """Seconds that the comparison may take; a cell too slow for its share is projected."""
+
+    exact: bool = False
+    """True: every cell is measured on all items, whatever it takes."""
+
+    @model_validator(mode="after")
+    def _kernel_is_compared(self) -> Self:
+        kernels = self.kernels or ()
+        if kernels and self.kernel != "auto" and self.kernel.value not in set(map(str, kernels)):
+            raise PydanticCustomError(
+                RULE,
+                "must be one of kernels, or auto (got {got}); add it there",
+                {"field": "kernel", "got": self.kernel.value},
+            )
+        return self
+
+
+class CompareQuery(RequestModel):
+    """The two fields that may be in the query of a comparison; not in its body at the same time."""
+
+    items_count: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Items to make up."""
+
+    workers: int | None = Field(default=None, ge=1, le=256)
+    """Threads or processes asked for."""
+
+
+class IntervalView(ResponseModel):
+    """A 95 % interval."""
+
+    low: Seconds
+    high: Seconds
+
+
+class CellName(ResponseModel):
+    """A cell of the matrix."""
+
+    strategy: CellStrategy
+    kernel: KernelName
+
+
+class Cell(CellName):
+    """One strategy on one kernel. What was not measured is null."""
+
+    status: CellStatus
+    reason: str | None
+    """Why it was skipped, or on what its projection rests."""
+    median_seconds: Seconds | None
+    """Of the rounds; for all items, also when projected."""
+    interval_seconds: IntervalView | None
+    """95 % bootstrap interval of the median."""
+    seconds: list[Seconds]
+    """Each timed round, in the order in which they were measured; for all items."""
+    rounds: Count
+    measured_items: Count
+    """Items of a round: fewer than `items_count` when projected."""
+    spread: Annotated[float, Field(ge=0)] | None
+    """Interquartile range of the rounds ÷ median."""
+    speedup: Annotated[float, Field(ge=0)] | None
+    """Over `sequential` × `python`."""
+    efficiency: Annotated[float, Field(ge=0)] | None
+    """Speedup over `sequential` on the same kernel ÷ workers that it used."""
+    throughput_items_per_second: Annotated[float, Field(ge=0)] | None
+    effective_workers: Count | None
+    cpu_utilization: Share | None
+    """Share of the usable CPUs, 0 … 1; median of the rounds."""
+    peak_memory_bytes: Count | None
+    """Most that the run host and its children held together, over all rounds."""
+    setup_seconds: Seconds | None
+    """Pools and compiled kernels in the first, untimed round: what a cold start costs."""
+    event_loop_lag_p99_ms: Annotated[float, Field(ge=0)] | None
+    """How late the API's event loop was, worst round."""
+    throttled_seconds: Seconds | None
+    """How long the container's CPU quota held processes back; null where there is none."""
+    checksum: str | None = Field(examples=["9f86d081884c7d65"])
+    failed_items: Count
+    flags: list[CellFlag]
+
+
+class Mismatch(ResponseModel):
+    """Outputs that should be equal and are not."""
+
+    cells: list[CellName]
+    detail: str = Field(examples=["checksums differ: 9f86d081884c7d65 and 0000d081884c7d65"])
+
+
+class HostView(ResponseModel):
+    """The machine that was measured."""
+
+    python: str = Field(examples=["3.11.7"])
+    gil: str = Field(pattern="^(on|off)$")
+    system: str = Field(examples=["Linux 6.18 x86_64"])
+    cpu: str = Field(examples=["AMD EPYC"])
+    cpus: int = Field(ge=1)
+    """That the machine has."""
+    usable_cpus: int = Field(ge=1)
+    """That affinity and control groups leave."""
+    memory_bytes: Count | None
+    """That this process may use."""
+    load_before: float | None
+    """Load average of the last minute, at the start."""
+    load_after: float | None
+    throttled_seconds: Seconds | None
+    """How long the container's CPU quota held processes back during the comparison."""
+    instruction_sets: dict[str, str | None]
+    """By kernel."""
+    versions: dict[str, str] = Field(examples=[{"numpy": "2.4.6", "numba": "0.68.1"}])
+
+
+class Comparison(ResponseModel):
+    """What a comparison has measured, and its verdict once it has ended."""
+
+    task_id: TaskId
+    task_type: TaskType
+    status: TaskStatus
+    workload: str = Field(examples=["loops"])
+    kernel: KernelName
+    """For which the fields from `sequential_time` to `background_time` are given."""
+    items_count: Count
+    workers: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    io_concurrency: int = Field(ge=1)
+    rounds: Count
+    """Asked for."""
+    budget_seconds: Seconds
+    exact: bool
+    start_time: AwareDatetime | None
+    end_time: AwareDatetime | None
+    duration_seconds: Seconds | None
+    error_message: str | None
+
+    sequential_time: Seconds | None
+    threading_time: Seconds | None
+    multiprocessing_time: Seconds | None
+    batch_async_time: Seconds | None
+    concurrent_futures_time: Seconds | None
+    hybrid_time: Seconds | None
+    background_time: Seconds | None
+    """Seconds from acceptance to the stored end, by the strategy that `auto` takes."""
+    best_approach: str | None = Field(examples=["hybrid"])
+    """The strategy with the least median on `kernel`; several that tie, joined by ` = `."""
+    improvement_factor: Annotated[float, Field(ge=0)] | None
+    """sequential_time ÷ the time of `best_approach`."""
+
+    cells: list[Cell]
+    """In the order of strategies, then kernels."""
+    winner: CellName | None
+    """The fastest cell, if its interval stands clear of the next one's; `background` never wins."""
+    tied: list[CellName]
+    """Those that cannot be told apart from the fastest, it included; empty with a winner."""
+    verdict: str
+    """In words."""
+    outputs_equal: bool | None
+    """Whether all cells that must agree did; null before two were measured."""
+    mismatches: list[Mismatch]
+    host: HostView | None
+    curl: str | None
+    """The command that runs the winner, or the first of the tied."""
+    links: TaskLinks

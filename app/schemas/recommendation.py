@@ -1,0 +1,162 @@
+"""Recommendations: the fastest ways to run something here, by calibration and cost model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from app.names import StrategyName
+from app.schemas.base import ResponseModel, TaskId
+from app.schemas.comparison import HostView, IntervalView
+from app.schemas.results import Count, Seconds
+from app.schemas.runs import FlatRunOptions
+from kernels.contract import KernelName
+
+
+class RecommendationQuery(FlatRunOptions):
+    """The fields of a run's body, flat. `kernel`, `workers`, `batch_size` and `io_concurrency` are
+    chosen unless they are given; `strategy` restricts the choice.
+    """
+
+    items_count: int = Field(default=50_000, ge=1, le=10_000_000)
+    """Items to make up."""
+
+    strategy: StrategyName | None = None
+    """Only this strategy."""
+
+    limit: int = Field(default=20, ge=1, le=1_000)
+    """How many choices `ranked` lists."""
+
+    refresh: bool = False
+    """True: measure the machine anew first, which takes some seconds."""
+
+
+class Limit(StrEnum):
+    """What keeps a choice from being faster."""
+
+    IO = "io"
+    """Waiting for sources with so many items in flight."""
+    CPU = "cpu"
+    """The kernel, on the CPUs that it can use."""
+    GIL = "gil"
+    """A kernel that lets only one thread compute at a time."""
+    OVERHEAD = "overhead"
+    """Starting, batches and messages rather than items."""
+    MEMORY = "memory"
+    """Predicted to need more memory than there is: it is ranked last."""
+
+
+class RankedChoice(ResponseModel):
+    """A way to run it, and what the model predicts."""
+
+    rank: int = Field(ge=1)
+    strategy: StrategyName
+    kernel: KernelName
+    workers: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    io_concurrency: int = Field(ge=1)
+    predicted_seconds: Seconds
+    """From start to end, set-up excluded: what a result calls `duration_seconds`."""
+    interval_seconds: IntervalView
+    """That 9 of 10 runs should fall into, by the errors of predictions so far."""
+    setup_seconds: Seconds
+    """Pools and compiled kernels of a run host that has just started."""
+    memory_bytes: Count
+    """Run host and its children at their peak."""
+    limited_by: Limit
+
+
+class KernelCalibration(ResponseModel):
+    """A kernel as calibrated: seconds(b) = seconds_per_call + b × seconds_per_item."""
+
+    workload: str
+    kernel: KernelName
+    available: bool
+    seconds_per_call: Seconds | None
+    seconds_per_item: Seconds | None
+    """With the parameters that were asked for."""
+    parallel_speedup: float | None
+    """Two threads or processes (as it takes) against one, measured."""
+
+
+class StrategyCalibration(ResponseModel):
+    """What a strategy costs beside kernel and I/O."""
+
+    strategy: StrategyName
+    start_seconds: Seconds
+    """For a run, however short."""
+    batch_seconds: Seconds
+    """For each batch."""
+    item_seconds: Seconds
+    """For each item that passes a simulated or real stage."""
+    setup_seconds: Seconds
+    """Pools of a cold run host."""
+    worker_memory_bytes: Count
+    """For each worker."""
+
+
+class CalibrationView(ResponseModel):
+    """What predictions rest on."""
+
+    calibrated_at: AwareDatetime
+    age_seconds: Seconds
+    duration_seconds: Seconds
+    """How long calibrating took."""
+    fingerprint: str
+    """Of machine, versions and settings: a change calibrates anew."""
+    host: HostView
+    kernels: list[KernelCalibration]
+    strategies: list[StrategyCalibration]
+
+
+class PredictionRecord(ResponseModel):
+    """A finished run against its prediction."""
+
+    task_id: TaskId
+    strategy: StrategyName
+    kernel: KernelName
+    predicted_seconds: Seconds
+    measured_seconds: Seconds
+    ratio: Annotated[float, Field(ge=0)]
+    """predicted ÷ measured."""
+
+
+class PredictionError(ResponseModel):
+    """How good predictions were on the last finished runs."""
+
+    runs: Count
+    median_ratio: Annotated[float, Field(ge=0)] | None
+    """Of predicted ÷ measured seconds; 1 is right, below it was too hopeful."""
+    within_25_percent: Annotated[float, Field(ge=0, le=1)] | None
+    """Share of runs with a ratio of 0.8 … 1.25."""
+    last: list[PredictionRecord]
+    """The newest first, at most 20."""
+
+
+class Guideline(ResponseModel):
+    """General advice for a kind of work."""
+
+    work: str = Field(examples=["I/O-heavy"])
+    advice: str
+
+
+class Recommendation(ResponseModel):
+    """What to choose, why, and how much to trust it."""
+
+    items_count: Count
+    workload: str = Field(examples=["loops"])
+    recommended: RankedChoice
+    explanation: str
+    """In words: why it is first, and what limits it."""
+    lower_bound_seconds: Seconds
+    """max(waiting at the largest io_concurrency, computing on all CPUs): nothing can be faster."""
+    curl: str
+    """The command that runs the recommendation."""
+    ranked: list[RankedChoice]
+    considered: Count
+    """Choices that were ranked."""
+    calibration: CalibrationView
+    prediction_error: PredictionError
+    guidelines: list[Guideline]
