@@ -159,8 +159,8 @@ class Settings(SourceSettings):
         ge=0.05,
         le=60,
         description=(
-            "Seconds between two looks of a process for background work. The last process that "
-            "starts decides for all that share the database."
+            "Seconds between two looks of a process for background work that others have accepted "
+            "or handed over; what it accepts itself, it begins at once."
         ),
     )
     shard_items: int = Field(

@@ -96,13 +96,13 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
                 settings.queue_poll_seconds,
             ),
         )
-        await asyncio.to_thread(nodes.beat)  # whoever takes work is listed
-        await asyncio.to_thread(queue.launch)
-        stack.push_async_callback(asyncio.to_thread, queue.close)
         upkeep = Upkeep(context, queue, nodes)
         stack.push_async_callback(upkeep.close)
-        stack.push_async_callback(runner.stop)  # before others may take over what is handed over
         await upkeep.start()
+        stack.push_async_callback(asyncio.to_thread, queue.close)
+        stack.push_async_callback(runner.stop)  # before others may take over what is handed over
+        stack.callback(queue.take_no_more)
+        queue.launch()  # whoever takes work is listed by now
         hub = EventHub(store)
         stack.push_async_callback(hub.close)
         runs = RunService(context)
@@ -110,7 +110,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         yield Services(
             node=nodes.node_id,
             runs=runs,
-            tasks=TaskService(context, runs, queue, runner),
+            tasks=TaskService(context, runs, runner),
             background=BackgroundService(context, queue, hub),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),

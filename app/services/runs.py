@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from app.errors import (
     InvalidRequestError,
@@ -22,7 +22,7 @@ from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.active_run import ActiveRun
 from app.services.details import Details
-from app.services.executions import Outcome, RunContext, end, execute, withdraw
+from app.services.executions import Outcome, RunContext, end, execute, to_the_end, withdraw
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from app.services.plans import check_estimate, make_plan
 from app.services.specs import spec_of
@@ -32,8 +32,6 @@ from app.strategies.base import Plan
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 REFUSALS = (InvalidRequestError, PayloadTooLargeError, TooBusyError)
 """Errors after which a task is as if it had never been asked for."""
@@ -118,16 +116,14 @@ class RunService:
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
         try:
-            await _to_the_end(context.store.create, task)
+            await to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
             async with context.hosts.lease() as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 await self._check_estimate(plan)
                 ref = ShardRef(task_id, 0, 0)
-                shard = await _to_the_end(
-                    context.store.shards.begin, ref, context.node, items.count
-                )
+                shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)
                 outcome = await execute(context, client, plan, shard)
         except REFUSALS:
@@ -167,20 +163,3 @@ class RunService:
             await active.cancel()
         for active in running:
             await active.wait_ended()
-
-
-async def _to_the_end(call: Callable[..., T], *args: object) -> T:
-    """Run the call in a thread and return what it made, even when cancelled meanwhile: the
-    cancellation then comes with the next await, when somebody is there to clean up.
-    """
-    work = asyncio.ensure_future(asyncio.to_thread(call, *args))
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait((work,))
-        except asyncio.CancelledError:
-            cancelled = True
-    task = asyncio.current_task()
-    if cancelled and task is not None:
-        task.cancel()
-    return work.result()

@@ -25,7 +25,6 @@ from app.tasks.chunks import ResultColumns, ResultRows
 from app.tasks.export import csv_lines, ndjson_lines
 from app.tasks.model import FINISHED, ShardRef
 from app.tasks.results import ResultsReader
-from app.tasks.work_queue import WorkQueue
 from kernels import KernelName
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
@@ -42,13 +41,11 @@ class TaskService:
         self,
         context: RunContext,
         runs: RunService,
-        queue: WorkQueue,
         runner: ShardRunner,
     ) -> None:
         self._context = context
         self._store = context.store
         self._runs = runs
-        self._queue = queue
         self._runner = runner
 
     async def get(self, task_id: str) -> TaskView:
@@ -101,15 +98,13 @@ class TaskService:
 
     def _cancel_in_background(self, task_id: str) -> list[ShardRef]:
         try:
-            refs = self._store.shards.cancel(task_id, summarize)
+            return self._store.shards.cancel(task_id, summarize)
         except TaskConflictError:
             return []  # it has just ended
-        self._queue.cancel(refs)
-        return refs
 
     async def clear_finished(self) -> ClearedTasks:
         """Delete all tasks that have ended, with their files."""
-        deleted = await asyncio.to_thread(remove_finished, self._context, self._queue)
+        deleted = await asyncio.to_thread(remove_finished, self._context)
         return ClearedTasks(deleted=len(deleted))
 
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:

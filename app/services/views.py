@@ -75,6 +75,12 @@ def task_summary(task: Task, shards: Sequence[Shard]) -> TaskSummary:
     return TaskSummary(**_summary_fields(task, shards))
 
 
+def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
+    """A task as it was accepted, in shards of so many items, before anybody executes it."""
+    waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
+    return TaskView(**_summary_fields(task, waiting), result=None)
+
+
 def task_view(store: TaskStore, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
     task, shards = store.get(task_id), store.shards.of_task(task_id)

@@ -17,7 +17,6 @@ JsonObject = Mapping[str, Any]
 """Text to anything JSON can hold."""
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}")
-_WORK_ID: Final = re.compile(rf"({_TASK_ID.pattern}):s([0-9]{{1,9}}):g([0-9]{{1,9}})")
 
 
 MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
@@ -81,16 +80,14 @@ class Task:
 @dataclass(frozen=True, slots=True, order=True)
 class ShardRef:
     """Work on one shard of a task; `shard` counts from 0. `generation` is raised by every resume,
-    so that a resume is always new work, and what belongs to an earlier one is void.
+    so that what belongs to an earlier one is void.
     """
 
     task_id: str
     shard: int
     generation: int
 
-    @property
-    def work_id(self) -> str:
-        """By which the queue knows it: `<task id>:s<shard>:g<generation>`."""
+    def __str__(self) -> str:
         return f"{self.task_id}:s{self.shard}:g{self.generation}"
 
 
@@ -109,7 +106,7 @@ class Shard:
     attempt: int = 0
     """Executions begun so far: the number of the last one, which alone may write."""
     node: str | None = None
-    """Who executes it, or did last."""
+    """Who executes it, or did last; none while it waits to be executed."""
     items_processed: int = 0
     failed_items: int = 0
     details: JsonObject | None = None
@@ -120,12 +117,6 @@ class Shard:
     @property
     def ref(self) -> ShardRef:
         return ShardRef(self.task_id, self.shard, self.generation)
-
-
-def parse_work_id(text: str) -> ShardRef | None:
-    """The shard of which `text` is the `work_id`; None for other text."""
-    match = _WORK_ID.fullmatch(text)
-    return None if match is None else ShardRef(match[1], int(match[2]), int(match[3]))
 
 
 def new_task_id() -> str:

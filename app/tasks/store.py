@@ -19,10 +19,11 @@ from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus, TaskType
 from app.tasks.engine import alone, make_engine, reading, writing
 from app.tasks.inputs import InputStore
-from app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, utc_now
+from app.tasks.model import FINISHED, UNFINISHED, Shard, Task, utc_now
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
-from app.tasks.shards import ShardStore, end_shards, insert_shards, shards_of
+from app.tasks.shard_rows import end_shards, insert_shards, shards_of
+from app.tasks.shards import ShardStore
 from app.tasks.tables import prepare_schema, tasks
 from app.tasks.upkeep import set_up, shrink
 
@@ -63,9 +64,10 @@ class TaskStore:
         """Close all connections."""
         self.engine.dispose()
 
-    def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> None:
-        """Keep a new task, with shards of so many items one after another; one when not said, and
-        none for a task whose items are still to come, see `app.tasks.acceptance`.
+    def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> list[Shard]:
+        """Keep a new task, with shards of so many items one after another, which it returns; one
+        when not said, and none for a task whose items are still to come, see
+        `app.tasks.acceptance`. Those of a background task are queued.
 
         TaskConflictError when there is a task of this id.
         """
@@ -74,7 +76,10 @@ class TaskStore:
         try:
             with writing(self.engine) as connection:
                 connection.execute(insert(tasks).values(**values))
-                insert_shards(connection, task.task_id, counts)
+                queued_at = (
+                    task.created_at.timestamp() if task.task_type == TaskType.BACKGROUND else None
+                )
+                return insert_shards(connection, task.task_id, counts, queued_at)
         except IntegrityError as error:
             raise TaskConflictError(task.task_id, "there is such a task already") from error
 
@@ -164,23 +169,21 @@ class TaskStore:
         text = "it is {status}; only a pending one is withdrawn"
         self._forget(task_id, {TaskStatus.PENDING}, text)
 
-    def delete_finished(self, ended_before: datetime | None = None) -> list[ShardRef]:
+    def delete_finished(self, ended_before: datetime | None = None) -> list[str]:
         """Forget all finished tasks and their results, or those that ended before a time; returns
-        the shards that they had.
+        their ids.
         """
         finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
         if ended_before is not None:
             finished = finished.where(tasks.c.end_time < ended_before)
         with writing(self.engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
-            refs: list[ShardRef] = []
             for start in range(0, len(ids), _IDS_PER_STATEMENT):
                 some = ids[start : start + _IDS_PER_STATEMENT]
-                refs += [s.ref for rows in shards_of(connection, some).values() for s in rows]
                 connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
         if ids:
             shrink(self.engine)
-        return refs
+        return ids
 
     def by_key(self, idempotency_key: str) -> Task | None:
         """The task that was asked for under the key."""
