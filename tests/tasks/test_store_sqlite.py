@@ -120,6 +120,20 @@ def test_locked_file_can_be_read_and_refuses_writing_until_it_is_free(
     assert impatient.get(task.task_id).status is TaskStatus.RUNNING
 
 
+def test_writers_of_one_process_wait_for_each_other_and_for_nobody_for_ever(
+    tmp_path: Path, impatient: TaskStore, new_task: NewTask
+) -> None:
+    task = new_task()
+    with ThreadPoolExecutor(1) as pool:
+        with writing(impatient.engine):
+            waiting = pool.submit(refused, lambda: impatient.create(task), tmp_path)
+            assert "locked for too long; try again" in waiting.result(timeout=60)
+        with pytest.raises(ValueError, match="broken"), writing(impatient.engine):
+            raise ValueError("broken")
+        pool.submit(impatient.create, task).result(timeout=60)
+    assert impatient.get(task.task_id) == task
+
+
 def test_writing_waits_for_another_writer(tmp_path: Path, new_task: NewTask) -> None:
     store, task = open_store(tmp_path), new_task()
     with (
