@@ -20,9 +20,13 @@ KEPT_RESULTS: Final = 5
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
     """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
-    reader = store.results(task_id)
+    return _result(store, *store.with_shards(task_id))
+
+
+def _result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+    reader = store.results(task.task_id)
     head = [] if reader is None else reader.head(KEPT_RESULTS)
-    return run_result(store.get(task_id), store.shards.of_task(task_id), head)
+    return run_result(task, shards, head)
 
 
 def run_result(
@@ -83,8 +87,8 @@ def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
 
 def task_view(store: TaskStore, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
-    task, shards = store.get(task_id), store.shards.of_task(task_id)
-    result = task_result(store, task_id) if task.status in FINISHED else None
+    task, shards = store.with_shards(task_id)
+    result = _result(store, task, shards) if task.status in FINISHED else None
     return TaskView(**_summary_fields(task, shards), result=result)
 
 

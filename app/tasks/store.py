@@ -22,7 +22,7 @@ from app.tasks.inputs import InputStore
 from app.tasks.model import FINISHED, UNFINISHED, Shard, Task, utc_now
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
-from app.tasks.shard_rows import end_shards, insert_shards, shards_of
+from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of
 from app.tasks.shards import ShardStore
 from app.tasks.tables import prepare_schema, tasks
 from app.tasks.upkeep import set_up, shrink
@@ -113,6 +113,13 @@ class TaskStore:
         with reading(self.engine) as connection:
             row = task_row(connection, task_id)
         return Task(**{field.name: row[field.name] for field in fields(Task)})
+
+    def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
+        """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
+        with reading(self.engine) as connection:
+            row = task_row(connection, task_id)
+            of_task = all_shards(connection, task_id)
+        return Task(**{field.name: row[field.name] for field in fields(Task)}), of_task
 
     def status(self, task_id: str) -> TaskStatus | None:
         """The task's state; None when there is no such task."""
