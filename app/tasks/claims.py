@@ -24,7 +24,9 @@ from app.tasks.tables import shards
 _WAITING: Final = shards.c.queued_at.is_not(None), shards.c.node.is_(None)
 _HELD: Final = shards.c.queued_at.is_not(None), shards.c.node.is_not(None)
 _REF: Final = shards.c.task_id, shards.c.shard, shards.c.generation
-_FIRST: Final = select(*_REF).where(*_WAITING).order_by(shards.c.queued_at, *_REF).limit(1)
+# As in the index, with `node`: PostgreSQL does not see that it is the same in all that wait.
+_IN_ORDER: Final = shards.c.node, shards.c.queued_at, shards.c.task_id, shards.c.shard
+_FIRST: Final = select(*_REF).where(*_WAITING).order_by(*_IN_ORDER).limit(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,8 +129,8 @@ def _turn(engine: Engine) -> Iterator[None]:
 
 
 def alone(connection: Connection) -> None:
-    """Nobody else who called this goes on before the transaction ends: for making tables, which
-    several processes may do at once.
+    """Nobody else who called this goes on before the transaction ends: for making tables, and for
+    counting before taking one more, which several processes may do at once.
     """
     if connection.dialect.name == "postgresql":  # a writer of SQLite is alone anyway
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")

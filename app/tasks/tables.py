@@ -127,6 +127,8 @@ shards: Final = Table(
         "shards_queued",
         "node",
         "queued_at",
+        "task_id",
+        "shard",
         sqlite_where=text("queued_at IS NOT NULL"),
         postgresql_where=text("queued_at IS NOT NULL"),
     ),

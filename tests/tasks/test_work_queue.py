@@ -226,6 +226,16 @@ def test_work_that_does_not_stop_is_given_up_and_can_store_nothing(
     assert Execution(store, claimed.shard).end() is TaskStatus.COMPLETED
 
 
+def test_what_is_adopted_begins_at_once(queues: Queues, store: TaskStore, work: Work) -> None:
+    (ref,) = put(store)
+    assert claim(store.engine, "dead:1") is not None
+    queue = queues.launch(work, **NEVER)
+    assert queue.adopt("alive:1") == []
+    assert queue.adopt("dead:1") == [ref]
+    wait_until(lambda: work.ended == [ref], "it is done")
+    assert store.shards.of_task(ref.task_id)[0].attempt == 2
+
+
 def test_put_back_takes_from_one_node_only(store: TaskStore) -> None:
     accepted = put(store, 3, shards=2)
     held = [claim(store.engine, node) for node in ("a:1", "b:1", "a:1")]
