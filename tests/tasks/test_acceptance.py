@@ -53,6 +53,15 @@ def test_task_that_was_cancelled_meanwhile_is_not_accepted_and_not_resumed(
     assert store.get(task.task_id).status is TaskStatus.CANCELLED
 
 
+def test_task_that_was_cancelled_before_it_had_shards_is_deleted_with_the_others(
+    store: TaskStore, incomplete: Incomplete
+) -> None:
+    task, coming = incomplete(), incomplete()
+    store.shards.cancel(task.task_id, lambda shards: {})
+    assert store.delete_finished() == [task.task_id]
+    assert store.get(coming.task_id) == coming
+
+
 def test_task_goes_with_the_process_that_received_it(
     store: TaskStore, incomplete: Incomplete
 ) -> None:
