@@ -87,6 +87,24 @@ class BackgroundService:
             await asyncio.to_thread(self._accept, task.task_id, [0], received)
         return await asyncio.to_thread(self._put, task.task_id)
 
+    async def submit_task(
+        self, task: Task, source: InlineInput | None, digest: str | None
+    ) -> TaskView:
+        """As `submit`, for a task of one shard that was made elsewhere; `digest` is of what was
+        asked under its key.
+        """
+        counts = [task.total_items]
+        if source is None:
+            task = replace(task, request_hash=digest)
+        known = await asyncio.to_thread(self._create, task, [] if source else counts)
+        if known is not None:
+            return await asyncio.to_thread(self._same, known, digest)
+        if source is not None:
+            async with self._receiving(task.task_id):
+                await source.receive(self._context.folder, task.task_id)
+                await asyncio.to_thread(self._accept, task.task_id, counts, digest)
+        return await asyncio.to_thread(self._put, task.task_id)
+
     async def resume(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError, TaskConflictError, StoreError."""
         return await asyncio.to_thread(self._resume, task_id)

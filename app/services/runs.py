@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -79,20 +79,27 @@ class RunService:
         )
 
     async def _supervise(self, plan: Plan, spec: dict[str, Any], source: TaskInput) -> RunResult:
-        """Drive the task in an asyncio task of its own: when the caller goes, it still ends in
+        return await self.supervise(
+            new_task_id(), lambda active: self._drive(active, plan, spec, source)
+        )
+
+    async def supervise(
+        self, task_id: str, drive: Callable[[ActiveRun], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Drive a task in an asyncio task of its own: when the caller goes, it still ends in
         order, with its outcome in the store and its run host given back.
         """
-        active = ActiveRun(new_task_id())
+        active = ActiveRun(task_id)
         self.active[active.task_id] = active
-        active.driver = asyncio.create_task(self._drive(active, plan, spec, source))
-        active.driver.add_done_callback(lambda driver: self._forget(active, driver))
+        driver = active.driver = asyncio.create_task(drive(active))
+        driver.add_done_callback(lambda ended: self._forget(active, ended))
         try:
-            return await asyncio.shield(active.driver)
+            return await asyncio.shield(driver)
         except asyncio.CancelledError:
             await active.cancel()
             raise
 
-    def _forget(self, active: ActiveRun, driver: asyncio.Task[RunResult]) -> None:
+    def _forget(self, active: ActiveRun, driver: asyncio.Task[Any]) -> None:
         del self.active[active.task_id]
         error = None if driver.cancelled() else driver.exception()
         if error is not None and not isinstance(error, ServiceError):
@@ -118,16 +125,14 @@ class RunService:
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
         try:
-            await _to_the_end(context.store.create, task)
+            await to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
             async with context.hosts.lease() as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 await self._check_estimate(plan)
                 ref = ShardRef(task_id, 0, 0)
-                shard = await _to_the_end(
-                    context.store.shards.begin, ref, context.node, items.count
-                )
+                shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)
                 outcome = await execute(context, client, plan, shard)
         except REFUSALS:
@@ -169,7 +174,7 @@ class RunService:
             await active.wait_ended()
 
 
-async def _to_the_end(call: Callable[..., T], *args: object) -> T:
+async def to_the_end(call: Callable[..., T], *args: object) -> T:
     """Run the call in a thread and return what it made, even when cancelled meanwhile: the
     cancellation then comes with the next await, when somebody is there to clean up.
     """

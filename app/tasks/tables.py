@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeDecorator
 from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Raised with every change that older code could not live with."""
 
 
@@ -77,6 +77,7 @@ tasks: Final = Table(
     metadata,
     Column("task_id", String(64), primary_key=True),
     Column("task_type", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
     Column("status", _STATUS, nullable=False),
     Column("spec", JSON, nullable=False),
     Column("workload", String(64), nullable=False),
