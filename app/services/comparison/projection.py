@@ -24,6 +24,12 @@ Estimate = Callable[[Plan], float]
 _STEP: Final = 0.8
 """From one number of items that is tried to the next."""
 
+DEAREST: Final = 2.0
+"""Times what an item costs in the whole that it may cost in a smaller plan, by the estimate."""
+
+WORTHWHILE: Final = 1.5
+"""Times faster than the whole that a smaller plan must be at least, or the whole is measured."""
+
 ERROR_PER_DECADE: Final = 0.05
 """A projection to ten times as many items is taken to be wrong by this share at least: what the
 estimate leaves out (start, messages, caches) weighs otherwise on few items than on many."""
@@ -52,13 +58,20 @@ def sizes_within(plan: Plan, seconds: float, estimate: Estimate) -> tuple[Size, 
     full = full_size(plan, estimate)
     if full.estimate <= seconds:
         return (full,)
-    found = list(_smaller(plan, estimate))
-    if not found:
+    found = [size for size in _smaller(plan, estimate) if _is_like(size, full)]
+    if not found or found[-1].estimate * WORTHWHILE > full.estimate:
         return (full,)
     fitting = [size for size in found if size.estimate <= seconds] or found[-1:]
     largest = fitting[0]
     half = [size for size in fitting if size.items <= largest.items / 2]
     return (largest, *half[:1])
+
+
+def _is_like(size: Size, full: Size) -> bool:
+    """Whether what an item costs is mostly what it costs among all of them: of a single wave that
+    waits a second, one item would say nothing of how long the others compute.
+    """
+    return size.estimate * full.items <= DEAREST * full.estimate * size.items
 
 
 def _smaller(plan: Plan, estimate: Estimate) -> Iterator[Size]:
@@ -84,6 +97,10 @@ def _cut(plan: Plan, target: int) -> tuple[int, int]:
         return _whole_waves(plan, target), plan.batch_size
     if plan.strategy is StrategyName.HYBRID:
         target = _whole_waves(plan, target)
+        items, batch_size = _same_batches(plan, target)
+        # Whole waves count more than a last batch that is as full as in the whole.
+        count = ceil(items / batch_size)
+        return target, batch_size if items == target else max(1, ceil(target / count))
     return _same_batches(plan, target)
 
 
@@ -113,7 +130,7 @@ def _same_batches(plan: Plan, target: int) -> tuple[int, int]:
     return (count - 1) * batch_size + part, batch_size
 
 
-def widened(interval: Interval, samples: Sequence[Sample]) -> Interval:
+def widened(interval: Interval, samples: Sequence[Sample], all_items: int) -> Interval:
     """The interval of a projection: as far as the sizes disagree with each other, or as the
     distance makes likely, whichever is more, on top of what the rounds vary.
     """
@@ -122,6 +139,6 @@ def widened(interval: Interval, samples: Sequence[Sample]) -> Interval:
         by_items.setdefault(sample.items, []).append(sample.full_seconds)
     medians = [median(values) for values in by_items.values()]
     disagreement = max(medians) / min(medians) - 1 if min(medians) > 0 else 0.0
-    scale = max(sample.scale for sample in samples)
+    scale = all_items / min(sample.items for sample in samples)
     error = max(disagreement, ERROR_PER_DECADE * max(0.0, log10(max(scale, 1.0))))
     return Interval(interval.median, interval.low / (1 + error), interval.high * (1 + error))

@@ -20,7 +20,7 @@ LEAST_DIFFERENCE: Final = 0.05
 much, in all rounds of a process alike, so that no number of rounds shows it (Mytkowicz et al.,
 "Producing Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009)."""
 
-LONE_ROUND: Final = 1.5
+LONE_ROUND: Final = 3.0
 """One round says nothing of how much rounds vary: it is taken to be right to within this factor."""
 
 FEW: Final = 10

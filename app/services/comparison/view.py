@@ -129,7 +129,7 @@ def _cell(record: ComparisonRecord, cell: CellRecord, medians: Mapping[CellId, f
         status=_status(cell, projected),
         reason=cell.reason or (_projected_from(record, timed) if projected else None),
         median_seconds=middle,
-        interval_seconds=_interval(timed, projected),
+        interval_seconds=_interval(timed, record.items_count),
         seconds=seconds,
         rounds=len(timed),
         measured_items=max((s.items for s in timed), default=0),
@@ -166,12 +166,12 @@ def _projected_from(record: ComparisonRecord, timed: Sequence[Sample]) -> str:
     )
 
 
-def _interval(timed: Sequence[Sample], projected: bool) -> IntervalView | None:
+def _interval(timed: Sequence[Sample], items_count: int) -> IntervalView | None:
     if not timed:
         return None
     found = trusted_interval([s.full_seconds for s in timed])
-    if projected:
-        found = widened(found, timed)
+    if any(s.items < items_count for s in timed):
+        found = widened(found, timed, items_count)
     return IntervalView(low=found.low, high=found.high)
 
 
