@@ -23,7 +23,9 @@ from app.wording import RULE
 
 router = APIRouter(prefix=TASKS, tags=["comparisons"])
 
-_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]{1,255}")
+_ADDRESS: Final = re.compile(
+    r"https?://([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
+)
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The comparison has completed.", "headers": VARY_HEADER},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ SLOWER = 1.05
 COMPARISONS = 400
 """For each kind of machine."""
 
-MACHINES = {
+MACHINES: dict[str, dict[str, Any]] = {
     "calm": {"noise": 0.01},
     "usual": {"noise": 0.03, "outlier_share": 0.05},
     "noisy": {"noise": 0.10, "outlier_share": 0.10},
@@ -47,7 +48,7 @@ def verdict_of(record: ComparisonRecord) -> Verdict:
     return verdict
 
 
-def compared(seed: int, rounds: int, **machine: float) -> tuple[list[CellId], bool]:
+def compared(seed: int, rounds: int, **machine: Any) -> tuple[list[CellId], bool]:
     """The fastest cells by the verdict, and whether it names a winner."""
     record = MadeUpMachine(COSTS, seed, **machine).compare(record_of(COSTS, rounds=rounds))
     verdict = verdict_of(record)
