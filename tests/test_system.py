@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import system
+from app.system import MemoryLimit, Throttling, memory_limit, throttling
 
 
 @pytest.fixture(autouse=True)
