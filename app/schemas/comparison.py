@@ -49,7 +49,7 @@ class CellFlag(StrEnum):
     THROTTLED = "throttled"
     """The container's CPU quota held the processes back."""
     DISTURBED = "disturbed"
-    """Another run was executing on this machine at the same time."""
+    """Something else was executing in this service at the same time."""
     FAILED_ITEMS = "failed-items"
     """Some items failed: what took less time did less."""
 

@@ -97,7 +97,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         cells=cells,
         winner=None if overall is None else _winner(cells, overall),
         tied=[] if overall is None or overall.winner is not None else _named(cells, overall),
-        verdict=_words(task, record, cells, overall),
+        verdict=_words(task, record, cells, overall) + _warning(record),
         outputs_equal=False if mismatches else (True if compared(record) else None),
         mismatches=mismatches,
         host=HostView(**record.host) if record.host else None,
@@ -286,6 +286,17 @@ def _words(
     return (
         f"Tied: {tied}. The least median is {_took(first)}; the intervals of the others meet its "
         f"interval, or their medians are less than {LEAST_DIFFERENCE:.0%} above."
+    )
+
+
+def _warning(record: ComparisonRecord) -> str:
+    """Of a machine that had more to do than it can, before the comparison began."""
+    before, cpus = record.host.get("load_before"), record.host.get("usable_cpus")
+    if before is None or cpus is None or before <= cpus:
+        return ""
+    return (
+        f" The machine was busy with something else (load {before:.1f} on {cpus} CPUs); compare "
+        "again when it is not."
     )
 
 

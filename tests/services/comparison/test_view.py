@@ -13,6 +13,7 @@ from app.names import TaskKind, TaskStatus, TaskType
 from app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
 from app.schemas.links import TaskLinks
 from app.schemas.runs import RunRequest
+from app.services.comparison.host_facts import host_facts
 from app.services.comparison.record import BACKGROUND, CellId, ComparisonRecord, Size
 from app.services.comparison.specs import compare_request_of, compare_spec
 from app.services.comparison.view import comparison_view
@@ -243,3 +244,11 @@ def test_cpu_time_of_a_moment_is_not_told() -> None:
     record.cells[0].samples = short
     assert cell_of(shown(record), SEQUENTIAL).cpu_utilization is None
     assert cell_of(shown(record), SLOW).cpu_utilization == 0.5
+
+
+def test_busy_machine_is_said() -> None:
+    record = measured()
+    record.host = host_facts((), "loops") | {"usable_cpus": 2, "load_before": 1.9}
+    assert "busy" not in shown(record).verdict
+    record.host["load_before"] = 7.5
+    assert "busy with something else (load 7.5 on 2 CPUs)" in shown(record).verdict
