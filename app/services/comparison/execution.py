@@ -120,18 +120,17 @@ class ComparisonExecution:
             raise OutputsDifferError(", ".join(map(str, first.cells)), first.detail)
 
     async def _save(self) -> None:
-        record = self.record
         if self.run.is_cancelled:
             raise RunCancelledError
-        stored = record.to_json()
-        await self.call(self._store, record.planned, record.done, stored)
+        await self.call(self._store)
 
-    def _store(self, planned: int, done: int, stored: dict[str, object]) -> None:
-        shards = self.context.store.shards
+    def _store(self) -> None:
+        """Blocks; nothing is measured meanwhile."""
+        record, shards = self.record, self.context.store.shards
         ref, attempt = self.shard.ref, self.shard.attempt
-        if planned != self.shard.count:
-            shards.count_items(ref, attempt, planned)
-        shards.add_results(ref, attempt, [], done, 0, stored)
+        if record.planned != self.shard.count:
+            shards.count_items(ref, attempt, record.planned)
+        shards.add_results(ref, attempt, [], record.done, 0, record.to_json())
 
     def _check_parity(self) -> None:
         """Hold `python` against the compiled kernels by the rule of the workload. Blocks."""

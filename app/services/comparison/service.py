@@ -206,6 +206,9 @@ class BackgroundComparisons:
             whole = replace(task, total_items=request.items_count)
             items = await items_of(context, client, whole)
             record, plans = await new_record(context, request, items, reports)
+            for cell in stored.cells if stored else ():
+                if cell.cell not in plans and not cell.is_skipped:
+                    cell.reason = "its kernel is not available where the comparison goes on"
             execution = ComparisonExecution(
                 context, shard, active, request, stored or record, plans, bench, call
             )

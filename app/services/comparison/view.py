@@ -8,7 +8,7 @@ from shlex import quote
 from statistics import median
 from typing import Any, Final
 
-from app.intervals import Interval, outliers, spread
+from app.intervals import outliers, spread
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.comparison import (
     Cell,
@@ -31,13 +31,8 @@ from app.services.comparison.record import (
     Sample,
 )
 from app.services.comparison.specs import BASE_URL, run_body
-from app.services.comparison.verdict import (
-    LEAST_DIFFERENCE,
-    Contender,
-    Verdict,
-    judge,
-    trusted_interval,
-)
+from app.services.comparison.verdict import Verdict, judge, trusted_interval
+from app.services.comparison.words import contenders, words
 from app.tasks.model import Task
 from kernels.contract import KernelName
 
@@ -69,8 +64,8 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         for found in differences(record)
     ]
     ended = task.status is TaskStatus.COMPLETED
-    overall = judge(_contenders(cells)) if ended else None
-    on_kernel = judge(_contenders(cells, kernel)) if ended else None
+    overall = judge(contenders(cells)) if ended else None
+    on_kernel = judge(contenders(cells, kernel)) if ended else None
     best = [cells[i].strategy for i in on_kernel.fastest] if on_kernel else []
     best_time = _median(cells, CellId(str(best[0]), kernel)) if best else None
     sequential = times["sequential_time"]
@@ -97,7 +92,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         cells=cells,
         winner=None if overall is None else _winner(cells, overall),
         tied=[] if overall is None or overall.winner is not None else _named(cells, overall),
-        verdict=_words(task, record, cells, overall) + _warning(record),
+        verdict=words(task.status, record, cells, overall),
         outputs_equal=False if mismatches else (True if compared(record) else None),
         mismatches=mismatches,
         host=HostView(**record.host) if record.host else None,
@@ -214,26 +209,6 @@ def _total(samples: Sequence[Sample], value: Callable[[Sample], float | None]) -
     return sum(known) if known else None
 
 
-def _contenders(cells: Sequence[Cell], kernel: str | None = None) -> list[Contender]:
-    """Cells that may win, with what `judge` asks for. Of those with more failed items than others
-    nothing can be said: what took less time did less.
-    """
-    usable = [
-        (index, cell)
-        for index, cell in enumerate(cells)
-        if cell.strategy != BACKGROUND
-        and cell.median_seconds is not None
-        and kernel in (None, cell.kernel)
-    ]
-    least = min((cell.failed_items for _, cell in usable), default=0)
-    found = []
-    for index, cell in usable:
-        if cell.failed_items == least and cell.interval_seconds and cell.median_seconds is not None:
-            low, high = cell.interval_seconds.low, cell.interval_seconds.high
-            found.append(Contender(index, Interval(cell.median_seconds, low, high)))
-    return found
-
-
 def _winner(cells: Sequence[Cell], verdict: Verdict) -> CellName | None:
     return None if verdict.winner is None else _name_of(cells[verdict.winner])
 
@@ -259,57 +234,6 @@ def _median(cells: Sequence[Cell], cell: CellId) -> float | None:
         if (found.strategy, found.kernel) == (cell.strategy, cell.kernel):
             return found.median_seconds
     return None
-
-
-def _words(
-    task: Task, record: ComparisonRecord, cells: Sequence[Cell], verdict: Verdict | None
-) -> str:
-    if task.status is not TaskStatus.COMPLETED:
-        return (
-            f"No verdict: the comparison is {task.status}, {record.done} of {record.planned} "
-            "measurements are done."
-        )
-    if verdict is None:
-        return "No verdict: nothing could be measured; each cell says why."
-    first = cells[verdict.fastest[0]]
-    others = len([c for c in cells if c.median_seconds is not None and c.strategy != BACKGROUND])
-    if verdict.winner is not None and others == 1:
-        return f"{_of(first)} takes {_took(first)}; nothing else was measured."
-    if verdict.winner is not None:
-        rest = [c for c in _contenders(cells) if c.index != verdict.winner]
-        following = cells[min(rest, key=lambda c: c.interval.median).index]
-        return (
-            f"{_of(first)} is the fastest: {_took(first)}, and the next one, {_of(following)}, "
-            f"{_took(following)}."
-        )
-    tied = ", ".join(_of(cells[index]) for index in verdict.fastest)
-    return (
-        f"Tied: {tied}. The least median is {_took(first)}; the intervals of the others meet its "
-        f"interval, or their medians are less than {LEAST_DIFFERENCE:.0%} above."
-    )
-
-
-def _warning(record: ComparisonRecord) -> str:
-    """Of a machine that had more to do than it can, before the comparison began."""
-    before, cpus = record.host.get("load_before"), record.host.get("usable_cpus")
-    if before is None or cpus is None or before <= cpus:
-        return ""
-    return (
-        f" The machine was busy with something else (load {before:.1f} on {cpus} CPUs); compare "
-        "again when it is not."
-    )
-
-
-def _of(cell: Cell) -> str:
-    return f"{cell.strategy} × {cell.kernel}"
-
-
-def _took(cell: Cell) -> str:
-    assert cell.median_seconds is not None
-    assert cell.interval_seconds is not None
-    low, high = cell.interval_seconds.low, cell.interval_seconds.high
-    projected = ", projected" if cell.status is CellStatus.PROJECTED else ""
-    return f"{cell.median_seconds:.4g} s ({low:.4g} … {high:.4g}{projected})"
 
 
 def _curl(spec: Mapping[str, Any], cell: Cell) -> str | None:
