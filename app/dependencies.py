@@ -11,7 +11,8 @@ from typing import Annotated, Final, Protocol, cast
 from fastapi import Depends, Path, Request
 
 from app.errors import TaskNotFoundError
-from app.names import StrategyName, TaskStatus
+from app.names import StrategyName, TaskKind, TaskStatus
+from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
 from app.schemas.health import Readiness
@@ -48,6 +49,7 @@ class TaskService(Protocol):
         kernel: KernelName | None,
         limit: int,
         offset: int,
+        kind: TaskKind | None = None,
     ) -> TaskPage: ...
 
     async def cancel(self, task_id: str) -> TaskView: ...
@@ -103,6 +105,22 @@ class BackgroundService(Protocol):
         ...
 
 
+class ComparisonService(Protocol):
+    """Strategies × kernels, measured side by side."""
+
+    async def compare(self, request: CompareRequest, base_url: str) -> Comparison:
+        """Compare now; cancelling the call cancels the comparison. `base_url` is for the command
+        that runs the winner.
+        """
+        ...
+
+    async def submit(
+        self, request: CompareRequest, base_url: str, idempotency_key: str | None
+    ) -> TaskView:
+        """Accept it for the background, as a BackgroundService does."""
+        ...
+
+
 class KernelService(Protocol):
     """Workloads and kernels."""
 
@@ -134,6 +152,9 @@ class Services(Protocol):
 
     @property
     def background(self) -> BackgroundService: ...
+
+    @property
+    def comparisons(self) -> ComparisonService: ...
 
     @property
     def kernels(self) -> KernelService: ...
@@ -182,6 +203,10 @@ async def get_background_service(state: StateDep) -> BackgroundService:
     return state.services.background
 
 
+async def get_comparison_service(state: StateDep) -> ComparisonService:
+    return state.services.comparisons
+
+
 async def get_kernel_service(state: StateDep) -> KernelService:
     return state.services.kernels
 
@@ -216,6 +241,7 @@ SettingsDep = Annotated[Settings, Depends(get_settings)]
 RunServiceDep = Annotated[RunService, Depends(get_run_service)]
 TaskServiceDep = Annotated[TaskService, Depends(get_task_service)]
 BackgroundServiceDep = Annotated[BackgroundService, Depends(get_background_service)]
+ComparisonServiceDep = Annotated[ComparisonService, Depends(get_comparison_service)]
 KernelServiceDep = Annotated[KernelService, Depends(get_kernel_service)]
 HealthServiceDep = Annotated[HealthService, Depends(get_health_service)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]

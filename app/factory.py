@@ -12,7 +12,18 @@ from fastapi_offline import FastAPIOffline
 from app.dependencies import AppState, Services
 from app.error_handlers import install_error_handlers
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
-from app.routes import background, events, health, metrics, results, root, runs, tasks, upload
+from app.routes import (
+    background,
+    compare,
+    events,
+    health,
+    metrics,
+    results,
+    root,
+    runs,
+    tasks,
+    upload,
+)
 from app.routes.body_limit import BodyLimitMiddleware
 from app.services import open_services
 from app.settings import Settings
@@ -29,6 +40,7 @@ _ROUTERS: Final = (
     results.router,
     events.router,
     background.router,
+    compare.router,
     runs.router,
     tasks.router,
 )

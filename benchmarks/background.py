@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks.intervals import ratios
+from app.intervals import ratios
 from benchmarks.service import finished, service
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until

@@ -50,6 +50,10 @@ class RunHostPool:
         self._idle: asyncio.Queue[RunHostClient] = asyncio.Queue()
         self._clients: set[RunHostClient] = set()
         self._waiting = 0
+        self.leases = 0
+        """Run hosts that were ever lent."""
+        self.busy_count = 0
+        """Run hosts that are lent now."""
         self._settled = asyncio.Event()
         """The first run host came up, or did not."""
         self._keeping: list[asyncio.Task[None]] = []
@@ -114,9 +118,12 @@ class RunHostPool:
         the same, and is not counted), NotReadyError when no run host has ever come up.
         """
         client = await self._take(patient)
+        self.leases += 1
+        self.busy_count += 1
         try:
             yield client
         finally:
+            self.busy_count -= 1
             if client.alive:
                 self._idle.put_nowait(client)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.services.background import BackgroundService
+from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
 from app.services.health import HealthService
@@ -44,6 +45,7 @@ class Services:
     runs: RunService
     tasks: TaskService
     background: BackgroundService
+    comparisons: ComparisonService
     kernels: KernelService
     health: HealthService
     metrics: Metrics
@@ -107,11 +109,13 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         stack.push_async_callback(hub.close)
         runs = RunService(context)
         stack.push_async_callback(runs.close)
+        background = BackgroundService(context, queue, hub)
         yield Services(
             node=nodes.node_id,
             runs=runs,
             tasks=TaskService(context, runs, runner),
-            background=BackgroundService(context, queue, hub),
+            background=background,
+            comparisons=ComparisonService(context, runs, background),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
             metrics=metrics,

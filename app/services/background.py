@@ -45,17 +45,14 @@ class BackgroundService:
         task = self._task(plan, spec, total, seconds, idempotency_key)
         counts = shard_counts(total, plan.batch_size, self._shard_items)
         if request.items is None:
-            return await asyncio.to_thread(self._submit, task, counts, request)
+            if idempotency_key is not None:
+                task = replace(task, request_hash=request_hash(request))
+            return await asyncio.to_thread(self._submit, task, counts)
         digest = None
         if idempotency_key is not None:
             digest = await asyncio.to_thread(request_hash, request)
-        known = await asyncio.to_thread(self._create, task, [])
-        if known is not None:
-            return await asyncio.to_thread(self._same, known, digest)
         source = InlineInput(request.workload, request.items)
-        async with self._receiving(task.task_id):
-            await source.receive(self._context.folder, task.task_id)
-            return await to_the_end(self._accept, task, counts, digest)
+        return await self._submit_items(task, counts, source, digest)
 
     async def submit_upload(
         self,
@@ -80,6 +77,28 @@ class BackgroundService:
             await source.receive(self._context.folder, task.task_id)
             received = None if idempotency_key is None else digest.hexdigest()
             return await to_the_end(self._accept, task, [0], received)
+
+    async def submit_task(
+        self, task: Task, source: InlineInput | None, digest: str | None
+    ) -> TaskView:
+        """As `submit`, for a task of one shard that was made elsewhere; `digest` is of what was
+        asked under its key.
+        """
+        counts = [task.total_items]
+        if source is None:
+            task = replace(task, request_hash=digest)
+            return await asyncio.to_thread(self._submit, task, counts)
+        return await self._submit_items(task, counts, source, digest)
+
+    async def _submit_items(
+        self, task: Task, counts: list[int], source: InlineInput, digest: str | None
+    ) -> TaskView:
+        known = await asyncio.to_thread(self._create, task, [])
+        if known is not None:
+            return await asyncio.to_thread(self._same, known, digest)
+        async with self._receiving(task.task_id):
+            await source.receive(self._context.folder, task.task_id)
+            return await to_the_end(self._accept, task, counts, digest)
 
     async def resume(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError, TaskConflictError, StoreError."""
@@ -131,10 +150,8 @@ class BackgroundService:
 
     # What follows blocks, and is called in threads.
 
-    def _submit(self, task: Task, counts: list[int], request: BackgroundRequest) -> TaskView:
+    def _submit(self, task: Task, counts: list[int]) -> TaskView:
         """Accept a task whose items need not come in: it is kept and queued at once."""
-        if task.idempotency_key is not None:
-            task = replace(task, request_hash=request_hash(request))
         known = self._create(task, counts)
         if known is not None:
             return self._same(known, task.request_hash)

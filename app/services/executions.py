@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from app.errors import RunCancelledError, RunError, ServiceError, internal_text
 from app.names import StrategyName, TaskStatus
@@ -15,7 +15,7 @@ from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, RunStarted
 from app.services.collecting import RunCollector
-from app.services.details import Details, summarize
+from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
 from app.services.metrics import Metrics
 from app.services.sources import SourceMonitor
@@ -47,12 +47,18 @@ class RunContext:
     metrics: Metrics
 
 
+class Recorded(Protocol):
+    """What a shard has measured, in the form in which it is stored."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an execution ended, and what the shard measured over all of them."""
 
     error: ServiceError | None
-    details: Details
+    details: Recorded
     items_processed: int
     failed_items: int
 

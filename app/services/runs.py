@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from app.errors import (
     InvalidRequestError,
@@ -32,6 +32,8 @@ from app.strategies.base import Plan
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REFUSALS = (InvalidRequestError, PayloadTooLargeError, TooBusyError)
 """Errors after which a task is as if it had never been asked for."""
@@ -77,20 +79,27 @@ class RunService:
         )
 
     async def _supervise(self, plan: Plan, spec: dict[str, Any], source: TaskInput) -> RunResult:
-        """Drive the task in an asyncio task of its own: when the caller goes, it still ends in
+        return await self.supervise(
+            new_task_id(), lambda active: self._drive(active, plan, spec, source)
+        )
+
+    async def supervise(
+        self, task_id: str, drive: Callable[[ActiveRun], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Drive a task in an asyncio task of its own: when the caller goes, it still ends in
         order, with its outcome in the store and its run host given back.
         """
-        active = ActiveRun(new_task_id())
+        active = ActiveRun(task_id)
         self.active[active.task_id] = active
-        active.driver = asyncio.create_task(self._drive(active, plan, spec, source))
-        active.driver.add_done_callback(lambda driver: self._forget(active, driver))
+        driver = active.driver = asyncio.create_task(drive(active))
+        driver.add_done_callback(lambda ended: self._forget(active, ended))
         try:
-            return await asyncio.shield(active.driver)
+            return await asyncio.shield(driver)
         except asyncio.CancelledError:
             await active.cancel()
             raise
 
-    def _forget(self, active: ActiveRun, driver: asyncio.Task[RunResult]) -> None:
+    def _forget(self, active: ActiveRun, driver: asyncio.Task[Any]) -> None:
         del self.active[active.task_id]
         error = None if driver.cancelled() else driver.exception()
         if error is not None and not isinstance(error, ServiceError):

@@ -23,10 +23,12 @@ from app.errors import (
     WorkerCrashedError,
     internal_text,
 )
-from app.names import StrategyName
+from app.names import StrategyName, TaskKind
 from app.runhost.messages import Batches
 from app.services.active_run import ActiveRun
 from app.services.collecting import RunCollector
+from app.services.comparison.execution import end_comparison
+from app.services.comparison.service import BackgroundComparisons
 from app.services.details import Details
 from app.services.executions import Outcome, RunContext, end, execute
 from app.services.plans import make_plan
@@ -63,6 +65,7 @@ class ShardRunner:
     def __init__(self, context: RunContext) -> None:
         self.active: dict[ShardRef, ActiveRun] = {}
         self._context = context
+        self._comparisons = BackgroundComparisons(context)
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
 
@@ -112,8 +115,7 @@ class ShardRunner:
                 progressed = outcome.items_processed > shard.items_processed
                 retries = 0 if progressed else retries + 1
                 if self._is_last(shard, outcome, retries):
-                    names = StrategyName(task.strategy), task.kernel
-                    await self._patient(end, self._context, *names, shard, outcome)
+                    await self._patient(self._end, task, shard, outcome)
                     return True
                 known = outcome.details.to_json(), outcome.items_processed
                 keeper = None if self._stopping.is_set() else node
@@ -135,8 +137,17 @@ class ShardRunner:
         worth_retrying = isinstance(outcome.error, _WORTH_RETRYING) and retries <= MAX_RETRIES
         return not worth_retrying or shard.attempt >= MAX_ATTEMPTS
 
+    def _end(self, task: Task, shard: Shard, outcome: Outcome) -> None:
+        if task.kind == TaskKind.COMPARISON:
+            end_comparison(self._context, shard, outcome)
+        else:
+            end(self._context, StrategyName(task.strategy), task.kernel, shard, outcome)
+
     async def _attempt(self, task: Task, shard: Shard, run: ActiveRun) -> Outcome:
         """One execution of a shard that has begun."""
+        if task.kind == TaskKind.COMPARISON:
+            async with self._held(shard, run):
+                return await self._comparisons.attempt(task, shard, run, self._patient)
         context, details = self._context, Details.from_json(shard.details)
         outcome = Outcome(None, details, shard.items_processed, shard.failed_items)
         try:

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from app.errors import TaskConflictError
-from app.names import StrategyName, TaskStatus, TaskType
+from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.schemas.exports import Export
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from app.services.details import summarize
@@ -59,13 +59,14 @@ class TaskService:
         kernel: KernelName | None,
         limit: int,
         offset: int,
+        kind: TaskKind | None = None,
     ) -> TaskPage:
         """Newest first."""
         page = await asyncio.to_thread(
-            self._store.page, status, strategy, kernel, limit=limit, offset=offset
+            self._store.page, status, strategy, kernel, kind=kind, limit=limit, offset=offset
         )
         following = offset + len(page.tasks)
-        filters = {"status": status, "strategy": strategy, "kernel": kernel}
+        filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
         query = {k: str(v) for k, v in filters.items() if v is not None}
         query |= {"limit": str(limit), "offset": str(following)}
         return TaskPage(
@@ -127,6 +128,12 @@ class TaskService:
 
     def _reader(self, task_id: str) -> ResultsReader:
         task = self._store.get(task_id)
+        if task.kind == TaskKind.COMPARISON:
+            raise TaskConflictError(
+                task_id,
+                "it is a comparison, which has no results of items; what it has measured is at "
+                f"GET {BASE_PATH}/status/{task_id}",
+            )
         if task.status not in FINISHED:
             raise TaskConflictError(
                 task_id,

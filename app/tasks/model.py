@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from app.names import TaskStatus
+from app.names import TaskKind, TaskStatus
 
 JsonObject = Mapping[str, Any]
 """Text to anything JSON can hold."""
@@ -39,6 +39,10 @@ FINISHED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus
 UNFINISHED: Final = frozenset(MOVES) - FINISHED
 
 
+PART: Final = "part"
+"""The kind of a task that only serves another one, is in no list, and goes with its process."""
+
+
 def may_become(status: TaskStatus) -> frozenset[TaskStatus]:
     """The states from which a task may move to `status`."""
     return frozenset(source for source, targets in MOVES.items() if status in targets)
@@ -51,12 +55,15 @@ class Task:
     task_id: str
     task_type: str
     """How it was asked for."""
+    kind: str = TaskKind.RUN
+    """A TaskKind, or PART."""
     status: TaskStatus = TaskStatus.PENDING
     spec: JsonObject
     """What was asked, as JSON."""
     workload: str
     kernel: str
     strategy: str
+    """Like `kernel`, empty for a comparison, which has several."""
     total_items: int
     items_processed: int = 0
     """Failed items included."""

@@ -19,7 +19,7 @@ from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus, TaskType
 from app.tasks.engine import alone, make_engine, reading, writing
 from app.tasks.inputs import InputStore
-from app.tasks.model import FINISHED, UNFINISHED, Shard, Task, utc_now
+from app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, utc_now
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
 from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of
@@ -134,6 +134,7 @@ class TaskStore:
         strategy: str | None = None,
         kernel: str | None = None,
         *,
+        kind: str | None = None,
         limit: int,
         offset: int = 0,
     ) -> TaskPage:
@@ -141,7 +142,9 @@ class TaskStore:
         `offset` of them.
         """
         wanted = {tasks.c.status: status, tasks.c.strategy: strategy, tasks.c.kernel: kernel}
+        wanted[tasks.c.kind] = kind
         conditions = [column == value for column, value in wanted.items() if value is not None]
+        conditions.append(tasks.c.kind != PART)
         newest = select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
         newest = newest.order_by(tasks.c.created_at.desc(), tasks.c.task_id.desc())
         with reading(self.engine) as connection:
@@ -176,6 +179,14 @@ class TaskStore:
         text = "it is {status}; only a pending one is withdrawn"
         self._forget(task_id, {TaskStatus.PENDING}, text)
 
+    def remove_part(self, task_id: str) -> None:
+        """Forget a task that served another one, whatever its state; nothing when it is gone."""
+        check_id(task_id)
+        with writing(self.engine) as connection:
+            connection.execute(
+                delete(tasks).where(tasks.c.task_id == task_id, tasks.c.kind == PART)
+            )
+
     def delete_finished(self, ended_before: datetime | None = None) -> list[str]:
         """Forget all finished tasks and their results, or those that ended before a time; returns
         their ids.
@@ -200,8 +211,10 @@ class TaskStore:
         return None if row is None else Task(**row)
 
     def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
-        """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids."""
-        unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner).where(
+        """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids.
+        Those that only served another task are forgotten.
+        """
+        unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner, tasks.c.kind).where(
             tasks.c.status.in_(UNFINISHED), tasks.c.task_type == TaskType.SYNCHRONOUS
         )
         with reading(self.engine) as connection:
@@ -209,6 +222,9 @@ class TaskStore:
         orphans = [row for row in found if not is_alive(row.owner)]
         interrupted = []
         for row in orphans:
+            if row.kind == PART:
+                self.remove_part(row.task_id)
+                continue
             end = {
                 "status": TaskStatus.FAILED,
                 "end_time": utc_now(),

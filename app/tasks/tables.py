@@ -78,6 +78,7 @@ tasks: Final = Table(
     metadata,
     Column("task_id", String(64), primary_key=True),
     Column("task_type", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
     Column("status", _STATUS, nullable=False),
     Column("spec", JSON, nullable=False),
     Column("workload", String(64), nullable=False),

@@ -196,13 +196,13 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
 def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = 2")
+        connection.execute("UPDATE hotloop_schema SET version = version - 1")
         connection.execute("DROP TABLE shards")
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by an older version of the service (its schema is 2, this one "
-        f"needs {SCHEMA_VERSION}) and cannot be converted; use another data folder, or delete the "
-        "store with the tasks in it"
+        "the task store was made by an older version of the service (its schema is "
+        f"{SCHEMA_VERSION - 1}, this one needs {SCHEMA_VERSION}) and cannot be converted; use "
+        "another data folder, or delete the store with the tasks in it"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
