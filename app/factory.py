@@ -12,7 +12,18 @@ from fastapi_offline import FastAPIOffline
 from app.dependencies import AppState, Services
 from app.error_handlers import install_error_handlers
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
-from app.routes import background, events, health, metrics, results, root, runs, tasks, upload
+from app.routes import (
+    background,
+    dashboard,
+    events,
+    health,
+    metrics,
+    results,
+    root,
+    runs,
+    tasks,
+    upload,
+)
 from app.routes.body_limit import BodyLimitMiddleware
 from app.services import open_services
 from app.settings import Settings
@@ -23,6 +34,7 @@ ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
 _ROUTERS: Final = (
     root.router,
+    dashboard.router,
     health.router,
     metrics.router,
     upload.router,

@@ -22,6 +22,7 @@ from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
 from app.services.upkeep import Upkeep, remove_orphans
+from app.services.vitals import VitalsService
 from app.settings import Settings
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
@@ -46,6 +47,7 @@ class Services:
     background: BackgroundService
     kernels: KernelService
     health: HealthService
+    vitals: VitalsService
     metrics: Metrics
 
 
@@ -105,6 +107,8 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         await upkeep.start()
         hub = EventHub(store)
         stack.push_async_callback(hub.close)
+        vitals = VitalsService(context.lag, usable_cpus)
+        stack.push_async_callback(vitals.close)
         runs = RunService(context)
         stack.push_async_callback(runs.close)
         yield Services(
@@ -114,6 +118,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             background=BackgroundService(context, queue, hub),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
+            vitals=vitals,
             metrics=metrics,
         )
 

@@ -29,10 +29,10 @@ def test_every_link_of_the_index_leads_somewhere(client: Client) -> None:
         assert client.get(link).status_code == 200, link
 
 
-def test_browser_is_sent_to_the_docs(client: Client) -> None:
+def test_browser_is_sent_to_the_dashboard(client: Client) -> None:
     response = client.get("/", headers={"Accept": BROWSER})
     assert response.status_code == 307
-    assert response.headers["location"] == "/docs"
+    assert response.headers["location"] == "/dashboard"
     assert response.headers["vary"] == "Accept"
 
 
