@@ -1,125 +1,159 @@
 // Making elements, and writing figures.
 
-const SVG = "http://www.w3.org/2000/svg";
-const DRAWN = new Set(["svg", "path", "line"]);
+import { Problem } from "./api.js";
 
-/** An element. `on…` are listeners, `vars` are CSS properties (set by script, which the policy
- * allows), all else are attributes; empty values are left out. */
-export function h(tag, attributes = {}, ...children) {
-  const node = DRAWN.has(tag) ? document.createElementNS(SVG, tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "vars") {
-      for (const [key, text] of Object.entries(value)) node.style.setProperty(key, text);
-    } else node.setAttribute(name, value === true ? "" : value);
-  }
-  node.append(...children.flat(Infinity).filter((c) => c !== null && c !== undefined && c !== false));
-  return node;
+const DRAWN = ["svg", "path"];
+
+/** An element, as `h("p.hint", {id: "x"}, …children)`; attributes may be left out, empty ones are.
+ * `on…` are listeners, `vars` CSS properties: set by script, which the page's policy allows. */
+export function h(name, ...children) {
+	const [tag, ...classes] = name.split(".");
+	const node = DRAWN.includes(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+	if (classes.length) node.setAttribute("class", classes.join(" "));
+	const attributes = children[0]?.constructor === Object ? children.shift() : {};
+	for (const [key, value] of Object.entries(attributes)) {
+		if (value === null || value === undefined || value === false) continue;
+		if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+		else if (key === "vars") for (const [property, text] of Object.entries(value)) node.style.setProperty(property, text);
+		else node.setAttribute(key, value === true ? "" : value);
+	}
+	node.append(...children.flat(Infinity).filter((child) => child || child === 0));
+	return node;
 }
 
 export const byId = (id) => document.getElementById(id);
 
-/** Sets the text only when it changes: a screen reader is told of no change that is none. */
+/** Sets a text only when it changes, so that a screen reader is told of changes alone. */
 export function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+	if (node.textContent !== text) node.textContent = text;
 }
 
 export const announce = (text) => say(byId("announcer"), text);
 
-const NONE = "–";
 const isNone = (value) => value === null || value === undefined;
+const written = (write) => (value) => (isNone(value) ? "–" : write(value));
 
-export const count = (value) => (isNone(value) ? NONE : Math.round(value).toLocaleString("en"));
+export const count = written((value) => Math.round(value).toLocaleString("en"));
 
 /** Three significant digits, without an exponent. */
-export function figure(value) {
-  if (isNone(value)) return NONE;
-  if (Math.abs(value) >= 1000) return count(value);
-  return value === 0 ? "0" : Number(value.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3, minimumSignificantDigits: 3 });
-}
+export const figure = written((value) => {
+	if (Math.abs(value) >= 1000 || value === 0) return count(value);
+	return value.toLocaleString("en", { maximumSignificantDigits: 3, minimumSignificantDigits: 3 });
+});
 
-export function seconds(value) {
-  if (isNone(value)) return NONE;
-  if (value === 0) return "0 s";
-  if (value < 9.995e-4) return `${figure(value * 1e6)} µs`;
-  if (value < 0.9995) return `${figure(value * 1e3)} ms`;
-  if (value < 120) return `${figure(value)} s`;
-  if (value < 7200) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
-}
+export const seconds = written((value) => {
+	if (value === 0) return "0 s";
+	if (value < 9.995e-4) return `${figure(value * 1e6)} µs`;
+	if (value < 0.9995) return `${figure(value * 1e3)} ms`;
+	if (value < 120) return `${figure(value)} s`;
+	const minutes = Math.round(value / 60);
+	return value < 7200 ? `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+});
 
-export function bytes(value) {
-  if (isNone(value)) return NONE;
-  const [unit, name] = value >= 1e9 ? [1e9, "GB"] : value >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
-  return `${figure(value / unit)} ${name}`;
-}
-
-export const percent = (value) => (isNone(value) ? NONE : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`);
-
-export const interval = (value) => (isNone(value) ? NONE : `${seconds(value.low)} to ${seconds(value.high)}`);
+export const bytes = written((value) => (value < 1e9 ? `${figure(value / 1e6)} MB` : `${figure(value / 1e9)} GB`));
+export const percent = written((value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`);
+export const interval = written(({ low, high }) => `${seconds(low)} to ${seconds(high)}`);
 
 /** A moment as the reader's clock shows it; the date only when it is not today's. */
-export function moment(text) {
-  if (isNone(text)) return NONE;
-  const at = new Date(text);
-  const today = at.toDateString() === new Date().toDateString();
-  const shown = at.toLocaleTimeString("en-GB");
-  return h("time", { datetime: text }, today ? shown : `${at.toLocaleDateString("en-CA")} ${shown}`);
+export const moment = written((text) => {
+	const at = new Date(text);
+	const isToday = at.toDateString() === new Date().toDateString();
+	return h("time", { datetime: text }, isToday ? "" : `${at.toLocaleDateString("en-CA")} `, at.toLocaleTimeString("en-GB"));
+});
+
+const LABELS = {
+	items_count: "Items", db: "Database", db_delay_ms: "Database delay", redis_delay_ms: "Cache delay", cpu: "CPU",
+	simulate_db_delay: "Simulate the database's delay", simulate_redis_delay: "Simulate the cache's delay",
+	io_concurrency: "I/O concurrency", cpu_iterations: "CPU iterations", items: "Your own items, as JSON",
+	exact: "Exact: measure every cell on all items", throughput_items_per_second: "Items per second",
+	interval_seconds: "95 % interval", seconds: "Rounds", cpu_utilization: "CPU", io_seconds: "I/O, all workers",
+	cpu_seconds: "CPU time", setup_seconds: "Set-up, cold", event_loop_lag_ms: "API lag p99",
+	event_loop_lag_p99_ms: "API lag p99", improvement_factor: "Gain over sequential", cpus: "CPUs", usable_cpus: "CPUs usable",
+	gil: "GIL", lower_bound_seconds: "Nothing is faster than", age_seconds: "Calibrated before",
+	median_ratio: "Predicted ÷ measured", within_25_percent: "Within 25 %", runs: "Runs compared", task_id: "Id",
+};
+
+/** The words for a name of the API's. */
+export function label(name, withUnit = false) {
+	const unit = withUnit && /_(ms|seconds)$/.exec(name)?.[1];
+	const words = LABELS[name] ?? name.replace(/_(ms|seconds|bytes)$/, "").replaceAll("_", " ");
+	return words[0].toUpperCase() + words.slice(1) + (unit ? ` (${unit === "ms" ? "ms" : "s"})` : "");
 }
 
-/** A list of names and values; `pairs` whose value is empty are left out. */
-export const pairs = (entries, name = "facts") =>
-  h("dl", { class: name }, entries.filter(([, value]) => !isNone(value) && value !== NONE && value !== "")
-    .map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
+const FORMATS = [
+	[/interval/, interval], [/_bytes$/, bytes], [/seconds$/, seconds], [/_(time|at)$/, moment],
+	[/utilization$|rate$|percent$|^spread$/, percent], [/_ms$/, (value) => `${figure(value.p99 ?? value)} ms`],
+	[/^speedup$|factor$/, (value) => `${figure(value)} ×`], [/^checksum$|_id$/, (value) => h("code", value)],
+];
 
-/** A table that scrolls by itself when there is no room. `columns` are [title, class]; a row is a
- * list of cells, the first of which names it. */
-export function table(caption, columns, rows, name = "") {
-  const head = columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title));
-  const body = rows.map((cells) => h("tr", {}, cells.map((cell, i) =>
-    h(i ? "td" : "th", { scope: i ? null : "row", class: columns[i][1] }, cell))));
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-    h("table", { class: name }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+function formatted(name, value) {
+	if (Array.isArray(value)) return value.map((one) => formatted(name, one)).join(", ");
+	const format = FORMATS.find(([pattern]) => pattern.test(name))?.[1];
+	if (format) return format(value);
+	if (typeof value === "number") return Number.isInteger(value) ? count(value) : figure(value);
+	if (typeof value === "object") return Object.entries(value).map((pair) => pair.join(" ")).join(", ");
+	return { true: "yes", false: "no" }[value] ?? value;
 }
 
-/** A command, and a button that copies it, or marks it where the browser lets nothing be copied. */
-export function command(text, title = "The same by curl") {
-  const code = h("pre", { tabindex: 0, role: "region", "aria-label": title }, h("code", {}, text));
-  const button = h("button", { type: "button", class: "quiet", onclick: copy }, "Copy curl");
-  async function copy() {
-    const said = (await copied(text, code)) ? "Copied" : "Marked: copy it with Ctrl+C";
-    say(button, said);
-    announce(said);
-    setTimeout(() => say(button, "Copy curl"), 2000);
-  }
-  return h("div", { class: "command" }, h("div", { class: "line" }, h("h3", {}, title), button), code);
+/** Names and values of an answer, written as their names say; `names` are parted by blanks. */
+export const facts = (answer, names, kind = "small") => pairs(names.split(" ").filter((name) => !isNone(answer[name]) && answer[name].length !== 0)
+	.map((name) => [label(name), formatted(name, answer[name])]), kind);
+
+export const pairs = (entries, kind = "small") =>
+	h(`dl.facts.${kind}`, entries.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
+
+/** A table that scrolls by itself where there is no room. A column's title begins with # when it
+ * has numbers, with - when it is the first to go. The first cell of a row names it. */
+export function table(caption, titles, rows, kind = "plain") {
+	const columns = titles.map((title) => [title.replace(/^[#-]+/, ""), { class: `${title[0] === "#" ? "number" : ""} ${/^#?-/.test(title) ? "less" : ""}`.trim() || null }]);
+	const row = (cells) => h("tr", cells.map((cell, i) => (i ? h("td", columns[i][1], cell) : h("th", { scope: "row", ...columns[i][1] }, cell))));
+	return h("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, h(`table.${kind}`, h("caption", caption),
+		h("thead", h("tr", columns.map(([title, attributes]) => h("th", { scope: "col", ...attributes }, title)))), h("tbody", rows.map(row))));
+}
+
+/** A command, and a button that copies it, or marks it where nothing can be copied. */
+export function command(text, title) {
+	const code = h("pre", { tabindex: 0, role: "region", "aria-label": title }, h("code", text));
+	const button = h("button.quiet", { type: "button", onclick: copy }, "Copy curl");
+	async function copy() {
+		const said = (await copied(text, code)) ? "Copied" : "Marked: copy it with Ctrl+C";
+		say(button, said);
+		announce(said);
+	}
+	return h("div.command", h("div.line", h("h3", title), button), code);
 }
 
 async function copied(text, node) {
-  try {
-    await navigator.clipboard.writeText(text); // absent where the page is not served securely
-    return true;
-  } catch {
-    getSelection().selectAllChildren(node);
-    try {
-      return document.execCommand("copy");
-    } catch {
-      return false;
-    }
-  }
+	try {
+		await navigator.clipboard.writeText(text); // absent where the page does not come by HTTPS or loopback
+		return true;
+	} catch {
+		getSelection().selectAllChildren(node);
+		return document.execCommand("copy");
+	}
 }
 
-/** Asks before something is removed. */
+/** Whether the reader agrees. */
 export function confirmed(question) {
-  const dialog = byId("confirm");
-  say(byId("confirm-text"), question);
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise((answer) =>
-    dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true }));
+	const dialog = byId("confirm");
+	say(byId("confirm-text"), question);
+	dialog.returnValue = "";
+	dialog.showModal();
+	return new Promise((answer) => dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true }));
 }
 
-/** What the service says is wrong. */
-export const problemBox = (problem) =>
-  h("div", { class: "problem", role: "alert" }, h("strong", {}, problem.title), h("p", {}, problem.detail));
+export const started = ({ task_id: id }) => h("p", { role: "status" }, "Started: ", h("a", { href: `#task/${id}` }, id));
+
+export const problemBox = ({ title, detail }) => h("div.problem", { role: "alert" }, h("strong", title), h("p", detail));
+
+/** What `work` gives; when the service refuses, undefined, with its words in `box`. */
+export async function attempt(box, work) {
+	box.replaceChildren();
+	try {
+		return await work();
+	} catch (error) {
+		if (!(error instanceof Problem)) throw error;
+		box.replaceChildren(problemBox(error));
+		return undefined;
+	}
+}
