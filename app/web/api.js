@@ -7,7 +7,7 @@ const LONGEST_PAUSE = 5000;
 
 const SILENCE = {
 	title: "The service does not answer",
-	detail: "What is shown goes on by itself as soon as it does; send again what you sent.",
+	detail: "The page goes on as soon as it does; send again what you sent.",
 };
 
 /** Why a request was not met: an RFC 9457 problem; `status` is 0 when nobody answered. */
@@ -65,7 +65,6 @@ export async function send(method, path, { body, query, headers = {}, signal } =
 	throw new Problem(response.status, problem);
 }
 
-/** The same, and its JSON. */
 export async function ask(method, path, options) {
 	const response = await send(method, path, options);
 	try {
@@ -79,22 +78,9 @@ export async function ask(method, path, options) {
 
 let described;
 
-/** The OpenAPI description, asked for once. */
-export function description() {
-	described ??= ask("GET", "/openapi.json").catch((error) => {
-		described = undefined;
-		throw error;
-	});
-	return described;
-}
+export const description = async () => (described ??= await ask("GET", "/openapi.json"));
 
 export const hasEnded = (task) => !["pending", "running"].includes(task.status);
-
-/** Whether the connection is there; waits until it is. */
-async function connected(pause) {
-	await new Promise((done) => setTimeout(done, pause));
-	if (isLost) await new Promise((done) => connection.addEventListener("found", done, { once: true }));
-}
 
 /** Tells `told` of every event of a task until it has ended, over breaks of the connection, too.
  *
@@ -117,7 +103,8 @@ export async function follow(taskId, told, signal) {
 			if (signal.aborted || error.status) return;
 			lose();
 		}
-		await connected(FIRST_PAUSE);
+		await new Promise((done) => setTimeout(done, FIRST_PAUSE));
+		if (isLost) await new Promise((done) => connection.addEventListener("found", done, { once: true }));
 	}
 }
 

@@ -3,7 +3,6 @@
 import { command, facts, figure, h, interval, pairs, seconds, table } from "./dom.js";
 import { badge } from "./live.js";
 
-/** What to keep in mind about a cell. */
 export const FLAGS = {
 	outliers: "a round lies far outside the others; it is kept",
 	"wide-spread": "the rounds lie more than 10 % apart",
@@ -18,7 +17,6 @@ const nameOf = ({ strategy, kernel }) => `${strategy} × ${kernel}`;
 const named = (cells) => cells.map(nameOf).join(", ");
 const isSame = (a, b) => a?.strategy === b.strategy && a.kernel === b.kernel;
 
-/** `node`, and `update(comparison)` as it goes on. */
 export function comparisonView() {
 	const node = h("div.output");
 	let shown;
@@ -61,7 +59,7 @@ function heatmap(cells, measured, marks) {
 	const logs = measured.map(log);
 	const [low, high] = [Math.min(...logs), Math.max(...logs)];
 	const detail = h("div.detail", { id: "cell-detail", "aria-live": "polite" },
-		h("p.none", "Point at a cell, or go there by keyboard, for its interval and all that was measured."));
+		h("p.none", "Point at a cell, or go to it by keyboard, for its interval and more."));
 
 	function button(cell) {
 		const isEmpty = cell.median_seconds === null;
@@ -82,7 +80,7 @@ const cellDetail = (cell) => [
 	h("h4", nameOf(cell), " ", badge(cell.status)),
 	cell.reason ?? "",
 	facts(cell, `median_seconds interval_seconds seconds speedup efficiency throughput_items_per_second measured_items effective_workers
-cpu_utilization peak_memory_bytes setup_seconds event_loop_lag_p99_ms throttled_seconds spread failed_items checksum`.replace("\n", " ")),
+cpu_utilization peak_memory_bytes setup_seconds event_loop_lag_p99_ms throttled_seconds spread failed_items checksum`),
 	pairs(cell.flags.map((flag) => [flag, FLAGS[flag]])),
 ];
 

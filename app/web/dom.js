@@ -11,6 +11,8 @@ export function h(name, ...children) {
 	const node = DRAWN.includes(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
 	if (classes.length) node.setAttribute("class", classes.join(" "));
 	const attributes = children[0]?.constructor === Object ? children.shift() : {};
+	if (tag === "button") node.type = "button";
+	if (tag === "h2") node.tabIndex = -1; // a new view is told by going to its title
 	for (const [key, value] of Object.entries(attributes)) {
 		if (value === null || value === undefined || value === false) continue;
 		if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
@@ -46,34 +48,27 @@ export const seconds = written((value) => {
 	if (value < 9.995e-4) return `${figure(value * 1e6)} µs`;
 	if (value < 0.9995) return `${figure(value * 1e3)} ms`;
 	if (value < 120) return `${figure(value)} s`;
-	const minutes = Math.round(value / 60);
-	return value < 7200 ? `${Math.floor(value / 60)} min ${Math.floor(value % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+	const [whole, high, low] = value < 7200 ? [value, "min", "s"] : [value / 60, "h", "min"];
+	return `${Math.floor(whole / 60)} ${high} ${Math.floor(whole % 60)} ${low}`;
 });
 
 export const bytes = written((value) => (value < 1e9 ? `${figure(value / 1e6)} MB` : `${figure(value / 1e9)} GB`));
 export const percent = written((value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`);
 export const interval = written(({ low, high }) => `${seconds(low)} to ${seconds(high)}`);
 
-/** A moment as the reader's clock shows it; the date only when it is not today's. */
-export const moment = written((text) => {
-	const at = new Date(text);
-	const isToday = at.toDateString() === new Date().toDateString();
-	return h("time", { datetime: text }, isToday ? "" : `${at.toLocaleDateString("en-CA")} `, at.toLocaleTimeString("en-GB"));
-});
+/** By the reader's clock; Sweden writes it as ISO 8601 does. */
+export const moment = written((text) => new Date(text).toLocaleString("sv"));
 
 const LABELS = {
 	items_count: "Items", db: "Database", db_delay_ms: "Database delay", redis_delay_ms: "Cache delay", cpu: "CPU",
-	simulate_db_delay: "Simulate the database's delay", simulate_redis_delay: "Simulate the cache's delay",
 	io_concurrency: "I/O concurrency", cpu_iterations: "CPU iterations", items: "Your own items, as JSON",
-	exact: "Exact: measure every cell on all items", throughput_items_per_second: "Items per second",
+	throughput_items_per_second: "Items per second",
 	interval_seconds: "95 % interval", seconds: "Rounds", cpu_utilization: "CPU", io_seconds: "I/O, all workers",
 	cpu_seconds: "CPU time", setup_seconds: "Set-up, cold", event_loop_lag_ms: "API lag p99",
-	event_loop_lag_p99_ms: "API lag p99", improvement_factor: "Gain over sequential", cpus: "CPUs", usable_cpus: "CPUs usable",
-	gil: "GIL", lower_bound_seconds: "Nothing is faster than", age_seconds: "Calibrated before",
-	median_ratio: "Predicted ÷ measured", within_25_percent: "Within 25 %", runs: "Runs compared", task_id: "Id",
+	event_loop_lag_p99_ms: "API lag p99", improvement_factor: "Gain over sequential", cpus: "CPUs", gil: "GIL", lower_bound_seconds: "Nothing is faster than", age_seconds: "Calibrated before",
+	median_ratio: "Predicted ÷ measured", within_25_percent: "Within 25 %", task_id: "Id",
 };
 
-/** The words for a name of the API's. */
 export function label(name, withUnit = false) {
 	const unit = withUnit && /_(ms|seconds)$/.exec(name)?.[1];
 	const words = LABELS[name] ?? name.replace(/_(ms|seconds|bytes)$/, "").replaceAll("_", " ");
@@ -96,7 +91,7 @@ function formatted(name, value) {
 }
 
 /** Names and values of an answer, written as their names say; `names` are parted by blanks. */
-export const facts = (answer, names, kind = "small") => pairs(names.split(" ").filter((name) => !isNone(answer[name]) && answer[name].length !== 0)
+export const facts = (answer, names, kind = "small") => pairs(names.split(/\s/).filter((name) => !isNone(answer[name]) && answer[name].length !== 0)
 	.map((name) => [label(name), formatted(name, answer[name])]), kind);
 
 export const pairs = (entries, kind = "small") =>
@@ -105,16 +100,16 @@ export const pairs = (entries, kind = "small") =>
 /** A table that scrolls by itself where there is no room. A column's title begins with # when it
  * has numbers, with - when it is the first to go. The first cell of a row names it. */
 export function table(caption, titles, rows, kind = "plain") {
-	const columns = titles.map((title) => [title.replace(/^[#-]+/, ""), { class: `${title[0] === "#" ? "number" : ""} ${/^#?-/.test(title) ? "less" : ""}`.trim() || null }]);
-	const row = (cells) => h("tr", cells.map((cell, i) => (i ? h("td", columns[i][1], cell) : h("th", { scope: "row", ...columns[i][1] }, cell))));
+	const marks = titles.map((title) => /^#?-?/.exec(title)[0].replace("#", ".number").replace("-", ".less"));
+	const row = (cells) => h("tr", cells.map((cell, i) => (i ? h(`td${marks[i]}`, cell) : h(`th${marks[i]}`, { scope: "row" }, cell))));
 	return h("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, h(`table.${kind}`, h("caption", caption),
-		h("thead", h("tr", columns.map(([title, attributes]) => h("th", { scope: "col", ...attributes }, title)))), h("tbody", rows.map(row))));
+		h("thead", h("tr", titles.map((title, i) => h(`th${marks[i]}`, { scope: "col" }, title.replace(/^#?-?/, ""))))), h("tbody", rows.map(row))));
 }
 
 /** A command, and a button that copies it, or marks it where nothing can be copied. */
 export function command(text, title) {
 	const code = h("pre", { tabindex: 0, role: "region", "aria-label": title }, h("code", text));
-	const button = h("button.quiet", { type: "button", onclick: copy }, "Copy curl");
+	const button = h("button.quiet", { onclick: copy }, "Copy curl");
 	async function copy() {
 		const said = (await copied(text, code)) ? "Copied" : "Marked: copy it with Ctrl+C";
 		say(button, said);
@@ -125,7 +120,7 @@ export function command(text, title) {
 
 async function copied(text, node) {
 	try {
-		await navigator.clipboard.writeText(text); // absent where the page does not come by HTTPS or loopback
+		await navigator.clipboard.writeText(text); // absent without HTTPS or loopback
 		return true;
 	} catch {
 		getSelection().selectAllChildren(node);
@@ -133,7 +128,6 @@ async function copied(text, node) {
 	}
 }
 
-/** Whether the reader agrees. */
 export function confirmed(question) {
 	const dialog = byId("confirm");
 	say(byId("confirm-text"), question);

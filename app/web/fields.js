@@ -18,7 +18,6 @@ export const fieldsOf = (schema, schemas, prefix = "") => Object.entries(resolve
 	return spec.properties ? fieldsOf(spec, schemas, `${prefix}${key}.`) : [{ name: prefix + key, key, spec }];
 });
 
-/** The fields of an operation's query. */
 export const queryFields = (operation, schemas) => operation.parameters.filter((parameter) => parameter.in === "query")
 	.map(({ name, description, schema }) => ({ name, key: name, spec: { ...resolved(schema, schemas), description } }));
 
@@ -50,7 +49,6 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 		fill = (value) => { input.value = write(value); };
 	}
 
-	const isNumber = ["integer", "number"].includes(spec.type);
 	if (names) {
 		const empty = start === undefined && h("option", { value: "" }, "any");
 		plain(h("select", shared, empty, names.map((value) => h("option", { value, disabled: disabled.includes(value) },
@@ -67,11 +65,11 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 	} else if (spec.type === "array") {
 		const placeholder = '[{"item_id": 1, "value": 0.5, "offset": 7}]';
 		plain(h("textarea", { ...shared, rows: 3, placeholder }), JSON.parse, (value) => (value ? JSON.stringify(value) : ""));
-	} else if (isNumber) {
+	} else if (["integer", "number"].includes(spec.type)) {
 		plain(h("input", { ...shared, type: "number", min: spec.minimum, max: spec.maximum, step: spec.type === "integer" ? 1 : "any",
 			placeholder: isChosen ? "chosen" : "none" }), Number);
 	} else {
-		plain(h("input", { ...shared, list: SUGGESTIONS[name] && `${id}-list`, maxlength: spec.maxLength, autocapitalize: "off", placeholder: "default" }));
+		plain(h("input", { ...shared, list: SUGGESTIONS[name] && `${id}-list`, maxlength: spec.maxLength, placeholder: "default" }));
 	}
 
 	const fault = h("p.fault", { id: `${id}-fault` });
@@ -90,7 +88,7 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 		},
 		refuse(message) {
 			fault.textContent = message;
-			for (const input of inputs) input.setAttribute("aria-invalid", Boolean(message));
+			for (const input of inputs) input.ariaInvalid = message ? "true" : null;
 		},
 		focus: () => inputs[0].focus(),
 	};

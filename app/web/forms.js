@@ -6,21 +6,23 @@ import { fieldsOf, makeChoices, makeField, queryFields } from "./fields.js";
 import { refreshLive } from "./live.js";
 import { showRecommendation } from "./recommendation.js";
 
+const BASIC = ["items_count", "strategy", "kernel", "workers", "batch_size"];
+
 const FORMS = {
 	run: {
 		title: "Run", button: "Start the run", path: `${TASKS}/background`,
-		lead: "Starts a background task: it goes on when this page is closed, and when the service restarts.",
-		basic: ["items_count", "strategy", "kernel", "workers", "batch_size"], chosen: [],
+		lead: "Starts a background task. It goes on without this page, and after a restart of the service.",
+		basic: BASIC,
 	},
 	compare: {
 		title: "Compare", button: "Start the comparison", path: `${TASKS}/compare`,
 		lead: "Measures strategies × kernels side by side, in rounds, on this machine.",
-		basic: ["items_count", "workers", "rounds", "budget_seconds", "strategies", "kernels"], chosen: [],
+		basic: ["items_count", "workers", "rounds", "budget_seconds", "strategies", "kernels"],
 	},
 	recommend: {
 		title: "Recommend", button: "Recommend", path: `${TASKS}/recommendations`,
-		lead: "Which way of running it should be the fastest here, by calibration and a cost model.",
-		basic: ["items_count", "strategy", "kernel", "workers", "batch_size"],
+		lead: "Which way should be the fastest here, by calibration and a cost model.",
+		basic: BASIC,
 		chosen: ["strategy", "kernel", "workers", "batch_size", "io_concurrency"],
 	},
 };
@@ -38,40 +40,26 @@ export async function formView(kind) {
 	const form = FORMS[kind];
 	const told = h("div");
 	const [api, kernels] = await Promise.all([description(), attempt(told, () => ask("GET", `${TASKS}/kernels`))]);
-	const head = [h("h2", { tabindex: -1 }, form.title), h("p.lead", form.lead)];
+	const head = [h("h2", form.title), h("p.lead", form.lead)];
 	const specs = specsOf(kind, form, api);
 	if (!specs) return h("div", head, h("p", "This service does not offer it."));
 	const fields = specs.map((spec) => widget(spec, kind, api, kernels));
 	const output = h("div.output");
 	const curl = h("div");
+	let gathered;
 	const button = h("button.main", { type: "submit" }, form.button);
 	for (const field of fields) if (entered.has(field.key)) field.fill(entered.get(field.key));
-	showCurl();
+	note();
 	return h("div", head, h("form", { novalidate: true, onsubmit: submit, oninput: note },
 		h("div.fields", form.basic.map((name) => fields.find((field) => field.name === name)?.node)),
 		groups(fields.filter(({ name }) => !form.basic.includes(name))), told,
-		h("div.actions", button, h("button.quiet", { type: "button", onclick: reset }, "Defaults")), curl), output,
+		h("div.actions", button, h("button.quiet", { onclick: reset }, "Defaults")), curl), output,
 	kind === "run" && kernels && kernelTable(kernels));
 
-	function showCurl() {
-		try {
-			curl.replaceChildren(command(curlOf(kind, form, bodyOf(fields)), "The same by curl"));
-		} catch {
-			curl.replaceChildren(); // what is entered cannot be sent
-		}
-	}
-
 	function note() {
-		for (const field of fields) {
-			try {
-				const value = field.read();
-				if (value === undefined) entered.delete(field.key);
-				else entered.set(field.key, value);
-			} catch {
-				entered.delete(field.key);
-			}
-		}
-		showCurl();
+		gathered = gather(fields);
+		const { body, errors } = gathered;
+		curl.replaceChildren(errors.length ? "" : command(curlOf(kind, form, body), "The same by curl"));
 	}
 
 	function reset() {
@@ -90,7 +78,9 @@ export async function formView(kind) {
 		told.replaceChildren();
 		for (const field of fields) field.refuse("");
 		try {
-			await sent(kind, bodyOf(fields), output);
+			const { body, errors } = gathered;
+			if (errors.length) throw new Problem(422, { title: "The request is not valid", detail: "Nothing was sent.", errors });
+			await sent(kind, body, output);
 		} catch (error) {
 			if (!(error instanceof Problem)) throw error;
 			refuse(error, fields, told);
@@ -112,7 +102,7 @@ function widget(field, kind, api, kernels) {
 	if (field.name === "kernels") return makeChoices(field, kind, api.components.schemas.KernelName.enum, disabled);
 	if (field.name === "strategies") return makeChoices(field, kind, api.components.schemas.StrategyName.enum, []);
 	const workloads = field.name === "workload" && kernels?.workloads.map(({ name }) => name);
-	return makeField(field, kind, { isChosen: FORMS[kind].chosen.includes(field.name), names: workloads?.length ? workloads : undefined,
+	return makeField(field, kind, { isChosen: FORMS[kind].chosen?.includes(field.name), names: workloads?.length ? workloads : undefined,
 		disabled: field.name === "kernel" ? disabled : [] });
 }
 
@@ -125,22 +115,24 @@ function groups(fields) {
 	});
 }
 
-/** Raises Problem for what cannot even be sent. */
-function bodyOf(fields) {
+/** What is entered as a body, and what cannot be sent; the other forms are told, too. */
+function gather(fields) {
 	const body = {};
 	const errors = [];
-	for (const field of fields) {
+	for (const { name, key, read } of fields) {
+		entered.delete(key);
 		try {
-			const value = field.read();
-			const [first, second] = field.name.split(".");
-			if (value !== undefined && second) (body[first] ??= {})[second] = value;
-			else if (value !== undefined) body[first] = value;
+			const value = read();
+			if (value === undefined) continue;
+			entered.set(key, value);
+			const [first, second] = name.split(".");
+			if (second) (body[first] ??= {})[second] = value;
+			else body[first] = value;
 		} catch (error) {
-			errors.push({ field: field.name, message: error.message });
+			errors.push({ field: name, message: error.message });
 		}
 	}
-	if (errors.length) throw new Problem(422, { title: "The request is not valid", detail: "Nothing was sent.", errors });
-	return body;
+	return { body, errors };
 }
 
 const queryOf = (body) => new URLSearchParams(Object.entries(body).flatMap(([key, value]) => [value].flat().map((one) => [key, one])));
@@ -183,7 +175,6 @@ async function post(kind, body) {
 	}
 }
 
-/** The body of a run that does what was asked in the way that was chosen. */
 function chosenBody({ limit, refresh, cpu_iterations, outer_iterations, inner_iterations, ...body }, choice) {
 	const { strategy, kernel, workers, batch_size, io_concurrency } = choice;
 	const parameters = { cpu_iterations, outer_iterations, inner_iterations };

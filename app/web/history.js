@@ -16,30 +16,30 @@ export async function historyView() {
 		return words ? [h("select", { id: `filter-${name}`, name, onchange: () => go(0) }, h("option", { value: "" }, "any"), words.map((word) => h("option", word)))] : [];
 	});
 	let offset = 0;
+	let total = 0;
 	const list = h("div.output");
 	const told = h("div");
-	const button = (text, onclick, kind = "quiet") => h(`button.${kind}`, { type: "button", onclick }, text);
+	const button = (text, onclick, kind = "quiet") => h(`button.${kind}`, { onclick }, text);
 	const newer = button("Newer", () => go(offset - LIMIT));
 	const older = button("Older", () => go(offset + LIMIT));
 	await go(0);
-	return h("div", h("h2", { tabindex: -1 }, "History"),
+	return h("div", h("h2", "History"),
 		h("div.fields", filters.map((select) => h("div.field", h("label", { for: select.id }, label(select.name)), select))),
-		list, told, h("div.actions", newer, older, button("Remove finished tasks", clear, "danger")));
+		list, told, h("div.actions", newer, older, button("Remove finished tasks", clear, "quiet.danger")));
 
 	async function go(to) {
-		const query = new URLSearchParams({ limit: LIMIT, offset: Math.max(0, to) });
+		if (to < 0 || (to && to >= total)) return;
+		const query = new URLSearchParams({ limit: LIMIT, offset: to });
 		for (const { name, value } of filters) if (value) query.set(name, value);
 		const page = await attempt(told, () => ask("GET", `${TASKS}/results`, { query }));
 		if (!page) return;
-		offset = page.offset;
+		({ offset, total } = page);
 		const last = offset + page.items.length;
-		const range = page.total ? `${count(offset + 1)} to ${count(last)} of ${count(page.total)} tasks, newest first` : "No task matches.";
-		const hadFocus = document.activeElement;
-		newer.disabled = offset === 0;
-		older.disabled = last >= page.total;
-		if (hadFocus.disabled) (hadFocus === newer ? older : newer).focus();
+		const range = total ? `${count(offset + 1)} to ${count(last)} of ${count(total)} tasks, newest first` : "No task matches.";
+		newer.setAttribute("aria-disabled", offset === 0);
+		older.setAttribute("aria-disabled", last >= total);
 		announce(range);
-		list.replaceChildren(page.total ? table(range, ["Task", "State", "-Accepted", "#Items", "#Took", "-Id"], page.items.map((task) => [
+		list.replaceChildren(total ? table(range, ["Task", "State", "-Accepted", "#Items", "#Took", "-Id"], page.items.map((task) => [
 			h("a", { href: `#task/${task.task_id}` }, nameOf(task)), badge(task.status), moment(task.created_at), count(task.total_items), took(task),
 			h("code", task.task_id)])) : h("p.none", range));
 	}

@@ -23,7 +23,6 @@ const underWay = () => [...cards.values()].filter(({ task }) => !hasEnded(task))
 export const refreshLive = () => polling?.now();
 
 export function startLive() {
-	showNone();
 	polling = poll(refresh, () => (underWay().length ? BUSY_MS : IDLE_MS));
 	document.addEventListener("visibilitychange", stream);
 }
@@ -44,7 +43,6 @@ async function refresh() {
 	stream();
 }
 
-/** Takes in how a task stands. */
 export function note(news) {
 	const id = news.task_id;
 	if (!cards.has(id) && !hasEnded(news)) add(news);
@@ -65,7 +63,6 @@ export function note(news) {
 function add(task) {
 	const block = progressBlock(task, () => drop(task.task_id));
 	const node = h("article.card", h("h3", h("a", { href: `#task/${task.task_id}` }, nameOf(task))), block.node);
-	if (!cards.size) byId("live").replaceChildren();
 	cards.set(task.task_id, { task, node, update: block.update });
 	byId("live").prepend(node);
 }
@@ -73,10 +70,7 @@ function add(task) {
 function drop(id) {
 	cards.get(id).node.remove();
 	cards.delete(id);
-	if (!cards.size) showNone();
 }
-
-const showNone = () => byId("live").replaceChildren(h("p.none", "Nothing is running."));
 
 /** Follows the newest tasks, as long as somebody sees the page. */
 function stream() {
@@ -104,7 +98,7 @@ export function progressBlock(task, dismiss) {
 	const figures = h("p.figures");
 	const place = h("p.hint");
 	const told = h("div");
-	const button = (text, onclick) => h("button.quiet", { type: "button", onclick }, text, h("span.hidden", ` ${name}`));
+	const button = (text, onclick) => h("button.quiet", { onclick }, text, h("span.hidden", ` ${name}`));
 	const act = (text, method, path) => button(text, async () => {
 		const news = await attempt(told, () => ask(method, `${TASKS}/${task.task_id}${path}`));
 		if (news) note(news);

@@ -12,10 +12,9 @@ let close;
 let turn = 0;
 let isUnanswered = false;
 
-/** The view that the address names. */
 async function show() {
 	const [name, id] = (location.hash.slice(1) || "run").split("/");
-	if (name === "view" && turn) return; // the link that skips to the content
+	if (name === "view" && turn) return undefined; // the link that skips to the content
 	const mine = ++turn;
 	let view;
 	try {
@@ -25,23 +24,16 @@ async function show() {
 	} catch (error) {
 		if (!(error instanceof Problem)) throw error;
 		isUnanswered = error.status === 0;
-		view = { node: h("div", h("h2", { tabindex: -1 }, "Not to be shown"), problemBox(error)) };
+		view = { node: h("div", h("h2", "Not to be shown"), problemBox(error)) };
 	}
-	// Another may have been asked for meanwhile.
-	if (mine !== turn) {
-		view.close?.();
-		return;
-	}
+	if (mine !== turn) return view.close?.(); // another was asked for meanwhile
 	close?.();
 	close = view.close;
 	byId("view").replaceChildren(view.node);
 	const title = view.node.querySelector("h2");
 	document.title = `${title.textContent} · Hotloop`;
-	for (const link of document.querySelectorAll("nav a")) {
-		if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
-		else link.removeAttribute("aria-current");
-	}
-	if (mine > 1) title.focus(); // whoever opens the page begins at its top
+	for (const link of document.querySelectorAll("nav a")) link.ariaCurrent = link.hash === `#${name}` ? "page" : null;
+	return mine > 1 && title.focus(); // whoever opens the page begins at its top
 }
 
 connection.addEventListener("lost", () => {

@@ -2,7 +2,6 @@
 
 import { attempt, bytes, command, count, facts, h, interval, pairs, seconds, started, table } from "./dom.js";
 
-/** `run()` starts what is recommended. */
 export function showRecommendation(recommendation, run) {
 	const { recommended: best, ranked, calibration, prediction_error: error } = recommendation;
 	const told = h("div");
@@ -16,7 +15,7 @@ export function showRecommendation(recommendation, run) {
 		facts(best, "predicted_seconds workers batch_size memory_bytes", "large"),
 		facts({ ...recommendation, ...best, "9_of_10_runs_interval": best.interval_seconds, ...calibration, ...error, runs: error.runs || "none yet" },
 			"9_of_10_runs_interval io_concurrency setup_seconds limited_by lower_bound_seconds age_seconds median_ratio within_25_percent runs"),
-		h("div.actions", h("button.main", { type: "button", onclick: start }, "Run this"), told),
+		h("div.actions", h("button.main", { onclick: start }, "Run this"), told),
 		command(recommendation.curl, "The recommended by curl"),
 		h("h3", "Ranked choices"),
 		table(`${ranked.length} of ${count(recommendation.considered)} choices`,

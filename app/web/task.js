@@ -7,7 +7,6 @@ import { nameOf, note, progress, progressBlock } from "./live.js";
 
 const PERIOD_MS = 2000;
 
-/** The view of a task, and `close()` for when it is left. */
 export async function taskView(id) {
 	let task = await ask("GET", `${TASKS}/status/${encodeURIComponent(id)}`);
 	let full = task.status;
@@ -38,7 +37,7 @@ export async function taskView(id) {
 	}
 
 	return {
-		node: h("div", h("h2", { tabindex: -1 }, nameOf(task)), facts(task, "task_id created_at workload estimated_seconds"), block.node, body),
+		node: h("div", h("h2", nameOf(task)), facts(task, "task_id created_at workload estimated_seconds"), block.node, body),
 		close() {
 			polling.stop();
 			progress.removeEventListener("task", told);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,24 +45,21 @@ def test_page_asks_nobody_else_and_breaks_no_rule_of_its_policy(
     assert any("Content Security Policy" in fault for fault in page.faults)
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("width", [360, 900, 1_440])
 @pytest.mark.parametrize("view", sorted(VIEWS))
-def test_view_fits_and_is_accessible(
-    stub: tuple[Stub, str], page: Page, view: str, width: int, theme: str
-) -> None:
+def test_view_fits_and_is_accessible(stub: tuple[Stub, str], page: Page, view: str) -> None:
     _, url = stub
-    page.size(width, 800)
-    page.theme(theme)
     page.open(f"{url}/dashboard#{view}")
     page.wait_for("#view h2", VIEWS[view])
     if view == "recommend":
         page.click("#view .main")
         page.wait_for("#view h3", "hybrid × numba")
     page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    assert page.violations() == []
-    assert page.js("document.documentElement.scrollWidth <= innerWidth")
-    assert page.js("matchMedia('(prefers-color-scheme: dark)').matches") == (theme == "dark")
+    for width, theme in itertools.product((360, 900, 1_440), ("dark", "light")):
+        page.size(width, 800)
+        page.theme(theme)
+        assert page.js("document.documentElement.scrollWidth <= innerWidth"), width
+        assert page.js("matchMedia('(prefers-color-scheme: dark)').matches") == (theme == "dark")
+        assert page.violations() == [], (width, theme)
 
 
 def test_live_task_and_its_result_are_accessible(server: Server, page: Page) -> None:
