@@ -58,7 +58,7 @@ function heatmap(cells, measured, marks) {
 	const log = (cell) => Math.log(Math.max(cell.median_seconds, 1e-9));
 	const logs = measured.map(log);
 	const [low, high] = [Math.min(...logs), Math.max(...logs)];
-	const detail = h("div.detail", { id: "cell-detail", "aria-live": "polite" },
+	const detail = h("div.detail", { id: "cell-detail" },
 		h("p.none", "Point at a cell, or go to it by keyboard, for its interval and more."));
 
 	function button(cell) {

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fixtures.browser import Page
+from tests.fixtures.guarded import free_port
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
@@ -71,6 +77,18 @@ def test_run_is_started_by_the_form_and_followed_to_its_end(server: Server, page
     lines = server.client.get(links[1]).text.splitlines()
     assert len(lines) == 401
     assert page.faults == []
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_command_below_the_form_does_what_the_form_does(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    page.enter('#view [name="items"]', '[{"item_id": 7, "value": 0.5, "offset": 2}]')
+    page.choose('#view [name="strategy"]', "threading")
+    page.wait_for("#view pre", "threading")
+    shown = page.js("document.querySelector('#view pre').textContent")
+    done = subprocess.run(["sh", "-c", shown], capture_output=True, check=True, text=True)
+    task = json.loads(done.stdout)
+    assert (task["strategy"], task["total_items"]) == ("threading", 1)
 
 
 def test_refused_value_is_told_at_its_field(server: Server, page: Page) -> None:
@@ -156,9 +174,9 @@ def test_history_is_filtered_and_turned_and_cleared(tmp_path: Path, page: Page) 
 
 
 def test_page_goes_on_after_the_service_was_killed(tmp_path: Path, page: Page) -> None:
-    with running_server(tmp_path, run_hosts=1) as server:
-        url = server.url
-        open_view(page, url, "run", "Run")
+    port = free_port()
+    with running_server(tmp_path, run_hosts=1, port=port) as server:
+        open_view(page, server.url, "run", "Run")
         submit(page, items_count=3_000, batch_size=10, strategy="sequential", db_delay_ms=20)
         page.wait_for("#live .badge", "running")
         page.wait("document.querySelector('#live progress').value > 0", "there is progress")
@@ -166,7 +184,7 @@ def test_page_goes_on_after_the_service_was_killed(tmp_path: Path, page: Page) -
         server.stop(signal.SIGKILL)
     page.wait_for("#connection", "lost")
     assert page.text("#live .badge") == "running", "what was known is still shown"
-    with running_server(tmp_path, run_hosts=1, port=url.rsplit(":", 1)[1]) as server:
+    with running_server(tmp_path, run_hosts=1, port=port) as server:
         page.wait("document.querySelector('#connection').textContent === ''", "it is found again")
         page.wait_for("#live .hint", "begun 2 times")
         before = page.js("document.querySelector('#live progress').value")
