@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Path, Request
@@ -15,7 +16,7 @@ from app.names import StrategyName, TaskKind, TaskStatus
 from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
-from app.schemas.health import Readiness
+from app.schemas.health import Readiness, Vitals
 from app.schemas.kernels import KernelList
 from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
@@ -133,6 +134,12 @@ class HealthService(Protocol):
     async def ready(self) -> Readiness: ...
 
 
+class VitalsService(Protocol):
+    """How the service was in the last minutes."""
+
+    async def read(self, after: datetime | None) -> Vitals: ...
+
+
 class Metrics(Protocol):
     """What is counted."""
 
@@ -161,6 +168,9 @@ class Services(Protocol):
 
     @property
     def health(self) -> HealthService: ...
+
+    @property
+    def vitals(self) -> VitalsService: ...
 
     @property
     def metrics(self) -> Metrics: ...
@@ -215,6 +225,10 @@ async def get_health_service(state: StateDep) -> HealthService:
     return state.services.health
 
 
+async def get_vitals_service(state: StateDep) -> VitalsService:
+    return state.services.vitals
+
+
 async def get_metrics(state: StateDep) -> Metrics:
     return state.services.metrics
 
@@ -244,5 +258,6 @@ BackgroundServiceDep = Annotated[BackgroundService, Depends(get_background_servi
 ComparisonServiceDep = Annotated[ComparisonService, Depends(get_comparison_service)]
 KernelServiceDep = Annotated[KernelService, Depends(get_kernel_service)]
 HealthServiceDep = Annotated[HealthService, Depends(get_health_service)]
+VitalsServiceDep = Annotated[VitalsService, Depends(get_vitals_service)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 TaskIdDep = Annotated[str, Depends(get_task_id)]

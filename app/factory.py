@@ -15,6 +15,7 @@ from app.openapi import DESCRIPTION, TAGS, complete_openapi
 from app.routes import (
     background,
     compare,
+    dashboard,
     events,
     health,
     metrics,
@@ -34,6 +35,7 @@ ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
 _ROUTERS: Final = (
     root.router,
+    dashboard.router,
     health.router,
     metrics.router,
     upload.router,

@@ -22,6 +22,7 @@ ENDPOINTS = {
     ("get", "/"),
     ("get", "/health"),
     ("get", "/health/ready"),
+    ("get", "/health/vitals"),
     ("get", "/metrics"),
     ("get", "/api/v1/tasks"),
     ("get", "/api/v1/tasks/kernels"),

@@ -23,6 +23,7 @@ from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
 from app.services.upkeep import Upkeep, remove_orphans
+from app.services.vitals import VitalsService
 from app.settings import Settings
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
@@ -48,6 +49,7 @@ class Services:
     comparisons: ComparisonService
     kernels: KernelService
     health: HealthService
+    vitals: VitalsService
     metrics: Metrics
 
 
@@ -107,6 +109,8 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         queue.launch()  # whoever takes work is listed by now
         hub = EventHub(store)
         stack.push_async_callback(hub.close)
+        vitals = VitalsService(context.lag, usable_cpus)
+        stack.push_async_callback(vitals.close)
         runs = RunService(context)
         stack.push_async_callback(runs.close)
         background = BackgroundService(context, queue, hub)
@@ -118,6 +122,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             comparisons=ComparisonService(context, runs, background),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
+            vitals=vitals,
             metrics=metrics,
         )
 
