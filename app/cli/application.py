@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import running, serving, task_commands
+from app.cli import comparing, recommending, running, serving, task_commands
 from app.version import VERSION
 
 application = typer.Typer(
@@ -40,4 +40,6 @@ def hotloop(
 application.command(help=serving.SERVE_HELP)(serving.serve)
 application.command(help=serving.NODE_HELP)(serving.node)
 application.command(help=running.HELP)(running.run)
+application.command(help=comparing.HELP)(comparing.compare)
+application.command(help=recommending.HELP)(recommending.recommend)
 application.add_typer(task_commands.application, name="tasks")

@@ -36,6 +36,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def option_name(field: str) -> str:
+    """The option that gives a field of a request."""
     return OTHERWISE.get(field, "--" + field.replace("_", "-"))
 
 

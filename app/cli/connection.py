@@ -25,9 +25,11 @@ class Target:
 
 
 @contextmanager
-def connected(target: Target) -> Iterator[ServiceClient]:
+def connected(target: Target, *, only_asks: bool = False) -> Iterator[ServiceClient]:
     """To run something: the named service; or one of this process, with its tasks in `data_dir` or
     in a folder that is gone at the end.
+
+    Who `only_asks`, and has nothing executed, may use the configured folder, if that is there.
     """
     if target.url is not None:
         with _remote(target) as client:
@@ -35,9 +37,12 @@ def connected(target: Target) -> Iterator[ServiceClient]:
         return
     from app.cli import own_service
 
+    data_dir = target.data_dir
+    if data_dir is None and only_asks:
+        data_dir = own_service.configured_folder()
     with (
-        own_service.data_folder(target.data_dir) as folder,
-        _own(own_service.settings_of_one_command(folder)) as client,
+        own_service.data_folder(data_dir) as folder,
+        _own(own_service.settings_of_one_command(folder, executes=not only_asks)) as client,
     ):
         client.wait_ready()
         yield client

@@ -56,6 +56,17 @@ StoreDir = Annotated[
     ),
 ]
 
+RecommendDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="FOLDER",
+        help="Without --url: the folder that the calibration is kept in. Otherwise that of "
+        "HOTLOOP_DATA_DIR, or the folder data, if it is there; else one that is gone at the end.",
+        rich_help_panel=_WHOM,
+    ),
+]
+
 AsJson = Annotated[
     bool,
     typer.Option(

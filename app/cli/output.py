@@ -16,6 +16,9 @@ from app.wording import plain
 _WIDTH_OF_FILES: Final = 200
 """Characters of a line where no terminal says how many it has."""
 
+_UNITS: Final = ((1.0, "s", 1.0), (1e3, "ms", 1e-3), (1e6, "µs", 0.0))
+"""Of times: factor, name, the least seconds that are shown in it."""
+
 STATUS_STYLES: Final = {
     "completed": "green",
     "failed": "bold red",
@@ -35,15 +38,21 @@ def print_rich(*parts: RenderableType) -> None:
     if sys.stdout.isatty():
         console = Console(highlight=False)
         for part in parts:
-            console.print(part)
+            # Lines of text stay whole: a command that was cut could not be copied.
+            console.print(part, soft_wrap=isinstance(part, Text))
         return
     # Wide, and without the blanks that fill a line.
     text = io.StringIO()
     console = Console(file=text, width=_WIDTH_OF_FILES, highlight=False)
     for part in parts:
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, Text))
     for line in text.getvalue().splitlines():
         print(line.rstrip())
+
+
+def width() -> int:
+    """Characters of a line of the output."""
+    return Console().width if sys.stdout.isatty() else _WIDTH_OF_FILES
 
 
 def cell(value: object, style: str = "") -> Text:
@@ -65,13 +74,13 @@ def seconds(value: float | None) -> str:
     """With three significant digits."""
     if value is None:
         return "–"
-    if value >= 100:
-        return f"{value:,.0f} s"
-    if value >= 1:
-        return f"{value:.3g} s"
-    if value >= 1e-3:
-        return f"{value * 1e3:.3g} ms"
-    return f"{value * 1e6:.3g} µs" if value else "0 s"
+    if value == 0:
+        return "0 s"
+    if value < 100:
+        value = float(f"{value:.3g}")  # before the unit is chosen: 0.9996 s is 1 s
+    factor, unit = next((f, u) for f, u, least in _UNITS if value >= least)
+    scaled = value * factor
+    return f"{scaled:,.0f} {unit}" if scaled >= 100 else f"{scaled:.3g} {unit}"
 
 
 def size(value: int | None) -> str:

@@ -22,10 +22,18 @@ _MAX_SOCKET_PATH: Final = 90
 """Characters; systems allow little more than 100."""
 
 
-def settings_of_one_command(data_dir: Path) -> Settings:
-    """For a store that no other process works on: one run host, and no waiting for work."""
-    own: dict[str, Any] = {"database_url": None, "run_hosts": 1, "queue_poll_seconds": 0.05}
+def settings_of_one_command(data_dir: Path, *, executes: bool = True) -> Settings:
+    """For a store that only this command works on, and does not wait long for its own task."""
+    own: dict[str, Any] = {"database_url": None, "run_hosts": 1, "background_runs": int(executes)}
+    if executes:
+        own["queue_poll_seconds"] = 0.05
     return _checked(_loaded(data_dir=data_dir, **own))
+
+
+def configured_folder() -> Path | None:
+    """The data folder of the settings, if there is one."""
+    folder = _loaded().data_dir
+    return folder if folder.is_dir() else None
 
 
 def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:

@@ -68,7 +68,7 @@ def task_table(task: dict[str, Any]) -> Table:
     done, total = task["items_processed"], task["total_items"]
     rows = [
         ("status", status_text(task["status"])),
-        ("kind", cell(f"{task['task_type']}, {task['strategy']} × {task['kernel']}")),
+        ("kind", cell(f"{task['task_type']} {_what(task)}")),
         ("items", cell(f"{done:,} of {total:,} ({task['progress']:.0%})")),
         ("created", cell(task["created_at"])),
         ("started", cell(task["start_time"] or "–")),
@@ -81,6 +81,12 @@ def task_table(task: dict[str, Any]) -> Table:
     if task["error_message"]:
         rows.append(("error", cell(task["error_message"], "red")))
     return pairs(task["task_id"], rows)
+
+
+def _what(task: dict[str, Any]) -> str:
+    if task["strategy"] is None:
+        return str(task.get("kind", "–"))
+    return f"{task['strategy']} × {task['kernel']}"
 
 
 def task_list(page: dict[str, Any]) -> Table:
@@ -97,8 +103,8 @@ def task_list(page: dict[str, Any]) -> Table:
         table.add_row(
             cell(task["task_id"]),
             status_text(task["status"]),
-            cell(task["strategy"]),
-            cell(task["kernel"]),
+            cell(task["strategy"] or _what(task)),
+            cell(task["kernel"] or "–"),
             f"{task['total_items']:,}",
             f"{task['progress']:.0%}",
             cell(task["created_at"][:19] + "Z"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,11 +74,50 @@ def media_type(path: Path) -> str:
 
 
 def upload_query(strategy: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A run's body as the query of an upload: flat, and with words for true and false."""
-    flat = {k: v for k, v in body.items() if k != "parameters"} | body.get("parameters", {})
-    query = {k: json.dumps(v) if isinstance(v, bool) else v for k, v in flat.items()}
+    """A run's body as the query of an upload."""
+    query = words(flat(body))
     # An upload has no `auto`: the service's own choice is had by leaving it out.
     return query if strategy == AUTO else query | {"strategy": strategy}
+
+
+def flat(body: dict[str, Any]) -> dict[str, Any]:
+    """With the workload's parameters beside the other fields."""
+    rest = {name: value for name, value in body.items() if name != "parameters"}
+    return {**rest, **body.get("parameters", {})}
+
+
+def words(query: dict[str, Any]) -> dict[str, Any]:
+    """With true and false as JSON has them, for a query."""
+    return {k: json.dumps(v) if isinstance(v, bool) else v for k, v in query.items()}
+
+
+def read_items(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, for the body of a request; the service checks them. Raises CommandError
+    for a file that cannot be read as its ending says.
+    """
+    kind = media_type(path)
+    with opened(path) as file:
+        try:
+            text = file.read().decode("utf-8-sig")
+            if kind == "text/csv":
+                return [
+                    {name: _number(value) for name, value in row.items()}
+                    for row in csv.DictReader(io.StringIO(text, newline=""))
+                ]
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except (ValueError, csv.Error) as error:
+            raise CommandError(f"--file {path}: {error}") from error
+
+
+def _number(text: str) -> float | int | str:
+    try:
+        return int(text)
+    except (ValueError, TypeError):
+        pass
+    try:
+        return float(text)
+    except (ValueError, TypeError):
+        return text  # refused by the model, in its words
 
 
 def _pieces(file: IO[bytes], signals: StopSignals) -> Iterator[bytes]:
