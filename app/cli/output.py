@@ -42,12 +42,20 @@ def print_rich(*parts: RenderableType) -> None:
             console.print(part, soft_wrap=isinstance(part, Text))
         return
     # Wide, and without the blanks that fill a line.
-    text = io.StringIO()
+    text = _Captured()
     console = Console(file=text, width=_WIDTH_OF_FILES, highlight=False)
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))
     for line in text.getvalue().splitlines():
         print(line.rstrip())
+
+
+class _Captured(io.StringIO):
+    """Tables are drawn with the characters that the output has."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stdout.encoding
 
 
 def width() -> int:
