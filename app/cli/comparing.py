@@ -129,7 +129,7 @@ def compare(
                 )
             with (
                 cancelled_when_stopped(client, task["task_id"], signals),
-                display(quiet=quiet, as_json=as_json) as shown,
+                display(quiet=quiet, as_json=as_json, unit="measurements") as shown,
             ):
                 view = watch(client, task["task_id"], shown)
         comparison = _print(view, as_json)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 import uvicorn
 
-from app.cli.exits import CommandError
+from app.cli.exits import CommandError, UnreachableError
 from app.factory import create_app
 from app.server import Server
 from app.services.machine import check_machine
@@ -94,10 +94,13 @@ def own_service(settings: Settings) -> Iterator[httpx.Client]:
             while not server.started and thread.is_alive():
                 thread.join(0.01)
             if not server.started:
-                raise CommandError(f"the service does not start: {failure}", 3)
+                raise UnreachableError(f"the service of this command does not start: {failure}")
             transport = httpx.HTTPTransport(uds=path)
+            # Commands for curl that answers contain are for a service that listens as the settings
+            # say; this one does not.
+            address = f"http://localhost:{settings.port or 8001}"
             with httpx.Client(
-                transport=transport, base_url="http://localhost", timeout=None, trust_env=False
+                transport=transport, base_url=address, timeout=None, trust_env=False
             ) as client:
                 yield client
         finally:

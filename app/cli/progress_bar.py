@@ -15,7 +15,8 @@ from app.wording import plain
 class ProgressBar:
     """Says what the service says: its rate and estimate, not those of what was heard of it."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, unit: str) -> None:
+        self._unit = unit
         self._progress = progress
         self._bar: TaskID = progress.add_task("starting", total=None, rate="")
 
@@ -27,7 +28,7 @@ class ProgressBar:
         )
         words = [f"{done:,}/{total:,}"]
         if rate:
-            words.append(f"{rate:,.0f} items/s")
+            words.append(f"{rate:,.{0 if rate >= 10 else 1}f} {self._unit}/s")
         if left is not None:
             words.append(f"{left:,.1f} s left")
         self._progress.update(
@@ -41,7 +42,7 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_bar() -> Iterator[ProgressBar]:
+def progress_bar(unit: str) -> Iterator[ProgressBar]:
     """A bar on the error output, that is gone when the block ends."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -51,4 +52,4 @@ def progress_bar() -> Iterator[ProgressBar]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True) as progress:
-        yield ProgressBar(progress)
+        yield ProgressBar(progress, unit)

@@ -262,6 +262,13 @@ def _print_task(task: dict[str, Any], as_json: bool) -> None:
     print_rich(task_table(task))
     if task["result"] is not None and task["end_time"] is not None:
         print_rich("", *run_tables(task["result"]))
+    if task.get("comparison") is not None:
+        from app.cli.answers import read
+        from app.cli.comparison_table import comparison_tables
+        from app.cli.output import width
+        from app.schemas.comparison import Comparison
+
+        print_rich("", *comparison_tables(read(Comparison, task["comparison"]), width()))
 
 
 def _print_ended(view: dict[str, Any], as_json: bool) -> None:

@@ -32,41 +32,42 @@ class NoDisplay:
 
 
 class LineDisplay:
-    """A line for each change of state and each tenth."""
+    """A line for each change of state and each tenth; `unit` is what is counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
         self._shown: tuple[str, int] | None = None
 
     def show(self, progress: dict[str, Any]) -> None:
         at = (progress["status"], int(progress["progress"] * _LINES))
         if at != self._shown:
             self._shown = at
-            print(progress_line(progress), file=sys.stderr, flush=True)
+            print(progress_line(progress, self._unit), file=sys.stderr, flush=True)
 
 
-def progress_line(progress: dict[str, Any]) -> str:
+def progress_line(progress: dict[str, Any], unit: str = "items") -> str:
     """Where a task stands, in words."""
     done, total = progress["items_processed"], progress["total_items"]
-    text = f"{progress['task_id']} {progress['status']}, {done:,} of {total:,} items"
+    text = f"{progress['task_id']} {progress['status']}, {done:,} of {total:,} {unit}"
     rate, left = progress["throughput_items_per_second"], progress["estimated_remaining_seconds"]
     if rate:
-        text += f", {rate:,.0f} items/s"
+        text += f", {rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
     if left is not None:
         text += f", {left:,.1f} s left"
     return plain(text)
 
 
 @contextmanager
-def display(*, quiet: bool, as_json: bool) -> Iterator[Display]:
+def display(*, quiet: bool, as_json: bool, unit: str = "items") -> Iterator[Display]:
     """A bar on a terminal, else lines; no lines where a machine reads the output."""
     if quiet or (as_json and not sys.stderr.isatty()):
         yield NoDisplay()
     elif not sys.stderr.isatty():
-        yield LineDisplay()
+        yield LineDisplay(unit)
     else:
         from app.cli.progress_bar import progress_bar
 
-        with progress_bar() as bar:
+        with progress_bar(unit) as bar:
             yield bar
 
 
