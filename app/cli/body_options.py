@@ -161,6 +161,8 @@ def _fault(detail: Any) -> str:
         return describe(detail)
     option = option_name(location[0])
     words = describe(detail).replace("; /docs lists those there are", "")
+    if location[0] in Parameters.model_fields:
+        return f"{OTHERWISE['parameters']} {location[0]}: {words}"
     if location[0] == "parameters" and len(location) > 1:
         known = ", ".join(Parameters.model_fields)
         extra = f"; there are {known}" if detail["type"] == "extra_forbidden" else ""

@@ -211,4 +211,6 @@ def _plot(
         viewBox=f"0 0 {WIDTH} {height}",
         role="img",
     )
-    return element("figure", element("figcaption", title), element("div", svg, class_="wide"))
+    # Scrolled by keyboard as well, where the page is narrow.
+    wide = element("div", svg, class_="wide", tabindex="0", role="region", aria_label=title)
+    return element("figure", element("figcaption", title), wide)

@@ -124,7 +124,9 @@ def test_page_can_be_read_without_seeing_it() -> None:
     # Each plot has a name and says where the same is in words; each row has a name.
     assert page.count("desc") == page.count("svg") == page.count("figure") == 3
     assert page.count("title") == 1 + 3 + page.count("g")
-    assert page.count("div", "wide") == 5
+    wide = [attributes for tag, attributes in page.elements if attributes.get("class") == "wide"]
+    assert len(wide) == 5
+    assert all(each["tabindex"] == "0" and each["aria-label"] for each in wide)
 
 
 def test_page_is_for_light_and_dark() -> None:
