@@ -115,6 +115,12 @@ def test_file_is_run_and_results_saved_in_each_format(server: Server, tmp_path: 
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_file_is_run_by_the_strategy_that_is_named(server: Server) -> None:
+    for strategy in ("threading", "sequential"):
+        assert answer("run", strategy, *FLIGHTS, "--url", server.url)["strategy"] == strategy
+    assert answer("run", *FLIGHTS, "--url", server.url)["strategy"] == "hybrid"
+
+
 def test_file_that_is_refused_is_named(server: Server, tmp_path: Path) -> None:
     wrong = tmp_path / "items.xlsx"
     wrong.write_text("")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.own_service import settings_of_the_store
 from tests.fixtures.command_line import ENDLESS, LITTLE, answer, hotloop, refusal, started
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
@@ -118,6 +119,8 @@ def test_store_is_looked_at_without_a_service(tmp_path: Path) -> None:
 
 def test_store_of_a_running_service_is_only_looked_at(tmp_path: Path) -> None:
     """The command must not take the work that waits there."""
+    (tmp_path / "hotloop.sqlite3").touch()
+    assert settings_of_the_store(tmp_path, executes=False).background_runs == 0
     with running_server(tmp_path, run_hosts=1, background_runs=0) as server:
         wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
         url = ("--url", server.url)
