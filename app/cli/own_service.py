@@ -18,6 +18,9 @@ from app.server import Server
 from app.services.machine import check_machine
 from app.settings import Settings, SettingsError, load_settings
 
+_OPEN: Final = {"host": "127.0.0.1", "api_keys": ()}
+"""Only this user reaches the service, and only this command knows of it: it asks for no key."""
+
 _MAX_SOCKET_PATH: Final = 90
 """Characters; systems allow little more than 100."""
 
@@ -53,8 +56,9 @@ def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
 
 
 def _loaded(**arguments: Any) -> Settings:
+    known = {name: value for name, value in _OPEN.items() if name in Settings.model_fields}
     try:
-        return load_settings(**arguments)
+        return load_settings(**known, **arguments)
     except SettingsError as error:
         raise CommandError(str(error)) from error
 
