@@ -64,7 +64,8 @@ def test_signal_before_the_service_of_its_own_is_up_leaves_nothing(tmp_path: Pat
 
 def test_death_leaves_no_process(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with started(("run", *ENDLESS), tmp_path, log) as process:
+    # Killed, it cannot remove its folders; the test's own is the place for them.
+    with started(("run", *ENDLESS), tmp_path, log, {"TMPDIR": str(tmp_path)}) as process:
         wait_until(lambda: "running" in log.read_text(), "the run has begun")
         below = tree(process.pid)
         assert below
