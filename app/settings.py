@@ -21,6 +21,9 @@ from app.wording import RULE, describe, plain
 BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEBUG"})
 """Read when the package is built; allowed and ignored here."""
 
+CLIENT_VARIABLES: Final = frozenset({"HOTLOOP_API_KEY", "HOTLOOP_URL"})
+"""Read by the command line, as whom it asks; no settings of the service."""
+
 INNER_THREAD_VARIABLES: Final = (
     "BLIS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -294,10 +297,11 @@ def load_settings(**arguments: Any) -> Settings:
 
 def _unknown_variables() -> list[str]:
     known = {variable_name(field) for field in Settings.model_fields}
+    known |= BUILD_VARIABLES | CLIENT_VARIABLES
     return [
         f"{name} is not a setting. {_hint(name)} Otherwise unset it."
         for name in sorted(os.environ)
-        if name.upper().startswith(PREFIX) and name.upper() not in known | BUILD_VARIABLES
+        if name.upper().startswith(PREFIX) and name.upper() not in known
     ]
 
 

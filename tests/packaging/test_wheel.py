@@ -79,7 +79,7 @@ def url(environment: Path, tmp_path: Path) -> Iterator[str]:
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [str(environment / "bin" / "hotloop")],
+            [str(environment / "bin" / "hotloop"), "serve"],
             cwd=tmp_path,
             env=variables | {"HOTLOOP_PORT": "0", "HOTLOOP_RUN_HOSTS": "1"},
             stdout=subprocess.DEVNULL,
