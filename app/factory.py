@@ -19,6 +19,7 @@ from app.routes import (
     events,
     health,
     metrics,
+    recommendations,
     results,
     root,
     runs,
@@ -43,6 +44,7 @@ _ROUTERS: Final = (
     events.router,
     background.router,
     compare.router,
+    recommendations.router,
     runs.router,
     tasks.router,
 )

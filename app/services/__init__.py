@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.services.background import BackgroundService
+from app.services.calibrations import Calibrations
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
@@ -18,6 +19,7 @@ from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
 from app.services.metrics import Metrics
+from app.services.recommendation import RecommendationService
 from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
@@ -47,6 +49,7 @@ class Services:
     tasks: TaskService
     background: BackgroundService
     comparisons: ComparisonService
+    recommendations: RecommendationService
     kernels: KernelService
     health: HealthService
     vitals: VitalsService
@@ -65,8 +68,9 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         stack.callback(store.close)
         nodes = NodeStore(store.engine, new_node_id(settings.node_id), role)
         await asyncio.to_thread(_tidy, store, folder, nodes)
+        config = _host_config(settings, usable_cpus)
         hosts = RunHostPool(
-            _host_config(settings, usable_cpus),
+            config,
             HostPoolOptions(
                 count=settings.run_hosts,
                 queue_limit=settings.queue_limit,
@@ -76,6 +80,8 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         )
         hosts.start()
         stack.push_async_callback(hosts.close)
+        calibrations = Calibrations(settings.data_dir, hosts, config)
+        stack.push_async_callback(calibrations.close)
         sources = SourceMonitor(_configured_sources(settings))
         metrics = Metrics(sources)
         context = RunContext(
@@ -83,6 +89,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             usable_cpus=usable_cpus,
             node=nodes.node_id,
             hosts=hosts,
+            calibrations=calibrations,
             store=store,
             folder=folder,
             lag=LoopLagMonitor(),
@@ -120,6 +127,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             tasks=TaskService(context, runs, runner),
             background=background,
             comparisons=ComparisonService(context, runs, background),
+            recommendations=RecommendationService(context),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
             vitals=vitals,

@@ -114,7 +114,8 @@ class BackgroundService:
         context = self._context
         reports = await context.hosts.kernels()
         items = GeneratedItems(total)
-        return plan_for(choice, request, items, reports, context.usable_cpus, context.settings)
+        calibration = await context.calibrations.known()
+        return plan_for(choice, request, items, reports, calibration, context.settings)
 
     @asynccontextmanager
     async def _receiving(self, task_id: str) -> AsyncIterator[None]:

@@ -52,13 +52,13 @@ class RunService:
         items = GeneratedItems(request.total_items)
         reports = await self._context.hosts.kernels()
         plan = make_plan(strategy, request, items, reports, self._context.settings)
-        await self._check_estimate(plan)
+        seconds = await self._check_estimate(plan)
         source: TaskInput
         if request.items is None:
             source = GeneratedInput(request.items_count)
         else:
             source = InlineInput(request.workload, request.items)
-        return await self._supervise(plan, spec_of(request), source)
+        return await self._supervise(plan, spec_of(request), source, seconds)
 
     async def run_upload(
         self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
@@ -68,19 +68,18 @@ class RunService:
         settings = self._context.settings
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
         source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
-        return await self._supervise(plan, spec_of(query), source)
+        return await self._supervise(plan, spec_of(query), source, None)
 
-    async def _check_estimate(self, plan: Plan) -> None:
-        check_estimate(
-            plan,
-            await self._context.hosts.kernels(),
-            self._context.usable_cpus,
-            self._context.settings.sync_limit_seconds,
-        )
+    async def _check_estimate(self, plan: Plan) -> float:
+        calibration = await self._context.calibrations.known()
+        return check_estimate(plan, calibration, self._context.settings.sync_limit_seconds)
 
-    async def _supervise(self, plan: Plan, spec: dict[str, Any], source: TaskInput) -> RunResult:
+    async def _supervise(
+        self, plan: Plan, spec: dict[str, Any], source: TaskInput, seconds: float | None
+    ) -> RunResult:
+        """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
-            new_task_id(), lambda active: self._drive(active, plan, spec, source)
+            new_task_id(), lambda active: self._drive(active, plan, spec, source, seconds)
         )
 
     async def supervise(
@@ -107,7 +106,12 @@ class RunService:
             logger.error("task %s failed by a fault", active.task_id, exc_info=error)
 
     async def _drive(
-        self, active: ActiveRun, plan: Plan, spec: dict[str, Any], source: TaskInput
+        self,
+        active: ActiveRun,
+        plan: Plan,
+        spec: dict[str, Any],
+        source: TaskInput,
+        seconds: float | None,
     ) -> RunResult:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
@@ -121,6 +125,7 @@ class RunService:
             total_items=source.count,
             created_at=utc_now(),
             owner=self._context.node,
+            estimated_seconds=seconds,
         )
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
@@ -130,7 +135,9 @@ class RunService:
             async with context.hosts.lease() as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
-                await self._check_estimate(plan)
+                if seconds is None:
+                    seconds = await self._check_estimate(plan)
+                    await to_the_end(context.store.estimate, task_id, seconds)
                 ref = ShardRef(task_id, 0, 0)
                 shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)

@@ -7,10 +7,11 @@ import json
 from typing import Any, Final
 
 from app.names import StrategyName
+from app.runhost.calibration import Calibration
 from app.runhost.messages import KernelReport
 from app.schemas.options import StrategyChoice
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
-from app.services.estimates import estimate_seconds
+from app.services.cost_model import estimate_seconds
 from app.services.plans import make_plan
 from app.settings import Settings
 from app.sources.base import Items
@@ -58,7 +59,7 @@ def plan_for(
     request: RunRequest | UploadQuery,
     items: Items,
     reports: tuple[KernelReport, ...],
-    usable_cpus: int,
+    calibration: Calibration,
     settings: Settings,
 ) -> tuple[Plan, float]:
     """The plan, and the seconds that it is estimated at; `auto` is the strategy for which these
@@ -66,7 +67,7 @@ def plan_for(
     """
     names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, settings) for name in names]
-    seconds = [estimate_seconds(plan, reports, usable_cpus) for plan in plans]
+    seconds = [estimate_seconds(plan, calibration) for plan in plans]
     best = min(range(len(plans)), key=seconds.__getitem__)
     return plans[best], seconds[best]
 
