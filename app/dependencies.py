@@ -154,6 +154,10 @@ class VitalsService(Protocol):
 class Metrics(Protocol):
     """What is counted."""
 
+    def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
+        """An answer was given, or its client left."""
+        ...
+
     def text(self) -> bytes:
         """In Prometheus's text format."""
         ...

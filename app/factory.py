@@ -8,6 +8,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from app.dependencies import AppState, Services
 from app.error_handlers import install_error_handlers
@@ -27,6 +28,7 @@ from app.routes import (
     upload,
 )
 from app.routes.body_limit import BodyLimitMiddleware
+from app.routes.watch import WatchMiddleware
 from app.services import open_services
 from app.settings import Settings
 from app.version import VERSION
@@ -75,6 +77,8 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        # FastAPI's own spans hold queries; app.routes.watch makes ours.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # Otherwise the page asks a server on the internet to check the description.
         swagger_ui_parameters={"validatorUrl": None},
     )
@@ -83,4 +87,27 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     for router in _ROUTERS:
         app.include_router(router)
     complete_openapi(app)
+    _watch(app)
     return app
+
+
+def _watch(app: FastAPI) -> None:
+    """Every answer is seen, those to unforeseen errors too: they are made outside of whatever
+    `add_middleware` adds.
+    """
+    build = app.build_middleware_stack
+
+    def state() -> AppState | None:
+        return getattr(app.state, "shared", None)
+
+    def is_stopping() -> bool:
+        return (shared := state()) is not None and shared.stopping.is_set()
+
+    def note(route: str, method: str, status: int, seconds: float) -> None:
+        if (shared := state()) is not None:
+            shared.services.metrics.request_ended(route, method, status, seconds)
+
+    def build_watched() -> ASGIApp:
+        return WatchMiddleware(build(), note, is_stopping)
+
+    app.build_middleware_stack = build_watched  # type: ignore[method-assign]

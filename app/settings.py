@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -14,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from app.logs.setup import LogFormat, LogLevel, LogOptions
 from app.names import InstructionSet
 from app.source_settings import PREFIX, SourceSettings
 from app.wording import RULE, describe, plain
@@ -58,6 +61,24 @@ class Settings(SourceSettings):
         ge=0,
         le=65_535,
         description="TCP port the server listens on; 0 takes a free one.",
+    )
+    fd: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_048_576,
+        description=(
+            "Number of an inherited descriptor of a socket that listens already, in place of host "
+            "and port; systemd's socket units pass the first as 3."
+        ),
+    )
+    api_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description=(
+            "Processes that answer requests on the one port. Each has run hosts of its own, and "
+            "executes background tasks of its own."
+        ),
     )
     data_dir: Path = Field(
         default=Path("data"),
@@ -125,6 +146,15 @@ class Settings(SourceSettings):
         description=(
             "Seconds that requests in progress get to finish when the server stops; "
             "at least cancel_grace_seconds."
+        ),
+    )
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3_600,
+        description=(
+            "Seconds that the server goes on answering after it was told to stop, no longer ready, "
+            "so that a balancer sends requests elsewhere."
         ),
     )
     max_worker_threads: int = Field(
@@ -196,6 +226,39 @@ class Settings(SourceSettings):
         ),
     )
 
+    log_format: LogFormat = Field(
+        default=LogFormat.CONSOLE,
+        description="A line of the log: `console` for people, `json` for machines.",
+    )
+    log_level: LogLevel = Field(
+        default=LogLevel.INFO,
+        description="What is logged: this and what is worse.",
+    )
+
+    traces_url: str | None = Field(
+        default=None,
+        max_length=2_048,
+        description=(
+            "OpenTelemetry collector that spans are sent to by OTLP over HTTP, "
+            "`http://host:4318/v1/traces`; needs the extra `otel`. Without it, none are made."
+        ),
+    )
+
+    @field_validator("traces_url")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not _is_collector(value):
+            raise PydanticCustomError(
+                RULE,
+                "must be like http://host:4318/v1/traces, without user and password; what the "
+                "collector wants to know goes into OTEL_EXPORTER_OTLP_HEADERS",
+            )
+        if importlib.util.find_spec("opentelemetry.exporter") is None:
+            raise PydanticCustomError(RULE, "needs the extra: pip install 'hotloop[otel]'")
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -241,6 +304,15 @@ class Settings(SourceSettings):
         """Where the task store is: the data folder, or the URL of a database with its password."""
         return self.data_dir if self.database_url is None else self.database_url.get_secret_value()
 
+    @property
+    def log_options(self) -> LogOptions:
+        """How this process writes its log."""
+        return LogOptions(self.log_format, self.log_level)
+
+    def secrets(self) -> list[str]:
+        """The values of all settings that nobody may read in a log."""
+        return list(_secrets_in([getattr(self, name) for name in type(self).model_fields]))
+
     @staticmethod
     def run_host_environment() -> dict[str, str]:
         """The environment of a run host: that of this process, inner libraries on one thread.
@@ -249,6 +321,16 @@ class Settings(SourceSettings):
         of its own in each of them would take more than the usable CPUs.
         """
         return dict(os.environ) | dict.fromkeys(INNER_THREAD_VARIABLES, "1")
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, Mapping):
+        yield from _secrets_in(list(value.values()))
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        for part in value:
+            yield from _secrets_in(part)
 
 
 def _is_postgresql(url: str) -> bool:
@@ -261,6 +343,14 @@ def _is_postgresql(url: str) -> bool:
             and parts.port != 0
         )
     except ValueError:  # of the port, or of brackets
+        return False
+
+
+def _is_collector(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in url
+    except ValueError:
         return False
 
 

@@ -34,6 +34,8 @@ _TYPE_WORDS: Final = {
     "float": "number",
     "Path": "path",
     "InstructionSet": "word",
+    "LogFormat": "word",
+    "LogLevel": "word",
     "RedisLayout": "word",
     "SecretStr": "secret",
     "dict": "JSON object",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from app.errors import ServiceError
+from app.logs.origin import bind
 from app.names import StrategyName
 from app.runhost.calibrate import Calibrating
 from app.runhost.config import RunHostConfig
@@ -30,6 +32,8 @@ from app.strategies.base import Strategy
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
 from app.strategies.worker_process import choose_instruction_set
+
+logger = logging.getLogger(__name__)
 
 
 class RunHost:
@@ -93,6 +97,8 @@ class RunHost:
 
     async def _obey(self, command: RunCommand | IngestCommand | CalibrateCommand) -> None:
         if isinstance(command, RunCommand):
+            bind(command.plan.origin)
+            logger.debug("executes a plan of %d items", command.plan.item_count)
             strategy = self._strategies[command.plan.strategy]
             if command.cold:
                 await strategy.close()
@@ -101,6 +107,8 @@ class RunHost:
         elif isinstance(command, CalibrateCommand):
             await self._send(await self._calibrate())
         else:
+            bind(command.origin)
+            logger.debug("reads an upload of %s", command.media_type)
             await self._send(await _ingest(command))
 
     async def _calibrate(self) -> Calibrated:

@@ -49,6 +49,9 @@ class RunHostPool:
         self._options = options
         self._idle: asyncio.Queue[RunHostClient] = asyncio.Queue()
         self._clients: set[RunHostClient] = set()
+        self.deaths = 0
+        """Run hosts that came up and ended; each was replaced."""
+        self._busy = 0
         self._waiting = 0
         self.leases = 0
         """Run hosts that were ever lent."""
@@ -64,7 +67,20 @@ class RunHostPool:
 
     @property
     def alive_count(self) -> int:
-        return sum(client.alive for client in self._clients)
+        # A copy: the metrics ask from a thread of their own.
+        return sum(client.alive for client in list(self._clients))
+
+    @property
+    def waiting_count(self) -> int:
+        """Callers that wait for a run host, patient ones apart."""
+        return self._waiting
+
+    def states(self) -> dict[str, int]:
+        """Run hosts by state: at work, ready for it, and being started."""
+        alive = self.alive_count
+        busy = min(self._busy, alive)
+        missing = max(0, self._options.count - alive)
+        return {"busy": busy, "idle": alive - busy, "missing": missing}
 
     async def kernels(self) -> tuple[KernelReport, ...]:
         """What the run host that started last reported. Right after the start this waits.
@@ -94,7 +110,12 @@ class RunHostPool:
                 known = isinstance(error, OSError | RunHostDiedError)
                 self.last_failure = str(error) if known else internal_text(error)
                 self._settled.set()
-                logger.error("a run host did not start; again in %g s", pause, exc_info=error)
+                logger.error(
+                    "a run host did not start, again in %g s: %s",
+                    pause,
+                    self.last_failure,
+                    exc_info=None if known else error,
+                )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
@@ -108,6 +129,7 @@ class RunHostPool:
             finally:
                 await client.kill()
                 self._clients.discard(client)
+            self.deaths += 1
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
     @contextlib.asynccontextmanager

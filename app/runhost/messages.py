@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.errors import ServiceError
+from app.logs.origin import NOWHERE, Origin
 from app.runhost.calibration import Calibration
 from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import BatchResult, Plan
@@ -30,6 +31,7 @@ class IngestCommand:
     items_path: str
     workload: str
     max_rows: int
+    origin: Origin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from app.services.calibrations import Calibrations
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
+from app.services.gauges import GaugeSampler
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
@@ -32,6 +33,7 @@ from app.tasks.folder import DataFolder
 from app.tasks.nodes import NodeStore, new_node_id
 from app.tasks.store import TaskStore, open_store
 from app.tasks.work_queue import QueueOptions, WorkQueue
+from app.tracing import exporting
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +65,12 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
     """
     usable_cpus = usable_cpu_count()
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(exporting(settings.traces_url, role))
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
-        store = await asyncio.to_thread(open_store, settings.store_location)
+        sources = SourceMonitor(_configured_sources(settings))
+        metrics = Metrics(sources)
+        observe = metrics.transaction_ended
+        store = await asyncio.to_thread(open_store, settings.store_location, observe=observe)
         stack.callback(store.close)
         nodes = NodeStore(store.engine, new_node_id(settings.node_id), role)
         await asyncio.to_thread(_tidy, store, folder, nodes)
@@ -80,10 +86,11 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         )
         hosts.start()
         stack.push_async_callback(hosts.close)
+        sampler = GaugeSampler(metrics, hosts, store)
+        sampler.start()
+        stack.push_async_callback(sampler.close)
         calibrations = Calibrations(settings.data_dir, hosts, config)
         stack.push_async_callback(calibrations.close)
-        sources = SourceMonitor(_configured_sources(settings))
-        metrics = Metrics(sources)
         context = RunContext(
             settings=settings,
             usable_cpus=usable_cpus,
@@ -159,4 +166,6 @@ def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:
         usable_cpus=usable_cpus,
         pool_idle_seconds=settings.pool_idle_seconds,
         instruction_set=settings.instruction_set,
+        log_format=settings.log_format,
+        log_level=settings.log_level,
     )

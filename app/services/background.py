@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.errors import IdempotencyConflictError, TaskConflictError
+from app.logs.origin import current, origin_to_json
 from app.names import TaskType
 from app.schemas.events import TaskEvent
 from app.schemas.options import StrategyChoice
@@ -138,7 +139,7 @@ class BackgroundService:
         return Task(
             task_id=new_task_id(),
             task_type=TaskType.BACKGROUND,
-            spec=spec,
+            spec=spec | {"origin": origin_to_json(current())},
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,

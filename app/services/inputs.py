@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from app.disk import disk_error
+from app.logs.origin import current
 from app.runhost.client import RunHostClient
 from app.runhost.messages import IngestCommand
 from app.schemas.runs import ItemRow
@@ -104,6 +105,7 @@ class UploadInput:
                 items_path=str(items),
                 workload=self._workload,
                 max_rows=self._max_rows,
+                origin=current(),
             )
         )
         await asyncio.to_thread(upload.unlink)

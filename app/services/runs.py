@@ -17,6 +17,7 @@ from app.errors import (
     TooBusyError,
     internal_text,
 )
+from app.logs.origin import bind_task
 from app.names import StrategyName, TaskType
 from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
@@ -115,6 +116,7 @@ class RunService:
     ) -> RunResult:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
+        bind_task(task_id)
         task = Task(
             task_id=task_id,
             task_type=TaskType.SYNCHRONOUS,

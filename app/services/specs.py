@@ -21,6 +21,9 @@ _NOT_KEPT: Final = {"items", "items_count", "strategy", *("cpu_iterations", "out
     "inner_iterations"
 }
 
+BESIDE: Final = frozenset({"input", "origin"})
+"""What a spec has beside the request: where the items are, and whose log lines they belong to."""
+
 BY_PREFERENCE: Final = (
     StrategyName.HYBRID,
     StrategyName.THREADING,
@@ -45,7 +48,7 @@ def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
 
 def request_of(spec: dict[str, Any]) -> RunRequest:
     """The request that `spec_of` was made of, without its items."""
-    asked = {name: value for name, value in spec.items() if name != "input"}
+    asked = {name: value for name, value in spec.items() if name not in BESIDE}
     return RunRequest.model_validate_json(json.dumps(asked))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskKind, TaskStatus, TaskType
-from app.tasks.engine import alone, make_engine, reading, writing
+from app.tasks.engine import Observe, alone, make_engine, reading, writing
 from app.tasks.inputs import InputStore
 from app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, utc_now
 from app.tasks.results import ResultsReader
@@ -277,12 +277,17 @@ class TaskStore:
                 raise conflict(connection, task_id, text)
 
 
-def open_store(location: Path | str, *, busy_timeout_seconds: float = 30.0) -> TaskStore:
+def open_store(
+    location: Path | str,
+    *,
+    busy_timeout_seconds: float = 30.0,
+    observe: Observe | None = None,
+) -> TaskStore:
     """The store in a data folder (a Path), or at a database URL (text).
 
     With SQLite, a method waits `busy_timeout_seconds` for other writers before it gives up.
     """
-    engine = make_engine(location, busy_timeout_seconds)
+    engine = make_engine(location, busy_timeout_seconds, observe)
     try:
         return TaskStore(engine)
     except BaseException:

@@ -157,7 +157,7 @@ def test_key_that_is_not_visible_ascii_is_422(
     assert fault["field"] == "Idempotency-Key"
     assert "must be 1 to 255 visible ASCII characters" in fault["message"]
     assert len(response.content) < 1_000
-    assert set(response.headers) == {"content-type", "content-length"}
+    assert set(response.headers) == {"content-type", "content-length", "x-request-id"}
     assert services.calls == []
 
 

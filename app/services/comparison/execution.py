@@ -18,6 +18,7 @@ from app.errors import (
     ServiceError,
     internal_text,
 )
+from app.logs.formatting import FIELDS
 from app.names import TaskStatus
 from app.runhost.messages import KernelReport
 from app.schemas.comparison import CompareRequest
@@ -31,7 +32,7 @@ from app.services.comparison.projection import Estimate
 from app.services.comparison.record import CellId, ComparisonRecord
 from app.services.cost_model import estimate_seconds
 from app.services.details import summarize
-from app.services.executions import Outcome, RunContext
+from app.services.executions import Outcome, RunContext, log_end
 from app.sources.base import Items
 from app.strategies.base import Plan
 from app.system import throttling
@@ -60,7 +61,9 @@ async def new_record(
     plans, reasons = make_plans(request, items, reports, context.settings, estimate)
     free = await asyncio.to_thread(host_facts.available_bytes)
     setup = pool_seconds(reports, request.workload, request.workers, context.usable_cpus)
-    record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, free, setup)
+    record = await asyncio.to_thread(
+        plan_record, request, plans, reasons, estimate, free, reports, setup
+    )
     return record, plans
 
 
@@ -80,6 +83,8 @@ class ComparisonExecution:
     async def execute(self) -> Outcome:
         """What ends it is in the outcome, a fault of this program as a RunError."""
         error: ServiceError | None = None
+        planned = {"measurements": self.record.planned, "done": self.record.done}
+        logger.info("comparison begins", extra={FIELDS: planned})
         try:
             await self._execute()
         except asyncio.CancelledError:
@@ -166,7 +171,7 @@ def end_comparison(context: RunContext, shard: Shard, outcome: Outcome) -> TaskS
     if outcome.status is TaskStatus.COMPLETED:
         # Rounds that the budget had no room for are not to come any more.
         shards.count_items(shard.ref, shard.attempt, outcome.items_processed)
-    return shards.end(
+    status = shards.end(
         shard.ref,
         shard.attempt,
         outcome.status,
@@ -176,3 +181,7 @@ def end_comparison(context: RunContext, shard: Shard, outcome: Outcome) -> TaskS
         error_code=type(error).__name__ if error else None,
         error_message=str(error) if error else None,
     )
+    log_end("comparison ended", shard, outcome)
+    measured = outcome.items_processed - shard.items_processed
+    context.metrics.comparison_ended(outcome.status, measured)
+    return status

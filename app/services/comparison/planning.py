@@ -121,6 +121,7 @@ def plan_record(
     reasons: Mapping[CellId, str],
     estimate: Estimate,
     available_bytes: int | None,
+    reports: Sequence[KernelReport],
     setup_seconds: Mapping[str, float],
 ) -> ComparisonRecord:
     """A comparison before its first measurement; `available_bytes` is memory, None if unknown;
@@ -134,12 +135,13 @@ def plan_record(
         exact=request.exact,
     )
     for cell in cell_ids(request):
-        reason = reasons.get(cell) or _too_large(plans[cell], available_bytes)
+        in_processes = cell in plans and _uses_processes(plans[cell], reports)
+        reason = reasons.get(cell) or _too_large(plans[cell], available_bytes, in_processes)
         if reason is not None:
             record.cells.append(CellRecord(cell, (), 0.0, reason=reason))
             continue
         full = full_size(plans[cell], estimate)
-        setup = setup_seconds.get(cell.kernel, 0.0) if _uses_processes(plans[cell]) else 0.0
+        setup = setup_seconds.get(cell.kernel, 0.0) if in_processes else 0.0
         record.cells.append(CellRecord(cell, (full,), full.estimate, setup_estimate=setup))
     if not request.exact:
         _fit(record, plans, estimate)
@@ -183,17 +185,22 @@ def exact_seconds(record: ComparisonRecord) -> float:
     return sum(2 * c.full_estimate + c.setup_estimate for c in record.cells if not c.is_skipped)
 
 
-def _uses_processes(plan: Plan) -> bool:
+def _uses_processes(plan: Plan, reports: Sequence[KernelReport]) -> bool:
     if plan.strategy is StrategyName.HYBRID:
-        return not kernels.get_kernel(plan.workload, plan.kernel).releases_gil
+        # Not asked of the kernel itself: this process would keep all of numba for it.
+        return not any(
+            r.releases_gil
+            for r in reports
+            if (r.workload, r.kernel) == (plan.workload, plan.kernel)
+        )
     return not CAPABILITIES[plan.strategy].shares_memory
 
 
-def _too_large(plan: Plan, available_bytes: int | None) -> str | None:
+def _too_large(plan: Plan, available_bytes: int | None, in_processes: bool) -> str | None:
     workers = min(plan.workers, -(-plan.item_count // plan.batch_size))
     in_flight = min(plan.item_count, 2 * workers * plan.batch_size + plan.io_concurrency)
     needed = HOST_BYTES + ITEM_BYTES * in_flight
-    if _uses_processes(plan):
+    if in_processes:
         needed += WORKER_BYTES * plan.workers
     if available_bytes is None or needed <= available_bytes:
         return None

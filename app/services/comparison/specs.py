@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from app.schemas.comparison import CompareRequest
 from app.schemas.runs import RunRequest
-from app.services.specs import spec_of
+from app.services.specs import BESIDE, spec_of
 from app.services.task_items import InputKind, input_spec
 
 _SHOWN_ITEMS: Final = 20
@@ -18,7 +18,7 @@ _SHOWN_ITEMS: Final = 20
 _SHOWN: Final = "shown_items"
 BASE_URL: Final = "base_url"
 """Where the command that runs the winner sends its request."""
-_OURS: Final = ("input", _SHOWN, BASE_URL)
+_OURS: Final = BESIDE | {_SHOWN, BASE_URL}
 
 
 def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:

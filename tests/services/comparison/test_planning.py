@@ -59,7 +59,7 @@ def planned(
     guess = partial(estimate, reports=reports)
     plans, reasons = make_plans(request, items, reports, Settings(), guess)
     setup = pool_seconds(reports, "loops", request.workers, 2)
-    return plan_record(request, plans, reasons, guess, available_bytes, setup)
+    return plan_record(request, plans, reasons, guess, available_bytes, reports, setup)
 
 
 def test_everything_is_compared_and_the_background_on_the_fastest_kernel() -> None:
