@@ -10,6 +10,7 @@ from typing import Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Path, Request
 
+from app.access import ClientDep
 from app.errors import TaskNotFoundError
 from app.names import StrategyName, TaskStatus
 from app.schemas.events import TaskEvent
@@ -20,6 +21,7 @@ from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from app.security.clients import Client
 from app.settings import Settings
 from kernels.contract import KernelName
 
@@ -123,8 +125,8 @@ class Metrics(Protocol):
         ...
 
 
-class Services(Protocol):
-    """All services of one process."""
+class ClientServices(Protocol):
+    """What concerns tasks, as one client may use it: tasks of others are not there for it."""
 
     @property
     def runs(self) -> RunService: ...
@@ -135,6 +137,10 @@ class Services(Protocol):
     @property
     def background(self) -> BackgroundService: ...
 
+
+class Services(Protocol):
+    """All services of one process."""
+
     @property
     def kernels(self) -> KernelService: ...
 
@@ -143,6 +149,8 @@ class Services(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    def for_client(self, client: Client) -> ClientServices: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +178,23 @@ async def get_settings(state: StateDep) -> Settings:
     return state.settings
 
 
-async def get_run_service(state: StateDep) -> RunService:
-    return state.services.runs
+async def get_client_services(state: StateDep, client: ClientDep) -> ClientServices:
+    return state.services.for_client(client)
 
 
-async def get_task_service(state: StateDep) -> TaskService:
-    return state.services.tasks
+ClientServicesDep = Annotated[ClientServices, Depends(get_client_services)]
 
 
-async def get_background_service(state: StateDep) -> BackgroundService:
-    return state.services.background
+async def get_run_service(services: ClientServicesDep) -> RunService:
+    return services.runs
+
+
+async def get_task_service(services: ClientServicesDep) -> TaskService:
+    return services.tasks
+
+
+async def get_background_service(services: ClientServicesDep) -> BackgroundService:
+    return services.background
 
 
 async def get_kernel_service(state: StateDep) -> KernelService:

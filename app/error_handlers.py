@@ -23,6 +23,8 @@ from kernels.errors import InvalidInputError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+CHALLENGE: Final = 'ApiKey realm="hotloop", header="X-API-Key", Bearer realm="hotloop"'
+
 _MAX_FAULTS: Final = 20
 _MAX_DETAIL: Final = 1_000
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -63,6 +65,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
         422, "idempotency-conflict", "The idempotency key belongs to another request"
     ),
     errors.PayloadTooLargeError: ProblemKind(413, "payload-too-large", "The body is too large"),
+    errors.UnauthorizedError: ProblemKind(401, "unauthorized", "The service must know who asks"),
+    errors.ForbiddenError: ProblemKind(403, "forbidden", "The request is not allowed"),
+    errors.MissingScopeError: ProblemKind(403, "missing-scope", "The client may not do this"),
     errors.TaskNotFoundError: ProblemKind(404, "task-not-found", "There is no such task"),
     errors.TaskConflictError: ProblemKind(
         409, "task-conflict", "The state of the task does not allow this"
@@ -87,6 +92,13 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     Exception: ProblemKind(500, "internal-error", "The service has a fault"),
 }
 """Looked up along the class's bases, so that every error has an entry."""
+
+ACCESS_ERRORS: Final = (
+    errors.UnauthorizedError,
+    errors.ForbiddenError,
+    errors.MissingScopeError,
+)
+"""How anything may end that not everybody may ask."""
 
 STORE_ERRORS: Final = (errors.StoreError, errors.StoreUnavailableError)
 """How anything may end that asks the task store."""
@@ -115,8 +127,13 @@ def problem_responses(*sources: type[Exception] | int) -> dict[int | str, dict[s
 
     422 and 500 are documented for every route.
     """
+    return documented_problems(*sources, RequestValidationError, Exception)
+
+
+def documented_problems(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
+    """The same for these alone."""
     kinds: dict[int, dict[str, ProblemKind]] = {}
-    for source in (*sources, RequestValidationError, Exception):
+    for source in sources:
         kind = HTTP_KINDS[source] if isinstance(source, int) else ERROR_KINDS[source]
         kinds.setdefault(kind.status, {})[kind.name] = kind
     return {status: _documented(named.values()) for status, named in sorted(kinds.items())}
@@ -148,6 +165,8 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
     headers = dict(getattr(error, "headers", None) or {})
     if isinstance(error, errors.TooBusyError | errors.StoreUnavailableError):
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, errors.UnauthorizedError):
+        headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(error, errors.PayloadTooLargeError):
         # The rest of the body is not read, so the connection cannot carry another request.
         headers["Connection"] = "close"

@@ -6,6 +6,9 @@ ServiceError
 │   ├── EstimateTooLongError     a synchronous run that would take too long
 │   └── IdempotencyConflictError an idempotency key that belongs to another request
 ├── PayloadTooLargeError         a body or an upload over its bound
+├── UnauthorizedError            who asks did not say who that is
+├── ForbiddenError               who asks may not
+│   └── MissingScopeError        for want of a scope
 ├── TaskNotFoundError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
 ├── TooBusyError                 no place for another run now
@@ -102,6 +105,26 @@ class PayloadTooLargeError(ServiceError):
             f"the body exceeds {self.limit_bytes:,} bytes. Send less, in several requests, "
             f"or have the operator raise {self.setting}."
         )
+
+
+class UnauthorizedError(ServiceError):
+    """A client that must say who it is and did not, or not in a way that is believed."""
+
+
+class ForbiddenError(ServiceError):
+    """A request that is refused because of where it comes from, or who sends it."""
+
+
+class MissingScopeError(ForbiddenError):
+    """A client that is known and lacks the scope."""
+
+    def __init__(self, client: str, scope: str) -> None:
+        super().__init__(client, scope)
+        self.client = client
+        self.scope = scope
+
+    def __str__(self) -> str:
+        return f"{self.client} lacks the scope `{self.scope}`; use a key that has it"
 
 
 class TaskNotFoundError(ServiceError):

@@ -6,25 +6,38 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
+from app.access import get_client
 from app.dependencies import AppState, Services
-from app.error_handlers import install_error_handlers
+from app.error_handlers import ACCESS_ERRORS, documented_problems, install_error_handlers
+from app.guards.origins import OriginGuard
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
 from app.routes import background, events, health, metrics, results, root, runs, tasks, upload
 from app.routes.body_limit import BodyLimitMiddleware
+from app.security.gate import Gate
 from app.services import open_services
 from app.settings import Settings
 from app.version import VERSION
 
+_CORS_REQUEST_HEADERS: Final = [
+    *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-API-Key")
+]
+_CORS_ANSWER_HEADERS: Final = [
+    *("Content-Disposition", "Link", "Location", "Preference-Applied", "RateLimit"),
+    *("RateLimit-Policy", "Retry-After"),
+]
+"""What pages of other origins may send and read, beyond what browsers allow anyway."""
+
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
+
+_OPEN_ROUTERS: Final = (root.router, health.router)
+"""For everybody: nothing in them is anybody's."""
 
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
 _ROUTERS: Final = (
-    root.router,
-    health.router,
-    metrics.router,
     upload.router,
     results.router,
     events.router,
@@ -38,6 +51,17 @@ def begin_stop(app: FastAPI) -> None:
     """Have the answers end that would go on for ever; to be called on the application's loop."""
     shared: AppState = app.state.shared
     shared.stopping.set()
+
+
+def _add_cors(app: FastAPI, settings: Settings) -> None:
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_ANSWER_HEADERS,
+        )
 
 
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
@@ -62,9 +86,22 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         # Otherwise the page asks a server on the internet to check the description.
         swagger_ui_parameters={"validatorUrl": None},
     )
+    app.state.gate = Gate(settings)
     app.add_middleware(BodyLimitMiddleware, settings=settings)
+    _add_cors(app, settings)
+    app.add_middleware(OriginGuard, settings=settings)
     install_error_handlers(app)
-    for router in _ROUTERS:
+    for router in _OPEN_ROUTERS:
         app.include_router(router)
+    known = [Depends(get_client)]
+    app.include_router(
+        metrics.router,
+        dependencies=[] if settings.metrics_open else known,
+        responses={} if settings.metrics_open else documented_problems(*ACCESS_ERRORS),
+    )
+    for router in _ROUTERS:
+        app.include_router(
+            router, dependencies=known, responses=documented_problems(*ACCESS_ERRORS)
+        )
     complete_openapi(app)
     return app

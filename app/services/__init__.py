@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from app.security.clients import Client
 from app.services.background import BackgroundService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
+from app.services.for_client import ClientBackground, ClientRuns, ClientTasks, Ownership
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
@@ -36,8 +38,19 @@ PROCESSES_PER_CPU = 4
 
 
 @dataclass(frozen=True, slots=True)
+class ClientServices:
+    """What concerns tasks, as one client may use it."""
+
+    runs: ClientRuns
+    tasks: ClientTasks
+    background: ClientBackground
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """All services of one process."""
+
+    store: TaskStore
 
     node: str
     """The process, among those that share the database."""
@@ -47,6 +60,15 @@ class Services:
     kernels: KernelService
     health: HealthService
     metrics: Metrics
+
+    def for_client(self, client: Client) -> ClientServices:
+        """As `client` may use them; cheap enough for every request."""
+        own = Ownership(self.store, client)
+        return ClientServices(
+            ClientRuns(self.runs, own),
+            ClientTasks(self.tasks, own),
+            ClientBackground(self.background, own),
+        )
 
 
 @asynccontextmanager
@@ -108,6 +130,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         runs = RunService(context)
         stack.push_async_callback(runs.close)
         yield Services(
+            store=store,
             node=nodes.node_id,
             runs=runs,
             tasks=TaskService(context, runs, queue, runner),

@@ -47,8 +47,12 @@ class RunService:
         """By task id: the tasks that this process drives."""
         self._context = context
 
-    async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult:
-        """Raises any of the service errors but those about tasks, and kernels.InvalidInputError."""
+    async def run(
+        self, strategy: StrategyName, request: RunRequest, client: str | None = None
+    ) -> RunResult:
+        """For a client, as the store names it. Raises any of the service errors but those about
+        tasks, and kernels.InvalidInputError.
+        """
         items = GeneratedItems(request.total_items)
         reports = await self._context.hosts.kernels()
         plan = make_plan(strategy, request, items, reports, self._context.settings)
@@ -58,17 +62,21 @@ class RunService:
             source = GeneratedInput(request.items_count)
         else:
             source = InlineInput(request.workload, request.items)
-        return await self._supervise(plan, spec_of(request), source)
+        return await self._supervise(plan, spec_of(request), source, client)
 
     async def run_upload(
-        self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
+        self,
+        query: UploadQuery,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        client: str | None = None,
     ) -> RunResult:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
         reports = await self._context.hosts.kernels()
         settings = self._context.settings
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
         source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
-        return await self._supervise(plan, spec_of(query), source)
+        return await self._supervise(plan, spec_of(query), source, client)
 
     async def _check_estimate(self, plan: Plan) -> None:
         check_estimate(
@@ -78,13 +86,15 @@ class RunService:
             self._context.settings.sync_limit_seconds,
         )
 
-    async def _supervise(self, plan: Plan, spec: dict[str, Any], source: TaskInput) -> RunResult:
+    async def _supervise(
+        self, plan: Plan, spec: dict[str, Any], source: TaskInput, client: str | None
+    ) -> RunResult:
         """Drive the task in an asyncio task of its own: when the caller goes, it still ends in
         order, with its outcome in the store and its run host given back.
         """
         active = ActiveRun(new_task_id())
         self.active[active.task_id] = active
-        active.driver = asyncio.create_task(self._drive(active, plan, spec, source))
+        active.driver = asyncio.create_task(self._drive(active, plan, spec, source, client))
         active.driver.add_done_callback(lambda driver: self._forget(active, driver))
         try:
             return await asyncio.shield(active.driver)
@@ -100,7 +110,12 @@ class RunService:
             logger.error("task %s failed by a fault", active.task_id, exc_info=error)
 
     async def _drive(
-        self, active: ActiveRun, plan: Plan, spec: dict[str, Any], source: TaskInput
+        self,
+        active: ActiveRun,
+        plan: Plan,
+        spec: dict[str, Any],
+        source: TaskInput,
+        owner: str | None,
     ) -> RunResult:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
@@ -114,6 +129,7 @@ class RunService:
             total_items=source.count,
             created_at=utc_now(),
             owner=self._context.node,
+            client=owner,
         )
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)

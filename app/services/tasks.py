@@ -62,10 +62,11 @@ class TaskService:
         kernel: KernelName | None,
         limit: int,
         offset: int,
+        client: str | None = None,
     ) -> TaskPage:
-        """Newest first."""
+        """Newest first; those of a client, or of all."""
         page = await asyncio.to_thread(
-            self._store.page, status, strategy, kernel, limit=limit, offset=offset
+            self._store.page, status, strategy, kernel, limit=limit, offset=offset, client=client
         )
         following = offset + len(page.tasks)
         filters = {"status": status, "strategy": strategy, "kernel": kernel}
@@ -107,9 +108,11 @@ class TaskService:
         self._queue.cancel(refs)
         return refs
 
-    async def clear_finished(self) -> ClearedTasks:
-        """Delete all tasks that have ended, with their files."""
-        deleted = await asyncio.to_thread(remove_finished, self._context, self._queue)
+    async def clear_finished(self, client: str | None = None) -> ClearedTasks:
+        """Delete the tasks that have ended, a client's or all, with their files."""
+        deleted = await asyncio.to_thread(
+            remove_finished, self._context, self._queue, client=client
+        )
         return ClearedTasks(deleted=len(deleted))
 
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:

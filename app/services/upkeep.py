@@ -93,12 +93,15 @@ class Upkeep:
 
 
 def remove_finished(
-    context: RunContext, queue: WorkQueue, ended_before: datetime | None = None
+    context: RunContext,
+    queue: WorkQueue,
+    ended_before: datetime | None = None,
+    client: str | None = None,
 ) -> set[str]:
-    """Forget all tasks that have ended, or that ended before a time, with their files and their
-    work in the queue; returns their ids. Blocks; raises StoreError.
+    """Forget all tasks that have ended, or that ended before a time, or those of a client, with
+    their files and their work in the queue; returns their ids. Blocks; raises StoreError.
     """
-    gone = context.store.delete_finished(ended_before)
+    gone = context.store.delete_finished(ended_before, client)
     task_ids = {ref.task_id for ref in gone}
     for task_id in task_ids:
         context.folder.remove(task_id)

@@ -109,6 +109,12 @@ class TaskStore:
             row = task_row(connection, task_id)
         return Task(**{field.name: row[field.name] for field in fields(Task)})
 
+    def client_of(self, task_id: str) -> str | None:
+        """Whose the task is. Raises TaskNotFoundError."""
+        with reading(self.engine) as connection:
+            client: str | None = task_row(connection, task_id)["client"]
+        return client
+
     def status(self, task_id: str) -> TaskStatus | None:
         """The task's state; None when there is no such task."""
         try:
@@ -124,11 +130,13 @@ class TaskStore:
         *,
         limit: int,
         offset: int = 0,
+        client: str | None = None,
     ) -> TaskPage:
         """At most `limit` tasks that match what is given, newest first, without the first
         `offset` of them.
         """
         wanted = {tasks.c.status: status, tasks.c.strategy: strategy, tasks.c.kernel: kernel}
+        wanted |= {tasks.c.client: client}
         conditions = [column == value for column, value in wanted.items() if value is not None]
         newest = select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
         newest = newest.order_by(tasks.c.created_at.desc(), tasks.c.task_id.desc())
@@ -164,13 +172,17 @@ class TaskStore:
         text = "it is {status}; only a pending one is withdrawn"
         self._forget(task_id, {TaskStatus.PENDING}, text)
 
-    def delete_finished(self, ended_before: datetime | None = None) -> list[ShardRef]:
-        """Forget all finished tasks and their results, or those that ended before a time; returns
-        the shards that they had.
+    def delete_finished(
+        self, ended_before: datetime | None = None, client: str | None = None
+    ) -> list[ShardRef]:
+        """Forget all finished tasks and their results, or those that ended before a time, or those
+        of a client; returns the shards that they had.
         """
         finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
         if ended_before is not None:
             finished = finished.where(tasks.c.end_time < ended_before)
+        if client is not None:
+            finished = finished.where(tasks.c.client == client)
         with writing(self.engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
             refs: list[ShardRef] = []
@@ -182,9 +194,12 @@ class TaskStore:
             shrink(self.engine)
         return refs
 
-    def by_key(self, idempotency_key: str) -> Task | None:
-        """The task that was asked for under the key."""
-        wanted = select(*TASK_FIELDS).where(tasks.c.idempotency_key == idempotency_key)
+    def by_key(self, idempotency_key: str, client: str | None = None) -> Task | None:
+        """The task that the client asked for under the key."""
+        wanted = select(*TASK_FIELDS).where(
+            func.coalesce(tasks.c.client, "") == (client or ""),
+            tasks.c.idempotency_key == idempotency_key,
+        )
         with reading(self.engine) as connection:
             row = connection.execute(wanted).mappings().first()
         return None if row is None else Task(**row)

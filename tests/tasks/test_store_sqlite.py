@@ -159,12 +159,12 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
     store.create(new_task())
     store.close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = 4")
+        connection.execute("UPDATE hotloop_schema SET version = 5")
         connection.execute("ALTER TABLE tasks RENAME TO jobs")
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by a newer version of the service (its schema is 4, this one "
-        "knows 3); start that version, or use another data folder"
+        "the task store was made by a newer version of the service (its schema is 5, this one "
+        "knows 4); start that version, or use another data folder"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -185,7 +185,7 @@ def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
         "the task store was made by an older version of the service (its schema is 2, this one "
-        "needs 3) and cannot be converted; use another data folder, or delete the store with the "
+        "needs 4) and cannot be converted; use another data folder, or delete the store with the "
         "tasks in it"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
