@@ -27,7 +27,7 @@ CHALLENGE: Final = 'ApiKey realm="hotloop", header="X-API-Key", Bearer realm="ho
 
 _MAX_FAULTS: Final = 20
 _MAX_DETAIL: Final = 1_000
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _RETRY_AFTER: Final[dict[str, Any]] = {
     "description": "Seconds after which to try again; absent where nobody can know.",
@@ -263,7 +263,7 @@ def _http_detail(request: Request, error: HTTPException) -> str:
 
 def _allowed_methods(request: Request) -> list[str]:
     """All methods of the path; the router itself names those of one route only."""
-    return [
+    allowed = [
         method
         for method in _METHODS
         if any(
@@ -271,6 +271,8 @@ def _allowed_methods(request: Request) -> list[str]:
             for route in request.app.routes
         )
     ]
+    # Whatever answers GET answers HEAD, see `app.guards.head`.
+    return ["GET", "HEAD", *allowed[1:]] if allowed[:1] == ["GET"] else allowed
 
 
 async def _answer(request: Request, error: Exception) -> Response:

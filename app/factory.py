@@ -13,6 +13,8 @@ from starlette.middleware.cors import CORSMiddleware
 from app.access import get_client
 from app.dependencies import AppState, Services
 from app.error_handlers import ACCESS_ERRORS, documented_problems, install_error_handlers
+from app.guards.head import HeadAsGet
+from app.guards.headers import AnswerHeaders
 from app.guards.origins import OriginGuard
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
 from app.routes import background, events, health, metrics, results, root, runs, tasks, upload
@@ -104,4 +106,6 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
             router, dependencies=known, responses=documented_problems(*ACCESS_ERRORS)
         )
     complete_openapi(app)
+    # Around everything, what answers to faults included, where no middleware of the framework is.
+    app.middleware_stack = HeadAsGet(AnswerHeaders(app.build_middleware_stack()))
     return app

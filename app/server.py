@@ -35,6 +35,7 @@ def serve(app: FastAPI, settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
     )
     # Ctrl-C is the usual end.
