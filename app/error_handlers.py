@@ -65,6 +65,7 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
         422, "idempotency-conflict", "The idempotency key belongs to another request"
     ),
     errors.PayloadTooLargeError: ProblemKind(413, "payload-too-large", "The body is too large"),
+    errors.BodyTooSlowError: ProblemKind(408, "body-too-slow", "The body came too slowly"),
     errors.UnauthorizedError: ProblemKind(401, "unauthorized", "The service must know who asks"),
     errors.ForbiddenError: ProblemKind(403, "forbidden", "The request is not allowed"),
     errors.MissingScopeError: ProblemKind(403, "missing-scope", "The client may not do this"),
@@ -105,6 +106,8 @@ STORE_ERRORS: Final = (errors.StoreError, errors.StoreUnavailableError)
 
 HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
     400: ProblemKind(400, "bad-request", "The request cannot be read"),
+    408: ProblemKind(408, "request-too-slow", "The request did not arrive in time"),
+    431: ProblemKind(431, "headers-too-large", "The request line or headers are too large"),
     404: ProblemKind(404, "not-found", "There is nothing here"),
     405: ProblemKind(405, "method-not-allowed", "This method is not allowed here"),
     406: ProblemKind(406, "not-acceptable", "None of the accepted media types is offered"),
@@ -167,7 +170,7 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, errors.UnauthorizedError):
         headers["WWW-Authenticate"] = CHALLENGE
-    if isinstance(error, errors.PayloadTooLargeError):
+    if isinstance(error, errors.PayloadTooLargeError | errors.BodyTooSlowError):
         # The rest of the body is not read, so the connection cannot carry another request.
         headers["Connection"] = "close"
     if kind.status == 405 and "Allow" in headers:

@@ -6,6 +6,7 @@ ServiceError
 │   ├── EstimateTooLongError     a synchronous run that would take too long
 │   └── IdempotencyConflictError an idempotency key that belongs to another request
 ├── PayloadTooLargeError         a body or an upload over its bound
+├── BodyTooSlowError             a body that does not arrive
 ├── UnauthorizedError            who asks did not say who that is
 ├── ForbiddenError               who asks may not
 │   └── MissingScopeError        for want of a scope
@@ -104,6 +105,20 @@ class PayloadTooLargeError(ServiceError):
         return (
             f"the body exceeds {self.limit_bytes:,} bytes. Send less, in several requests, "
             f"or have the operator raise {self.setting}."
+        )
+
+
+class BodyTooSlowError(ServiceError):
+    """A body of which so little came in `limit_seconds` that nobody waits for the rest."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(limit_seconds)
+        self.limit_seconds = limit_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"the body did not arrive within {self.limit_seconds:g} s. Send it again, faster, or "
+            "have the operator raise HOTLOOP_BODY_SECONDS."
         )
 
 

@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app.access import get_client
 from app.dependencies import AppState, Services
 from app.error_handlers import ACCESS_ERRORS, documented_problems, install_error_handlers
+from app.guards.body_time import BodyTimeMiddleware
 from app.guards.head import HeadAsGet
 from app.guards.headers import AnswerHeaders
 from app.guards.origins import OriginGuard
@@ -90,6 +91,7 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     )
     app.state.gate = Gate(settings)
     app.add_middleware(BodyLimitMiddleware, settings=settings)
+    app.add_middleware(BodyTimeMiddleware, settings=settings)
     _add_cors(app, settings)
     app.add_middleware(OriginGuard, settings=settings)
     install_error_handlers(app)

@@ -9,6 +9,7 @@ from contextlib import suppress
 import uvicorn
 from fastapi import FastAPI
 
+from app.connection import ConnectionLimits, bounded_protocol
 from app.factory import begin_stop
 from app.settings import Settings
 
@@ -36,6 +37,12 @@ def serve(app: FastAPI, settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         server_header=False,
+        http=bounded_protocol(
+            ConnectionLimits(
+                settings.max_header_bytes, settings.header_seconds, settings.write_seconds
+            )
+        ),
+        ws="none",
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
     )
     # Ctrl-C is the usual end.

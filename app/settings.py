@@ -110,6 +110,36 @@ class Settings(AccessSettings):
     max_upload_rows: int = Field(
         default=10_000_000, ge=1, le=1_000_000_000, description="Rows of the largest upload."
     )
+    max_header_bytes: int = Field(
+        default=32 * 1_024,
+        ge=1_024,
+        le=_MIB,
+        description="Bytes of a request line with its headers, of which there may be 100.",
+    )
+    header_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3_600,
+        description="Seconds that a request's headers may take to arrive.",
+    )
+    body_seconds: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400,
+        description=(
+            "Seconds that may be spent waiting for a request's body, and one more for every "
+            "16,384 bytes of it that came."
+        ),
+    )
+    write_seconds: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400,
+        description=(
+            "Seconds that a client may take none of an answer that waits for it, before its "
+            "connection is closed."
+        ),
+    )
     cancel_grace_seconds: float = Field(
         default=2.0,
         ge=0,

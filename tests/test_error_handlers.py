@@ -50,6 +50,7 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (InvalidColumnError("value", "column 'value' is wrong"), 422, "invalid-request"),
     (errors.IdempotencyConflictError(TASK_ID), 422, "idempotency-conflict"),
     (errors.PayloadTooLargeError(10, "HOTLOOP_MAX_BODY_BYTES"), 413, "payload-too-large"),
+    (errors.BodyTooSlowError(60), 408, "body-too-slow"),
     (errors.UnauthorizedError("send a key"), 401, "unauthorized"),
     (errors.ForbiddenError("not from there"), 403, "forbidden"),
     (errors.MissingScopeError("alice", "run"), 403, "missing-scope"),

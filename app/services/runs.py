@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from app.errors import (
+    BodyTooSlowError,
     InvalidRequestError,
     PayloadTooLargeError,
     RunCancelledError,
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REFUSALS = (InvalidRequestError, PayloadTooLargeError, TooBusyError)
+REFUSALS = (InvalidRequestError, PayloadTooLargeError, BodyTooSlowError, TooBusyError)
 """Errors after which a task is as if it had never been asked for."""
 
 
