@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 
 from app.security.clients import Scope, highest
@@ -15,6 +15,9 @@ from app.source_settings import SourceSettings
 from app.wording import RULE
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_RATE: Final = re.compile(
+    r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?", re.IGNORECASE
+)
 _HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -82,6 +85,44 @@ class AccessSettings(SourceSettings):
             "the answers. The service's own pages need no entry."
         ),
     )
+
+    rate_limit: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description=(
+            "Requests that a client may send, like `600/minute`, `20/second` or `5000/2 hours`; "
+            "who needs no key is counted by address. No bound when not set."
+        ),
+    )
+    rate_limit_storage: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Redis that counts for all processes, like `redis://host:6379/1`; when not set, each "
+            "process counts for itself."
+        ),
+    )
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate(cls, value: str | None) -> str | None:
+        if value is not None and not _RATE.fullmatch(value):
+            raise _refuse("must be like 600/minute, 20/second or 5000/2 hours")
+        return value
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        url = "" if value is None else value.get_secret_value()
+        try:
+            parts = urlsplit(url)
+            is_one = parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+            is_one = is_one and parts.port != 0
+        except ValueError:  # of the port, or of brackets
+            is_one = False
+        if value is not None and not is_one:
+            raise _refuse("must be like redis://host:6379/1 or rediss://…")
+        return value
 
     @field_validator("api_keys")
     @classmethod

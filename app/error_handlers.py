@@ -74,6 +74,7 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
         409, "task-conflict", "The state of the task does not allow this"
     ),
     errors.TooBusyError: ProblemKind(503, "too-busy", "There is no place for another run now"),
+    errors.RateLimitedError: ProblemKind(429, "rate-limited", "The client asks too often"),
     errors.NotReadyError: ProblemKind(503, "not-ready", "The service is not ready yet"),
     errors.StoreError: ProblemKind(503, "store-unavailable", "The task store cannot be used"),
     errors.StoreUnavailableError: ProblemKind(
@@ -98,6 +99,7 @@ ACCESS_ERRORS: Final = (
     errors.UnauthorizedError,
     errors.ForbiddenError,
     errors.MissingScopeError,
+    errors.RateLimitedError,
 )
 """How anything may end that not everybody may ask."""
 
@@ -149,7 +151,7 @@ def _documented(kinds: Collection[ProblemKind]) -> dict[str, Any]:
         "description": "\n\n".join(lines),
         "content": {MEDIA_TYPE: {"schema": schema}},
     }
-    if any(kind.status == 503 for kind in kinds):
+    if any(kind.status in (429, 503) for kind in kinds):
         documented["headers"] = {"Retry-After": _RETRY_AFTER}
     return documented
 

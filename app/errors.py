@@ -13,6 +13,7 @@ ServiceError
 ├── TaskNotFoundError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
 ├── TooBusyError                 no place for another run now
+├── RateLimitedError             a client asks too often
 ├── NotReadyError                no run host is warm yet
 ├── StoreError                   the task store or the data folder cannot be used
 │   └── StoreUnavailableError    the store cannot be reached now
@@ -173,6 +174,10 @@ class TooBusyError(ServiceError):
 
     def __str__(self) -> str:
         return self.text
+
+
+class RateLimitedError(TooBusyError):
+    """A client that asks more often than it may."""
 
 
 class NotReadyError(TooBusyError):

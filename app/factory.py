@@ -70,9 +70,12 @@ def _add_cors(app: FastAPI, settings: Settings) -> None:
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
     """The application; it opens `services` when it starts and closes them when it ends."""
 
+    gate = Gate(settings)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(gate.close)
             opened = await stack.enter_async_context(services(settings))
             app.state.shared = AppState(settings, opened)
             # A server that waits for the answers in progress before it comes here has to call
@@ -89,7 +92,7 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         # Otherwise the page asks a server on the internet to check the description.
         swagger_ui_parameters={"validatorUrl": None},
     )
-    app.state.gate = Gate(settings)
+    app.state.gate = gate
     app.add_middleware(BodyLimitMiddleware, settings=settings)
     app.add_middleware(BodyTimeMiddleware, settings=settings)
     _add_cors(app, settings)

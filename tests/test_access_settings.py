@@ -7,6 +7,7 @@ import os
 import pytest
 
 from app.security.keys import new_key
+from app.security.rates import RateLimiter
 from app.settings import SettingsError, load_settings
 from app.source_settings import PREFIX
 from tests.fixtures.access import keys_setting, make_key
@@ -82,6 +83,23 @@ def test_wrong_keys_are_refused(monkeypatch: pytest.MonkeyPatch, value: str, wor
 )
 def test_origins_are_whole_and_no_wildcards(origin: str) -> None:
     assert refusal(cors_origins=[origin]).startswith("HOTLOOP_CORS_ORIGINS must be origins")
+
+
+@pytest.mark.parametrize("rate", ["600", "0/minute", "x/minute", "6/fortnight", "1/minute;2/hour"])
+def test_rate_is_a_count_and_a_time(rate: str) -> None:
+    assert refusal(rate_limit=rate).startswith("HOTLOOP_RATE_LIMIT must be like")
+
+
+@pytest.mark.parametrize("rate", ["600/minute", "20/second", "5000/2 hours", "1/Day", "7/3minutes"])
+def test_rates_that_are_taken_can_be_read(rate: str) -> None:
+    RateLimiter(load_settings(rate_limit=rate).rate_limit or "", None)
+
+
+@pytest.mark.parametrize("url", ["http://a", "redis://", "redis://:s3cret@[::1", "memory://"])
+def test_storage_of_rates_is_redis(url: str) -> None:
+    text = refusal(rate_limit_storage=url)
+    assert text.startswith("HOTLOOP_RATE_LIMIT_STORAGE must be like")
+    assert "s3cret" not in text
 
 
 @pytest.mark.parametrize("name", ["", "*", "https://a", "a:1", "a/b", "a.*.b", "[::1"])

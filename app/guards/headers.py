@@ -10,6 +10,8 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.access import ANSWER_HEADERS
+
 NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
 """For what is no page: were it shown as one, it could load and run nothing."""
 
@@ -45,6 +47,7 @@ class AnswerHeaders:
             await self.app(scope, receive, send)
             return
         is_documentation = scope["path"].removeprefix(scope.get("root_path", "")) in DOCUMENTATION
+        state = scope.setdefault("state", {})
         held: Message | None = None
 
         async def complete(message: Message) -> None:
@@ -53,6 +56,7 @@ class AnswerHeaders:
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 is_page = headers.get("content-type", "").startswith("text/html")
                 _complete(headers, is_page)
+                headers.update(state.get(ANSWER_HEADERS, {}))
                 if is_documentation and is_page:
                     held = message  # until its scripts are known
                     return

@@ -127,6 +127,24 @@ def test_metrics_may_be_open(services: FakeServices) -> None:
         assert client.get("/api/v1/tasks").status_code == 401
 
 
+def test_client_that_asks_too_often_is_told_when_to_come_back(services: FakeServices) -> None:
+    settings = SETTINGS.model_copy(update={"rate_limit": "2/hour"})
+    with open_client(create_app(settings, services.open)) as client:
+        answers = [client.get("/api/v1/tasks", headers=READER.headers) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert [a.headers["ratelimit"].split(";")[1] for a in answers] == ["r=1", "r=0", "r=0"]
+        assert {a.headers["ratelimit-policy"] for a in answers} == {'"requests";q=2;w=3600'}
+        refused = answers[-1]
+        assert refused.json()["type"] == "urn:hotloop:problem:rate-limited"
+        assert int(refused.headers["retry-after"]) == refused.json()["retry_after_seconds"] >= 1
+        assert client.get("/api/v1/tasks", headers=RUNNER.headers).status_code == 200
+        statuses = [client.get("/api/v1/tasks").status_code for _ in range(3)]
+        assert statuses == [401, 401, 429]
+        health = client.get("/health")
+        assert health.status_code == 200
+        assert "ratelimit" not in health.headers
+
+
 def test_unknown_paths_are_404_for_everybody(client: Client) -> None:
     assert client.get("/nowhere").status_code == 404
 
@@ -135,7 +153,7 @@ def test_unknown_paths_are_404_for_everybody(client: Client) -> None:
 def test_openapi_says_what_is_asked(app: FastAPI, method: str, path: str) -> None:
     operation = app.openapi()["paths"][path][method.lower()]
     assert {"key": []} in operation["security"]
-    assert {"401", "403"} <= set(operation["responses"])
+    assert {"401", "403", "429"} <= set(operation["responses"])
 
 
 def test_openapi_says_which_routes_are_open(app: FastAPI) -> None:
