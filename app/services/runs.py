@@ -137,7 +137,7 @@ class RunService:
         try:
             await _to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
-            async with context.hosts.lease() as client:
+            async with context.hosts.lease(owner=owner) as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 await self._check_estimate(plan)
