@@ -6,16 +6,18 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Path, Request
 
 from app.access import ClientDep
 from app.errors import TaskNotFoundError
-from app.names import StrategyName, TaskStatus
+from app.names import StrategyName, TaskKind, TaskStatus
+from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
-from app.schemas.health import Readiness
+from app.schemas.health import Readiness, Vitals
 from app.schemas.kernels import KernelList
 from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
@@ -50,6 +52,7 @@ class TaskService(Protocol):
         kernel: KernelName | None,
         limit: int,
         offset: int,
+        kind: TaskKind | None = None,
     ) -> TaskPage: ...
 
     async def cancel(self, task_id: str) -> TaskView: ...
@@ -105,6 +108,22 @@ class BackgroundService(Protocol):
         ...
 
 
+class ComparisonService(Protocol):
+    """Strategies × kernels, measured side by side."""
+
+    async def compare(self, request: CompareRequest, base_url: str) -> Comparison:
+        """Compare now; cancelling the call cancels the comparison. `base_url` is for the command
+        that runs the winner.
+        """
+        ...
+
+    async def submit(
+        self, request: CompareRequest, base_url: str, idempotency_key: str | None
+    ) -> TaskView:
+        """Accept it for the background, as a BackgroundService does."""
+        ...
+
+
 class KernelService(Protocol):
     """Workloads and kernels."""
 
@@ -115,6 +134,12 @@ class HealthService(Protocol):
     """What must work before runs are taken."""
 
     async def ready(self) -> Readiness: ...
+
+
+class VitalsService(Protocol):
+    """How the service was in the last minutes."""
+
+    async def read(self, after: datetime | None) -> Vitals: ...
 
 
 class Metrics(Protocol):
@@ -137,6 +162,9 @@ class ClientServices(Protocol):
     @property
     def background(self) -> BackgroundService: ...
 
+    @property
+    def comparisons(self) -> ComparisonService: ...
+
 
 class Services(Protocol):
     """All services of one process."""
@@ -146,6 +174,9 @@ class Services(Protocol):
 
     @property
     def health(self) -> HealthService: ...
+
+    @property
+    def vitals(self) -> VitalsService: ...
 
     @property
     def metrics(self) -> Metrics: ...
@@ -197,12 +228,20 @@ async def get_background_service(services: ClientServicesDep) -> BackgroundServi
     return services.background
 
 
+async def get_comparison_service(services: ClientServicesDep) -> ComparisonService:
+    return services.comparisons
+
+
 async def get_kernel_service(state: StateDep) -> KernelService:
     return state.services.kernels
 
 
 async def get_health_service(state: StateDep) -> HealthService:
     return state.services.health
+
+
+async def get_vitals_service(state: StateDep) -> VitalsService:
+    return state.services.vitals
 
 
 async def get_metrics(state: StateDep) -> Metrics:
@@ -231,7 +270,9 @@ SettingsDep = Annotated[Settings, Depends(get_settings)]
 RunServiceDep = Annotated[RunService, Depends(get_run_service)]
 TaskServiceDep = Annotated[TaskService, Depends(get_task_service)]
 BackgroundServiceDep = Annotated[BackgroundService, Depends(get_background_service)]
+ComparisonServiceDep = Annotated[ComparisonService, Depends(get_comparison_service)]
 KernelServiceDep = Annotated[KernelService, Depends(get_kernel_service)]
 HealthServiceDep = Annotated[HealthService, Depends(get_health_service)]
+VitalsServiceDep = Annotated[VitalsService, Depends(get_vitals_service)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 TaskIdDep = Annotated[str, Depends(get_task_id)]

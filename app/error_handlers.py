@@ -90,6 +90,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     ),
     errors.WorkerCrashedError: ProblemKind(500, "worker-crashed", "A worker process died"),
     errors.RunHostDiedError: ProblemKind(500, "run-host-died", "The process of the run died"),
+    errors.OutputsDifferError: ProblemKind(
+        500, "outputs-differ", "Outputs that must be equal are not"
+    ),
     errors.ServiceError: ProblemKind(500, "service-error", "The service failed"),
     Exception: ProblemKind(500, "internal-error", "The service has a fault"),
 }

@@ -22,7 +22,8 @@ ServiceError
     ├── RunCancelledError
     ├── ErrorRateExceededError
     ├── WorkerCrashedError       a worker of a pool died more often than the run may retry
-    └── RunHostDiedError         the process that executes runs died
+    ├── RunHostDiedError         the process that executes runs died
+    └── OutputsDifferError       cells of a comparison that must agree did not
 
 All are picklable: those raised in a run host or a worker travel to the API process.
 """
@@ -268,6 +269,21 @@ class RunHostDiedError(RunError):
         return (
             f"the run host died in the middle of the run: {how}{more}. A new one is started; "
             "what was finished is kept."
+        )
+
+
+class OutputsDifferError(RunError):
+    """Outputs of a comparison that must be equal are not: `cells` are their names, in words."""
+
+    def __init__(self, cells: str, detail: str) -> None:
+        super().__init__(cells, detail)
+        self.cells = cells
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return (
+            f"outputs that must be equal are not, and their times say nothing: {self.cells}: "
+            f"{self.detail}. Do not use these kernels before that is understood."
         )
 
 

@@ -18,7 +18,20 @@ from app.guards.head import HeadAsGet
 from app.guards.headers import AnswerHeaders
 from app.guards.origins import OriginGuard
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
-from app.routes import background, events, health, metrics, results, root, runs, tasks, upload
+from app.routes import (
+    background,
+    compare,
+    dashboard,
+    events,
+    health,
+    metrics,
+    results,
+    root,
+    runs,
+    tasks,
+    upload,
+    vitals,
+)
 from app.routes.body_limit import BodyLimitMiddleware
 from app.security.gate import Gate
 from app.services import open_services
@@ -36,15 +49,17 @@ _CORS_ANSWER_HEADERS: Final = [
 
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
-_OPEN_ROUTERS: Final = (root.router, health.router)
+_OPEN_ROUTERS: Final = (root.router, dashboard.router, health.router)
 """For everybody: nothing in them is anybody's."""
 
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
 _ROUTERS: Final = (
+    vitals.router,
     upload.router,
     results.router,
     events.router,
     background.router,
+    compare.router,
     runs.router,
     tasks.router,
 )

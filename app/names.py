@@ -53,6 +53,15 @@ class TaskStatus(StrEnum):
         return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
 
 
+class TaskKind(StrEnum):
+    """What a task does."""
+
+    RUN = "run"
+    """One strategy on one kernel over all items."""
+    COMPARISON = "comparison"
+    """Strategies × kernels measured side by side; its items are measurements."""
+
+
 class TaskType(StrEnum):
     """How a task was asked for."""
 

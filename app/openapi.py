@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from app.schemas.comparison import CompareRequest
 from app.schemas.problems import Problem
 from app.schemas.runs import BackgroundRequest, RunRequest
 from app.schemas.tasks import TaskProgress
@@ -26,6 +27,7 @@ Start with `POST /api/v1/tasks/hybrid` and the body `{"items_count": 100, "db_de
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "runs", "description": "Run now and answer with the result."},
     {"name": "background", "description": "Tasks that are accepted now and executed later."},
+    {"name": "comparisons", "description": "Strategies × kernels, measured side by side."},
     {"name": "tasks", "description": "Strategies, kernels, and the state of a task."},
     {"name": "results", "description": "Tasks that are kept, and every item's result."},
     {"name": "service", "description": "What the service is, and how it is."},
@@ -39,6 +41,7 @@ def complete_openapi(app: FastAPI) -> None:
             (Problem, "serialization"),
             (RunRequest, "validation"),
             (BackgroundRequest, "validation"),
+            (CompareRequest, "validation"),
             (TaskProgress, "serialization"),
         ],
         ref_template="#/components/schemas/{model}",

@@ -24,6 +24,9 @@ from app.wording import RULE, describe, echo, plain
 BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEBUG"})
 """Read when the package is built; allowed and ignored here."""
 
+CLIENT_VARIABLES: Final = frozenset({"HOTLOOP_API_KEY", "HOTLOOP_URL"})
+"""Read by the command line, as whom it asks; no settings of the service."""
+
 INNER_THREAD_VARIABLES: Final = (
     "BLIS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -190,8 +193,8 @@ class Settings(AccessSettings):
         ge=0.05,
         le=60,
         description=(
-            "Seconds between two looks of a process for background work. The last process that "
-            "starts decides for all that share the database."
+            "Seconds between two looks of a process for background work that others have accepted "
+            "or handed over; what it accepts itself, it begins at once."
         ),
     )
     shard_items: int = Field(
@@ -361,10 +364,11 @@ def _is_json(info: FieldInfo) -> bool:
 
 def _unknown_variables() -> list[str]:
     known = {variable_name(field) for field in Settings.model_fields}
+    known |= BUILD_VARIABLES | CLIENT_VARIABLES
     return [
         f"{name} is not a setting. {_hint(name)} Otherwise unset it."
         for name in sorted(os.environ)
-        if name.upper().startswith(PREFIX) and name.upper() not in known | BUILD_VARIABLES
+        if name.upper().startswith(PREFIX) and name.upper() not in known
     ]
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path, PurePosixPath
 
 DEFAULT_CPU_PERIOD_US = 100_000
 """The kernel's own default, for a `cpu.max` that names only the quota."""
+
+_NO_LIMIT_BYTES = 1 << 60
+"""Version 1 writes about 2**63 where there is no limit."""
 
 
 def usable_cpu_count(root: Path = Path("/")) -> int:
@@ -27,6 +31,76 @@ def usable_cpu_count(root: Path = Path("/")) -> int:
         if quota is not None
     ]
     return max(1, min([_affinity(), *map(ceil, quotas)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """How often and how long the CPU quota of control groups has held this process back so far."""
+
+    periods: int
+    seconds: float
+
+    def seconds_since(self, before: Throttling | None) -> float:
+        return max(0.0, self.seconds - (before.seconds if before else 0.0))
+
+    def periods_since(self, before: Throttling | None) -> int:
+        return max(0, self.periods - (before.periods if before else 0))
+
+
+def throttling(root: Path = Path("/")) -> Throttling | None:
+    """Of the group that was held back the longest, as the quota of any holds; None where no group
+    counts it, on systems without control groups as well. `root` is where the file system starts.
+    """
+    found = [
+        counted
+        for folder in _cgroup_folders(root, "cpu")
+        if (counted := _throttling_of(folder)) is not None
+    ]
+    return max(found, key=lambda counted: counted.seconds, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """What control groups let this process and its neighbours in them use together."""
+
+    bytes: int
+    free_bytes: int
+    """Of the group that has least left, file caches counted as free."""
+
+
+def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
+    """Of the control groups; None where they set none. `root` is where the file system starts."""
+    limits = [
+        limit
+        for folder in _cgroup_folders(root, "memory")
+        for limit in (
+            _memory_limit(folder, "memory.max", "memory.current", "inactive_file"),
+            _memory_limit(
+                folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            ),
+        )
+        if limit is not None
+    ]
+    if not limits:
+        return None
+    return MemoryLimit(min(x.bytes for x in limits), min(x.free_bytes for x in limits))
+
+
+def _memory_limit(folder: Path, most: str, used: str, cached: str) -> MemoryLimit | None:
+    limit, usage = _positive_number(folder / most), _positive_number(folder / used)
+    if limit is None or usage is None or limit >= _NO_LIMIT_BYTES:
+        return None
+    cache = _statistics(folder / "memory.stat").get(cached, 0)
+    return MemoryLimit(limit, max(0, limit - usage + cache))
+
+
+def _throttling_of(folder: Path) -> Throttling | None:
+    numbers = _statistics(folder / "cpu.stat")
+    if "nr_throttled" not in numbers:
+        return None
+    # Version 2 counts microseconds, version 1 nanoseconds.
+    seconds = numbers.get("throttled_usec", 0) / 1e6 + numbers.get("throttled_time", 0) / 1e9
+    return Throttling(numbers["nr_throttled"], seconds)
 
 
 def _affinity() -> int:
@@ -75,6 +149,16 @@ def _cpu_quota_v1(folder: Path) -> float | None:
     quota = _positive_number(folder / "cpu.cfs_quota_us")
     period = _positive_number(folder / "cpu.cfs_period_us")
     return None if quota is None or period is None else quota / period
+
+
+def _statistics(path: Path) -> dict[str, int]:
+    """Numbers by name, of a file with a line for each."""
+    numbers: dict[str, int] = {}
+    for line in _text(path).splitlines():
+        name, _, value = line.partition(" ")
+        if value.strip().isdecimal():
+            numbers[name] = int(value)
+    return numbers
 
 
 def _positive_number(path: Path) -> int | None:

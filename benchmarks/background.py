@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks.intervals import ratios
+from app.intervals import ratios
 from benchmarks.service import finished, service
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until
@@ -19,6 +19,7 @@ from tests.fixtures.waiting import wait_until
 COUNT: Final = 50_000
 ROUNDS: Final = 9
 SUBMITTED: Final = 100
+SHORT: Final = 300
 IDLE_SECONDS: Final = 30.0
 
 RUN: Final[dict[str, Any]] = {
@@ -61,6 +62,7 @@ def section() -> Iterator[str]:
     with service() as (server, _):
         durations = _durations(server)
         starts = _starts(server)
+        short = _short_per_second(server)
     with service(run_hosts=2) as (server, _):
         beside = _accepting(server)
     with service() as (server, _):
@@ -81,6 +83,7 @@ as a synchronous run and as a background task, {ROUNDS} interleaved rounds, stor
 {statistics.median(beside):.1f} / {sorted(beside)[-2]:.1f} |
 | from accepted to begun, ms, median / most of {len(starts)} | \
 {statistics.median(starts):.0f} / {max(starts):.0f} |
+| short tasks that one process ends a second, of {SHORT} queued at once | {short:.0f} |
 | the service with nothing to do, % of a core over {IDLE_SECONDS:.0f} s | {idle:.2f} |
 """
 
@@ -107,10 +110,19 @@ def _starts(server: Server) -> list[float]:
     """Milliseconds from accepting to beginning, one task at a time."""
     waited = []
     for _ in range(20):
-        time.sleep(random.random())  # not in step with the queue's looking
+        time.sleep(random.random())  # not in step with anything that looks now and then
         task = ended(server, submit(server, SMALL | {"strategy": "threading"}))
         waited.append(1_000 * _between(task["created_at"], task["start_time"]))
     return waited
+
+
+def _short_per_second(server: Server) -> float:
+    """Tasks of a millisecond each, from the first request to the last end."""
+    body = SMALL | {"items_count": 10, "strategy": "sequential"}
+    started = time.perf_counter()
+    last = [submit(server, body) for _ in range(SHORT)][-1]
+    ended(server, last)  # they begin in the order of their acceptance
+    return SHORT / (time.perf_counter() - started)
 
 
 def _accepting(server: Server) -> list[float]:

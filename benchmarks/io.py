@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from app.intervals import interval
 from app.system import usable_cpu_count
-from benchmarks.intervals import interval
 from benchmarks.probing import HealthProbe, Latencies
 from benchmarks.service import finished, service
 from tests.fixtures.pinot_broker import running_broker

@@ -11,13 +11,13 @@ from typing import Any, Final
 import numpy as np
 from redis.asyncio import Redis
 
+from app.intervals import Interval, interval, ratios
 from app.names import RedisLayout
 from app.sources.connections import close_connections
 from app.sources.redis import RedisStage
 from app.sources.resilience import Policy
 from app.sources.simulated import GeneratedItems
 from app.strategies.worker import fetch_group_async, groups
-from benchmarks.intervals import Interval, interval, ratios
 from benchmarks.service import finished, service
 from tests.fixtures.redis_server import RunningRedis, running_redis
 from tests.fixtures.server import Server

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks.intervals import interval
+from app.intervals import interval
 from benchmarks.probing import HealthProbe, Latencies
 from benchmarks.service import finished, service
 from tests.fixtures.server import Server

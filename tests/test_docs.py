@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from examples.sqlite_source import make_file
 from tests.fixtures.pinot_broker import running_broker
 from tests.fixtures.redis_server import running_redis
-from tests.fixtures.server import ROOT, Server, running_server
+from tests.fixtures.server import ROOT, Server, plain_environment, running_server
 from tests.fixtures.waiting import wait_until
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -78,8 +79,13 @@ def test_readme_has_the_two_commands_and_ten_requests() -> None:
     assert sum(text.count("curl ") for text in readme) >= 10
 
 
+REQUESTS = [c for c in COMMANDS if "curl" in c.text]
+LINES = [c for c in COMMANDS if c not in REQUESTS and "hotloop " in c.text]
+OTHERS = [c for c in COMMANDS if c not in REQUESTS + LINES]
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "curl" in c.text], ids=lambda c: c.id)
+@pytest.mark.parametrize("command", REQUESTS, ids=lambda c: c.id)
 def test_requests_are_answered_as_the_page_says(server: Server, command: Command) -> None:
     done = subprocess.run(
         ["sh", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],
@@ -96,9 +102,30 @@ def test_requests_are_answered_as_the_page_says(server: Server, command: Command
     assert '"failed_items":' not in done.stdout or '"failed_items":0' in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if "curl" not in c.text], ids=lambda c: c.id
-)
+@pytest.mark.parametrize("command", LINES, ids=lambda c: c.id)
+def test_command_lines_work_as_the_page_says(
+    server: Server, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    # `hotloop` as `make install` puts it there, whichever environment runs this.
+    (tmp_path / "bin").mkdir()
+    entry = tmp_path / "bin" / "hotloop"
+    entry.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "main.py"}" "$@"\n')
+    entry.chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],
+        cwd=tmp_path,
+        env=plain_environment() | {"PATH": f"{entry.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("command", OTHERS, ids=lambda c: c.id)
 def test_other_commands_are_targets_of_make(command: Command) -> None:
     """`make run` and `make test` are executed by tests/packaging and by whoever runs this."""
     for line in command.text.splitlines():

@@ -67,6 +67,7 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (run_error(errors.ErrorRateExceededError(5, 10, 0.1)), 502, "error-rate-exceeded"),
     (run_error(errors.WorkerCrashedError(3, 4, "signal SIGKILL")), 500, "worker-crashed"),
     (run_error(errors.RunHostDiedError(-9)), 500, "run-host-died"),
+    (run_error(errors.OutputsDifferError("a × b", "checksums differ")), 500, "outputs-differ"),
     (errors.ServiceError("it broke"), 500, "service-error"),
     (HTTPException(400), 400, "bad-request"),
     (HTTPException(404), 404, "not-found"),

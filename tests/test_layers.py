@@ -24,7 +24,7 @@ def test_run_host_and_workers_load_nothing_heavy() -> None:
     """Processes that are started by the dozen must not load the web framework or the store."""
     code = (
         "import sys, app.runhost.host, app.strategies.worker_process; "
-        "print(sorted({'dbos', 'fastapi', 'nanoarrow', 'numba', 'psycopg', 'pydantic', "
+        "print(sorted({'fastapi', 'nanoarrow', 'numba', 'psycopg', 'pydantic', "
         "'sqlalchemy', 'starlette', 'uvicorn'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -11,6 +11,7 @@ import pytest
 from app.error_handlers import ERROR_KINDS, HTTP_KINDS
 from app.factory import create_app
 from app.routes.event_stream import encoded
+from app.schemas.comparison import CompareRequest
 from app.schemas.events import TaskEvent
 from app.schemas.runs import BackgroundRequest, RunRequest
 from app.schemas.tasks import TaskProgress, TaskView
@@ -21,12 +22,14 @@ ENDPOINTS = {
     ("get", "/"),
     ("get", "/health"),
     ("get", "/health/ready"),
+    ("get", "/health/vitals"),
     ("get", "/metrics"),
     ("get", "/api/v1/tasks"),
     ("get", "/api/v1/tasks/kernels"),
     ("post", "/api/v1/tasks/{strategy}"),
     ("post", "/api/v1/tasks/upload"),
     ("post", "/api/v1/tasks/background"),
+    ("post", "/api/v1/tasks/compare"),
     ("post", "/api/v1/tasks/{task_id}/resume"),
     ("get", "/api/v1/tasks/events/{task_id}"),
     ("get", "/api/v1/tasks/status/{task_id}"),
@@ -110,6 +113,8 @@ def test_whatever_is_unavailable_may_say_when_to_try_again(description: dict[str
     ("path", "header"),
     [
         ("/api/v1/tasks/background", "Idempotency-Key"),
+        ("/api/v1/tasks/compare", "Idempotency-Key"),
+        ("/api/v1/tasks/compare", "Prefer"),
         ("/api/v1/tasks/{strategy}", "Idempotency-Key"),
         ("/api/v1/tasks/{strategy}", "Prefer"),
         ("/api/v1/tasks/upload", "Idempotency-Key"),
@@ -127,7 +132,7 @@ def test_headers_that_are_heeded_are_described(
 
 def test_acceptance_says_where_the_task_is(description: dict[str, Any]) -> None:
     accepting = [op for op in operations(description) if "202" in op["responses"]]
-    assert len(accepting) == 4
+    assert len(accepting) == 5
     for operation in accepting:
         answer = operation["responses"]["202"]
         assert "Location" in answer["headers"]
@@ -149,7 +154,7 @@ def test_every_reference_leads_somewhere(description: dict[str, Any]) -> None:
 
 def test_every_field_of_a_request_has_a_description(description: dict[str, Any]) -> None:
     schemas = description["components"]["schemas"]
-    for name in ("RunRequest", "BackgroundRequest", "Parameters", "ItemRow"):
+    for name in ("RunRequest", "BackgroundRequest", "CompareRequest", "Parameters", "ItemRow"):
         for field, schema in schemas[name]["properties"].items():
             assert schema.get("description"), (name, field)
     for operation in operations(description):
@@ -157,7 +162,7 @@ def test_every_field_of_a_request_has_a_description(description: dict[str, Any])
             assert parameter.get("description"), parameter
 
 
-@pytest.mark.parametrize("model", [RunRequest, BackgroundRequest])
+@pytest.mark.parametrize("model", [RunRequest, BackgroundRequest, CompareRequest])
 def test_body_has_examples_that_are_valid(
     description: dict[str, Any], model: type[RunRequest]
 ) -> None:

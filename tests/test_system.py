@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import system
+from app.system import MemoryLimit, Throttling, memory_limit, throttling
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +149,101 @@ def test_cpu_count_without_affinity_asks_for_the_process_then_the_machine(
 
 def test_cpu_count_of_this_machine_is_within_the_affinity() -> None:
     assert 1 <= system.usable_cpu_count() <= 8
+
+
+def in_groups(root: Path, groups: str, files: dict[str, str]) -> Path:
+    """A file system in which this process is in `groups`, with these files in their folders."""
+    write(root, "proc/self/cgroup", groups)
+    for path, text in files.items():
+        write(root, f"sys/fs/cgroup/{path}", text)
+    return root
+
+
+def write(root: Path, path: str, text: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+THROTTLED_V2 = "usage_usec 9\nnr_periods 10\nnr_throttled 4\nthrottled_usec 1500000\n"
+THROTTLED_V1 = "nr_periods 10\nnr_throttled 4\nthrottled_time 1500000000\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.stat": THROTTLED_V2}, Throttling(4, 1.5)),
+        ("0::/a/b\n", {"a/cpu.stat": THROTTLED_V2}, Throttling(4, 1.5)),
+        ("3:cpu,cpuacct:/a\n", {"cpu,cpuacct/a/cpu.stat": THROTTLED_V1}, Throttling(4, 1.5)),
+        (
+            "0::/a\n",
+            {
+                "a/cpu.stat": THROTTLED_V2,
+                "cpu.stat": THROTTLED_V2.replace("1500000", "7000000").replace("led 4", "led 9"),
+            },
+            Throttling(9, 7.0),
+        ),
+        ("0::/a\n", {"a/cpu.stat": "usage_usec 9\n"}, None),
+        ("0::/a\n", {"a/cpu.stat": "nr_throttled x\n"}, None),
+        ("0::/a\n", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_throttling_is_read_from_control_groups(
+    tmp_path: Path, groups: str, files: dict[str, str], expected: Throttling | None
+) -> None:
+    assert throttling(in_groups(tmp_path, groups, files)) == expected
+
+
+def test_throttling_since_is_a_difference() -> None:
+    before, after = Throttling(4, 1.5), Throttling(6, 1.75)
+    assert (after.periods_since(before), after.seconds_since(before)) == (2, 0.25)
+    assert (after.periods_since(None), after.seconds_since(None)) == (6, 1.75)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        (
+            "0::/a\n",
+            {
+                "a/memory.max": "1000",
+                "a/memory.current": "700",
+                "a/memory.stat": "anon 1\ninactive_file 150\n",
+            },
+            MemoryLimit(1_000, 450),
+        ),
+        (
+            "0::/a/b\n",
+            {
+                "a/memory.max": "900",
+                "a/memory.current": "800",
+                "a/b/memory.max": "1000",
+                "a/b/memory.current": "100",
+            },
+            MemoryLimit(900, 100),
+        ),
+        (
+            "7:memory:/a\n",
+            {
+                "memory/a/memory.limit_in_bytes": "1000",
+                "memory/a/memory.usage_in_bytes": "1200",
+                "memory/a/memory.stat": "total_inactive_file 50\n",
+            },
+            MemoryLimit(1_000, 0),
+        ),
+        ("0::/a\n", {"a/memory.max": "max", "a/memory.current": "7"}, None),
+        (
+            "7:memory:/a\n",
+            {
+                "memory/a/memory.limit_in_bytes": "9223372036854771712",
+                "memory/a/memory.usage_in_bytes": "7",
+            },
+            None,
+        ),
+    ],
+)
+def test_memory_limit_is_read_from_control_groups(
+    tmp_path: Path, groups: str, files: dict[str, str], expected: MemoryLimit | None
+) -> None:
+    assert memory_limit(in_groups(tmp_path, groups, files)) == expected

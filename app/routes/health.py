@@ -1,4 +1,4 @@
-"""Health of the service."""
+"""Health of the service, for everybody."""
 
 from __future__ import annotations
 

@@ -73,7 +73,9 @@ _FILE: Final[dict[str, Any]] = {
 )
 async def list_tasks(query: Annotated[TaskQuery, Query()], service: TaskServiceDep) -> TaskPage:
     """Tasks that are kept, filtered and paged."""
-    return await service.page(query.status, query.strategy, query.kernel, query.limit, query.offset)
+    return await service.page(
+        query.status, query.strategy, query.kernel, query.limit, query.offset, query.kind
+    )
 
 
 @router.delete(

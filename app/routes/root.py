@@ -18,6 +18,7 @@ _INDEX = ServiceIndex(
     version=VERSION,
     description="CPU-heavy work behind FastAPI: any strategy, any kernel, measured.",
     links={
+        "dashboard": "/dashboard",
         "tasks": TASKS,
         "kernels": f"{TASKS}/kernels",
         "results": f"{TASKS}/results",
@@ -37,12 +38,12 @@ _INDEX = ServiceIndex(
     operation_id="get_index",
     summary="What this service is",
     responses={
-        307: {"description": "For a browser (`Accept: text/html`): to the interactive docs."},
+        307: {"description": "For a browser (`Accept: text/html`): to the dashboard."},
         **problem_responses(),
     },
 )
 async def get_index(request: Request) -> ServiceIndex | Response:
-    """Name, version and links. A browser is sent to the interactive docs."""
+    """Name, version and links. A browser is sent to the dashboard."""
     if best_media_type(request.headers.get("accept"), (JSON, HTML)) == HTML:
-        return RedirectResponse("/docs", headers={"Vary": "Accept"})
+        return RedirectResponse("/dashboard", headers={"Vary": "Accept"})
     return _INDEX

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app.routes.media_types import JSON, require_content_type
+from app.schemas.comparison import CompareRequest
 from app.schemas.runs import BackgroundRequest, RunRequest
 from app.wording import RULE
 
@@ -19,13 +20,14 @@ _HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
 Body = TypeVar("Body", bound=RunRequest)
 
 
-def _body_schema(model: type[RunRequest]) -> dict[str, Any]:
+def _body_schema(model: type[RunRequest], *, required: bool = True) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
 
 
 RUN_BODY_SCHEMA: Final = _body_schema(RunRequest)
 BACKGROUND_BODY_SCHEMA: Final = _body_schema(BackgroundRequest)
+COMPARE_BODY_SCHEMA: Final = _body_schema(CompareRequest, required=False)
 """The `openapi_extra=` of a route that reads such a body."""
 
 
@@ -35,6 +37,11 @@ async def read_run_request(request: Request) -> RunRequest:
 
 async def read_background_request(request: Request) -> BackgroundRequest:
     return await _read(request, BackgroundRequest)
+
+
+async def read_compare_request(request: Request) -> CompareRequest:
+    """No body at all is `{}`: the query may say everything."""
+    return await _read(request, CompareRequest) if await request.body() else CompareRequest()
 
 
 async def _read(request: Request, model: type[Body]) -> Body:

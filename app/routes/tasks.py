@@ -48,6 +48,7 @@ _INDEX: Final = TaskIndex(
         "kernels": f"{TASKS}/kernels",
         "upload": f"{TASKS}/upload",
         "background": f"{TASKS}/background",
+        "compare": f"{TASKS}/compare",
         "results": f"{TASKS}/results",
         "status": f"{TASKS}/status/{{task_id}}",
         "events": f"{TASKS}/events/{{task_id}}",

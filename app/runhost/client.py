@@ -101,8 +101,9 @@ class RunHostClient:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, plan: Plan) -> AsyncGenerator[RunEvent, None]:
-        """Execute a plan: RunStarted, Batches and BreakerReports, and at last a RunReport.
+    async def run(self, plan: Plan, *, cold: bool = False) -> AsyncGenerator[RunEvent, None]:
+        """Execute a plan: RunStarted, Batches and BreakerReports, and at last a RunReport. `cold`
+        closes all pools first, as if the run host had just started.
 
         Raises RunHostDiedError, or RunTimeoutError when it had to be killed at its deadline.
         Closed early, it kills the run host; `cancel` is the gentle way.
@@ -111,7 +112,7 @@ class RunHostClient:
         if plan.timeout_seconds is not None:
             self._kill_later(plan.timeout_seconds + self._cancel_grace_seconds, plan)
         try:
-            await self._send(RunCommand(plan))
+            await self._send(RunCommand(plan, cold))
             while not ended:
                 event = await self._receive()
                 ended = isinstance(event, RunReport)

@@ -87,6 +87,9 @@ class RunHost:
     async def _obey(self, command: RunCommand | IngestCommand) -> None:
         if isinstance(command, RunCommand):
             strategy = self._strategies[command.plan.strategy]
+            if command.cold:
+                await strategy.close()
+                await self._pools.close()
             await self._send(await execute(command.plan, strategy, self._around, self._send))
         else:
             await self._send(await _ingest(command))

@@ -55,6 +55,10 @@ class RunHostPool:
         """Of callers for whom there was no idle one."""
         self._waiting: Counter[str | None] = Counter()
         """Callers in the line that count, by owner."""
+        self.leases = 0
+        """Run hosts that were ever lent."""
+        self.busy_count = 0
+        """Run hosts that are lent now."""
         self._settled = asyncio.Event()
         """The first run host came up, or did not."""
         self._keeping: list[asyncio.Task[None]] = []
@@ -122,9 +126,12 @@ class RunHostPool:
         whom nobody waits yet), NotReadyError when no run host has ever come up.
         """
         client = await self._take(patient, owner)
+        self.leases += 1
+        self.busy_count += 1
         try:
             yield client
         finally:
+            self.busy_count -= 1
             self._offer(client)
 
     async def _take(self, patient: bool, owner: str | None) -> RunHostClient:

@@ -15,6 +15,8 @@ from app.strategies.base import BatchResult, Plan
 @dataclass(frozen=True, slots=True)
 class RunCommand:
     plan: Plan
+    cold: bool = False
+    """Pools are closed first, so that set-up and memory are those of a new run host."""
 
 
 @dataclass(frozen=True, slots=True)

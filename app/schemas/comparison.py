@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.base import RequestModel, ResponseModel, TaskId
+from app.schemas.links import TaskLinks
 from app.schemas.results import Count, Seconds, Share
 from app.schemas.runs import RunRequest
-from app.schemas.tasks import TaskLinks
 from app.wording import RULE
 from kernels.contract import KernelName
 
@@ -49,7 +49,7 @@ class CellFlag(StrEnum):
     THROTTLED = "throttled"
     """The container's CPU quota held the processes back."""
     DISTURBED = "disturbed"
-    """Another run was executing on this machine at the same time."""
+    """Something else was executing in this service at the same time."""
     FAILED_ITEMS = "failed-items"
     """Some items failed: what took less time did less."""
 
@@ -162,9 +162,11 @@ class Cell(CellName):
     throughput_items_per_second: Annotated[float, Field(ge=0)] | None
     effective_workers: Count | None
     cpu_utilization: Share | None
-    """Share of the usable CPUs, 0 … 1; median of the rounds."""
+    """Share of the usable CPUs, 0 … 1; median of the rounds. Null when these take less than 0.1 s:
+    CPU time is counted in ticks of 10 ms."""
     peak_memory_bytes: Count | None
-    """Most that the run host and its children held together, over all rounds."""
+    """Most that the run host and its children held together in the first, untimed round, before
+    which all pools of other cells were closed."""
     setup_seconds: Seconds | None
     """Pools and compiled kernels in the first, untimed round: what a cold start costs."""
     event_loop_lag_p99_ms: Annotated[float, Field(ge=0)] | None

@@ -6,24 +6,12 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from app.names import StrategyName, TaskStatus, TaskType
+from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.schemas.base import RequestModel, ResponseModel, TaskId
+from app.schemas.comparison import Comparison
+from app.schemas.links import TaskLinks
 from app.schemas.results import Count, RunResult
 from kernels.contract import KernelName
-
-
-class TaskLinks(ResponseModel):
-    """Where to go from here; paths on this server."""
-
-    status: str = Field(examples=["/api/v1/tasks/status/task_4f9d02aa_1735689600"])
-    results: str = Field(examples=["/api/v1/tasks/results/task_4f9d02aa_1735689600"])
-    """Every item's result, once the task has ended."""
-    cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600"])
-    """To be called with DELETE."""
-    resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600/resume"])
-    """To be called with POST, once the task has failed or was cancelled."""
-    events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa_1735689600"])
-    """Progress and changes of state as they happen."""
 
 
 class Shards(ResponseModel):
@@ -62,8 +50,10 @@ class TaskSummary(TaskProgress):
     """A task without its result."""
 
     task_type: TaskType
-    strategy: StrategyName
-    kernel: KernelName
+    kind: TaskKind = TaskKind.RUN
+    """`comparison`: its items are measurements, and it has no one strategy or kernel."""
+    strategy: StrategyName | None
+    kernel: KernelName | None
     workload: str = Field(examples=["loops"])
     created_at: AwareDatetime
     estimated_seconds: Annotated[float, Field(ge=0)] | None = None
@@ -75,6 +65,9 @@ class TaskView(TaskSummary):
     """A task, with its result once there is one."""
 
     result: RunResult | None
+    """Of a run that has ended."""
+    comparison: Comparison | None = None
+    """Of a comparison, as soon as anything was measured; the verdict once it has ended."""
 
 
 class TaskPage(ResponseModel):
@@ -98,6 +91,8 @@ class TaskQuery(RequestModel):
     """Only those run by this strategy."""
     kernel: KernelName | None = None
     """Only those run on this kernel."""
+    kind: TaskKind | None = None
+    """Only runs, or only comparisons."""
     limit: int = Field(default=50, ge=1, le=1_000)
     """Tasks on a page."""
     offset: int = Field(default=0, ge=0, le=2**31 - 1)

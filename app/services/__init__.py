@@ -12,9 +12,16 @@ from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
 from app.services.background import BackgroundService
+from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
-from app.services.for_client import ClientBackground, ClientRuns, ClientTasks, Ownership
+from app.services.for_client import (
+    ClientBackground,
+    ClientComparisons,
+    ClientRuns,
+    ClientTasks,
+    Ownership,
+)
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
@@ -24,6 +31,7 @@ from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
 from app.services.tasks import TaskService
 from app.services.upkeep import Upkeep, remove_orphans
+from app.services.vitals import VitalsService
 from app.settings import Settings
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
@@ -44,6 +52,7 @@ class ClientServices:
     runs: ClientRuns
     tasks: ClientTasks
     background: ClientBackground
+    comparisons: ClientComparisons
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,10 @@ class Services:
     runs: RunService
     tasks: TaskService
     background: BackgroundService
+    comparisons: ComparisonService
     kernels: KernelService
     health: HealthService
+    vitals: VitalsService
     metrics: Metrics
 
     def for_client(self, client: Client) -> ClientServices:
@@ -68,6 +79,7 @@ class Services:
             ClientRuns(self.runs, own),
             ClientTasks(self.tasks, own),
             ClientBackground(self.background, own),
+            ClientComparisons(self.comparisons, own),
         )
 
 
@@ -118,25 +130,30 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
                 settings.queue_poll_seconds,
             ),
         )
-        await asyncio.to_thread(nodes.beat)  # whoever takes work is listed
-        await asyncio.to_thread(queue.launch)
-        stack.push_async_callback(asyncio.to_thread, queue.close)
         upkeep = Upkeep(context, queue, nodes)
         stack.push_async_callback(upkeep.close)
-        stack.push_async_callback(runner.stop)  # before others may take over what is handed over
         await upkeep.start()
+        stack.push_async_callback(asyncio.to_thread, queue.close)
+        stack.push_async_callback(runner.stop)  # before others may take over what is handed over
+        stack.callback(queue.take_no_more)
+        queue.launch()  # whoever takes work is listed by now
         hub = EventHub(store)
         stack.push_async_callback(hub.close)
+        vitals = VitalsService(context.lag, usable_cpus)
+        stack.push_async_callback(vitals.close)
         runs = RunService(context)
         stack.push_async_callback(runs.close)
+        background = BackgroundService(context, queue, hub)
         yield Services(
             store=store,
             node=nodes.node_id,
             runs=runs,
-            tasks=TaskService(context, runs, queue, runner),
-            background=BackgroundService(context, queue, hub),
+            tasks=TaskService(context, runs, runner),
+            background=background,
+            comparisons=ComparisonService(context, runs, background),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
+            vitals=vitals,
             metrics=metrics,
         )
 

@@ -29,6 +29,10 @@ class ActiveRun:
         """The run host is another's from now on."""
         self._client = None
 
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancelled
+
     async def cancel(self) -> None:
         """Ask the task to end; returns at once, and a second call does nothing."""
         if self._cancelled:

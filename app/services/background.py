@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from app.errors import IdempotencyConflictError, ServiceError, TaskConflictError
+from app.errors import IdempotencyConflictError, TaskConflictError
 from app.names import TaskType
 from app.schemas.events import TaskEvent
 from app.schemas.options import StrategyChoice
 from app.schemas.runs import BackgroundRequest, UploadQuery
 from app.schemas.tasks import TaskView
 from app.services.event_hub import EventHub
-from app.services.executions import RunContext, withdraw
+from app.services.executions import RunContext, to_the_end, withdraw
 from app.services.inputs import InlineInput, UploadInput
 from app.services.specs import plan_for, request_hash, shard_counts, spec_of
 from app.services.task_items import InputKind, input_spec
-from app.services.views import task_view
+from app.services.views import new_task_view, task_view
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.acceptance import accept
 from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.work_queue import WorkQueue
 
-logger = logging.getLogger(__name__)
-
 
 class BackgroundService:
-    """Accepts, resumes, watches. What is accepted is in the store and in the queue."""
+    """Accepts, resumes, watches. What is accepted is in the store, and queued by that."""
 
     def __init__(self, context: RunContext, queue: WorkQueue, hub: EventHub) -> None:
         self._context = context
@@ -53,21 +50,16 @@ class BackgroundService:
         kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
         spec = spec_of(request) | {"kernel": plan.kernel} | input_spec(kind)
         task = self._task(plan, spec, total, seconds, idempotency_key, client)
-        if idempotency_key is not None:
-            task = replace(task, request_hash=await asyncio.to_thread(request_hash, request))
         counts = shard_counts(total, plan.batch_size, self._shard_items)
-        digest, is_complete = task.request_hash, request.items is None
-        if not is_complete:
-            task = replace(task, request_hash=None)
-        known = await asyncio.to_thread(self._create, task, counts if is_complete else [])
-        if known is not None:
-            return await asyncio.to_thread(self._same, known, digest)
-        if request.items is not None:
-            source = InlineInput(request.workload, request.items)
-            async with self._receiving(task.task_id):
-                await source.receive(self._context.folder, task.task_id)
-                await asyncio.to_thread(self._accept, task.task_id, counts, digest)
-        return await asyncio.to_thread(self._put, task.task_id)
+        if request.items is None:
+            if idempotency_key is not None:
+                task = replace(task, request_hash=request_hash(request))
+            return await asyncio.to_thread(self._submit, task, counts)
+        digest = None
+        if idempotency_key is not None:
+            digest = await asyncio.to_thread(request_hash, request)
+        source = InlineInput(request.workload, request.items)
+        return await self._submit_items(task, counts, source, digest)
 
     async def submit_upload(
         self,
@@ -92,8 +84,29 @@ class BackgroundService:
         async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
             received = None if idempotency_key is None else digest.hexdigest()
-            await asyncio.to_thread(self._accept, task.task_id, [0], received)
-        return await asyncio.to_thread(self._put, task.task_id)
+            return await to_the_end(self._accept, task, [0], received)
+
+    async def submit_task(
+        self, task: Task, source: InlineInput | None, digest: str | None
+    ) -> TaskView:
+        """As `submit`, for a task of one shard that was made elsewhere; `digest` is of what was
+        asked under its key.
+        """
+        counts = [task.total_items]
+        if source is None:
+            task = replace(task, request_hash=digest)
+            return await asyncio.to_thread(self._submit, task, counts)
+        return await self._submit_items(task, counts, source, digest)
+
+    async def _submit_items(
+        self, task: Task, counts: list[int], source: InlineInput, digest: str | None
+    ) -> TaskView:
+        known = await asyncio.to_thread(self._create, task, [])
+        if known is not None:
+            return await asyncio.to_thread(self._same, known, digest)
+        async with self._receiving(task.task_id):
+            await source.receive(self._context.folder, task.task_id)
+            return await to_the_end(self._accept, task, counts, digest)
 
     async def resume(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError, TaskConflictError, StoreError."""
@@ -152,8 +165,16 @@ class BackgroundService:
 
     # What follows blocks, and is called in threads.
 
+    def _submit(self, task: Task, counts: list[int]) -> TaskView:
+        """Accept a task whose items need not come in: it is kept and queued at once."""
+        known = self._create(task, counts)
+        if known is not None:
+            return self._same(known, task.request_hash)
+        self._queue.wake()
+        return new_task_view(task, counts)
+
     def _create(self, task: Task, counts: list[int]) -> Task | None:
-        """Keep the task; or the one that its key belongs to already."""
+        """Keep the task; or return the one that its key belongs to already."""
         store = self._context.store
         if task.idempotency_key is None:
             store.create(task, counts)
@@ -178,29 +199,25 @@ class BackgroundService:
             raise IdempotencyConflictError(known.task_id)
         return task_view(self._context.store, known.task_id)
 
-    def _accept(self, task_id: str, counts: list[int], request_hash: str | None) -> None:
+    def _accept(self, task: Task, counts: list[int], request_hash: str | None) -> TaskView:
         """All items of the task are in the data folder."""
-        store, folder = self._context.store, self._context.folder
+        store, folder, task_id = self._context.store, self._context.folder, task.task_id
         if store.inputs.is_needed:
             paths = folder.items_path(task_id), folder.upload_path(task_id)
             store.inputs.save(task_id, next(path for path in paths if path.exists()))
         accept(store.engine, task_id, counts, request_hash)
-
-    def _put(self, task_id: str) -> TaskView:
-        # From here on the task is accepted: a queue that cannot be reached now gets it later.
-        try:
-            self._queue.put([s.ref for s in self._context.store.shards.of_task(task_id)])
-        except ServiceError as error:
-            logger.warning("task %s is accepted, and queued later: %s", task_id, error)
-        return task_view(self._context.store, task_id)
+        self._queue.wake()
+        return new_task_view(task, counts)
 
     def _resume(self, task_id: str) -> TaskView:
         store = self._context.store
         if store.get(task_id).task_type != TaskType.BACKGROUND:
             text = "it was synchronous; ask for it again, in the background if it is long"
             raise TaskConflictError(task_id, text)
-        self._queue.put(store.shards.resume(task_id))
-        return task_view(store, task_id)
+        store.shards.resume(task_id)
+        view = task_view(store, task_id)
+        self._queue.wake()
+        return view
 
 
 async def _hashed(chunks: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
+from app.services.comparison.record import KEY
 from app.services.loop_lag import LagSummary
 from app.sources.base import ItemError, StageCounts
 from app.strategies.checksum import MODULUS, checksum_text
@@ -91,7 +92,11 @@ class Details:
 
 
 def summarize(shards: Sequence[Shard]) -> dict[str, Any]:
-    """A task's measurements: those of its shards together, as JSON."""
+    """A task's measurements: those of its shards together, as JSON. A comparison has its own, which
+    stay with its shard.
+    """
+    if any(KEY in (shard.details or {}) for shard in shards):
+        return {}
     total = Details()
     for shard in shards:
         total = total.plus(Details.from_json(shard.details))

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from app.errors import RunCancelledError, RunError, ServiceError, internal_text
 from app.names import StrategyName, TaskStatus
@@ -14,7 +15,7 @@ from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, RunStarted
 from app.services.collecting import RunCollector
-from app.services.details import Details, summarize
+from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
 from app.services.metrics import Metrics
 from app.services.sources import SourceMonitor
@@ -24,6 +25,8 @@ from app.strategies.base import Plan
 from app.tasks.folder import DataFolder
 from app.tasks.model import Shard
 from app.tasks.store import TaskStore
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +47,18 @@ class RunContext:
     metrics: Metrics
 
 
+class Recorded(Protocol):
+    """What a shard has measured, in the form in which it is stored."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an execution ended, and what the shard measured over all of them."""
 
     error: ServiceError | None
-    details: Details
+    details: Recorded
     items_processed: int
     failed_items: int
 
@@ -67,8 +76,25 @@ def withdraw(context: RunContext, task_id: str) -> None:
 
     Raises StoreError, TaskNotFoundError, and TaskConflictError when it has begun.
     """
-    context.folder.remove(task_id)
     context.store.withdraw(task_id)
+    context.folder.remove(task_id)
+
+
+async def to_the_end(call: Callable[..., T], *args: object) -> T:
+    """Run the call in a thread and return what it made, even when cancelled meanwhile: the
+    cancellation then comes with the next await, when somebody is there to clean up.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(call, *args))
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError:
+            cancelled = True
+    task = asyncio.current_task()
+    if cancelled and task is not None:
+        task.cancel()
+    return work.result()
 
 
 Add = Callable[[RunCollector, Batches], Awaitable[None]]
@@ -123,6 +149,7 @@ def end(
         shard.attempt,
         outcome.status,
         outcome.details.to_json(),
+        outcome.items_processed,
         summarize,
         error_code=type(error).__name__ if error else None,
         error_message=str(error) if error else None,

@@ -11,7 +11,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from app.errors import TaskNotFoundError
-from app.names import StrategyName, TaskStatus
+from app.names import StrategyName, TaskKind, TaskStatus
+from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
 from app.schemas.options import StrategyChoice
@@ -20,6 +21,7 @@ from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from app.security.clients import Client
 from app.services.background import BackgroundService
+from app.services.comparison.service import ComparisonService
 from app.services.runs import RunService
 from app.services.tasks import TaskService
 from app.tasks.store import TaskStore
@@ -77,8 +79,11 @@ class ClientTasks:
         kernel: KernelName | None,
         limit: int,
         offset: int,
+        kind: TaskKind | None = None,
     ) -> TaskPage:
-        return await self.service.page(status, strategy, kernel, limit, offset, self.own.visible)
+        return await self.service.page(
+            status, strategy, kernel, limit, offset, kind, self.own.visible
+        )
 
     async def cancel(self, task_id: str) -> TaskView:
         await self.own.check(task_id)
@@ -90,6 +95,20 @@ class ClientTasks:
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
         await self.own.check(task_id)
         return await self.service.export(task_id, media_type, offset, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientComparisons:
+    service: ComparisonService
+    own: Ownership
+
+    async def compare(self, request: CompareRequest, base_url: str) -> Comparison:
+        return await self.service.compare(request, base_url, self.own.client.id)
+
+    async def submit(
+        self, request: CompareRequest, base_url: str, idempotency_key: str | None
+    ) -> TaskView:
+        return await self.service.submit(request, base_url, idempotency_key, self.own.client.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.active_run import ActiveRun
 from app.services.details import Details
-from app.services.executions import Outcome, RunContext, end, execute, withdraw
+from app.services.executions import Outcome, RunContext, end, execute, to_the_end, withdraw
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from app.services.plans import check_estimate, make_plan
 from app.services.specs import spec_of
@@ -90,20 +90,27 @@ class RunService:
     async def _supervise(
         self, plan: Plan, spec: dict[str, Any], source: TaskInput, client: str | None
     ) -> RunResult:
-        """Drive the task in an asyncio task of its own: when the caller goes, it still ends in
+        return await self.supervise(
+            new_task_id(), lambda active: self._drive(active, plan, spec, source, client)
+        )
+
+    async def supervise(
+        self, task_id: str, drive: Callable[[ActiveRun], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Drive a task in an asyncio task of its own: when the caller goes, it still ends in
         order, with its outcome in the store and its run host given back.
         """
-        active = ActiveRun(new_task_id())
+        active = ActiveRun(task_id)
         self.active[active.task_id] = active
-        active.driver = asyncio.create_task(self._drive(active, plan, spec, source, client))
-        active.driver.add_done_callback(lambda driver: self._forget(active, driver))
+        driver = active.driver = asyncio.create_task(drive(active))
+        driver.add_done_callback(lambda ended: self._forget(active, ended))
         try:
-            return await asyncio.shield(active.driver)
+            return await asyncio.shield(driver)
         except asyncio.CancelledError:
             await active.cancel()
             raise
 
-    def _forget(self, active: ActiveRun, driver: asyncio.Task[RunResult]) -> None:
+    def _forget(self, active: ActiveRun, driver: asyncio.Task[Any]) -> None:
         del self.active[active.task_id]
         error = None if driver.cancelled() else driver.exception()
         if error is not None and not isinstance(error, ServiceError):
@@ -135,16 +142,14 @@ class RunService:
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
         try:
-            await _to_the_end(context.store.create, task)
+            await to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
             async with context.hosts.lease(owner=owner) as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 await self._check_estimate(plan)
                 ref = ShardRef(task_id, 0, 0)
-                shard = await _to_the_end(
-                    context.store.shards.begin, ref, context.node, items.count
-                )
+                shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)
                 outcome = await execute(context, client, plan, shard)
         except REFUSALS:
@@ -184,20 +189,3 @@ class RunService:
             await active.cancel()
         for active in running:
             await active.wait_ended()
-
-
-async def _to_the_end(call: Callable[..., T], *args: object) -> T:
-    """Run the call in a thread and return what it made, even when cancelled meanwhile: the
-    cancellation then comes with the next await, when somebody is there to clean up.
-    """
-    work = asyncio.ensure_future(asyncio.to_thread(call, *args))
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait((work,))
-        except asyncio.CancelledError:
-            cancelled = True
-    task = asyncio.current_task()
-    if cancelled and task is not None:
-        task.cancel()
-    return work.result()

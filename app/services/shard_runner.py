@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from app.errors import (
@@ -22,15 +23,18 @@ from app.errors import (
     WorkerCrashedError,
     internal_text,
 )
-from app.names import StrategyName
+from app.names import StrategyName, TaskKind
 from app.runhost.messages import Batches
 from app.services.active_run import ActiveRun
 from app.services.collecting import RunCollector
+from app.services.comparison.execution import end_comparison
+from app.services.comparison.service import BackgroundComparisons
 from app.services.details import Details
 from app.services.executions import Outcome, RunContext, end, execute
 from app.services.plans import make_plan
 from app.services.specs import request_of
 from app.services.task_items import items_of
+from app.tasks.claims import Claim
 from app.tasks.model import Shard, ShardRef, Task
 from app.tasks.work_queue import HandOver
 
@@ -61,14 +65,15 @@ class ShardRunner:
     def __init__(self, context: RunContext) -> None:
         self.active: dict[ShardRef, ActiveRun] = {}
         self._context = context
+        self._comparisons = BackgroundComparisons(context)
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
 
-    def execute(self, ref: ShardRef) -> None:
+    def execute(self, claimed: Claim) -> None:
         """Execute a shard to its end, whatever that is. Blocks; raises HandOver when the process
         stops before.
         """
-        if not asyncio.run_coroutine_threadsafe(self._run(ref), self._loop).result():
+        if not asyncio.run_coroutine_threadsafe(self._run(claimed), self._loop).result():
             raise HandOver
 
     async def cancel(self, refs: list[ShardRef]) -> None:
@@ -84,13 +89,14 @@ class ShardRunner:
         self._stopping.set()
         await self.cancel(list(self.active))
 
-    async def _run(self, ref: ShardRef) -> bool:
+    async def _run(self, claimed: Claim) -> bool:
         """False when the shard is not ended, and another process goes on with it."""
         if self._stopping.is_set():
             return False
+        ref = claimed.shard.ref
         run = ActiveRun(ref.task_id)
         self.active[ref] = run
-        run.driver = asyncio.create_task(self._drive(ref, run))
+        run.driver = asyncio.create_task(self._drive(claimed, run))
         try:
             return await asyncio.shield(run.driver)
         except asyncio.CancelledError:
@@ -99,23 +105,26 @@ class ShardRunner:
             if self.active.get(ref) is run:  # and not one that has taken over in this process
                 del self.active[ref]
 
-    async def _drive(self, ref: ShardRef, run: ActiveRun) -> bool:
-        store, retries, pause = self._context.store, 0, FIRST_PAUSE_SECONDS
+    async def _drive(self, claimed: Claim, run: ActiveRun) -> bool:
+        task, shard, ref = claimed.task, claimed.shard, claimed.shard.ref
+        shards, node = self._context.store.shards, self._context.node
+        retries, pause = 0, FIRST_PAUSE_SECONDS
         try:
             while not self._stopping.is_set():
-                shard = await self._patient(store.shards.begin, ref, self._context.node)
-                task = await self._patient(store.get, ref.task_id)
                 outcome = await self._attempt(task, shard, run)
                 progressed = outcome.items_processed > shard.items_processed
                 retries = 0 if progressed else retries + 1
                 if self._is_last(shard, outcome, retries):
-                    names = StrategyName(task.strategy), task.kernel
-                    await self._patient(end, self._context, *names, shard, outcome)
+                    await self._patient(self._end, task, shard, outcome)
                     return True
-                details = outcome.details.to_json()
-                await self._patient(store.shards.give_back, ref, shard.attempt, details)
+                known = outcome.details.to_json(), outcome.items_processed
+                keeper = None if self._stopping.is_set() else node
+                await self._patient(shards.give_back, ref, shard.attempt, *known, keeper)
                 logger.warning("shard %d of %s: %s", ref.shard, ref.task_id, outcome.error)
                 pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
+                if not self._stopping.is_set():
+                    again = partial(shards.begin, after=shard.attempt)
+                    shard = await self._patient(again, ref, node)
         except (TaskNotFoundError, TaskConflictError):
             return True  # it has ended, or is another's by now
         except StoreUnavailableError:
@@ -128,18 +137,31 @@ class ShardRunner:
         worth_retrying = isinstance(outcome.error, _WORTH_RETRYING) and retries <= MAX_RETRIES
         return not worth_retrying or shard.attempt >= MAX_ATTEMPTS
 
+    def _end(self, task: Task, shard: Shard, outcome: Outcome) -> None:
+        if task.kind == TaskKind.COMPARISON:
+            end_comparison(self._context, shard, outcome)
+        else:
+            end(self._context, StrategyName(task.strategy), task.kernel, shard, outcome)
+
     async def _attempt(self, task: Task, shard: Shard, run: ActiveRun) -> Outcome:
         """One execution of a shard that has begun."""
+        if task.kind == TaskKind.COMPARISON:
+            async with self._held(shard, run):
+                return await self._comparisons.attempt(task, shard, run, self._patient)
         context, details = self._context, Details.from_json(shard.details)
         outcome = Outcome(None, details, shard.items_processed, shard.failed_items)
         try:
             reports = await context.hosts.kernels()
-            async with self._held(shard, run), context.hosts.lease(patient=True) as client:
+            lease = context.hosts.lease(patient=True, owner=task.client)
+            async with self._held(shard, run), lease as client:
                 items = await items_of(context, client, task)
                 if items.count != task.total_items:
                     count = context.store.shards.count_items
                     await asyncio.to_thread(count, shard.ref, shard.attempt, items.count)
-                missing = await asyncio.to_thread(context.store.shards.missing, shard.ref)
+                    shard = replace(shard, count=items.count)
+                missing = [(shard.start, shard.count)]
+                if shard.items_processed:
+                    missing = await asyncio.to_thread(context.store.shards.missing, shard.ref)
                 request, strategy = request_of(dict(task.spec)), StrategyName(task.strategy)
                 plan = make_plan(strategy, request, items, reports, context.settings)
                 plan = replace(plan, ranges=tuple(missing))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode
 
 from app.errors import TaskConflictError
-from app.names import StrategyName, TaskStatus, TaskType
+from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.schemas.exports import Export
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from app.services.details import summarize
@@ -25,7 +26,6 @@ from app.tasks.chunks import ResultColumns, ResultRows
 from app.tasks.export import csv_lines, ndjson_lines
 from app.tasks.model import FINISHED, ShardRef
 from app.tasks.results import ResultsReader
-from app.tasks.work_queue import WorkQueue
 from kernels import KernelName
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
@@ -42,13 +42,11 @@ class TaskService:
         self,
         context: RunContext,
         runs: RunService,
-        queue: WorkQueue,
         runner: ShardRunner,
     ) -> None:
         self._context = context
         self._store = context.store
         self._runs = runs
-        self._queue = queue
         self._runner = runner
 
     async def get(self, task_id: str) -> TaskView:
@@ -62,14 +60,24 @@ class TaskService:
         kernel: KernelName | None,
         limit: int,
         offset: int,
+        kind: TaskKind | None = None,
         client: str | None = None,
     ) -> TaskPage:
         """Newest first; those of a client, or of all."""
         page = await asyncio.to_thread(
-            self._store.page, status, strategy, kernel, limit=limit, offset=offset, client=client
+            partial(
+                self._store.page,
+                status,
+                strategy,
+                kernel,
+                kind=kind,
+                limit=limit,
+                offset=offset,
+                client=client,
+            )
         )
         following = offset + len(page.tasks)
-        filters = {"status": status, "strategy": strategy, "kernel": kernel}
+        filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
         query = {k: str(v) for k, v in filters.items() if v is not None}
         query |= {"limit": str(limit), "offset": str(following)}
         return TaskPage(
@@ -102,17 +110,13 @@ class TaskService:
 
     def _cancel_in_background(self, task_id: str) -> list[ShardRef]:
         try:
-            refs = self._store.shards.cancel(task_id, summarize)
+            return self._store.shards.cancel(task_id, summarize)
         except TaskConflictError:
             return []  # it has just ended
-        self._queue.cancel(refs)
-        return refs
 
     async def clear_finished(self, client: str | None = None) -> ClearedTasks:
         """Delete the tasks that have ended, a client's or all, with their files."""
-        deleted = await asyncio.to_thread(
-            remove_finished, self._context, self._queue, client=client
-        )
+        deleted = await asyncio.to_thread(remove_finished, self._context, client=client)
         return ClearedTasks(deleted=len(deleted))
 
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
@@ -135,6 +139,12 @@ class TaskService:
 
     def _reader(self, task_id: str) -> ResultsReader:
         task = self._store.get(task_id)
+        if task.kind == TaskKind.COMPARISON:
+            raise TaskConflictError(
+                task_id,
+                "it is a comparison, which has no results of items; what it has measured is at "
+                f"GET {BASE_PATH}/status/{task_id}",
+            )
         if task.status not in FINISHED:
             raise TaskConflictError(
                 task_id,

@@ -1,5 +1,5 @@
 """What a process does all the while it is up: says that it lives, takes over from dead ones,
-queues what was accepted and never queued, and removes what is too old.
+puts right what errors have left, and removes what is too old.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Final
 
 from app.errors import StoreError
 from app.services.executions import RunContext
-from app.tasks.acceptance import renew, withdraw_incomplete
+from app.tasks.acceptance import withdraw_incomplete
 from app.tasks.adoption import adopt_dead
 from app.tasks.folder import DataFolder
 from app.tasks.model import utc_now
@@ -28,13 +29,15 @@ RETENTION_SECONDS: Final = 60.0
 
 
 class Upkeep:
-    """One for each process. `start` after the queue is up, `close` before it is closed."""
+    """One for each process. `close` after the queue was closed."""
 
     def __init__(self, context: RunContext, queue: WorkQueue, nodes: NodeStore) -> None:
         self._context = context
         self._queue = queue
         self._nodes = nodes
         self._loops: list[asyncio.Task[None]] = []
+        # Whatever else waits for the store: a process that says nothing is taken for dead.
+        self._heart = ThreadPoolExecutor(1, "hotloop-heart")
 
     async def start(self) -> None:
         """Once everything now, then for ever; removing may take longer, and nobody waits for it.
@@ -43,7 +46,7 @@ class Upkeep:
         await asyncio.to_thread(self.beat)
         await asyncio.to_thread(self.sweep)
         self._loops = [
-            asyncio.create_task(_every(BEAT_SECONDS, self.beat)),
+            asyncio.create_task(_every(BEAT_SECONDS, self.beat, thread=self._heart)),
             asyncio.create_task(_every(SWEEP_SECONDS, self.sweep)),
             asyncio.create_task(_every(RETENTION_SECONDS, self.remove_old, at_once=True)),
         ]
@@ -54,9 +57,12 @@ class Upkeep:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         try:
-            await asyncio.to_thread(self._nodes.leave)
+            # In the thread of the heartbeats, so that a last one does not bring it back.
+            await asyncio.get_running_loop().run_in_executor(self._heart, self._nodes.leave)
         except StoreError as error:
             logger.warning("the others learn by its silence that this node has left: %s", error)
+        finally:
+            self._heart.shutdown(wait=False)
 
     # What follows blocks, and raises StoreError.
 
@@ -65,48 +71,37 @@ class Upkeep:
         if not self._nodes.beat():
             logger.error("this process was silent for so long that others have taken its work")
             self._nodes.rejoin()
-        adopted = adopt_dead(self._nodes, self._queue)
+        dead, adopted = adopt_dead(self._nodes, self._queue)
         if adopted:
             logger.warning("%d shards of processes that are gone go on", len(adopted))
-        remove_orphans(self._context.store, self._context.folder, self._nodes)
+        if dead:
+            remove_orphans(self._context.store, self._context.folder, self._nodes)
 
     def sweep(self) -> None:
-        """Queue what was accepted by a process that died before it could, and what an unforeseen
-        error has thrown out of the queue; remove from the queue what it has done.
+        """Queue again what an unforeseen error has thrown out of its execution; end what processes
+        that are gone have left behind.
         """
-        shards = self._context.store.shards
-        ended = self._queue.ended()  # first: a shard ends before its work does
-        unfinished = shards.unfinished()
-        thrown_out = set(ended).intersection(unfinished)
-        lost = self._queue.missing(unfinished)
-        engine = self._context.store.engine
-        lost += [new for ref in sorted(thrown_out) if (new := renew(engine, ref)) is not None]
+        lost = self._queue.sweep()
         if lost:
-            logger.warning("%d shards were accepted and not queued; they are now", len(lost))
-            self._queue.put(lost)
-        self._queue.forget([ref for ref in ended if ref not in thrown_out])
+            logger.warning("%d shards were held here by nothing; they go on", len(lost))
+        remove_orphans(self._context.store, self._context.folder, self._nodes)
 
     def remove_old(self) -> None:
         """Forget tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all they had."""
         age = timedelta(hours=self._context.settings.retention_hours)
-        remove_finished(self._context, self._queue, utc_now() - age)
+        remove_finished(self._context, utc_now() - age)
 
 
 def remove_finished(
-    context: RunContext,
-    queue: WorkQueue,
-    ended_before: datetime | None = None,
-    client: str | None = None,
-) -> set[str]:
+    context: RunContext, ended_before: datetime | None = None, client: str | None = None
+) -> list[str]:
     """Forget all tasks that have ended, or that ended before a time, or those of a client, with
-    their files and their work in the queue; returns their ids. Blocks; raises StoreError.
+    their files; returns their ids. Blocks; raises StoreError.
     """
     gone = context.store.delete_finished(ended_before, client)
-    task_ids = {ref.task_id for ref in gone}
-    for task_id in task_ids:
+    for task_id in gone:
         context.folder.remove(task_id)
-    queue.forget(gone)
-    return task_ids
+    return gone
 
 
 def remove_orphans(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> list[str]:
@@ -120,14 +115,20 @@ def remove_orphans(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> li
     return gone + store.interrupt_orphans(alive.__contains__)
 
 
-async def _every(seconds: float, call: Callable[[], None], *, at_once: bool = False) -> None:
+async def _every(
+    seconds: float,
+    call: Callable[[], None],
+    *,
+    at_once: bool = False,
+    thread: ThreadPoolExecutor | None = None,
+) -> None:
     """At a fixed rate, whatever the calls take; one that fails is made again the next time."""
     due = time.monotonic() - (seconds if at_once else 0)
     while True:
         due = max(due + seconds, time.monotonic())
         await asyncio.sleep(due - time.monotonic())
         try:
-            await asyncio.to_thread(call)
+            await asyncio.get_running_loop().run_in_executor(thread, call)
         except StoreError as error:
             logger.warning("%s; again in %g s", error, seconds)
         except Exception:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from app.names import StrategyName, TaskStatus, TaskType
+from app.names import StrategyName, TaskKind, TaskStatus, TaskType
+from app.schemas.links import TaskLinks
 from app.schemas.results import ResultRow, RunResult, StageView
-from app.schemas.tasks import Shards, TaskLinks, TaskSummary, TaskView
+from app.schemas.tasks import Shards, TaskSummary, TaskView
+from app.services.comparison.record import ComparisonRecord
+from app.services.comparison.view import comparison_view
 from app.tasks.model import FINISHED, Shard, Task, utc_now
 from app.tasks.store import TaskStore
 from kernels import KernelName
@@ -20,9 +23,13 @@ KEPT_RESULTS: Final = 5
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
     """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
-    reader = store.results(task_id)
+    return _result(store, *store.with_shards(task_id))
+
+
+def _result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+    reader = store.results(task.task_id)
     head = [] if reader is None else reader.head(KEPT_RESULTS)
-    return run_result(store.get(task_id), store.shards.of_task(task_id), head)
+    return run_result(task, shards, head)
 
 
 def run_result(
@@ -75,17 +82,31 @@ def task_summary(task: Task, shards: Sequence[Shard]) -> TaskSummary:
     return TaskSummary(**_summary_fields(task, shards))
 
 
+def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
+    """A task as it was accepted, in shards of so many items, before anybody executes it."""
+    waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
+    return TaskView(**_summary_fields(task, waiting), result=None)
+
+
 def task_view(store: TaskStore, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
-    task, shards = store.get(task_id), store.shards.of_task(task_id)
-    result = task_result(store, task_id) if task.status in FINISHED else None
-    return TaskView(**_summary_fields(task, shards), result=result)
+    task, shards = store.with_shards(task_id)
+    fields = _summary_fields(task, shards)
+    if task.kind == TaskKind.COMPARISON:
+        record = ComparisonRecord.from_json(shards[0].details if shards else None)
+        comparison = None if record is None else comparison_view(task, record, fields["links"])
+        return TaskView(**fields, result=None, comparison=comparison)
+    result = _result(store, task, shards) if task.status in FINISHED else None
+    return TaskView(**fields, result=result)
 
 
 def _duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
     """Of one shard what its executions took; of several, which ran side by side, the whole time."""
     if len(shards) == 1:
         details = shards[0].details or {}
+        record = ComparisonRecord.from_json(details)
+        if record is not None:
+            return record.used_seconds
         seconds: float | None = details.get("duration_seconds")
         return seconds
     if task.start_time is None:
@@ -110,8 +131,9 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         "task_id": task.task_id,
         "task_type": TaskType(task.task_type),
         "status": task.status,
-        "strategy": StrategyName(task.strategy),
-        "kernel": KernelName(task.kernel),
+        "kind": TaskKind(task.kind),
+        "strategy": StrategyName(task.strategy) if task.strategy else None,
+        "kernel": KernelName(task.kernel) if task.kernel else None,
         "workload": task.workload,
         "items_processed": processed,
         "total_items": task.total_items,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ from app.tasks.upkeep import PAGE_BYTES, make_room
 
 FILE_NAME: Final = "hotloop.sqlite3"
 _WRITES: Final = "hotloop_writes"
+_TURN: Final = "hotloop_turn"
 _ALONE: Final = 0x686F746C6F6F70
 """The key of the lock, which other programs in the same database hardly use."""
 
@@ -58,6 +61,14 @@ _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 """What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Held by the one that writes; `seconds` until another gives up."""
+
+    lock: threading.Lock
+    seconds: float
+
+
 def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
     """An engine for the SQLite file in a data folder (a Path), or for a database URL (text)."""
     if isinstance(location, Path):
@@ -71,7 +82,8 @@ def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
             pool_size=_KEPT_CONNECTIONS,
             connect_args=_CONNECT_ARGUMENTS,
         )
-    engine = create_engine(url)
+    turn = _Turn(threading.Lock(), busy_timeout_seconds)
+    engine = create_engine(url, pool_size=_KEPT_CONNECTIONS, execution_options={_TURN: turn})
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine, busy_timeout_seconds)
     return engine
@@ -90,7 +102,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes, or leaves everything as it was."""
     try:
-        with store_errors(engine), writer(engine).begin() as connection:
+        with _turn(engine), store_errors(engine), writer(engine).begin() as connection:
             yield connection
     except StoreError as error:
         if isinstance(error.__cause__, DBAPIError) and _code(error.__cause__).startswith(_NO_ROOM):
@@ -98,9 +110,27 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise
 
 
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """With SQLite one writes at a time, and whoever waits for another looks again after up to
+    100 ms, however many wait. Those of this process wait here instead, and are woken.
+    """
+    turn: _Turn | None = engine.get_execution_options().get(_TURN)
+    if turn is None:
+        yield
+        return
+    if not turn.lock.acquire(timeout=turn.seconds):
+        text = f"the task store {_name(engine)}: {_SQLITE_REASONS['SQLITE_BUSY']}"
+        raise StoreUnavailableError(text)
+    try:
+        yield
+    finally:
+        turn.lock.release()
+
+
 def alone(connection: Connection) -> None:
-    """Nobody else who called this goes on before the transaction ends: for making tables, which
-    several processes may do at once.
+    """Nobody else who called this goes on before the transaction ends: for making tables, and for
+    counting before taking one more, which several processes may do at once.
     """
     if connection.dialect.name == "postgresql":  # a writer of SQLite is alone anyway
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")

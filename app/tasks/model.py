@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from app.names import TaskStatus
+from app.names import TaskKind, TaskStatus
 
 JsonObject = Mapping[str, Any]
 """Text to anything JSON can hold."""
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}")
-_WORK_ID: Final = re.compile(rf"({_TASK_ID.pattern}):s([0-9]{{1,9}}):g([0-9]{{1,9}})")
 
 
 MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
@@ -40,6 +39,10 @@ FINISHED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus
 UNFINISHED: Final = frozenset(MOVES) - FINISHED
 
 
+PART: Final = "part"
+"""The kind of a task that only serves another one, is in no list, and goes with its process."""
+
+
 def may_become(status: TaskStatus) -> frozenset[TaskStatus]:
     """The states from which a task may move to `status`."""
     return frozenset(source for source, targets in MOVES.items() if status in targets)
@@ -52,12 +55,15 @@ class Task:
     task_id: str
     task_type: str
     """How it was asked for."""
+    kind: str = TaskKind.RUN
+    """A TaskKind, or PART."""
     status: TaskStatus = TaskStatus.PENDING
     spec: JsonObject
     """What was asked, as JSON."""
     workload: str
     kernel: str
     strategy: str
+    """Like `kernel`, empty for a comparison, which has several."""
     total_items: int
     items_processed: int = 0
     """Failed items included."""
@@ -83,16 +89,14 @@ class Task:
 @dataclass(frozen=True, slots=True, order=True)
 class ShardRef:
     """Work on one shard of a task; `shard` counts from 0. `generation` is raised by every resume,
-    so that a resume is always new work, and what belongs to an earlier one is void.
+    so that what belongs to an earlier one is void.
     """
 
     task_id: str
     shard: int
     generation: int
 
-    @property
-    def work_id(self) -> str:
-        """By which the queue knows it: `<task id>:s<shard>:g<generation>`."""
+    def __str__(self) -> str:
         return f"{self.task_id}:s{self.shard}:g{self.generation}"
 
 
@@ -111,7 +115,7 @@ class Shard:
     attempt: int = 0
     """Executions begun so far: the number of the last one, which alone may write."""
     node: str | None = None
-    """Who executes it, or did last."""
+    """Who executes it, or did last; none while it waits to be executed."""
     items_processed: int = 0
     failed_items: int = 0
     details: JsonObject | None = None
@@ -122,12 +126,6 @@ class Shard:
     @property
     def ref(self) -> ShardRef:
         return ShardRef(self.task_id, self.shard, self.generation)
-
-
-def parse_work_id(text: str) -> ShardRef | None:
-    """The shard of which `text` is the `work_id`; None for other text."""
-    match = _WORK_ID.fullmatch(text)
-    return None if match is None else ShardRef(match[1], int(match[2]), int(match[3]))
 
 
 def new_task_id() -> str:

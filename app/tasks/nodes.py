@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from app.tasks.claims import holders
 from app.tasks.engine import alone, reading, writing
 from app.tasks.owner import current_owner, owner_is_alive
 
@@ -148,9 +149,20 @@ class NodeStore:
 
         A process that itself was late, or has begun just now, first gives all others this time.
         """
+        return self.look(after_seconds)[0]
+
+    def look(self, after_seconds: float = DEAD_SECONDS) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+        """What `dead` says; and the ids of those that hold something in the queue and are not
+        listed: they have left, or do not know yet that they were declared dead.
+        """
         with reading(self._engine) as connection:
+            held_by = holders(connection)  # first: whoever holds something was listed then
             nodes = self._read(connection)
             now = connection.scalar(select(self._now)) or 0.0
+        unknown = held_by.difference(node.node_id for node in nodes) - {self.node_id}
+        return self._dead(nodes, now, after_seconds), tuple(sorted(unknown))
+
+    def _dead(self, nodes: tuple[Node, ...], now: float, after_seconds: float) -> tuple[Node, ...]:
         patient = time.monotonic() - self._calm_since < after_seconds
         here = machine()
         gone = {

@@ -19,10 +19,11 @@ from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus, TaskType
 from app.tasks.engine import alone, make_engine, reading, writing
 from app.tasks.inputs import InputStore
-from app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, utc_now
+from app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, utc_now
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
-from app.tasks.shards import ShardStore, end_shards, insert_shards, shards_of
+from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of
+from app.tasks.shards import ShardStore
 from app.tasks.tables import prepare_schema, tasks
 from app.tasks.upkeep import set_up, shrink
 
@@ -63,9 +64,10 @@ class TaskStore:
         """Close all connections."""
         self.engine.dispose()
 
-    def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> None:
-        """Keep a new task, with shards of so many items one after another; one when not said, and
-        none for a task whose items are still to come, see `app.tasks.acceptance`.
+    def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> list[Shard]:
+        """Keep a new task, with shards of so many items one after another, which it returns; one
+        when not said, and none for a task whose items are still to come, see
+        `app.tasks.acceptance`. Those of a background task are queued.
 
         TaskConflictError when there is a task of this id.
         """
@@ -74,7 +76,10 @@ class TaskStore:
         try:
             with writing(self.engine) as connection:
                 connection.execute(insert(tasks).values(**values))
-                insert_shards(connection, task.task_id, counts)
+                queued_at = (
+                    task.created_at.timestamp() if task.task_type == TaskType.BACKGROUND else None
+                )
+                return insert_shards(connection, task.task_id, counts, queued_at)
         except IntegrityError as error:
             raise TaskConflictError(task.task_id, "there is such a task already") from error
 
@@ -115,6 +120,13 @@ class TaskStore:
             client: str | None = task_row(connection, task_id)["client"]
         return client
 
+    def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
+        """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
+        with reading(self.engine) as connection:
+            row = task_row(connection, task_id)
+            of_task = all_shards(connection, task_id)
+        return Task(**{field.name: row[field.name] for field in fields(Task)}), of_task
+
     def status(self, task_id: str) -> TaskStatus | None:
         """The task's state; None when there is no such task."""
         try:
@@ -128,6 +140,7 @@ class TaskStore:
         strategy: str | None = None,
         kernel: str | None = None,
         *,
+        kind: str | None = None,
         limit: int,
         offset: int = 0,
         client: str | None = None,
@@ -136,8 +149,9 @@ class TaskStore:
         `offset` of them.
         """
         wanted = {tasks.c.status: status, tasks.c.strategy: strategy, tasks.c.kernel: kernel}
-        wanted |= {tasks.c.client: client}
+        wanted |= {tasks.c.kind: kind, tasks.c.client: client}
         conditions = [column == value for column, value in wanted.items() if value is not None]
+        conditions.append(tasks.c.kind != PART)
         newest = select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
         newest = newest.order_by(tasks.c.created_at.desc(), tasks.c.task_id.desc())
         with reading(self.engine) as connection:
@@ -172,11 +186,19 @@ class TaskStore:
         text = "it is {status}; only a pending one is withdrawn"
         self._forget(task_id, {TaskStatus.PENDING}, text)
 
+    def remove_part(self, task_id: str) -> None:
+        """Forget a task that served another one, whatever its state; nothing when it is gone."""
+        check_id(task_id)
+        with writing(self.engine) as connection:
+            connection.execute(
+                delete(tasks).where(tasks.c.task_id == task_id, tasks.c.kind == PART)
+            )
+
     def delete_finished(
         self, ended_before: datetime | None = None, client: str | None = None
-    ) -> list[ShardRef]:
+    ) -> list[str]:
         """Forget all finished tasks and their results, or those that ended before a time, or those
-        of a client; returns the shards that they had.
+        of a client; returns their ids.
         """
         finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
         if ended_before is not None:
@@ -185,14 +207,12 @@ class TaskStore:
             finished = finished.where(tasks.c.client == client)
         with writing(self.engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
-            refs: list[ShardRef] = []
             for start in range(0, len(ids), _IDS_PER_STATEMENT):
                 some = ids[start : start + _IDS_PER_STATEMENT]
-                refs += [s.ref for rows in shards_of(connection, some).values() for s in rows]
                 connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
         if ids:
             shrink(self.engine)
-        return refs
+        return ids
 
     def by_key(self, idempotency_key: str, client: str | None = None) -> Task | None:
         """The task that the client asked for under the key."""
@@ -205,8 +225,10 @@ class TaskStore:
         return None if row is None else Task(**row)
 
     def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
-        """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids."""
-        unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner).where(
+        """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids.
+        Those that only served another task are forgotten.
+        """
+        unfinished = select(tasks.c.task_id, tasks.c.status, tasks.c.owner, tasks.c.kind).where(
             tasks.c.status.in_(UNFINISHED), tasks.c.task_type == TaskType.SYNCHRONOUS
         )
         with reading(self.engine) as connection:
@@ -214,6 +236,9 @@ class TaskStore:
         orphans = [row for row in found if not is_alive(row.owner)]
         interrupted = []
         for row in orphans:
+            if row.kind == PART:
+                self.remove_part(row.task_id)
+                continue
             end = {
                 "status": TaskStatus.FAILED,
                 "end_time": utc_now(),

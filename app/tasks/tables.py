@@ -25,6 +25,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -32,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Raised with every change that older code could not live with."""
 
 
@@ -77,6 +78,7 @@ tasks: Final = Table(
     metadata,
     Column("task_id", String(64), primary_key=True),
     Column("task_type", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
     Column("status", _STATUS, nullable=False),
     Column("spec", JSON, nullable=False),
     Column("workload", String(64), nullable=False),
@@ -125,6 +127,18 @@ shards: Final = Table(
     Column("details", JSON(none_as_null=True)),
     Column("error_code", String(64)),
     Column("error_message", Text),
+    # Its place in the queue, unix seconds, until it has ended; null for what is not queued.
+    Column("queued_at", Float(53)),
+    # All that the queue asks, whatever else is kept: who waits, and who holds what.
+    Index(
+        "shards_queued",
+        "node",
+        "queued_at",
+        "task_id",
+        "shard",
+        sqlite_where=text("queued_at IS NOT NULL"),
+        postgresql_where=text("queued_at IS NOT NULL"),
+    ),
 )
 """A row for each shard of a task, at least one; it goes with its task."""
 

@@ -1,253 +1,177 @@
-"""The durable queue of background work: what is put into it is executed, whoever dies meanwhile.
+"""The durable queue of background work: what is accepted is executed, whoever dies meanwhile.
 
-Its rows are in the task store's database, and any number of processes may share it. Work is begun
-in about the order in which it was put; each piece runs in one process at a time, as far as the
-queue knows. A process that was taken for dead does not know that yet: what it still writes has to
-be refused by the rows that it writes to (`Task.attempt`).
+The queue is the rows of the shards, see `app.tasks.claims`, and any number of processes may share
+it. Work is begun in about the order in which it was accepted; each shard is held by one node at a
+time. A process that was taken for dead does not know that yet: what it still writes is refused by
+the shard's row (`Shard.attempt`).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import Engine
 
 from app.errors import StoreError
-from app.tasks.model import ShardRef, parse_work_id
-
-if TYPE_CHECKING:
-    from app.tasks.durable import Works
+from app.tasks.claims import Claim, claim, put_back
+from app.tasks.model import ShardRef
 
 logger = logging.getLogger(__name__)
 
-_REFS_PER_TRANSACTION: Final = 200
-"""So that a large task does not keep the database locked for long."""
 _END_SECONDS: Final = 1.0
-_STEP_SECONDS: Final = 0.01
-
-_WAITING: Final = ["ENQUEUED", "DELAYED"]
-_BEGUN: Final = ["PENDING"]
-_FINISHED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
+_LEAST_PAUSE_SECONDS: Final = 0.5
+"""After a look that failed."""
 
 
 class HandOver(BaseException):
-    """Raised by an execution that ends before its work does, because its process stops or another
-    one has taken over: the work stays begun until it is adopted, or until its node comes back.
+    """Raised by an execution that ends before its work does, because its process stops: the work
+    stays held until the queue is closed, or another process adopts it.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """Limits of a queue, best the same on all nodes: those of the last launch are what each node
-    takes on, and what a node may not begin by its own limit waits there.
-    """
+    """What this process takes of the queue."""
 
     concurrency: int
-    """Pieces of work that a node does at once; 0 for a process that puts and does none."""
+    """Shards that it executes at once; 0 for a process that accepts and executes none."""
     total_concurrency: int | None = None
-    """Pieces of work that all nodes together do at once; at least `concurrency`."""
+    """Shards that all nodes together execute at once; to be the same on all of them."""
     polling_seconds: float = 0.25
-    """Between two looks of a node for work."""
+    """Between two looks for what others have accepted or put back."""
 
 
 class WorkQueue:
-    """The end of the queue in this process, of which there is one at a time.
-
-    All methods block, and may be called from any thread. They raise StoreError when the database
-    cannot be used.
+    """The end of the queue in this process. All methods may be called from any thread; those that
+    block say so, and raise StoreError when the database cannot be used.
     """
-
-    _lock = threading.Lock()
-    _launched: WorkQueue | None = None
 
     def __init__(
         self,
         engine: Engine,
         node: str,
-        execute: Callable[[ShardRef], None],
+        execute: Callable[[Claim], None],
         options: QueueOptions,
     ) -> None:
-        """`engine` is one of `app.tasks.engine.make_engine`; `node` names this process and no
-        other. `execute` is called in a thread for each piece of work: it is done when that returns,
-        and also when that raises an Exception, which is logged; what raises HandOver is not.
+        """`engine` is that of a TaskStore; `node` names this process and no other. `execute` is
+        called in a thread for each shard that was claimed, and has to end it in the store; what it
+        left unended, whether it returned or raised, `sweep` puts back.
         """
         self._engine = engine
         self._node = node
         self._execute = execute
         self._options = options
-        self._works: Works | None = None
+        self._looking = threading.Lock()
+        """Of the threads that have nothing to do, one looks for work."""
+        self._claiming = threading.Lock()
+        """Held while what this node holds and what it executes may differ."""
+        self._changed = threading.Condition()
         self._running: set[ShardRef] = set()
-        self._handed_over: set[str] = set()
-        self._change = threading.Condition()
-        self._closing = False
+        self._woken = threading.Event()
+        self._closing = threading.Event()
+        self._failing = False
 
     def launch(self) -> None:
-        """Make the tables where they are missing, and begin to take work; first of all what this
-        node has begun. RuntimeError when a queue is up in this process already.
-        """
-        from app.tasks import durable  # takes half a second, which the API need not wait for
+        """Begin to take work."""
+        self._closing.clear()
+        for number in range(self._options.concurrency):
+            name = f"hotloop-queue-{number}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
 
-        with WorkQueue._lock:
-            if WorkQueue._launched is not None:
-                raise RuntimeError(
-                    "a work queue is up in this process, and there can be one only: close it first"
-                )
-            takes_work = self._options.concurrency > 0
-            self._closing = False
-            self._works = durable.Works(self._engine)
-            try:
-                durable.start(self._engine, self._node, self._run)
-                if takes_work:
-                    durable.listen(
-                        self._engine,
-                        self._options.concurrency,
-                        self._options.total_concurrency,
-                        self._options.polling_seconds,
-                    )
-            except BaseException:
-                durable.stop()
-                raise
-            if not takes_work:
-                durable.stop()  # it has made the tables, and would only look for work of its own
-            WorkQueue._launched = self
-
-    def put(self, refs: Sequence[ShardRef]) -> None:
-        """Add work. What the queue has had already stays as it is, finished or not; after an error
-        some of it may be there.
-        """
-        for some in _in_parts(refs):
-            self._up.add(some)
-
-    def cancel(self, refs: Sequence[ShardRef]) -> None:
-        """What has not begun never begins, and put again it does not either. What has begun goes
-        on: it hears of it by its own row.
-        """
-        for some in _in_parts(refs):
-            waiting = self._up.find(_ids(some), status=_WAITING)
-            if waiting:
-                self._up.cancel([work.workflow_id for work in waiting])
-
-    def forget(self, refs: Sequence[ShardRef]) -> None:
-        """Remove what is finished or cancelled; the rest stays."""
-        for some in _in_parts(refs):
-            finished = self._up.find(_ids(some), status=_FINISHED)
-            if finished:
-                self._up.delete([work.workflow_id for work in finished])
+    def wake(self) -> None:
+        """Look for work now: some was accepted, or put back."""
+        self._woken.set()
 
     def adopt(self, node: str) -> list[ShardRef]:
-        """Put back what a dead node has begun, and return it. Only for the one process that has
-        claimed the node: another's call may put back what a third one has begun meanwhile.
+        """Put back what a dead node holds, and return it. Blocks."""
+        adopted = put_back(self._engine, node)
+        if adopted:
+            self.wake()
+        return adopted
+
+    def sweep(self) -> list[ShardRef]:
+        """Put back what this node holds and does not execute: an unforeseen error has thrown it
+        out, or the database was lost while it was claimed. Returns it. Blocks.
         """
-        begun = [work.workflow_id for work in self._up.find(status=_BEGUN, node=node)]
-        if begun:
-            self._up.requeue(begun)
-        return [ref for ref in map(parse_work_id, begun) if ref is not None]
+        with self._claiming:
+            lost = put_back(self._engine, self._node, self._executed())
+        if lost:
+            self.wake()
+        return lost
 
-    def holders(self) -> set[str]:
-        """The nodes that have begun something and not ended it."""
-        return {work.executor_id for work in self._up.find(status=_BEGUN) if work.executor_id}
-
-    def missing(self, refs: Sequence[ShardRef]) -> list[ShardRef]:
-        """Those of `refs` that the queue does not know."""
-        unknown: list[ShardRef] = []
-        for some in _in_parts(refs):
-            known = {work.workflow_id for work in self._up.find(_ids(some))}
-            unknown += [ref for ref in some if ref.work_id not in known]
-        return unknown
-
-    def ended(self) -> list[ShardRef]:
-        """What the queue has done with, however that ended."""
-        ended = [parse_work_id(work.workflow_id) for work in self._up.find(status=_FINISHED)]
-        return [ref for ref in ended if ref is not None]
+    def take_no_more(self) -> None:
+        """Begin nothing from now on; to be called before what runs is told to stop."""
+        self._closing.set()
+        self._woken.set()
 
     def close(self) -> None:
-        """Take no more work, and be down. What runs should have ended, or raised HandOver: it gets
-        another second, and is abandoned to whoever adopts this node.
+        """Take no more work, and hand over what is held. What runs should have ended, or raised
+        HandOver: it gets another second, and is given up. Blocks; what the database does not take
+        now, whoever adopts this node finds.
         """
-        with WorkQueue._lock:
-            if WorkQueue._launched is not self:
-                return
-            from app.tasks import durable
-
-            with self._change:
-                self._closing = True
-                self._change.notify_all()
-                ended = self._change.wait_for(lambda: not self._running, _END_SECONDS)
-            if not ended:
-                logger.warning("%d pieces of work did not stop in time", len(self._running))
-            elif self._options.concurrency:
-                self._wait_until_recorded()
-            durable.stop()
-            WorkQueue._launched = None
-
-    @property
-    def _up(self) -> Works:
-        if self._works is None:
-            raise RuntimeError("the work queue has not been launched")
-        return self._works
-
-    def _run(self, ref: ShardRef) -> None:
-        with self._change:
-            # DBOS may begin more than the limit: it does not count what has no thread yet.
-            self._change.wait_for(self._may_begin)
-            if self._closing:
-                self._handed_over.add(ref.work_id)
-                raise HandOver
-            self._handed_over.discard(ref.work_id)
-            self._running.add(ref)
+        self.take_no_more()
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._running, _END_SECONDS):
+                logger.warning("%d shards did not stop in time", len(self._running))
         try:
-            self._execute(ref)
-            self._check_hold(ref)
-        except HandOver:
-            self._handed_over.add(ref.work_id)
-            raise
-        except Exception as error:
-            logger.warning("the work %s failed: %s", ref.work_id, type(error).__name__)
-            self._check_hold(ref)
-            raise
-        finally:
-            with self._change:
-                self._running.discard(ref)
-                self._change.notify_all()
+            with self._claiming:
+                put_back(self._engine, self._node)
+        except StoreError as error:
+            logger.warning("what this node held is others' once they take it for dead: %s", error)
 
-    def _may_begin(self) -> bool:
-        return self._closing or len(self._running) < self._options.concurrency
+    def _executed(self) -> set[ShardRef]:
+        with self._changed:
+            return set(self._running)
 
-    def _check_hold(self, ref: ShardRef) -> None:
-        """HandOver when the work is another's by now, or cancelled: DBOS would keep this thread
-        until that other one ends.
-        """
+    def _work(self) -> None:
+        while (claimed := self._next()) is not None:
+            ref = claimed.shard.ref
+            try:
+                self._execute(claimed)
+            except HandOver:
+                pass
+            except Exception:
+                logger.exception("the work %s met a fault", ref)
+            finally:
+                with self._changed:
+                    self._running.discard(ref)
+                    self._changed.notify_all()
+
+    def _next(self) -> Claim | None:
+        """The next work, once there is some; None when no more is taken."""
+        with self._looking:
+            while not self._closing.is_set():
+                self._woken.clear()
+                if self._closing.is_set():
+                    return None  # and said so just before it was cleared
+                claimed = self._claim()
+                if claimed is not None:
+                    return claimed
+                pause = self._options.polling_seconds
+                self._woken.wait(max(pause, _LEAST_PAUSE_SECONDS) if self._failing else pause)
+        return None
+
+    def _claim(self) -> Claim | None:
         try:
-            held = self._up.find([ref.work_id], status=_BEGUN, node=self._node)
-        except StoreError:
-            return
-        if not held:
-            raise HandOver
-
-    def _wait_until_recorded(self) -> None:
-        """DBOS records an end after `_run` has returned."""
-        give_up = time.monotonic() + _END_SECONDS
-        try:
-            while time.monotonic() < give_up:
-                begun = self._up.find(status=_BEGUN, node=self._node)
-                if {work.workflow_id for work in begun} <= self._handed_over:
-                    return
-                time.sleep(_STEP_SECONDS)
-        except StoreError:
-            pass  # whoever adopts this node finds out
-
-
-def _in_parts(refs: Sequence[ShardRef]) -> Iterator[list[ShardRef]]:
-    rest = iter(refs)
-    while some := list(islice(rest, _REFS_PER_TRANSACTION)):
-        yield some
-
-
-def _ids(refs: list[ShardRef]) -> list[str]:
-    return [ref.work_id for ref in refs]
+            with self._claiming:
+                if self._failing:  # the last claim may have succeeded without our hearing of it
+                    put_back(self._engine, self._node, self._executed())
+                    self._failing = False
+                if self._closing.is_set():
+                    return None
+                claimed = claim(self._engine, self._node, self._options.total_concurrency)
+                if claimed is not None:
+                    with self._changed:
+                        self._running.add(claimed.shard.ref)
+                return claimed
+        except StoreError as error:
+            if not self._failing:
+                logger.warning("no work can be taken: %s; tried again until it can", error)
+        except Exception:
+            logger.exception("looking for work met a fault")
+        self._failing = True
+        return None

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from app.intervals import interval, ratios
 from app.system import usable_cpu_count
 from benchmarks import io, memory, redis_reads, results
-from benchmarks.intervals import interval, ratios
 from benchmarks.probing import Latencies
 
 HEALTH = Latencies(100, 1.0, 4.0, 9.0)

@@ -180,6 +180,21 @@ def test_tasks_are_listed_and_filtered(server: Server) -> None:
     assert task_id in {task["task_id"] for task in listed}
 
 
+def test_process_begins_what_it_accepts_without_looking_for_it(tmp_path: Path) -> None:
+    def wait_done(task_id: str) -> None:
+        wait_until(lambda: view(server, task_id)["status"] == "completed", "it is done", 30, 0.02)
+
+    with running_server(tmp_path, run_hosts=1, queue_poll_seconds=60) as server:
+        cancelled = submit(server, strategy="sequential", **SLOW)
+        wait_running(server, cancelled)
+        server.client.delete(f"/api/v1/tasks/{cancelled}")
+        wait_done(submit(server, strategy="threading", **QUICK))
+        wait_done(submit(server, strategy="threading", items=ITEMS, parameters=FAST))
+        wait_done(upload(server, SAMPLE.read_bytes()).json()["task_id"])
+        server.client.post(f"/api/v1/tasks/{cancelled}/resume")
+        wait_done(cancelled)
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_upload_that_nobody_read_before_the_end_is_read_by_the_next(
     tmp_path: Path, how: signal.Signals

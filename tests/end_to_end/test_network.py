@@ -21,6 +21,11 @@ ALICE, BOB, ALICE_READS = make_key("alice"), make_key("bob"), make_key("alice", 
 ADMIN = make_key("root", Scope.ADMIN)
 UNKNOWN = "task_00000000_1"
 TASKS = "/api/v1/tasks"
+COMPARISON = {
+    "items_count": 4, "rounds": 1, "db": "none", "cache": "none", "kernels": ["cython"],
+    "strategies": ["sequential"],
+    "parameters": {"cpu_iterations": 10, "outer_iterations": 2, "inner_iterations": 2},
+}  # fmt: skip
 BODY = {"items_count": 20, "batch_size": 10, "db": "none", "cache": "none", "kernel": "python"}
 
 OF_A_TASK = [
@@ -109,6 +114,23 @@ def test_synchronous_runs_and_uploads_are_ones_own(server: Server) -> None:
     for answer in (run, upload):
         status = f"{TASKS}/status/{answer.json()['task_id']}"
         assert server.client.get(status, headers=BOB.headers).status_code == 200
+        assert server.client.get(status, headers=ALICE.headers).status_code == 404
+
+
+def test_comparisons_are_ones_own(server: Server) -> None:
+    def compare(key: Any, **headers: str) -> httpx.Response:
+        headers |= key.headers
+        return server.client.post(f"{TASKS}/compare", json=COMPARISON, headers=headers, timeout=60)
+
+    later = {"Prefer": "respond-async", "Idempotency-Key": "compared"}
+    now, background, again = compare(BOB), compare(BOB, **later), compare(BOB, **later)
+    assert [answer.status_code for answer in (now, background, again)] == [200, 202, 202]
+    assert background.json()["task_id"] == again.json()["task_id"]
+    assert compare(ALICE, **later).json()["task_id"] != background.json()["task_id"]
+    assert compare(ALICE_READS).status_code == 403
+    for answer in (now, background):
+        status = f"{TASKS}/status/{answer.json()['task_id']}"
+        assert server.client.get(status, headers=BOB.headers).json()["kind"] == "comparison"
         assert server.client.get(status, headers=ALICE.headers).status_code == 404
 
 

@@ -14,6 +14,7 @@ import pytest
 from app.errors import ServiceError
 from app.factory import create_app
 from app.guards.headers import DOCUMENTATION, NOTHING
+from app.routes.dashboard import HEADERS
 from app.settings import Settings
 from tests.fixtures.access import endpoints
 from tests.fixtures.client import Client, open_client
@@ -23,7 +24,7 @@ STATUS = f"/api/v1/tasks/status/{TASK_ID}"
 READABLE = [
     path.replace("{task_id}", TASK_ID)
     for method, path in endpoints(create_app(Settings(), FakeServices().open))
-    if method == "GET"
+    if method == "GET" and not path.startswith("/dashboard")
 ]
 
 
@@ -54,6 +55,17 @@ def test_every_route_has_them(client: Client, path: str) -> None:
     assert response.headers["cache-control"] == "no-store"
     if path not in DOCUMENTATION:
         assert response.headers["content-security-policy"] == NOTHING
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/api.js", "/dashboard/dashboard.css"])
+def test_dashboard_keeps_its_own(client: Client, path: str) -> None:
+    response = client.get(path)
+    seen(response)
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+    again = client.get(path, headers={"If-None-Match": response.headers["etag"]})
+    assert again.status_code == 304
+    seen(again)
 
 
 def test_errors_have_them(client: Client, services: FakeServices) -> None:

@@ -41,7 +41,11 @@ def test_wheel_holds_the_packages_and_no_generated_source(wheel: Path) -> None:
     packages = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"app", "kernels", "main.py"}
     assert {"app/py.typed", "kernels/py.typed", "kernels/loops/_cython.pyi"} <= set(names)
-    assert not [name for name in names if name.endswith((".c", ".html", ".pyx"))]
+    web = {f"app/web/{path.name}" for path in (ROOT / "app" / "web").iterdir()}
+    assert {name for name in names if name.startswith("app/web/")} == web
+    assert not [
+        n for n in names if n.endswith((".c", ".pyx")) or (n.endswith(".html") and n not in web)
+    ]
     assert any(name.endswith((".so", ".pyd")) for name in names)
 
 
@@ -75,7 +79,7 @@ def url(environment: Path, tmp_path: Path) -> Iterator[str]:
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [str(environment / "bin" / "hotloop")],
+            [str(environment / "bin" / "hotloop"), "serve"],
             cwd=tmp_path,
             env=variables | {"HOTLOOP_PORT": "0", "HOTLOOP_RUN_HOSTS": "1"},
             stdout=subprocess.DEVNULL,
@@ -96,3 +100,4 @@ def test_installed_wheel_serves_with_all_kernels(url: str, environment: Path) ->
     for strategy in ("threading", "multiprocessing"):
         answer = httpx.post(f"{url}/api/v1/tasks/{strategy}", json=body, timeout=60)
         assert answer.json()["status"] == "completed", answer.text
+    assert "<title>Hotloop</title>" in httpx.get(f"{url}/dashboard").text

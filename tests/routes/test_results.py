@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import TaskConflictError
-from app.names import StrategyName, TaskStatus
+from app.names import StrategyName, TaskKind, TaskStatus
 from kernels.contract import KernelName
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
@@ -17,14 +17,22 @@ EXPORT = f"/api/v1/tasks/results/{TASK_ID}"
 def test_list_has_defaults(client: Client, services: FakeServices) -> None:
     page = client.get("/api/v1/tasks/results").json()
     assert (page["total"], page["limit"], page["offset"], page["next"]) == (1, 50, 0, None)
-    assert services.calls == [("page", None, None, None, 50, 0)]
+    assert services.calls == [("page", None, None, None, 50, 0, None)]
 
 
 def test_list_is_filtered_and_paged(client: Client, services: FakeServices) -> None:
-    query = "status=failed&strategy=async-batch&kernel=numba&limit=1000&offset=7"
+    query = "status=failed&strategy=async-batch&kernel=numba&kind=run&limit=1000&offset=7"
     assert client.get(f"/api/v1/tasks/results?{query}").status_code == 200
     assert services.calls == [
-        ("page", TaskStatus.FAILED, StrategyName.ASYNC_BATCH, KernelName.NUMBA, 1_000, 7)
+        (
+            "page",
+            TaskStatus.FAILED,
+            StrategyName.ASYNC_BATCH,
+            KernelName.NUMBA,
+            1_000,
+            7,
+            TaskKind.RUN,
+        )
     ]
 
 

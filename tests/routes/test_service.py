@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import mimetypes
 import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -29,10 +30,10 @@ def test_every_link_of_the_index_leads_somewhere(client: Client) -> None:
         assert client.get(link).status_code == 200, link
 
 
-def test_browser_is_sent_to_the_docs(client: Client) -> None:
+def test_browser_is_sent_to_the_dashboard(client: Client) -> None:
     response = client.get("/", headers={"Accept": BROWSER})
     assert response.status_code == 307
-    assert response.headers["location"] == "/docs"
+    assert response.headers["location"] == "/dashboard"
     assert response.headers["vary"] == "Accept"
 
 
@@ -47,6 +48,22 @@ def test_ready_service_names_its_checks(client: Client) -> None:
     assert response.status_code == 200
     assert response.json()["ready"] is True
     assert set(response.json()["checks"]) == {"run_hosts", "store"}
+
+
+@pytest.mark.parametrize("after", [None, "2026-01-01T00:00:00Z"])
+def test_vitals_are_told_from_a_moment_on(
+    client: Client, services: FakeServices, after: str | None
+) -> None:
+    response = client.get("/health/vitals", params={"after": after} if after else {})
+    assert response.json()["samples"][0]["event_loop_lag_p99_ms"] == 0.5
+    assert services.calls == [("read", after and datetime(2026, 1, 1, tzinfo=UTC))]
+
+
+@pytest.mark.parametrize("after", ["2026-01-01T00:00:00", "yesterday"])
+def test_vitals_after_no_moment_are_refused(client: Client, after: str) -> None:
+    response = client.get("/health/vitals", params={"after": after})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "after"
 
 
 def test_service_that_is_not_ready_names_what_is_missing(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import kernels
@@ -76,6 +77,26 @@ def test_cpu_of_worker_processes_counts(runner: asyncio.Runner, host: RunHostCli
     before = time.process_time()
     kernels.get_kernel("loops", "python").run(plan.items.load("loops", 0, 20).columns, parameters)
     assert report.cpu_seconds > 0.5 * 10 * (time.process_time() - before)
+
+
+def test_cold_run_finds_no_pool_and_a_warm_one_does(
+    runner: asyncio.Runner, host: RunHostClient
+) -> None:
+    plan = make_plan(StrategyName.CONCURRENT_FUTURES)
+
+    def workers(cold: bool) -> set[int]:
+        async def finish() -> None:
+            async for _ in host.run(plan, cold=cold):
+                pass
+
+        runner.run(finish())
+        below = psutil.Process(host.pid).children(recursive=True)
+        return {p.pid for p in below if "spawn_main" in " ".join(p.cmdline())}
+
+    first, kept, renewed = workers(False), workers(False), workers(True)
+    assert len(first) == len(renewed) == 2
+    assert kept == first
+    assert not renewed & first
 
 
 def test_deadline_ends_a_run_and_keeps_the_run_host(

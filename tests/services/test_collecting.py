@@ -260,7 +260,7 @@ def test_resumed_shard_goes_on_from_the_details(
         generation = store.shards.resume(TASK_ID)[0].generation
     elif way == "given back":
         first.report = REPORT
-        store.shards.give_back(REF, shard.attempt, first.details(None).to_json())
+        store.shards.give_back(REF, shard.attempt, first.details(None).to_json(), 10)
     before = stored_details(store)
 
     again = store.shards.begin(ShardRef(TASK_ID, 0, generation), "2:2.0")
@@ -279,7 +279,7 @@ def test_resumed_shard_goes_on_from_the_details(
     assert details.duration_seconds == (before.duration_seconds or 0.0) + 2.0
     assert details.setup_seconds == 1.0
     end = store.shards.end(
-        again.ref, again.attempt, TaskStatus.COMPLETED, details.to_json(), summarize
+        again.ref, again.attempt, TaskStatus.COMPLETED, details.to_json(), 20, summarize
     )
     assert end is TaskStatus.COMPLETED
     task = store.get(TASK_ID)

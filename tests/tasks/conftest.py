@@ -15,7 +15,6 @@ from sqlalchemy import Engine
 from app.names import TaskStatus
 from app.sources.base import Batch
 from app.strategies.base import BatchResult
-from app.tasks.engine import make_engine
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import begin
@@ -139,15 +138,13 @@ def result() -> Callable[..., BatchResult]:
 
 
 @pytest.fixture
-def engine(location: Path | str) -> Iterator[Engine]:
-    made = make_engine(location, 30.0)
-    yield made
-    made.dispose()
+def engine(store: TaskStore) -> Engine:
+    return store.engine
 
 
 @pytest.fixture
-def queues(engine: Engine) -> Iterator[Queues]:
-    made = Queues(engine)
+def queues(store: TaskStore) -> Iterator[Queues]:
+    made = Queues(store)
     yield made
     made.close()
 

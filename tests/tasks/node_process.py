@@ -1,7 +1,7 @@
 """A node as a process of its own: `python -m tests.tasks.node_process LOCATION NAME FOLDER JSON`.
 
-What its work does is written to `FOLDER/events`, a line each: `<name> began <work id>`, `ended`,
-`handed-over`; and what becomes of the process: `up`, `adopted <work id>`, `dead`, `closed`. While
+What its work does is written to `FOLDER/events`, a line each: `<name> began <shard>`, `ended`,
+`handed-over`; and what becomes of the process: `up`, `adopted <shard>`, `dead`, `closed`. While
 there is a file `FOLDER/hold`, work goes on; it stops with `FOLDER/stop-NAME`.
 """
 
@@ -13,14 +13,18 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from app.errors import TaskConflictError
+from app.names import TaskStatus
 from app.tasks.adoption import adopt_dead
-from app.tasks.engine import make_engine
-from app.tasks.model import ShardRef
+from app.tasks.claims import Claim
 from app.tasks.nodes import NodeStore, new_node_id
+from app.tasks.store import open_store
 from app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
+from tests.fixtures.executions import summary
 
 
 def main(location: str, name: str, folder: Path, options: dict[str, Any]) -> None:
@@ -33,16 +37,21 @@ def main(location: str, name: str, folder: Path, options: dict[str, Any]) -> Non
     def say(*words: str) -> None:
         os.write(descriptor, (" ".join((name, *words)) + "\n").encode())
 
-    def execute(ref: ShardRef) -> None:
-        say("began", ref.work_id)
+    store = open_store(location if "://" in location else Path(location))
+    engine = store.engine
+
+    def execute(claimed: Claim) -> None:
+        shard = claimed.shard
+        say("began", str(shard.ref))
         while hold.exists():
             if stopping.is_set():
-                say("handed-over", ref.work_id)
+                say("handed-over", str(shard.ref))
                 raise HandOver
             time.sleep(0.005)
-        say("ended", ref.work_id)
+        with suppress(TaskConflictError):  # it is another's by now
+            store.shards.end(shard.ref, shard.attempt, TaskStatus.COMPLETED, {}, 0, summary)
+            say("ended", str(shard.ref))
 
-    engine = make_engine(location if "://" in location else Path(location), 30.0)
     nodes = NodeStore(engine, new_node_id(name), "test")
     assert nodes.beat()
     queue = WorkQueue(engine, nodes.node_id, execute, QueueOptions(**options))
@@ -52,14 +61,15 @@ def main(location: str, name: str, folder: Path, options: dict[str, Any]) -> Non
     while alive and not stop.exists():
         time.sleep(beat_seconds)
         alive = nodes.beat()
-        for ref in adopt_dead(nodes, queue, dead_seconds) if alive else []:
-            say("adopted", ref.work_id)
+        for ref in adopt_dead(nodes, queue, dead_seconds)[1] if alive else []:
+            say("adopted", str(ref))
     if not alive:
         say("dead")
+    queue.take_no_more()
     stopping.set()
     queue.close()
     nodes.leave()
-    engine.dispose()
+    store.close()
     say("closed")
 
 

@@ -5,68 +5,85 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
-
-from app.tasks.model import ShardRef
+from app.errors import TaskConflictError
+from app.names import TaskStatus, TaskType
+from app.tasks.claims import Claim
+from app.tasks.model import ShardRef, Task, new_task_id, utc_now
+from app.tasks.store import TaskStore
 from app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
+from tests.fixtures.executions import summary
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.waiting import wait_until
 
 POLLING_SECONDS = 0.02
 
-_numbers = count()
 
-
-def refs(number: int) -> list[ShardRef]:
-    """So many shards of tasks that nobody has had."""
-    return [ShardRef(f"task_{next(_numbers):08x}_1700000000", 0, 1) for _ in range(number)]
+def put(store: TaskStore, number: int = 1, shards: int = 1) -> list[ShardRef]:
+    """So many background tasks are accepted, of so many shards of one item; what that queues."""
+    made: list[ShardRef] = []
+    for _ in range(number):
+        task = Task(
+            task_id=new_task_id(),
+            task_type=TaskType.BACKGROUND,
+            spec={},
+            workload="loops",
+            kernel="numba",
+            strategy="hybrid",
+            total_items=shards,
+            created_at=utc_now(),
+            owner="1:1.0",
+        )
+        made += [shard.ref for shard in store.create(task, [1] * shards)]
+    return made
 
 
 class Work:
-    """What is done, in this process. `holding` keeps it from ending, `stopping` hands it over."""
+    """What is done, in this process. Without `go` it does not end, `stopping` hands it over."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: TaskStore) -> None:
         self.began: list[ShardRef] = []
         self.ended: list[ShardRef] = []
         self.go = threading.Event()
         self.go.set()
         self.stopping = threading.Event()
         self.error: BaseException | None = None
+        self._store = store
 
-    def __call__(self, ref: ShardRef) -> None:
-        self.began.append(ref)
+    def __call__(self, claimed: Claim) -> None:
+        shard = claimed.shard
+        self.began.append(shard.ref)
         while not self.go.wait(0.005):
             if self.stopping.is_set():
                 raise HandOver
         if self.error is not None:
             raise self.error
-        self.ended.append(ref)
-
-
-NewQueue = Callable[..., WorkQueue]
+        with suppress(TaskConflictError):  # cancelled, or another's by now
+            known: tuple[Any, ...] = (TaskStatus.COMPLETED, {}, 0, summary)
+            self._store.shards.end(shard.ref, shard.attempt, *known)
+            self.ended.append(shard.ref)
 
 
 class Queues:
-    """Makes queues on one database, and closes what is up at the end."""
+    """Makes queues on one store, and closes what is up at the end."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, store: TaskStore) -> None:
+        self.store = store
         self._made: list[tuple[WorkQueue, Work]] = []
 
     def launch(self, work: Work, node: str = "here:1", **options: Any) -> WorkQueue:
         fields = {"concurrency": 2, "polling_seconds": POLLING_SECONDS, **options}
-        queue = WorkQueue(self.engine, node, work, QueueOptions(**fields))
+        queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields))
         queue.launch()
         self._made.append((queue, work))
         return queue
 
     def close(self) -> None:
         for queue, work in self._made:
+            queue.take_no_more()
             work.stopping.set()
             queue.close()
 

@@ -1,4 +1,4 @@
-"""Tasks whose items are still coming in, and shards that their work has left behind."""
+"""Tasks whose items are still coming in, and nodes that join again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
-from app.tasks.acceptance import accept, renew, withdraw_incomplete
+from app.tasks.acceptance import accept, withdraw_incomplete
 from app.tasks.model import ShardRef, Task
 from app.tasks.nodes import NodeStore
 from app.tasks.store import TaskStore
-from tests.fixtures.executions import begin
+from tests.fixtures.executions import queued
 
 Incomplete = Callable[..., Task]
 
@@ -33,11 +33,11 @@ def test_task_is_executed_by_nobody_before_its_items_are_there(
     store: TaskStore, incomplete: Incomplete
 ) -> None:
     task = incomplete()
-    assert not store.shards.unfinished()
+    assert not queued(store)
     assert not store.shards.of_task(task.task_id)
     accept(store.engine, task.task_id, [6, 4], "hash")
     refs = [ShardRef(task.task_id, 0, 0), ShardRef(task.task_id, 1, 0)]
-    assert store.shards.unfinished() == refs
+    assert queued(store) == refs
     assert store.get(task.task_id).request_hash == "hash"
 
 
@@ -53,6 +53,15 @@ def test_task_that_was_cancelled_meanwhile_is_not_accepted_and_not_resumed(
     assert store.get(task.task_id).status is TaskStatus.CANCELLED
 
 
+def test_task_that_was_cancelled_before_it_had_shards_is_deleted_with_the_others(
+    store: TaskStore, incomplete: Incomplete
+) -> None:
+    task, coming = incomplete(), incomplete()
+    store.shards.cancel(task.task_id, lambda shards: {})
+    assert store.delete_finished() == [task.task_id]
+    assert store.get(coming.task_id) == coming
+
+
 def test_task_goes_with_the_process_that_received_it(
     store: TaskStore, incomplete: Incomplete
 ) -> None:
@@ -62,25 +71,6 @@ def test_task_goes_with_the_process_that_received_it(
     with pytest.raises(TaskNotFoundError):
         store.get(gone.task_id)
     assert {store.status(t.task_id) for t in (kept, accepted)} == {TaskStatus.PENDING}
-
-
-def test_shard_that_its_work_left_behind_is_new_work_once(
-    store: TaskStore, sharded: Callable[..., str]
-) -> None:
-    task_id = sharded([10])
-    execution = begin(store, task_id)
-    renewed = renew(store.engine, execution.shard.ref)
-    assert renewed == ShardRef(task_id, 0, 1)
-    assert renew(store.engine, execution.shard.ref) is None
-    with pytest.raises(TaskConflictError):
-        execution.add()
-    assert store.shards.begin(renewed, "other").attempt == 2
-
-
-def test_ended_shard_is_no_new_work(store: TaskStore, sharded: Callable[..., str]) -> None:
-    execution = begin(store, sharded([10]))
-    execution.end(TaskStatus.FAILED)
-    assert renew(store.engine, execution.shard.ref) is None
 
 
 def test_node_that_was_declared_dead_joins_again_when_its_work_is_put_back(

@@ -15,12 +15,13 @@ from sqlalchemy import Engine, text
 
 from app.tasks import nodes as nodes_module
 from app.tasks.adoption import adopt_dead
+from app.tasks.claims import claim
 from app.tasks.engine import make_engine, writing
 from app.tasks.nodes import Node, NodeStore, machine, new_node_id
 from app.tasks.owner import current_owner
+from app.tasks.store import TaskStore
 from tests.fixtures.guarded import ROOT
-from tests.fixtures.waiting import wait_until
-from tests.tasks.queue_fixtures import Queues, Work, refs
+from tests.tasks.queue_fixtures import Queues, Work, put
 
 BEAT_AND_DIE = """
 import sys
@@ -219,17 +220,25 @@ def test_of_adopters_that_race_one_wins(node: NewNode, engines: list[Engine]) ->
             assert sum(pool.map(claim_unknown, adopters, unknown)) == 1
 
 
-def test_work_of_a_node_that_left_is_adopted_once(queues: Queues, node: NewNode) -> None:
-    work = Work()
-    work.go.clear()
-    queue = queues.launch(work, "left:1")
-    (ref,) = refs(1)
-    queue.put([ref])
-    wait_until(lambda: work.began, "it has begun")
-    work.stopping.set()
-    queue.close()
-    queue = queues.launch(Work(), concurrency=0)
+def test_work_of_a_node_that_is_not_listed_is_adopted_once(
+    queues: Queues, store: TaskStore, node: NewNode
+) -> None:
+    (ref,) = put(store)
+    assert claim(store.engine, "left:1") is not None
+    queue = queues.launch(Work(store), concurrency=0)
     here, other = node("here:1"), node("other:1")
-    assert adopt_dead(here, queue) == [ref]
-    assert adopt_dead(other, queue) == []
+    assert adopt_dead(here, queue) == (["left:1"], [ref])
+    assert adopt_dead(other, queue) == ([], [])
     assert ids(here.list()) == ["here:1", "other:1"]
+
+
+def test_what_this_node_holds_is_not_adopted_by_itself(
+    queues: Queues, store: TaskStore, node: NewNode
+) -> None:
+    """Not even when it is not listed any more: it has heard of that, and joins again."""
+    put(store)
+    assert claim(store.engine, "here:1") is not None
+    queue = queues.launch(Work(store), concurrency=0)
+    here = node("here:1")
+    here.remove("here:1")
+    assert adopt_dead(here, queue) == ([], [])

@@ -11,9 +11,10 @@ import pytest
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
 from app.strategies.base import BatchResult
+from app.tasks.claims import claim, put_back
 from app.tasks.model import FINISHED, Shard, ShardRef, Task
 from app.tasks.store import TaskStore
-from tests.fixtures.executions import begin, check_counts, refuses_all
+from tests.fixtures.executions import begin, check_counts, queued, refuses_all
 
 NewTask = Callable[..., Task]
 BringTo = Callable[[Task, TaskStatus], None]
@@ -139,7 +140,7 @@ def test_unknown_shard_is_not_found(store: TaskStore, sharded: Sharded, shard: i
     for call in (
         lambda: store.shards.begin(ref, "1:1.0"),
         lambda: store.shards.missing(ref),
-        lambda: store.shards.give_back(ref, 0, {}),
+        lambda: store.shards.give_back(ref, 0, {}, 0),
     ):
         with pytest.raises(TaskNotFoundError):
             call()
@@ -158,13 +159,55 @@ def test_given_back_another_goes_on(store: TaskStore, sharded: Sharded, result: 
     (shard,) = store.shards.of_task(task_id)
     assert (shard.status, shard.node, shard.details) == ("running", None, {"starts": [0, -1]})
     assert store.get(task_id).status is TaskStatus.RUNNING
-    assert store.shards.unfinished() == [shard.ref]
+    assert queued(store) == [shard.ref]
     second = begin(store, task_id, node="goes on")
     refuses_all(store, first, result(10, 10), TAKEN_OVER)
     second.add(result(10, 10), result(20, 10))
     assert second.end() is TaskStatus.COMPLETED
     assert store.get(task_id).measurements == {"starts": [[0, -1, 10, 20]]}
     check_counts(store, task_id)
+
+
+def test_given_back_to_the_same_node_nobody_else_gets_it(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
+    first = begin(store, sharded([30]), node="a:1")
+    first.add(result(0, 10))
+    first.give_back("a:1")
+    assert claim(store.engine, "b:1") is None
+    again = store.shards.begin(first.shard.ref, "a:1", after=1)
+    assert (again.attempt, again.items_processed) == (2, 10)
+
+
+def test_execution_after_one_that_is_not_the_last_is_refused(
+    store: TaskStore, sharded: Sharded
+) -> None:
+    first = begin(store, sharded([30]), node="a:1")
+    first.give_back("a:1")
+    assert put_back(store.engine, "a:1") == [first.shard.ref]
+    taken = claim(store.engine, "b:1")
+    assert taken is not None
+    with pytest.raises(TaskConflictError, match=TAKEN_OVER):
+        store.shards.begin(first.shard.ref, "a:1", after=1)
+    assert store.shards.is_current(taken.shard.ref, taken.shard.attempt)
+
+
+@pytest.mark.parametrize("way", ["end", "give back"])
+def test_details_of_fewer_items_than_are_stored_change_nothing(
+    store: TaskStore, sharded: Sharded, result: NewResult, way: str
+) -> None:
+    """The results were stored, and the execution never heard of it."""
+    execution = begin(store, sharded([30]))
+    execution.add(result(0, 10))
+    before = execution.processed, execution.failed, execution.starts
+    execution.add(result(10, 10))
+    execution.processed, execution.failed, execution.starts = before
+    if way == "end":
+        execution.end(TaskStatus.FAILED)
+    else:
+        execution.give_back()
+    (shard,) = store.shards.of_task(execution.shard.task_id)
+    assert (shard.items_processed, shard.details) == (20, {"starts": [0, 10]})
 
 
 # --- ending --------------------------------------------------------------------------------
@@ -240,7 +283,7 @@ def test_unfinished_are_those_of_background_tasks_oldest_first(
         task = new_task(task_type="background", created_at=datetime(2020, 1, 1, tzinfo=UTC))
         if status in FINISHED:
             bring_to(task, status)
-    assert store.shards.unfinished() == [
+    assert queued(store) == [
         ShardRef(task_id, shard, 0)
         for task_id, shard in [(older, 0), (older, 1), (newer, 0), (newer, 2)]
     ]
@@ -251,7 +294,7 @@ def test_unfinished_of_tasks_of_one_moment_are_task_by_task(
 ) -> None:
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     task_ids = [sharded([1, 1], created_at=moment) for _ in range(3)]
-    assert store.shards.unfinished() == [
+    assert queued(store) == [
         ShardRef(task_id, shard, 0) for task_id in task_ids for shard in (0, 1)
     ]
 
@@ -286,9 +329,9 @@ def test_shards_go_with_their_task(store: TaskStore, sharded: Sharded, way: str)
         if way == "delete":
             store.delete(gone)
         else:
-            assert {ref.task_id for ref in store.delete_finished()} == {gone}
+            assert store.delete_finished() == [gone]
     with pytest.raises(TaskNotFoundError):
         store.shards.of_task(gone)
-    assert len(store.shards.unfinished()) == len(store.shards.of_task(kept)) == 2
+    assert len(queued(store)) == len(store.shards.of_task(kept)) == 2
     store.create(replace(store.get(kept), task_id=gone))  # nothing is left of it
     assert [shard.attempt for shard in store.shards.of_task(gone)] == [0]

@@ -14,7 +14,7 @@ from app.tasks.engine import reading
 from app.tasks.model import ShardRef
 from app.tasks.store import TaskStore
 from app.tasks.tables import results
-from tests.fixtures.executions import begin, check_counts
+from tests.fixtures.executions import begin, check_counts, queued
 
 Sharded = Callable[..., str]
 
@@ -155,7 +155,7 @@ def test_killed_between_two_messages_counts_and_results_agree(
 
     shards = store.shards.of_task(task_id)
     assert [shard.status for shard in shards] == ["running", "running", "pending"]
-    assert store.shards.unfinished() == [ShardRef(task_id, number, 0) for number in range(3)]
+    assert queued(store) == [ShardRef(task_id, number, 0) for number in range(3)]
     for shard in shards:
         inside = results.c.start >= shard.start, results.c.start < shard.start + shard.count
         counts = select(func.sum(results.c["count"]), func.sum(results.c.failed)).where(*inside)

@@ -13,8 +13,9 @@ import pytest
 from app.errors import TaskConflictError
 from app.names import TaskStatus
 from app.strategies.base import BatchResult
+from app.tasks.claims import Claim, claim, put_back
 from app.tasks.store import TaskStore, open_store
-from tests.fixtures.executions import Execution, begin, check_counts, summary
+from tests.fixtures.executions import Execution, begin, check_counts, queued, summary
 from tests.fixtures.results import ids, opened
 from tests.fixtures.waiting import BOUND_SECONDS
 
@@ -173,3 +174,55 @@ def test_one_store_serves_many_threads(
     page = store.page(TaskStatus.COMPLETED, limit=100)
     assert page.total == 8
     assert {task.items_processed for task in page.tasks} == {20}
+
+
+@pytest.mark.parametrize("in_all", [None, 5])
+def test_of_many_that_claim_at_once_each_shard_is_got_once_and_no_limit_is_passed(
+    stores: list[TaskStore], sharded: Sharded, in_all: int | None
+) -> None:
+    for count in (1, 4, 1, 12):
+        sharded([10] * count)
+    barrier = threading.Barrier(WORKERS, timeout=BOUND_SECONDS)
+
+    def take(number: int) -> list[Claim]:
+        barrier.wait()
+        got = []
+        while (one := claim(stores[number].engine, f"node:{number}", in_all)) is not None:
+            got.append(one)
+        return got
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        got = [one.shard for some in pool.map(take, range(WORKERS)) for one in some]
+    assert len(got) == (in_all or 18)
+    assert sorted(shard.ref for shard in got) == sorted(queued(stores[0])[: len(got)])
+    assert {shard.attempt for shard in got} == {1}
+
+
+def test_claims_cancels_and_adoptions_do_not_wait_for_each_other_in_a_circle(
+    stores: list[TaskStore], sharded: Sharded
+) -> None:
+    barrier = threading.Barrier(4, timeout=BOUND_SECONDS)
+
+    def cancel(store: TaskStore, task_id: str) -> None:
+        barrier.wait()
+        store.shards.cancel(task_id, summary)
+
+    def adopt(store: TaskStore, _: str) -> None:
+        barrier.wait()
+        put_back(store.engine, "dead:1")
+
+    def take(store: TaskStore, _: str) -> None:
+        barrier.wait()
+        while claim(store.engine, "node:1") is not None:
+            pass
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(15):
+            task_id = sharded([10] * 6)
+            assert all(claim(stores[0].engine, "dead:1") for _ in range(3))
+            calls = zip((cancel, adopt, take, adopt), stores, strict=False)
+            done = [pool.submit(call, store, task_id) for call, store in calls]
+            for future in done:
+                future.result(timeout=60)
+            assert stores[0].status(task_id) is TaskStatus.CANCELLED
+            assert queued(stores[0]) == []

@@ -13,7 +13,7 @@ from app.names import TaskStatus
 from app.strategies.base import BatchResult
 from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, Task
 from app.tasks.store import TaskStore
-from tests.fixtures.executions import begin, check_counts, refuses_all, summary
+from tests.fixtures.executions import begin, check_counts, queued, refuses_all, summary
 from tests.fixtures.results import ids, opened
 
 NewTask = Callable[..., Task]
@@ -36,7 +36,7 @@ def test_cancel_of_a_pending_task(store: TaskStore, sharded: Sharded) -> None:
     assert task.measurements == {"starts": [[], []]}
     assert [shard.status for shard in store.shards.of_task(task_id)] == ["cancelled"] * 2
     assert store.results(task_id) is None
-    assert store.shards.unfinished() == [ShardRef(bystander, 0, 0)]
+    assert queued(store) == [ShardRef(bystander, 0, 0)]
 
 
 def test_cancel_of_a_running_task_fences_its_executions(
@@ -87,7 +87,7 @@ def test_cancel_that_cannot_be_summed_up_changes_nothing(
     for call in (
         lambda: store.shards.cancel(task_id, broken),
         lambda: store.shards.end(
-            execution.shard.ref, 1, TaskStatus.COMPLETED, {"starts": [-1]}, broken
+            execution.shard.ref, 1, TaskStatus.COMPLETED, {"starts": [-1]}, 0, broken
         ),
     ):
         with pytest.raises(ValueError, match="broken"):
@@ -130,7 +130,7 @@ def test_resume_keeps_what_is_done_and_raises_the_rest(
     assert store.get(task_id) == replace(
         ended, status=TaskStatus.PENDING, end_time=None, error_code=None, error_message=None
     )
-    assert store.shards.unfinished() == refs
+    assert queued(store) == refs
     assert ids(list(opened(store, task_id).blocks())) == list(range(15))
     assert [store.shards.missing(ref) for ref in refs] == [[(15, 5)], [(20, 10)]]
     assert store.get(bystander).status is TaskStatus.FAILED

@@ -105,7 +105,7 @@ def test_delete_finished_leaves_the_others(
         for task in some:
             bring_to(task, status)
     finished = {task.task_id for status in FINISHED for task in tasks[status]}
-    deleted = [ref.task_id for ref in store.delete_finished()]
+    deleted = store.delete_finished()
     assert len(deleted) == len(finished)
     assert set(deleted) == finished
     left = {task.status for task in store.page(limit=100).tasks}

@@ -18,6 +18,7 @@ from app.strategies.base import BatchResult
 from app.tasks.engine import FILE_NAME, writing
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
+from app.tasks.tables import SCHEMA_VERSION
 from tests.fixtures.executions import begin
 from tests.fixtures.refusals import refused
 
@@ -119,6 +120,20 @@ def test_locked_file_can_be_read_and_refuses_writing_until_it_is_free(
     assert impatient.get(task.task_id).status is TaskStatus.RUNNING
 
 
+def test_writers_of_one_process_wait_for_each_other_and_for_nobody_for_ever(
+    tmp_path: Path, impatient: TaskStore, new_task: NewTask
+) -> None:
+    task = new_task()
+    with ThreadPoolExecutor(1) as pool:
+        with writing(impatient.engine):
+            waiting = pool.submit(refused, lambda: impatient.create(task), tmp_path)
+            assert "locked for too long; try again" in waiting.result(timeout=60)
+        with pytest.raises(ValueError, match="broken"), writing(impatient.engine):
+            raise ValueError("broken")
+        pool.submit(impatient.create, task).result(timeout=60)
+    assert impatient.get(task.task_id) == task
+
+
 def test_writing_waits_for_another_writer(tmp_path: Path, new_task: NewTask) -> None:
     store, task = open_store(tmp_path), new_task()
     with (
@@ -159,12 +174,13 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
     store.create(new_task())
     store.close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = 5")
+        connection.execute(f"UPDATE hotloop_schema SET version = {SCHEMA_VERSION + 1}")
         connection.execute("ALTER TABLE tasks RENAME TO jobs")
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by a newer version of the service (its schema is 5, this one "
-        "knows 4); start that version, or use another data folder"
+        "the task store was made by a newer version of the service (its schema is "
+        f"{SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION}); start that version, or use "
+        "another data folder"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -180,13 +196,13 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
 def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = 2")
+        connection.execute("UPDATE hotloop_schema SET version = version - 1")
         connection.execute("DROP TABLE shards")
         connection.commit()
     assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by an older version of the service (its schema is 2, this one "
-        "needs 4) and cannot be converted; use another data folder, or delete the store with the "
-        "tasks in it"
+        "the task store was made by an older version of the service (its schema is "
+        f"{SCHEMA_VERSION - 1}, this one needs {SCHEMA_VERSION}) and cannot be converted; use "
+        "another data folder, or delete the store with the tasks in it"
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")

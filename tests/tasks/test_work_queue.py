@@ -1,278 +1,327 @@
-"""The queue in one process: what is put into it is done, once, in order, within limits."""
+"""The queue in one process: what is accepted is done, once, in order, within limits."""
 
 from __future__ import annotations
 
-import base64
 import logging
-import pickle
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import update
 
 from app.errors import StoreError
-from app.tasks.engine import make_engine, writing
-from app.tasks.model import ShardRef, new_task_id, parse_work_id
-from app.tasks.work_queue import QueueOptions, WorkQueue
+from app.names import TaskStatus
+from app.tasks.claims import claim, put_back
+from app.tasks.engine import writing
+from app.tasks.model import ShardRef, Task
+from app.tasks.store import TaskStore, open_store
+from app.tasks.tables import tasks
+from tests.fixtures.executions import Execution, queued, summary
 from tests.fixtures.postgres_server import running_postgres
 from tests.fixtures.waiting import wait_until
-from tests.tasks.queue_fixtures import Queues, Work, refs
+from tests.tasks.queue_fixtures import Queues, Work, put
+
+NEVER: dict[str, Any] = {"polling_seconds": 3_600.0}
+"""What is found in time was not found by looking now and then."""
 
 
 def queue_threads() -> list[str]:
-    """Those of DBOS in this process: its threads without a name are of its own code, too."""
     names = [thread.name for thread in threading.enumerate()]
-    return [name for name in names if name.startswith(("dbos", "queue", "Thread-"))]
+    return [name for name in names if name.startswith("hotloop-queue")]
 
 
-def test_a_work_id_names_one_shard() -> None:
-    ref = ShardRef(new_task_id(), 7, 12)
-    assert ref.work_id == f"{ref.task_id}:s7:g12"
-    assert parse_work_id(ref.work_id) == ref
-    assert parse_work_id("another workflow") is None
-    assert parse_work_id(f"{ref.work_id}\n") is None
+@pytest.fixture
+def work(store: TaskStore) -> Work:
+    return Work(store)
 
 
-def test_what_is_put_is_done_once_however_often_it_is_put(queues: Queues) -> None:
-    work = Work()
-    queue = queues.launch(work)
-    first, second = refs(2)
-    queue.put([first, first])
-    queue.put([first])
+def node_of(store: TaskStore, ref: ShardRef) -> str | None:
+    return store.shards.of_task(ref.task_id)[ref.shard].node
+
+
+def test_what_is_accepted_is_done_once(queues: Queues, store: TaskStore, work: Work) -> None:
+    queue = queues.launch(work, **NEVER)
+    (first,) = put(store)
+    queue.wake()
     wait_until(lambda: first in work.ended, "the first is done")
-    queue.put([first, second])
+    (second,) = put(store)
+    queue.wake()
+    queue.wake()
     wait_until(lambda: second in work.ended, "the second is done")
     assert work.began == [first, second]
+    assert store.status(first.task_id) is TaskStatus.COMPLETED
+    assert queued(store) == []
 
 
-def test_a_resume_is_new_work(queues: Queues) -> None:
-    work = Work()
-    queue = queues.launch(work)
-    (ref,) = refs(1)
-    again = ShardRef(ref.task_id, ref.shard, 2)
-    queue.put([ref])
-    wait_until(lambda: ref in work.ended, "it is done")
-    queue.put([again])
-    wait_until(lambda: again in work.ended, "it is done again")
+def test_the_end_of_one_is_the_beginning_of_the_next(
+    queues: Queues, store: TaskStore, work: Work
+) -> None:
+    accepted = put(store, 20)
+    queues.launch(work, concurrency=1, **NEVER)
+    wait_until(lambda: len(work.ended) == 20, "all is done")
+    assert work.began == accepted
 
 
-def test_work_begins_in_the_order_in_which_it_was_put(queues: Queues) -> None:
-    work = Work()
+def test_what_others_accept_is_found(queues: Queues, store: TaskStore, work: Work) -> None:
+    queues.launch(work)
+    accepted = put(store)
+    wait_until(lambda: work.ended == accepted, "it is done")
+
+
+def test_claim_begins_the_execution_and_nobody_else_gets_it(store: TaskStore) -> None:
+    (ref,) = put(store)
+    claimed = claim(store.engine, "here:1")
+    assert claimed is not None
+    assert claimed.task.task_id == ref.task_id
+    assert claimed.shard == store.shards.of_task(ref.task_id)[0]
+    assert (claimed.shard.status, claimed.shard.attempt) == (TaskStatus.RUNNING, 1)
+    assert claimed.shard.node == "here:1"
+    assert store.status(ref.task_id) is TaskStatus.RUNNING
+    assert claim(store.engine, "other:1") is None
+
+
+def test_synchronous_tasks_are_not_queued(
+    store: TaskStore, work: Work, queues: Queues, new_task: Callable[..., Task]
+) -> None:
+    (ref,) = put(store)
+    synchronous = [new_task(), new_task()]
+    for task in synchronous:
+        store.create(task)
+    store.shards.cancel(synchronous[0].task_id, summary)
+    store.shards.resume(synchronous[0].task_id)
+    queues.launch(work, **NEVER)
+    wait_until(lambda: work.ended == [ref], "the other one is done")
+    assert claim(store.engine, "here:1") is None
+    assert {store.status(task.task_id) for task in synchronous} == {TaskStatus.PENDING}
+
+
+def test_a_resume_is_done_again(queues: Queues, store: TaskStore, work: Work) -> None:
     work.go.clear()
-    queue = queues.launch(work, concurrency=1)
-    put = refs(12)
-    for ref in put:
-        queue.put([ref])
-        time.sleep(0.002)  # times are kept in milliseconds
+    queue = queues.launch(work, **NEVER)
+    (ref,) = put(store)
+    queue.wake()
+    wait_until(lambda: work.began == [ref], "it has begun")
+    store.shards.cancel(ref.task_id, summary)
+    (again,) = store.shards.resume(ref.task_id)
+    assert again == ShardRef(ref.task_id, 0, 1)
     work.go.set()
-    wait_until(lambda: len(work.ended) == len(put), "all is done")
-    assert work.began == put
+    queue.wake()
+    wait_until(lambda: work.ended == [again], "it is done once")
 
 
-def test_a_thousand_pieces_of_work_are_done_and_forgotten(queues: Queues) -> None:
-    work = Work()
-    queue = queues.launch(work, concurrency=50)
-    put = refs(1_000)
-    queue.put(put)
-    assert queue.missing(put) == []
-    wait_until(lambda: len(work.ended) == len(put), "all is done", bound=90)
-    assert sorted(work.ended, key=str) == sorted(put, key=str)
-    wait_until(lambda: not queue.holders(), "all ends are recorded")
-    queue.forget(put)
-    assert queue.missing(put) == put
+def test_shards_of_a_task_begin_in_order_and_before_later_tasks(
+    queues: Queues, store: TaskStore, work: Work
+) -> None:
+    accepted = put(store, 3, shards=4)
+    queues.launch(work, concurrency=1)
+    wait_until(lambda: len(work.ended) == 12, "all is done")
+    assert work.began == accepted
 
 
-def test_failed_work_is_not_begun_again(queues: Queues, caplog: pytest.LogCaptureFixture) -> None:
-    work = Work()
-    work.error = ValueError("no secret in the log")
-    queue = queues.launch(work)
-    (ref,) = refs(1)
-    queue.put([ref])
-    wait_until(lambda: work.began and not queue.holders(), "it has failed")
-    queue.close()
-    assert f"the work {ref.work_id} failed: ValueError" in caplog.text
-    queues.launch(work).put([ref, *refs(1)])
-    wait_until(lambda: len(work.began) == 2, "the next has begun")
-    assert work.began.count(ref) == 1
+def test_a_thousand_tasks_are_done_once_each(queues: Queues, store: TaskStore, work: Work) -> None:
+    accepted = put(store, 1_000)
+    queues.launch(work, concurrency=4, **NEVER)
+    wait_until(lambda: len(work.ended) == len(accepted), "all is done", bound=90)
+    assert sorted(work.ended) == sorted(work.began) == sorted(accepted)
+    assert queued(store) == []
 
 
-def test_cancelled_work_never_begins_and_running_work_goes_on(queues: Queues) -> None:
-    work = Work()
-    work.go.clear()
+def test_work_that_met_a_fault_is_held_until_the_next_sweep(
+    queues: Queues, store: TaskStore, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    work.error = ValueError("a fault")
     queue = queues.launch(work, concurrency=1)
-    running, cancelled, last = refs(3)
-    queue.put([running])
+    first, second = put(store, 2)
+    wait_until(lambda: len(work.began) == 2, "both have failed")
+    wait_until(lambda: f"the work {second} met a fault" in caplog.text, "it is in the log")
+    assert work.began == [first, second]
+    assert queued(store) == [first, second]
+    work.error = None
+    assert sorted(queue.sweep()) == sorted([first, second])
+    wait_until(lambda: sorted(work.ended) == sorted([first, second]), "they are done")
+
+
+def test_sweep_leaves_what_is_executed(queues: Queues, store: TaskStore, work: Work) -> None:
+    work.go.clear()
+    queue = queues.launch(work)
+    put(store, 3)
+    wait_until(lambda: len(work.began) == 2, "two have begun")
+    lost = claim(store.engine, "here:1")  # as if the answer had been lost
+    assert lost is not None
+    assert queue.sweep() == [lost.shard.ref]
+    work.go.set()
+    wait_until(lambda: len(work.ended) == 3, "all is done")
+
+
+def test_cancelled_work_never_begins(queues: Queues, store: TaskStore, work: Work) -> None:
+    work.go.clear()
+    queues.launch(work, concurrency=1)
+    running, cancelled, last = put(store, 3)
     wait_until(lambda: work.began == [running], "the first has begun")
-    queue.put([cancelled])
-    queue.cancel([running, cancelled])
-    queue.put([cancelled, last])
+    store.shards.cancel(cancelled.task_id, summary)
     work.go.set()
     wait_until(lambda: last in work.ended, "the last is done")
     assert work.ended == [running, last]
 
 
-def test_only_what_is_finished_is_forgotten(queues: Queues) -> None:
-    work = Work()
-    work.go.clear()
-    queue = queues.launch(work, concurrency=1)
-    running, waiting, cancelled = refs(3)
-    queue.put([running])
-    wait_until(lambda: work.began == [running], "the first has begun")
-    queue.put([waiting, cancelled])
-    queue.cancel([cancelled])
-    queue.forget([running, waiting, cancelled])
-    assert queue.missing([running, waiting, cancelled]) == [cancelled]
+def test_deleted_tasks_leave_nothing_in_the_queue(store: TaskStore) -> None:
+    accepted = put(store, 2, shards=3)
+    store.shards.cancel(accepted[0].task_id, summary)
+    assert store.delete_finished() == [accepted[0].task_id]
+    assert queued(store) == accepted[3:]
 
 
-def test_what_was_never_put_is_missing(queues: Queues) -> None:
-    queue = queues.launch(Work(), concurrency=0)
-    put, never = refs(3), refs(2)
-    queue.put(put)
-    assert queue.missing([never[0], *put, never[1]]) == never
-    assert queue.missing([]) == []
-
-
-def test_process_that_takes_no_work_only_puts_it(queues: Queues) -> None:
-    work = Work()
+def test_process_that_takes_no_work_only_accepts_it(
+    queues: Queues, store: TaskStore, work: Work
+) -> None:
     queue = queues.launch(work, concurrency=0)
-    put = refs(1)
-    queue.put(put)
+    accepted = put(store)
+    queue.wake()
     assert queue_threads() == []
     queue.close()
     queues.launch(work)
-    wait_until(lambda: work.ended == put, "another one does it")
+    wait_until(lambda: work.ended == accepted, "another one does it")
 
 
 @pytest.mark.parametrize("node", ["another:2", "here:1"])
-def test_work_that_was_handed_over_goes_on_after_the_next_launch(queues: Queues, node: str) -> None:
-    work = Work()
+def test_work_that_was_handed_over_goes_on_elsewhere(
+    queues: Queues, store: TaskStore, work: Work, node: str
+) -> None:
     work.go.clear()
     queue = queues.launch(work)
-    put = refs(3)
-    queue.put(put)
+    accepted = put(store, 3)
     wait_until(lambda: len(work.began) == 2, "two have begun")
+    queue.take_no_more()
     work.stopping.set()
     queue.close()
+    wait_until(lambda: queue_threads() == [], "its threads have ended")
+    assert [node_of(store, ref) for ref in accepted] == [None] * 3
+    assert len(work.began) == 2
     work.stopping.clear()
     work.go.set()
-    queue = queues.launch(work, node)
-    if node != "here:1":  # else the queue does it
-        assert "here:1" in queue.holders()
-        assert set(queue.adopt("here:1")) >= set(put[:2])  # a third one may have been taken on
-        assert queue.adopt("here:1") == []
+    queues.launch(work, node, concurrency=1)
     wait_until(lambda: len(work.ended) == 3, "all is done")
-    assert sorted(work.ended, key=str) == sorted(put, key=str)
+    assert work.ended == accepted
     assert len(work.began) == 5
 
 
-def test_an_end_is_recorded_before_the_queue_is_closed(queues: Queues) -> None:
-    work = Work()
-    queue = queues.launch(work)
-    put = refs(2)
-    queue.put(put)
-    wait_until(lambda: len(work.ended) == 2, "both are done")
-    queue.close()
-    queue = queues.launch(Work(), concurrency=0)
-    assert queue.holders() == set()
-
-
-def test_there_is_one_queue_in_a_process(queues: Queues, engine: Engine) -> None:
-    queue = queues.launch(Work())
-    second = WorkQueue(engine, "here:2", Work(), QueueOptions(1))
-    with pytest.raises(RuntimeError, match="close it first"):
-        second.launch()
-    with pytest.raises(RuntimeError, match="has not been launched"):
-        second.put(refs(1))
-    second.close()  # changes nothing
-    queue.close()
-    queue.close()
-    wait_until(lambda: not queue_threads(), "its threads have ended")
-    second.launch()
-    assert queue_threads()
-    second.close()
-    wait_until(lambda: not queue_threads(), "its threads have ended")
-
-
-class Witness:
-    """Says that it was unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (Path.touch, (Path(str(self.path)),))  # type: ignore[return-value]
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_planted_pickle_is_never_unpickled(
-    queues: Queues, engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_work_that_does_not_stop_is_given_up_and_can_store_nothing(
+    queues: Queues, store: TaskStore, work: Work, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trap = tmp_path / "unpickled"
-    pickled = pickle.dumps({"args": (Witness(trap),), "kwargs": {}})
-    pickle.loads(pickled)
-    assert trap.exists()
-    trap.unlink()
-
-    work = Work()
-    queue = queues.launch(work, concurrency=0)
-    planted, plain = refs(2)
-    queue.put([planted, plain])
-    schema = "" if engine.dialect.name == "sqlite" else "dbos."
-    values = {"id": planted.work_id, "inputs": base64.b64encode(pickled).decode()}
-    with writing(engine) as connection:
-        for change in (
-            f"UPDATE {schema}workflow_input SET inputs = :inputs WHERE workflow_uuid = :id",
-            f"UPDATE {schema}workflow_status SET serialization = 'py_pickle', error = :inputs, "
-            "output = :inputs WHERE workflow_uuid = :id",
-        ):
-            wanted = {name: values[name] for name in values if f":{name}" in change}
-            assert connection.execute(text(change), wanted).rowcount == 1
-    queue.close()
+    work.go.clear()
     queue = queues.launch(work)
-    wait_until(lambda: work.ended == [plain], "the plain one is done")
-    wait_until(lambda: not queue.holders(), "the planted one is refused")
-    queue.forget([planted])
-    assert not trap.exists()
-    assert work.began == [plain]
+    (ref,) = put(store)
+    wait_until(lambda: work.began == [ref], "it has begun")
+    queue.close()
+    assert "1 shards did not stop in time" in caplog.text
+    claimed = claim(store.engine, "other:1")
+    assert claimed is not None
+    work.go.set()
+    wait_until(lambda: queue_threads() == [], "its thread has ended")
+    assert work.ended == []
+    assert Execution(store, claimed.shard).end() is TaskStatus.COMPLETED
+
+
+def test_what_is_adopted_begins_at_once(queues: Queues, store: TaskStore, work: Work) -> None:
+    (ref,) = put(store)
+    assert claim(store.engine, "dead:1") is not None
+    queue = queues.launch(work, **NEVER)
+    assert queue.adopt("alive:1") == []
+    assert queue.adopt("dead:1") == [ref]
+    wait_until(lambda: work.ended == [ref], "it is done")
+    assert store.shards.of_task(ref.task_id)[0].attempt == 2
+
+
+def test_put_back_takes_from_one_node_only(store: TaskStore) -> None:
+    accepted = put(store, 3, shards=2)
+    held = [claim(store.engine, node) for node in ("a:1", "b:1", "a:1")]
+    assert all(held)
+    assert put_back(store.engine, "a:1", [accepted[0]]) == [accepted[2]]
+    assert put_back(store.engine, "a:1") == [accepted[0]]
+    assert put_back(store.engine, "a:1") == []
+    again = [claim(store.engine, "c:1") for _ in range(2)]
+    assert [one and one.shard.ref for one in again] == [accepted[0], accepted[2]]
+    assert [one and one.shard.attempt for one in again] == [2, 2]
+
+
+def test_task_that_cannot_be_executed_fails_and_stands_in_nobody_s_way(
+    queues: Queues, store: TaskStore, work: Work
+) -> None:
+    bad, other, good = put(store, 1, shards=2) + put(store)
+    changed = update(tasks).where(tasks.c.task_id == bad.task_id)
+    with writing(store.engine) as connection:
+        connection.execute(changed.values(result_columns=[["other", "<f8"]]))
+    queues.launch(work, **NEVER)
+    wait_until(lambda: work.ended == [good], "the good one is done")
+    task = store.get(bad.task_id)
+    assert (task.status, task.error_code) == (TaskStatus.FAILED, "TaskConflictError")
+    assert "its workload has other columns now" in str(task.error_message)
+    assert task.end_time is not None
+    assert bad.task_id == other.task_id
+    assert [shard.status for shard in store.shards.of_task(bad.task_id)] == ["failed"] * 2
+    assert queued(store) == []
+
+
+def test_queue_can_be_closed_twice_and_launched_again(
+    queues: Queues, store: TaskStore, work: Work
+) -> None:
+    queue = queues.launch(work)
+    wait_until(lambda: len(queue_threads()) == 2, "two look for work")
+    queue.close()
+    queue.close()
+    wait_until(lambda: not queue_threads(), "its threads have ended")
+    queue.launch()
+    accepted = put(store)
+    wait_until(lambda: work.ended == accepted, "it is done")
 
 
 def test_queue_says_nothing_on_the_console(
-    queues: Queues, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    queues: Queues,
+    store: TaskStore,
+    work: Work,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    work = Work()
     with caplog.at_level(logging.INFO):
         queue = queues.launch(work)
-        queue.put(refs(2))
+        put(store, 2)
         wait_until(lambda: len(work.ended) == 2, "both are done")
         queue.close()
-    assert not [record for record in caplog.records if record.name.startswith("dbos")]
+    assert caplog.records == []
     assert capfd.readouterr() == ("", "")
 
 
-def test_server_that_goes_away_is_a_store_error_and_does_not_keep_the_queue_open() -> None:
+def test_server_that_goes_away_and_comes_back_is_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with running_postgres() as server:
-        engine = make_engine(server.url("postgres"), 30.0)
-        queue = WorkQueue(engine, "here:1", Work(), QueueOptions(1))
-        queue.launch()
+        store = open_store(server.url("postgres"))
+        work = Work(store)
+        queues = Queues(store)
+        queue = queues.launch(work)
+        accepted = put(store)
+        wait_until(lambda: work.ended == accepted, "it is done")
         server.stop()
-        for call in (queue.put, queue.cancel, queue.forget, queue.missing):
+        for call in (partial(queue.adopt, "other:1"), queue.sweep):
             with pytest.raises(StoreError) as caught:
-                call(refs(1))
+                call()
             assert str(server.port) not in str(caught.value)
-        queue.close()
-        with pytest.raises(StoreError):
-            queue.launch()
-        engine.dispose()
+        wait_until(lambda: "no work can be taken" in caplog.text, "it is in the log")
+        assert len(queue_threads()) == 2
+        queues.close()
+        assert "once they take it for dead" in caplog.text
+        wait_until(lambda: not queue_threads(), "its threads have ended")
+        store.close()
 
 
 def test_api_starts_without_what_the_queue_needs() -> None:
     code = (
         "import sys, app.factory, app.tasks.work_queue, app.tasks.adoption; "
-        "print(sorted({'dbos', 'psycopg'} & set(sys.modules)))"
+        "print(sorted({'psycopg'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

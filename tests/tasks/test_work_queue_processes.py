@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -14,24 +15,18 @@ import pytest
 from sqlalchemy import Engine
 
 from app.tasks.model import ShardRef
+from app.tasks.store import TaskStore
 from tests.fixtures.waiting import wait_until
-from tests.tasks.queue_fixtures import NodeProcesses, Queues, Work, refs
+from tests.tasks.queue_fixtures import NodeProcesses
+from tests.tasks.queue_fixtures import put as accept_tasks
+
+Put = Callable[[int], list[ShardRef]]
 
 
 @pytest.fixture
-def put(queues: Queues) -> Callable[[int], list[ShardRef]]:
-    """Puts so much work, from this process, which does none."""
-    queue = queues.launch(Work(), concurrency=0)
-
-    def some(number: int) -> list[ShardRef]:
-        made = refs(number)
-        queue.put(made)
-        return made
-
-    return some
-
-
-Put = Callable[[int], list[ShardRef]]
+def put(store: TaskStore) -> Put:
+    """Has so many tasks accepted by this process, which executes none."""
+    return partial(accept_tasks, store)
 
 
 def most_at_once(events: list[list[str]], name: str | None = None) -> int:
@@ -44,7 +39,7 @@ def most_at_once(events: list[list[str]], name: str | None = None) -> int:
 
 
 def names(some: list[ShardRef]) -> list[str]:
-    return sorted(ref.work_id for ref in some)
+    return sorted(str(ref) for ref in some)
 
 
 def test_limits_hold_for_each_node_and_for_all(processes: NodeProcesses, put: Put) -> None:
@@ -106,8 +101,8 @@ def test_process_that_stops_hands_its_work_to_another_one_at_once(
     processes.stop("a")
     wait_until(lambda: processes.said("b", "began"), "the other one has begun it")
     processes.hold.unlink()
-    wait_until(lambda: processes.said("b", "ended") == [work.work_id], "it is done")
-    assert processes.said("a", "handed-over") == [work.work_id]
+    wait_until(lambda: processes.said("b", "ended") == [str(work)], "it is done")
+    assert processes.said("a", "handed-over") == [str(work)]
     assert processes.said("a", "ended") == []
 
 
@@ -156,7 +151,7 @@ def test_frozen_process_that_comes_back_learns_that_it_was_declared_dead(
     wait_until(lambda: processes.said("a", "closed"), "the first is down")
     assert processes.said("a", "dead") == [""]
     processes.hold.unlink()
-    wait_until(lambda: processes.said("b", "ended") == [work.work_id], "it is done")
+    wait_until(lambda: processes.said("b", "ended") == [str(work)], "it is done")
     wait_until(lambda: not processes.processes["a"].is_alive, "the first has ended")
     assert processes.said("a", "ended") == []
 

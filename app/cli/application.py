@@ -1,0 +1,45 @@
+"""The commands by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.cli import comparing, recommending, running, serving, task_commands
+from app.version import VERSION
+
+application = typer.Typer(
+    name="hotloop",
+    help=(
+        "CPU-heavy work over many items: any strategy, any kernel, measured.\n\n"
+        "Commands ask a running service (--url, or HOTLOOP_URL), or do the work by themselves. "
+        "`hotloop COMMAND --help` explains a command, with examples."
+    ),
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hotloop {VERSION}")
+        raise typer.Exit
+
+
+@application.callback()
+def hotloop(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+application.command(help=serving.SERVE_HELP)(serving.serve)
+application.command(help=serving.NODE_HELP)(serving.node)
+application.command(help=running.HELP)(running.run)
+application.command(help=comparing.HELP)(comparing.compare)
+application.command(help=recommending.HELP)(recommending.recommend)
+application.add_typer(task_commands.application, name="tasks")

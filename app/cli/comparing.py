@@ -1,0 +1,180 @@
+"""`hotloop compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from app.cli.body_options import checked, run_body, with_body_options
+from app.cli.connection import Target, connected
+from app.cli.exits import FAILED, CommandError, carried_out
+from app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
+from app.cli.result_files import check_writable, written
+from app.cli.submitting import TASKS, read_items
+from app.cli.watching import cancelled_when_stopped, display, watch
+from app.names import StrategyName
+
+if TYPE_CHECKING:
+    from app.schemas.comparison import Comparison
+
+EXAMPLES: Final = (
+    "hotloop compare --items 1000 --db none --cache none --rounds 3 --budget 20",
+    "hotloop compare --items 200 --db-delay-ms 5 --strategies hybrid,async-batch --kernels numba",
+    "hotloop compare --items 500 --db none --cache none --budget 10 --report report.html",
+    "hotloop compare --items 100 --db none --cache none --budget 5 --url http://localhost:8001 "
+    "--json",
+)
+
+EXITS: Final = (
+    "Exit status: 0 done; 1 the comparison failed or was cancelled, or outputs differ that must be "
+    "equal; 2 refused, the message says why; 3 the service cannot be reached or cannot answer now; "
+    "130 after Ctrl-C."
+)
+
+HELP: Final = taught(
+    """
+    Measure strategies × kernels side by side, and say which is the fastest, if one is.
+
+    Every cell runs the same items, in rounds whose order is shuffled; a cell too slow for its share
+    of the budget is measured on fewer items and projected (~). Ctrl-C cancels the comparison.
+    --report writes one page with the plots, for a browser, that needs nothing else.
+    """,
+    EXAMPLES,
+    EXITS,
+)
+
+
+@with_body_options
+def compare(
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            "--strategies",
+            metavar="NAME,NAME",
+            help=f"Strategies to compare: {', '.join(StrategyName)} [default all]",
+            rich_help_panel="Comparison",
+        ),
+    ] = None,
+    kernels: Annotated[
+        str | None,
+        typer.Option(
+            "--kernels",
+            metavar="NAME,NAME",
+            help="Kernels to compare: python, cython, numba [default all of the workload]",
+            rich_help_panel="Comparison",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", "-r", help="Timed rounds over all cells. [1 … 100; default 5]"),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            "--budget-seconds",
+            help="Seconds that the comparison may take. [1 … 86,400; default 120]",
+        ),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Measure every cell on all items, whatever it takes."),
+    ] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Items in place of made up ones, at most 100,000: .csv with the columns item_id, "
+            "value, offset, or .ndjson (.jsonl) with these fields on each line.",
+        ),
+    ] = None,
+    param: Param = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write a page (.html) with plots."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: DataDir = None,
+    **fields: Any,
+) -> None:
+    with carried_out(as_json) as signals:
+        body = run_body(fields, param or [])
+        asked = {
+            "strategies": _names(strategies),
+            "kernels": _names(kernels),
+            "rounds": rounds,
+            "budget_seconds": budget,
+            "exact": exact or None,
+        }
+        body |= {name: value for name, value in asked.items() if value is not None}
+        if file is not None:
+            body["items"] = read_items(file)
+        from app.schemas.comparison import CompareRequest
+
+        checked(CompareRequest, body)
+        if report is not None:
+            _check_report(report)
+        with connected(Target(url, api_key, data_dir)) as client:
+            with signals.held():
+                task = client.call(
+                    "POST", f"{TASKS}/compare", body=body, headers={"Prefer": "respond-async"}
+                )
+            with (
+                cancelled_when_stopped(client, task["task_id"], signals),
+                display(quiet=quiet, as_json=as_json, unit="measurements") as shown,
+            ):
+                view = watch(client, task["task_id"], shown)
+        comparison = _print(view, as_json)
+        if report is not None and comparison is not None:
+            _write(comparison, report, quiet or as_json)
+        if view["status"] != "completed" or (comparison and comparison.mismatches):
+            raise typer.Exit(FAILED)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _check_report(path: Path) -> None:
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise CommandError(f"--report must end in .html (got {path.name})")
+    check_writable(path)
+
+
+def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
+    """What was compared; None for a comparison that ended before anything was."""
+    from app.cli.answers import read
+    from app.cli.comparison_table import comparison_tables
+    from app.cli.output import print_json, print_rich, width
+    from app.cli.run_table import task_table
+    from app.schemas.comparison import Comparison
+
+    if view["comparison"] is None:
+        if as_json:
+            print_json(view)
+        else:
+            print_rich(task_table(view))
+        return None
+    comparison = read(Comparison, view["comparison"])
+    if as_json:
+        print_json(view["comparison"])
+    else:
+        print_rich(*comparison_tables(comparison, width()))
+    return comparison
+
+
+def _write(comparison: Comparison, path: Path, quiet: bool) -> None:
+    from app.cli.report_page import report_page
+
+    with written(path) as file:
+        file.write(report_page(comparison).encode())
+    if not quiet:
+        print(f"report: {path}", file=sys.stderr)

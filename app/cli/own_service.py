@@ -1,0 +1,135 @@
+"""The service inside this process, for one command: no port, nothing left when it ends."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import uvicorn
+
+from app.cli.exits import CommandError, UnreachableError
+from app.factory import create_app
+from app.server import Server
+from app.services.machine import check_machine
+from app.settings import Settings, SettingsError, load_settings
+
+_OPEN: Final[dict[str, Any]] = {"host": "127.0.0.1", "api_keys": (), "rate_limit": None}
+"""Only this user reaches the service, and only this command knows of it: it asks for no key."""
+
+_MAX_SOCKET_PATH: Final = 90
+"""Characters; systems allow little more than 100."""
+
+
+def settings_of_one_command(data_dir: Path, *, executes: bool = True) -> Settings:
+    """For a store that only this command works on, and does not wait long for its own task."""
+    own: dict[str, Any] = {"database_url": None, "run_hosts": 1, "background_runs": int(executes)}
+    if executes:
+        own["queue_poll_seconds"] = 0.05
+    return _checked(_loaded(data_dir=data_dir, **own))
+
+
+def configured_folder() -> Path | None:
+    """The data folder of the settings, if there is one."""
+    folder = _loaded().data_dir
+    return folder if folder.is_dir() else None
+
+
+def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
+    """For the configured store, or that in `data_dir`, which others may be working on; CommandError
+    when there is none.
+    """
+    own: dict[str, Any] = {"run_hosts": 1, "background_runs": int(executes)}
+    if data_dir is not None:
+        own |= {"data_dir": data_dir, "database_url": None}
+    settings = _loaded(**own)
+    if settings.database_url is None and not any(settings.data_dir.glob("*.sqlite3")):
+        raise CommandError(
+            f"there are no tasks in {settings.data_dir}. Name the folder of a service's tasks with "
+            "--data-dir or HOTLOOP_DATA_DIR, or a running service with --url."
+        )
+    return _checked(settings)
+
+
+def _loaded(**arguments: Any) -> Settings:
+    try:
+        return load_settings(**_OPEN, **arguments)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+
+
+def _checked(settings: Settings) -> Settings:
+    try:
+        check_machine(settings)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    return settings
+
+
+@contextmanager
+def own_service(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of a service that runs in a thread of this process while the block lasts.
+
+    It listens on a socket in a folder that only this user can open. Run hosts end with it, and
+    with this process, whatever ends that.
+    """
+    with _socket_folder() as folder:
+        path = str(folder / "service")
+        app = create_app(settings)
+        config = uvicorn.Config(
+            app,
+            uds=path,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
+        server = Server(app, config)
+        failure: list[BaseException] = []
+        thread = threading.Thread(target=_serve, args=(server, failure), name="service")
+        # Nothing waits for it when a second signal has the program end at once.
+        thread.daemon = True
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                thread.join(0.01)
+            if not server.started:
+                raise UnreachableError(f"the service of this command does not start: {failure}")
+            transport = httpx.HTTPTransport(uds=path)
+            # Commands for curl that answers contain are for a service that listens as the settings
+            # say; this one does not.
+            address = f"http://localhost:{settings.port or 8001}"
+            with httpx.Client(
+                transport=transport, base_url=address, timeout=None, trust_env=False
+            ) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _serve(server: Server, failure: list[BaseException]) -> None:
+    try:
+        server.run()
+    except BaseException as error:  # told by the main thread
+        failure.append(error)
+
+
+@contextmanager
+def _socket_folder() -> Iterator[Path]:
+    place = None if len(tempfile.gettempdir()) <= _MAX_SOCKET_PATH - 30 else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="hotloop-", dir=place) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def data_folder(data_dir: Path | None) -> Iterator[Path]:
+    """The folder that was named, or one that is gone at the end."""
+    if data_dir is not None:
+        yield data_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="hotloop-data-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -1,0 +1,166 @@
+"""`hotloop run`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from app.cli.body_options import checked, run_body, with_body_options
+from app.cli.connection import Target, connected
+from app.cli.exits import FAILED, CommandError, carried_out
+from app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
+from app.cli.result_files import check_writable, format_of, save
+from app.cli.submitting import media_type, opened, submit, submit_file
+from app.cli.watching import cancelled_when_stopped, display, watch
+from app.schemas.options import StrategyChoice
+from app.schemas.runs import RunRequest
+
+if TYPE_CHECKING:
+    from app.cli.service_client import ServiceClient
+
+EXAMPLES: Final = (
+    "hotloop run",
+    "hotloop run hybrid --items 500 --db-delay-ms 10 --io-concurrency 500",
+    "hotloop run threading --items 20_000 --db none --cache none --kernel numba --workers 2",
+    "hotloop run --file examples/flights-1000.csv --param cpu_iterations=1000 --output out.csv",
+    "hotloop run --items 100 --no-simulate-db-delay --json",
+    "hotloop run sequential --items 100 --db-delay-ms 10 --url http://localhost:8001 --background",
+)
+
+HELP: Final = taught(
+    """
+    Run the workload over all items by one strategy, and show what was measured and the first
+    results.
+
+    Items are made up, unless --file brings them. Progress goes to the error output. Ctrl-C cancels
+    the run. With --url a running service does the work; without it, processes of this command,
+    which end with it.
+    """,
+    EXAMPLES,
+)
+
+
+@with_body_options
+def run(
+    strategy: Annotated[
+        StrategyChoice,
+        typer.Argument(
+            help="How batches are executed; auto takes what is estimated to be the fastest here, "
+            "with --file hybrid."
+        ),
+    ] = StrategyChoice.AUTO,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Items in place of made up ones: .csv with the columns item_id, value, offset, "
+            "or .ndjson (.jsonl) with these fields on each line.",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    param: Param = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Save every item's result: .csv, .ndjson (.jsonl) or .arrow (.arrows).",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    background: Annotated[
+        bool,
+        typer.Option(
+            "--background",
+            help="Print the task's id and leave; `hotloop tasks follow` watches it. Needs --url.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: DataDir = None,
+    **fields: Any,
+) -> None:
+    with carried_out(as_json) as signals:
+        body = run_body(fields, param or [])
+        checked(RunRequest, body)
+        _check_files(file, body, output)
+        if background and (url is None or output is not None):
+            raise CommandError(
+                "--background needs --url, a service that goes on when this command has ended, "
+                "and no --output; `hotloop tasks results` saves results later"
+            )
+        with connected(Target(url, api_key, data_dir)) as client:
+            if file is None:
+                task = submit(client, strategy.value, body, signals)
+            else:
+                task = submit_file(client, strategy.value, body, file, signals)
+            task_id = task["task_id"]
+            if background:
+                _print_task(task, as_json)
+                return
+            with (
+                cancelled_when_stopped(client, task_id, signals),
+                display(quiet=quiet, as_json=as_json) as shown,
+            ):
+                view = watch(client, task_id, shown)
+            if output is not None and view["status"] == "completed":
+                save(client.download(task_id, {"format": format_of(output)}), output)
+            _print_result(view, as_json)
+            _print_saved(client, view, output, quiet or as_json)
+            if view["status"] != "completed":
+                raise typer.Exit(FAILED)
+
+
+def _check_files(file: Path | None, body: dict[str, Any], output: Path | None) -> None:
+    """Before anything is started."""
+    if file is not None:
+        if "items_count" in body:
+            raise CommandError("--items cannot be given together with --file; leave one out")
+        media_type(file)
+        opened(file).close()
+    if output is not None:
+        format_of(output)
+        check_writable(output)
+
+
+def _print_task(task: dict[str, Any], as_json: bool) -> None:
+    from app.cli.output import print_json
+
+    if as_json:
+        print_json(task)
+    else:
+        print(task["task_id"])
+
+
+def _print_result(view: dict[str, Any], as_json: bool) -> None:
+    from app.cli.output import print_json, print_rich
+    from app.cli.run_table import run_tables, task_table
+
+    # A task that ended before its run began has no result; then the task itself says why.
+    result = view["result"]
+    if as_json:
+        print_json(view if result is None else result)
+    elif result is None:
+        print_rich(task_table(view))
+    else:
+        print_rich(*run_tables(result))
+
+
+def _print_saved(
+    client: ServiceClient, view: dict[str, Any], output: Path | None, quiet: bool
+) -> None:
+    if output is None or quiet:
+        return
+    if view["status"] == "completed":
+        print(f"saved: {output}", file=sys.stderr)
+    else:
+        print(f"not saved: the task is {view['status']}", file=sys.stderr)

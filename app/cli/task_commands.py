@@ -1,0 +1,277 @@
+"""`hotloop tasks`: list, show, follow, cancel, resume, results, delete."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from app.cli.connection import Target, connected_to_store
+from app.cli.exits import FAILED, REFUSED, CommandError, carried_out
+from app.cli.options import ApiKey, AsJson, Quiet, StoreDir, TaskId, Url, taught
+from app.cli.result_files import check_writable, format_of, pour, save
+from app.cli.watching import cancelled_when_stopped, display, watch
+from app.names import StrategyName, TaskStatus
+from app.schemas.exports import ExportFormat
+from app.schemas.options import KernelChoice
+
+TASKS: Final = "/api/v1/tasks"
+
+_ID: Final = "task_4f9d02aa_1735689600"
+
+EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
+    "list": (
+        "hotloop tasks list",
+        "hotloop tasks list --status completed --limit 5 --url http://localhost:8001",
+        "hotloop tasks list --json",
+    ),
+    "show": (f"hotloop tasks show {_ID}", f"hotloop tasks show {_ID} --json"),
+    "follow": (f"hotloop tasks follow {_ID} --url http://localhost:8001",),
+    "cancel": (f"hotloop tasks cancel {_ID}",),
+    "resume": (f"hotloop tasks resume {_ID} --follow --url http://localhost:8001",),
+    "results": (
+        f"hotloop tasks results {_ID} | head -3",
+        f"hotloop tasks results {_ID} --format csv --offset 10 --limit 5",
+        f"hotloop tasks results {_ID} --output out.arrow",
+    ),
+    "delete": ("hotloop tasks delete --yes",),
+}
+
+_TEXTS: Final[dict[str, str]] = {
+    "list": "List the tasks that are kept, newest first.",
+    "show": "Show how a task stands, and its result once it has one.",
+    "follow": """
+        Watch a task until it has ended, then show it. Ctrl-C ends the watching, not the task.
+
+        Without --url nothing is executed here: a service or a node that shares the store does that.
+        """,
+    "cancel": "End a task. What was finished is kept; a task that has ended stays as it is.",
+    "resume": """
+        Go on with a failed or cancelled task where it ended; what was finished is not done again.
+
+        With --url the service does the work, and --follow watches it. Without it this command does,
+        until the task has ended; Ctrl-C cancels it again. It may take other tasks of the store that
+        wait, too, and gives back what it has not ended.
+        """,
+    "results": """
+        Every item's result of a task that has ended: to the output, or to a file.
+        """,
+    "delete": "Remove all tasks that have ended, with their results. Running ones stay.",
+}
+
+application = typer.Typer(
+    help="Tasks that are kept: look at them, cancel them, go on with them, get their results.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def _help(name: str) -> str:
+    return taught(_TEXTS[name], EXAMPLES[name])
+
+
+@application.command("list", help=_help("list"))
+def list_tasks(
+    status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
+    strategy: Annotated[
+        StrategyName | None, typer.Option(help="Only those run by this strategy.")
+    ] = None,
+    kernel: Annotated[
+        KernelChoice | None, typer.Option(help="Only those run on this kernel (not auto).")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks to show.")] = 50,
+    offset: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Tasks to leave out, from the newest on.")
+    ] = 0,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    from app.cli.output import print_json, print_rich
+    from app.cli.run_table import task_list
+
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
+        chosen = {"status": status, "strategy": strategy, "kernel": kernel}
+        query = {name: value.value for name, value in chosen.items() if value is not None}
+        page = client.call(
+            "GET", f"{TASKS}/results", query=query | {"limit": limit, "offset": offset}
+        )
+        if as_json:
+            print_json(page)
+        else:
+            print_rich(task_list(page))
+
+
+@application.command(help=_help("show"))
+def show(
+    task_id: TaskId,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
+        _print_task(client.call("GET", f"{TASKS}/status/{_path(task_id)}"), as_json)
+
+
+@application.command(help=_help("follow"))
+def follow(
+    task_id: TaskId,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
+        with display(quiet=quiet, as_json=as_json) as shown:
+            view = watch(client, _path(task_id), shown)
+        _print_ended(view, as_json)
+
+
+@application.command(help=_help("cancel"))
+def cancel(
+    task_id: TaskId,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
+        _print_task(client.call("DELETE", f"{TASKS}/{_path(task_id)}"), as_json)
+
+
+@application.command(help=_help("resume"))
+def resume(
+    task_id: TaskId,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Watch it to its end; always so without --url.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    target = Target(url, api_key, data_dir)
+    with carried_out(as_json) as signals, connected_to_store(target, executes=True) as client:
+        if url is None:
+            client.wait_ready()
+        with signals.held():
+            task = client.call("POST", f"{TASKS}/{_path(task_id)}/resume")
+        if url is not None and not follow:
+            _print_task(task, as_json)
+            return
+        with (
+            cancelled_when_stopped(client, task_id, signals),
+            display(quiet=quiet, as_json=as_json) as shown,
+        ):
+            view = watch(client, task_id, shown)
+        _print_ended(view, as_json)
+
+
+@application.command(help=_help("results"))
+def results(
+    task_id: TaskId,
+    format: Annotated[
+        ExportFormat | None,
+        typer.Option(
+            help="How they are written; ndjson unless --output says it.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A file in place of the output; .csv, .ndjson (.jsonl) or .arrow (.arrows).",
+        ),
+    ] = None,
+    offset: Annotated[
+        int, typer.Option(min=0, max=2**53, help="Items to leave out, from the first on.")
+    ] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=10_000_000, help="Items to write; otherwise all.")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    with carried_out():
+        query: dict[str, Any] = {"offset": offset, "format": "ndjson"}
+        if limit is not None:
+            query["limit"] = limit
+        if output is not None:
+            query["format"] = format_of(output)
+            check_writable(output)
+            if format is not None and format != query["format"]:
+                raise CommandError(f"--format {format.value} is not what {output.name} says")
+        elif format is not None:
+            query["format"] = format.value
+        if output is None and query["format"] == "arrow" and sys.stdout.isatty():
+            raise CommandError("an Arrow stream is not for a terminal; use --output or a pipe")
+        with connected_to_store(Target(url, api_key, data_dir)) as client:
+            pieces = client.download(_path(task_id), query)
+            if output is None:
+                pour(pieces)
+            else:
+                save(pieces, output)
+
+
+@application.command(help=_help("delete"))
+def delete(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    if not yes:
+        if not sys.stdin.isatty():
+            print("--yes is needed where nobody can be asked", file=sys.stderr)
+            raise typer.Exit(REFUSED)
+        typer.confirm("Remove all tasks that have ended, with their results?", abort=True, err=True)
+    from app.cli.output import print_json
+
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
+        cleared = client.call("DELETE", f"{TASKS}/results")
+        if as_json:
+            print_json(cleared)
+        else:
+            print(f"{cleared['deleted']:,} tasks removed")
+
+
+def _path(task_id: str) -> str:
+    """Raises CommandError for what would be another path."""
+    if not task_id.isascii() or not task_id.replace("_", "").isalnum():
+        raise CommandError(f'a task\'s id is like {_ID} (got "{task_id}")')
+    return task_id
+
+
+def _print_task(task: dict[str, Any], as_json: bool) -> None:
+    from app.cli.output import print_json, print_rich
+    from app.cli.run_table import run_tables, task_table
+
+    if as_json:
+        print_json(task)
+        return
+    print_rich(task_table(task))
+    if task["result"] is not None and task["end_time"] is not None:
+        print_rich("", *run_tables(task["result"]))
+    if task.get("comparison") is not None:
+        from app.cli.answers import read
+        from app.cli.comparison_table import comparison_tables
+        from app.cli.output import width
+        from app.schemas.comparison import Comparison
+
+        print_rich("", *comparison_tables(read(Comparison, task["comparison"]), width()))
+
+
+def _print_ended(view: dict[str, Any], as_json: bool) -> None:
+    _print_task(view, as_json)
+    if view["status"] != TaskStatus.COMPLETED:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,106 @@
+"""Comparisons: `POST /api/v1/tasks/compare`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+
+from app import errors
+from app.dependencies import ComparisonServiceDep, SettingsDep
+from app.error_handlers import problem_responses
+from app.routes.accepted import ACCEPTED_AS_PREFERRED, SUBMIT_ERRORS, accepted
+from app.routes.disconnect import run_while_connected
+from app.routes.header_values import IdempotencyKeyDep
+from app.routes.paths import TASKS
+from app.routes.prefer import VARY_HEADER, PrefersAsyncDep
+from app.routes.run_body import COMPARE_BODY_SCHEMA, read_compare_request
+from app.schemas.comparison import CompareQuery, CompareRequest, Comparison
+from app.settings import Settings
+from app.wording import RULE
+
+router = APIRouter(prefix=TASKS, tags=["comparisons"])
+
+_ADDRESS: Final = re.compile(
+    r"https?://([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
+)
+
+_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The comparison has completed.", "headers": VARY_HEADER},
+    202: ACCEPTED_AS_PREFERRED,
+}
+
+
+async def get_compare_request(
+    query: Annotated[CompareQuery, Query()],
+    body: Annotated[CompareRequest, Depends(read_compare_request)],
+) -> CompareRequest:
+    """The body with the fields of the query in it. Raises RequestValidationError for a field that
+    is in both.
+    """
+    given = query.model_dump(exclude_none=True)
+    for name in given:
+        if name in body.model_fields_set:
+            raise _refused(name, "is in the body, too; leave it out of one of the two")
+    if "items_count" in given and body.items is not None:
+        raise _refused("items_count", "cannot be given together with items; leave it out")
+    return body.model_copy(update=given)
+
+
+def _refused(name: str, text: str) -> RequestValidationError:
+    return RequestValidationError(
+        [{"type": RULE, "loc": ("query", name), "msg": text, "input": None}]
+    )
+
+
+def _base_url(request: Request, settings: Settings) -> str:
+    """Where the client reached us; where we listen, if it says something strange."""
+    address = str(request.base_url).rstrip("/")
+    if _ADDRESS.fullmatch(address):
+        return address
+    return f"http://{settings.host}:{settings.port}"
+
+
+@router.post(
+    "/compare",
+    response_model=Comparison,
+    operation_id="compare",
+    summary="Compare strategies × kernels",
+    openapi_extra=COMPARE_BODY_SCHEMA,
+    responses={
+        **_ANSWERS,
+        **problem_responses(
+            415,
+            errors.EstimateTooLongError,
+            *SUBMIT_ERRORS,
+            errors.RunCancelledError,
+            errors.OutputsDifferError,
+            errors.RunHostDiedError,
+        ),
+    },
+)
+async def compare(
+    idempotency_key: IdempotencyKeyDep,
+    prefers_async: PrefersAsyncDep,
+    asked: Annotated[CompareRequest, Depends(get_compare_request)],
+    service: ComparisonServiceDep,
+    settings: SettingsDep,
+    request: Request,
+    response: Response,
+) -> Comparison | Response:
+    """Measure every strategy on every kernel, several times in shuffled order, and say which is the
+    fastest, if that can be told.
+
+    The body may be left out. A cell that is too slow for the budget is measured on fewer items and
+    marked as projected. A client that goes away cancels its comparison. With
+    `Prefer: respond-async` it becomes a background task, whose status shows what was measured so
+    far.
+    """
+    base_url = _base_url(request, settings)
+    if prefers_async:
+        task = await service.submit(asked, base_url, idempotency_key)
+        return accepted(task, as_preferred=True)
+    response.headers["Vary"] = "Prefer"
+    return await run_while_connected(request, service.compare(asked, base_url))

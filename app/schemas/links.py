@@ -1,0 +1,21 @@
+"""Links of a task, which everything that shows one has."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from app.schemas.base import ResponseModel
+
+
+class TaskLinks(ResponseModel):
+    """Where to go from here; paths on this server."""
+
+    status: str = Field(examples=["/api/v1/tasks/status/task_4f9d02aa_1735689600"])
+    results: str = Field(examples=["/api/v1/tasks/results/task_4f9d02aa_1735689600"])
+    """Every item's result, once the task has ended."""
+    cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600"])
+    """To be called with DELETE."""
+    resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600/resume"])
+    """To be called with POST, once the task has failed or was cancelled."""
+    events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa_1735689600"])
+    """Progress and changes of state as they happen."""

@@ -1,0 +1,83 @@
+"""The machine that is measured: what does not change, and how busy it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from app.runhost.messages import KernelReport
+from app.system import Throttling, memory_limit, throttling, usable_cpu_count
+from app.version import VERSION
+
+PACKAGES: Final = ("numpy", "numba", "fastapi", "uvicorn", "pydantic")
+
+
+def host_facts(reports: Sequence[KernelReport], workload: str) -> dict[str, Any]:
+    """As JSON; blocks for the time of reading a few files."""
+    return {
+        "python": platform.python_version(),
+        "gil": "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cpus": os.cpu_count() or 1,
+        "usable_cpus": usable_cpu_count(),
+        "memory_bytes": memory_bytes(),
+        "load_before": load(),
+        "load_after": None,
+        "throttled_seconds": None,
+        "instruction_sets": {
+            r.kernel: r.instruction_set for r in reports if r.workload == workload and r.available
+        },
+        "versions": {"hotloop": VERSION} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def load() -> float | None:
+    """Load average of the last minute."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
+
+
+def throttled_since(before: Throttling | None) -> float | None:
+    now = throttling()
+    return None if now is None else now.seconds_since(before)
+
+
+def memory_bytes() -> int:
+    """That this process may use at most."""
+    limit = memory_limit()
+    total = int(psutil.virtual_memory().total)
+    return total if limit is None else min(total, limit.bytes)
+
+
+def available_bytes() -> int:
+    """That this process may still take."""
+    limit = memory_limit()
+    free = int(psutil.virtual_memory().available)
+    return free if limit is None else min(free, limit.free_bytes)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"

@@ -1,0 +1,234 @@
+"""Comparisons as they are asked for: now, or in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, Final
+
+from app.errors import (
+    EstimateTooLongError,
+    InvalidRequestError,
+    RunCancelledError,
+    RunError,
+    ServiceError,
+    internal_text,
+)
+from app.names import TaskKind, TaskType
+from app.runhost.messages import KernelReport
+from app.schemas.comparison import CompareRequest, Comparison
+from app.schemas.tasks import TaskView
+from app.services.active_run import ActiveRun
+from app.services.background import BackgroundService
+from app.services.comparison.execution import (
+    ComparisonExecution,
+    end_comparison,
+    new_record,
+)
+from app.services.comparison.measuring import Bench
+from app.services.comparison.planning import exact_seconds, resolve
+from app.services.comparison.record import CellId, ComparisonRecord
+from app.services.comparison.specs import compare_hash, compare_request_of, compare_spec
+from app.services.executions import Outcome, RunContext, to_the_end, withdraw
+from app.services.inputs import GeneratedInput, InlineInput
+from app.services.runs import REFUSALS, RunService
+from app.services.task_items import items_of
+from app.services.views import task_view
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import Plan
+from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
+
+WAY_OUT: Final = (
+    "Ask for it in the background (Prefer: respond-async), without exact, for fewer items, or for "
+    "fewer strategies and kernels."
+)
+
+
+class ComparisonService:
+    """Each comparison is a task, which has one run host for itself while it goes on."""
+
+    def __init__(
+        self, context: RunContext, runs: RunService, background: BackgroundService
+    ) -> None:
+        self._context = context
+        self._runs = runs
+        self._background = background
+
+    async def compare(
+        self, request: CompareRequest, base_url: str, client: str | None = None
+    ) -> Comparison:
+        """Compare now, for a client, as the store names it. Cancelling the call cancels the
+        comparison. Raises any of the service errors but those about tasks, and
+        kernels.InvalidInputError.
+        """
+        limit = self._context.settings.sync_limit_seconds
+        if request.budget_seconds > limit:
+            if "budget_seconds" in request.model_fields_set:
+                raise InvalidRequestError(
+                    "budget_seconds",
+                    f"must be at most {limit:g} for a comparison that the client waits for (got "
+                    f"{request.budget_seconds:g}); lower it, or send Prefer: respond-async",
+                )
+            request = request.model_copy(update={"budget_seconds": limit})
+        request, reports, record, _ = await self._planned(request)
+        if request.exact and exact_seconds(record) > limit:
+            raise EstimateTooLongError(exact_seconds(record), limit, WAY_OUT)
+        task = self._task(request, record, base_url, TaskType.SYNCHRONOUS, client)
+        view = await self._runs.supervise(
+            task.task_id, lambda active: self._drive(active, task, request, reports)
+        )
+        assert view.comparison is not None
+        return view.comparison
+
+    async def submit(
+        self,
+        request: CompareRequest,
+        base_url: str,
+        idempotency_key: str | None,
+        client: str | None = None,
+    ) -> TaskView:
+        """Accept a comparison for the background: when this returns, it survives the death of the
+        process. Raises what accepting any background task raises.
+        """
+        request, _, record, _ = await self._planned(request)
+        task = self._task(request, record, base_url, TaskType.BACKGROUND, client)
+        digest = None
+        if idempotency_key is not None:
+            digest = await asyncio.to_thread(compare_hash, request)
+        task = replace(task, idempotency_key=idempotency_key)
+        source = None
+        if request.items is not None:
+            source = InlineInput(request.workload, request.items)
+        return await self._background.submit_task(task, source, digest)
+
+    async def _planned(
+        self, request: CompareRequest
+    ) -> tuple[CompareRequest, tuple[KernelReport, ...], ComparisonRecord, dict[CellId, Plan]]:
+        reports = await self._context.hosts.kernels()
+        request = resolve(request, reports)
+        items = GeneratedItems(request.total_items)
+        record, plans = await new_record(self._context, request, items, reports)
+        return request, reports, record, plans
+
+    def _task(
+        self,
+        request: CompareRequest,
+        record: ComparisonRecord,
+        base_url: str,
+        kind: TaskType,
+        client: str | None,
+    ) -> Task:
+        exact = exact_seconds(record) if record.exact else 0.0
+        return Task(
+            task_id=new_task_id(),
+            task_type=kind,
+            kind=TaskKind.COMPARISON,
+            spec=compare_spec(request, base_url),
+            workload=request.workload,
+            kernel="",
+            strategy="",
+            total_items=record.planned,
+            created_at=utc_now(),
+            owner=self._context.node,
+            estimated_seconds=max(record.budget_seconds, exact),
+            client=client,
+        )
+
+    async def _drive(
+        self,
+        active: ActiveRun,
+        task: Task,
+        request: CompareRequest,
+        reports: tuple[KernelReport, ...],
+    ) -> TaskView:
+        """The whole life of a synchronous comparison. Raises what ended it, once that is stored."""
+        context, task_id = self._context, task.task_id
+        source: GeneratedInput | InlineInput = GeneratedInput(request.items_count)
+        if request.items is not None:
+            source = InlineInput(request.workload, request.items)
+        bench = Bench(context, patient=False, owner=task.client)
+        error: ServiceError | None = None
+        shard: Shard | None = None
+        try:
+            await to_the_end(context.store.create, task)
+            await source.receive(context.folder, task_id)
+            client = await bench.client()
+            items = await source.read(client, context.folder, task_id)
+            record, plans = await new_record(context, request, items, reports)
+            ref = ShardRef(task_id, 0, 0)
+            shard = await to_the_end(context.store.shards.begin, ref, context.node, record.planned)
+            execution = ComparisonExecution(
+                context, shard, active, request, record, plans, bench, asyncio.to_thread
+            )
+            outcome = await execution.execute()
+            await to_the_end(end_comparison, context, shard, outcome)
+            error = outcome.error
+        except REFUSALS:
+            await asyncio.to_thread(withdraw, context, task_id)
+            raise
+        except asyncio.CancelledError:
+            error = RunCancelledError()
+        except ServiceError as raised:
+            error = raised
+        except Exception as fault:
+            error = RunError(internal_text(fault))
+            await asyncio.to_thread(self._end_unbegun, task_id, shard, error)
+            raise
+        finally:
+            await bench.close()
+        if error is None:
+            return await asyncio.to_thread(task_view, context.store, task_id)
+        await asyncio.to_thread(self._end_unbegun, task_id, shard, error)
+        if isinstance(error, RunError):
+            error.task_id = task_id
+        raise error
+
+    def _end_unbegun(self, task_id: str, shard: Shard | None, error: ServiceError) -> None:
+        """Its execution never began; one that did has been ended."""
+        if shard is None:
+            self._context.folder.remove(task_id)
+            status = Outcome(error, _NOTHING, 0, 0).status
+            text = type(error).__name__, str(error)
+            self._context.store.finish_unbegun(task_id, status, *text)
+
+
+class _Nothing:
+    def to_json(self) -> dict[str, Any]:
+        return {}
+
+
+_NOTHING: Final = _Nothing()
+
+
+class BackgroundComparisons:
+    """Executes the shards of comparisons that the queue hands to this node."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    async def attempt(self, task: Task, shard: Shard, active: ActiveRun, call: Any) -> Outcome:
+        """One execution of a shard that has begun; it goes on where the last one was."""
+        context = self._context
+        stored = ComparisonRecord.from_json(shard.details)
+        before = Outcome(None, stored or _NOTHING, shard.items_processed, 0)
+        bench = Bench(context, patient=True, owner=task.client)
+        try:
+            reports = await context.hosts.kernels()
+            client = await bench.client()
+            request = compare_request_of(task.spec)
+            whole = replace(task, total_items=request.items_count)
+            items = await items_of(context, client, whole)
+            record, plans = await new_record(context, request, items, reports)
+            for cell in stored.cells if stored else ():
+                if cell.cell not in plans and not cell.is_skipped:
+                    cell.reason = "its kernel is not available where the comparison goes on"
+            execution = ComparisonExecution(
+                context, shard, active, request, stored or record, plans, bench, call
+            )
+            return await execution.execute()
+        except asyncio.CancelledError:
+            return replace(before, error=RunCancelledError())
+        except ServiceError as error:
+            return replace(before, error=error)
+        finally:
+            await bench.close()

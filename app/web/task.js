@@ -1,0 +1,61 @@
+// One task: how it stands, what it measured, where its results are.
+
+import { ask, hasEnded, poll, TASKS } from "./api.js";
+import { comparisonView } from "./comparison.js";
+import { count, facts, h, percent, table } from "./dom.js";
+import { nameOf, note, progress, progressBlock } from "./live.js";
+
+const PERIOD_MS = 2000;
+
+export async function taskView(id) {
+	let task = await ask("GET", `${TASKS}/status/${encodeURIComponent(id)}`);
+	let full = task.status;
+	const block = progressBlock(task);
+	const comparison = task.kind === "comparison" && comparisonView();
+	const body = comparison ? comparison.node : h("div.output");
+	show();
+	const polling = poll(async () => {
+		if (hasEnded(task) && full === task.status) return;
+		const news = await ask("GET", `${TASKS}/status/${id}`);
+		full = news.status;
+		task = news;
+		note(news);
+		show();
+	}, () => PERIOD_MS);
+	progress.addEventListener("task", told);
+
+	function told({ detail }) {
+		if (detail.task_id !== task.task_id) return;
+		task = { ...task, ...detail };
+		block.update(task);
+		if (full !== task.status) polling.now();
+	}
+
+	function show() {
+		if (!comparison) body.replaceChildren(...(task.result ? resultParts(task.result) : []));
+		else if (task.comparison) comparison.update(task.comparison);
+	}
+
+	return {
+		node: h("div", h("h2", nameOf(task)), facts(task, "task_id created_at workload estimated_seconds"), block.node, body),
+		close() {
+			polling.stop();
+			progress.removeEventListener("task", told);
+		},
+	};
+}
+
+function resultParts(result) {
+	const files = `${TASKS}/results/${result.task_id}`;
+	const names = Object.keys(result.results[0] ?? {});
+	return [
+		facts(result, "duration_seconds throughput_items_per_second cpu_utilization peak_memory_bytes", "large"),
+		facts(result, "start_time end_time requested_workers effective_workers batch_size setup_seconds io_seconds cpu_seconds event_loop_lag_ms failed_items error_rate checksum"),
+		h("p", "Every item's result: ", ["ndjson", "csv", "arrow"].map((format) => [h("a", { href: `${files}?format=${format}`, download: true }, format), " "])),
+		result.stages.length > 0 && table("Stages", ["Stage", "Source", "#Calls", "#Retries", "#Hit rate"],
+			result.stages.map((one) => [one.stage, one.source, count(one.calls), count(one.retries), percent(one.hit_rate)])),
+		names.length > 0 && table("First results", names.map((name) => `#${name}`), result.results.map((row) => names.map((name) => String(row[name] ?? "–")))),
+		result.errors.length > 0 && table(`The first ${result.errors.length} of ${count(result.failed_items)} failed items`, ["#Item", "Stage", "Reason"],
+			result.errors.map((one) => [String(one.item_id), one.stage, one.reason])),
+	].filter(Boolean);
+}

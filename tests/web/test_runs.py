@@ -1,0 +1,195 @@
+"""Runs: started by the form, followed, refused, cancelled, taken up again, found in the history."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures.browser import Page
+from tests.fixtures.guarded import free_port
+from tests.fixtures.server import Server, running_server
+from tests.fixtures.waiting import wait_until
+
+
+def open_view(page: Page, url: str, view: str, title: str) -> None:
+    page.open(f"{url}/dashboard#{view}")
+    page.wait_for("#view h2", title)
+
+
+def submit(page: Page, **fields: object) -> None:
+    """Fill the form that is shown, and send it."""
+    for name, value in fields.items():
+        selector = f'#view [name="{name.replace("__", ".")}"]'
+        page.wait_for(selector)
+        if page.js(f"document.querySelector('{selector}').localName") == "select":
+            page.choose(selector, str(value))
+        else:
+            page.enter(selector, str(value))
+    page.click("#view .main")
+
+
+def tasks(server: Server, **query: Any) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = server.client.get("/api/v1/tasks/results", params=query).json()[
+        "items"
+    ]
+    return items
+
+
+@contextmanager
+def long_task(server: Server, page: Page) -> Iterator[str]:
+    """A task that does not come to its end while a test looks at it; shown as running."""
+    body = {"items_count": 5_000, "batch_size": 10, "strategy": "sequential", "db_delay_ms": 100}
+    answer = server.client.post("/api/v1/tasks/background", json=body)
+    task_id = answer.json()["task_id"]
+    try:
+        page.wait_for("#live .badge", "running")
+        yield task_id
+    finally:
+        server.client.delete(f"/api/v1/tasks/{task_id}")
+
+
+def test_run_is_started_by_the_form_and_followed_to_its_end(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    submit(page, items_count=400, batch_size=20, strategy="hybrid", kernel="numba", workers=2,
+           io_concurrency=40, db_delay_ms=50)  # fmt: skip
+    page.wait_for("#view .output a", "task_")
+    page.wait("document.querySelector('#live progress')?.value > 0", "progress is shown")
+    page.wait_for("#live .badge", "completed")
+    page.wait("document.querySelector('#live progress').value === 1", "the bar is full")
+    assert "400 of 400" in page.text("#live .figures")
+    task = tasks(server, limit=1)[0]
+    assert (task["strategy"], task["kernel"], task["status"]) == ("hybrid", "numba", "completed")
+    page.click("#live h3 a")
+    page.wait_for("#view h2", "hybrid × numba")
+    page.wait_for("#view dl", "Checksum")
+    checksum = server.client.get(task["links"]["status"]).json()["result"]["checksum"]
+    assert checksum in page.text("#view")
+    links = page.js("[...document.querySelectorAll('#view a[download]')].map((a) => a.href)")
+    assert len(links) == 3
+    lines = server.client.get(links[1]).text.splitlines()
+    assert len(lines) == 401
+    assert page.faults == []
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_command_below_the_form_does_what_the_form_does(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    page.enter('#view [name="items"]', '[{"item_id": 7, "value": 0.5, "offset": 2}]')
+    page.choose('#view [name="strategy"]', "threading")
+    page.wait_for("#view pre", "threading")
+    shown = page.js("document.querySelector('#view pre').textContent")
+    done = subprocess.run(["sh", "-c", shown], capture_output=True, check=True, text=True)
+    task = json.loads(done.stdout)
+    assert (task["strategy"], task["total_items"]) == ("threading", 1)
+
+
+def test_refused_value_is_told_at_its_field(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    submit(page, workers=0)
+    page.wait_for("#run-workers-fault", "must be at least 1 (got 0)")
+    assert page.js("document.activeElement.id") == "run-workers"
+    assert page.js("document.activeElement.getAttribute('aria-invalid')") == "true"
+    assert page.js("document.activeElement.getAttribute('aria-describedby')").endswith("-fault")
+    page.wait_for('#view [role="alert"]', "The request is not valid")
+    page.enter('#view [name="workers"]', "1")
+    # In a group that is closed.
+    page.enter('#view [name="redis_delay_ms"]', "99")
+    page.js("document.querySelectorAll('details').forEach((one) => { one.open = false; })")
+    page.click("#view .main")
+    page.wait_for("#run-redis_delay_ms-fault", "low at most high")
+    assert page.js("document.activeElement.checkVisibility()")
+    assert page.text("#run-workers-fault") == ""
+    assert page.count('#view [aria-invalid="true"]') == 2
+
+
+def test_entry_that_is_no_number_is_not_sent(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    submit(page, workers="1e", items="[1")
+    page.wait_for("#run-workers-fault", "must be a number")
+    page.wait_for("#run-items-fault", "JSON")
+    assert not [url for url in page.requests if url.endswith("/background")]
+
+
+def test_task_is_cancelled_and_taken_up_again(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    with long_task(server, page) as task_id:
+        page.click("#live .actions button")
+        page.wait_for("#live .badge", "cancelled")
+        page.wait_for("#announcer", "cancelled")
+        status = server.client.get(f"/api/v1/tasks/status/{task_id}").json()
+        assert status["status"] == "cancelled"
+        page.click("#live .actions button:not([hidden])")
+        page.wait_for("#live .badge", "running")
+        page.wait_for("#live .hint", "begun 2 times")
+    page.wait_for("#live .badge", "cancelled")
+
+
+def test_nothing_is_followed_while_nobody_sees_the_page(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    with long_task(server, page) as task_id:
+        stream = f"{server.url}/api/v1/tasks/events/{task_id}"
+        page.wait("true", "events")
+        wait_until(lambda: page.js("1") and stream in page.requests, "the task is followed")
+        page.js("Object.defineProperty(document, 'hidden', {get: () => window.away})")
+        page.js("window.away = true, document.dispatchEvent(new Event('visibilitychange'))")
+        wait_until(lambda: page.js("1") and stream in page.cancelled, "the stream is closed")
+        page.js("window.away = false, document.dispatchEvent(new Event('visibilitychange'))")
+        wait_until(lambda: page.js("1") and page.requests.count(stream) == 2, "it goes on")
+
+
+def test_history_is_filtered_and_turned_and_cleared(tmp_path: Path, page: Page) -> None:
+    body = {"items_count": 1, "db": "none", "cache": "none"}
+    with running_server(tmp_path, run_hosts=1) as server:
+        for strategy in ["sequential"] * 21 + ["threading"]:
+            assert server.run(strategy, **body).is_success
+        open_view(page, server.url, "history", "History")
+        page.wait_for("#view caption", "1 to 20 of 22 tasks")
+        page.js("[...document.querySelectorAll('#view button')][1].id = 'older'")
+        page.click("#older")
+        page.wait_for("#view caption", "21 to 22 of 22 tasks")
+        assert page.count("#view tbody tr") == 2
+        page.choose("#filter-strategy", "threading")
+        page.wait_for("#view caption", "1 to 1 of 1 tasks")
+        page.wait_for("#view tbody a", "threading")
+        page.choose("#filter-status", "failed")
+        page.wait_for("#view .none", "No task matches")
+        page.click("#view .danger")
+        page.wait_for("dialog[open] p", "Remove all finished tasks")
+        page.press("Escape")
+        page.wait("!document.querySelector('dialog').open", "it is closed")
+        assert len(tasks(server, limit=50)) == 22
+        page.click("#view .danger")
+        page.click('dialog [value="yes"]')
+        page.wait_for('#view [role="status"]', "22 tasks are removed")
+        assert tasks(server) == []
+    assert page.faults == []
+
+
+def test_page_goes_on_after_the_service_was_killed(tmp_path: Path, page: Page) -> None:
+    port = free_port()
+    with running_server(tmp_path, run_hosts=1, port=port) as server:
+        open_view(page, server.url, "run", "Run")
+        submit(page, items_count=3_000, batch_size=10, strategy="sequential", db_delay_ms=20)
+        page.wait_for("#live .badge", "running")
+        page.wait("document.querySelector('#live progress').value > 0", "there is progress")
+        server.look_below()
+        server.stop(signal.SIGKILL)
+    page.wait_for("#connection", "lost")
+    assert page.text("#live .badge") == "running", "what was known is still shown"
+    with running_server(tmp_path, run_hosts=1, port=port) as server:
+        page.wait("document.querySelector('#connection').textContent === ''", "it is found again")
+        page.wait_for("#live .hint", "begun 2 times")
+        before = page.js("document.querySelector('#live progress').value")
+        page.wait(f"document.querySelector('#live progress').value > {before}", "progress goes on")
+        page.click("#live .actions button")
+        page.wait_for("#live .badge", "cancelled")
+    refused = [fault for fault in page.faults if "ERR_" not in fault]
+    assert refused == [], "nothing but what could not be reached"
