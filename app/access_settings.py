@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from app.security.clients import Scope, highest
 from app.security.keys import ApiKey
-from app.source_settings import SourceSettings
+from app.token_settings import TokenSettings
 from app.wording import RULE
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -53,8 +53,8 @@ class ApiKeyEntry(BaseModel):
         return ApiKey(self.name, self.hash, scope)
 
 
-class AccessSettings(SourceSettings):
-    """Keys, and which browsers' pages are served."""
+class AccessSettings(TokenSettings):
+    """Keys and tokens, and which browsers' pages are served."""
 
     api_keys: tuple[ApiKeyEntry, ...] = Field(
         default=(),
@@ -62,7 +62,8 @@ class AccessSettings(SourceSettings):
         description=(
             "Who may ask: a list of objects with `name`, `hash` and `scopes` (`read`, `run` or "
             "`admin`, each with those before it). `python -m app.security NAME` makes a key and "
-            "its entry. Without any, everybody may, and only this machine is served."
+            "its entry. Without any, and without a JWT key, everybody may, and only this machine "
+            "is served."
         ),
     )
     metrics_open: bool = Field(
@@ -160,4 +161,4 @@ class AccessSettings(SourceSettings):
     @property
     def needs_authentication(self) -> bool:
         """Whether clients must say who they are."""
-        return bool(self.api_keys)
+        return bool(self.api_keys) or self.jwt_key is not None

@@ -28,6 +28,7 @@ from app.routes import (
     results,
     root,
     runs,
+    session,
     tasks,
     upload,
     vitals,
@@ -49,7 +50,7 @@ _CORS_ANSWER_HEADERS: Final = [
 
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
-_OPEN_ROUTERS: Final = (root.router, dashboard.router, health.router)
+_OPEN_ROUTERS: Final = (root.router, dashboard.router, health.router, session.router)
 """For everybody: nothing in them is anybody's."""
 
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.

@@ -52,7 +52,7 @@ class Settings(AccessSettings):
         default="127.0.0.1",
         min_length=1,
         max_length=255,
-        description=("Address the server listens on; without HOTLOOP_API_KEYS a loopback one."),
+        description=("Address the server listens on; without keys or a JWT key a loopback one."),
     )
     port: int = Field(
         default=8001,
@@ -273,7 +273,8 @@ class Settings(AccessSettings):
             raise PydanticCustomError(
                 RULE,
                 "{prefix}HOST must be a loopback address, like 127.0.0.1 (got {host}), as long as "
-                "{prefix}API_KEYS is empty: everybody who reaches the service could use it. "
+                "{prefix}API_KEYS is empty and {prefix}JWT_KEY is not set: everybody who reaches "
+                "the service could use it. "
                 "`python -m app.security NAME` makes a key",
                 {"prefix": PREFIX, "host": echo(self.host)},
             )

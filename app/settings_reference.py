@@ -35,6 +35,7 @@ _TYPE_WORDS: Final = {
     "float": "number",
     "Path": "path",
     "InstructionSet": "word",
+    "JwtAlgorithm": "word",
     "RedisLayout": "word",
     "SecretStr": "secret",
     "bool": "true or false",

@@ -18,7 +18,12 @@ from app.server import Server
 from app.services.machine import check_machine
 from app.settings import Settings, SettingsError, load_settings
 
-_OPEN: Final[dict[str, Any]] = {"host": "127.0.0.1", "api_keys": (), "rate_limit": None}
+_OPEN: Final[dict[str, Any]] = {
+    "host": "127.0.0.1",
+    "api_keys": (),
+    "rate_limit": None,
+    **dict.fromkeys(("jwt_key", "jwt_algorithm", "jwt_audience", "jwt_issuer")),
+}
 """Only this user reaches the service, and only this command knows of it: it asks for no key."""
 
 _MAX_SOCKET_PATH: Final = 90

@@ -47,6 +47,9 @@ def test_run_by_itself_asks_for_no_key_and_counts_nothing() -> None:
         "HOTLOOP_HOST": "0.0.0.0",
         "HOTLOOP_ALLOWED_HOSTS": '["hotloop.example"]',
         "HOTLOOP_RATE_LIMIT": "1/day",
+        "HOTLOOP_JWT_KEY": "s" * 32,
+        "HOTLOOP_JWT_ALGORITHM": "HS256",
+        "HOTLOOP_JWT_AUDIENCE": "hotloop",
     }
     done = hotloop("run", *LITTLE, environment=settings)
     assert done.returncode == 0, done.stderr
