@@ -4,6 +4,7 @@ ServiceError
 ├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row)
 │   ├── BadRowError              a row of an upload, by line and column
 │   ├── EstimateTooLongError     a synchronous run that would take too long
+│   ├── MemoryBudgetError        a run that would need more memory than it may
 │   └── IdempotencyConflictError an idempotency key that belongs to another request
 ├── PayloadTooLargeError         a body or an upload over its bound
 ├── BodyTooSlowError             a body that does not arrive
@@ -79,6 +80,22 @@ class EstimateTooLongError(InvalidRequestError):
         self.text = (
             f"the run is estimated at {estimate_seconds:,.1f} s, over the limit of "
             f"{limit_seconds:,.0f} s for a synchronous one. {way_out}"
+        )
+
+
+class MemoryBudgetError(InvalidRequestError):
+    """A run that is estimated to need more memory than one may (both in bytes)."""
+
+    def __init__(self, field: str, needed_bytes: int, limit_bytes: int) -> None:
+        Exception.__init__(self, field, needed_bytes, limit_bytes)
+        self.field = field
+        self.needed_bytes = needed_bytes
+        self.limit_bytes = limit_bytes
+        self.text = (
+            f"the run is estimated to need {needed_bytes >> 20:,} MiB of memory, over the "
+            f"{limit_bytes >> 20:,} MiB that a run may have here. Lower workers, batch_size or "
+            "io_concurrency, or have the operator raise HOTLOOP_MEMORY_BUDGET_BYTES or lower "
+            "HOTLOOP_RUN_HOSTS, which share it."
         )
 
 

@@ -173,6 +173,16 @@ class Settings(AccessSettings):
             "when not set, four for each usable CPU."
         ),
     )
+    memory_budget_bytes: int | None = Field(
+        default=None,
+        ge=256 * _MIB,
+        le=1_024 * 1_024 * 1_024 * _MIB,
+        description=(
+            "Bytes of memory that runs may need; each run host has an equal part, and a run that "
+            "is estimated to need more than that is refused. When not set, 80 % of the machine's, "
+            "or of the container's."
+        ),
+    )
     background_runs: int = Field(
         default=1,
         ge=0,

@@ -25,6 +25,7 @@ from app.services.for_client import (
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
+from app.services.memory import MemoryBudget, default_budget_bytes
 from app.services.metrics import Metrics
 from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
@@ -118,6 +119,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             lag=LoopLagMonitor(),
             sources=sources,
             metrics=metrics,
+            memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
         )
         runner = ShardRunner(context)
         queue = WorkQueue(
@@ -173,6 +175,15 @@ def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
 def _configured_sources(settings: Settings) -> tuple[str, ...]:
     addresses = {"redis": settings.redis_url, "pinot": settings.pinot_url}
     return tuple(name for name, address in addresses.items() if address is not None)
+
+
+def _memory_budget(settings: Settings, usable_cpus: int) -> MemoryBudget:
+    config = _host_config(settings, usable_cpus)
+    return MemoryBudget(
+        (settings.memory_budget_bytes or default_budget_bytes()) // settings.run_hosts,
+        config.max_worker_threads,
+        config.max_worker_processes,
+    )
 
 
 def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:

@@ -43,7 +43,7 @@ class BackgroundService:
         client: str | None = None,
     ) -> TaskView:
         """For a client, as the store names it. Raises InvalidRequestError,
-        IdempotencyConflictError, NotReadyError, StoreError.
+        MemoryBudgetError, IdempotencyConflictError, NotReadyError, StoreError.
         """
         total = request.total_items
         plan, seconds = await self._plan(request.strategy, request, total)
@@ -122,7 +122,15 @@ class BackgroundService:
         context = self._context
         reports = await context.hosts.kernels()
         items = GeneratedItems(total)
-        return plan_for(choice, request, items, reports, context.usable_cpus, context.settings)
+        return plan_for(
+            choice,
+            request,
+            items,
+            reports,
+            context.usable_cpus,
+            context.settings,
+            context.memory,
+        )
 
     @asynccontextmanager
     async def _receiving(self, task_id: str) -> AsyncIterator[None]:

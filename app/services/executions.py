@@ -17,6 +17,7 @@ from app.runhost.messages import Batches, RunStarted
 from app.services.collecting import RunCollector
 from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
+from app.services.memory import MemoryBudget
 from app.services.metrics import Metrics
 from app.services.sources import SourceMonitor
 from app.settings import Settings
@@ -45,6 +46,7 @@ class RunContext:
     lag: LoopLagMonitor
     sources: SourceMonitor
     metrics: Metrics
+    memory: MemoryBudget
 
 
 class Recorded(Protocol):

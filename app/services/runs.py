@@ -57,7 +57,7 @@ class RunService:
         items = GeneratedItems(request.total_items)
         reports = await self._context.hosts.kernels()
         plan = make_plan(strategy, request, items, reports, self._context.settings)
-        await self._check_estimate(plan)
+        await self._check(plan)
         source: TaskInput
         if request.items is None:
             source = GeneratedInput(request.items_count)
@@ -76,10 +76,13 @@ class RunService:
         reports = await self._context.hosts.kernels()
         settings = self._context.settings
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
+        self._context.memory.check(plan)  # its workers; what the items need is not known yet
         source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
         return await self._supervise(plan, spec_of(query), source, client)
 
-    async def _check_estimate(self, plan: Plan) -> None:
+    async def _check(self, plan: Plan) -> None:
+        """Raises MemoryBudgetError, EstimateTooLongError."""
+        self._context.memory.check(plan)
         check_estimate(
             plan,
             await self._context.hosts.kernels(),
@@ -147,7 +150,7 @@ class RunService:
             async with context.hosts.lease(owner=owner) as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
-                await self._check_estimate(plan)
+                await self._check(plan)
                 ref = ShardRef(task_id, 0, 0)
                 shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)

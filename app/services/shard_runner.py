@@ -165,6 +165,7 @@ class ShardRunner:
                 request, strategy = request_of(dict(task.spec)), StrategyName(task.strategy)
                 plan = make_plan(strategy, request, items, reports, context.settings)
                 plan = replace(plan, ranges=tuple(missing))
+                context.memory.check(plan)  # accepted elsewhere, perhaps, or before its items came
                 run.begins_on(client)
                 try:
                     return await execute(context, client, plan, shard, self._add)

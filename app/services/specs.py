@@ -11,6 +11,7 @@ from app.runhost.messages import KernelReport
 from app.schemas.options import StrategyChoice
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.services.estimates import estimate_seconds
+from app.services.memory import MemoryBudget
 from app.services.plans import make_plan
 from app.settings import Settings
 from app.sources.base import Items
@@ -60,12 +61,18 @@ def plan_for(
     reports: tuple[KernelReport, ...],
     usable_cpus: int,
     settings: Settings,
+    memory: MemoryBudget,
 ) -> tuple[Plan, float]:
     """The plan, and the seconds that it is estimated at; `auto` is the strategy for which these
-    are fewest. Raises what make_plan raises.
+    are fewest, of those whose memory may be had. Raises what make_plan raises, and
+    MemoryBudgetError.
     """
     names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, settings) for name in names]
+    fitting = [plan for plan in plans if memory.fits(plan)]
+    if not fitting:
+        memory.check(min(plans, key=memory.needed))
+    plans = fitting
     seconds = [estimate_seconds(plan, reports, usable_cpus) for plan in plans]
     best = min(range(len(plans)), key=seconds.__getitem__)
     return plans[best], seconds[best]
