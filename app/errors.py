@@ -113,14 +113,16 @@ class IdempotencyConflictError(InvalidRequestError):
 
 
 class PayloadTooLargeError(ServiceError):
-    """A body over its bound of `limit_bytes`; `setting` is the setting that raises it."""
+    """A body over its bound of `limit_bytes`; `setting` is the setting that raises it, if any."""
 
-    def __init__(self, limit_bytes: int, setting: str) -> None:
+    def __init__(self, limit_bytes: int, setting: str | None) -> None:
         super().__init__(limit_bytes, setting)
         self.limit_bytes = limit_bytes
         self.setting = setting
 
     def __str__(self) -> str:
+        if self.setting is None:
+            return f"the body exceeds {self.limit_bytes:,} bytes. Send less."
         return (
             f"the body exceeds {self.limit_bytes:,} bytes. Send less, in several requests, "
             f"or have the operator raise {self.setting}."

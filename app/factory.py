@@ -34,6 +34,7 @@ from app.routes import (
     vitals,
 )
 from app.routes.body_limit import BodyLimitMiddleware
+from app.routes.body_reader import BodyReader
 from app.security.gate import Gate
 from app.services import open_services
 from app.settings import Settings
@@ -87,11 +88,13 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     """The application; it opens `services` when it starts and closes them when it ends."""
 
     gate = Gate(settings)
+    bodies = BodyReader()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(gate.close)
+            stack.push_async_callback(bodies.close)
             opened = await stack.enter_async_context(services(settings))
             app.state.shared = AppState(settings, opened)
             # A server that waits for the answers in progress before it comes here has to call
@@ -109,6 +112,7 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         swagger_ui_parameters={"validatorUrl": None},
     )
     app.state.gate = gate
+    app.state.bodies = bodies
     app.add_middleware(BodyLimitMiddleware, settings=settings)
     app.add_middleware(BodyTimeMiddleware, settings=settings)
     _add_cors(app, settings)

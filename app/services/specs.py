@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from app.names import StrategyName
 from app.runhost.messages import KernelReport
+from app.schemas.item_columns import ItemColumns
 from app.schemas.options import StrategyChoice
-from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
+from app.schemas.runs import RunRequest, UploadQuery
 from app.services.estimates import estimate_seconds
 from app.services.memory import MemoryBudget
 from app.services.plans import make_plan
@@ -49,9 +50,12 @@ def request_of(spec: dict[str, Any]) -> RunRequest:
     return RunRequest.model_validate_json(json.dumps(asked))
 
 
-def request_hash(request: BackgroundRequest) -> str:
+def request_hash(request: RunRequest) -> str:
     """The same for requests that ask for the same."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    # Items apart: JSON of 100,000 rows would keep the interpreter to itself for long.
+    rows = "" if request.items is None else ItemColumns.of(request.items).digest
+    text = request.model_dump_json(exclude={"items"})
+    return hashlib.sha256(f"{text} {rows}".encode()).hexdigest()
 
 
 def plan_for(
