@@ -25,6 +25,7 @@ from app.routes import (
     events,
     health,
     metrics,
+    recommendations,
     results,
     root,
     runs,
@@ -62,6 +63,7 @@ _ROUTERS: Final = (
     events.router,
     background.router,
     compare.router,
+    recommendations.router,
     runs.router,
     tasks.router,
 )

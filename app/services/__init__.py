@@ -12,12 +12,14 @@ from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
 from app.services.background import BackgroundService
+from app.services.calibrations import Calibrations
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
 from app.services.for_client import (
     ClientBackground,
     ClientComparisons,
+    ClientRecommendations,
     ClientRuns,
     ClientTasks,
     Ownership,
@@ -27,6 +29,7 @@ from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
 from app.services.memory import MemoryBudget, default_budget_bytes
 from app.services.metrics import Metrics
+from app.services.recommendation import RecommendationService
 from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
@@ -54,6 +57,7 @@ class ClientServices:
     tasks: ClientTasks
     background: ClientBackground
     comparisons: ClientComparisons
+    recommendations: ClientRecommendations
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Services:
     tasks: TaskService
     background: BackgroundService
     comparisons: ComparisonService
+    recommendations: RecommendationService
     kernels: KernelService
     health: HealthService
     vitals: VitalsService
@@ -81,6 +86,7 @@ class Services:
             ClientTasks(self.tasks, own),
             ClientBackground(self.background, own),
             ClientComparisons(self.comparisons, own),
+            ClientRecommendations(self.recommendations, own),
         )
 
 
@@ -96,8 +102,9 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         stack.callback(store.close)
         nodes = NodeStore(store.engine, new_node_id(settings.node_id), role)
         await asyncio.to_thread(_tidy, store, folder, nodes)
+        config = _host_config(settings, usable_cpus)
         hosts = RunHostPool(
-            _host_config(settings, usable_cpus),
+            config,
             HostPoolOptions(
                 count=settings.run_hosts,
                 queue_limit=settings.queue_limit,
@@ -107,6 +114,8 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         )
         hosts.start()
         stack.push_async_callback(hosts.close)
+        calibrations = Calibrations(settings.data_dir, hosts, config)
+        stack.push_async_callback(calibrations.close)
         sources = SourceMonitor(_configured_sources(settings))
         metrics = Metrics(sources)
         context = RunContext(
@@ -114,6 +123,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             usable_cpus=usable_cpus,
             node=nodes.node_id,
             hosts=hosts,
+            calibrations=calibrations,
             store=store,
             folder=folder,
             lag=LoopLagMonitor(),
@@ -153,6 +163,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             tasks=TaskService(context, runs, runner),
             background=background,
             comparisons=ComparisonService(context, runs, background),
+            recommendations=RecommendationService(context),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
             vitals=vitals,

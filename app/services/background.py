@@ -122,14 +122,9 @@ class BackgroundService:
         context = self._context
         reports = await context.hosts.kernels()
         items = GeneratedItems(total)
+        calibration = await context.calibrations.known()
         return plan_for(
-            choice,
-            request,
-            items,
-            reports,
-            context.usable_cpus,
-            context.settings,
-            context.memory,
+            choice, request, items, reports, calibration, context.settings, context.memory
         )
 
     @asynccontextmanager

@@ -14,6 +14,7 @@ from app.names import StrategyName, TaskStatus
 from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, RunStarted
+from app.services.calibrations import Calibrations
 from app.services.collecting import RunCollector
 from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
@@ -41,6 +42,7 @@ class RunContext:
     node: str
     """This process, as the store names it."""
     hosts: RunHostPool
+    calibrations: Calibrations
     store: TaskStore
     folder: DataFolder
     lag: LoopLagMonitor

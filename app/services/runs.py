@@ -57,13 +57,13 @@ class RunService:
         items = GeneratedItems(request.total_items)
         reports = await self._context.hosts.kernels()
         plan = make_plan(strategy, request, items, reports, self._context.settings)
-        await self._check(plan)
+        seconds = await self._check(plan)
         source: TaskInput
         if request.items is None:
             source = GeneratedInput(request.items_count)
         else:
             source = InlineInput(request.workload, request.items)
-        return await self._supervise(plan, spec_of(request), source, client)
+        return await self._supervise(plan, spec_of(request), source, client, seconds)
 
     async def run_upload(
         self,
@@ -78,23 +78,25 @@ class RunService:
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
         self._context.memory.check(plan)  # its workers; what the items need is not known yet
         source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
-        return await self._supervise(plan, spec_of(query), source, client)
+        return await self._supervise(plan, spec_of(query), source, client, None)
 
-    async def _check(self, plan: Plan) -> None:
-        """Raises MemoryBudgetError, EstimateTooLongError."""
+    async def _check(self, plan: Plan) -> float:
+        """The estimate. Raises MemoryBudgetError, EstimateTooLongError."""
         self._context.memory.check(plan)
-        check_estimate(
-            plan,
-            await self._context.hosts.kernels(),
-            self._context.usable_cpus,
-            self._context.settings.sync_limit_seconds,
-        )
+        calibration = await self._context.calibrations.known()
+        return check_estimate(plan, calibration, self._context.settings.sync_limit_seconds)
 
     async def _supervise(
-        self, plan: Plan, spec: dict[str, Any], source: TaskInput, client: str | None
+        self,
+        plan: Plan,
+        spec: dict[str, Any],
+        source: TaskInput,
+        client: str | None,
+        seconds: float | None,
     ) -> RunResult:
+        """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
-            new_task_id(), lambda active: self._drive(active, plan, spec, source, client)
+            new_task_id(), lambda active: self._drive(active, plan, spec, source, client, seconds)
         )
 
     async def supervise(
@@ -127,6 +129,7 @@ class RunService:
         spec: dict[str, Any],
         source: TaskInput,
         owner: str | None,
+        seconds: float | None,
     ) -> RunResult:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
@@ -141,6 +144,7 @@ class RunService:
             created_at=utc_now(),
             owner=self._context.node,
             client=owner,
+            estimated_seconds=seconds,
         )
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
@@ -150,7 +154,9 @@ class RunService:
             async with context.hosts.lease(owner=owner) as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
-                await self._check(plan)
+                if seconds is None:
+                    seconds = await self._check(plan)
+                    await to_the_end(context.store.estimate, task_id, seconds)
                 ref = ShardRef(task_id, 0, 0)
                 shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)

@@ -7,11 +7,12 @@ import json
 from typing import Any, Final
 
 from app.names import StrategyName
+from app.runhost.calibration import Calibration
 from app.runhost.messages import KernelReport
 from app.schemas.item_columns import ItemColumns
 from app.schemas.options import StrategyChoice
 from app.schemas.runs import RunRequest, UploadQuery
-from app.services.estimates import estimate_seconds
+from app.services.cost_model import estimate_seconds
 from app.services.memory import MemoryBudget
 from app.services.plans import make_plan
 from app.settings import Settings
@@ -63,7 +64,7 @@ def plan_for(
     request: RunRequest | UploadQuery,
     items: Items,
     reports: tuple[KernelReport, ...],
-    usable_cpus: int,
+    calibration: Calibration,
     settings: Settings,
     memory: MemoryBudget,
 ) -> tuple[Plan, float]:
@@ -77,7 +78,7 @@ def plan_for(
     if not fitting:
         memory.check(min(plans, key=memory.needed))
     plans = fitting
-    seconds = [estimate_seconds(plan, reports, usable_cpus) for plan in plans]
+    seconds = [estimate_seconds(plan, calibration) for plan in plans]
     best = min(range(len(plans)), key=seconds.__getitem__)
     return plans[best], seconds[best]
 

@@ -23,6 +23,7 @@ from app.services.specs import plan_for
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.system import MemoryLimit
+from tests.fixtures.calibrations import ideal
 from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
 from tests.services.test_plans import REPORTS, SETTINGS, parsed
@@ -80,7 +81,7 @@ def test_what_needs_more_is_refused_with_the_figures() -> None:
 def planned(choice: StrategyChoice, budget: MemoryBudget, **body: Any) -> Plan:
     request = parsed({"kernel": "python", "items_count": 1_000, "batch_size": 1} | NO_IO | body)
     items = GeneratedItems(request.total_items)
-    result, _ = plan_for(choice, request, items, REPORTS, 8, SETTINGS, budget)
+    result, _ = plan_for(choice, request, items, REPORTS, ideal(REPORTS, 8), SETTINGS, budget)
     return result
 
 

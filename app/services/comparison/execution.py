@@ -21,16 +21,16 @@ from app.errors import (
 from app.names import TaskStatus
 from app.runhost.messages import KernelReport
 from app.schemas.comparison import CompareRequest
+from app.services import host_facts
 from app.services.active_run import ActiveRun
-from app.services.comparison import host_facts
 from app.services.comparison.course import Course
 from app.services.comparison.equality import differences
 from app.services.comparison.measuring import Bench, Measuring
 from app.services.comparison.planning import make_plans, plan_record, pool_seconds
 from app.services.comparison.projection import Estimate
 from app.services.comparison.record import CellId, ComparisonRecord
+from app.services.cost_model import estimate_seconds
 from app.services.details import summarize
-from app.services.estimates import estimate_seconds
 from app.services.executions import Outcome, RunContext
 from app.sources.base import Items
 from app.strategies.base import Plan
@@ -45,12 +45,9 @@ Call = Callable[..., Awaitable[object]]
 """Calls what blocks in a thread, with its arguments; again and again when it is patient."""
 
 
-def estimate_of(context: RunContext, reports: tuple[KernelReport, ...]) -> Estimate:
-    return partial(_estimate, reports, context.usable_cpus)
-
-
-def _estimate(reports: tuple[KernelReport, ...], usable_cpus: int, plan: Plan) -> float:
-    return estimate_seconds(plan, reports, usable_cpus)
+async def estimate_of(context: RunContext) -> Estimate:
+    """By what is known of the machine now."""
+    return partial(estimate_seconds, calibration=await context.calibrations.known())
 
 
 async def new_record(
@@ -59,7 +56,7 @@ async def new_record(
     """What is planned for a resolved request, and the plans of its cells. Raises
     InvalidRequestError, kernels.InvalidParameterError.
     """
-    estimate = estimate_of(context, reports)
+    estimate = await estimate_of(context)
     plans, reasons = make_plans(request, items, reports, context.settings, estimate)
     free = await asyncio.to_thread(host_facts.available_bytes)
     setup = pool_seconds(reports, request.workload, request.workers, context.usable_cpus)

@@ -15,9 +15,9 @@ from app.services.comparison.course import OVERHEAD_SECONDS
 from app.services.comparison.projection import Estimate, full_size, sizes_within
 from app.services.comparison.record import BACKGROUND, CellId, CellRecord, ComparisonRecord
 from app.services.comparison.schedule import shares
-from app.services.estimates import nanoseconds_per_item
 from app.services.memory import MemoryBudget, uses_processes
 from app.services.plans import make_plan
+from app.services.reported_costs import nanoseconds_per_item
 from app.services.specs import BY_PREFERENCE
 from app.settings import Settings
 from app.sources.base import Items

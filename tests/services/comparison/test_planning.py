@@ -20,12 +20,13 @@ from app.services.comparison.planning import (
     resolve,
 )
 from app.services.comparison.record import BACKGROUND, CellId, ComparisonRecord
-from app.services.estimates import estimate_seconds
+from app.services.cost_model import estimate_seconds
 from app.services.memory import MemoryBudget
 from app.settings import Settings
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from kernels import KernelName
+from tests.fixtures.calibrations import ideal
 
 
 def report(kernel: str, ns: float, *, available: bool = True) -> KernelReport:
@@ -45,7 +46,7 @@ REPORTS = (report("python", 90.0), report("cython", 2.0), report("numba", 3.0))
 
 
 def estimate(plan: Plan, reports: tuple[KernelReport, ...] = REPORTS) -> float:
-    return estimate_seconds(plan, reports, 2)
+    return estimate_seconds(plan, ideal(reports))
 
 
 def planned(
