@@ -11,6 +11,7 @@ from typing import Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Path, Request
 
+from app.access import ClientDep
 from app.errors import TaskNotFoundError
 from app.names import StrategyName, TaskKind, TaskStatus
 from app.schemas.comparison import CompareRequest, Comparison
@@ -23,6 +24,7 @@ from app.schemas.recommendation import Recommendation, RecommendationQuery
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from app.security.clients import Client
 from app.settings import Settings
 from kernels.contract import KernelName
 
@@ -163,8 +165,8 @@ class Metrics(Protocol):
         ...
 
 
-class Services(Protocol):
-    """All services of one process."""
+class ClientServices(Protocol):
+    """What concerns tasks, as one client may use it: tasks of others are not there for it."""
 
     @property
     def runs(self) -> RunService: ...
@@ -181,6 +183,10 @@ class Services(Protocol):
     @property
     def recommendations(self) -> RecommendationService: ...
 
+
+class Services(Protocol):
+    """All services of one process."""
+
     @property
     def kernels(self) -> KernelService: ...
 
@@ -192,6 +198,8 @@ class Services(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    def for_client(self, client: Client) -> ClientServices: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,24 +227,31 @@ async def get_settings(state: StateDep) -> Settings:
     return state.settings
 
 
-async def get_run_service(state: StateDep) -> RunService:
-    return state.services.runs
+async def get_client_services(state: StateDep, client: ClientDep) -> ClientServices:
+    return state.services.for_client(client)
 
 
-async def get_task_service(state: StateDep) -> TaskService:
-    return state.services.tasks
+ClientServicesDep = Annotated[ClientServices, Depends(get_client_services)]
 
 
-async def get_background_service(state: StateDep) -> BackgroundService:
-    return state.services.background
+async def get_run_service(services: ClientServicesDep) -> RunService:
+    return services.runs
 
 
-async def get_comparison_service(state: StateDep) -> ComparisonService:
-    return state.services.comparisons
+async def get_task_service(services: ClientServicesDep) -> TaskService:
+    return services.tasks
 
 
-async def get_recommendation_service(state: StateDep) -> RecommendationService:
-    return state.services.recommendations
+async def get_background_service(services: ClientServicesDep) -> BackgroundService:
+    return services.background
+
+
+async def get_comparison_service(services: ClientServicesDep) -> ComparisonService:
+    return services.comparisons
+
+
+async def get_recommendation_service(services: ClientServicesDep) -> RecommendationService:
+    return services.recommendations
 
 
 async def get_kernel_service(state: StateDep) -> KernelService:

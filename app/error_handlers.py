@@ -23,9 +23,11 @@ from kernels.errors import InvalidInputError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+CHALLENGE: Final = 'ApiKey realm="hotloop", header="X-API-Key", Bearer realm="hotloop"'
+
 _MAX_FAULTS: Final = 20
 _MAX_DETAIL: Final = 1_000
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _RETRY_AFTER: Final[dict[str, Any]] = {
     "description": "Seconds after which to try again; absent where nobody can know.",
@@ -59,15 +61,23 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.EstimateTooLongError: ProblemKind(
         422, "estimate-too-long", "The run is too long for a synchronous one"
     ),
+    errors.MemoryBudgetError: ProblemKind(
+        422, "memory-budget", "The run would need more memory than it may"
+    ),
     errors.IdempotencyConflictError: ProblemKind(
         422, "idempotency-conflict", "The idempotency key belongs to another request"
     ),
     errors.PayloadTooLargeError: ProblemKind(413, "payload-too-large", "The body is too large"),
+    errors.BodyTooSlowError: ProblemKind(408, "body-too-slow", "The body came too slowly"),
+    errors.UnauthorizedError: ProblemKind(401, "unauthorized", "The service must know who asks"),
+    errors.ForbiddenError: ProblemKind(403, "forbidden", "The request is not allowed"),
+    errors.MissingScopeError: ProblemKind(403, "missing-scope", "The client may not do this"),
     errors.TaskNotFoundError: ProblemKind(404, "task-not-found", "There is no such task"),
     errors.TaskConflictError: ProblemKind(
         409, "task-conflict", "The state of the task does not allow this"
     ),
     errors.TooBusyError: ProblemKind(503, "too-busy", "There is no place for another run now"),
+    errors.RateLimitedError: ProblemKind(429, "rate-limited", "The client asks too often"),
     errors.NotReadyError: ProblemKind(503, "not-ready", "The service is not ready yet"),
     errors.StoreError: ProblemKind(503, "store-unavailable", "The task store cannot be used"),
     errors.StoreUnavailableError: ProblemKind(
@@ -91,11 +101,21 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
 }
 """Looked up along the class's bases, so that every error has an entry."""
 
+ACCESS_ERRORS: Final = (
+    errors.UnauthorizedError,
+    errors.ForbiddenError,
+    errors.MissingScopeError,
+    errors.RateLimitedError,
+)
+"""How anything may end that not everybody may ask."""
+
 STORE_ERRORS: Final = (errors.StoreError, errors.StoreUnavailableError)
 """How anything may end that asks the task store."""
 
 HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
     400: ProblemKind(400, "bad-request", "The request cannot be read"),
+    408: ProblemKind(408, "request-too-slow", "The request did not arrive in time"),
+    431: ProblemKind(431, "headers-too-large", "The request line or headers are too large"),
     404: ProblemKind(404, "not-found", "There is nothing here"),
     405: ProblemKind(405, "method-not-allowed", "This method is not allowed here"),
     406: ProblemKind(406, "not-acceptable", "None of the accepted media types is offered"),
@@ -118,8 +138,13 @@ def problem_responses(*sources: type[Exception] | int) -> dict[int | str, dict[s
 
     422 and 500 are documented for every route.
     """
+    return documented_problems(*sources, RequestValidationError, Exception)
+
+
+def documented_problems(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
+    """The same for these alone."""
     kinds: dict[int, dict[str, ProblemKind]] = {}
-    for source in (*sources, RequestValidationError, Exception):
+    for source in sources:
         kind = HTTP_KINDS[source] if isinstance(source, int) else ERROR_KINDS[source]
         kinds.setdefault(kind.status, {})[kind.name] = kind
     return {status: _documented(named.values()) for status, named in sorted(kinds.items())}
@@ -132,7 +157,7 @@ def _documented(kinds: Collection[ProblemKind]) -> dict[str, Any]:
         "description": "\n\n".join(lines),
         "content": {MEDIA_TYPE: {"schema": schema}},
     }
-    if any(kind.status == 503 for kind in kinds):
+    if any(kind.status in (429, 503) for kind in kinds):
         documented["headers"] = {"Retry-After": _RETRY_AFTER}
     return documented
 
@@ -151,7 +176,9 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
     headers = dict(getattr(error, "headers", None) or {})
     if isinstance(error, errors.TooBusyError | errors.StoreUnavailableError):
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, errors.PayloadTooLargeError):
+    if isinstance(error, errors.UnauthorizedError):
+        headers["WWW-Authenticate"] = CHALLENGE
+    if isinstance(error, errors.PayloadTooLargeError | errors.BodyTooSlowError):
         # The rest of the body is not read, so the connection cannot carry another request.
         headers["Connection"] = "close"
     if kind.status == 405 and "Allow" in headers:
@@ -179,6 +206,10 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
             members |= _faulty([_fault(error.field, error.text)])
             members["estimate_seconds"] = error.estimate_seconds
             members["limit_seconds"] = error.limit_seconds
+        case errors.MemoryBudgetError():
+            members |= _faulty([_fault(error.field, error.text)])
+            members["needed_bytes"] = error.needed_bytes
+            members["limit_bytes"] = error.limit_bytes
         case errors.BadRowError():
             fault = _fault(error.field, error.text, error.line, error.column)
             members |= _faulty([fault])
@@ -247,7 +278,7 @@ def _http_detail(request: Request, error: HTTPException) -> str:
 
 def _allowed_methods(request: Request) -> list[str]:
     """All methods of the path; the router itself names those of one route only."""
-    return [
+    allowed = [
         method
         for method in _METHODS
         if any(
@@ -255,6 +286,8 @@ def _allowed_methods(request: Request) -> list[str]:
             for route in request.app.routes
         )
     ]
+    # Whatever answers GET answers HEAD, see `app.guards.head`.
+    return ["GET", "HEAD", *allowed[1:]] if allowed[:1] == ["GET"] else allowed
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -4,11 +4,17 @@ ServiceError
 ├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row)
 │   ├── BadRowError              a row of an upload, by line and column
 │   ├── EstimateTooLongError     a synchronous run that would take too long
+│   ├── MemoryBudgetError        a run that would need more memory than it may
 │   └── IdempotencyConflictError an idempotency key that belongs to another request
 ├── PayloadTooLargeError         a body or an upload over its bound
+├── BodyTooSlowError             a body that does not arrive
+├── UnauthorizedError            who asks did not say who that is
+├── ForbiddenError               who asks may not
+│   └── MissingScopeError        for want of a scope
 ├── TaskNotFoundError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
 ├── TooBusyError                 no place for another run now
+├── RateLimitedError             a client asks too often
 ├── NotReadyError                no run host is warm yet
 ├── StoreError                   the task store or the data folder cannot be used
 │   └── StoreUnavailableError    the store cannot be reached now
@@ -77,6 +83,22 @@ class EstimateTooLongError(InvalidRequestError):
         )
 
 
+class MemoryBudgetError(InvalidRequestError):
+    """A run that is estimated to need more memory than one may (both in bytes)."""
+
+    def __init__(self, field: str, needed_bytes: int, limit_bytes: int) -> None:
+        Exception.__init__(self, field, needed_bytes, limit_bytes)
+        self.field = field
+        self.needed_bytes = needed_bytes
+        self.limit_bytes = limit_bytes
+        self.text = (
+            f"the run is estimated to need {needed_bytes >> 20:,} MiB of memory, over the "
+            f"{limit_bytes >> 20:,} MiB that a run may have here. Lower workers, batch_size or "
+            "io_concurrency, or have the operator raise HOTLOOP_MEMORY_BUDGET_BYTES or lower "
+            "HOTLOOP_RUN_HOSTS, which share it."
+        )
+
+
 class IdempotencyConflictError(InvalidRequestError):
     """An idempotency key that came with another request before; `task_id` is that one's task."""
 
@@ -91,18 +113,54 @@ class IdempotencyConflictError(InvalidRequestError):
 
 
 class PayloadTooLargeError(ServiceError):
-    """A body over its bound of `limit_bytes`; `setting` is the setting that raises it."""
+    """A body over its bound of `limit_bytes`; `setting` is the setting that raises it, if any."""
 
-    def __init__(self, limit_bytes: int, setting: str) -> None:
+    def __init__(self, limit_bytes: int, setting: str | None) -> None:
         super().__init__(limit_bytes, setting)
         self.limit_bytes = limit_bytes
         self.setting = setting
 
     def __str__(self) -> str:
+        if self.setting is None:
+            return f"the body exceeds {self.limit_bytes:,} bytes. Send less."
         return (
             f"the body exceeds {self.limit_bytes:,} bytes. Send less, in several requests, "
             f"or have the operator raise {self.setting}."
         )
+
+
+class BodyTooSlowError(ServiceError):
+    """A body of which so little came in `limit_seconds` that nobody waits for the rest."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(limit_seconds)
+        self.limit_seconds = limit_seconds
+
+    def __str__(self) -> str:
+        return (
+            f"the body did not arrive within {self.limit_seconds:g} s. Send it again, faster, or "
+            "have the operator raise HOTLOOP_BODY_SECONDS."
+        )
+
+
+class UnauthorizedError(ServiceError):
+    """A client that must say who it is and did not, or not in a way that is believed."""
+
+
+class ForbiddenError(ServiceError):
+    """A request that is refused because of where it comes from, or who sends it."""
+
+
+class MissingScopeError(ForbiddenError):
+    """A client that is known and lacks the scope."""
+
+    def __init__(self, client: str, scope: str) -> None:
+        super().__init__(client, scope)
+        self.client = client
+        self.scope = scope
+
+    def __str__(self) -> str:
+        return f"{self.client} lacks the scope `{self.scope}`; use a key that has it"
 
 
 class TaskNotFoundError(ServiceError):
@@ -136,6 +194,10 @@ class TooBusyError(ServiceError):
 
     def __str__(self) -> str:
         return self.text
+
+
+class RateLimitedError(TooBusyError):
+    """A client that asks more often than it may."""
 
 
 class NotReadyError(TooBusyError):

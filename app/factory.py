@@ -6,12 +6,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from app.access import get_client
 from app.dependencies import AppState, Services
-from app.error_handlers import install_error_handlers
+from app.error_handlers import ACCESS_ERRORS, documented_problems, install_error_handlers
+from app.guards.body_time import BodyTimeMiddleware
+from app.guards.head import HeadAsGet
+from app.guards.headers import AnswerHeaders
+from app.guards.origins import OriginGuard
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
 from app.routes import (
     background,
@@ -24,23 +30,36 @@ from app.routes import (
     results,
     root,
     runs,
+    session,
     tasks,
     upload,
+    vitals,
 )
 from app.routes.body_limit import BodyLimitMiddleware
+from app.routes.body_reader import BodyReader
 from app.routes.watch import WatchMiddleware
+from app.security.gate import Gate
 from app.services import open_services
 from app.settings import Settings
 from app.version import VERSION
 
+_CORS_REQUEST_HEADERS: Final = [
+    *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-API-Key")
+]
+_CORS_ANSWER_HEADERS: Final = [
+    *("Content-Disposition", "Link", "Location", "Preference-Applied", "RateLimit"),
+    *("RateLimit-Policy", "Retry-After"),
+]
+"""What pages of other origins may send and read, beyond what browsers allow anyway."""
+
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
+
+_OPEN_ROUTERS: Final = (root.router, dashboard.router, health.router, session.router)
+"""For everybody: nothing in them is anybody's."""
 
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
 _ROUTERS: Final = (
-    root.router,
-    dashboard.router,
-    health.router,
-    metrics.router,
+    vitals.router,
     upload.router,
     results.router,
     events.router,
@@ -58,12 +77,28 @@ def begin_stop(app: FastAPI) -> None:
     shared.stopping.set()
 
 
+def _add_cors(app: FastAPI, settings: Settings) -> None:
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_ANSWER_HEADERS,
+        )
+
+
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
     """The application; it opens `services` when it starts and closes them when it ends."""
+
+    gate = Gate(settings)
+    bodies = BodyReader()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(gate.close)
+            stack.push_async_callback(bodies.close)
             opened = await stack.enter_async_context(services(settings))
             app.state.shared = AppState(settings, opened)
             # A server that waits for the answers in progress before it comes here has to call
@@ -82,18 +117,33 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         # Otherwise the page asks a server on the internet to check the description.
         swagger_ui_parameters={"validatorUrl": None},
     )
+    app.state.gate = gate
+    app.state.bodies = bodies
     app.add_middleware(BodyLimitMiddleware, settings=settings)
+    app.add_middleware(BodyTimeMiddleware, settings=settings)
+    _add_cors(app, settings)
+    app.add_middleware(OriginGuard, settings=settings)
     install_error_handlers(app)
-    for router in _ROUTERS:
+    for router in _OPEN_ROUTERS:
         app.include_router(router)
+    known = [Depends(get_client)]
+    app.include_router(
+        metrics.router,
+        dependencies=[] if settings.metrics_open else known,
+        responses={} if settings.metrics_open else documented_problems(*ACCESS_ERRORS),
+    )
+    for router in _ROUTERS:
+        app.include_router(
+            router, dependencies=known, responses=documented_problems(*ACCESS_ERRORS)
+        )
     complete_openapi(app)
-    _watch(app)
+    _wrap(app)
     return app
 
 
-def _watch(app: FastAPI) -> None:
-    """Every answer is seen, those to unforeseen errors too: they are made outside of whatever
-    `add_middleware` adds.
+def _wrap(app: FastAPI) -> None:
+    """Every answer is seen and completed, those to unforeseen errors too: they are made outside of
+    whatever `add_middleware` adds.
     """
     build = app.build_middleware_stack
 
@@ -107,7 +157,7 @@ def _watch(app: FastAPI) -> None:
         if (shared := state()) is not None:
             shared.services.metrics.request_ended(route, method, status, seconds)
 
-    def build_watched() -> ASGIApp:
-        return WatchMiddleware(build(), note, is_stopping)
+    def build_wrapped() -> ASGIApp:
+        return WatchMiddleware(HeadAsGet(AnswerHeaders(build())), note, is_stopping)
 
-    app.build_middleware_stack = build_watched  # type: ignore[method-assign]
+    app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+from app.security.addresses import is_loopback
 from app.settings import Settings, SettingsError
 
 BACKLOG = 2048
@@ -14,7 +15,16 @@ BACKLOG = 2048
 def open_listener(settings: Settings) -> socket.socket:
     """Bound and, if it was inherited, already listening. Raises SettingsError."""
     if settings.fd is not None:
-        return _inherited(settings.fd)
+        listener = _inherited(settings.fd)
+        if not (settings.needs_authentication or _is_local(listener)):
+            place = address_of(listener)
+            listener.close()
+            raise SettingsError(
+                f"HOTLOOP_FD = {settings.fd} listens on {place}, which is not loopback: as long as "
+                "HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set, everybody who reaches "
+                "it could use the service. `python -m app.security NAME` makes a key"
+            )
+        return listener
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -50,6 +60,13 @@ def _inherited(descriptor: int) -> socket.socket:
         listener.close()
         raise SettingsError(f"HOTLOOP_FD = {descriptor} is a socket that does not listen")
     return listener
+
+
+def _is_local(listener: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return True
+    return is_loopback(listener.getsockname()[0])
 
 
 def address_of(listener: socket.socket) -> str:

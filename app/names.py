@@ -22,6 +22,14 @@ class InstructionSet(StrEnum):
     BASELINE = "baseline"
 
 
+class JwtAlgorithm(StrEnum):
+    """What bearer tokens may be signed by (RFC 7518, section 3.1)."""
+
+    HS256 = "HS256"
+    RS256 = "RS256"
+    ES256 = "ES256"
+
+
 class RedisLayout(StrEnum):
     """What is kept under an item's key in Redis."""
 

@@ -15,6 +15,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from app.connection import ConnectionLimits, bounded_protocol
 from app.factory import begin_stop, create_app
 from app.listening import BACKLOG, address_of, open_listener
 from app.logs.setup import set_up_logging
@@ -85,6 +86,13 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
     config = uvicorn.Config(
         app,
         backlog=BACKLOG,
+        server_header=False,
+        http=bounded_protocol(
+            ConnectionLimits(
+                settings.max_header_bytes, settings.header_seconds, settings.write_seconds
+            )
+        ),
+        ws="none",
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         log_config=None,
         access_log=False,  # app.routes.watch writes it

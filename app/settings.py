@@ -9,17 +9,20 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+from pydantic_settings import SettingsError as UnreadableError
 
+from app.access_settings import AccessSettings
 from app.logs.setup import LogFormat, LogLevel, LogOptions
 from app.names import InstructionSet
-from app.source_settings import PREFIX, SourceSettings
-from app.wording import RULE, describe, plain
+from app.security.addresses import is_loopback
+from app.source_settings import PREFIX
+from app.wording import RULE, describe, echo, plain
 
 BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEBUG"})
 """Read when the package is built; allowed and ignored here."""
@@ -45,16 +48,14 @@ class SettingsError(Exception):
     """Settings that the service cannot start with; the text has a line for each fault."""
 
 
-class Settings(SourceSettings):
+class Settings(AccessSettings):
     """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults."""
 
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
         max_length=255,
-        description=(
-            "Address the server listens on. Without authentication in front, keep it on loopback."
-        ),
+        description=("Address the server listens on; without keys or a JWT key a loopback one."),
     )
     port: int = Field(
         default=8001,
@@ -133,6 +134,36 @@ class Settings(SourceSettings):
     max_upload_rows: int = Field(
         default=10_000_000, ge=1, le=1_000_000_000, description="Rows of the largest upload."
     )
+    max_header_bytes: int = Field(
+        default=32 * 1_024,
+        ge=1_024,
+        le=_MIB,
+        description="Bytes of a request line with its headers, of which there may be 100.",
+    )
+    header_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3_600,
+        description="Seconds that a request's headers may take to arrive.",
+    )
+    body_seconds: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400,
+        description=(
+            "Seconds that may be spent waiting for a request's body, and one more for every "
+            "16,384 bytes of it that came."
+        ),
+    )
+    write_seconds: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400,
+        description=(
+            "Seconds that a client may take none of an answer that waits for it, before its "
+            "connection is closed."
+        ),
+    )
     cancel_grace_seconds: float = Field(
         default=2.0,
         ge=0,
@@ -170,6 +201,16 @@ class Settings(SourceSettings):
         description=(
             "Processes a run may use at most, whatever it asks for; "
             "when not set, four for each usable CPU."
+        ),
+    )
+    memory_budget_bytes: int | None = Field(
+        default=None,
+        ge=256 * _MIB,
+        le=1_024 * 1_024 * 1_024 * _MIB,
+        description=(
+            "Bytes of memory that runs may need; each run host has an equal part, and a run that "
+            "is estimated to need more than that is refused. When not set, 80 % of the machine's, "
+            "or of the container's."
         ),
     )
     background_runs: int = Field(
@@ -299,6 +340,19 @@ class Settings(SourceSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _open_stays_on_loopback(self) -> Self:
+        if not self.needs_authentication and not is_loopback(self.host):
+            raise PydanticCustomError(
+                RULE,
+                "{prefix}HOST must be a loopback address, like 127.0.0.1 (got {host}), as long as "
+                "{prefix}API_KEYS is empty and {prefix}JWT_KEY is not set: everybody who reaches "
+                "the service could use it. "
+                "`python -m app.security NAME` makes a key",
+                {"prefix": PREFIX, "host": echo(self.host)},
+            )
+        return self
+
     @property
     def store_location(self) -> Path | str:
         """Where the task store is: the data folder, or the URL of a database with its password."""
@@ -363,7 +417,9 @@ def default_text(info: FieldInfo) -> str:
     """A setting's default as it would be written in the environment."""
     if info.default is None:
         return "not set"
-    if isinstance(info.default, dict):
+    if isinstance(info.default, dict | tuple):
+        return json.dumps(info.default)
+    if isinstance(info.default, bool):
         return json.dumps(info.default)
     return f"{info.default:g}" if isinstance(info.default, float) else str(info.default)
 
@@ -379,10 +435,32 @@ def load_settings(**arguments: Any) -> Settings:
         settings = Settings(**arguments)
     except ValidationError as error:
         faults += [_fault(detail) for detail in error.errors(include_url=False)]
+    except UnreadableError as error:
+        faults += _not_json() or [str(error)]
     else:
         if not faults:
             return settings
     raise SettingsError("\n".join(faults))
+
+
+def _not_json() -> list[str]:
+    """Of the variables that are lists or objects, those that cannot be read."""
+    faults = []
+    for name, value in sorted(os.environ.items()):
+        info = Settings.model_fields.get(name[len(PREFIX) :].lower())
+        if name.upper().startswith(PREFIX) and info is not None and _is_json(info):
+            try:
+                json.loads(value)
+            except ValueError:
+                faults.append(
+                    f"{name} is not valid JSON. {info.description} "
+                    f"Unset it for the default, {default_text(info)}."
+                )
+    return faults
+
+
+def _is_json(info: FieldInfo) -> bool:
+    return get_origin(info.annotation) in (dict, tuple)
 
 
 def _unknown_variables() -> list[str]:
@@ -411,7 +489,9 @@ def _fault(detail: Any) -> str:
     if field not in Settings.model_fields:
         return f"{plain(field)} is not a setting. Choose from {', '.join(Settings.model_fields)}."
     info = Settings.model_fields[field]
+    within = "".join(f", {part}" for part in detail["loc"][1:] if isinstance(part, str | int))
     return (
-        f"{variable_name(field)} {describe(detail)}. {info.description} "
+        f"{variable_name(field)}{within and f' (at {within[2:]})'} {describe(detail)}. "
+        f"{info.description} "
         f"Unset it for the default, {default_text(info)}."
     )

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from app.access_settings import AccessSettings
 from app.settings import BUILD_VARIABLES, CLIENT_VARIABLES, Settings, default_text, variable_name
 from app.source_settings import PREFIX, SourceSettings
 from app.wording import number
@@ -36,9 +37,12 @@ _TYPE_WORDS: Final = {
     "InstructionSet": "word",
     "LogFormat": "word",
     "LogLevel": "word",
+    "JwtAlgorithm": "word",
     "RedisLayout": "word",
     "SecretStr": "secret",
+    "bool": "true or false",
     "dict": "JSON object",
+    "tuple": "JSON list",
 }
 
 
@@ -50,8 +54,9 @@ def settings_markdown() -> str:
 
 
 def _ordered_names() -> list[str]:
-    """The service's own first, then those of its sources."""
-    return sorted(Settings.model_fields, key=lambda name: name in SourceSettings.model_fields)
+    """The service's own first, then those of access, then those of its sources."""
+    rooms = AccessSettings.model_fields, SourceSettings.model_fields
+    return sorted(Settings.model_fields, key=lambda name: sum(name in room for room in rooms))
 
 
 def _row(variable: str, info: FieldInfo) -> str:
@@ -77,11 +82,11 @@ def _bounds(info: FieldInfo, kind: type) -> str:
     }
     if "ge" in found:
         return f"{number(found['ge'])} … {number(found['le'])}"
-    if "min_length" in found and issubclass(kind, dict):
+    if "min_length" in found and issubclass(kind, dict | tuple):
         return f"{found['min_length']} … {found['max_length']} entries"
     if "min_length" in found:
         return f"{found['min_length']} … {found['max_length']} characters"
-    if "max_length" in found and issubclass(kind, dict):
+    if "max_length" in found and issubclass(kind, dict | tuple):
         return f"at most {found['max_length']} entries"
     return "–"
 

@@ -47,12 +47,18 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.InvalidRequestError("kernel", "numba: no LLVM"), 422, "invalid-request"),
     (errors.BadRowError(3, "value", "must be a number"), 422, "bad-row"),
     (errors.EstimateTooLongError(400.5, 300.0, "Use less."), 422, "estimate-too-long"),
+    (errors.MemoryBudgetError("workers", 9 << 30, 1 << 30), 422, "memory-budget"),
     (InvalidColumnError("value", "column 'value' is wrong"), 422, "invalid-request"),
     (errors.IdempotencyConflictError(TASK_ID), 422, "idempotency-conflict"),
     (errors.PayloadTooLargeError(10, "HOTLOOP_MAX_BODY_BYTES"), 413, "payload-too-large"),
+    (errors.BodyTooSlowError(60), 408, "body-too-slow"),
+    (errors.UnauthorizedError("send a key"), 401, "unauthorized"),
+    (errors.ForbiddenError("not from there"), 403, "forbidden"),
+    (errors.MissingScopeError("alice", "run"), 403, "missing-scope"),
     (errors.TaskNotFoundError("task_x"), 404, "task-not-found"),
     (errors.TaskConflictError(TASK_ID, "it is running"), 409, "task-conflict"),
     (errors.TooBusyError("16 runs wait", 7), 503, "too-busy"),
+    (errors.RateLimitedError("too often", 7), 429, "rate-limited"),
     (errors.NotReadyError("starting", 1), 503, "not-ready"),
     (errors.StoreError("the disk is full"), 503, "store-unavailable"),
     (errors.StoreUnavailableError("no connection", 3), 503, "store-unreachable"),
@@ -126,6 +132,15 @@ def test_too_long_estimate_is_told_in_seconds() -> None:
     _, body, _ = answer(errors.EstimateTooLongError(400.5, 300.0, "Ask for fewer items."))
     assert (body["estimate_seconds"], body["limit_seconds"]) == (400.5, 300.0)
     assert body["detail"].endswith("Ask for fewer items.")
+
+
+def test_too_little_memory_is_told_in_bytes() -> None:
+    _, body, _ = answer(errors.MemoryBudgetError("workers", 9 << 30, 1 << 30))
+    assert (body["needed_bytes"], body["limit_bytes"]) == (9 << 30, 1 << 30)
+    assert "9,216 MiB of memory, over the 1,024 MiB" in body["detail"]
+    (fault,) = body["errors"]
+    assert fault["field"] == "workers"
+    assert "HOTLOOP_MEMORY_BUDGET_BYTES" in fault["message"]
 
 
 def test_idempotency_conflict_names_the_header_and_the_task_that_has_the_key() -> None:

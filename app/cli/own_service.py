@@ -19,7 +19,12 @@ from app.server import Server
 from app.services.machine import check_machine
 from app.settings import Settings, SettingsError, load_settings
 
-_OPEN: Final = {"host": "127.0.0.1", "api_keys": ()}
+_OPEN: Final[dict[str, Any]] = {
+    "host": "127.0.0.1",
+    "api_keys": (),
+    "rate_limit": None,
+    **dict.fromkeys(("jwt_key", "jwt_algorithm", "jwt_audience", "jwt_issuer")),
+}
 """Only this user reaches the service, and only this command knows of it: it asks for no key."""
 
 _MAX_SOCKET_PATH: Final = 90
@@ -57,9 +62,8 @@ def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
 
 
 def _loaded(**arguments: Any) -> Settings:
-    known = {name: value for name, value in _OPEN.items() if name in Settings.model_fields}
     try:
-        return load_settings(**known, **arguments)
+        return load_settings(**_OPEN, **arguments)
     except SettingsError as error:
         raise CommandError(str(error)) from error
 

@@ -16,6 +16,7 @@ from app.schemas.tasks import TaskView
 SUBMIT_ERRORS: Final = (
     errors.IdempotencyConflictError,
     errors.PayloadTooLargeError,
+    errors.BodyTooSlowError,
     errors.TooBusyError,
     errors.NotReadyError,
     *STORE_ERRORS,

@@ -1,15 +1,15 @@
-"""Health of the service."""
+"""Health of the service, for everybody."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from app import errors
-from app.dependencies import HealthServiceDep, StateDep, VitalsServiceDep
+from app.dependencies import HealthServiceDep, StateDep
 from app.error_handlers import problem_responses
-from app.schemas.health import Health, Readiness, Vitals, VitalsQuery
+from app.schemas.health import Health, Readiness
 from app.version import VERSION
 
 router = APIRouter(prefix="/health", tags=["service"])
@@ -47,16 +47,3 @@ async def get_readiness(state: StateDep, service: HealthServiceDep) -> Readiness
         ]
         raise errors.NotReadyError("; ".join(missing), _RETRY_SECONDS)
     return readiness
-
-
-@router.get(
-    "/vitals",
-    operation_id="get_vitals",
-    summary="Lag, memory and CPU of the last minutes",
-    responses=problem_responses(),
-)
-async def get_vitals(service: VitalsServiceDep, query: Annotated[VitalsQuery, Query()]) -> Vitals:
-    """A sample every five seconds, ten minutes of them, taken only while somebody asks for them:
-    sampling begins with the first request and stops when there was none for a minute.
-    """
-    return await service.read(query.after)

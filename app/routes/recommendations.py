@@ -22,6 +22,7 @@ router = APIRouter(prefix=TASKS, tags=["recommendations"])
     summary="Recommend how to run something",
     responses=problem_responses(
         errors.InvalidRequestError,
+        errors.MissingScopeError,
         errors.TooBusyError,
         errors.NotReadyError,
         errors.WorkerCrashedError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from app.errors import NotReadyError, RunHostDiedError, TooBusyError, internal_text
 from app.runhost.client import RunHostClient
 from app.runhost.config import RunHostConfig
+from app.runhost.fair_queue import FairQueue
 from app.runhost.messages import KernelReport, Ready
 
 logger = logging.getLogger(__name__)
@@ -47,12 +49,14 @@ class RunHostPool:
         """Why a run host did not come up, as long as none has since."""
         self._config = config
         self._options = options
-        self._idle: asyncio.Queue[RunHostClient] = asyncio.Queue()
+        self._idle: deque[RunHostClient] = deque()
         self._clients: set[RunHostClient] = set()
+        self._line: FairQueue[asyncio.Future[RunHostClient]] = FairQueue()
+        """Of callers for whom there was no idle one."""
+        self._waiting: Counter[str | None] = Counter()
+        """Callers in the line that count, by owner."""
         self.deaths = 0
         """Run hosts that came up and ended; each was replaced."""
-        self._busy = 0
-        self._waiting = 0
         self.leases = 0
         """Run hosts that were ever lent."""
         self.busy_count = 0
@@ -73,12 +77,12 @@ class RunHostPool:
     @property
     def waiting_count(self) -> int:
         """Callers that wait for a run host, patient ones apart."""
-        return self._waiting
+        return self._waiting.total()
 
     def states(self) -> dict[str, int]:
         """Run hosts by state: at work, ready for it, and being started."""
         alive = self.alive_count
-        busy = min(self._busy, alive)
+        busy = min(self.busy_count, alive)
         missing = max(0, self._options.count - alive)
         return {"busy": busy, "idle": alive - busy, "missing": missing}
 
@@ -123,7 +127,7 @@ class RunHostPool:
             self.last_ready, self.last_failure = client.ready, None
             self._settled.set()
             self._clients.add(client)
-            self._idle.put_nowait(client)
+            self._offer(client)
             try:
                 code = await asyncio.shield(client.exited)
             finally:
@@ -133,40 +137,75 @@ class RunHostPool:
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
     @contextlib.asynccontextmanager
-    async def lease(self, *, patient: bool = False) -> AsyncGenerator[RunHostClient, None]:
-        """A live run host for the caller alone; waits in line, first come first served.
+    async def lease(
+        self, *, patient: bool = False, owner: str | None = None
+    ) -> AsyncGenerator[RunHostClient, None]:
+        """A live run host for the caller alone; waits in a line in which owners take turns.
 
         Raises TooBusyError when `queue_limit` callers wait already (one that is patient waits all
-        the same, and is not counted), NotReadyError when no run host has ever come up.
+        the same, and is not counted; so does, up to twice the limit, the first one of an owner of
+        whom nobody waits yet), NotReadyError when no run host has ever come up.
         """
-        client = await self._take(patient)
+        client = await self._take(patient, owner)
         self.leases += 1
         self.busy_count += 1
         try:
             yield client
         finally:
             self.busy_count -= 1
-            if client.alive:
-                self._idle.put_nowait(client)
+            self._offer(client)
 
-    async def _take(self, patient: bool) -> RunHostClient:
+    async def _take(self, patient: bool, owner: str | None) -> RunHostClient:
         await self.kernels()
         if self.alive_count == 0 and self.last_failure is not None:
             raise self._not_ready()
-        if not patient and self._idle.empty() and self._waiting >= self._options.queue_limit:
-            raise TooBusyError(
-                f"all {self._options.count} run hosts are busy and {self._waiting} runs wait for "
-                "one already; try again later",
-                BUSY_RETRY_SECONDS,
-            )
-        self._waiting += not patient
+        while self._idle:
+            client = self._idle.popleft()
+            if client.alive:
+                return client
+        if not patient:
+            self._check_line(owner)
+            self._waiting[owner] += 1
         try:
             while True:
-                client = await self._idle.get()
+                client = await self._wait(owner)
                 if client.alive:
                     return client
         finally:
-            self._waiting -= not patient
+            if not patient:
+                self._waiting[owner] -= 1
+                self._waiting += Counter()  # without those that are 0
+
+    def _check_line(self, owner: str | None) -> None:
+        waiting, limit = self._waiting.total(), self._options.queue_limit
+        is_first = owner is not None and not self._waiting[owner]
+        if waiting >= (2 * limit if is_first else limit):
+            raise TooBusyError(
+                f"all {self._options.count} run hosts are busy and {waiting} runs wait for "
+                "one already; try again later",
+                BUSY_RETRY_SECONDS,
+            )
+
+    async def _wait(self, owner: str | None) -> RunHostClient:
+        turn: asyncio.Future[RunHostClient] = asyncio.get_running_loop().create_future()
+        self._line.put(owner, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not self._line.remove(owner, turn) and not turn.cancelled():
+                self._offer(turn.result())  # it came in the same moment
+            raise
+
+    def _offer(self, client: RunHostClient) -> None:
+        """It is free: the next one's, if it lives."""
+        if not client.alive:
+            return
+        while self._line:
+            turn = self._line.get()
+            if not turn.done():
+                turn.set_result(client)
+                return
+        self._idle.append(client)
 
     async def close(self) -> None:
         """End all run hosts; whoever still has one sees it die."""

@@ -10,15 +10,25 @@ from dataclasses import dataclass
 
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from app.security.clients import Client
 from app.services.background import BackgroundService
 from app.services.calibrations import Calibrations
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
+from app.services.for_client import (
+    ClientBackground,
+    ClientComparisons,
+    ClientRecommendations,
+    ClientRuns,
+    ClientTasks,
+    Ownership,
+)
 from app.services.gauges import GaugeSampler
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
+from app.services.memory import MemoryBudget, default_budget_bytes
 from app.services.metrics import Metrics
 from app.services.recommendation import RecommendationService
 from app.services.runs import RunService
@@ -42,8 +52,21 @@ PROCESSES_PER_CPU = 4
 
 
 @dataclass(frozen=True, slots=True)
+class ClientServices:
+    """What concerns tasks, as one client may use it."""
+
+    runs: ClientRuns
+    tasks: ClientTasks
+    background: ClientBackground
+    comparisons: ClientComparisons
+    recommendations: ClientRecommendations
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """All services of one process."""
+
+    store: TaskStore
 
     node: str
     """The process, among those that share the database."""
@@ -56,6 +79,17 @@ class Services:
     health: HealthService
     vitals: VitalsService
     metrics: Metrics
+
+    def for_client(self, client: Client) -> ClientServices:
+        """As `client` may use them; cheap enough for every request."""
+        own = Ownership(self.store, client)
+        return ClientServices(
+            ClientRuns(self.runs, own),
+            ClientTasks(self.tasks, own),
+            ClientBackground(self.background, own),
+            ClientComparisons(self.comparisons, own),
+            ClientRecommendations(self.recommendations, own),
+        )
 
 
 @asynccontextmanager
@@ -102,6 +136,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             lag=LoopLagMonitor(),
             sources=sources,
             metrics=metrics,
+            memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
         )
         runner = ShardRunner(context)
         queue = WorkQueue(
@@ -129,6 +164,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         stack.push_async_callback(runs.close)
         background = BackgroundService(context, queue, hub)
         yield Services(
+            store=store,
             node=nodes.node_id,
             runs=runs,
             tasks=TaskService(context, runs, runner),
@@ -157,6 +193,15 @@ def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
 def _configured_sources(settings: Settings) -> tuple[str, ...]:
     addresses = {"redis": settings.redis_url, "pinot": settings.pinot_url}
     return tuple(name for name, address in addresses.items() if address is not None)
+
+
+def _memory_budget(settings: Settings, usable_cpus: int) -> MemoryBudget:
+    config = _host_config(settings, usable_cpus)
+    return MemoryBudget(
+        (settings.memory_budget_bytes or default_budget_bytes()) // settings.run_hosts,
+        config.max_worker_threads,
+        config.max_worker_processes,
+    )
 
 
 def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:

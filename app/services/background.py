@@ -37,13 +37,20 @@ class BackgroundService:
         self._queue = queue
         self._hub = hub
 
-    async def submit(self, request: BackgroundRequest, idempotency_key: str | None) -> TaskView:
-        """Raises InvalidRequestError, IdempotencyConflictError, NotReadyError, StoreError."""
+    async def submit(
+        self,
+        request: BackgroundRequest,
+        idempotency_key: str | None,
+        client: str | None = None,
+    ) -> TaskView:
+        """For a client, as the store names it. Raises InvalidRequestError,
+        MemoryBudgetError, IdempotencyConflictError, NotReadyError, StoreError.
+        """
         total = request.total_items
         plan, seconds = await self._plan(request.strategy, request, total)
         kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
         spec = spec_of(request) | {"kernel": plan.kernel} | input_spec(kind)
-        task = self._task(plan, spec, total, seconds, idempotency_key)
+        task = self._task(plan, spec, total, seconds, idempotency_key, client)
         counts = shard_counts(total, plan.batch_size, self._shard_items)
         if request.items is None:
             if idempotency_key is not None:
@@ -62,11 +69,12 @@ class BackgroundService:
         media_type: str,
         chunks: AsyncIterator[bytes],
         idempotency_key: str | None,
+        client: str | None = None,
     ) -> TaskView:
         """As `submit`, for a stream of rows, which the first execution reads."""
         plan, _ = await self._plan(strategy, query, 0)
         spec = spec_of(query) | {"kernel": plan.kernel} | input_spec(InputKind.UPLOAD, media_type)
-        task = self._task(plan, spec, 0, None, idempotency_key)
+        task = self._task(plan, spec, 0, None, idempotency_key, client)
         digest = hashlib.sha256(f"{query.model_dump_json()} {strategy} {media_type}".encode())
         known = await asyncio.to_thread(self._create, task, [])
         if known is not None:
@@ -116,7 +124,9 @@ class BackgroundService:
         reports = await context.hosts.kernels()
         items = GeneratedItems(total)
         calibration = await context.calibrations.known()
-        return plan_for(choice, request, items, reports, calibration, context.settings)
+        return plan_for(
+            choice, request, items, reports, calibration, context.settings, context.memory
+        )
 
     @asynccontextmanager
     async def _receiving(self, task_id: str) -> AsyncIterator[None]:
@@ -134,7 +144,13 @@ class BackgroundService:
         return self._context.settings.shard_items if shared else None
 
     def _task(
-        self, plan: Plan, spec: dict[str, Any], total: int, seconds: float | None, key: str | None
+        self,
+        plan: Plan,
+        spec: dict[str, Any],
+        total: int,
+        seconds: float | None,
+        key: str | None,
+        client: str | None,
     ) -> Task:
         return Task(
             task_id=new_task_id(),
@@ -147,6 +163,7 @@ class BackgroundService:
             created_at=utc_now(),
             owner=self._context.node,
             estimated_seconds=seconds,
+            client=client,
             idempotency_key=key,
         )
 
@@ -166,14 +183,14 @@ class BackgroundService:
         if task.idempotency_key is None:
             store.create(task, counts)
             return None
-        known = store.by_key(task.idempotency_key)
+        known = store.by_key(task.idempotency_key, task.client)
         if known is not None:
             return known
         try:
             store.create(task, counts)
         except TaskConflictError:
             # Another request with this key came first.
-            known = store.by_key(task.idempotency_key)
+            known = store.by_key(task.idempotency_key, task.client)
             if known is None:
                 raise
         return known

@@ -19,6 +19,7 @@ from app.services.calibrations import Calibrations
 from app.services.collecting import RunCollector
 from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
+from app.services.memory import MemoryBudget
 from app.services.metrics import Metrics
 from app.services.sources import SourceMonitor
 from app.services.spans import RunSpan, run_span
@@ -49,6 +50,7 @@ class RunContext:
     lag: LoopLagMonitor
     sources: SourceMonitor
     metrics: Metrics
+    memory: MemoryBudget
 
 
 class Recorded(Protocol):

@@ -13,6 +13,7 @@ from typing import Any, Final
 import psutil
 
 from app.runhost.messages import KernelReport
+from app.services.memory import usable_bytes
 from app.system import Throttling, memory_limit, throttling, usable_cpu_count
 from app.version import VERSION
 
@@ -30,7 +31,7 @@ def host_facts(reports: Sequence[KernelReport], workload: str | None) -> dict[st
         "cpu": cpu_model(),
         "cpus": os.cpu_count() or 1,
         "usable_cpus": usable_cpu_count(),
-        "memory_bytes": memory_bytes(),
+        "memory_bytes": usable_bytes(),
         "load_before": load(),
         "load_after": None,
         "throttled_seconds": None,
@@ -54,13 +55,6 @@ def load() -> float | None:
 def throttled_since(before: Throttling | None) -> float | None:
     now = throttling()
     return None if now is None else now.seconds_since(before)
-
-
-def memory_bytes() -> int:
-    """That this process may use at most."""
-    limit = memory_limit()
-    total = int(psutil.virtual_memory().total)
-    return total if limit is None else min(total, limit.bytes)
 
 
 def available_bytes() -> int:

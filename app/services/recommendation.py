@@ -25,7 +25,6 @@ from app.services.batch_times import call_seconds
 from app.services.calibration_file import Calibrated
 from app.services.choices import MOST_WORKERS, Choice, Fixed, candidates, ranked
 from app.services.executions import RunContext
-from app.services.host_facts import memory_bytes
 from app.services.lower_bound import lower_bound_seconds
 from app.services.plans import make_plan
 from app.services.prediction_error import Errors, read_errors
@@ -59,7 +58,16 @@ class RecommendationService:
         errors = await asyncio.to_thread(read_errors, context.store)
         plan = self._plan(request, reports)
         return await asyncio.to_thread(
-            _answer, query, request, plan, calibrated, facts, reports, errors, base_url
+            _answer,
+            query,
+            request,
+            plan,
+            calibrated,
+            facts,
+            reports,
+            errors,
+            base_url,
+            context.memory.run_bytes,
         )
 
     def _plan(self, request: RunRequest, reports: Sequence[KernelReport]) -> Plan:
@@ -109,10 +117,11 @@ def _answer(
     reports: Sequence[KernelReport],
     errors: Errors,
     base_url: str,
+    memory_bytes: int,
 ) -> Recommendation:
     calibration = calibrated.calibration
     fixed = _fixed(query, plan, calibration)
-    choices = ranked(candidates(plan, fixed, calibration), calibration, memory_bytes())
+    choices = ranked(candidates(plan, fixed, calibration), calibration, memory_bytes)
     shown = [_view(rank, each, errors) for rank, each in enumerate(choices[: query.limit], 1)]
     in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)
     bound = min(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from app.errors import (
+    BodyTooSlowError,
     InvalidRequestError,
     PayloadTooLargeError,
     RunCancelledError,
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REFUSALS = (InvalidRequestError, PayloadTooLargeError, TooBusyError)
+REFUSALS = (InvalidRequestError, PayloadTooLargeError, BodyTooSlowError, TooBusyError)
 """Errors after which a task is as if it had never been asked for."""
 
 
@@ -48,39 +49,55 @@ class RunService:
         """By task id: the tasks that this process drives."""
         self._context = context
 
-    async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult:
-        """Raises any of the service errors but those about tasks, and kernels.InvalidInputError."""
+    async def run(
+        self, strategy: StrategyName, request: RunRequest, client: str | None = None
+    ) -> RunResult:
+        """For a client, as the store names it. Raises any of the service errors but those about
+        tasks, and kernels.InvalidInputError.
+        """
         items = GeneratedItems(request.total_items)
         reports = await self._context.hosts.kernels()
         plan = make_plan(strategy, request, items, reports, self._context.settings)
-        seconds = await self._check_estimate(plan)
+        seconds = await self._check(plan)
         source: TaskInput
         if request.items is None:
             source = GeneratedInput(request.items_count)
         else:
             source = InlineInput(request.workload, request.items)
-        return await self._supervise(plan, spec_of(request), source, seconds)
+        return await self._supervise(plan, spec_of(request), source, client, seconds)
 
     async def run_upload(
-        self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
+        self,
+        query: UploadQuery,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        client: str | None = None,
     ) -> RunResult:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
         reports = await self._context.hosts.kernels()
         settings = self._context.settings
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
+        self._context.memory.check(plan)  # its workers; what the items need is not known yet
         source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
-        return await self._supervise(plan, spec_of(query), source, None)
+        return await self._supervise(plan, spec_of(query), source, client, None)
 
-    async def _check_estimate(self, plan: Plan) -> float:
+    async def _check(self, plan: Plan) -> float:
+        """The estimate. Raises MemoryBudgetError, EstimateTooLongError."""
+        self._context.memory.check(plan)
         calibration = await self._context.calibrations.known()
         return check_estimate(plan, calibration, self._context.settings.sync_limit_seconds)
 
     async def _supervise(
-        self, plan: Plan, spec: dict[str, Any], source: TaskInput, seconds: float | None
+        self,
+        plan: Plan,
+        spec: dict[str, Any],
+        source: TaskInput,
+        client: str | None,
+        seconds: float | None,
     ) -> RunResult:
         """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
-            new_task_id(), lambda active: self._drive(active, plan, spec, source, seconds)
+            new_task_id(), lambda active: self._drive(active, plan, spec, source, client, seconds)
         )
 
     async def supervise(
@@ -112,6 +129,7 @@ class RunService:
         plan: Plan,
         spec: dict[str, Any],
         source: TaskInput,
+        owner: str | None,
         seconds: float | None,
     ) -> RunResult:
         """The whole life of a task. Raises what ended it, after that was stored."""
@@ -127,6 +145,7 @@ class RunService:
             total_items=source.count,
             created_at=utc_now(),
             owner=self._context.node,
+            client=owner,
             estimated_seconds=seconds,
         )
         shard: Shard | None = None
@@ -134,11 +153,11 @@ class RunService:
         try:
             await to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
-            async with context.hosts.lease() as client:
+            async with context.hosts.lease(owner=owner) as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 if seconds is None:
-                    seconds = await self._check_estimate(plan)
+                    seconds = await self._check(plan)
                     await to_the_end(context.store.estimate, task_id, seconds)
                 ref = ShardRef(task_id, 0, 0)
                 shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)

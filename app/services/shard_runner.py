@@ -154,7 +154,8 @@ class ShardRunner:
         outcome = Outcome(None, details, shard.items_processed, shard.failed_items)
         try:
             reports = await context.hosts.kernels()
-            async with self._held(shard, run), context.hosts.lease(patient=True) as client:
+            lease = context.hosts.lease(patient=True, owner=task.client)
+            async with self._held(shard, run), lease as client:
                 items = await items_of(context, client, task)
                 if items.count != task.total_items:
                     count = context.store.shards.count_items
@@ -166,6 +167,7 @@ class ShardRunner:
                 request, strategy = request_of(dict(task.spec)), StrategyName(task.strategy)
                 plan = make_plan(strategy, request, items, reports, context.settings)
                 plan = replace(plan, ranges=tuple(missing))
+                context.memory.check(plan)  # accepted elsewhere, perhaps, or before its items came
                 run.begins_on(client)
                 try:
                     return await execute(context, client, plan, shard, self._add)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
@@ -60,10 +61,20 @@ class TaskService:
         limit: int,
         offset: int,
         kind: TaskKind | None = None,
+        client: str | None = None,
     ) -> TaskPage:
-        """Newest first."""
+        """Newest first; those of a client, or of all."""
         page = await asyncio.to_thread(
-            self._store.page, status, strategy, kernel, kind=kind, limit=limit, offset=offset
+            partial(
+                self._store.page,
+                status,
+                strategy,
+                kernel,
+                kind=kind,
+                limit=limit,
+                offset=offset,
+                client=client,
+            )
         )
         following = offset + len(page.tasks)
         filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
@@ -103,9 +114,9 @@ class TaskService:
         except TaskConflictError:
             return []  # it has just ended
 
-    async def clear_finished(self) -> ClearedTasks:
-        """Delete all tasks that have ended, with their files."""
-        deleted = await asyncio.to_thread(remove_finished, self._context)
+    async def clear_finished(self, client: str | None = None) -> ClearedTasks:
+        """Delete the tasks that have ended, a client's or all, with their files."""
+        deleted = await asyncio.to_thread(remove_finished, self._context, client=client)
         return ClearedTasks(deleted=len(deleted))
 
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:

@@ -92,11 +92,13 @@ class Upkeep:
         remove_finished(self._context, utc_now() - age)
 
 
-def remove_finished(context: RunContext, ended_before: datetime | None = None) -> list[str]:
-    """Forget all tasks that have ended, or that ended before a time, with their files; returns
-    their ids. Blocks; raises StoreError.
+def remove_finished(
+    context: RunContext, ended_before: datetime | None = None, client: str | None = None
+) -> list[str]:
+    """Forget all tasks that have ended, or that ended before a time, or those of a client, with
+    their files; returns their ids. Blocks; raises StoreError.
     """
-    gone = context.store.delete_finished(ended_before)
+    gone = context.store.delete_finished(ended_before, client)
     for task_id in gone:
         context.folder.remove(task_id)
     return gone

@@ -79,9 +79,11 @@ class Task:
     error_message: str | None = None
     estimated_seconds: float | None = None
     """What it was estimated at when it was accepted."""
+    client: str | None = None
+    """Whose it is, see `app.security.clients`."""
     idempotency_key: str | None = None
     request_hash: str | None = None
-    """Of what was asked under the key: the same key for something else is refused."""
+    """Of what the client asked under the key: the same key for something else is refused."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

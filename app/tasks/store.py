@@ -142,6 +142,12 @@ class TaskStore:
             row = task_row(connection, task_id)
         return Task(**{field.name: row[field.name] for field in fields(Task)})
 
+    def client_of(self, task_id: str) -> str | None:
+        """Whose the task is. Raises TaskNotFoundError."""
+        with reading(self.engine) as connection:
+            client: str | None = task_row(connection, task_id)["client"]
+        return client
+
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
         """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
         with reading(self.engine) as connection:
@@ -165,12 +171,13 @@ class TaskStore:
         kind: str | None = None,
         limit: int,
         offset: int = 0,
+        client: str | None = None,
     ) -> TaskPage:
         """At most `limit` tasks that match what is given, newest first, without the first
         `offset` of them.
         """
         wanted = {tasks.c.status: status, tasks.c.strategy: strategy, tasks.c.kernel: kernel}
-        wanted[tasks.c.kind] = kind
+        wanted |= {tasks.c.kind: kind, tasks.c.client: client}
         conditions = [column == value for column, value in wanted.items() if value is not None]
         conditions.append(tasks.c.kind != PART)
         newest = select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
@@ -215,13 +222,17 @@ class TaskStore:
                 delete(tasks).where(tasks.c.task_id == task_id, tasks.c.kind == PART)
             )
 
-    def delete_finished(self, ended_before: datetime | None = None) -> list[str]:
-        """Forget all finished tasks and their results, or those that ended before a time; returns
-        their ids.
+    def delete_finished(
+        self, ended_before: datetime | None = None, client: str | None = None
+    ) -> list[str]:
+        """Forget all finished tasks and their results, or those that ended before a time, or those
+        of a client; returns their ids.
         """
         finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
         if ended_before is not None:
             finished = finished.where(tasks.c.end_time < ended_before)
+        if client is not None:
+            finished = finished.where(tasks.c.client == client)
         with writing(self.engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
             for start in range(0, len(ids), _IDS_PER_STATEMENT):
@@ -231,9 +242,12 @@ class TaskStore:
             shrink(self.engine)
         return ids
 
-    def by_key(self, idempotency_key: str) -> Task | None:
-        """The task that was asked for under the key."""
-        wanted = select(*TASK_FIELDS).where(tasks.c.idempotency_key == idempotency_key)
+    def by_key(self, idempotency_key: str, client: str | None = None) -> Task | None:
+        """The task that the client asked for under the key."""
+        wanted = select(*TASK_FIELDS).where(
+            func.coalesce(tasks.c.client, "") == (client or ""),
+            tasks.c.idempotency_key == idempotency_key,
+        )
         with reading(self.engine) as connection:
             row = connection.execute(wanted).mappings().first()
         return None if row is None else Task(**row)

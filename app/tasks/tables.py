@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """Raised with every change that older code could not live with."""
 
 
@@ -95,12 +95,18 @@ tasks: Final = Table(
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("estimated_seconds", Float),
-    Column("idempotency_key", String(255), unique=True),
+    # Null of a service where nobody has to say who they are.
+    Column("client", String(255)),
+    Column("idempotency_key", String(255)),
     Column("request_hash", String(64)),
     # [[name, dtype], …] of the output columns in `results`; null before the first execution.
     Column("result_columns", JSON(none_as_null=True)),
     Index("tasks_newest", "created_at", "task_id"),
+    Index("tasks_of_client", "client", "created_at"),
 )
+
+# Nulls differ from each other for a database, and nobody is one client here.
+Index("tasks_by_key", func.coalesce(tasks.c.client, ""), tasks.c.idempotency_key, unique=True)
 
 shards: Final = Table(
     "shards",

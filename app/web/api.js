@@ -21,15 +21,17 @@ export class Problem extends Error {
 	}
 }
 
-/** Tells `lost` and `found`. */
+/** Tells `lost`, `found`, and `refused` for want of a key. */
 export const connection = new EventTarget();
+
+export const tell = (name) => connection.dispatchEvent(new Event(name));
 
 let isLost = false;
 
 function lose() {
 	if (isLost) return;
 	isLost = true;
-	connection.dispatchEvent(new Event("lost"));
+	tell("lost");
 	look(FIRST_PAUSE);
 }
 
@@ -39,42 +41,30 @@ function look(pause) {
 		try {
 			await send("GET", "/health");
 			isLost = false;
-			connection.dispatchEvent(new Event("found"));
+			tell("found");
 		} catch {
 			look(Math.min(1.5 * pause, LONGEST_PAUSE));
 		}
 	}, pause);
 }
 
-/** The response, if it is a success; raises Problem, and AbortError when `signal` says so. */
-export async function send(method, path, { body, query, headers = {}, signal } = {}) {
-	const asked = { Accept: "application/json", ...headers };
-	if (body !== undefined) asked["Content-Type"] = "application/json";
-	let response;
-	try {
-		response = await fetch(query ? `${path}?${query}` : path, {
-			method, headers: asked, signal, body: body === undefined ? undefined : JSON.stringify(body),
-		});
-	} catch (error) {
-		if (error.name === "AbortError") throw error;
-		lose();
-		throw new Problem(0, SILENCE);
-	}
-	if (response.ok) return response;
-	const problem = await response.json().catch(() => ({}));
-	throw new Problem(response.status, problem);
+function silent(error) {
+	if (error.name === "AbortError") throw error;
+	lose();
+	throw new Problem(0, SILENCE);
 }
 
-export async function ask(method, path, options) {
-	const response = await send(method, path, options);
-	try {
-		return await response.json();
-	} catch (error) {
-		if (error.name === "AbortError") throw error;
-		lose(); // it broke off
-		throw new Problem(0, SILENCE);
-	}
+/** The response, if it is a success; raises Problem, and AbortError when `signal` says so. */
+export async function send(method, path, { body, query, headers, signal } = {}) {
+	const asked = { Accept: "application/json", "X-Requested-With": "hotloop", ...headers };
+	if (body) asked["Content-Type"] = "application/json";
+	const response = await fetch(query ? `${path}?${query}` : path, { method, headers: asked, signal, body: JSON.stringify(body) }).catch(silent);
+	if (response.ok) return response;
+	if (response.status === 401) tell("refused");
+	throw new Problem(response.status, await response.json().catch(() => ({})));
 }
+
+export const ask = async (...asked) => (await send(...asked)).json().catch(silent);
 
 let described;
 
@@ -82,9 +72,7 @@ export const description = async () => (described ??= await ask("GET", "/openapi
 
 export const hasEnded = (task) => !["pending", "running"].includes(task.status);
 
-/** Tells `told` of every event of a task until it has ended, over breaks of the connection, too.
- *
- * Not an EventSource: that cannot send headers, and each time it is refused it says so. */
+/** Tells `told` of every event of a task until it has ended, over breaks of the connection, too. */
 export async function follow(taskId, told, signal) {
 	let last = "";
 	while (!signal.aborted) {
@@ -123,17 +111,15 @@ async function* events(stream) {
 	}
 }
 
-/** Works now and then, `period()` milliseconds apart, but not while nobody sees the page or the
- * connection is lost. `now()` does not wait, `stop()` ends it. */
+/** Works every `period()` milliseconds, but not while nobody sees the page or the connection is lost. */
 export function poll(work, period) {
-	let timer;
-	let busy = false;
-	let again = false;
-	let stopped = false;
+	const control = new AbortController();
+	const { signal } = control;
+	let timer, busy, again;
 	async function now() {
 		clearTimeout(timer);
 		if (busy) again = true;
-		if (busy || stopped || isLost || document.hidden) return;
+		if (busy || signal.aborted || isLost || document.hidden) return;
 		busy = true;
 		try {
 			await work();
@@ -141,20 +127,18 @@ export function poll(work, period) {
 			if (!(error instanceof Problem)) throw error;
 		} finally {
 			busy = false;
-			if (!stopped) timer = setTimeout(now, again ? 0 : period());
+			if (!signal.aborted) timer = setTimeout(now, again ? 0 : period());
 			again = false;
 		}
 	}
-	document.addEventListener("visibilitychange", now);
-	connection.addEventListener("found", now);
+	document.addEventListener("visibilitychange", now, { signal });
+	connection.addEventListener("found", now, { signal });
 	now();
 	return {
-		now,
+		now, signal,
 		stop() {
-			stopped = true;
 			clearTimeout(timer);
-			document.removeEventListener("visibilitychange", now);
-			connection.removeEventListener("found", now);
+			control.abort();
 		},
 	};
 }

@@ -4,7 +4,7 @@ import { command, facts, figure, h, interval, pairs, seconds, table } from "./do
 import { badge } from "./live.js";
 
 export const FLAGS = {
-	outliers: "a round lies far outside the others; it is kept",
+	outliers: "a round lies far outside the others",
 	"wide-spread": "the rounds lie more than 10 % apart",
 	"short-sample": "a round takes less than a millisecond",
 	"few-rounds": "fewer rounds than asked for: the budget was used up",

@@ -14,7 +14,7 @@ export function h(name, ...children) {
 	if (tag === "button") node.type = "button";
 	if (tag === "h2") node.tabIndex = -1; // a new view is told by going to its title
 	for (const [key, value] of Object.entries(attributes)) {
-		if (value === null || value === undefined || value === false) continue;
+		if (isNone(value) || value === false) continue;
 		if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
 		else if (key === "vars") for (const [property, text] of Object.entries(value)) node.style.setProperty(property, text);
 		else node.setAttribute(key, value === true ? "" : value);
@@ -32,7 +32,7 @@ export function say(node, text) {
 
 export const announce = (text) => say(byId("announcer"), text);
 
-const isNone = (value) => value === null || value === undefined;
+const isNone = (value) => (value ?? null) === null;
 const written = (write) => (value) => (isNone(value) ? "–" : write(value));
 
 export const count = written((value) => Math.round(value).toLocaleString("en"));

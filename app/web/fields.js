@@ -30,18 +30,14 @@ function hint(spec, isChosen) {
 
 const textOf = (value) => String(value ?? "");
 
-/** `node` to show; `read()` gives what is entered as JSON, undefined when it is the default, and
- * raises SyntaxError; `fill(value)`, `reset()`, `refuse(message)`, `focus()`.
- *
- * `isChosen`: the service chooses when nothing is entered, so no default is. `names` are the
- * options when the schema has none, `disabled` those not to be had. */
+/** `read()` gives what is entered, undefined when it is the default, and raises SyntaxError.
+ * `isChosen`: the service chooses when nothing is entered. `names` are the options when the
+ * schema has none, `disabled` those not to be had. */
 export function makeField({ name, key, spec }, form, { isChosen, names = spec.enum, disabled = [] }) {
 	const id = `${form}-${name.replaceAll(".", "-")}`;
 	const shared = { id, name, "aria-describedby": `${id}-hint ${id}-fault`, autocomplete: "off", spellcheck: "false" };
 	const start = isChosen ? undefined : spec.default;
-	let inputs;
-	let get;
-	let fill;
+	let inputs, get, fill;
 
 	function plain(input, parse = (text) => text, write = textOf) {
 		inputs = [input];

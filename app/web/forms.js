@@ -42,7 +42,6 @@ export async function formView(kind) {
 	const [api, kernels] = await Promise.all([description(), attempt(told, () => ask("GET", `${TASKS}/kernels`))]);
 	const head = [h("h2", form.title), h("p.lead", form.lead)];
 	const specs = specsOf(kind, form, api);
-	if (!specs) return h("div", head, h("p", "This service does not offer it."));
 	const fields = specs.map((spec) => widget(spec, kind, api, kernels));
 	const output = h("div.output");
 	const curl = h("div");
@@ -91,16 +90,15 @@ export async function formView(kind) {
 }
 
 function specsOf(kind, form, { components: { schemas }, paths }) {
-	if (kind === "run") return fieldsOf(schemas.BackgroundRequest, schemas);
-	if (kind === "compare") return schemas.CompareRequest && fieldsOf(schemas.CompareRequest, schemas);
-	return paths[form.path] && queryFields(paths[form.path].get, schemas);
+	if (kind === "recommend") return queryFields(paths[form.path].get, schemas);
+	return fieldsOf(schemas[kind === "run" ? "BackgroundRequest" : "CompareRequest"], schemas);
 }
 
-function widget(field, kind, api, kernels) {
+function widget(field, kind, { components: { schemas } }, kernels) {
 	const of = (name) => (kernels ? kernels.kernels.filter((one) => one.kernel === name) : []);
-	const disabled = api.components.schemas.KernelName.enum.filter((name) => of(name).length && !of(name).some((one) => one.available));
-	if (field.name === "kernels") return makeChoices(field, kind, api.components.schemas.KernelName.enum, disabled);
-	if (field.name === "strategies") return makeChoices(field, kind, api.components.schemas.StrategyName.enum, []);
+	const disabled = schemas.KernelName.enum.filter((name) => of(name).length && !of(name).some((one) => one.available));
+	if (field.name === "kernels") return makeChoices(field, kind, schemas.KernelName.enum, disabled);
+	if (field.name === "strategies") return makeChoices(field, kind, schemas.StrategyName.enum, []);
 	const workloads = field.name === "workload" && kernels?.workloads.map(({ name }) => name);
 	return makeField(field, kind, { isChosen: FORMS[kind].chosen?.includes(field.name), names: workloads?.length ? workloads : undefined,
 		disabled: field.name === "kernel" ? disabled : [] });
@@ -158,7 +156,7 @@ async function sent(kind, body, output) {
 
 let waiting = {};
 
-/** Has a task accepted. Until there is an answer, the same request has the same key: it is accepted once. */
+/** Has a task accepted, once: until there is an answer, the same request has the same key. */
 async function post(kind, body) {
 	const wanted = JSON.stringify([kind, body]);
 	if (waiting.wanted !== wanted) waiting = { wanted, key: Array.from(crypto.getRandomValues(new Uint32Array(4))).join("-") };
@@ -176,9 +174,8 @@ async function post(kind, body) {
 }
 
 function chosenBody({ limit, refresh, cpu_iterations, outer_iterations, inner_iterations, ...body }, choice) {
-	const { strategy, kernel, workers, batch_size, io_concurrency } = choice;
-	const parameters = { cpu_iterations, outer_iterations, inner_iterations };
-	return { ...body, parameters, strategy, kernel, workers, batch_size, io_concurrency };
+	for (const name of FORMS.recommend.chosen) body[name] = choice[name];
+	return { ...body, parameters: { cpu_iterations, outer_iterations, inner_iterations } };
 }
 
 /** Each message beside its field, the others above the button; the first field is gone to. */

@@ -7,8 +7,7 @@ const BUSY_MS = 2000;
 const IDLE_MS = 5000;
 const KEPT = 5;
 
-// A browser has six connections to a server, for all its tabs: some tasks are followed by their
-// events, the others asked for now and then.
+// A browser has six connections to a server, for all its tabs.
 const STREAMS = 2;
 
 const cards = new Map();
@@ -93,6 +92,7 @@ export const badge = (word) => h(`span.badge.${word}`, word);
 /** State, bar, figures and the buttons that the state allows; `update(task)` with newer ones. */
 export function progressBlock(task, dismiss) {
 	const name = nameOf(task);
+	const isComparison = task.kind === "comparison";
 	const state = h("span");
 	const bar = h("progress", { max: 1, "aria-label": `Progress of ${name}` });
 	const figures = h("p.figures");
@@ -112,8 +112,8 @@ export function progressBlock(task, dismiss) {
 		if (state.textContent !== now.status) state.replaceChildren(badge(now.status));
 		bar.value = now.progress;
 		say(figures, [
-			task.kind === "comparison" ? percent(now.progress) : `${count(now.items_processed)} of ${count(now.total_items)}`,
-			task.kind !== "comparison" && now.throughput_items_per_second && `${figure(now.throughput_items_per_second)} items/s`,
+			isComparison ? percent(now.progress) : `${count(now.items_processed)} of ${count(now.total_items)}`,
+			!isComparison && now.throughput_items_per_second && `${figure(now.throughput_items_per_second)} items/s`,
 			!ended && now.estimated_remaining_seconds !== null && `${seconds(now.estimated_remaining_seconds)} left`,
 		].filter(Boolean).join(" · "));
 		say(place, [

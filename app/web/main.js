@@ -1,16 +1,15 @@
-// The page: which view is shown, and whether the service is there.
+// The page: which view is shown, whether the service is there, and who asks.
 
-import { ask, connection, Problem } from "./api.js";
-import { byId, h, problemBox, say } from "./dom.js";
+import { ask, connection, Problem, tell } from "./api.js";
+import { attempt, byId, h, problemBox, say } from "./dom.js";
 import { formView } from "./forms.js";
 import { historyView } from "./history.js";
 import { refreshLive, startLive } from "./live.js";
 import { taskView } from "./task.js";
 import { startVitals } from "./vitals.js";
 
-let close;
+let close, isIn, isUnanswered;
 let turn = 0;
-let isUnanswered = false;
 
 async function show() {
 	const [name, id] = (location.hash.slice(1) || "run").split("/");
@@ -23,7 +22,7 @@ async function show() {
 		isUnanswered = false;
 	} catch (error) {
 		if (!(error instanceof Problem)) throw error;
-		isUnanswered = error.status === 0;
+		isUnanswered = [0, 401].includes(error.status);
 		view = { node: h("div", h("h2", "Not to be shown"), problemBox(error)) };
 	}
 	if (mine !== turn) return view.close?.(); // another was asked for meanwhile
@@ -36,19 +35,39 @@ async function show() {
 	return mine > 1 && title.focus(); // whoever opens the page begins at its top
 }
 
-connection.addEventListener("lost", () => {
-	say(byId("connection"), "The connection to the service is lost. Trying again …");
-	document.body.classList.add("lost");
-});
+connection.addEventListener("lost", () => say(byId("connection"), "The connection to the service is lost. Trying again …"));
 connection.addEventListener("found", () => {
 	say(byId("connection"), "");
-	document.body.classList.remove("lost");
 	refreshLive();
 	if (isUnanswered) show();
 });
 
-window.addEventListener("hashchange", show);
-show();
-startLive();
-startVitals();
+const [door, key, out] = ["door", "key", "out"].map(byId);
+
+/** Nothing is asked for before; who has to sign in again goes on where they were. */
+function enter({ name, expires_at }) {
+	out.hidden = !expires_at;
+	if (!name) return door.open || door.showModal();
+	door.close();
+	key.value = "";
+	if (isIn) return isIn === name ? tell("found") : location.reload();
+	isIn = name;
+	window.onhashchange = show;
+	show();
+	startLive();
+	return startVitals();
+}
+
+connection.addEventListener("refused", () => enter({}));
+door.oncancel = (event) => event.preventDefault();
+door.onsubmit = async (event) => {
+	event.preventDefault();
+	const session = await attempt(byId("refusal"), () => ask("POST", "/session", { body: { key: key.value.trim() } }));
+	if (session) enter(session);
+};
+out.onclick = async () => {
+	if (await attempt(byId("connection"), () => ask("DELETE", "/session"))) location.reload();
+};
+
+ask("GET", "/session").then(enter, () => enter({ name: "?" }));
 ask("GET", "/health").then(({ version }) => say(byId("version"), version), () => {});

@@ -22,7 +22,7 @@ export async function taskView(id) {
 		note(news);
 		show();
 	}, () => PERIOD_MS);
-	progress.addEventListener("task", told);
+	progress.addEventListener("task", told, { signal: polling.signal });
 
 	function told({ detail }) {
 		if (detail.task_id !== task.task_id) return;
@@ -38,10 +38,7 @@ export async function taskView(id) {
 
 	return {
 		node: h("div", h("h2", nameOf(task)), facts(task, "task_id created_at workload estimated_seconds"), block.node, body),
-		close() {
-			polling.stop();
-			progress.removeEventListener("task", told);
-		},
+		close: polling.stop,
 	};
 }
 

@@ -274,7 +274,7 @@ def test_client_that_stops_in_mid_upload_leaves_nothing(server: Server) -> None:
     folder = server.data_dir / "uploads"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(
-            b"POST /api/v1/tasks/upload HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+            b"POST /api/v1/tasks/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
             b"Content-Length: 1000\r\n\r\nitem_id,value,offset\n1,2,"
         )
         wait_until(lambda: list(folder.glob("*.upload")), "the upload comes in")

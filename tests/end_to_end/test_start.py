@@ -30,6 +30,12 @@ def test_wrong_setting_is_named(tmp_path: Path) -> None:
     assert "HOTLOOP_RUN_HOSTS must be at least 1" in text
 
 
+def test_open_service_on_a_network_does_not_start(tmp_path: Path) -> None:
+    text = failing_start(host="0.0.0.0", data_dir=str(tmp_path))
+    assert "HOTLOOP_HOST must be a loopback address" in text
+    assert "python -m app.security" in text
+
+
 def test_wrong_source_is_named_without_its_secret(tmp_path: Path) -> None:
     text = failing_start(
         redis_url="redis://:s3cret@[::1", pinot_url="broker:8099", data_dir=str(tmp_path)

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from app.errors import OutputsDifferError, TooBusyError
+from app.factory import create_app
 from app.names import StrategyName
 from app.schemas.comparison import CompareRequest
+from app.settings import Settings
 from kernels.contract import KernelName
-from tests.fixtures.client import Client
+from tests.fixtures.access import make_key
+from tests.fixtures.client import Client, open_client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
 
 PATH = "/api/v1/tasks/compare"
@@ -97,14 +100,20 @@ def test_preference_makes_it_a_background_task(client: Client, services: FakeSer
     assert response.status_code == 202
     assert response.headers["Location"] == f"/api/v1/tasks/status/{TASK_ID}"
     ((name, request, base_url, key),) = services.calls
-    assert (name, request.rounds, base_url, key) == ("submit_comparison", 2, "http://test", "one")
+    assert (name, request.rounds, base_url, key) == (
+        "submit_comparison",
+        2,
+        "http://localhost",
+        "one",
+    )
 
 
 @pytest.mark.parametrize("host", ["x'; rm -rf ~; '", "a b", "$(id)"])
-def test_strange_host_does_not_get_into_the_command(
-    client: Client, services: FakeServices, host: str
-) -> None:
-    client.post(PATH, json={}, headers={"Host": host})
+def test_strange_host_does_not_get_into_the_command(services: FakeServices, host: str) -> None:
+    key = make_key("alice")
+    app = create_app(Settings(api_keys=(key.setting,)), services.open)  # by whatever name
+    with open_client(app) as client:
+        client.post(PATH, json={}, headers=key.headers | {"Host": host})
     assert services.calls[0][2] == "http://127.0.0.1:8001"
 
 

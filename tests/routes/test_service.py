@@ -99,12 +99,12 @@ def test_unknown_path_is_a_problem(client: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/", "GET"),
-        ("POST", "/health", "GET"),
-        ("PATCH", "/api/v1/tasks", "GET"),
-        ("PUT", "/api/v1/tasks/results", "GET, POST, DELETE"),
+        ("PUT", "/", "GET, HEAD"),
+        ("POST", "/health", "GET, HEAD"),
+        ("PATCH", "/api/v1/tasks", "GET, HEAD"),
+        ("PUT", "/api/v1/tasks/results", "GET, HEAD, POST, DELETE"),
         ("GET", "/api/v1/tasks/hybrid", "POST, DELETE"),
-        ("POST", "/api/v1/tasks/status/task_00000000_1", "GET"),
+        ("POST", "/api/v1/tasks/status/task_00000000_1", "GET, HEAD"),
     ],
 )
 def test_wrong_method_is_405_with_all_that_are_allowed(

@@ -86,6 +86,60 @@ def test_leases_are_exclusive_in_order_and_bounded(runner: asyncio.Runner) -> No
     runner.run(line_up())
 
 
+def test_owners_take_turns_and_none_fills_the_line_for_others(runner: asyncio.Runner) -> None:
+    async def line_up() -> None:
+        order: list[str] = []
+
+        async def wait_for_turn(owner: str, name: str) -> None:
+            async with pool.lease(owner=owner):
+                order.append(name)
+
+        async with host_pool(count=1, queue_limit=3) as pool:
+            await until(lambda: pool.alive_count == 1, "the run host is up")
+            async with pool.lease(owner="a"):
+                waiting = []
+                for name in ("a1", "a2", "a3"):
+                    waiting.append(asyncio.create_task(wait_for_turn("a", name)))
+                    await asyncio.sleep(0)
+                with pytest.raises(TooBusyError, match="3 runs wait"):
+                    await wait_for_turn("a", "a4")
+                for name in ("b1", "c1"):
+                    waiting.append(asyncio.create_task(wait_for_turn(name[0], name)))
+                    await asyncio.sleep(0)
+                with pytest.raises(TooBusyError, match="5 runs wait"):
+                    await wait_for_turn("b", "b2")
+                waiting.append(asyncio.create_task(wait_for_turn("d", "d1")))
+                await asyncio.sleep(0)
+                with pytest.raises(TooBusyError, match="6 runs wait"):
+                    await wait_for_turn("e", "e1")
+            await asyncio.gather(*waiting)
+            assert order == ["a1", "b1", "c1", "d1", "a2", "a3"]
+
+    runner.run(line_up())
+
+
+def test_caller_that_gives_up_as_its_turn_comes_passes_it_on(runner: asyncio.Runner) -> None:
+    async def give_up() -> None:
+        async with host_pool(count=1) as pool:
+            await until(lambda: pool.alive_count == 1, "the run host is up")
+
+            async def wait() -> bool:
+                async with pool.lease():
+                    return True
+
+            async with pool.lease():
+                first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
+                await asyncio.sleep(0)
+            first.cancel()  # it has been given its turn, and has not run since
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            assert await second
+            async with pool.lease() as client:
+                assert client.alive
+
+    runner.run(give_up())
+
+
 def test_caller_that_gives_up_waiting_frees_its_place(runner: asyncio.Runner) -> None:
     async def give_up() -> None:
         async with host_pool(count=1, queue_limit=1) as pool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -61,9 +61,8 @@ async def new_record(
     plans, reasons = make_plans(request, items, reports, context.settings, estimate)
     free = await asyncio.to_thread(host_facts.available_bytes)
     setup = pool_seconds(reports, request.workload, request.workers, context.usable_cpus)
-    record = await asyncio.to_thread(
-        plan_record, request, plans, reasons, estimate, free, reports, setup
-    )
+    memory = replace(context.memory, run_bytes=min(context.memory.run_bytes, free))
+    record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, memory, setup)
     return record, plans
 
 

@@ -84,6 +84,8 @@ class Bench:
     context: RunContext
     patient: bool
     """Whether to wait for it however many others wait."""
+    owner: str | None = None
+    """Whose the comparison is."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _client: RunHostClient | None = None
 
@@ -94,7 +96,7 @@ class Bench:
         # One that had its place keeps it.
         patient = self.patient or self._client is not None
         await self.close()
-        lease = self.context.hosts.lease(patient=patient)
+        lease = self.context.hosts.lease(patient=patient, owner=self.owner)
         self._client = await self._stack.enter_async_context(lease)
         return self._client
 
@@ -253,6 +255,7 @@ class Measuring:
             total_items=plan.item_count,
             created_at=utc_now(),
             owner=node,
+            client=self.bench.owner,
         )
         try:
             await asyncio.to_thread(store.create, task)

@@ -55,9 +55,12 @@ class ComparisonService:
         self._runs = runs
         self._background = background
 
-    async def compare(self, request: CompareRequest, base_url: str) -> Comparison:
-        """Compare now. Cancelling the call cancels the comparison. Raises any of the service
-        errors but those about tasks, and kernels.InvalidInputError.
+    async def compare(
+        self, request: CompareRequest, base_url: str, client: str | None = None
+    ) -> Comparison:
+        """Compare now, for a client, as the store names it. Cancelling the call cancels the
+        comparison. Raises any of the service errors but those about tasks, and
+        kernels.InvalidInputError.
         """
         limit = self._context.settings.sync_limit_seconds
         if request.budget_seconds > limit:
@@ -71,7 +74,7 @@ class ComparisonService:
         request, reports, record, _ = await self._planned(request)
         if request.exact and exact_seconds(record) > limit:
             raise EstimateTooLongError(exact_seconds(record), limit, WAY_OUT)
-        task = self._task(request, record, base_url, TaskType.SYNCHRONOUS)
+        task = self._task(request, record, base_url, TaskType.SYNCHRONOUS, client)
         view = await self._runs.supervise(
             task.task_id, lambda active: self._drive(active, task, request, reports)
         )
@@ -79,13 +82,17 @@ class ComparisonService:
         return view.comparison
 
     async def submit(
-        self, request: CompareRequest, base_url: str, idempotency_key: str | None
+        self,
+        request: CompareRequest,
+        base_url: str,
+        idempotency_key: str | None,
+        client: str | None = None,
     ) -> TaskView:
         """Accept a comparison for the background: when this returns, it survives the death of the
         process. Raises what accepting any background task raises.
         """
         request, _, record, _ = await self._planned(request)
-        task = self._task(request, record, base_url, TaskType.BACKGROUND)
+        task = self._task(request, record, base_url, TaskType.BACKGROUND, client)
         digest = None
         if idempotency_key is not None:
             digest = await asyncio.to_thread(compare_hash, request)
@@ -105,7 +112,12 @@ class ComparisonService:
         return request, reports, record, plans
 
     def _task(
-        self, request: CompareRequest, record: ComparisonRecord, base_url: str, kind: TaskType
+        self,
+        request: CompareRequest,
+        record: ComparisonRecord,
+        base_url: str,
+        kind: TaskType,
+        client: str | None,
     ) -> Task:
         exact = exact_seconds(record) if record.exact else 0.0
         return Task(
@@ -120,6 +132,7 @@ class ComparisonService:
             created_at=utc_now(),
             owner=self._context.node,
             estimated_seconds=max(record.budget_seconds, exact),
+            client=client,
         )
 
     async def _drive(
@@ -135,7 +148,7 @@ class ComparisonService:
         source: GeneratedInput | InlineInput = GeneratedInput(request.items_count)
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
-        bench = Bench(context, patient=False)
+        bench = Bench(context, patient=False, owner=task.client)
         error: ServiceError | None = None
         shard: Shard | None = None
         try:
@@ -203,7 +216,7 @@ class BackgroundComparisons:
         context = self._context
         stored = ComparisonRecord.from_json(shard.details)
         before = Outcome(None, stored or _NOTHING, shard.items_processed, 0)
-        bench = Bench(context, patient=True)
+        bench = Bench(context, patient=True, owner=task.client)
         try:
             reports = await context.hosts.kernels()
             client = await bench.client()

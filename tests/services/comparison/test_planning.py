@@ -21,6 +21,7 @@ from app.services.comparison.planning import (
 )
 from app.services.comparison.record import BACKGROUND, CellId, ComparisonRecord
 from app.services.cost_model import estimate_seconds
+from app.services.memory import MemoryBudget
 from app.settings import Settings
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
@@ -51,7 +52,7 @@ def estimate(plan: Plan, reports: tuple[KernelReport, ...] = REPORTS) -> float:
 def planned(
     *,
     reports: tuple[KernelReport, ...] = REPORTS,
-    available_bytes: int | None = None,
+    available_bytes: int = 64 << 30,
     **body: Any,
 ) -> ComparisonRecord:
     request = resolve(CompareRequest(**body), reports)
@@ -59,7 +60,8 @@ def planned(
     guess = partial(estimate, reports=reports)
     plans, reasons = make_plans(request, items, reports, Settings(), guess)
     setup = pool_seconds(reports, "loops", request.workers, 2)
-    return plan_record(request, plans, reasons, guess, available_bytes, reports, setup)
+    memory = MemoryBudget(available_bytes, max_threads=256, max_processes=64)
+    return plan_record(request, plans, reasons, guess, memory, setup)
 
 
 def test_everything_is_compared_and_the_background_on_the_fastest_kernel() -> None:

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from app.errors import OutputsDifferError, RunError
-from app.names import TaskStatus
+from app.errors import OutputsDifferError, RunError, TaskNotFoundError
+from app.names import TaskKind, TaskStatus
 from app.schemas.comparison import CompareRequest
+from app.security.clients import Client, Scope
 from app.services import open_services
 from app.services.comparison.measuring import Outputs
 from app.settings import Settings
 from app.strategies.base import BatchResult
+from app.tasks.model import PART, Task
+from app.tasks.store import TaskStore
 
 BODY: dict[str, Any] = {
     "items_count": 30,
@@ -90,3 +93,38 @@ def test_python_that_is_out_of_the_parity_bound_fails_the_comparison(
     assert "nested of the item at position 3" in message
     assert count == 1
     assert detail.startswith("python and cython")
+
+
+def test_whose_the_tasks_of_a_comparison_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own, and those that its background cells make."""
+    body = BODY | {"kernels": ["cython"], "strategies": None, "workers": 1}
+    request = CompareRequest.model_validate_json(json.dumps(body))
+    made: list[tuple[str, str | None]] = []
+    create = TaskStore.create
+
+    def noted(self: TaskStore, task: Task, *rest: Any) -> None:
+        made.append((task.kind, task.client))
+        create(self, task, *rest)
+
+    monkeypatch.setattr(TaskStore, "create", noted)
+
+    async def compared() -> None:
+        async with open_services(Settings(data_dir=tmp_path, run_hosts=1)) as services:
+            alice = services.for_client(Client("alice", "key:alice", Scope.RUN))
+            bob = services.for_client(Client("bob", "key:bob", Scope.RUN))
+            now = await alice.comparisons.compare(request, "http://127.0.0.1:8001")
+            later = await alice.comparisons.submit(request, "http://127.0.0.1:8001", "key")
+            async for _ in alice.background.events(later.task_id, None):
+                pass  # until it has ended
+            view = await alice.tasks.get(later.task_id)
+            assert view.status is TaskStatus.COMPLETED, view.error_message
+            for task_id in (now.task_id, later.task_id):
+                with pytest.raises(TaskNotFoundError):
+                    await bob.tasks.get(task_id)
+
+    asyncio.run(compared())
+    assert {kind for kind, _ in made} == {TaskKind.COMPARISON, PART}
+    assert {client for _, client in made} == {"key:alice"}
+    assert [kind for kind, _ in made].count(PART) >= 2

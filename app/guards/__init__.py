@@ -1,0 +1,1 @@
+"""What stands before the routes: pure ASGI, for every request alike."""

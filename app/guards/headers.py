@@ -1,0 +1,96 @@
+"""Headers that every answer has, whoever made it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.access import ANSWER_HEADERS
+
+NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
+"""For what is no page: were it shown as one, it could load and run nothing."""
+
+EVERYWHERE: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": NOTHING,
+}
+
+OWN_FILES: Final = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+"""For pages that do not say themselves what they need."""
+
+DOCUMENTATION: Final = ("/docs", "/redoc", "/docs/oauth2-redirect")
+_SCRIPT: Final = re.compile(rb"<script(?:\s[^>]*)?>(.+?)</script>", re.DOTALL | re.IGNORECASE)
+
+
+class AnswerHeaders:
+    """Pure ASGI, around all that may answer, so that answers to errors have them, too.
+
+    A header that the answer has already stays as it is.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        is_documentation = scope["path"].removeprefix(scope.get("root_path", "")) in DOCUMENTATION
+        state = scope.setdefault("state", {})
+        held: Message | None = None
+
+        async def complete(message: Message) -> None:
+            nonlocal held
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                is_page = headers.get("content-type", "").startswith("text/html")
+                _complete(headers, is_page)
+                headers.update(state.get(ANSWER_HEADERS, {}))
+                if is_documentation and is_page:
+                    held = message  # until its scripts are known
+                    return
+            elif held is not None:
+                start, held = held, None
+                policy = documentation_policy(message.get("body", b""))
+                MutableHeaders(raw=start["headers"])["Content-Security-Policy"] = policy
+                await send(start)
+            await send(message)
+
+        await self.app(scope, receive, complete)
+
+
+def _complete(headers: MutableHeaders, is_page: bool) -> None:
+    if is_page:
+        headers.setdefault("Content-Security-Policy", OWN_FILES)
+    for name, value in EVERYWHERE.items():
+        headers.setdefault(name, value)
+    if "last-modified" not in headers:  # files have it, and may be kept
+        headers.setdefault("Cache-Control", "no-store")
+
+
+def documentation_policy(page: bytes) -> str:
+    """What the interactive documentation needs: its bundled files, and the scripts in the page by
+    their hashes, so that a script that somebody else brings in does not run. Its styles are put
+    in by scripts, ReDoc searches in a worker that it makes itself.
+    """
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
+        for script in _SCRIPT.findall(page)
+        if script.strip()
+    ]
+    return (
+        f"default-src 'none'; script-src 'self' {' '.join(hashes)}; style-src 'self' "
+        "'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
+        "worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

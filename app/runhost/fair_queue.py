@@ -1,0 +1,53 @@
+"""A line in which nobody waits behind all that another one has put in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """Takes entries of several owners and gives them out in turns, an entry of each owner; those of
+    one owner in the order in which they came. Every operation but `remove` takes constant time.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[Hashable, deque[T]] = {}
+        """Of each owner that has any."""
+        self._turns: deque[Hashable] = deque()
+        """The owners that have any, the next one first."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._entries.values()))
+
+    def put(self, owner: Hashable, entry: T) -> None:
+        """An owner who has none waiting comes after all who have."""
+        if owner not in self._entries:
+            self._entries[owner] = deque()
+            self._turns.append(owner)
+        self._entries[owner].append(entry)
+
+    def get(self) -> T:
+        """The next one; IndexError when there is none."""
+        owner = self._turns.popleft()
+        entries = self._entries[owner]
+        entry = entries.popleft()
+        if entries:
+            self._turns.append(owner)
+        else:
+            del self._entries[owner]
+        return entry
+
+    def remove(self, owner: Hashable, entry: T) -> bool:
+        """Take an entry out of the line; whether it was there."""
+        entries = self._entries.get(owner)
+        if entries is None or entry not in entries:
+            return False
+        entries.remove(entry)
+        if not entries:
+            del self._entries[owner]
+            self._turns.remove(owner)
+        return True

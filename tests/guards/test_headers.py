@@ -1,0 +1,137 @@
+"""Every answer has its headers, errors and pages too; HEAD is GET without the body."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from hashlib import sha256
+
+import httpx
+import pytest
+
+from app.errors import ServiceError
+from app.factory import create_app
+from app.guards.headers import DOCUMENTATION, NOTHING
+from app.routes.dashboard import HEADERS
+from app.settings import Settings
+from tests.fixtures.access import endpoints
+from tests.fixtures.client import Client, open_client
+from tests.fixtures.fake_services import TASK_ID, FakeServices
+
+STATUS = f"/api/v1/tasks/status/{TASK_ID}"
+READABLE = [
+    path.replace("{task_id}", TASK_ID)
+    for method, path in endpoints(create_app(Settings(), FakeServices().open))
+    if method == "GET" and not path.startswith("/dashboard")
+]
+
+
+@pytest.fixture
+def services() -> FakeServices:
+    return FakeServices()
+
+
+@pytest.fixture
+def client(services: FakeServices) -> Iterator[Client]:
+    mimetypes.init()
+    with open_client(create_app(Settings(max_body_bytes=1_024), services.open)) as client:
+        yield client
+
+
+def seen(response: httpx.Response) -> None:
+    headers = response.headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["x-frame-options"] == "DENY"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", READABLE)
+def test_every_route_has_them(client: Client, path: str) -> None:
+    response = client.get(path)
+    seen(response)
+    assert response.headers["cache-control"] == "no-store"
+    if path not in DOCUMENTATION:
+        assert response.headers["content-security-policy"] == NOTHING
+
+
+@pytest.mark.parametrize("path", ["/dashboard", "/dashboard/api.js", "/dashboard/dashboard.css"])
+def test_dashboard_keeps_its_own(client: Client, path: str) -> None:
+    response = client.get(path)
+    seen(response)
+    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+    again = client.get(path, headers={"If-None-Match": response.headers["etag"]})
+    assert again.status_code == 304
+    seen(again)
+
+
+def test_errors_have_them(client: Client, services: FakeServices) -> None:
+    services.error = ServiceError("it broke")
+    answers = {500: client.get(STATUS), 404: client.get("/nowhere"), 405: client.post("/health")}
+    answers[413] = client.post("/api/v1/tasks/hybrid", content=b" " * 2_000)
+    answers[403] = client.get("/", headers={"Host": "evil.example"})
+    for status, response in answers.items():
+        assert response.status_code == status
+        seen(response)
+        assert response.headers["content-security-policy"] == NOTHING
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_faults_have_them(client: Client, services: FakeServices) -> None:
+    services.error = ValueError("secret")
+    response = client.get(STATUS)
+    assert (response.status_code, response.json()["status"]) == (500, 500)
+    seen(response)
+
+
+def test_bundled_files_may_be_kept(client: Client) -> None:
+    response = client.get("/static-offline-docs/swagger-ui.css")
+    seen(response)
+    assert "cache-control" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_documentation_may_run_its_own_scripts_and_no_others(client: Client, path: str) -> None:
+    response = client.get(path)
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in response.headers["content-security-policy"].split(";")
+    )
+    sources = policy["script-src"].split()
+    assert policy["default-src"] == "'none'"
+    assert "'unsafe-inline'" not in sources
+    inline = re.findall(r"<script[^>]*>(.+?)</script>", response.text, re.DOTALL)
+    scripts = [script.encode() for script in inline if script.strip()]
+    hashes = [f"'sha256-{b64encode(sha256(script).digest()).decode()}'" for script in scripts]
+    assert sources == ["'self'", *hashes]
+    assert bool(scripts) == (path == "/docs")
+    for source in re.findall(r'<script[^>]* src="([^"]+)"', response.text):
+        assert source.startswith("/static-offline-docs/")
+
+
+@pytest.mark.parametrize("path", READABLE)
+def test_head_is_get_without_the_body(client: Client, services: FakeServices, path: str) -> None:
+    got = client.get(path)
+    response = client.request("HEAD", path)
+    assert response.status_code == got.status_code
+    assert response.content == b""
+    assert response.headers == got.headers
+    if path.startswith("/api/v1/tasks/results/"):
+        assert services.closed_exports == 2
+
+
+def test_head_of_events_does_not_wait_for_any(client: Client, services: FakeServices) -> None:
+    services.stays_silent = True
+    response = client.request("HEAD", f"/api/v1/tasks/events/{TASK_ID}")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert services.watching == 0
+
+
+def test_head_of_what_is_not_there(client: Client) -> None:
+    response = client.request("HEAD", "/nowhere")
+    assert (response.status_code, response.content) == (404, b"")
+    assert client.request("HEAD", "/api/v1/tasks/hybrid").status_code == 405
