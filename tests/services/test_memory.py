@@ -124,10 +124,8 @@ def test_service_refuses_before_it_starts_and_runs_need_no_more_than_said(tmp_pa
             "/api/v1/tasks/background", json=body | {"strategy": "multiprocessing", "workers": 4}
         )
         assert waits.status_code == 422
-        upload = server.upload(
-            b"item_id,value,offset\n1,1,1\n", strategy="multiprocessing", workers=4
-        )
-        assert upload.status_code == 422, "before its rows are read"
+        upload = server.upload(b"item_id,value,offset\nx\n", strategy="multiprocessing", workers=4)
+        assert upload.json()["type"].endswith("memory-budget"), "before its rows are read"
         assert server.client.get("/api/v1/tasks/results").json()["total"] == 0
         assert len(server.look_below()) == before, "no worker was started for any of them"
         answer = server.run("multiprocessing", **body, workers=3)
