@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 import socket
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.connection import ConnectionLimits, bounded_protocol
 from app.factory import begin_stop, create_app
@@ -22,6 +24,7 @@ from app.logs.setup import set_up_logging
 from app.services.metrics_folder import metrics_folder
 from app.settings import Settings, SettingsError
 from app.supervisor import Supervisor
+from app.token_settings import MIN_SECRET_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +105,14 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
         Server(app, config, settings.drain_seconds, on_started).run([listener])
 
 
+def _with_one_secret(settings: Settings) -> Settings:
+    """A browser that signed in at one process is signed in at the others."""
+    if settings.session_secret is not None:
+        return settings
+    made = SecretStr(secrets.token_urlsafe(MIN_SECRET_BYTES))
+    return settings.model_copy(update={"session_secret": made})
+
+
 def serve(settings: Settings) -> None:
     """Serve until a signal says stop. A socket that cannot be had is printed; the exit status is
     then 2.
@@ -113,6 +124,7 @@ def serve(settings: Settings) -> None:
         sys.exit(2)
     set_up_logging(settings.log_options, "api", settings.secrets())
     if settings.api_processes > 1:
+        settings = _with_one_secret(settings)
         with metrics_folder(settings.data_dir) as folder:
             announce = f"running on {address_of(listener)} in {settings.api_processes} processes"
             Supervisor(settings, listener, folder, announce).run()

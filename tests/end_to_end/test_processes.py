@@ -13,6 +13,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fixtures.access import keys_setting, make_key
 from tests.fixtures.processes import is_gone
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.steady_client import steady_client
@@ -94,6 +95,21 @@ def test_processes_are_replaced_one_by_one_and_no_request_fails(server: Server) 
     assert client.failures == []
     assert not set(before) & set(api_processes(server))
     assert server.stop() == 0
+
+
+def test_who_signed_in_at_one_process_is_signed_in_at_all(tmp_path: Path) -> None:
+    alice = make_key("alice")
+    with running_server(
+        tmp_path, api_processes=2, run_hosts=1, api_keys=keys_setting([alice])
+    ) as server:
+        headers = {"X-Requested-With": "hotloop"}
+        answer = httpx.post(f"{server.url}/session", json={"key": alice.key}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        seen = set()
+        for _ in range(30):  # each by a connection of its own
+            listed = httpx.get(f"{server.url}/api/v1/tasks/results", cookies=answer.cookies)
+            seen.add(listed.status_code)
+        assert seen == {200}
 
 
 def test_nothing_is_left_when_the_supervisor_is_killed(server: Server) -> None:

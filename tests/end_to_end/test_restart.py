@@ -116,6 +116,24 @@ def test_socket_of_a_file_is_served_and_its_requests_are_told(tmp_path: Path) ->
     assert "Traceback" not in log.read_text()
 
 
+def test_public_socket_is_refused_as_long_as_there_are_no_keys(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as public:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "main.py")],
+            env=plain_environment()
+            | {"HOTLOOP_FD": str(public.fileno()), "HOTLOOP_DATA_DIR": str(tmp_path)},
+            pass_fds=(public.fileno(),),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert "which is not loopback" in done.stderr
+    assert "HOTLOOP_API_KEYS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["closed", "file", "deaf"])
 def test_descriptor_that_is_no_listening_socket_is_refused(tmp_path: Path, kind: str) -> None:
     with (
