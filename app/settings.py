@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
 import os
 import re
@@ -17,8 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsError as UnreadableError
 
-from app.access_settings import AccessSettings
-from app.logs.setup import LogFormat, LogLevel, LogOptions
+from app.log_settings import LogSettings
 from app.names import InstructionSet
 from app.security.addresses import is_loopback
 from app.source_settings import PREFIX
@@ -48,7 +46,7 @@ class SettingsError(Exception):
     """Settings that the service cannot start with; the text has a line for each fault."""
 
 
-class Settings(AccessSettings):
+class Settings(LogSettings):
     """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults."""
 
     host: str = Field(
@@ -118,51 +116,6 @@ class Settings(AccessSettings):
         ge=0.1,
         le=86_400,
         description="Seconds a synchronous run may be estimated at before it is refused.",
-    )
-    max_body_bytes: int = Field(
-        default=16 * _MIB,
-        ge=1_024,
-        le=1_024 * _MIB,
-        description="Bytes of the largest request body, uploads excepted.",
-    )
-    max_upload_bytes: int = Field(
-        default=1_024 * _MIB,
-        ge=1_024,
-        le=1_024 * 1_024 * _MIB,
-        description="Bytes of the largest upload.",
-    )
-    max_upload_rows: int = Field(
-        default=10_000_000, ge=1, le=1_000_000_000, description="Rows of the largest upload."
-    )
-    max_header_bytes: int = Field(
-        default=32 * 1_024,
-        ge=1_024,
-        le=_MIB,
-        description="Bytes of a request line with its headers, of which there may be 100.",
-    )
-    header_seconds: float = Field(
-        default=10.0,
-        ge=0.1,
-        le=3_600,
-        description="Seconds that a request's headers may take to arrive.",
-    )
-    body_seconds: float = Field(
-        default=60.0,
-        ge=0.1,
-        le=86_400,
-        description=(
-            "Seconds that may be spent waiting for a request's body, and one more for every "
-            "16,384 bytes of it that came."
-        ),
-    )
-    write_seconds: float = Field(
-        default=60.0,
-        ge=0.1,
-        le=86_400,
-        description=(
-            "Seconds that a client may take none of an answer that waits for it, before its "
-            "connection is closed."
-        ),
     )
     cancel_grace_seconds: float = Field(
         default=2.0,
@@ -267,39 +220,6 @@ class Settings(AccessSettings):
         ),
     )
 
-    log_format: LogFormat = Field(
-        default=LogFormat.CONSOLE,
-        description="A line of the log: `console` for people, `json` for machines.",
-    )
-    log_level: LogLevel = Field(
-        default=LogLevel.INFO,
-        description="What is logged: this and what is worse.",
-    )
-
-    traces_url: str | None = Field(
-        default=None,
-        max_length=2_048,
-        description=(
-            "OpenTelemetry collector that spans are sent to by OTLP over HTTP, "
-            "`http://host:4318/v1/traces`; needs the extra `otel`. Without it, none are made."
-        ),
-    )
-
-    @field_validator("traces_url")
-    @classmethod
-    def _collector(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not _is_collector(value):
-            raise PydanticCustomError(
-                RULE,
-                "must be like http://host:4318/v1/traces, without user and password; what the "
-                "collector wants to know goes into OTEL_EXPORTER_OTLP_HEADERS",
-            )
-        if importlib.util.find_spec("opentelemetry.exporter") is None:
-            raise PydanticCustomError(RULE, "needs the extra: pip install 'hotloop[otel]'")
-        return value
-
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -358,11 +278,6 @@ class Settings(AccessSettings):
         """Where the task store is: the data folder, or the URL of a database with its password."""
         return self.data_dir if self.database_url is None else self.database_url.get_secret_value()
 
-    @property
-    def log_options(self) -> LogOptions:
-        """How this process writes its log."""
-        return LogOptions(self.log_format, self.log_level)
-
     def secrets(self) -> list[str]:
         """The values of all settings that nobody may read in a log."""
         return list(_secrets_in([getattr(self, name) for name in type(self).model_fields]))
@@ -397,14 +312,6 @@ def _is_postgresql(url: str) -> bool:
             and parts.port != 0
         )
     except ValueError:  # of the port, or of brackets
-        return False
-
-
-def _is_collector(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in url
-    except ValueError:
         return False
 
 

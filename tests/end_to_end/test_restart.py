@@ -107,7 +107,7 @@ def test_socket_of_a_file_is_served_and_its_requests_are_told(tmp_path: Path) ->
         listener.listen()
         with process_on(listener, tmp_path / "data", log):
             transport = httpx.HTTPTransport(uds=path)
-            with httpx.Client(transport=transport, base_url="http://socket") as client:
+            with httpx.Client(transport=transport, base_url="http://localhost") as client:
                 answer = client.get("/health", headers={"X-Request-ID": "file.1"})
                 assert answer.status_code == 200
     (line,) = [one for one in log.read_text().splitlines() if "file.1" in one]
