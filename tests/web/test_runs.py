@@ -59,7 +59,7 @@ def long_task(server: Server, page: Page) -> Iterator[str]:
 def test_run_is_started_by_the_form_and_followed_to_its_end(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     submit(page, items_count=400, batch_size=20, strategy="hybrid", kernel="numba", workers=2,
-           io_concurrency=40, db_delay_ms=50)  # fmt: skip
+           io_concurrency=40, db_delay_ms=200)  # fmt: skip
     page.wait_for("#view .output a", "task_")
     page.wait("document.querySelector('#live progress')?.value > 0", "progress is shown")
     page.wait_for("#live .badge", "completed")
