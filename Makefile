@@ -9,10 +9,10 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run node test check parity pinot chaos bench clean
+.PHONY: help install run node test test-long check parity pinot chaos bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv: pinned packages, this project, the compiled kernel
 
@@ -30,15 +30,18 @@ run: $(STAMP) ## start the service on port 8001
 node: $(STAMP) ## execute background tasks of a shared database only
 	$(BIN)/python main.py node
 
-test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+test: $(STAMP) ## the tests, but for those that take long
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not long" $(ARGS)
+
+test-long: $(STAMP) ## the others: what the command line, deaths and real servers take
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m long $(ARGS)
 
 parity: $(STAMP) ## only the tests that hold the kernels against each other
 	$(BIN)/python -m pytest tests/kernels $(ARGS)
 
 pinot: $(STAMP) ## fetch a real Apache Pinot and test against it
 	tests/pinot/fetch.sh build/pinot
-	HOTLOOP_TEST_PINOT=build/pinot $(BIN)/python -m pytest tests/pinot $(ARGS)
+	PINOT_JARS=build/pinot $(BIN)/python -m pytest tests/pinot $(ARGS)
 
 check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/ruff check .

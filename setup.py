@@ -14,7 +14,7 @@ REQUIRED = os.environ.get("HOTLOOP_REQUIRE_CYTHON") == "1"
 
 # No contraction into fused multiply-add, no -march=native, no -ffast-math: kernels must agree to
 # the bit, on every machine. Without errno a square root is one instruction, with the same result.
-FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall"]
+FLAGS = ["-O1" if DEBUG else "-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall"]
 
 WARNING = """
 {line}

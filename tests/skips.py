@@ -1,4 +1,4 @@
-"""`python -m tests.skips REPORT.xml`: every skipped test must be one of those explained here."""
+"""`python -m tests.skips REPORT.xml …`: every skipped test must be one of those explained here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "free-threaded": "a build without a GIL has none that a kernel could keep",
-        "HOTLOOP_TEST_PINOT is not set": "tests/pinot/fetch.sh has said why there is no real Pinot",
+        "PINOT_JARS is not set": "tests/pinot/fetch.sh has said why there is no real Pinot",
         "no Chromium is installed": ".ci/run has tried to get one; if it is there, it must start",
         "this is not the .venv of make install": "`make run` is tried where `make install` was",
     }
@@ -19,9 +19,10 @@ EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
 """Words in the reason of a skip, and why that skip is no loss."""
 
 
-def main(path: str) -> int:
+def main(*paths: str) -> int:
     skipped = [
         (f"{case.get('classname')}::{case.get('name')}", element.get("message", ""))
+        for path in paths
         for case in ET.parse(path).iter("testcase")
         for element in case.iter("skipped")
     ]
@@ -37,4 +38,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

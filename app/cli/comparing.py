@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.schemas.comparison import Comparison
 
 EXAMPLES: Final = (
-    "hotloop compare --items 1000 --db none --cache none --rounds 3 --budget 20",
+    "hotloop compare --items 1000 --db none --cache none --rounds 3 --budget 15",
     "hotloop compare --items 200 --db-delay-ms 5 --strategies hybrid,async-batch --kernels numba",
     "hotloop compare --items 500 --db none --cache none --budget 10 --report report.html",
     "hotloop compare --items 100 --db none --cache none --budget 5 --url http://localhost:8001 "

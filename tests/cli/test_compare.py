@@ -16,6 +16,8 @@ from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 FEW = ("--strategies", "sequential,threading", "--kernels", "cython,numba")
 LITTLE = ("--items", "200", "--db", "none", "--cache", "none", "--rounds", "2", "--budget", "10")
 LONG = ("--items", "2000", "--db-delay-ms", "50", "--exact", "--budget", "3000", "--workers", "1")

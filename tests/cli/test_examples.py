@@ -15,6 +15,8 @@ from tests.fixtures.command_line import COMMAND, LITTLE, answer, started
 from tests.fixtures.server import ROOT, Server, listening_url, plain_environment
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 SERVING = ("serve", "node")
 ALONE = [e for name, examples in EXAMPLES.items() if name not in SERVING for e in examples]
 

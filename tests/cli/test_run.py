@@ -17,6 +17,8 @@ from app.tasks.store import open_store
 from tests.fixtures.command_line import LITTLE, answer, hotloop, refusal
 from tests.fixtures.server import SAMPLE, Server
 
+pytestmark = pytest.mark.long
+
 FLIGHTS = ("--file", str(SAMPLE), "--param", "cpu_iterations=10", "--param", "outer_iterations=2")
 
 

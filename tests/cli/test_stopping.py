@@ -14,6 +14,8 @@ from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_cancels_the_task_on_the_service(

@@ -13,6 +13,8 @@ from tests.fixtures.command_line import ENDLESS, LITTLE, answer, hotloop, refusa
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 UNKNOWN = "task_00000000_1"
 
 

@@ -22,6 +22,8 @@ from tests.end_to_end.test_background import QUICK, ended, submit, view, wait_ru
 from tests.fixtures.server import ROOT, SAMPLE, Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 SOURCES = '{"counted": "tests.chaos.source:make", "deadly": "tests.chaos.source:make_deadly"}'
 BATCH_ITEMS = 5
 LONG: dict[str, Any] = QUICK | {

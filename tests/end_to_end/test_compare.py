@@ -18,6 +18,8 @@ import pytest
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 PATH = "/api/v1/tasks/compare"
 TINY = {"cpu_iterations": 200, "outer_iterations": 5, "inner_iterations": 5}
 QUICK: dict[str, Any] = {

@@ -16,6 +16,8 @@ from app.names import StrategyName
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 LONG: dict[str, Any] = {
     "items_count": 5_000,
     "batch_size": 10,

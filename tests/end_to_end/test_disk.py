@@ -12,6 +12,8 @@ import pytest
 
 from tests.fixtures.server import ROOT, listening_url, plain_environment
 
+pytestmark = pytest.mark.long
+
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))

@@ -11,6 +11,8 @@ import pytest
 import kernels
 from tests.fixtures.server import ROOT, plain_environment, running_server
 
+pytestmark = pytest.mark.long
+
 SETS = (
     kernels.instruction_sets("loops", "cython")
     if "cython" in kernels.available_kernels("loops")

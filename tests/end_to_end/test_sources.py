@@ -26,6 +26,8 @@ from tests.fixtures.sourced_server import (
 )
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sourced]:

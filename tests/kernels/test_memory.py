@@ -21,11 +21,14 @@ FEW = {"cpu_iterations": 2, "outer_iterations": 2, "inner_iterations": 2}
 
 @contextmanager
 def tracing() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()  # collections then look at what came after, not at all that was ever imported
     tracemalloc.start()
     try:
         yield
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
 
 
 def growth(run: Callable[[], object]) -> int:

@@ -161,7 +161,7 @@ def test_debug_build_checks_bounds(source: Path) -> None:
 
 def test_code_without_the_gil_does_not_touch_python(source: Path) -> None:
     """A check for an exception or a reference count there would take the GIL, or worse, not."""
-    assert build(source, "build_ext", HOTLOOP_REQUIRE_CYTHON="1").returncode == 0
+    assert build(source, "build_ext", CC="false").returncode == 0  # looked at, not compiled
     generated = (source / "build/cython/kernels/loops/_cython.c").read_text()
     without_comments = re.sub(r"/\*.*?\*/", "", generated, flags=re.DOTALL)
     regions = re.findall(

@@ -14,8 +14,8 @@ from tests.pinot.real import Pinot, running_pinot
 @pytest.fixture(scope="module")
 def pinot() -> Iterator[Pinot]:
     """Two servers with half of the flights each; a test leaves it whole."""
-    jars = os.environ.get("HOTLOOP_TEST_PINOT")
+    jars = os.environ.get("PINOT_JARS")
     if not jars:
-        pytest.skip("no real Pinot: HOTLOOP_TEST_PINOT is not set; `make pinot` fetches one")
+        pytest.skip("no real Pinot: PINOT_JARS is not set; `make pinot` fetches one")
     with running_pinot(Path(jars).resolve(), servers=2) as pinot:
         yield pinot

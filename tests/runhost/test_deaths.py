@@ -22,6 +22,8 @@ from tests.fixtures.stages import DeadlyItems, EndlessStage, byte_count
 from tests.fixtures.waiting import until, wait_until
 from tests.runhost.conftest import start_host
 
+pytestmark = pytest.mark.long
+
 IN_THE_HOST = [StrategyName.SEQUENTIAL, StrategyName.THREADING, StrategyName.ASYNC_BATCH]
 
 

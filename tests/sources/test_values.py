@@ -105,7 +105,10 @@ def test_each_value_is_stored_exactly_or_fails_its_item(
     for position, value in enumerate(values):
         if position in batch.failed:
             assert stored[position] == before[position]
-            assert len(json.dumps(batch.failed[position].reason)) < 400
+            reason = batch.failed[position].reason
+            assert len(reason) < 150
+            assert json.loads(json.dumps(reason)) == reason
+            assert reason.encode()  # no half of a surrogate pair
         else:
             assert isinstance(value, (int, float))
             assert stored[position] == value

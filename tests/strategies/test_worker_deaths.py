@@ -23,6 +23,8 @@ from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.stages import DeadlyItems, EndlessStage, byte_count
 from tests.fixtures.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("how", ["kill", "segfault", "exit"])
 def test_batches_of_a_dead_worker_are_computed_again(

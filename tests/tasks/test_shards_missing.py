@@ -20,6 +20,8 @@ from tests.fixtures.executions import Execution, begin, check_counts, summary
 from tests.fixtures.plans import make_plan
 from tests.fixtures.results import ids, opened
 
+pytestmark = pytest.mark.long
+
 NewResult = Callable[..., BatchResult]
 Sharded = Callable[..., str]
 
