@@ -46,7 +46,7 @@ async def get_session(request: Request, gate: GateDep) -> SessionView:
     "",
     operation_id="sign_in",
     summary="Sign in",
-    responses=problem_responses(errors.UnauthorizedError, errors.RateLimitedError),
+    responses=problem_responses(400, errors.UnauthorizedError, errors.RateLimitedError),
 )
 async def sign_in(
     asked: SignIn, request: Request, response: Response, gate: GateDep
