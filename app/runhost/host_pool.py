@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -115,17 +115,37 @@ class RunHostPool:
                 self._clients.discard(client)
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
+    @contextlib.contextmanager
+    def place(self, owner: str | None = None) -> Generator[contextlib.ExitStack, None, None]:
+        """A place for a `lease`, counted from now on until that has a run host, or the block ends.
+
+        Raises TooBusyError as `lease` does: at once, before anything is done for a run that there
+        is no room for.
+        """
+        self._check_line(owner)
+        self._waiting[owner] += 1
+        with contextlib.ExitStack() as place:
+            place.callback(self._leave_line, owner)
+            yield place
+
     @contextlib.asynccontextmanager
     async def lease(
-        self, *, patient: bool = False, owner: str | None = None
+        self,
+        *,
+        patient: bool = False,
+        owner: str | None = None,
+        place: contextlib.ExitStack | None = None,
     ) -> AsyncGenerator[RunHostClient, None]:
         """A live run host for the caller alone; waits in a line in which owners take turns.
 
         Raises TooBusyError when `queue_limit` callers wait already (one that is patient waits all
         the same, and is not counted; so does, up to twice the limit, the first one of an owner of
-        whom nobody waits yet), NotReadyError when no run host has ever come up.
+        whom nobody waits yet), NotReadyError when no run host has ever come up. Who has a `place`
+        is counted by that.
         """
-        client = await self._take(patient, owner)
+        client = await self._take(patient or place is not None, owner)
+        if place is not None:
+            place.close()
         self.leases += 1
         self.busy_count += 1
         try:
@@ -152,13 +172,18 @@ class RunHostPool:
                     return client
         finally:
             if not patient:
-                self._waiting[owner] -= 1
-                self._waiting += Counter()  # without those that are 0
+                self._leave_line(owner)
+
+    def _leave_line(self, owner: str | None) -> None:
+        self._waiting[owner] -= 1
+        self._waiting += Counter()  # without those that are 0
 
     def _check_line(self, owner: str | None) -> None:
         waiting, limit = self._waiting.total(), self._options.queue_limit
         is_first = owner is not None and not self._waiting[owner]
-        if waiting >= (2 * limit if is_first else limit):
+        # Those who have a place and did not come for their run host yet.
+        free = sum(client.alive for client in self._idle)
+        if waiting >= free + (2 * limit if is_first else limit):
             raise TooBusyError(
                 f"all {self._options.count} run hosts are busy and {waiting} runs wait for "
                 "one already; try again later",

@@ -86,6 +86,26 @@ def test_leases_are_exclusive_in_order_and_bounded(runner: asyncio.Runner) -> No
     runner.run(line_up())
 
 
+def test_place_is_counted_before_its_lease_and_no_longer_than_until(
+    runner: asyncio.Runner,
+) -> None:
+    async def line_up() -> None:
+        async with host_pool(count=1, queue_limit=1) as pool:
+            await until(lambda: pool.alive_count == 1, "the run host is up")
+            with pool.place() as first, pool.place():  # the run host, and the one that waits
+                with pytest.raises(TooBusyError, match="2 runs wait"), pool.place():
+                    pass
+                async with pool.lease(place=first):
+                    with pytest.raises(TooBusyError, match="1 runs wait"), pool.place():
+                        pass
+                with pytest.raises(TooBusyError), pool.place(), pool.place():
+                    pass
+            with pool.place(), pool.place():
+                pass  # all that was counted was given back
+
+    runner.run(line_up())
+
+
 def test_owners_take_turns_and_none_fills_the_line_for_others(runner: asyncio.Runner) -> None:
     async def line_up() -> None:
         order: list[str] = []
