@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 10.0
 """Between attempts to start a run host that does not come up: doubled from the first to this."""
 
-BUSY_RETRY_SECONDS: Final = 5
+BUSY_RETRY_SECONDS: Final = range(5, 16)
+"""One of these, by chance: those who were refused together shall not come again together."""
 
 START_SECONDS: Final = 15.0
 """How long a caller waits for the first run host after the start of the service, instead of
@@ -187,7 +189,7 @@ class RunHostPool:
             raise TooBusyError(
                 f"all {self._options.count} run hosts are busy and {waiting} runs wait for "
                 "one already; try again later",
-                BUSY_RETRY_SECONDS,
+                random.choice(BUSY_RETRY_SECONDS),
             )
 
     async def _wait(self, owner: str | None) -> RunHostClient:

@@ -31,7 +31,7 @@ def test_flood() -> None:
 
 
 def test_slow_clients() -> None:
-    check(slow.attack(connections=30))
+    check(slow.attack(connections=30, limit_seconds=2))
 
 
 def test_abandoned_streams() -> None:
