@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run node test test-long check parity pinot chaos attack bench clean
+.PHONY: help install run node test test-long check parity pinot chaos soak attack bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 
 chaos: $(STAMP) ## kill the service in every part, and write docs/reliability.md (half an hour)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: $(STAMP) ## mixed load and deaths, and write docs/reliability.md (ten minutes)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 attack: $(STAMP) ## attack the service, and write it into docs/security.md (half an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \

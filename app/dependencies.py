@@ -19,6 +19,7 @@ from app.schemas.exports import Export
 from app.schemas.health import Readiness, Vitals
 from app.schemas.kernels import KernelList
 from app.schemas.options import StrategyChoice
+from app.schemas.recommendation import Recommendation, RecommendationQuery
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
@@ -123,6 +124,16 @@ class ComparisonService(Protocol):
         ...
 
 
+class RecommendationService(Protocol):
+    """How to run something, predicted."""
+
+    async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
+        """Rank the choices; measures the machine first where that was not done yet. `base_url` is
+        for the command that runs the first.
+        """
+        ...
+
+
 class KernelService(Protocol):
     """Workloads and kernels."""
 
@@ -144,6 +155,10 @@ class VitalsService(Protocol):
 class Metrics(Protocol):
     """What is counted."""
 
+    def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
+        """An answer was given, or its client left."""
+        ...
+
     def text(self) -> bytes:
         """In Prometheus's text format."""
         ...
@@ -163,6 +178,9 @@ class ClientServices(Protocol):
 
     @property
     def comparisons(self) -> ComparisonService: ...
+
+    @property
+    def recommendations(self) -> RecommendationService: ...
 
 
 class Services(Protocol):
@@ -231,6 +249,10 @@ async def get_comparison_service(services: ClientServicesDep) -> ComparisonServi
     return services.comparisons
 
 
+async def get_recommendation_service(services: ClientServicesDep) -> RecommendationService:
+    return services.recommendations
+
+
 async def get_kernel_service(state: StateDep) -> KernelService:
     return state.services.kernels
 
@@ -267,6 +289,7 @@ RunServiceDep = Annotated[RunService, Depends(get_run_service)]
 TaskServiceDep = Annotated[TaskService, Depends(get_task_service)]
 BackgroundServiceDep = Annotated[BackgroundService, Depends(get_background_service)]
 ComparisonServiceDep = Annotated[ComparisonService, Depends(get_comparison_service)]
+RecommendationServiceDep = Annotated[RecommendationService, Depends(get_recommendation_service)]
 KernelServiceDep = Annotated[KernelService, Depends(get_kernel_service)]
 HealthServiceDep = Annotated[HealthService, Depends(get_health_service)]
 VitalsServiceDep = Annotated[VitalsService, Depends(get_vitals_service)]

@@ -63,6 +63,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.EstimateTooLongError: ProblemKind(
         422, "estimate-too-long", "The run is too long for a synchronous one"
     ),
+    errors.MemoryBudgetError: ProblemKind(
+        422, "memory-budget", "The run would need more memory than it may"
+    ),
     errors.IdempotencyConflictError: ProblemKind(
         422, "idempotency-conflict", "The idempotency key belongs to another request"
     ),
@@ -205,6 +208,10 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
             members |= _faulty([_fault(error.field, error.text)])
             members["estimate_seconds"] = error.estimate_seconds
             members["limit_seconds"] = error.limit_seconds
+        case errors.MemoryBudgetError():
+            members |= _faulty([_fault(error.field, error.text)])
+            members["needed_bytes"] = error.needed_bytes
+            members["limit_bytes"] = error.limit_bytes
         case errors.BadRowError():
             fault = _fault(error.field, error.text, error.line, error.column)
             members |= _faulty([fault])

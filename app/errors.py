@@ -4,6 +4,7 @@ ServiceError
 ├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row)
 │   ├── BadRowError              a row of an upload, by line and column
 │   ├── EstimateTooLongError     a synchronous run that would take too long
+│   ├── MemoryBudgetError        a run that would need more memory than it may
 │   └── IdempotencyConflictError an idempotency key that belongs to another request
 ├── PayloadTooLargeError         a body or an upload over its bound
 ├── BodyTooSlowError             a body that does not arrive
@@ -82,6 +83,22 @@ class EstimateTooLongError(InvalidRequestError):
         )
 
 
+class MemoryBudgetError(InvalidRequestError):
+    """A run that is estimated to need more memory than one may (both in bytes)."""
+
+    def __init__(self, field: str, needed_bytes: int, limit_bytes: int) -> None:
+        Exception.__init__(self, field, needed_bytes, limit_bytes)
+        self.field = field
+        self.needed_bytes = needed_bytes
+        self.limit_bytes = limit_bytes
+        self.text = (
+            f"the run is estimated to need {needed_bytes >> 20:,} MiB of memory, over the "
+            f"{limit_bytes >> 20:,} MiB that a run may have here. Lower workers, batch_size or "
+            "io_concurrency, or have the operator raise HOTLOOP_MEMORY_BUDGET_BYTES or lower "
+            "HOTLOOP_RUN_HOSTS, which share it."
+        )
+
+
 class IdempotencyConflictError(InvalidRequestError):
     """An idempotency key that came with another request before; `task_id` is that one's task."""
 
@@ -96,14 +113,16 @@ class IdempotencyConflictError(InvalidRequestError):
 
 
 class PayloadTooLargeError(ServiceError):
-    """A body over its bound of `limit_bytes`; `setting` is the setting that raises it."""
+    """A body over its bound of `limit_bytes`; `setting` is the setting that raises it, if any."""
 
-    def __init__(self, limit_bytes: int, setting: str) -> None:
+    def __init__(self, limit_bytes: int, setting: str | None) -> None:
         super().__init__(limit_bytes, setting)
         self.limit_bytes = limit_bytes
         self.setting = setting
 
     def __str__(self) -> str:
+        if self.setting is None:
+            return f"the body exceeds {self.limit_bytes:,} bytes. Send less."
         return (
             f"the body exceeds {self.limit_bytes:,} bytes. Send less, in several requests, "
             f"or have the operator raise {self.setting}."

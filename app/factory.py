@@ -9,6 +9,7 @@ from typing import Final
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from app.access import get_client
 from app.dependencies import AppState, Services
@@ -25,6 +26,7 @@ from app.routes import (
     events,
     health,
     metrics,
+    recommendations,
     results,
     root,
     runs,
@@ -34,6 +36,8 @@ from app.routes import (
     vitals,
 )
 from app.routes.body_limit import BodyLimitMiddleware
+from app.routes.body_reader import BodyReader
+from app.routes.watch import WatchMiddleware
 from app.security.gate import Gate
 from app.services import open_services
 from app.settings import Settings
@@ -61,6 +65,7 @@ _ROUTERS: Final = (
     events.router,
     background.router,
     compare.router,
+    recommendations.router,
     runs.router,
     tasks.router,
 )
@@ -87,11 +92,13 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     """The application; it opens `services` when it starts and closes them when it ends."""
 
     gate = Gate(settings)
+    bodies = BodyReader()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(gate.close)
+            stack.push_async_callback(bodies.close)
             opened = await stack.enter_async_context(services(settings))
             app.state.shared = AppState(settings, opened)
             # A server that waits for the answers in progress before it comes here has to call
@@ -105,10 +112,13 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
+        # FastAPI's own spans hold queries; app.routes.watch makes ours.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # Otherwise the page asks a server on the internet to check the description.
         swagger_ui_parameters={"validatorUrl": None},
     )
     app.state.gate = gate
+    app.state.bodies = bodies
     app.add_middleware(BodyLimitMiddleware, settings=settings)
     app.add_middleware(BodyTimeMiddleware, settings=settings)
     _add_cors(app, settings)
@@ -127,6 +137,27 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
             router, dependencies=known, responses=documented_problems(*ACCESS_ERRORS)
         )
     complete_openapi(app)
-    # Around everything, what answers to faults included, where no middleware of the framework is.
-    app.middleware_stack = HeadAsGet(AnswerHeaders(app.build_middleware_stack()))
+    _wrap(app)
     return app
+
+
+def _wrap(app: FastAPI) -> None:
+    """Every answer is seen and completed, those to unforeseen errors too: they are made outside of
+    whatever `add_middleware` adds.
+    """
+    build = app.build_middleware_stack
+
+    def state() -> AppState | None:
+        return getattr(app.state, "shared", None)
+
+    def is_stopping() -> bool:
+        return (shared := state()) is not None and shared.stopping.is_set()
+
+    def note(route: str, method: str, status: int, seconds: float) -> None:
+        if (shared := state()) is not None:
+            shared.services.metrics.request_ended(route, method, status, seconds)
+
+    def build_wrapped() -> ASGIApp:
+        return WatchMiddleware(HeadAsGet(AnswerHeaders(build())), note, is_stopping)
+
+    app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 
+from app.logs.setup import set_up_logging
 from app.services import open_services
 from app.settings import Settings, SettingsError
 
@@ -23,6 +24,7 @@ def check_node(settings: Settings) -> None:
 
 def run_node(settings: Settings) -> None:
     """Execute tasks until SIGTERM or SIGINT; then what is unfinished is others' to go on with."""
+    set_up_logging(settings.log_options, "node", settings.secrets())
     asyncio.run(_run(settings))
 
 

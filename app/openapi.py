@@ -29,6 +29,7 @@ TAGS: Final[list[dict[str, Any]]] = [
     {"name": "runs", "description": "Run now and answer with the result."},
     {"name": "background", "description": "Tasks that are accepted now and executed later."},
     {"name": "comparisons", "description": "Strategies × kernels, measured side by side."},
+    {"name": "recommendations", "description": "The fastest ways to run something, predicted."},
     {"name": "tasks", "description": "Strategies, kernels, and the state of a task."},
     {"name": "results", "description": "Tasks that are kept, and every item's result."},
     {"name": "service", "description": "What the service is, and how it is."},

@@ -1,41 +1,94 @@
-"""The server: uvicorn, with answers that have no end of their own ended when it stops."""
+"""The server: uvicorn, which is told apart from its end when to begin with it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
+import secrets
 import socket
+import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.connection import ConnectionLimits, bounded_protocol
-from app.factory import begin_stop
-from app.settings import Settings
+from app.factory import begin_stop, create_app
+from app.listening import BACKLOG, address_of, open_listener
+from app.logs.setup import set_up_logging
+from app.services.metrics_folder import metrics_folder
+from app.settings import Settings, SettingsError
+from app.supervisor import Supervisor
+from app.token_settings import MIN_SECRET_BYTES
+
+logger = logging.getLogger(__name__)
+
+SILENT_SECONDS: Final = 1.0
+"""How long a connection that was just accepted may take to send a request, when the server
+stops: closed before, its client would take the service for dead."""
+
+_TICK_SECONDS: Final = 0.05
 
 
 class Server(uvicorn.Server):
-    """Waits, when it stops, for answers in progress; streams of events end at once.
+    """Stops in this order: says that it is not ready and ends the answers that have no end; goes on
+    for `drain_seconds`, so that balancers notice; accepts no more connections; hears out those that
+    it has accepted; waits for answers in progress; closes the application.
 
-    uvicorn waits for them before it ends the application's lifespan, so that the lifespan alone
-    would be told too late.
+    uvicorn does the third and the last two, and knows nothing of the others.
     """
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        config: uvicorn.Config,
+        drain_seconds: float = 0.0,
+        on_started: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._drain_seconds = drain_seconds
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         begin_stop(self._app)
+        await self._wait(self._drain_seconds, lambda: True)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_TICK_SECONDS)  # what the loop has accepted becomes a connection
+        await self._wait(SILENT_SECONDS, self._has_silent_connections)
         await super().shutdown(sockets)
+        # Then uvicorn ends the process by the signal that it got, and nothing comes after that.
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+
+    def _has_silent_connections(self) -> bool:
+        connections = list(self.server_state.connections)
+        return any(getattr(connection, "cycle", True) is None for connection in connections)
+
+    async def _wait(self, seconds: float, wanted: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + seconds
+        while wanted() and time.monotonic() < give_up and not self.force_exit:  # noqa: ASYNC110
+            # uvicorn tells nobody of its connections, nor of a second signal.
+            await asyncio.sleep(_TICK_SECONDS)
 
 
-def serve(app: FastAPI, settings: Settings) -> None:
-    """Serve until a signal says stop."""
+def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
+    """One process's part of it, until a signal says stop."""
+    app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
+        backlog=BACKLOG,
         server_header=False,
         http=bounded_protocol(
             ConnectionLimits(
@@ -44,7 +97,40 @@ def serve(app: FastAPI, settings: Settings) -> None:
         ),
         ws="none",
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
+        log_config=None,
+        access_log=False,  # app.routes.watch writes it
     )
     # Ctrl-C is the usual end.
     with suppress(KeyboardInterrupt):
-        Server(app, config).run()
+        Server(app, config, settings.drain_seconds, on_started).run([listener])
+
+
+def _with_one_secret(settings: Settings) -> Settings:
+    """A browser that signed in at one process is signed in at the others."""
+    if settings.session_secret is not None:
+        return settings
+    made = SecretStr(secrets.token_urlsafe(MIN_SECRET_BYTES))
+    return settings.model_copy(update={"session_secret": made})
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal says stop. A socket that cannot be had is printed; the exit status is
+    then 2.
+    """
+    try:
+        listener = open_listener(settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    set_up_logging(settings.log_options, "api", settings.secrets())
+    if settings.api_processes > 1:
+        settings = _with_one_secret(settings)
+        with metrics_folder(settings.data_dir) as folder:
+            announce = f"running on {address_of(listener)} in {settings.api_processes} processes"
+            Supervisor(settings, listener, folder, announce).run()
+        return
+
+    def announce_one() -> None:
+        logger.info("running on %s (Ctrl-C ends it)", address_of(listener))
+
+    serve_app(settings, listener, announce_one)

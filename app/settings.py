@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self, get_origin
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import SettingsError as UnreadableError
 
-from app.access_settings import AccessSettings
+from app.log_settings import LogSettings
 from app.names import InstructionSet
 from app.security.addresses import is_loopback
 from app.source_settings import PREFIX
@@ -45,7 +46,7 @@ class SettingsError(Exception):
     """Settings that the service cannot start with; the text has a line for each fault."""
 
 
-class Settings(AccessSettings):
+class Settings(LogSettings):
     """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults."""
 
     host: str = Field(
@@ -59,6 +60,24 @@ class Settings(AccessSettings):
         ge=0,
         le=65_535,
         description="TCP port the server listens on; 0 takes a free one.",
+    )
+    fd: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_048_576,
+        description=(
+            "Number of an inherited descriptor of a socket that listens already, in place of host "
+            "and port; systemd's socket units pass the first as 3."
+        ),
+    )
+    api_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description=(
+            "Processes that answer requests on the one port. Each has run hosts of its own, and "
+            "executes background tasks of its own."
+        ),
     )
     data_dir: Path = Field(
         default=Path("data"),
@@ -98,51 +117,6 @@ class Settings(AccessSettings):
         le=86_400,
         description="Seconds a synchronous run may be estimated at before it is refused.",
     )
-    max_body_bytes: int = Field(
-        default=16 * _MIB,
-        ge=1_024,
-        le=1_024 * _MIB,
-        description="Bytes of the largest request body, uploads excepted.",
-    )
-    max_upload_bytes: int = Field(
-        default=1_024 * _MIB,
-        ge=1_024,
-        le=1_024 * 1_024 * _MIB,
-        description="Bytes of the largest upload.",
-    )
-    max_upload_rows: int = Field(
-        default=10_000_000, ge=1, le=1_000_000_000, description="Rows of the largest upload."
-    )
-    max_header_bytes: int = Field(
-        default=32 * 1_024,
-        ge=1_024,
-        le=_MIB,
-        description="Bytes of a request line with its headers, of which there may be 100.",
-    )
-    header_seconds: float = Field(
-        default=10.0,
-        ge=0.1,
-        le=3_600,
-        description="Seconds that a request's headers may take to arrive.",
-    )
-    body_seconds: float = Field(
-        default=60.0,
-        ge=0.1,
-        le=86_400,
-        description=(
-            "Seconds that may be spent waiting for a request's body, and one more for every "
-            "16,384 bytes of it that came."
-        ),
-    )
-    write_seconds: float = Field(
-        default=60.0,
-        ge=0.1,
-        le=86_400,
-        description=(
-            "Seconds that a client may take none of an answer that waits for it, before its "
-            "connection is closed."
-        ),
-    )
     cancel_grace_seconds: float = Field(
         default=2.0,
         ge=0,
@@ -158,6 +132,15 @@ class Settings(AccessSettings):
             "at least cancel_grace_seconds."
         ),
     )
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=3_600,
+        description=(
+            "Seconds that the server goes on answering after it was told to stop, no longer ready, "
+            "so that a balancer sends requests elsewhere."
+        ),
+    )
     max_worker_threads: int = Field(
         default=256,
         ge=1,
@@ -171,6 +154,16 @@ class Settings(AccessSettings):
         description=(
             "Processes a run may use at most, whatever it asks for; "
             "when not set, four for each usable CPU."
+        ),
+    )
+    memory_budget_bytes: int | None = Field(
+        default=None,
+        ge=256 * _MIB,
+        le=1_024 * 1_024 * 1_024 * _MIB,
+        description=(
+            "Bytes of memory that runs may need; each run host has an equal part, and a run that "
+            "is estimated to need more than that is refused. When not set, 80 % of the machine's, "
+            "or of the container's."
         ),
     )
     background_runs: int = Field(
@@ -285,6 +278,10 @@ class Settings(AccessSettings):
         """Where the task store is: the data folder, or the URL of a database with its password."""
         return self.data_dir if self.database_url is None else self.database_url.get_secret_value()
 
+    def secrets(self) -> list[str]:
+        """The values of all settings that nobody may read in a log."""
+        return list(_secrets_in([getattr(self, name) for name in type(self).model_fields]))
+
     @staticmethod
     def run_host_environment() -> dict[str, str]:
         """The environment of a run host: that of this process, inner libraries on one thread.
@@ -293,6 +290,16 @@ class Settings(AccessSettings):
         of its own in each of them would take more than the usable CPUs.
         """
         return dict(os.environ) | dict.fromkeys(INNER_THREAD_VARIABLES, "1")
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, Mapping):
+        yield from _secrets_in(list(value.values()))
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        for part in value:
+            yield from _secrets_in(part)
 
 
 def _is_postgresql(url: str) -> bool:

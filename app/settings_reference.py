@@ -9,6 +9,8 @@ from typing import Any, Final, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from app.access_settings import AccessSettings
+from app.log_settings import LogSettings
+from app.request_settings import RequestSettings
 from app.settings import BUILD_VARIABLES, CLIENT_VARIABLES, Settings, default_text, variable_name
 from app.source_settings import PREFIX, SourceSettings
 from app.wording import number
@@ -35,6 +37,8 @@ _TYPE_WORDS: Final = {
     "float": "number",
     "Path": "path",
     "InstructionSet": "word",
+    "LogFormat": "word",
+    "LogLevel": "word",
     "JwtAlgorithm": "word",
     "RedisLayout": "word",
     "SecretStr": "secret",
@@ -52,8 +56,11 @@ def settings_markdown() -> str:
 
 
 def _ordered_names() -> list[str]:
-    """The service's own first, then those of access, then those of its sources."""
-    rooms = AccessSettings.model_fields, SourceSettings.model_fields
+    """The service's own first, then those of its log, of requests, of access, of its sources."""
+    # Each is the base of the one before.
+    rooms = [
+        room.model_fields for room in (LogSettings, RequestSettings, AccessSettings, SourceSettings)
+    ]
     return sorted(Settings.model_fields, key=lambda name: sum(name in room for room in rooms))
 
 

@@ -44,8 +44,8 @@ class TokenSettings(SourceSettings):
         default=None,
         description=(
             "What the sessions of browsers are signed with: random text of at least 32 bytes, the "
-            "same for all API processes. When not set, each process makes one, and sessions end "
-            "with it."
+            "same on all machines. When not set, the service makes one, and sessions end with "
+            "it."
         ),
     )
 

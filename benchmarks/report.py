@@ -1,6 +1,7 @@
 """`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
 the table in README.md. With sections named (cells, kernels, jobs, growth, memory, io, redis,
-results, background, nodes, cold), only those are measured, and replaced in the page.
+results, background, nodes, cold), only those are measured, and replaced in the page. `model` holds
+the cost model against measurements, and is written to docs/model.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from benchmarks import (
     io,
     jobs,
     memory,
+    model,
     nodes,
     plots,
     redis_reads,
@@ -39,6 +41,9 @@ PAGE: Final = DOCS / "performance.md"
 
 def main(names: list[str]) -> None:
     """All sections take about half an hour, on a machine that should do nothing else."""
+    if names == ["model"]:
+        model.write()
+        return
     unknown = set(names) - set(SECTIONS)
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(SECTIONS)}")

@@ -27,6 +27,7 @@ from kernels.registry import (
     get_workload,
     instruction_sets,
     known_kernels,
+    releases_gil,
     why_unavailable,
     workloads,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "get_workload",
     "instruction_sets",
     "known_kernels",
+    "releases_gil",
     "why_unavailable",
     "workloads",
 ]

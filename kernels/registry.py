@@ -27,6 +27,7 @@ __all__ = [
     "get_workload",
     "instruction_sets",
     "known_kernels",
+    "releases_gil",
     "why_unavailable",
     "workloads",
 ]
@@ -43,6 +44,10 @@ MODULES: Final[Mapping[str, Mapping[KernelName, str]]] = MappingProxyType(
             }
         )
     }
+)
+
+HOLDING_THE_GIL: Final[frozenset[tuple[str, KernelName]]] = frozenset(
+    {(LOOPS.name, KernelName.PYTHON)}
 )
 
 # For each kernel, one object for each instruction set, best first; where there is nothing to choose
@@ -110,6 +115,15 @@ def get_kernel(workload: str, kernel: str, instruction_set: str | None = None) -
     return loaded[instruction_set]
 
 
+def releases_gil(workload: str, kernel: str) -> bool:
+    """Return whether a run of this kernel lets other Python threads work meanwhile.
+
+    Imports no kernel: planning must not cost a process the memory of a compiler. Raises
+    `UnknownWorkloadError` or `UnknownKernelError`.
+    """
+    return (workload, _known(workload, kernel)) not in HOLDING_THE_GIL
+
+
 def instruction_sets(workload: str, kernel: str) -> tuple[str, ...]:
     """Return the instruction sets that this kernel can use on this machine, best first.
 
@@ -145,14 +159,18 @@ def _names(loaded: Mapping[str | None, Kernel]) -> tuple[str, ...]:
 
 
 def _load(workload: str, kernel: str) -> Mapping[str | None, Kernel] | str:
-    known = known_kernels(workload)
-    if kernel not in known:
-        raise UnknownKernelError(kernel, known)
-    name = KernelName(kernel)
+    name = _known(workload, kernel)
     with _lock:
         if (workload, name) not in _loaded:
             _loaded[workload, name] = _import(WORKLOADS[workload], name)
         return _loaded[workload, name]
+
+
+def _known(workload: str, kernel: str) -> KernelName:
+    known = known_kernels(workload)
+    if kernel not in known:
+        raise UnknownKernelError(kernel, known)
+    return KernelName(kernel)
 
 
 def _import(workload: Workload, name: KernelName) -> Mapping[str | None, Kernel] | str:
@@ -165,7 +183,7 @@ def _import(workload: Workload, name: KernelName) -> Mapping[str | None, Kernel]
             instruction_set: Kernel(
                 name=name,
                 workload=workload,
-                releases_gil=module.RELEASES_GIL,
+                releases_gil=(workload.name, name) not in HOLDING_THE_GIL,
                 instruction_set=instruction_set,
                 _functions=tuple(getattr(owner, term.name) for term in workload.terms),
                 _warm_up=module.warm_up,

@@ -47,6 +47,7 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.InvalidRequestError("kernel", "numba: no LLVM"), 422, "invalid-request"),
     (errors.BadRowError(3, "value", "must be a number"), 422, "bad-row"),
     (errors.EstimateTooLongError(400.5, 300.0, "Use less."), 422, "estimate-too-long"),
+    (errors.MemoryBudgetError("workers", 9 << 30, 1 << 30), 422, "memory-budget"),
     (InvalidColumnError("value", "column 'value' is wrong"), 422, "invalid-request"),
     (errors.IdempotencyConflictError(TASK_ID), 422, "idempotency-conflict"),
     (errors.PayloadTooLargeError(10, "HOTLOOP_MAX_BODY_BYTES"), 413, "payload-too-large"),
@@ -131,6 +132,15 @@ def test_too_long_estimate_is_told_in_seconds() -> None:
     _, body, _ = answer(errors.EstimateTooLongError(400.5, 300.0, "Ask for fewer items."))
     assert (body["estimate_seconds"], body["limit_seconds"]) == (400.5, 300.0)
     assert body["detail"].endswith("Ask for fewer items.")
+
+
+def test_too_little_memory_is_told_in_bytes() -> None:
+    _, body, _ = answer(errors.MemoryBudgetError("workers", 9 << 30, 1 << 30))
+    assert (body["needed_bytes"], body["limit_bytes"]) == (9 << 30, 1 << 30)
+    assert "9,216 MiB of memory, over the 1,024 MiB" in body["detail"]
+    (fault,) = body["errors"]
+    assert fault["field"] == "workers"
+    assert "HOTLOOP_MEMORY_BUDGET_BYTES" in fault["message"]
 
 
 def test_idempotency_conflict_names_the_header_and_the_task_that_has_the_key() -> None:

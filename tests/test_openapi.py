@@ -34,6 +34,7 @@ ENDPOINTS = {
     ("post", "/api/v1/tasks/background"),
     ("post", "/api/v1/tasks/compare"),
     ("post", "/api/v1/tasks/{task_id}/resume"),
+    ("get", "/api/v1/tasks/recommendations"),
     ("get", "/api/v1/tasks/events/{task_id}"),
     ("get", "/api/v1/tasks/status/{task_id}"),
     ("get", "/api/v1/tasks/results"),

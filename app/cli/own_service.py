@@ -14,6 +14,7 @@ import uvicorn
 
 from app.cli.exits import CommandError, UnreachableError
 from app.factory import create_app
+from app.logs.setup import LogLevel, set_up_logging
 from app.server import Server
 from app.services.machine import check_machine
 from app.settings import Settings, SettingsError, load_settings
@@ -80,8 +81,12 @@ def own_service(settings: Settings) -> Iterator[httpx.Client]:
     """A client of a service that runs in a thread of this process while the block lasts.
 
     It listens on a socket in a folder that only this user can open. Run hosts end with it, and
-    with this process, whatever ends that.
+    with this process, whatever ends that. Its log goes to stderr, warnings unless the settings say
+    otherwise.
     """
+    if "log_level" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"log_level": LogLevel.WARNING})
+    set_up_logging(settings.log_options, "command", settings.secrets())
     with _socket_folder() as folder:
         path = str(folder / "service")
         app = create_app(settings)

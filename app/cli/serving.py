@@ -75,19 +75,15 @@ def serve(
     data_dir: DataFolder = None,
 ) -> None:
     settings = _checked_settings(host=host, port=port, data_dir=data_dir)
-    from app.factory import create_app
     from app.server import serve as run_server
 
-    run_server(create_app(settings), settings)
+    run_server(settings)
 
 
 def node(data_dir: DataFolder = None) -> None:
     settings = _checked_settings(as_node=True, data_dir=data_dir)
-    import logging
-
     from app.node import run_node
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
     run_node(settings)
 
 

@@ -26,7 +26,7 @@ router = APIRouter(prefix=TASKS, tags=["background"])
     operation_id="run_in_background",
     summary="Run in the background",
     openapi_extra=BACKGROUND_BODY_SCHEMA,
-    responses={202: ACCEPTED, **problem_responses(415, *SUBMIT_ERRORS)},
+    responses={202: ACCEPTED, **problem_responses(415, errors.MemoryBudgetError, *SUBMIT_ERRORS)},
 )
 async def run_in_background(
     idempotency_key: IdempotencyKeyDep,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.error_handlers import problem_response
 from app.errors import PayloadTooLargeError
-from app.routes.paths import UPLOAD
+from app.routes.paths import SESSION, UPLOAD
 from app.settings import Settings, variable_name
+
+SESSION_BYTES: Final = 4_096
+"""A key is a hundred bytes, and everybody may send one: it is read on the event loop."""
 
 
 class BodyLimitMiddleware:
-    """Answers 413 to bodies over `max_body_bytes`, uploads over `max_upload_bytes`.
+    """Answers 413 to bodies over `max_body_bytes`, uploads over `max_upload_bytes`, and whatever is
+    too large for a key.
 
     A body that announces its length is refused before any of it is read; of one that does not,
     reading past the bound raises PayloadTooLargeError in the route. FastAPI's own `max_body_size`
@@ -29,9 +35,7 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        name = "max_upload_bytes" if path == UPLOAD else "max_body_bytes"
-        limit: int = getattr(self._settings, name)
-        error = PayloadTooLargeError(limit, variable_name(name))
+        limit, error = self._limit(path)
         announced = Headers(scope=scope).get("content-length", "")
         # Digits only, and few: `int` refuses very long ones with an error.
         if announced.isdecimal() and (len(announced) > 15 or int(announced) > limit):
@@ -48,3 +52,10 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, bounded_receive, send)
+
+    def _limit(self, path: str) -> tuple[int, PayloadTooLargeError]:
+        if path == SESSION:
+            return SESSION_BYTES, PayloadTooLargeError(SESSION_BYTES, None)
+        name = "max_upload_bytes" if path == UPLOAD else "max_body_bytes"
+        limit: int = getattr(self._settings, name)
+        return limit, PayloadTooLargeError(limit, variable_name(name))

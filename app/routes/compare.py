@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -12,20 +11,16 @@ from app import errors
 from app.dependencies import ComparisonServiceDep, SettingsDep
 from app.error_handlers import problem_responses
 from app.routes.accepted import ACCEPTED_AS_PREFERRED, SUBMIT_ERRORS, accepted
+from app.routes.base_url import base_url_of
 from app.routes.disconnect import run_while_connected
 from app.routes.header_values import IdempotencyKeyDep
 from app.routes.paths import TASKS
 from app.routes.prefer import VARY_HEADER, PrefersAsyncDep
 from app.routes.run_body import COMPARE_BODY_SCHEMA, read_compare_request
 from app.schemas.comparison import CompareQuery, CompareRequest, Comparison
-from app.settings import Settings
 from app.wording import RULE
 
 router = APIRouter(prefix=TASKS, tags=["comparisons"])
-
-_ADDRESS: Final = re.compile(
-    r"https?://([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
-)
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The comparison has completed.", "headers": VARY_HEADER},
@@ -53,14 +48,6 @@ def _refused(name: str, text: str) -> RequestValidationError:
     return RequestValidationError(
         [{"type": RULE, "loc": ("query", name), "msg": text, "input": None}]
     )
-
-
-def _base_url(request: Request, settings: Settings) -> str:
-    """Where the client reached us; where we listen, if it says something strange."""
-    address = str(request.base_url).rstrip("/")
-    if _ADDRESS.fullmatch(address):
-        return address
-    return f"http://{settings.host}:{settings.port}"
 
 
 @router.post(
@@ -98,7 +85,7 @@ async def compare(
     `Prefer: respond-async` it becomes a background task, whose status shows what was measured so
     far.
     """
-    base_url = _base_url(request, settings)
+    base_url = base_url_of(request, settings)
     if prefers_async:
         task = await service.submit(asked, base_url, idempotency_key)
         return accepted(task, as_preferred=True)

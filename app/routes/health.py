@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from app import errors
-from app.dependencies import HealthServiceDep
+from app.dependencies import HealthServiceDep, StateDep
 from app.error_handlers import problem_responses
 from app.schemas.health import Health, Readiness
 from app.version import VERSION
@@ -34,8 +34,12 @@ async def get_health() -> Health:
     summary="Are runs taken?",
     responses=problem_responses(errors.NotReadyError),
 )
-async def get_readiness(service: HealthServiceDep) -> Readiness:
-    """Run hosts warm, store usable, kernels loaded; 503 names what is not."""
+async def get_readiness(state: StateDep, service: HealthServiceDep) -> Readiness:
+    """Run hosts warm, store usable, kernels loaded, and the server not about to stop; 503 names
+    what is not so.
+    """
+    if state.stopping.is_set():
+        raise errors.NotReadyError("the server is stopping; ask another", _RETRY_SECONDS)
     readiness = await service.ready()
     if not readiness.ready:
         missing = [

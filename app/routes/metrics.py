@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from fastapi import APIRouter, Response
@@ -28,5 +29,7 @@ TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
     },
 )
 async def get_metrics(metrics: MetricsDep) -> Response:
-    """Runs, items, and the sources that runs use, since this process started."""
-    return Response(metrics.text(), media_type=TEXT)
+    """Requests, runs, items, queues, run hosts, the store, and the sources that runs use: of all
+    processes that answer on this port, since the service started.
+    """
+    return Response(await asyncio.to_thread(metrics.text), media_type=TEXT)

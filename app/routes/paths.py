@@ -4,3 +4,4 @@ from typing import Final
 
 TASKS: Final = "/api/v1/tasks"
 UPLOAD: Final = f"{TASKS}/upload"
+SESSION: Final = "/session"

@@ -6,14 +6,11 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
+from app.routes.body_reader import BodyReader, Faults, refused
 from app.routes.media_types import JSON, require_content_type
 from app.schemas.comparison import CompareRequest
 from app.schemas.runs import BackgroundRequest, RunRequest
-from app.wording import RULE
-
-_MAX_LISTED: Final = 1_000
 
 _HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
 
@@ -45,7 +42,8 @@ async def read_compare_request(request: Request) -> CompareRequest:
 
 
 async def _read(request: Request, model: type[Body]) -> Body:
-    """Raises RequestValidationError, a 415, or PayloadTooLargeError from the body's bound.
+    """Raises RequestValidationError, a 415, NotReadyError, or PayloadTooLargeError from the body's
+    bound.
 
     The bytes go to pydantic as they are: with FastAPI's own body parameter they would pass
     through `json.loads`, whose errors on deep nesting and long integers become 400s, and whose
@@ -53,20 +51,13 @@ async def _read(request: Request, model: type[Body]) -> Body:
     """
     body = await request.body()
     if not body:
-        raise _refused("is empty; send {} for the defaults")
+        raise RequestValidationError(refused("is empty; send {} for the defaults").faults)
     require_content_type(request, (JSON,), _HINT)
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        # A hostile body has a million unknown fields; listing them would block the loop.
-        if error.error_count() > _MAX_LISTED:
-            raise _refused(f"has {error.error_count():,} faults") from None
-        faults = error.errors(include_url=False)
-    raise RequestValidationError([fault | {"loc": ("body", *fault["loc"])} for fault in faults])
-
-
-def _refused(text: str) -> RequestValidationError:
-    return RequestValidationError([{"type": RULE, "loc": ("body",), "msg": text, "input": None}])
+    reader: BodyReader = request.app.state.bodies
+    read = await reader.read(model, body)
+    if isinstance(read, Faults):
+        raise RequestValidationError(read.faults)
+    return read
 
 
 RunRequestDep = Annotated[RunRequest, Depends(read_run_request)]

@@ -23,6 +23,7 @@ from app.schemas.runs import BackgroundRequest
 
 RUN_ERRORS: Final = (
     errors.EstimateTooLongError,
+    errors.MemoryBudgetError,
     *SUBMIT_ERRORS,
     errors.RunTimeoutError,
     errors.RunCancelledError,

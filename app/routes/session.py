@@ -10,11 +10,12 @@ from app import errors
 from app.access import GateDep, check_page, count
 from app.error_handlers import problem_responses
 from app.errors import UnauthorizedError
+from app.routes.paths import SESSION
 from app.schemas.sessions import SessionView, SignIn
 from app.security.clients import ANYONE, Client
 from app.security.sessions import COOKIE, SESSION_SECONDS, Session
 
-router = APIRouter(prefix="/session", tags=["service"])
+router = APIRouter(prefix=SESSION, tags=["service"])
 
 
 _NOBODY: Final = SessionView(name=None, scope=None, expires_at=None)
@@ -46,7 +47,9 @@ async def get_session(request: Request, gate: GateDep) -> SessionView:
     "",
     operation_id="sign_in",
     summary="Sign in",
-    responses=problem_responses(400, errors.UnauthorizedError, errors.RateLimitedError),
+    responses=problem_responses(
+        400, errors.PayloadTooLargeError, errors.UnauthorizedError, errors.RateLimitedError
+    ),
 )
 async def sign_in(
     asked: SignIn, request: Request, response: Response, gate: GateDep

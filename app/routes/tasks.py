@@ -49,6 +49,7 @@ _INDEX: Final = TaskIndex(
         "upload": f"{TASKS}/upload",
         "background": f"{TASKS}/background",
         "compare": f"{TASKS}/compare",
+        "recommendations": f"{TASKS}/recommendations",
         "results": f"{TASKS}/results",
         "status": f"{TASKS}/status/{{task_id}}",
         "events": f"{TASKS}/events/{{task_id}}",

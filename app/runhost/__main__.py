@@ -16,6 +16,7 @@ import sys
 import time
 from multiprocessing import resource_tracker
 
+from app.logs.setup import set_up_logging
 from app.runhost.config import RunHostConfig
 
 
@@ -28,6 +29,7 @@ def main() -> None:
     resource_tracker.ensure_running()
     os.setsid()
     _start_keeper(leash_fd)
+    set_up_logging(config.log_options, "run_host")
     os.nice(config.niceness)
     _allow_many_connections()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,9 +14,12 @@ from typing import Any, Final
 
 import app
 from app.errors import RunHostDiedError, RunTimeoutError
+from app.runhost.calibration import Calibration
 from app.runhost.config import RunHostConfig
 from app.runhost.frames import STREAM_LIMIT, read_frame, write_frame
 from app.runhost.messages import (
+    CalibrateCommand,
+    Calibrated,
     CancelCommand,
     IngestCommand,
     Ingested,
@@ -154,6 +157,23 @@ class RunHostClient:
         if outcome.error is not None:
             raise outcome.error
         return outcome.count
+
+    async def calibrate(self) -> Calibration:
+        """The constants of the cost model, measured now. Raises WorkerCrashedError,
+        RunHostDiedError.
+
+        Cancelled, it kills the run host.
+        """
+        try:
+            await self._send(CalibrateCommand())
+            outcome: Calibrated = await self._receive()
+        except BaseException:
+            await self.kill()
+            raise
+        if outcome.calibration is None:
+            assert outcome.error is not None
+            raise outcome.error
+        return outcome.calibration
 
     async def kill(self) -> None:
         """End the run host and everything below it; returns when it is gone."""

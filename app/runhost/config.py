@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from app.logs.setup import LogFormat, LogLevel, LogOptions
+
 
 @dataclass(frozen=True, slots=True)
 class RunHostConfig:
@@ -20,6 +22,13 @@ class RunHostConfig:
     """What kernels use that have the choice; None is the best that the machine has."""
     niceness: int = 5
     """Added to the run host's, so that the API answers first when all CPUs are busy."""
+    log_format: str = "console"
+    log_level: str = "info"
+
+    @property
+    def log_options(self) -> LogOptions:
+        """How the run host and its workers write their log."""
+        return LogOptions(LogFormat(self.log_format), LogLevel(self.log_level))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

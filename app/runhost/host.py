@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from app.errors import ServiceError
+from app.logs.origin import bind
 from app.names import StrategyName
+from app.runhost.calibrate import Calibrating
 from app.runhost.config import RunHostConfig
 from app.runhost.execution import Surroundings, execute
 from app.runhost.frames import read_frame, write_frame
 from app.runhost.measuring import MemoryGauge
 from app.runhost.messages import (
+    CalibrateCommand,
+    Calibrated,
     CancelCommand,
     Command,
     Event,
@@ -28,6 +33,8 @@ from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
 from app.strategies.worker_process import choose_instruction_set
 
+logger = logging.getLogger(__name__)
+
 
 class RunHost:
     """Serves one API process over a pair of streams."""
@@ -41,6 +48,7 @@ class RunHost:
         self._config = config
         self._reader = reader
         self._writer = writer
+        self._available: list[tuple[str, str]] = []
         self._around = Surroundings(config.usable_cpus, MemoryGauge())
         self._pools = Pools(
             PoolLimits(config.max_worker_threads, config.max_worker_processes),
@@ -58,9 +66,11 @@ class RunHost:
         """
         choose_instruction_set(self._config.instruction_set)
         reports = await asyncio.to_thread(warm_up_kernels)
+        self._available = [(r.workload, r.kernel) for r in reports if r.available]
         await self._send(Ready(pid, time.perf_counter() - started, reports))
         reading = asyncio.create_task(read_frame(self._reader))
         current: asyncio.Task[None] | None = None
+        is_run = False
         while True:
             done, _ = await asyncio.wait(
                 {reading} if current is None else {reading, current},
@@ -80,19 +90,33 @@ class RunHost:
                     return
                 reading = asyncio.create_task(read_frame(self._reader))
                 if not isinstance(command, CancelCommand):
+                    is_run = isinstance(command, RunCommand)
                     current = asyncio.create_task(self._obey(command))
-                elif current is not None:
+                elif current is not None and is_run:
                     current.cancel()
 
-    async def _obey(self, command: RunCommand | IngestCommand) -> None:
+    async def _obey(self, command: RunCommand | IngestCommand | CalibrateCommand) -> None:
         if isinstance(command, RunCommand):
+            bind(command.plan.origin)
+            logger.debug("executes a plan of %d items", command.plan.item_count)
             strategy = self._strategies[command.plan.strategy]
             if command.cold:
                 await strategy.close()
                 await self._pools.close()
             await self._send(await execute(command.plan, strategy, self._around, self._send))
+        elif isinstance(command, CalibrateCommand):
+            await self._send(await self._calibrate())
         else:
+            bind(command.origin)
+            logger.debug("reads an upload of %s", command.media_type)
             await self._send(await _ingest(command))
+
+    async def _calibrate(self) -> Calibrated:
+        try:
+            measuring = Calibrating(self._config, self._around, self._available)
+            return Calibrated(await measuring.run(), None)
+        except ServiceError as error:
+            return Calibrated(None, error)
 
     async def _send(self, event: Event) -> None:
         await write_frame(self._writer, event)

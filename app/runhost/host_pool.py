@@ -57,6 +57,8 @@ class RunHostPool:
         """Of callers for whom there was no idle one."""
         self._waiting: Counter[str | None] = Counter()
         """Callers in the line that count, by owner."""
+        self.deaths = 0
+        """Run hosts that came up and ended; each was replaced."""
         self.leases = 0
         """Run hosts that were ever lent."""
         self.busy_count = 0
@@ -71,7 +73,20 @@ class RunHostPool:
 
     @property
     def alive_count(self) -> int:
-        return sum(client.alive for client in self._clients)
+        # A copy: the metrics ask from a thread of their own.
+        return sum(client.alive for client in list(self._clients))
+
+    @property
+    def waiting_count(self) -> int:
+        """Callers that wait for a run host, patient ones apart."""
+        return self._waiting.total()
+
+    def states(self) -> dict[str, int]:
+        """Run hosts by state: at work, ready for it, and being started."""
+        alive = self.alive_count
+        busy = min(self.busy_count, alive)
+        missing = max(0, self._options.count - alive)
+        return {"busy": busy, "idle": alive - busy, "missing": missing}
 
     async def kernels(self) -> tuple[KernelReport, ...]:
         """What the run host that started last reported. Right after the start this waits.
@@ -101,7 +116,12 @@ class RunHostPool:
                 known = isinstance(error, OSError | RunHostDiedError)
                 self.last_failure = str(error) if known else internal_text(error)
                 self._settled.set()
-                logger.error("a run host did not start; again in %g s", pause, exc_info=error)
+                logger.error(
+                    "a run host did not start, again in %g s: %s",
+                    pause,
+                    self.last_failure,
+                    exc_info=None if known else error,
+                )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
@@ -115,6 +135,7 @@ class RunHostPool:
             finally:
                 await client.kill()
                 self._clients.discard(client)
+            self.deaths += 1
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
     @contextlib.contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.errors import ServiceError
+from app.logs.origin import NOWHERE, Origin
+from app.runhost.calibration import Calibration
 from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import BatchResult, Plan
 
@@ -29,11 +31,17 @@ class IngestCommand:
     items_path: str
     workload: str
     max_rows: int
+    origin: Origin = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateCommand:
+    """Measure the constants of the cost model."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelCommand:
-    """Stop the run in progress; without one, nothing happens. An ingest cannot be stopped so."""
+    """Stop the run in progress; without one, nothing happens. Nothing else can be stopped so."""
 
 
 # --- run host to API -----------------------------------------------------------------------
@@ -106,6 +114,14 @@ class Ingested:
     error: ServiceError | None
 
 
-Command = RunCommand | IngestCommand | CancelCommand
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """The outcome of a CalibrateCommand: either the constants, or the error that ended it."""
+
+    calibration: Calibration | None
+    error: ServiceError | None
+
+
+Command = RunCommand | IngestCommand | CalibrateCommand | CancelCommand
 RunEvent = RunStarted | Batches | BreakerReport | RunReport
-Event = Ready | RunEvent | Ingested
+Event = Ready | RunEvent | Ingested | Calibrated

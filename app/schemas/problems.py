@@ -52,6 +52,10 @@ class Problem(ResponseModel):
     """How long the refused run was estimated to take."""
     limit_seconds: float | None = None
     """How long a synchronous run may be estimated to take."""
+    needed_bytes: int | None = None
+    """How much memory the refused run was estimated to need."""
+    limit_bytes: int | None = None
+    """How much memory a run may be estimated to need."""
     retry_after_seconds: int | None = None
     """When to try again, as in the header Retry-After."""
     error_id: str | None = None

@@ -12,20 +12,25 @@ from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
 from app.services.background import BackgroundService
+from app.services.calibrations import Calibrations
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
 from app.services.for_client import (
     ClientBackground,
     ClientComparisons,
+    ClientRecommendations,
     ClientRuns,
     ClientTasks,
     Ownership,
 )
+from app.services.gauges import GaugeSampler
 from app.services.health import HealthService
 from app.services.kernels import KernelService
 from app.services.loop_lag import LoopLagMonitor
+from app.services.memory import MemoryBudget, default_budget_bytes
 from app.services.metrics import Metrics
+from app.services.recommendation import RecommendationService
 from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
 from app.services.sources import SourceMonitor
@@ -38,6 +43,7 @@ from app.tasks.folder import DataFolder
 from app.tasks.nodes import NodeStore, new_node_id
 from app.tasks.store import TaskStore, open_store
 from app.tasks.work_queue import QueueOptions, WorkQueue
+from app.tracing import exporting
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +59,7 @@ class ClientServices:
     tasks: ClientTasks
     background: ClientBackground
     comparisons: ClientComparisons
+    recommendations: ClientRecommendations
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Services:
     tasks: TaskService
     background: BackgroundService
     comparisons: ComparisonService
+    recommendations: RecommendationService
     kernels: KernelService
     health: HealthService
     vitals: VitalsService
@@ -80,6 +88,7 @@ class Services:
             ClientTasks(self.tasks, own),
             ClientBackground(self.background, own),
             ClientComparisons(self.comparisons, own),
+            ClientRecommendations(self.recommendations, own),
         )
 
 
@@ -90,13 +99,18 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
     """
     usable_cpus = usable_cpu_count()
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(exporting(settings.traces_url, role))
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
-        store = await asyncio.to_thread(open_store, settings.store_location)
+        sources = SourceMonitor(_configured_sources(settings))
+        metrics = Metrics(sources)
+        observe = metrics.transaction_ended
+        store = await asyncio.to_thread(open_store, settings.store_location, observe=observe)
         stack.callback(store.close)
         nodes = NodeStore(store.engine, new_node_id(settings.node_id), role)
         await asyncio.to_thread(_tidy, store, folder, nodes)
+        config = _host_config(settings, usable_cpus)
         hosts = RunHostPool(
-            _host_config(settings, usable_cpus),
+            config,
             HostPoolOptions(
                 count=settings.run_hosts,
                 queue_limit=settings.queue_limit,
@@ -106,18 +120,23 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         )
         hosts.start()
         stack.push_async_callback(hosts.close)
-        sources = SourceMonitor(_configured_sources(settings))
-        metrics = Metrics(sources)
+        sampler = GaugeSampler(metrics, hosts, store)
+        sampler.start()
+        stack.push_async_callback(sampler.close)
+        calibrations = Calibrations(settings.data_dir, hosts, config)
+        stack.push_async_callback(calibrations.close)
         context = RunContext(
             settings=settings,
             usable_cpus=usable_cpus,
             node=nodes.node_id,
             hosts=hosts,
+            calibrations=calibrations,
             store=store,
             folder=folder,
             lag=LoopLagMonitor(),
             sources=sources,
             metrics=metrics,
+            memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
         )
         runner = ShardRunner(context)
         queue = WorkQueue(
@@ -151,6 +170,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
             tasks=TaskService(context, runs, runner),
             background=background,
             comparisons=ComparisonService(context, runs, background),
+            recommendations=RecommendationService(context),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts),
             vitals=vitals,
@@ -175,6 +195,15 @@ def _configured_sources(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name, address in addresses.items() if address is not None)
 
 
+def _memory_budget(settings: Settings, usable_cpus: int) -> MemoryBudget:
+    config = _host_config(settings, usable_cpus)
+    return MemoryBudget(
+        (settings.memory_budget_bytes or default_budget_bytes()) // settings.run_hosts,
+        config.max_worker_threads,
+        config.max_worker_processes,
+    )
+
+
 def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:
     return RunHostConfig(
         max_worker_threads=settings.max_worker_threads,
@@ -182,4 +211,6 @@ def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:
         usable_cpus=usable_cpus,
         pool_idle_seconds=settings.pool_idle_seconds,
         instruction_set=settings.instruction_set,
+        log_format=settings.log_format,
+        log_level=settings.log_level,
     )

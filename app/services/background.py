@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.errors import IdempotencyConflictError, TaskConflictError
+from app.logs.origin import current, origin_to_json
 from app.names import TaskType
 from app.schemas.events import TaskEvent
 from app.schemas.options import StrategyChoice
@@ -43,7 +44,7 @@ class BackgroundService:
         client: str | None = None,
     ) -> TaskView:
         """For a client, as the store names it. Raises InvalidRequestError,
-        IdempotencyConflictError, NotReadyError, StoreError.
+        MemoryBudgetError, IdempotencyConflictError, NotReadyError, StoreError.
         """
         total = request.total_items
         plan, seconds = await self._plan(request.strategy, request, total)
@@ -122,7 +123,10 @@ class BackgroundService:
         context = self._context
         reports = await context.hosts.kernels()
         items = GeneratedItems(total)
-        return plan_for(choice, request, items, reports, context.usable_cpus, context.settings)
+        calibration = await context.calibrations.known()
+        return plan_for(
+            choice, request, items, reports, calibration, context.settings, context.memory
+        )
 
     @asynccontextmanager
     async def _receiving(self, task_id: str) -> AsyncIterator[None]:
@@ -151,7 +155,7 @@ class BackgroundService:
         return Task(
             task_id=new_task_id(),
             task_type=TaskType.BACKGROUND,
-            spec=spec,
+            spec=spec | {"origin": origin_to_json(current())},
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,

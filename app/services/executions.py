@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from app.errors import RunCancelledError, RunError, ServiceError, internal_text
+from app.logs.formatting import FIELDS
 from app.names import StrategyName, TaskStatus
 from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, RunStarted
+from app.services.calibrations import Calibrations
 from app.services.collecting import RunCollector
 from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
+from app.services.memory import MemoryBudget
 from app.services.metrics import Metrics
 from app.services.sources import SourceMonitor
+from app.services.spans import RunSpan, run_span
 from app.settings import Settings
 from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import Plan
@@ -40,15 +44,22 @@ class RunContext:
     node: str
     """This process, as the store names it."""
     hosts: RunHostPool
+    calibrations: Calibrations
     store: TaskStore
     folder: DataFolder
     lag: LoopLagMonitor
     sources: SourceMonitor
     metrics: Metrics
+    memory: MemoryBudget
 
 
 class Recorded(Protocol):
     """What a shard has measured, in the form in which it is stored."""
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Over all its executions; None before the first."""
+        ...
 
     def to_json(self) -> dict[str, Any]: ...
 
@@ -112,6 +123,18 @@ async def execute(
 
     What ends the execution is in the outcome, a fault of this program as a RunError.
     """
+    with run_span(plan, shard) as (span, named):
+        outcome = await _execute(context, client, named, shard, add, span)
+        if outcome.error is not None:
+            span.failed(outcome.error)
+    return outcome
+
+
+async def _execute(
+    context: RunContext, client: RunHostClient, plan: Plan, shard: Shard, add: Add, span: RunSpan
+) -> Outcome:
+    names = {"strategy": plan.strategy, "kernel": plan.kernel, "items": plan.item_count}
+    logger.info("run begins", extra={FIELDS: names | {"run_host": client.pid}})
     collector = RunCollector(plan, shard, context.store.shards, context.sources)
     error: ServiceError | None = None
     with context.lag.recording() as lag:
@@ -121,6 +144,7 @@ async def execute(
                     if isinstance(event, RunStarted):
                         collector.start(event)
                     elif isinstance(event, Batches):
+                        span.batches(event)
                         await add(collector, event)
                     elif isinstance(event, BreakerReport):
                         context.sources.note(event)
@@ -154,11 +178,28 @@ def end(
         error_code=type(error).__name__ if error else None,
         error_message=str(error) if error else None,
     )
+    log_end("run ended", shard, outcome)
     context.metrics.run_ended(
         strategy,
         kernel,
         outcome.status,
         outcome.items_processed - shard.items_processed,
         outcome.failed_items - shard.failed_items,
+        outcome.details.duration_seconds,
     )
     return status
+
+
+def log_end(what: str, shard: Shard, outcome: Outcome) -> None:
+    """The texts of errors are for the client: they may name items."""
+    fields: dict[str, object] = {
+        "status": outcome.status,
+        "duration_seconds": outcome.details.duration_seconds,
+        "items_processed": outcome.items_processed,
+        "failed_items": outcome.failed_items,
+        "shard": shard.shard,
+        "attempt": shard.attempt,
+    }
+    if outcome.error is not None:
+        fields["error"] = type(outcome.error).__name__
+    logger.info("%s", what, extra={FIELDS: fields})

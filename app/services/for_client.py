@@ -6,7 +6,7 @@ Tasks of others are answered exactly as those that there are not. What a client 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -16,12 +16,14 @@ from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
 from app.schemas.options import StrategyChoice
+from app.schemas.recommendation import PredictionRecord, Recommendation, RecommendationQuery
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
-from app.security.clients import Client
+from app.security.clients import Client, Scope
 from app.services.background import BackgroundService
 from app.services.comparison.service import ComparisonService
+from app.services.recommendation import RecommendationService
 from app.services.runs import RunService
 from app.services.tasks import TaskService
 from app.tasks.store import TaskStore
@@ -109,6 +111,32 @@ class ClientComparisons:
         self, request: CompareRequest, base_url: str, idempotency_key: str | None
     ) -> TaskView:
         return await self.service.submit(request, base_url, idempotency_key, self.own.client.id)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRecommendations:
+    service: RecommendationService
+    own: Ownership
+
+    async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
+        """Raises MissingScopeError for a calibration by who may only read: it takes a run host."""
+        if query.refresh:
+            self.own.client.require(Scope.RUN)
+        found = await self.service.recommend(query, base_url)
+        if self.own.visible is None:
+            return found
+        last = await asyncio.to_thread(self._own_runs, found.prediction_error.last)
+        error = found.prediction_error.model_copy(update={"last": last})
+        return found.model_copy(update={"prediction_error": error})
+
+    def _own_runs(self, records: Sequence[PredictionRecord]) -> list[PredictionRecord]:
+        return [one for one in records if self._is_own(one.task_id)]
+
+    def _is_own(self, task_id: str) -> bool:
+        try:
+            return self.own.store.client_of(task_id) == self.own.visible
+        except TaskNotFoundError:
+            return False  # removed meanwhile
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from app.disk import disk_error
+from app.logs.origin import current
 from app.runhost.client import RunHostClient
 from app.runhost.messages import IngestCommand
+from app.schemas.item_columns import ItemColumns
 from app.schemas.runs import ItemRow
 from app.sources.base import Items
 from app.sources.item_file import FileItems, new_item_file
@@ -58,13 +58,9 @@ class InlineInput:
         await asyncio.to_thread(self._write, folder.items_path(task_id))
 
     def _write(self, path: Path) -> None:
-        item_ids = np.array([row["item_id"] for row in self._rows], dtype=np.int64)
-        columns = {
-            "value": np.array([row["value"] for row in self._rows], dtype=np.float64),
-            "offset": np.array([row["offset"] for row in self._rows], dtype=np.int64),
-        }
+        rows = ItemColumns.of(self._rows)
         with new_item_file(path, self._workload) as writer:
-            writer.append(item_ids, columns)
+            writer.append(rows.item_id, {"value": rows.value, "offset": rows.offset})
 
     async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:
         return FileItems(str(folder.items_path(task_id)), self.count)
@@ -104,6 +100,7 @@ class UploadInput:
                 items_path=str(items),
                 workload=self._workload,
                 max_rows=self._max_rows,
+                origin=current(),
             )
         )
         await asyncio.to_thread(upload.unlink)

@@ -15,7 +15,7 @@ from app.schemas.kernels import (
     ProductBoundView,
     WorkloadView,
 )
-from app.services.estimates import nanoseconds_per_item
+from app.services.reported_costs import nanoseconds_per_item
 
 
 class KernelService:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import kernels
 from app.errors import EstimateTooLongError, InvalidRequestError
 from app.names import StrategyName
+from app.runhost.calibration import Calibration
 from app.runhost.messages import KernelReport
 from app.schemas.options import KernelChoice
 from app.schemas.runs import RunRequest, UploadQuery
-from app.services.estimates import estimate_seconds, nanoseconds_per_item
+from app.services.cost_model import estimate_seconds
+from app.services.reported_costs import nanoseconds_per_item
 from app.services.stages import group_size, make_stages
 from app.settings import Settings
 from app.sources.base import Items
@@ -80,10 +82,9 @@ def _resolve_kernel(
     )
 
 
-def check_estimate(
-    plan: Plan, reports: Sequence[KernelReport], usable_cpus: int, limit_seconds: float
-) -> None:
-    """Raises EstimateTooLongError."""
-    estimate = estimate_seconds(plan, reports, usable_cpus)
+def check_estimate(plan: Plan, calibration: Calibration, limit_seconds: float) -> float:
+    """The estimate. Raises EstimateTooLongError."""
+    estimate = estimate_seconds(plan, calibration)
     if estimate > limit_seconds:
         raise EstimateTooLongError(estimate, limit_seconds, WAY_OUT)
+    return estimate

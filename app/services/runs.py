@@ -19,6 +19,7 @@ from app.errors import (
     TooBusyError,
     internal_text,
 )
+from app.logs.origin import bind_task
 from app.names import StrategyName, TaskType
 from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
@@ -58,7 +59,7 @@ class RunService:
         items = GeneratedItems(request.total_items)
         reports = await self._context.hosts.kernels()
         plan = make_plan(strategy, request, items, reports, self._context.settings)
-        await self._check_estimate(plan)
+        seconds = await self._check(plan)
         source: TaskInput
         if request.items is None:
             source = GeneratedInput(request.items_count)
@@ -67,7 +68,7 @@ class RunService:
         # Before the store is asked: a flood of runs must not become one of tasks that are written
         # and removed again.
         with self._context.hosts.place(client) as place:
-            return await self._supervise(plan, spec_of(request), source, client, place)
+            return await self._supervise(plan, spec_of(request), source, client, seconds, place)
 
     async def run_upload(
         self,
@@ -80,16 +81,15 @@ class RunService:
         reports = await self._context.hosts.kernels()
         settings = self._context.settings
         plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
+        self._context.memory.check(plan)  # its workers; what the items need is not known yet
         source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
-        return await self._supervise(plan, spec_of(query), source, client)
+        return await self._supervise(plan, spec_of(query), source, client, None)
 
-    async def _check_estimate(self, plan: Plan) -> None:
-        check_estimate(
-            plan,
-            await self._context.hosts.kernels(),
-            self._context.usable_cpus,
-            self._context.settings.sync_limit_seconds,
-        )
+    async def _check(self, plan: Plan) -> float:
+        """The estimate. Raises MemoryBudgetError, EstimateTooLongError."""
+        self._context.memory.check(plan)
+        calibration = await self._context.calibrations.known()
+        return check_estimate(plan, calibration, self._context.settings.sync_limit_seconds)
 
     async def _supervise(
         self,
@@ -97,10 +97,13 @@ class RunService:
         spec: dict[str, Any],
         source: TaskInput,
         client: str | None,
+        seconds: float | None,
         place: ExitStack | None = None,
     ) -> RunResult:
+        """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
-            new_task_id(), lambda active: self._drive(active, plan, spec, source, client, place)
+            new_task_id(),
+            lambda active: self._drive(active, plan, spec, source, client, seconds, place),
         )
 
     async def supervise(
@@ -133,10 +136,12 @@ class RunService:
         spec: dict[str, Any],
         source: TaskInput,
         owner: str | None,
+        seconds: float | None,
         place: ExitStack | None,
     ) -> RunResult:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
+        bind_task(task_id)
         task = Task(
             task_id=task_id,
             task_type=TaskType.SYNCHRONOUS,
@@ -148,6 +153,7 @@ class RunService:
             created_at=utc_now(),
             owner=self._context.node,
             client=owner,
+            estimated_seconds=seconds,
         )
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
@@ -157,7 +163,9 @@ class RunService:
             async with context.hosts.lease(owner=owner, place=place) as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
-                await self._check_estimate(plan)
+                if seconds is None:
+                    seconds = await self._check(plan)
+                    await to_the_end(context.store.estimate, task_id, seconds)
                 ref = ShardRef(task_id, 0, 0)
                 shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)

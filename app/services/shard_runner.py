@@ -23,6 +23,7 @@ from app.errors import (
     WorkerCrashedError,
     internal_text,
 )
+from app.logs.origin import bind, origin_from_json
 from app.names import StrategyName, TaskKind
 from app.runhost.messages import Batches
 from app.services.active_run import ActiveRun
@@ -109,6 +110,7 @@ class ShardRunner:
         task, shard, ref = claimed.task, claimed.shard, claimed.shard.ref
         shards, node = self._context.store.shards, self._context.node
         retries, pause = 0, FIRST_PAUSE_SECONDS
+        bind(origin_from_json(task.spec.get("origin", {}), task.task_id))
         try:
             while not self._stopping.is_set():
                 outcome = await self._attempt(task, shard, run)
@@ -165,6 +167,7 @@ class ShardRunner:
                 request, strategy = request_of(dict(task.spec)), StrategyName(task.strategy)
                 plan = make_plan(strategy, request, items, reports, context.settings)
                 plan = replace(plan, ranges=tuple(missing))
+                context.memory.check(plan)  # accepted elsewhere, perhaps, or before its items came
                 run.begins_on(client)
                 try:
                     return await execute(context, client, plan, shard, self._add)

@@ -7,10 +7,13 @@ import json
 from typing import Any, Final
 
 from app.names import StrategyName
+from app.runhost.calibration import Calibration
 from app.runhost.messages import KernelReport
+from app.schemas.item_columns import ItemColumns
 from app.schemas.options import StrategyChoice
-from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
-from app.services.estimates import estimate_seconds
+from app.schemas.runs import RunRequest, UploadQuery
+from app.services.cost_model import estimate_seconds
+from app.services.memory import MemoryBudget
 from app.services.plans import make_plan
 from app.settings import Settings
 from app.sources.base import Items
@@ -19,6 +22,9 @@ from app.strategies.base import Plan
 _NOT_KEPT: Final = {"items", "items_count", "strategy", *("cpu_iterations", "outer_iterations")} | {
     "inner_iterations"
 }
+
+BESIDE: Final = frozenset({"input", "origin"})
+"""What a spec has beside the request: where the items are, and whose log lines they belong to."""
 
 BY_PREFERENCE: Final = (
     StrategyName.HYBRID,
@@ -44,13 +50,16 @@ def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
 
 def request_of(spec: dict[str, Any]) -> RunRequest:
     """The request that `spec_of` was made of, without its items."""
-    asked = {name: value for name, value in spec.items() if name != "input"}
+    asked = {name: value for name, value in spec.items() if name not in BESIDE}
     return RunRequest.model_validate_json(json.dumps(asked))
 
 
-def request_hash(request: BackgroundRequest) -> str:
+def request_hash(request: RunRequest) -> str:
     """The same for requests that ask for the same."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    # Items apart: JSON of 100,000 rows would keep the interpreter to itself for long.
+    rows = "" if request.items is None else ItemColumns.of(request.items).digest
+    text = request.model_dump_json(exclude={"items"})
+    return hashlib.sha256(f"{text} {rows}".encode()).hexdigest()
 
 
 def plan_for(
@@ -58,15 +67,21 @@ def plan_for(
     request: RunRequest | UploadQuery,
     items: Items,
     reports: tuple[KernelReport, ...],
-    usable_cpus: int,
+    calibration: Calibration,
     settings: Settings,
+    memory: MemoryBudget,
 ) -> tuple[Plan, float]:
     """The plan, and the seconds that it is estimated at; `auto` is the strategy for which these
-    are fewest. Raises what make_plan raises.
+    are fewest, of those whose memory may be had. Raises what make_plan raises, and
+    MemoryBudgetError.
     """
     names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, settings) for name in names]
-    seconds = [estimate_seconds(plan, reports, usable_cpus) for plan in plans]
+    fitting = [plan for plan in plans if memory.fits(plan)]
+    if not fitting:
+        memory.check(min(plans, key=memory.needed))
+    plans = fitting
+    seconds = [estimate_seconds(plan, calibration) for plan in plans]
     best = min(range(len(plans)), key=seconds.__getitem__)
     return plans[best], seconds[best]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import StoreError
+from app.logs.origin import current
 from app.row_file import RowFile
 from app.runhost.client import RunHostClient
 from app.runhost.messages import IngestCommand
@@ -57,6 +58,7 @@ async def items_of(context: RunContext, client: RunHostClient, task: Task) -> It
             items_path=str(path),
             workload=task.workload,
             max_rows=context.settings.max_upload_rows,
+            origin=current(),
         )
     )
     await asyncio.to_thread(context.folder.upload_path(task.task_id).unlink, missing_ok=True)

@@ -39,7 +39,7 @@ def run_result(
     are its first items.
     """
     measured: dict[str, Any] = dict(task.measurements or {})
-    duration = _duration_seconds(task, shards)
+    duration = duration_seconds(task, shards)
     processed = task.items_processed
     return RunResult(
         task_id=task.task_id,
@@ -100,7 +100,7 @@ def task_view(store: TaskStore, task_id: str) -> TaskView:
     return TaskView(**fields, result=result)
 
 
-def _duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
+def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
     """Of one shard what its executions took; of several, which ran side by side, the whole time."""
     if len(shards) == 1:
         details = shards[0].details or {}
@@ -122,7 +122,7 @@ def _node(shards: Sequence[Shard]) -> str | None:
 
 def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
     processed = task.items_processed
-    duration = _duration_seconds(task, shards)
+    duration = duration_seconds(task, shards)
     rate = processed / duration if duration else None
     remaining: float | None = None
     if task.status is TaskStatus.RUNNING and rate:

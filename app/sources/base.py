@@ -8,6 +8,7 @@ processes get them with the plan and open what they need themselves.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -76,6 +77,8 @@ class ItemBatch:
     failed: dict[int, ItemError] = field(default_factory=dict)
     complete: set[int] = field(default_factory=set)
     counts: dict[str, StageCounts] = field(default_factory=dict)
+    begun_ns: int = field(default_factory=time.time_ns)
+    """When they were loaded, in nanoseconds since 1970."""
 
     def fail(self, position: int, stage: str, reason: str) -> None:
         self.failed[position] = ItemError(int(self.item_ids[position]), stage, reason)

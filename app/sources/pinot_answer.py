@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from app.logs.repeats import ALIKE
 from app.sources.breakers import RefusedError, TransientError
 from app.sources.row_columns import shortened
 
@@ -89,8 +90,9 @@ def read_answer(status: int, body: bytes) -> PinotTable:
 
 def _error_of(exceptions: Any) -> TransientError | RefusedError:
     errors = exceptions if isinstance(exceptions, list) else [exceptions]
-    logger.warning("pinot answered with errors: %s", shortened(str(errors), _LOGGED_CHARACTERS))
     codes = [_code(error) for error in errors]
+    text = shortened(str(errors), _LOGGED_CHARACTERS)
+    logger.warning("pinot answered with errors: %s", text, extra={ALIKE: tuple(codes)})
     lasting = [code for code in codes if code not in TRANSIENT]
     if lasting:
         return RefusedError(f"pinot error {lasting[0]}: {REFUSALS.get(lasting[0], 'see its log')}")

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from app.logs.origin import NOWHERE, Origin
 from app.names import StrategyName
 from app.sources.base import (
     Batch,
@@ -45,6 +46,8 @@ class Plan:
     max_error_rate: float = 1.0
     max_batch_retries: int = 3
     """How often a batch is tried again after the worker that had it died."""
+    origin: Origin = NOWHERE
+    """What the logs of every process that works on it name."""
 
     @property
     def item_ranges(self) -> tuple[tuple[int, int], ...]:
@@ -78,6 +81,11 @@ class BatchResult:
     """What the stages did, by their name."""
     breakers: tuple[BreakerReport, ...] = ()
     """Those of the worker's process that were ever opened."""
+    begun_ns: int = 0
+    """When its items were loaded, and when it was computed, in nanoseconds since 1970."""
+    ended_ns: int = 0
+    pid: int = 0
+    """The process that computed it."""
 
 
 @dataclass(frozen=True, slots=True)

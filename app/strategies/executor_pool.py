@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from app.logs.setup import log_options
 from app.strategies.process_pool import ProcessPool, WorkersDiedError, resolve
 from app.strategies.worker_process import SPAWN, initialise_worker
 
@@ -23,7 +24,7 @@ class ExecutorPool(ProcessPool):
             workers,
             mp_context=SPAWN,
             initializer=initialise_worker,
-            initargs=(SPAWN.Barrier(workers), self._instruction_set),
+            initargs=(SPAWN.Barrier(workers), self._instruction_set, log_options()),
         )
 
     def _submit(
@@ -47,12 +48,6 @@ class ExecutorPool(ProcessPool):
         if isinstance(error, BrokenProcessPool):
             error = WorkersDiedError(self.death_text())
         resolve(outcome, None if error else ended.result(), error)
-
-    def _watch(self) -> None:
-        """The executor notices by itself."""
-
-    def _unwatch(self) -> None:
-        """Nothing is watched."""
 
     def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
         executor = self._executor

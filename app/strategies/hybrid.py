@@ -117,7 +117,7 @@ class Hybrid:
 
 
 def _uses_threads(plan: Plan) -> bool:
-    return kernels.get_kernel(plan.workload, plan.kernel).releases_gil
+    return kernels.releases_gil(plan.workload, plan.kernel)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The process pool on `multiprocessing.Pool`, which by itself hangs when a worker dies.
 
-It quietly starts another worker and waits for ever for the result that died with the first. So
-the sentinels of the workers are watched: the first that ends fails everything in flight.
+It quietly starts another worker and waits for ever for the result that died with the first: hence
+the watch of ProcessPool.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from app.logs.setup import log_options
 from app.strategies.process_pool import FINISH_SECONDS, ProcessPool, WorkersDiedError, resolve
 from app.strategies.worker_process import SPAWN, initialise_worker
 
@@ -24,7 +25,9 @@ class MultiprocessingPool(ProcessPool):
 
     def _build(self, workers: int) -> None:
         self._pool = SPAWN.Pool(
-            workers, initialise_worker, (SPAWN.Barrier(workers), self._instruction_set)
+            workers,
+            initialise_worker,
+            (SPAWN.Barrier(workers), self._instruction_set, log_options()),
         )
 
     def _submit(
@@ -40,20 +43,6 @@ class MultiprocessingPool(ProcessPool):
             callback=lambda result: loop.call_soon_threadsafe(resolve, outcome, result, None),
             error_callback=lambda error: loop.call_soon_threadsafe(resolve, outcome, None, error),
         )
-
-    def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        for process in self._processes:
-            loop.add_reader(process.sentinel, self._worker_ended)
-
-    def _unwatch(self) -> None:
-        loop = asyncio.get_running_loop()
-        for process in self._processes:
-            loop.remove_reader(process.sentinel)
-
-    def _worker_ended(self) -> None:
-        self._unwatch()
-        self._fail_all(self.death_text())
 
     def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
         pool = self._pool

@@ -124,6 +124,25 @@ class ProcessPool(ABC):
         if not self._outcomes:
             self._idle.set()
 
+    def _watch(self) -> None:
+        """Notice from now on when one of the processes ends: everything in flight fails.
+
+        `multiprocessing.Pool` never notices. `ProcessPoolExecutor` does, but a worker that it
+        starts for a call only with the call after: without one it waits for what is dead.
+        """
+        loop = asyncio.get_running_loop()
+        for process in self._processes:
+            loop.add_reader(process.sentinel, self._worker_ended)
+
+    def _unwatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        for process in self._processes:
+            loop.remove_reader(process.sentinel)
+
+    def _worker_ended(self) -> None:
+        self._unwatch()
+        self._fail_all(self.death_text())
+
     def _fail_all(self, cause: str) -> None:
         for outcome in tuple(self._outcomes):
             resolve(outcome, None, WorkersDiedError(cause))
@@ -180,13 +199,6 @@ class ProcessPool(ABC):
         self, call: Callable[..., Any], args: tuple[object, ...], outcome: asyncio.Future[Any]
     ) -> None:
         """Start the call; `resolve` its outcome, with WorkersDiedError when a worker died."""
-
-    @abstractmethod
-    def _watch(self) -> None:
-        """Notice from now on when one of `_processes` ends."""
-
-    @abstractmethod
-    def _unwatch(self) -> None: ...
 
     @abstractmethod
     def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:

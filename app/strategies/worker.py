@@ -5,19 +5,30 @@ Imports kernels and sources only, so that a worker process starts light.
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 import kernels
 from app.errors import internal_text
+from app.logs.origin import bound
+from app.logs.repeats import ALIKE
 from app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Positions, Stage
 from app.sources.breaker_reports import breaker_reports
 from app.strategies.base import BatchResult, Plan
 from app.strategies.checksum import rows_checksum
+
+logger = logging.getLogger(__name__)
+
+_FRAMES: Final = 4
+"""Lines of a fault's way that are logged."""
 
 NEVER_STOPPED: Final = threading.Event()
 """For workers that are stopped from outside: a process is killed."""
@@ -32,6 +43,11 @@ def run_batch(plan: Plan, batch: Batch, stop: threading.Event = NEVER_STOPPED) -
 
     Raises RunStoppedError when `stop` was set before the kernel was called.
     """
+    with bound(plan.origin):
+        return _run_batch(plan, batch, stop)
+
+
+def _run_batch(plan: Plan, batch: Batch, stop: threading.Event) -> BatchResult:
     inputs = plan.items.load(plan.workload, batch.start, batch.count)
     started = time.perf_counter()
     if plan.stages:
@@ -45,8 +61,13 @@ def run_batch(plan: Plan, batch: Batch, stop: threading.Event = NEVER_STOPPED) -
 
 def run_batch_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> BatchResult:
     """As `run_batch`, with every item computed right after its own I/O: nothing overlaps."""
+    with bound(plan.origin):
+        return _run_item_by_item(plan, batch, stop)
+
+
+def _run_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> BatchResult:
     if not plan.stages:
-        return run_batch(plan, batch, stop)
+        return _run_batch(plan, batch, stop)
     inputs = plan.items.load(plan.workload, batch.start, batch.count)
     kernel = kernels.get_kernel(plan.workload, plan.kernel)
     outputs = _empty_outputs(plan, batch.count)
@@ -108,8 +129,26 @@ async def fetch_group_async(
 
 def _fail_all(stage: Stage, inputs: ItemBatch, positions: Positions, error: Exception) -> None:
     reason = failure_text(error)
+    if not isinstance(error, ItemFetchError):
+        # Where, and no text: what a source of somebody's own says may be of the items' data.
+        logger.warning(
+            "stage %s (%s) failed for %d items by a fault: %s at %s",
+            stage.name,
+            stage.source,
+            len(positions),
+            type(error).__name__,
+            _place(error),
+            extra={ALIKE: (stage.name, type(error), _place(error))},
+        )
+        logger.debug("the fault in full", exc_info=error)
     for position in positions:
         inputs.fail(position, stage.name, reason)
+
+
+def _place(error: Exception) -> str:
+    """The lines that led to an error, the innermost first."""
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames)
 
 
 def failure_text(error: Exception) -> str:
@@ -118,6 +157,11 @@ def failure_text(error: Exception) -> str:
 
 def compute_batch(plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float) -> BatchResult:
     """One kernel call for all items of the batch whose inputs could be had."""
+    with bound(plan.origin):
+        return _compute_batch(plan, batch, inputs, io_seconds)
+
+
+def _compute_batch(plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float) -> BatchResult:
     kernel = kernels.get_kernel(plan.workload, plan.kernel)
     if not inputs.failed:
         outputs = kernel.run(inputs.columns, plan.parameters)
@@ -133,6 +177,12 @@ def compute_batch(plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float
 
 
 def _result(batch: Batch, inputs: ItemBatch, outputs: Columns, io_seconds: float) -> BatchResult:
+    logger.debug(
+        "batch %d is computed: %d items, %d of them failed",
+        batch.index,
+        batch.count,
+        len(inputs.failed),
+    )
     failed = _failed_mask(inputs)
     if inputs.failed:
         good = ~failed
@@ -151,6 +201,9 @@ def _result(batch: Batch, inputs: ItemBatch, outputs: Columns, io_seconds: float
         io_seconds=io_seconds,
         counts=inputs.counts,
         breakers=breaker_reports(),
+        begun_ns=inputs.begun_ns,
+        ended_ns=time.time_ns(),
+        pid=os.getpid(),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 import kernels
+from app.logs.setup import LogOptions, set_up_logging
 from app.strategies.checksum import rows_checksum
 
 SPAWN: Final[SpawnContext] = multiprocessing.get_context("spawn")
@@ -25,9 +26,15 @@ WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 _barrier: Barrier | None = None
 
 
-def initialise_worker(barrier: Barrier, instruction_set: str | None) -> None:
-    """Runs first in every worker. `barrier` has a place for every worker of the pool."""
+def initialise_worker(
+    barrier: Barrier, instruction_set: str | None, logs: LogOptions | None
+) -> None:
+    """Runs first in every worker. `barrier` has a place for every worker of the pool; `logs` is
+    how the run host writes its own.
+    """
     global _barrier
+    if logs is not None:
+        set_up_logging(logs, "worker")
     _barrier = barrier
     choose_instruction_set(instruction_set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

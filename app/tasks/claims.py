@@ -97,6 +97,17 @@ def put_back(engine: Engine, node: str, but: Collection[ShardRef] = ()) -> list[
     return put
 
 
+def count_queued(engine: Engine) -> dict[str, int]:
+    """Shards in the queue: those `waiting`, and those `held` by a node. Blocks; raises
+    StoreError.
+    """
+    waits = shards.c.node.is_(None)
+    counted = select(waits, func.count()).where(shards.c.queued_at.is_not(None)).group_by(waits)
+    with reading(engine) as connection:
+        found = {bool(waiting): count for waiting, count in connection.execute(counted)}
+    return {"waiting": found.get(True, 0), "held": found.get(False, 0)}
+
+
 def holders(connection: Connection) -> set[str]:
     """The nodes that hold something."""
     return set(connection.scalars(select(shards.c.node).where(*_HELD).distinct()))

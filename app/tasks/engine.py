@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from app.tasks.upkeep import PAGE_BYTES, make_room
 
 FILE_NAME: Final = "hotloop.sqlite3"
 _WRITES: Final = "hotloop_writes"
+_OBSERVE: Final = "hotloop_observe"
 _TURN: Final = "hotloop_turn"
 _ALONE: Final = 0x686F746C6F6F70
 """The key of the lock, which other programs in the same database hardly use."""
@@ -61,6 +62,10 @@ _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 """What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
 
 
+Observe = Callable[[str, float, bool], None]
+"""Told of each transaction: `read` or `write`, its seconds, and whether it failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """Held by the one that writes; `seconds` until another gives up."""
@@ -69,8 +74,11 @@ class _Turn:
     seconds: float
 
 
-def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
+def make_engine(
+    location: Path | str, busy_timeout_seconds: float, observe: Observe | None = None
+) -> Engine:
     """An engine for the SQLite file in a data folder (a Path), or for a database URL (text)."""
+    options: dict[str, object] = {_OBSERVE: observe}
     if isinstance(location, Path):
         url = URL.create("sqlite", database=str(location / FILE_NAME))
     else:
@@ -81,9 +89,10 @@ def make_engine(location: Path | str, busy_timeout_seconds: float) -> Engine:
             pool_pre_ping=True,  # a server that was restarted has dropped all connections
             pool_size=_KEPT_CONNECTIONS,
             connect_args=_CONNECT_ARGUMENTS,
+            execution_options=options,
         )
-    turn = _Turn(threading.Lock(), busy_timeout_seconds)
-    engine = create_engine(url, pool_size=_KEPT_CONNECTIONS, execution_options={_TURN: turn})
+    options[_TURN] = _Turn(threading.Lock(), busy_timeout_seconds)
+    engine = create_engine(url, pool_size=_KEPT_CONNECTIONS, execution_options=options)
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine, busy_timeout_seconds)
     return engine
@@ -94,7 +103,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that reads. Both of these raise StoreError when the database refuses;
     IntegrityError passes.
     """
-    with store_errors(engine), engine.begin() as connection:
+    with _observed(engine, "read"), store_errors(engine), engine.begin() as connection:
         yield connection
 
 
@@ -102,12 +111,31 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes, or leaves everything as it was."""
     try:
-        with _turn(engine), store_errors(engine), writer(engine).begin() as connection:
+        with (
+            _observed(engine, "write"),
+            _turn(engine),
+            store_errors(engine),
+            writer(engine).begin() as connection,
+        ):
             yield connection
     except StoreError as error:
         if isinstance(error.__cause__, DBAPIError) and _code(error.__cause__).startswith(_NO_ROOM):
             make_room(engine)
         raise
+
+
+@contextmanager
+def _observed(engine: Engine, kind: str) -> Iterator[None]:
+    observe: Observe | None = engine.get_execution_options().get(_OBSERVE)
+    started, failed = time.perf_counter(), False
+    try:
+        yield
+    except StoreError:
+        failed = True
+        raise
+    finally:
+        if observe is not None:
+            observe(kind, time.perf_counter() - started, failed)
 
 
 @contextmanager

@@ -12,19 +12,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus, TaskType
-from app.tasks.engine import alone, make_engine, reading, writing
+from app.names import TaskKind, TaskStatus, TaskType
+from app.tasks.engine import Observe, alone, make_engine, reading, writing
 from app.tasks.inputs import InputStore
 from app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, utc_now
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
 from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of
 from app.tasks.shards import ShardStore
-from app.tasks.tables import prepare_schema, tasks
+from app.tasks.tables import prepare_schema, shards, tasks
 from app.tasks.upkeep import set_up, shrink
 
 INTERRUPTED: Final = "interrupted"
@@ -107,6 +107,34 @@ class TaskStore:
             if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
                 raise conflict(connection, task_id, "it is {status}; its execution has begun")
             end_shards(connection, task_id, status, error)
+
+    def estimate(self, task_id: str, seconds: float) -> None:
+        """Keep what a task is estimated at, now that its items are known."""
+        with writing(self.engine) as connection:
+            known = update(tasks).where(tasks.c.task_id == task_id)
+            connection.execute(known.values(estimated_seconds=seconds))
+
+    def estimated(self, limit: int) -> list[tuple[Task, list[Shard]]]:
+        """The newest completed runs that were estimated and then executed in one go, at most
+        `limit`, with their shards: what was begun again, or waited for a node, measures more than
+        was estimated.
+        """
+        attempts = select(func.sum(shards.c.attempt) == func.count())
+        wanted = (
+            select(*TASK_FIELDS)
+            .where(
+                tasks.c.kind == TaskKind.RUN,
+                tasks.c.status == TaskStatus.COMPLETED,
+                tasks.c.estimated_seconds.is_not(None),
+                attempts.where(shards.c.task_id == tasks.c.task_id).scalar_subquery(),
+            )
+            .order_by(tasks.c.created_at.desc(), tasks.c.task_id.desc())
+            .limit(limit)
+        )
+        with reading(self.engine) as connection:
+            found = [Task(**row) for row in connection.execute(wanted).mappings()]
+            of_tasks = shards_of(connection, [task.task_id for task in found])
+        return [(task, list(of_tasks[task.task_id])) for task in found]
 
     def get(self, task_id: str) -> Task:
         """The task, or TaskNotFoundError."""
@@ -263,12 +291,17 @@ class TaskStore:
                 raise conflict(connection, task_id, text)
 
 
-def open_store(location: Path | str, *, busy_timeout_seconds: float = 30.0) -> TaskStore:
+def open_store(
+    location: Path | str,
+    *,
+    busy_timeout_seconds: float = 30.0,
+    observe: Observe | None = None,
+) -> TaskStore:
     """The store in a data folder (a Path), or at a database URL (text).
 
     With SQLite, a method waits `busy_timeout_seconds` for other writers before it gives up.
     """
-    engine = make_engine(location, busy_timeout_seconds)
+    engine = make_engine(location, busy_timeout_seconds, observe)
     try:
         return TaskStore(engine)
     except BaseException:

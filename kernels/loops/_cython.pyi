@@ -5,7 +5,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 INSTRUCTION_SETS: Final[Mapping[str, Lanes]]
-RELEASES_GIL: Final[bool]
 
 @final
 class Lanes:

@@ -104,7 +104,6 @@ cdef dict _usable():
 
 
 INSTRUCTION_SETS = _MappingProxyType(_usable())
-RELEASES_GIL = True
 
 _best = next(iter(INSTRUCTION_SETS.values()))
 loop = _best.loop

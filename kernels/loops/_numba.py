@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 
 from kernels.loops._numba_intrinsics import LANES, flip_sign, fma, stack_doubles
 
-RELEASES_GIL: Final = True
-
-
 # fastmath would reorder and contract, and so change bits between kernels and machines.
 njit_kernel = njit(nogil=True, fastmath=False, cache=False, error_model="python")
 

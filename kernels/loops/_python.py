@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 INSTRUCTION_SETS: Final[Mapping[str, object]] = MappingProxyType({})
-RELEASES_GIL: Final = False
 
 
 def warm_up() -> None:

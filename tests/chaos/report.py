@@ -11,9 +11,9 @@ from typing import Final
 from benchmarks.machine import machine_lines
 from tests.chaos.load import LoadFigures
 from tests.chaos.rounds import Kind, Outcome
+from tests.fixtures.sections import replaced, table
 
-BEGIN: Final = "<!-- {name}: written by `make chaos` -->"
-END: Final = "<!-- end of {name} -->"
+WRITER: Final = "make chaos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,10 @@ def write(path: Path, command: str, series: Sequence[Series], loads: Sequence[Lo
     text = path.read_text("utf-8") if path.exists() else ""
     how = [f"`{command}`", "", *machine_lines()]
     for one in series:
-        text = _replaced(text, f"kills on {one.database}", [*_table(one), "", *how])
+        text = replaced(text, f"kills on {one.database}", WRITER, [*_table(one), "", *how])
     if loads:
-        text = _replaced(text, "many tasks", [*_load_table(loads), "", *how])
+        text = replaced(text, "many tasks", WRITER, [*_load_table(loads), "", *how])
     path.write_text(text, "utf-8")
-
-
-def _replaced(text: str, name: str, lines: Sequence[str]) -> str:
-    begin, end = BEGIN.format(name=name), END.format(name=name)
-    section = "\n".join([begin, "", *lines, "", end])
-    before, found, rest = text.partition(begin)
-    if not found:
-        return f"{text.rstrip()}\n\n{section}\n"
-    return before + section + rest.partition(end)[2]
 
 
 def _table(series: Series) -> list[str]:
@@ -66,7 +57,7 @@ def _table(series: Series) -> list[str]:
         "",
         f"Seed {series.seed}, {series.seconds:,.0f} s.",
         "",
-        *_lines(head, [row for row in rows if row]),
+        *table(head, [row for row in rows if row]),
     ]
 
 
@@ -110,8 +101,4 @@ def _load_table(loads: Sequence[LoadFigures]) -> list[str]:
         ]
         for load in loads
     ]
-    return ["### Many tasks at once, on SQLite", "", *_lines(head, rows)]
-
-
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    return ["### Many tasks at once, on SQLite", "", *table(head, rows)]

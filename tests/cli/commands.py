@@ -1,12 +1,13 @@
 """All commands, with the examples of their help."""
 
-from app.cli import comparing, running, serving, task_commands
+from app.cli import comparing, recommending, running, serving, task_commands
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "serve": serving.SERVE_EXAMPLES,
     "node": serving.NODE_EXAMPLES,
     "run": running.EXAMPLES,
     "compare": comparing.EXAMPLES,
+    "recommend": recommending.EXAMPLES,
     **{f"tasks {name}": examples for name, examples in task_commands.EXAMPLES.items()},
 }
 

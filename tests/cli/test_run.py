@@ -224,3 +224,18 @@ def test_url_may_be_in_the_environment(server: Server, tmp_path: Path) -> None:
     task_id = done.stdout.strip()
     assert server.client.get(f"/api/v1/tasks/status/{task_id}").status_code == 200
     assert list(tmp_path.iterdir()) == []
+
+
+def test_service_of_a_command_warns_in_its_words_and_is_otherwise_quiet(tmp_path: Path) -> None:
+    quiet = hotloop("run", "sequential", *LITTLE, "--quiet", "--json", cwd=tmp_path)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    told = hotloop(
+        *("run", "multiprocessing", *LITTLE, "--workers", "2", "--quiet", "--json"),
+        cwd=tmp_path,
+        environment={"HOTLOOP_LOG_LEVEL": "debug", "HOTLOOP_LOG_FORMAT": "json"},
+    )
+    assert json.loads(told.stdout)["status"] == "completed"
+    lines = [json.loads(line) for line in told.stderr.splitlines()]
+    assert {line["process"] for line in lines} == {"command", "run_host", "worker"}
+    (ended,) = [line for line in lines if line["message"] == "run ended"]
+    assert ended["task_id"] == json.loads(told.stdout)["task_id"]

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.fixtures.plans import SMALL
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
@@ -308,3 +309,20 @@ def test_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
         kept = [cell["seconds"] for cell in before["comparison"]["cells"]]
         again = [cell["seconds"] for cell in done["comparison"]["cells"]]
         assert [new[: len(old)] for old, new in zip(kept, again, strict=True)] == kept
+
+
+def test_api_loads_no_compiler(tmp_path: Path) -> None:
+    """Numba takes 60 MiB and stops the event loop while it is loaded; run hosts have it."""
+    if not Path("/proc/self/maps").exists():
+        return
+    with running_server(tmp_path, run_hosts=1) as server:
+        body: dict[str, Any] = {
+            "items_count": 20,
+            "rounds": 1,
+            "strategies": ["hybrid"],
+            "budget_seconds": 5,
+        }
+        body |= {"db": "none", "cache": "none", "parameters": SMALL}
+        comparison = server.client.post("/api/v1/tasks/compare", json=body).json()
+        assert "numba" in {cell["kernel"] for cell in comparison["cells"]}
+        assert "llvmlite" not in Path(f"/proc/{server.process.pid}/maps").read_text()

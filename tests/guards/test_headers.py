@@ -114,8 +114,9 @@ def test_documentation_may_run_its_own_scripts_and_no_others(client: Client, pat
 
 @pytest.mark.parametrize("path", READABLE)
 def test_head_is_get_without_the_body(client: Client, services: FakeServices, path: str) -> None:
-    got = client.get(path)
-    response = client.request("HEAD", path)
+    headers = {"X-Request-ID": "both"}
+    got = client.get(path, headers=headers)
+    response = client.request("HEAD", path, headers=headers)
     assert response.status_code == got.status_code
     assert response.content == b""
     assert response.headers == got.headers

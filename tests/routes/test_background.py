@@ -158,7 +158,7 @@ def test_key_that_is_not_visible_ascii_is_422(
     assert fault["field"] == "Idempotency-Key"
     assert "must be 1 to 255 visible ASCII characters" in fault["message"]
     assert len(response.content) < 1_000
-    everywhere = {name.lower() for name in EVERYWHERE} | {"cache-control"}
+    everywhere = {name.lower() for name in EVERYWHERE} | {"cache-control", "x-request-id"}
     assert set(response.headers) == {"content-type", "content-length"} | everywhere
     assert services.calls == []
 

@@ -187,6 +187,16 @@ def test_sign_in_that_is_no_text_is_a_described_problem(client: Client) -> None:
     assert "400" in described
 
 
+def test_sign_in_that_is_too_large_is_not_read(client: Client) -> None:
+    for content in ({"key": "x" * 4_096}, {"key": ["x"] * 10_000}):
+        answer = client.post("/session", json=content)
+        assert (answer.status_code, answer.json()["type"]) == (
+            413,
+            "urn:hotloop:problem:payload-too-large",
+        )
+        assert "HOTLOOP" not in answer.json()["detail"], "no setting raises the bound"
+
+
 def test_signing_in_is_counted(services: FakeServices) -> None:
     settings = SETTINGS.model_copy(update={"rate_limit": "2/hour"})
     with open_client(create_app(settings, services.open)) as client:

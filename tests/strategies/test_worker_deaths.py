@@ -6,7 +6,9 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from contextlib import aclosing
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,9 @@ from app.names import StrategyName
 from app.sources.base import Batch
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Strategy
+from app.strategies.executor_pool import ExecutorPool
 from app.strategies.multiprocessing_pool import MultiprocessingPool
-from app.strategies.process_pool import WorkersDiedError
+from app.strategies.process_pool import ProcessPool, WorkersDiedError
 from app.strategies.worker import run_batch
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.stages import DeadlyItems, EndlessStage, byte_count
@@ -104,6 +107,44 @@ def test_any_one_worker_of_a_multiprocessing_pool_may_be_killed(
             await waiting
         await pool.rebuild(before, endless)
         assert pool.generation == before + 1
+        await pool.discard()
+
+    runner.run(run())
+
+
+@pytest.mark.parametrize("make", [ExecutorPool, MultiprocessingPool])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_worker_killed_at_its_start_is_noticed_at_once(
+    runner: asyncio.Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    make: type[ProcessPool],
+    victim: int,
+) -> None:
+    """And not when the others give up waiting for it, two minutes later."""
+    start = SpawnProcess.start
+
+    def start_slowly(process: SpawnProcess) -> None:
+        start(process)
+        time.sleep(0.1)  # the pool's threads have their turn now, as on a busy machine
+
+    monkeypatch.setattr(SpawnProcess, "start", start_slowly)
+    pool = make()
+    plan = make_plan(StrategyName.CONCURRENT_FUTURES)
+
+    async def run() -> None:
+        before = set(multiprocessing.active_children())
+
+        def started() -> list[int]:
+            new = set(multiprocessing.active_children()) - before
+            return sorted(process.pid or 0 for process in new)
+
+        coming_up = asyncio.create_task(pool.ensure(2, plan))
+        await until(lambda: len(started()) == 2, "both workers are started")
+        os.kill(started()[victim], signal.SIGKILL)
+        await until(coming_up.done, "there is another pool")
+        await coming_up
+        assert pool.generation == 2
+        assert await pool.submit(os.getpid) in started()
         await pool.discard()
 
     runner.run(run())

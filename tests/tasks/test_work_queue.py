@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from app.errors import StoreError
 from app.names import TaskStatus
-from app.tasks.claims import claim, put_back
+from app.tasks.claims import claim, count_queued, put_back
 from app.tasks.engine import writing
 from app.tasks.model import ShardRef, Task
 from app.tasks.store import TaskStore, open_store
@@ -82,6 +82,20 @@ def test_claim_begins_the_execution_and_nobody_else_gets_it(store: TaskStore) ->
     assert claimed.shard.node == "here:1"
     assert store.status(ref.task_id) is TaskStatus.RUNNING
     assert claim(store.engine, "other:1") is None
+
+
+def test_queue_is_counted_by_who_waits_and_who_is_held(
+    store: TaskStore, new_task: Callable[..., Task]
+) -> None:
+    assert count_queued(store.engine) == {"waiting": 0, "held": 0}
+    put(store, 2, shards=3)
+    store.create(new_task())  # synchronous
+    assert count_queued(store.engine) == {"waiting": 6, "held": 0}
+    claimed = claim(store.engine, "here:1")
+    assert claimed is not None
+    assert count_queued(store.engine) == {"waiting": 5, "held": 1}
+    store.shards.cancel(claimed.task.task_id, summary)
+    assert count_queued(store.engine) == {"waiting": 3, "held": 0}
 
 
 def test_synchronous_tasks_are_not_queued(

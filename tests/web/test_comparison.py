@@ -6,6 +6,7 @@ from app.names import TaskStatus
 from app.schemas.comparison import CellFlag, CellStatus, Mismatch
 from tests.fixtures.browser import Page
 from tests.fixtures.fake_services import TASK_ID
+from tests.fixtures.server import Server
 from tests.web.stub import Stub, comparison
 from tests.web.test_runs import submit
 
@@ -139,4 +140,16 @@ def test_recommendation_is_shown_and_run(stub: tuple[Stub, str], page: Page) -> 
     assert (request.items_count, request.workers, request.strategy) == (700, 2, "hybrid")
     assert (request.kernel, request.batch_size) == ("numba", 5_000)
     assert request.parameters.cpu_iterations == 5
+    assert page.faults == []
+
+
+def test_recommendation_of_the_service_is_shown(server: Server, page: Page) -> None:
+    page.open(f"{server.url}/dashboard#recommend")
+    page.wait_for("#view form")
+    submit(page, items_count=700, cpu_iterations=5, workers=2, db="none", cache="none")
+    page.wait_for(".output .verdict", "is predicted to take", bound=60)
+    text = page.text(".output")
+    for words in ("General advice", "curl -s", '"items_count": 700', "none yet"):
+        assert words in text, words
+    assert page.count(".output table tbody tr") == 20
     assert page.faults == []

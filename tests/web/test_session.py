@@ -131,12 +131,15 @@ def test_another_client_sees_nothing_of_the_one_before(guarded: Server, page: Pa
         open_door(page, guarded)
         sign_in(page, ALICE.key)
         page.wait_for("#live .badge")
+        page.enter('#view [name="items_count"]', "13")
         forget_cookies(page)
         page.wait(DOOR_IS_OPEN, "the next question finds nobody signed in")
         sign_in(page, BOB.key)
         # The page is loaded anew, with what the new client may see.
         anew = "document.querySelector('#vitals .value') && !document.querySelector('#live .card')"
         page.wait(f"{DOOR_IS_OPEN} === false && {anew}", "what the first one saw is gone")
+        page.wait_for("#view form")
+        assert page.js("document.querySelector('#run-items_count').value") == "50000"
         page.click('nav a[href="#history"]')
         page.wait_for("#view", "No task matches.")
     finally:

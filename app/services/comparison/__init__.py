@@ -2,5 +2,5 @@
 
 `record` is what is known so far, `schedule` and `projection` decide what is measured next and on
 how many items, `course` does it in order, `verdict` says what follows; none of these does I/O.
-`measuring`, `host_facts`, `execution` and `service` are the ends towards the machine.
+`measuring`, `execution` and `service` are the ends towards the machine.
 """

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,20 +18,21 @@ from app.errors import (
     ServiceError,
     internal_text,
 )
+from app.logs.formatting import FIELDS
 from app.names import TaskStatus
 from app.runhost.messages import KernelReport
 from app.schemas.comparison import CompareRequest
+from app.services import host_facts
 from app.services.active_run import ActiveRun
-from app.services.comparison import host_facts
 from app.services.comparison.course import Course
 from app.services.comparison.equality import differences
 from app.services.comparison.measuring import Bench, Measuring
 from app.services.comparison.planning import make_plans, plan_record, pool_seconds
 from app.services.comparison.projection import Estimate
 from app.services.comparison.record import CellId, ComparisonRecord
+from app.services.cost_model import estimate_seconds
 from app.services.details import summarize
-from app.services.estimates import estimate_seconds
-from app.services.executions import Outcome, RunContext
+from app.services.executions import Outcome, RunContext, log_end
 from app.sources.base import Items
 from app.strategies.base import Plan
 from app.system import throttling
@@ -45,12 +46,9 @@ Call = Callable[..., Awaitable[object]]
 """Calls what blocks in a thread, with its arguments; again and again when it is patient."""
 
 
-def estimate_of(context: RunContext, reports: tuple[KernelReport, ...]) -> Estimate:
-    return partial(_estimate, reports, context.usable_cpus)
-
-
-def _estimate(reports: tuple[KernelReport, ...], usable_cpus: int, plan: Plan) -> float:
-    return estimate_seconds(plan, reports, usable_cpus)
+async def estimate_of(context: RunContext) -> Estimate:
+    """By what is known of the machine now."""
+    return partial(estimate_seconds, calibration=await context.calibrations.known())
 
 
 async def new_record(
@@ -59,11 +57,12 @@ async def new_record(
     """What is planned for a resolved request, and the plans of its cells. Raises
     InvalidRequestError, kernels.InvalidParameterError.
     """
-    estimate = estimate_of(context, reports)
+    estimate = await estimate_of(context)
     plans, reasons = make_plans(request, items, reports, context.settings, estimate)
     free = await asyncio.to_thread(host_facts.available_bytes)
     setup = pool_seconds(reports, request.workload, request.workers, context.usable_cpus)
-    record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, free, setup)
+    memory = replace(context.memory, run_bytes=min(context.memory.run_bytes, free))
+    record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, memory, setup)
     return record, plans
 
 
@@ -83,6 +82,8 @@ class ComparisonExecution:
     async def execute(self) -> Outcome:
         """What ends it is in the outcome, a fault of this program as a RunError."""
         error: ServiceError | None = None
+        planned = {"measurements": self.record.planned, "done": self.record.done}
+        logger.info("comparison begins", extra={FIELDS: planned})
         try:
             await self._execute()
         except asyncio.CancelledError:
@@ -169,7 +170,7 @@ def end_comparison(context: RunContext, shard: Shard, outcome: Outcome) -> TaskS
     if outcome.status is TaskStatus.COMPLETED:
         # Rounds that the budget had no room for are not to come any more.
         shards.count_items(shard.ref, shard.attempt, outcome.items_processed)
-    return shards.end(
+    status = shards.end(
         shard.ref,
         shard.attempt,
         outcome.status,
@@ -179,3 +180,7 @@ def end_comparison(context: RunContext, shard: Shard, outcome: Outcome) -> TaskS
         error_code=type(error).__name__ if error else None,
         error_message=str(error) if error else None,
     )
+    log_end("comparison ended", shard, outcome)
+    measured = outcome.items_processed - shard.items_processed
+    context.metrics.comparison_ended(outcome.status, measured)
+    return status

@@ -29,6 +29,7 @@ from app.services.comparison.record import (
 )
 from app.services.details import summarize
 from app.services.executions import RunContext
+from app.services.spans import RunSpan, measurement_span
 from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import BatchResult, Plan
 from app.strategies.checksum import MODULUS, checksum_text, rows_checksum
@@ -133,11 +134,14 @@ class Measuring:
         hosts, before, throttled = self.context.hosts, self.context.hosts.leases, throttling()
         busy_before = hosts.busy_count
         started = time.perf_counter()
-        with self.context.lag.recording() as lag:
+        with (
+            self.context.lag.recording() as lag,
+            measurement_span(plan, str(cell.cell), round_number) as (span, named),
+        ):
             if cell.cell.strategy == BACKGROUND:
-                report, seconds = await self._stored(client, plan, outputs, cold)
+                report, seconds = await self._stored(client, named, outputs, cold, span)
             else:
-                report = await self._executed(client, plan, outputs, cold)
+                report = await self._executed(client, named, outputs, cold, span)
                 seconds = report.duration_seconds
         wall_seconds = time.perf_counter() - started
         summary, after = lag.summary(), throttling()
@@ -162,9 +166,10 @@ class Measuring:
         )
 
     async def _executed(
-        self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool
+        self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool, span: RunSpan
     ) -> RunReport:
         async def add(event: Batches) -> None:
+            span.batches(event)
             for result in event.results:
                 outputs.add(result)
                 for stage in plan.stages:
@@ -174,7 +179,7 @@ class Measuring:
         return await self._run(client, plan, cold, add, None)
 
     async def _stored(
-        self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool
+        self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool, span: RunSpan
     ) -> tuple[RunReport, float]:
         """From acceptance to the stored end of a task that is made for this, and then removed."""
         started = time.perf_counter()
@@ -183,6 +188,7 @@ class Measuring:
             collector = RunCollector(plan, shard, store.shards, self.context.sources)
 
             async def add(event: Batches) -> None:
+                span.batches(event)
                 await asyncio.to_thread(collector.add, event)
                 for result in event.results:
                     outputs.add(result)

@@ -15,26 +15,19 @@ from app.services.comparison.course import OVERHEAD_SECONDS
 from app.services.comparison.projection import Estimate, full_size, sizes_within
 from app.services.comparison.record import BACKGROUND, CellId, CellRecord, ComparisonRecord
 from app.services.comparison.schedule import shares
-from app.services.estimates import nanoseconds_per_item
+from app.services.memory import MemoryBudget, uses_processes
 from app.services.plans import make_plan
+from app.services.reported_costs import nanoseconds_per_item
 from app.services.specs import BY_PREFERENCE
 from app.settings import Settings
 from app.sources.base import Items
 from app.strategies.base import Plan
-from app.strategies.registry import CAPABILITIES
 
 KEPT_BACK: Final = 0.1
 """Share of the budget that is not planned with: estimates are rough."""
 
 POOL_SECONDS: Final = 0.5
 """That a pool of processes is expected to take to start, without the kernel in every worker."""
-
-HOST_BYTES: Final = 200 << 20
-"""A run host with its kernels, roughly."""
-WORKER_BYTES: Final = 80 << 20
-"""A worker process, roughly: Python, NumPy, Numba."""
-ITEM_BYTES: Final = 64
-"""An item in flight: its columns in and out, here and on their way."""
 
 
 def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> CompareRequest:
@@ -120,11 +113,11 @@ def plan_record(
     plans: Mapping[CellId, Plan],
     reasons: Mapping[CellId, str],
     estimate: Estimate,
-    available_bytes: int | None,
+    memory: MemoryBudget,
     setup_seconds: Mapping[str, float],
 ) -> ComparisonRecord:
-    """A comparison before its first measurement; `available_bytes` is memory, None if unknown;
-    `setup_seconds`, by kernel, are those of `pool_seconds`.
+    """A comparison before its first measurement; `memory` is what a cell
+    may need; `setup_seconds`, by kernel, are those of `pool_seconds`.
     """
     record = ComparisonRecord(
         items_count=request.total_items,
@@ -134,12 +127,12 @@ def plan_record(
         exact=request.exact,
     )
     for cell in cell_ids(request):
-        reason = reasons.get(cell) or _too_large(plans[cell], available_bytes)
+        reason = reasons.get(cell) or _too_large(plans[cell], memory)
         if reason is not None:
             record.cells.append(CellRecord(cell, (), 0.0, reason=reason))
             continue
         full = full_size(plans[cell], estimate)
-        setup = setup_seconds.get(cell.kernel, 0.0) if _uses_processes(plans[cell]) else 0.0
+        setup = setup_seconds.get(cell.kernel, 0.0) if uses_processes(plans[cell]) else 0.0
         record.cells.append(CellRecord(cell, (full,), full.estimate, setup_estimate=setup))
     if not request.exact:
         _fit(record, plans, estimate)
@@ -183,21 +176,10 @@ def exact_seconds(record: ComparisonRecord) -> float:
     return sum(2 * c.full_estimate + c.setup_estimate for c in record.cells if not c.is_skipped)
 
 
-def _uses_processes(plan: Plan) -> bool:
-    if plan.strategy is StrategyName.HYBRID:
-        return not kernels.get_kernel(plan.workload, plan.kernel).releases_gil
-    return not CAPABILITIES[plan.strategy].shares_memory
-
-
-def _too_large(plan: Plan, available_bytes: int | None) -> str | None:
-    workers = min(plan.workers, -(-plan.item_count // plan.batch_size))
-    in_flight = min(plan.item_count, 2 * workers * plan.batch_size + plan.io_concurrency)
-    needed = HOST_BYTES + ITEM_BYTES * in_flight
-    if _uses_processes(plan):
-        needed += WORKER_BYTES * plan.workers
-    if available_bytes is None or needed <= available_bytes:
+def _too_large(plan: Plan, memory: MemoryBudget) -> str | None:
+    if memory.fits(plan):
         return None
     return (
-        f"it needs about {needed >> 20:,} MiB of memory and {available_bytes >> 20:,} MiB are "
-        "free; lower workers or batch_size"
+        f"it needs about {memory.needed(plan) >> 20:,} MiB of memory and may have "
+        f"{memory.run_bytes >> 20:,} MiB; lower workers or batch_size"
     )

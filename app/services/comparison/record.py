@@ -133,6 +133,11 @@ class ComparisonRecord:
             len(cell.samples) for cell in self.cells if cell.is_skipped
         )
 
+    @property
+    def duration_seconds(self) -> float:
+        """Over all executions of the task."""
+        return self.used_seconds
+
     def sample_rows(self, kernel: str) -> int:
         """How many rows there are in `rows` of the kernel."""
         return len(next(iter(self.rows.get(kernel, {}).values()), ()))

@@ -14,6 +14,7 @@ from app.errors import (
     ServiceError,
     internal_text,
 )
+from app.logs.origin import bind_task, current, origin_to_json
 from app.names import TaskKind, TaskType
 from app.runhost.messages import KernelReport
 from app.schemas.comparison import CompareRequest, Comparison
@@ -123,7 +124,7 @@ class ComparisonService:
             task_id=new_task_id(),
             task_type=kind,
             kind=TaskKind.COMPARISON,
-            spec=compare_spec(request, base_url),
+            spec=compare_spec(request, base_url) | {"origin": origin_to_json(current())},
             workload=request.workload,
             kernel="",
             strategy="",
@@ -143,6 +144,7 @@ class ComparisonService:
     ) -> TaskView:
         """The whole life of a synchronous comparison. Raises what ended it, once that is stored."""
         context, task_id = self._context, task.task_id
+        bind_task(task_id)
         source: GeneratedInput | InlineInput = GeneratedInput(request.items_count)
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
@@ -190,9 +192,12 @@ class ComparisonService:
             status = Outcome(error, _NOTHING, 0, 0).status
             text = type(error).__name__, str(error)
             self._context.store.finish_unbegun(task_id, status, *text)
+            self._context.metrics.comparison_ended(status, 0)
 
 
 class _Nothing:
+    duration_seconds: Final = None
+
     def to_json(self) -> dict[str, Any]:
         return {}
 

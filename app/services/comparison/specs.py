@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from app.schemas.comparison import CompareRequest
 from app.schemas.runs import RunRequest
-from app.services.specs import spec_of
+from app.services.specs import BESIDE, request_hash, spec_of
 from app.services.task_items import InputKind, input_spec
 
 _SHOWN_ITEMS: Final = 20
@@ -18,13 +18,14 @@ _SHOWN_ITEMS: Final = 20
 _SHOWN: Final = "shown_items"
 BASE_URL: Final = "base_url"
 """Where the command that runs the winner sends its request."""
-_OURS: Final = ("input", _SHOWN, BASE_URL)
+_OURS: Final = BESIDE | {_SHOWN, BASE_URL}
 
 
 def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:
     """As JSON; `request` is resolved. Its items are kept apart, but for a few."""
     kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
-    shown = request.items if request.items and len(request.items) <= _SHOWN_ITEMS else None
+    few = request.items is not None and len(request.items) <= _SHOWN_ITEMS
+    shown = list(request.items or ()) if few else None
     extra = {"items_count": request.total_items, _SHOWN: shown, BASE_URL: base_url}
     return spec_of(request) | extra | input_spec(kind)
 
@@ -37,7 +38,7 @@ def compare_request_of(spec: Mapping[str, Any]) -> CompareRequest:
 
 def compare_hash(request: CompareRequest) -> str:
     """The same for requests that ask for the same."""
-    return hashlib.sha256(f"compare {request.model_dump_json()}".encode()).hexdigest()
+    return hashlib.sha256(f"compare {request_hash(request)}".encode()).hexdigest()
 
 
 def run_body(spec: Mapping[str, Any], kernel: str) -> dict[str, Any] | None:

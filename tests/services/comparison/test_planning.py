@@ -20,11 +20,13 @@ from app.services.comparison.planning import (
     resolve,
 )
 from app.services.comparison.record import BACKGROUND, CellId, ComparisonRecord
-from app.services.estimates import estimate_seconds
+from app.services.cost_model import estimate_seconds
+from app.services.memory import MemoryBudget
 from app.settings import Settings
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from kernels import KernelName
+from tests.fixtures.calibrations import ideal
 
 
 def report(kernel: str, ns: float, *, available: bool = True) -> KernelReport:
@@ -44,13 +46,13 @@ REPORTS = (report("python", 90.0), report("cython", 2.0), report("numba", 3.0))
 
 
 def estimate(plan: Plan, reports: tuple[KernelReport, ...] = REPORTS) -> float:
-    return estimate_seconds(plan, reports, 2)
+    return estimate_seconds(plan, ideal(reports))
 
 
 def planned(
     *,
     reports: tuple[KernelReport, ...] = REPORTS,
-    available_bytes: int | None = None,
+    available_bytes: int = 64 << 30,
     **body: Any,
 ) -> ComparisonRecord:
     request = resolve(CompareRequest(**body), reports)
@@ -58,7 +60,8 @@ def planned(
     guess = partial(estimate, reports=reports)
     plans, reasons = make_plans(request, items, reports, Settings(), guess)
     setup = pool_seconds(reports, "loops", request.workers, 2)
-    return plan_record(request, plans, reasons, guess, available_bytes, setup)
+    memory = MemoryBudget(available_bytes, max_threads=256, max_processes=64)
+    return plan_record(request, plans, reasons, guess, memory, setup)
 
 
 def test_everything_is_compared_and_the_background_on_the_fastest_kernel() -> None:

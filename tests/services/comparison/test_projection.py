@@ -18,16 +18,18 @@ from app.services.comparison.projection import (
     widened,
 )
 from app.services.comparison.record import Size
-from app.services.estimates import estimate_seconds
+from app.services.cost_model import estimate_seconds
 from app.sources.simulated import GeneratedItems, SimulatedStage
 from app.strategies.base import Plan
 from kernels import KernelName
+from tests.fixtures.calibrations import ideal
 from tests.fixtures.made_up import sample
 
 REPORTS = tuple(
     KernelReport("loops", kernel.value, True, None, gil, None, 0.0, {"loop": ns, "nested": ns})
     for kernel, gil, ns in ((KernelName.PYTHON, False, 90.0), (KernelName.CYTHON, True, 1.0))
 )
+MACHINE = ideal(REPORTS)
 SECOND = (SimulatedStage("db", 1.0, 1.0), SimulatedStage("cache", 0.001, 0.01))
 PARALLEL = (
     StrategyName.THREADING,
@@ -37,7 +39,7 @@ PARALLEL = (
 
 
 def estimate(plan: Plan) -> float:
-    return estimate_seconds(plan, REPORTS, 2)
+    return estimate_seconds(plan, MACHINE)
 
 
 def plan_of(

@@ -13,10 +13,10 @@ from app.names import TaskKind, TaskStatus, TaskType
 from app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
 from app.schemas.links import TaskLinks
 from app.schemas.runs import RunRequest
-from app.services.comparison.host_facts import host_facts
 from app.services.comparison.record import BACKGROUND, CellId, ComparisonRecord, Size
 from app.services.comparison.specs import compare_request_of, compare_spec
 from app.services.comparison.view import comparison_view
+from app.services.host_facts import host_facts
 from app.tasks.model import Task, new_task_id, utc_now
 from tests.fixtures.made_up import ITEMS, MadeUpMachine, record_of, sample
 

@@ -1,4 +1,4 @@
-"""The machine that is measured: what does not change, and how busy it is."""
+"""The machine that figures come from: what does not change, and how busy it is."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from typing import Any, Final
 import psutil
 
 from app.runhost.messages import KernelReport
+from app.services.memory import usable_bytes
 from app.system import Throttling, memory_limit, throttling, usable_cpu_count
 from app.version import VERSION
 
 PACKAGES: Final = ("numpy", "numba", "fastapi", "uvicorn", "pydantic")
 
 
-def host_facts(reports: Sequence[KernelReport], workload: str) -> dict[str, Any]:
-    """As JSON; blocks for the time of reading a few files."""
+def host_facts(reports: Sequence[KernelReport], workload: str | None) -> dict[str, Any]:
+    """As JSON, with the kernels of a workload or of all; blocks for the time of reading a few
+    files.
+    """
     return {
         "python": platform.python_version(),
         "gil": "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
         "cpus": os.cpu_count() or 1,
         "usable_cpus": usable_cpu_count(),
-        "memory_bytes": memory_bytes(),
+        "memory_bytes": usable_bytes(),
         "load_before": load(),
         "load_after": None,
         "throttled_seconds": None,
         "instruction_sets": {
-            r.kernel: r.instruction_set for r in reports if r.workload == workload and r.available
+            r.kernel: r.instruction_set
+            for r in reports
+            if r.available and workload in (None, r.workload)
         },
         "versions": {"hotloop": VERSION} | {name: _version(name) for name in PACKAGES},
     }
@@ -52,13 +57,6 @@ def throttled_since(before: Throttling | None) -> float | None:
     return None if now is None else now.seconds_since(before)
 
 
-def memory_bytes() -> int:
-    """That this process may use at most."""
-    limit = memory_limit()
-    total = int(psutil.virtual_memory().total)
-    return total if limit is None else min(total, limit.bytes)
-
-
 def available_bytes() -> int:
     """That this process may still take."""
     limit = memory_limit()
@@ -73,11 +71,12 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _cpu() -> str:
+def cpu_model(root: Path = Path("/")) -> str:
+    """The processor's name; `root` is where the file system starts."""
     try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+        for line in (root / "proc" / "cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or "unknown"
+    return platform.processor() or platform.machine() or "unknown"

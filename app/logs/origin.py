@@ -1,0 +1,79 @@
+"""Which request and which task the work in hand is for, in every process that has it in hand.
+
+Context variables end with their process, so an Origin goes along with a plan, a command or a
+task, and whoever takes one up binds it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Final
+
+TRACE_PARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, version 00: trace, span, flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Small, picklable, and without anything that a client may not see."""
+
+    request_id: str | None = None
+    task_id: str | None = None
+    traceparent: str | None = None
+    """W3C Trace Context of the span that the work belongs to."""
+
+    @property
+    def trace_id(self) -> str | None:
+        return None if self.traceparent is None else self.traceparent.split("-")[1]
+
+
+NOWHERE: Final = Origin()
+"""Of work that nobody asked for."""
+
+_bound: ContextVar[Origin] = ContextVar("hotloop_origin", default=NOWHERE)
+
+
+def current() -> Origin:
+    """That of the work in hand; empty where there is none."""
+    return _bound.get()
+
+
+def bind(origin: Origin) -> None:
+    """From here to the end of this asyncio task."""
+    _bound.set(origin)
+
+
+def bind_task(task_id: str) -> None:
+    """As `bind`, with everything else as it is."""
+    _bound.set(replace(_bound.get(), task_id=task_id))
+
+
+@contextmanager
+def bound(origin: Origin) -> Iterator[None]:
+    """For a while; not across the yield of an asynchronous generator."""
+    token = _bound.set(origin)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def origin_to_json(origin: Origin) -> dict[str, str]:
+    """What a task keeps of its request: any process may execute it, at any time."""
+    kept = {"request_id": origin.request_id, "traceparent": origin.traceparent}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
+def origin_from_json(kept: Mapping[str, object], task_id: str) -> Origin:
+    """The origin of a task's work; what cannot be read is left out."""
+    request_id, traceparent = kept.get("request_id"), kept.get("traceparent")
+    is_parent = isinstance(traceparent, str) and TRACE_PARENT.fullmatch(traceparent)
+    return Origin(
+        request_id=request_id if isinstance(request_id, str) else None,
+        task_id=task_id,
+        traceparent=str(traceparent) if is_parent else None,
+    )

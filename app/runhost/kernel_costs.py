@@ -1,0 +1,204 @@
+"""Measuring kernels: seconds by the size of a call, and what company on the other CPUs costs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+import kernels
+from app.names import StrategyName
+from app.runhost.calibration import KernelCosts
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import Plan
+from app.strategies.process_pool import ProcessPool
+
+SIZES: Final = (1, 2, 4, 8, 16, 32, 63, 64, 127, 128, 512)
+"""Items of the calls that are timed: small ones leave vector lanes empty, and a kernel whose lanes
+are many has a step where they are full."""
+
+WHOLE_PROBE_ITEMS: Final = 64
+"""Calls with more items get fewer operations each: a call should be over before the system gives
+the CPU to somebody else."""
+
+LONGEST_CALL_SECONDS: Final = 0.012
+"""A kernel that is slower is not asked for more items: it does not use lanes."""
+
+SHORTEST_SECONDS: Final = 0.001
+"""Calls that take less are repeated until this long."""
+
+ROUNDS: Final = 3
+"""The fastest counts: what disturbs a call only makes it slower."""
+
+COMPANY_SECONDS: Final = 0.008
+"""A probe of the slowdown takes about this long on one CPU: short, so that other processes leave
+some of the rounds alone."""
+
+GIL_SECONDS: Final = 0.025
+"""The same with a kernel that holds the GIL, which changes hands every 5 ms."""
+
+COMPANY_ROUNDS: Final = 6
+
+IDLE_ITEMS: Final = 4_096
+"""In a call that measures what an item costs without operations."""
+
+
+@dataclass(slots=True)
+class KernelTimes:
+    """One kernel, on calls of ever more items; seconds of the fastest of all rounds so far."""
+
+    workload: str
+    kernel: str
+    sizes: list[int] = field(default_factory=lambda: [SIZES[0]])
+    calls: dict[tuple[str, int], float] = field(default_factory=dict)
+    """By term and size; the term "" is a call without operations."""
+
+    def measure(self) -> None:
+        """One more round, the first of which finds out which sizes are affordable."""
+        terms = [term.name for term in kernels.get_workload(self.workload).terms]
+        if not self.calls:
+            for size in SIZES[1:]:
+                for _ in range(ROUNDS):  # or a disturbance would decide
+                    self._time_terms(terms, self.sizes[-1])
+                slowest = max(self.calls[term, self.sizes[-1]] for term in terms)
+                if slowest * size / self.sizes[-1] > LONGEST_CALL_SECONDS:
+                    break
+                self.sizes.append(size)
+        for size in self.sizes:
+            self._time_terms(terms, size)
+        for size in (1, IDLE_ITEMS):
+            self._time("", size, idle_parameters(self.workload))
+
+    def _time_terms(self, terms: Sequence[str], size: int) -> None:
+        for term in terms:
+            self._time(term, size, probe(self.workload, term, size))
+
+    def _time(self, term: str, size: int, parameters: Mapping[str, int]) -> None:
+        seconds = spent = time_call(self.workload, self.kernel, size, parameters)
+        while spent < SHORTEST_SECONDS:
+            again = time_call(self.workload, self.kernel, size, parameters)
+            seconds, spent = min(seconds, again), spent + again
+        key = term, size
+        self.calls[key] = min(seconds, self.calls.get(key, seconds))
+
+    def costs(self, thread_slowdown: float, process_slowdown: float) -> KernelCosts:
+        workload = kernels.get_workload(self.workload)
+        call, idle = self.calls["", 1], self.calls["", IDLE_ITEMS]
+        item = max(0.0, idle - call) / (IDLE_ITEMS - 1)
+
+        def operation_seconds(term: str, size: int) -> float:
+            operations = workload.operations(probe(self.workload, term, size))[term]
+            beside = call - item + size * item
+            return max(0.0, self.calls[term, size] - beside) / (size * operations)
+
+        return KernelCosts(
+            workload=self.workload,
+            kernel=self.kernel,
+            releases_gil=kernels.get_kernel(self.workload, self.kernel).releases_gil,
+            call_seconds=max(0.0, call - item),
+            item_seconds=item,
+            sizes=tuple(self.sizes),
+            operation_seconds={
+                term: tuple(operation_seconds(term, size) for size in self.sizes)
+                for term in (each.name for each in workload.terms)
+            },
+            thread_slowdown=thread_slowdown,
+            process_slowdown=process_slowdown,
+        )
+
+
+def probe(workload: str, term: str, size: int) -> Mapping[str, int]:
+    """Parameters under which only this term does any work, for a call with so many items."""
+    found = kernels.get_workload(workload)
+    first = next(each.parameters[0] for each in found.terms if each.name == term)
+    whole = found.probes[term]
+    fewer = max(1, size // WHOLE_PROBE_ITEMS)
+    return {**whole, first: max(1, whole[first] // fewer)}
+
+
+def idle_parameters(workload: str) -> dict[str, int]:
+    """Those under which an item costs no operations."""
+    return {p.name: p.minimum for p in kernels.get_workload(workload).parameters}
+
+
+def time_call(workload: str, kernel: str, count: int, parameters: Mapping[str, int]) -> float:
+    """Seconds of one call with `count` simulated items; also for worker processes."""
+    columns = kernels.get_workload(workload).simulated_columns(np.arange(count, dtype=np.int64))
+    run = kernels.get_kernel(workload, kernel).run
+    started = time.perf_counter()
+    run(columns, parameters)
+    return time.perf_counter() - started
+
+
+def thread_slowdown(workload: str, kernel: str, cpus: int) -> float:
+    """Seconds of a call in each of `cpus` threads at once ÷ seconds of the call alone."""
+    if cpus == 1:
+        return 1.0
+    count, parameters = _company_probe(workload, kernel)
+    start = threading.Barrier(cpus)
+
+    def together() -> float:
+        start.wait()
+        return time_call(workload, kernel, count, parameters)
+
+    alone, company = [], []
+    with ThreadPoolExecutor(cpus) as threads:
+        for _ in range(COMPANY_ROUNDS):
+            alone.append(time_call(workload, kernel, count, parameters))
+            calls = [threads.submit(together) for _ in range(cpus)]
+            company.append(_mean([call.result() for call in calls]))
+    return _slowdown(alone, company, cpus)
+
+
+async def process_slowdown(pool: ProcessPool, workload: str, kernel: str, cpus: int) -> float:
+    """The same with worker processes; `pool` is warm and has one for each CPU."""
+    if cpus == 1:
+        return 1.0
+    count, parameters = _company_probe(workload, kernel)
+    arguments = workload, kernel, count, parameters
+    alone, company = [], []
+    for _ in range(COMPANY_ROUNDS):
+        alone.append(await pool.submit(time_call, *arguments))
+        calls = (pool.submit(time_call, *arguments) for _ in range(cpus))
+        company.append(_mean(await asyncio.gather(*calls)))
+    return _slowdown(alone, company, cpus)
+
+
+def _slowdown(alone: Sequence[float], company: Sequence[float], cpus: int) -> float:
+    """Of the least disturbed rounds; no company of so many can take more than its share."""
+    return min(float(cpus), max(1.0, min(company) / min(alone)))
+
+
+def _company_probe(workload: str, kernel: str) -> tuple[int, dict[str, int]]:
+    """Items and parameters of a call that takes about COMPANY_SECONDS."""
+    parameters = kernels.get_workload(workload).resolve_parameters()
+    few = min(time_call(workload, kernel, 16, parameters) for _ in range(ROUNDS)) / 16
+    releases_gil = kernels.get_kernel(workload, kernel).releases_gil
+    seconds = COMPANY_SECONDS if releases_gil else GIL_SECONDS
+    return max(1, round(seconds / few)), parameters
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def probe_plan(workload: str, kernel: str, strategy: StrategyName, **fields: object) -> Plan:
+    """A plan without work, for measuring what a strategy costs by itself."""
+    values: dict[str, object] = {
+        "workload": workload,
+        "kernel": kernel,
+        "strategy": strategy,
+        "items": GeneratedItems(1),
+        "stages": (),
+        "parameters": idle_parameters(workload),
+        "batch_size": 1,
+        "workers": 1,
+        "io_concurrency": 1,
+    }
+    return Plan(**(values | fields))  # type: ignore[arg-type]

@@ -1,0 +1,222 @@
+"""Recommendations: from what was asked and the calibration to a ranking with its reasons."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import kernels
+from app.names import StrategyName
+from app.runhost.calibration import Calibration, KernelCosts
+from app.runhost.messages import KernelReport
+from app.schemas.comparison import HostView
+from app.schemas.options import KernelChoice, RunOptions
+from app.schemas.recommendation import (
+    CalibrationView,
+    KernelCalibration,
+    RankedChoice,
+    Recommendation,
+    RecommendationQuery,
+    StrategyCalibration,
+)
+from app.schemas.runs import Parameters, RunRequest
+from app.services.batch_times import call_seconds
+from app.services.calibration_file import Calibrated
+from app.services.choices import MOST_WORKERS, Choice, Fixed, candidates, ranked
+from app.services.executions import RunContext
+from app.services.lower_bound import lower_bound_seconds
+from app.services.plans import make_plan
+from app.services.prediction_error import Errors, read_errors
+from app.services.recommendation_words import GUIDELINES, curl, explanation
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import Plan
+from app.tasks.model import utc_now
+from kernels import KernelName
+
+MOST_IN_FLIGHT: Final = 20_000
+"""The bound of `io_concurrency`."""
+
+_MANY: Final = 1_000_000
+"""Items of a call that shows what one costs at its cheapest."""
+
+
+class RecommendationService:
+    """Predicts; what it predicts with is measured when that was not done yet."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
+        """Raises InvalidRequestError, what Calibrations.measured raises, and StoreError."""
+        context = self._context
+        request = run_request(query)
+        # What cannot be met is refused before anything is measured.
+        self._plan(request, await context.hosts.kernels())
+        calibrated = await context.calibrations.measured(refresh=query.refresh)
+        facts, reports = await context.calibrations.facts()
+        errors = await asyncio.to_thread(read_errors, context.store)
+        plan = self._plan(request, reports)
+        return await asyncio.to_thread(
+            _answer,
+            query,
+            request,
+            plan,
+            calibrated,
+            facts,
+            reports,
+            errors,
+            base_url,
+            context.memory.run_bytes,
+        )
+
+    def _plan(self, request: RunRequest, reports: Sequence[KernelReport]) -> Plan:
+        items = GeneratedItems(request.items_count)
+        return make_plan(StrategyName.HYBRID, request, items, reports, self._context.settings)
+
+
+def run_request(query: RecommendationQuery) -> RunRequest:
+    """The run that is asked about, its choices still at their defaults unless they are given."""
+    names = {*RunOptions.model_fields, "items_count"} & query.model_fields_set
+    given = {name: getattr(query, name) for name in names}
+    # What was validated need not be validated again, and would be refused as too lax in places.
+    return RunRequest.model_construct(
+        _fields_set=set(names),
+        **{name: field.get_default(call_default_factory=True) for name, field in _FIELDS.items()}
+        | given
+        | {"parameters": query.parameters},
+    )
+
+
+_FIELDS: Final = RunRequest.model_fields
+
+
+def _fixed(query: RecommendationQuery, plan: Plan, calibration: Calibration) -> Fixed:
+    given = query.model_fields_set
+    names = [each.kernel for each in calibration.kernels if each.workload == plan.workload]
+    if "kernel" in given and query.kernel is not KernelChoice.AUTO:
+        names = [plan.kernel]
+    return Fixed(
+        kernels=names,
+        strategy=query.strategy,
+        workers=query.workers if "workers" in given else None,
+        batch_size=query.batch_size if "batch_size" in given else None,
+        io_concurrency=query.io_concurrency if "io_concurrency" in given else None,
+        query_batch_size=(
+            query.query_batch_size if any(stage.batched for stage in plan.stages) else 1
+        ),
+    )
+
+
+def _answer(
+    query: RecommendationQuery,
+    request: RunRequest,
+    plan: Plan,
+    calibrated: Calibrated,
+    facts: dict[str, Any],
+    reports: Sequence[KernelReport],
+    errors: Errors,
+    base_url: str,
+    memory_bytes: int,
+) -> Recommendation:
+    calibration = calibrated.calibration
+    fixed = _fixed(query, plan, calibration)
+    choices = ranked(candidates(plan, fixed, calibration), calibration, memory_bytes)
+    shown = [_view(rank, each, errors) for rank, each in enumerate(choices[: query.limit], 1)]
+    in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)
+    bound = min(
+        lower_bound_seconds(each.plan, calibration, in_flight)
+        for each in {choice.plan.kernel: choice for choice in choices}.values()
+    )
+    interval = shown[0].interval_seconds
+    return Recommendation(
+        items_count=request.items_count,
+        workload=request.workload,
+        recommended=shown[0],
+        explanation=explanation(choices, interval.low, interval.high, bound),
+        lower_bound_seconds=bound,
+        curl=curl(base_url, request, choices[0]),
+        ranked=shown,
+        considered=len(choices),
+        calibration=_calibration_view(calibrated, facts, reports, request.parameters),
+        prediction_error=errors.view(),
+        guidelines=list(GUIDELINES),
+    )
+
+
+def _view(rank: int, choice: Choice, errors: Errors) -> RankedChoice:
+    plan, prediction = choice.plan, choice.prediction
+    return RankedChoice(
+        rank=rank,
+        strategy=plan.strategy,
+        kernel=KernelName(plan.kernel),
+        workers=plan.workers,
+        batch_size=plan.batch_size,
+        io_concurrency=plan.io_concurrency,
+        predicted_seconds=prediction.seconds,
+        interval_seconds=errors.interval(prediction.seconds),
+        setup_seconds=prediction.setup_seconds,
+        memory_bytes=prediction.memory_bytes,
+        limited_by=prediction.limited_by,
+    )
+
+
+def _calibration_view(
+    calibrated: Calibrated,
+    facts: dict[str, Any],
+    reports: Sequence[KernelReport],
+    parameters: Parameters,
+) -> CalibrationView:
+    calibration = calibrated.calibration
+    age = (utc_now() - calibrated.calibrated_at).total_seconds()
+    return CalibrationView(
+        calibrated_at=calibrated.calibrated_at,
+        age_seconds=max(0.0, age),
+        duration_seconds=calibration.seconds,
+        fingerprint=calibrated.fingerprint,
+        host=HostView(**facts),
+        kernels=[_kernel_view(report, calibration, parameters) for report in reports],
+        strategies=[
+            StrategyCalibration(
+                strategy=name,
+                start_seconds=costs.start_seconds,
+                batch_seconds=costs.batch_seconds,
+                item_seconds=costs.item_seconds,
+                setup_seconds=costs.setup_seconds,
+                worker_memory_bytes=costs.worker_bytes,
+            )
+            for name in StrategyName
+            for costs in (calibration.strategies[name],)
+        ],
+    )
+
+
+def _kernel_view(
+    report: KernelReport, calibration: Calibration, parameters: Parameters
+) -> KernelCalibration:
+    if not report.available:
+        return KernelCalibration(
+            workload=report.workload,
+            kernel=KernelName(report.kernel),
+            available=False,
+            seconds_per_call=None,
+            seconds_per_item=None,
+            parallel_speedup=None,
+        )
+    costs = calibration.kernel(report.workload, report.kernel)
+    workload = kernels.get_workload(report.workload)
+    operations = workload.operations(parameters.model_dump())
+    many = call_seconds(costs, operations, _MANY) - costs.call_seconds
+    return KernelCalibration(
+        workload=report.workload,
+        kernel=KernelName(report.kernel),
+        available=True,
+        seconds_per_call=costs.call_seconds,
+        seconds_per_item=many / _MANY,
+        parallel_speedup=_speedup(costs, calibration.usable_cpus),
+    )
+
+
+def _speedup(costs: KernelCosts, cpus: int) -> float:
+    """Of as many threads as there are CPUs, or processes for a kernel that holds the GIL."""
+    return cpus / (costs.thread_slowdown if costs.releases_gil else costs.process_slowdown)

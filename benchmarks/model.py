@@ -1,0 +1,251 @@
+"""The cost model against measurements: random configurations, and random workloads for which the
+recommended choice is held against the others. Written into docs/model.md.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.names import StrategyName
+from benchmarks.machine import ROOT, load_line, machine_lines
+from benchmarks.service import finished, service
+from tests.fixtures.server import Server
+
+PAGE: Final = ROOT / "docs" / "model.md"
+START: Final = "<!-- model: written by python -m benchmarks.report model -->"
+END: Final = "<!-- end of model -->"
+
+SEED: Final = 20_000
+CONFIGURATIONS: Final = 60
+WORKLOADS: Final = 10
+SHORTEST, LONGEST = 0.05, 8.0
+"""Predicted seconds of what is measured."""
+
+LOW, HIGH = 0.8, 1.25
+"""Predicted ÷ measured that counts as right."""
+
+BEST: Final = 1.1
+"""Times the best measured that the recommended may take."""
+
+HOPELESS: Final = 3.0
+"""Choices predicted at so many times the recommended are not measured: the model would have to be
+wrong by that much."""
+
+ROUNDS: Final = 3
+FEW_ROUNDS_SECONDS: Final = 1.0
+FEW_ROUNDS: Final = 2
+"""Of what takes longer."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A strategy with the body of its run."""
+
+    strategy: str
+    body: dict[str, Any]
+    predicted: float
+    measured: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.measured)
+
+    @property
+    def ratio(self) -> float:
+        return self.predicted / self.seconds
+
+    @property
+    def is_right(self) -> bool:
+        return LOW <= self.ratio <= HIGH
+
+    def measure(self, server: Server) -> None:
+        self.measured.append(finished(server, self.strategy, **self.body)["duration_seconds"])
+
+    def text(self) -> str:
+        delays = "–"
+        if self.body.get("db") != "none":
+            delays = f"{self.body['db_delay_ms']:g} ms"
+        return (
+            f"| `{self.strategy}` | {self.body['kernel']} | {self.body['items_count']:,} | "
+            f"{self.body['batch_size']:,} | {self.body['workers']} | "
+            f"{self.body['io_concurrency']:,} | {delays} | {self.predicted:.3f} | "
+            f"{self.seconds:.3f} | {self.ratio:.2f} |"
+        )
+
+
+def ask(server: Server, work: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A recommendation for a run's body."""
+    flat = {name: value for name, value in work.items() if name != "parameters"}
+    flat |= work.get("parameters", {}) | more
+    answer = server.client.get("/api/v1/tasks/recommendations", params=flat)
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def random_work(chance: random.Random) -> dict[str, Any]:
+    """Items, delays and parameters: from 100 to 100,000 items, half of them with delays."""
+    share = 10 ** chance.uniform(-1.5, 0)
+    work: dict[str, Any] = {
+        "items_count": round(10 ** chance.uniform(2, 5)),
+        "parameters": {
+            "cpu_iterations": round(20_000 * share),
+            "outer_iterations": 100,
+            "inner_iterations": round(200 * share),
+        },
+    }
+    if chance.random() < 0.5:
+        work |= {"db": "none", "cache": "none"}
+    else:
+        low = chance.choice([1, 2, 5])
+        work |= {"db_delay_ms": chance.choice([5, 20, 50, 100, 200])}
+        work |= {"redis_delay_ms": [low, 2 * low]}
+    return work
+
+
+def random_choice(chance: random.Random, work: dict[str, Any], kernels: list[str]) -> Any:
+    most = max(10, work["items_count"])
+    return work | {
+        "kernel": chance.choice(kernels),
+        "workers": chance.choice([1, 2, 3, 4, 8]),
+        "batch_size": max(1, round(10 ** chance.uniform(1, min(4, len(str(most)))))),
+        "io_concurrency": chance.choice([50, 200, 1_000, 5_000]),
+    }
+
+
+def configurations(server: Server) -> list[Run]:
+    """As many of each strategy, each with a prediction in the bounds."""
+    chance = random.Random(SEED)
+    kernels = [
+        each["kernel"]
+        for each in server.client.get("/api/v1/tasks/kernels").json()["kernels"]
+        if each["available"]
+    ]
+    found: list[Run] = []
+    while len(found) < CONFIGURATIONS:
+        strategy = list(StrategyName)[len(found) % len(StrategyName)].value
+        body = random_choice(chance, random_work(chance), kernels)
+        best = ask(server, body, strategy=strategy, limit=1)["recommended"]
+        if SHORTEST <= best["predicted_seconds"] <= LONGEST:
+            found.append(Run(strategy, body, best["predicted_seconds"]))
+    return found
+
+
+def measure_configurations(server: Server) -> list[Run]:
+    runs = configurations(server)
+    measure(server, runs)
+    for run in runs:
+        print(f"  {run.text()}", flush=True)
+    return runs
+
+
+def measure(server: Server, runs: list[Run]) -> None:
+    """In rounds, shuffled: whatever else the machine does meanwhile meets all of them. Pools that
+    change between runs do not count, as the seconds of a run begin when its pool is up.
+    """
+    for number in range(ROUNDS):
+        for run in random.Random(number).sample(runs, len(runs)):
+            if number < FEW_ROUNDS or run.seconds < FEW_ROUNDS_SECONDS:
+                run.measure(server)
+
+
+def choices(server: Server, work: dict[str, Any]) -> list[Run]:
+    """The first five of the ranking and the best of each strategy, the recommended first."""
+    ranked = ask(server, work, limit=5)["ranked"]
+    for strategy in StrategyName:
+        ranked += ask(server, work, strategy=strategy.value, limit=1)["ranked"]
+    found: list[Run] = []
+    names = ("kernel", "workers", "batch_size", "io_concurrency")
+    for choice in ranked:
+        run = Run(
+            choice["strategy"],
+            work | {name: choice[name] for name in names},
+            choice["predicted_seconds"],
+        )
+        hopeless = run.predicted > HOPELESS * ranked[0]["predicted_seconds"]
+        if not hopeless and (run.strategy, run.body) not in [(r.strategy, r.body) for r in found]:
+            found.append(run)
+    return found
+
+
+def measure_workloads(server: Server) -> list[list[Run]]:
+    chance = random.Random(SEED + 1)
+    found: list[list[Run]] = []
+    while len(found) < WORKLOADS:
+        work = random_work(chance)
+        best = ask(server, work, limit=1)["recommended"]["predicted_seconds"]
+        if not SHORTEST <= best <= LONGEST / 4:
+            continue
+        runs = choices(server, work)
+        measure(server, runs)
+        found.append(runs)
+        fastest = min(runs, key=lambda run: run.seconds)
+        print(f"  {runs[0].text()} best: {fastest.text()}", flush=True)
+    return found
+
+
+def is_good(runs: list[Run]) -> bool:
+    return runs[0].seconds <= BEST * min(run.seconds for run in runs)
+
+
+def lines(
+    calibration: dict[str, Any], runs: list[Run], workloads: list[list[Run]]
+) -> Iterator[str]:
+    """Markdown."""
+    right, good = sum(run.is_right for run in runs), sum(map(is_good, workloads))
+    ratios = [run.ratio for run in runs]
+    yield f"""
+Calibrating took {calibration["duration_seconds"]:.1f} s. Of {len(runs)} random configurations
+(seed {SEED}), each run over HTTP ({ROUNDS} times where it took less than
+{FEW_ROUNDS_SECONDS:g} s, else {FEW_ROUNDS} times; medians), **{right}** have predicted ÷
+measured in {LOW} … {HIGH}; the median is {statistics.median(ratios):.2f}.
+Of {len(workloads)} random workloads, the recommended choice was in
+**{good}** within {BEST - 1:.0%} of the best of those measured (the first five of the
+ranking and the best of each strategy, without those predicted at {HOPELESS:g} times as long).
+"""
+    yield from machine_lines()
+    yield load_line("after")
+    yield ""
+    yield "| strategy | kernel | items | batch | workers | in flight | db delay | predicted s | \
+measured s | ratio |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield from (run.text() for run in sorted(runs, key=lambda run: run.ratio))
+    yield ""
+    yield "| workload | recommended | measured s | best measured | measured s | ratio |"
+    yield "| --- | --- | ---: | --- | ---: | ---: |"
+    for measured in workloads:
+        first, best = measured[0], min(measured, key=lambda run: run.seconds)
+        delay = "no I/O" if first.body.get("db") else f"{first.body['db_delay_ms']} ms"
+        yield (
+            f"| {first.body['items_count']:,} items, {delay} | {_way(first)} | "
+            f"{first.seconds:.3f} | {_way(best)} | {best.seconds:.3f} | "
+            f"{first.seconds / best.seconds:.2f} |"
+        )
+    yield ""
+
+
+def _way(run: Run) -> str:
+    body = run.body
+    return f"`{run.strategy}` × {body['kernel']}, {body['workers']} w, {body['batch_size']:,}"
+
+
+def write() -> None:
+    """Measure, and replace what is between the marks of the page."""
+    before, _, rest = PAGE.read_text().partition(START)
+    _, found, after = rest.partition(END)
+    if not found:
+        sys.exit("docs/model.md has no place for the tables")
+    started = time.monotonic()
+    with service() as (server, _):
+        calibration = ask(server, {"items_count": 100}, refresh=True)["calibration"]
+        runs = measure_configurations(server)
+        workloads = measure_workloads(server)
+    text = "\n".join(lines(calibration, runs, workloads))
+    PAGE.write_text(before + START + "\n" + text + "\n" + END + after)
+    print(f"  {time.monotonic() - started:.0f} s", flush=True)

@@ -1,0 +1,114 @@
+"""What deploy/ says of a running service is true of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.deploy.test_files import COMPOSE, DEPLOY, of
+from tests.fixtures.redis_server import running_redis
+from tests.fixtures.server import Server, running_server
+from tests.fixtures.waiting import wait_until
+
+LABELS = re.compile(r"(hotloop_\w+)\{([^}]*)\}")
+
+
+def expressions() -> list[str]:
+    (group,) = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
+    dashboard = json.loads((DEPLOY / "grafana" / "hotloop.json").read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    return sorted({rule["expr"] for rule in group["rules"]} | {t["expr"] for t in targets})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """After a run with a source, as the dashboard finds it."""
+    data = tmp_path_factory.mktemp("data")
+    with (
+        running_redis() as redis,
+        running_server(data, redis_url=redis.url, redis_key="item:{id}", run_hosts=1) as server,
+    ):
+        redis.fill(10, key="item:{item_id}", value=lambda item_id: item_id)
+        body = {"items_count": 10, "db": "none", "cache": "redis", "kernel": "python"}
+        answer = server.run("sequential", **body)
+        assert answer.json()["status"] == "completed", answer.text
+        yield server
+
+
+@pytest.fixture(scope="module")
+def labels(server: Server) -> dict[str, set[str]]:
+    """The labels of each sample's name."""
+    found: dict[str, set[str]] = {}
+
+    def look() -> bool:
+        for family in text_string_to_metric_families(server.client.get("/metrics").text):
+            for sample in family.samples:
+                found.setdefault(sample.name, set()).update(sample.labels)
+        return "hotloop_queued_shards" in found and "hotloop_run_hosts" in found
+
+    wait_until(look, "everything is sampled")
+    return found
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_metrics_and_labels_that_are_named_are_there(
+    labels: dict[str, set[str]], expression: str
+) -> None:
+    names = set(re.findall(r"\bhotloop_\w+", expression))
+    assert names or "up{" in expression
+    assert names <= set(labels)
+    for name, matchers in LABELS.findall(expression):
+        wanted = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) - {"instance", "job"}
+        assert wanted <= labels[name], (name, wanted)
+    for grouped in re.findall(r"\bby \(([^)]*)\)", expression):
+        known = {"instance", "job"}.union(*(labels[name] for name in names))
+        assert {label.strip() for label in grouped.split(",")} <= known
+    assert expression.count("(") == expression.count(")")
+    assert expression.count("{") == expression.count("}")
+
+
+def test_every_metric_is_on_the_dashboard_or_in_a_rule(labels: dict[str, set[str]]) -> None:
+    watched = {n for e in expressions() for n in re.findall(r"\bhotloop_\w+", e)}
+    stems = {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in labels}
+    assert stems == {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in watched}
+
+
+def test_health_check_of_the_image_tells_alive_from_dead(server: Server) -> None:
+    (check,) = of("HEALTHCHECK")
+    command = json.loads(check[check.index("CMD ") + 4 :])
+    for port, code in ((server.port, 0), (9, 1)):
+        done = subprocess.run(
+            [sys.executable, *command[1:]],
+            env=os.environ | {"HOTLOOP_PORT": str(port)},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+
+
+def test_health_check_of_a_node_finds_a_run_host_and_nothing_else(server: Server) -> None:
+    """Not itself above all. Other run hosts of this machine are left out of the search."""
+    kind, command = COMPOSE["services"]["node"]["healthcheck"]["test"]
+    everywhere = "/proc/[0-9]*/cmdline"
+    assert kind == "CMD-SHELL"
+    assert everywhere in command
+    (run_host,) = [
+        process
+        for process in server.look_below()
+        if process.is_running() and "app.runhost" in process.cmdline()
+    ]
+    for place, code in (
+        (f"/proc/{run_host.pid}/cmdline", 0),
+        (f"/proc/{server.process.pid}/cmdline", 1),
+        ("/proc/self/cmdline /proc/$$/cmdline", 1),
+    ):
+        done = subprocess.run(["sh", "-c", command.replace(everywhere, place)], check=False)
+        assert done.returncode == code, place

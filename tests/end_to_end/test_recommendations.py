@@ -1,0 +1,127 @@
+"""Ask a real service how to run something, do what it says, and see it in the prediction error."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.services.calibration_file import NAME
+from tests.fixtures.server import Server, running_server
+
+PATH = "/api/v1/tasks/recommendations"
+WORK: dict[str, Any] = {
+    "items_count": 300,
+    "db_delay_ms": 2,
+    "redis_delay_ms": [1, 2],
+    "cpu_iterations": 100,
+    "outer_iterations": 10,
+}
+
+
+def ask(server: Server, **query: Any) -> dict[str, Any]:
+    answer = server.client.get(PATH, params=WORK | query)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def run_curl(command: str) -> dict[str, Any]:
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, timeout=60, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_recommendation_can_be_run_and_is_checked(server: Server) -> None:
+    asked = ask(server)
+    best = asked["recommended"]
+    assert best == asked["ranked"][0]
+    assert asked["lower_bound_seconds"] <= best["predicted_seconds"]
+    interval = best["interval_seconds"]
+    assert interval["low"] <= best["predicted_seconds"] <= interval["high"]
+    assert f"{best['strategy']} × {best['kernel']}" in asked["explanation"]
+    assert {advice["work"] for advice in asked["guidelines"]} == {
+        "I/O-heavy",
+        "CPU-heavy",
+        "mixed",
+        "long-running",
+    }
+    result = run_curl(asked["curl"])
+    assert result["status"] == "completed"
+    assert result["items_processed"] == 300
+    assert (result["strategy"], result["kernel"]) == (best["strategy"], best["kernel"])
+    assert result["batch_size"] == best["batch_size"]
+    again = ask(server)
+    (record,) = (r for r in again["prediction_error"]["last"] if r["task_id"] == result["task_id"])
+    assert record["predicted_seconds"] == pytest.approx(best["predicted_seconds"])
+    assert record["measured_seconds"] == result["duration_seconds"]
+    assert record["ratio"] == pytest.approx(
+        record["predicted_seconds"] / record["measured_seconds"]
+    )
+    # What was measured the first time is what the second answer rests on.
+    assert again["calibration"]["calibrated_at"] == asked["calibration"]["calibrated_at"]
+
+
+def test_command_has_only_what_is_not_a_default(server: Server) -> None:
+    words = shlex.split(ask(server, workers=4, batch_size=5_000, io_concurrency=1_000)["curl"])
+    body = json.loads(words[words.index("-d") + 1])
+    assert set(body) == {"kernel", "items_count", "db_delay_ms", "redis_delay_ms", "parameters"}
+    assert body["parameters"] == {"cpu_iterations": 100, "outer_iterations": 10}
+
+
+def test_what_is_given_is_not_chosen(server: Server) -> None:
+    given = {"strategy": "hybrid", "kernel": "python", "workers": 2, "batch_size": 7}
+    asked = ask(server, **given, io_concurrency=9, limit=1_000)
+    assert asked["considered"] == len(asked["ranked"]) == 1
+    assert {name: asked["recommended"][name] for name in given} == given
+
+
+def test_kernels_are_shown_with_the_parameters_asked_for(server: Server) -> None:
+    few = {k["kernel"]: k for k in ask(server)["calibration"]["kernels"]}
+    many = {k["kernel"]: k for k in ask(server, cpu_iterations=10_000)["calibration"]["kernels"]}
+    assert set(few) == {"python", "cython", "numba"}
+    for name, kernel in few.items():
+        assert kernel["seconds_per_item"] < many[name]["seconds_per_item"]
+        assert kernel["parallel_speedup"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ({"workload": "nothing"}, "workload", "loops"),
+        ({"db": "pinot"}, "db", "HOTLOOP_PINOT_URL"),
+        ({"cache_mode": "aside"}, "cache_mode", "redis"),
+    ],
+    ids=["workload", "db", "cache_mode"],
+)
+def test_what_cannot_be_run_is_refused(
+    server: Server, query: dict[str, str], field: str, words: str
+) -> None:
+    answer = server.client.get(PATH, params=WORK | query)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == field
+    assert words in error["message"]
+
+
+def test_calibration_is_kept_and_made_anew_when_asked_or_unreadable(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server, ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda _: ask(server)["calibration"], range(3)))
+        times = {calibration["calibrated_at"] for calibration in found}
+        assert len(times) == 1
+        refreshed = ask(server, refresh=True)["calibration"]["calibrated_at"]
+        assert refreshed not in times
+    with running_server(tmp_path) as server:
+        assert ask(server)["calibration"]["calibrated_at"] == refreshed
+    (tmp_path / NAME).write_text("{}")
+    with running_server(tmp_path) as server:
+        assert ask(server)["calibration"]["calibrated_at"] != refreshed

@@ -1,0 +1,97 @@
+"""Calibrating in a real run host: every constant is measured, and the host goes on as it was."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+import pytest
+
+import kernels
+from app.errors import RunHostDiedError
+from app.names import StrategyName
+from app.runhost.client import RunHostClient
+from app.runhost.messages import RunReport
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import Plan
+from tests.runhost.conftest import CONFIG
+
+PLAN = Plan(
+    workload="loops",
+    kernel="cython",
+    strategy=StrategyName.MULTIPROCESSING,
+    items=GeneratedItems(10),
+    stages=(),
+    parameters={"cpu_iterations": 1, "outer_iterations": 1, "inner_iterations": 1},
+    batch_size=5,
+    workers=2,
+    io_concurrency=1,
+)
+
+
+async def executed(host: RunHostClient) -> RunReport:
+    events = [event async for event in host.run(PLAN)]
+    report = events[-1]
+    assert isinstance(report, RunReport)
+    return report
+
+
+def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner) -> None:
+    async def check() -> None:
+        before = await executed(host)
+        found = await host.calibrate()
+        assert found.usable_cpus == CONFIG.usable_cpus
+        assert (found.max_threads, found.max_processes) == (8, 2)
+        assert {kernel.kernel for kernel in found.kernels} == set(
+            kernels.available_kernels("loops")
+        )
+        for kernel in found.kernels:
+            assert kernel.sizes[0] == 1
+            assert list(kernel.sizes) == sorted(set(kernel.sizes))
+            assert set(kernel.operation_seconds) == {"loop", "nested"}
+            for by_size in kernel.operation_seconds.values():
+                assert len(by_size) == len(kernel.sizes)
+                assert all(0 < seconds < 1e-3 for seconds in by_size)
+            assert 1 <= kernel.thread_slowdown <= 2
+            assert 1 <= kernel.process_slowdown <= 2
+        python, cython = found.kernel("loops", "python"), found.kernel("loops", "cython")
+        assert python.operation_seconds["loop"][0] > 10 * cython.operation_seconds["loop"][0]
+        assert set(found.strategies) == set(StrategyName)
+        for name, costs in found.strategies.items():
+            in_processes = name in (StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES)
+            assert costs.start_seconds > 0
+            assert (costs.worker_bytes > 1 << 20) == in_processes
+        assert all(0 <= cost < 1 << 20 for cost in asdict(found.waits).values())
+        assert found.waits.in_flight_bytes > 0
+        assert found.waits.async_wave_seconds > 0
+        assert 0 < found.message_seconds < 1e-2
+        assert found.base_bytes > 1 << 20
+        assert found.seconds > 0
+        # Pools of the run host were not touched.
+        after = await executed(host)
+        assert (before.error, after.error) == (None, None)
+
+    runner.run(check())
+
+
+def test_death_while_calibrating_is_told(host: RunHostClient, runner: asyncio.Runner) -> None:
+    async def check() -> None:
+        calibrating = asyncio.create_task(host.calibrate())
+        await asyncio.sleep(0)
+        await host.kill()
+        with pytest.raises(RunHostDiedError):
+            await calibrating
+
+    runner.run(check())
+
+
+def test_cancelled_calibration_ends_its_host(host: RunHostClient, runner: asyncio.Runner) -> None:
+    async def check() -> None:
+        calibrating = asyncio.create_task(host.calibrate())
+        await asyncio.sleep(0)
+        calibrating.cancel()
+        await asyncio.wait((calibrating,))
+        assert calibrating.cancelled()
+        assert not host.alive
+
+    runner.run(check())

@@ -1,0 +1,235 @@
+"""The cost model: what must hold on any machine, and which term says what limits a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from operator import mul
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.names import StrategyName
+from app.runhost.calibration import Calibration, KernelCosts, StrategyCosts, WaitCosts
+from app.schemas.recommendation import Limit
+from app.services.batch_times import call_seconds, makespan
+from app.services.cost_model import predict
+from app.services.lower_bound import lower_bound_seconds
+from app.sources.simulated import GeneratedItems, SimulatedStage
+from app.strategies.base import Plan
+from tests.fixtures.calibrations import ideal, usual
+
+DEFAULTS = {"cpu_iterations": 20_000, "outer_iterations": 100, "inner_iterations": 200}
+STRATEGIES = sorted(StrategyName)
+
+
+def plan(strategy: StrategyName = StrategyName.HYBRID, items: int = 1_000, **fields: Any) -> Plan:
+    values: dict[str, Any] = {
+        "workload": "loops",
+        "kernel": "cython",
+        "stages": (),
+        "parameters": DEFAULTS,
+        "batch_size": 100,
+        "workers": 2,
+        "io_concurrency": 100,
+    }
+    return Plan(strategy=strategy, items=GeneratedItems(items), **(values | fields))
+
+
+seconds = st.floats(0, 0.01)
+slowdowns = st.floats(1, 4)
+
+
+@st.composite
+def calibrations(draw: st.DrawFn) -> Calibration:
+    cpus = draw(st.integers(1, 4))
+    sizes = tuple(sorted({1, *draw(st.lists(st.integers(2, 1_000), max_size=4))}))
+
+    def costs() -> tuple[float, ...]:
+        """Of calls that take the longer the more items they have."""
+        more = [draw(st.floats(0, 1e-6)) for _ in sizes]
+        steps = [b - a for a, b in pairwise((0, *sizes))]
+        calls = accumulate(map(mul, steps, more))
+        return tuple(call / size for call, size in zip(calls, sizes, strict=True))
+
+    def kernel(name: str, releases_gil: bool) -> KernelCosts:
+        return KernelCosts(
+            "loops",
+            name,
+            releases_gil,
+            draw(st.floats(0, 1e-4)),
+            draw(st.floats(0, 1e-6)),
+            sizes,
+            {"loop": costs(), "nested": costs()},
+            min(cpus, draw(slowdowns)),
+            min(cpus, draw(slowdowns)),
+        )
+
+    return Calibration(
+        usable_cpus=cpus,
+        max_threads=draw(st.integers(1, 64)),
+        max_processes=draw(st.integers(1, 16)),
+        kernels=(kernel("cython", True), kernel("python", False)),
+        strategies={
+            name: StrategyCosts(
+                draw(seconds), draw(seconds), draw(st.floats(0, 1e-6)), 1.0, 1 << 20
+            )
+            for name in StrategyName
+        },
+        waits=WaitCosts(draw(seconds), draw(seconds), *(draw(st.floats(0, 1e-4)),) * 3, 1_000),
+        message_seconds=draw(st.floats(0, 1e-3)),
+        base_bytes=1 << 20,
+    )
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> tuple[SimulatedStage, ...]:
+    found = []
+    for name in draw(st.sampled_from([(), ("db",), ("db", "cache")])):
+        low = draw(st.floats(0, 1))
+        found.append(SimulatedStage(name, low, low + draw(st.floats(0.001, 1))))
+    return tuple(found)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    return plan(
+        draw(st.sampled_from(STRATEGIES)),
+        draw(st.integers(1, 20_000)),
+        kernel=draw(st.sampled_from(["cython", "python"])),
+        stages=draw(stages()),
+        parameters={
+            "cpu_iterations": draw(st.integers(0, 1_000)),
+            "outer_iterations": draw(st.integers(0, 10)),
+            "inner_iterations": 10,
+        },
+        batch_size=draw(st.integers(1, 5_000)),
+        workers=draw(st.integers(1, 16)),
+        io_concurrency=draw(st.integers(1, 5_000)),
+    )
+
+
+@given(plans(), calibrations(), st.integers(1, 5_000))
+@settings(max_examples=400, deadline=None)
+def test_more_items_never_take_less(made: Plan, machine: Calibration, more: int) -> None:
+    larger = replace(made, items=GeneratedItems(made.item_count + more))
+    assert predict(larger, machine).seconds >= predict(made, machine).seconds * (1 - 1e-9)
+
+
+@given(plans(), calibrations())
+@settings(max_examples=400, deadline=None)
+def test_nothing_is_predicted_below_the_bound(made: Plan, machine: Calibration) -> None:
+    bound = lower_bound_seconds(made, machine, max(made.io_concurrency, made.workers))
+    assert predict(made, machine).seconds >= bound * (1 - 1e-9)
+
+
+@given(plans(), calibrations())
+@settings(max_examples=200, deadline=None)
+def test_prediction_is_the_sum_of_its_terms(made: Plan, machine: Calibration) -> None:
+    found = predict(made, machine)
+    terms = found.terms
+    assert min(terms.waiting, terms.computing, terms.overhead) >= -1e-9
+    assert found.seconds == pytest.approx(terms.waiting + terms.computing + terms.overhead)
+    assert found == predict(made, machine)
+    assert found.memory_bytes >= machine.base_bytes
+
+
+SECOND = (SimulatedStage("db", 1.0, 1.0),)
+IDLE = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}
+
+
+@pytest.mark.parametrize(
+    ("made", "limit"),
+    [
+        (plan(StrategyName.SEQUENTIAL), Limit.CPU),
+        (plan(StrategyName.SEQUENTIAL, stages=SECOND), Limit.IO),
+        (plan(StrategyName.THREADING, kernel="python"), Limit.GIL),
+        (plan(StrategyName.THREADING, kernel="python", workers=1), Limit.CPU),
+        (plan(StrategyName.THREADING), Limit.CPU),
+        (plan(StrategyName.CONCURRENT_FUTURES, kernel="python"), Limit.CPU),
+        (plan(StrategyName.HYBRID, kernel="python"), Limit.CPU),
+        (plan(StrategyName.HYBRID, stages=SECOND), Limit.IO),
+        (plan(StrategyName.THREADING, parameters=IDLE, batch_size=1), Limit.OVERHEAD),
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{value.strategy}",
+)
+def test_what_limits_is_named(made: Plan, limit: Limit) -> None:
+    assert predict(made, usual()).limited_by is limit
+
+
+@pytest.mark.parametrize(
+    ("batches", "workers", "expected"),
+    [(0, 3, 0.0), (1, 3, 2.0), (2, 3, 5.0), (3, 3, 5.0), (4, 3, 7.0), (5, 3, 10.0), (3, 1, 12.0)],
+)
+def test_makespan_knows_the_last_batch(batches: int, workers: int, expected: float) -> None:
+    assert makespan(batches, workers, 5.0, 2.0) == expected
+
+
+def test_small_calls_cost_what_was_measured() -> None:
+    costs = replace(
+        ideal().kernel("loops", "cython"),
+        call_seconds=1.0,
+        item_seconds=0.5,
+        sizes=(1, 8, 16),
+        operation_seconds={"loop": (8.0, 1.0, 2.0), "nested": (0.0, 0.0, 0.0)},
+    )
+    per_size = {count: call_seconds(costs, {"loop": 1, "nested": 0}, count) for count in (1, 8, 16)}
+    assert per_size == {1: 1.5 + 8, 8: 5.0 + 8, 16: 9.0 + 32}
+    filled = replace(costs, operation_seconds={"loop": (8.0, 4.0, 1.0), "nested": (0.0,) * 3})
+    assert call_seconds(filled, {"loop": 1, "nested": 0}, 8) == 5.0 + 32
+    assert call_seconds(filled, {"loop": 1, "nested": 0}, 16) == 9.0 + 16
+    # between sizes linear, beyond them as at the largest
+    assert call_seconds(costs, {"loop": 1, "nested": 0}, 12) == 7.0 + 20
+    assert call_seconds(costs, {"loop": 1, "nested": 0}, 32) == 17.0 + 64
+
+
+def test_results_are_sent_while_a_run_goes_on_but_for_the_last() -> None:
+    machine = replace(ideal(), message_seconds=1e-3)
+    made = plan(StrategyName.SEQUENTIAL, items=101, batch_size=1)
+    short = predict(replace(made, parameters=DEFAULTS | {"cpu_iterations": 900_000}), machine)
+    assert short.terms.overhead == 0.0
+    made = replace(made, parameters=DEFAULTS | {"cpu_iterations": 10_000_000})
+    long = predict(made, machine)
+    # about 1 s, of which the last 0.1 s are sent when the clock has stopped
+    assert long.terms.overhead == pytest.approx(0.1 * 0.9, rel=0.01)
+
+
+def test_threads_of_a_kernel_that_holds_the_gil_are_no_faster() -> None:
+    machine, one = usual(), plan(StrategyName.THREADING, kernel="python", workers=1)
+    more = [predict(replace(one, workers=workers), machine).seconds for workers in (2, 4, 8)]
+    alone = predict(one, machine).seconds
+    assert all(seconds >= alone * 0.99 for seconds in more)
+    processes = replace(one, strategy=StrategyName.MULTIPROCESSING, workers=2)
+    assert predict(processes, machine).seconds < 0.6 * alone
+
+
+def test_workers_over_the_limit_are_not_counted() -> None:
+    made = plan(StrategyName.THREADING, stages=SECOND, batch_size=10, workers=50)
+    few, many = usual(threads=4), usual(threads=50)
+    assert predict(made, few).seconds == pytest.approx(250, rel=0.01)
+    assert predict(made, many).seconds == pytest.approx(20, rel=0.01)
+
+
+def test_uneven_waits_hold_up_batches_but_not_the_window() -> None:
+    uneven = (SimulatedStage("db", 0.0, 1.0),)
+    made = plan(stages=uneven, items=10_000, batch_size=100, io_concurrency=100)
+    window = predict(made, ideal()).seconds
+    batches = predict(replace(made, strategy=StrategyName.ASYNC_BATCH), ideal()).seconds
+    # 100 waves of 0.5 s on average, against 100 batches of about 1 s
+    assert window == pytest.approx(50, rel=0.1)
+    assert batches == pytest.approx(100, rel=0.1)
+
+
+def test_resumed_run_is_predicted_by_what_is_left() -> None:
+    made = plan(StrategyName.SEQUENTIAL, items=10_000)
+    rest = replace(made, ranges=((0, 100), (5_000, 100)))
+    whole, left = predict(made, ideal()).seconds, predict(rest, ideal()).seconds
+    assert left == pytest.approx(whole * 200 / 10_000)
+    assert predict(replace(made, ranges=()), ideal()).seconds == 0.0
+
+
+def test_unknown_kernel_is_a_lookup_error() -> None:
+    with pytest.raises(LookupError, match="numba"):
+        predict(plan(kernel="numba"), replace(usual(), kernels=()))

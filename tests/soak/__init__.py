@@ -1,0 +1,1 @@
+"""Mixed load for many minutes, with deaths: what the service holds must not grow."""
