@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run node test test-long check parity pinot chaos soak bench clean
+.PHONY: help install run node test test-long check parity pinot chaos soak attack bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ chaos: $(STAMP) ## kill the service in every part, and write docs/reliability.md
 
 soak: $(STAMP) ## mixed load and deaths, and write docs/reliability.md (ten minutes)
 	$(BIN)/python -m tests.soak $(ARGS)
+
+attack: $(STAMP) ## attack the service, and write it into docs/security.md (half an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		--constraint constraints.txt --editable ".[dev,attack]"
+	$(BIN)/python -m tests.attack $(ARGS)
 
 bench: $(STAMP) ## measure, and write docs/performance.md (half an hour on an idle machine)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \

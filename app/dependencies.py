@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Final, Protocol, cast
+from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Path, Request
 
 from app.access import ClientDep
 from app.errors import TaskNotFoundError
-from app.names import StrategyName, TaskKind, TaskStatus
+from app.names import StrategyName, TaskKind, TaskStatus, is_task_id
 from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
@@ -270,9 +269,6 @@ async def get_metrics(state: StateDep) -> Metrics:
     return state.services.metrics
 
 
-_TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}", re.ASCII)
-
-
 async def get_task_id(
     task_id: Annotated[
         str,
@@ -283,7 +279,7 @@ async def get_task_id(
     ],
 ) -> str:
     """Raises TaskNotFoundError for what cannot be an id, so that nobody searches for it."""
-    if _TASK_ID.fullmatch(task_id) is None:
+    if not is_task_id(task_id):
         raise TaskNotFoundError(task_id[:40])
     return task_id
 

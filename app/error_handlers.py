@@ -12,11 +12,13 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
+from starlette.routing import compile_path
 
 from app import errors
+from app.names import StrategyName, is_task_id
 from app.schemas.problems import FieldProblem, Problem, ProblemLinks
 from app.wording import RULE, describe, plain
 from kernels.errors import InvalidInputError
@@ -277,17 +279,27 @@ def _http_detail(request: Request, error: HTTPException) -> str:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """All methods of the path; the router itself names those of one route only."""
-    allowed = [
+    """All methods of the path; the router itself names those of one route only.
+
+    A route whose pattern fits, but not the name in it, would answer 404 to any method.
+    """
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    served = {
         method
-        for method in _METHODS
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
+        for context in iter_route_contexts(request.app.routes)
+        if (found := compile_path(str(context.path))[0].match(path))
+        and all(_can_be(name, value) for name, value in found.groupdict().items())
+        for method in getattr(context.original_route, "methods", None) or ()
+    }
+    allowed = [method for method in _METHODS if method in served]
     # Whatever answers GET answers HEAD, see `app.guards.head`.
     return ["GET", "HEAD", *allowed[1:]] if allowed[:1] == ["GET"] else allowed
+
+
+def _can_be(parameter: str, value: str) -> bool:
+    if parameter == "strategy":
+        return value in set(StrategyName)
+    return parameter != "task_id" or is_task_id(value)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -1,6 +1,10 @@
 """The closed lists of words that the API, the store and the strategies share."""
 
+import re
 from enum import StrEnum
+from typing import Final
+
+_TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}", re.ASCII)
 
 
 class StrategyName(StrEnum):
@@ -77,3 +81,8 @@ class TaskType(StrEnum):
     """The client waits for the answer; leaving cancels the run."""
     BACKGROUND = "background"
     """The client asks for the status later."""
+
+
+def is_task_id(text: str) -> bool:
+    """Whether a task may have this id: `task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
+    return _TASK_ID.fullmatch(text) is not None

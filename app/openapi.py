@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -47,6 +48,18 @@ def complete_openapi(app: FastAPI) -> None:
         ],
         ref_template="#/components/schemas/{model}",
     )
-    components = app.openapi().setdefault("components", {}).setdefault("schemas", {})
+    description = app.openapi()
+    for content in _contents(description):
+        if "itemSchema" in content:
+            del content["schema"]  # which FastAPI gives as text; it would be that of all items
+    components = description.setdefault("components", {}).setdefault("schemas", {})
     for name, model in schema["$defs"].items():
         components.setdefault(name, model)
+
+
+def _contents(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of all answers, each media type's."""
+    for path in description["paths"].values():
+        for operation in path.values():
+            for answer in operation["responses"].values():
+                yield from answer.get("content", {}).values()

@@ -10,6 +10,7 @@ from typing import Final
 
 EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "the extra attack is not installed": "`make attack` installs it, and asks far more",
         "free-threaded": "a build without a GIL has none that a kernel could keep",
         "PINOT_JARS is not set": "tests/pinot/fetch.sh has said why there is no real Pinot",
         "systemd is not installed": "elsewhere systemd reads the units",

@@ -41,7 +41,6 @@ _STREAM: Final[dict[str, Any]] = {
     },
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
             "example": _EXAMPLE,
             # As OpenAPI 3.2 has it.
             "itemSchema": {

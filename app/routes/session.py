@@ -48,7 +48,7 @@ async def get_session(request: Request, gate: GateDep) -> SessionView:
     operation_id="sign_in",
     summary="Sign in",
     responses=problem_responses(
-        errors.PayloadTooLargeError, errors.UnauthorizedError, errors.RateLimitedError
+        400, errors.PayloadTooLargeError, errors.UnauthorizedError, errors.RateLimitedError
     ),
 )
 async def sign_in(

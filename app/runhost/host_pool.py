@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,8 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 10.0
 """Between attempts to start a run host that does not come up: doubled from the first to this."""
 
-BUSY_RETRY_SECONDS: Final = 5
+BUSY_RETRY_SECONDS: Final = range(5, 16)
+"""One of these, by chance: those who were refused together shall not come again together."""
 
 START_SECONDS: Final = 15.0
 """How long a caller waits for the first run host after the start of the service, instead of
@@ -136,17 +138,37 @@ class RunHostPool:
             self.deaths += 1
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
+    @contextlib.contextmanager
+    def place(self, owner: str | None = None) -> Generator[contextlib.ExitStack, None, None]:
+        """A place for a `lease`, counted from now on until that has a run host, or the block ends.
+
+        Raises TooBusyError as `lease` does: at once, before anything is done for a run that there
+        is no room for.
+        """
+        self._check_line(owner)
+        self._waiting[owner] += 1
+        with contextlib.ExitStack() as place:
+            place.callback(self._leave_line, owner)
+            yield place
+
     @contextlib.asynccontextmanager
     async def lease(
-        self, *, patient: bool = False, owner: str | None = None
+        self,
+        *,
+        patient: bool = False,
+        owner: str | None = None,
+        place: contextlib.ExitStack | None = None,
     ) -> AsyncGenerator[RunHostClient, None]:
         """A live run host for the caller alone; waits in a line in which owners take turns.
 
         Raises TooBusyError when `queue_limit` callers wait already (one that is patient waits all
         the same, and is not counted; so does, up to twice the limit, the first one of an owner of
-        whom nobody waits yet), NotReadyError when no run host has ever come up.
+        whom nobody waits yet), NotReadyError when no run host has ever come up. Who has a `place`
+        is counted by that.
         """
-        client = await self._take(patient, owner)
+        client = await self._take(patient or place is not None, owner)
+        if place is not None:
+            place.close()
         self.leases += 1
         self.busy_count += 1
         try:
@@ -173,17 +195,22 @@ class RunHostPool:
                     return client
         finally:
             if not patient:
-                self._waiting[owner] -= 1
-                self._waiting += Counter()  # without those that are 0
+                self._leave_line(owner)
+
+    def _leave_line(self, owner: str | None) -> None:
+        self._waiting[owner] -= 1
+        self._waiting += Counter()  # without those that are 0
 
     def _check_line(self, owner: str | None) -> None:
         waiting, limit = self._waiting.total(), self._options.queue_limit
         is_first = owner is not None and not self._waiting[owner]
-        if waiting >= (2 * limit if is_first else limit):
+        # Those who have a place and did not come for their run host yet.
+        free = sum(client.alive for client in self._idle)
+        if waiting >= free + (2 * limit if is_first else limit):
             raise TooBusyError(
                 f"all {self._options.count} run hosts are busy and {waiting} runs wait for "
                 "one already; try again later",
-                BUSY_RETRY_SECONDS,
+                random.choice(BUSY_RETRY_SECONDS),
             )
 
     async def _wait(self, owner: str | None) -> RunHostClient:

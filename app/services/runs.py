@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -64,7 +65,10 @@ class RunService:
             source = GeneratedInput(request.items_count)
         else:
             source = InlineInput(request.workload, request.items)
-        return await self._supervise(plan, spec_of(request), source, client, seconds)
+        # Before the store is asked: a flood of runs must not become one of tasks that are written
+        # and removed again.
+        with self._context.hosts.place(client) as place:
+            return await self._supervise(plan, spec_of(request), source, client, seconds, place)
 
     async def run_upload(
         self,
@@ -94,10 +98,12 @@ class RunService:
         source: TaskInput,
         client: str | None,
         seconds: float | None,
+        place: ExitStack | None = None,
     ) -> RunResult:
         """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
-            new_task_id(), lambda active: self._drive(active, plan, spec, source, client, seconds)
+            new_task_id(),
+            lambda active: self._drive(active, plan, spec, source, client, seconds, place),
         )
 
     async def supervise(
@@ -131,6 +137,7 @@ class RunService:
         source: TaskInput,
         owner: str | None,
         seconds: float | None,
+        place: ExitStack | None,
     ) -> RunResult:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
@@ -153,7 +160,7 @@ class RunService:
         try:
             await to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
-            async with context.hosts.lease(owner=owner) as client:
+            async with context.hosts.lease(owner=owner, place=place) as client:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 if seconds is None:

@@ -102,8 +102,10 @@ def test_unknown_path_is_a_problem(client: Client) -> None:
         ("PUT", "/", "GET, HEAD"),
         ("POST", "/health", "GET, HEAD"),
         ("PATCH", "/api/v1/tasks", "GET, HEAD"),
-        ("PUT", "/api/v1/tasks/results", "GET, HEAD, POST, DELETE"),
-        ("GET", "/api/v1/tasks/hybrid", "POST, DELETE"),
+        ("PUT", "/api/v1/tasks/results", "GET, HEAD, DELETE"),
+        ("OPTIONS", "/api/v1/tasks/kernels", "GET, HEAD"),
+        ("GET", "/api/v1/tasks/hybrid", "POST"),
+        ("GET", "/api/v1/tasks/task_00000000_1", "DELETE"),
         ("POST", "/api/v1/tasks/status/task_00000000_1", "GET, HEAD"),
     ],
 )

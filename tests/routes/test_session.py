@@ -177,6 +177,16 @@ def test_sign_in_of_another_form_is_told(client: Client, body: dict[str, object]
     assert client.post("/session", json=body).status_code == 422
 
 
+def test_sign_in_that_is_no_text_is_a_described_problem(client: Client) -> None:
+    answer = client.post(
+        "/session", content=b"\x1b\xc3\x00", headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    described = client.get("/openapi.json").json()["paths"]["/session"]["post"]["responses"]
+    assert "400" in described
+
+
 def test_sign_in_that_is_too_large_is_not_read(client: Client) -> None:
     for content in ({"key": "x" * 4_096}, {"key": ["x"] * 10_000}):
         answer = client.post("/session", json=content)

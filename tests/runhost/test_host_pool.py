@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import NotReadyError, TooBusyError
 from app.names import StrategyName
-from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from app.runhost.host_pool import BUSY_RETRY_SECONDS, HostPoolOptions, RunHostPool
 from tests.fixtures.plans import make_plan
 from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.waiting import until
@@ -84,6 +84,42 @@ def test_leases_are_exclusive_in_order_and_bounded(runner: asyncio.Runner) -> No
             assert order == [1, 2]
 
     runner.run(line_up())
+
+
+def test_place_is_counted_before_its_lease_and_no_longer_than_until(
+    runner: asyncio.Runner,
+) -> None:
+    async def line_up() -> None:
+        async with host_pool(count=1, queue_limit=1) as pool:
+            await until(lambda: pool.alive_count == 1, "the run host is up")
+            with pool.place() as first, pool.place():  # the run host, and the one that waits
+                with pytest.raises(TooBusyError, match="2 runs wait"), pool.place():
+                    pass
+                async with pool.lease(place=first):
+                    with pytest.raises(TooBusyError, match="1 runs wait"), pool.place():
+                        pass
+                with pytest.raises(TooBusyError), pool.place(), pool.place():
+                    pass
+            with pool.place(), pool.place():
+                pass  # all that was counted was given back
+
+    runner.run(line_up())
+
+
+def test_those_who_are_refused_together_come_again_apart(runner: asyncio.Runner) -> None:
+    async def refuse() -> None:
+        told = []
+        async with host_pool(count=1, queue_limit=0) as pool:
+            await until(lambda: pool.alive_count == 1, "the run host is up")
+            async with pool.lease():
+                for _ in range(200):
+                    with pytest.raises(TooBusyError) as caught, pool.place():
+                        pass
+                    told.append(caught.value.retry_after_seconds)
+        assert set(told) <= set(BUSY_RETRY_SECONDS)
+        assert max(map(told.count, told)) < len(told) // 2
+
+    runner.run(refuse())
 
 
 def test_owners_take_turns_and_none_fills_the_line_for_others(runner: asyncio.Runner) -> None:

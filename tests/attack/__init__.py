@@ -1,0 +1,1 @@
+"""The service attacked: generated requests, floods, slow clients, and bytes that are no data."""
