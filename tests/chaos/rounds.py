@@ -77,6 +77,8 @@ class Round:
 
     def __init__(self, cluster: Cluster, number: int, seed: int, tasks: int = 5) -> None:
         self._tasks = tasks
+        self._expected: list[str] = []
+        """Checksums, by index."""
         self._cluster = cluster
         self._number = number
         self._random = random.Random(f"{seed} {number}")
@@ -86,7 +88,8 @@ class Round:
 
     def run(self, kind: Kind) -> Outcome:
         """Raises AssertionError only when the service itself does not come back."""
-        expected = [self._undisturbed(index) for index in range(self._tasks)]
+        for index in range(self._tasks):
+            self._expected.append(self._undisturbed(index))
         for index in range(self._tasks - 2):
             self._submit(index, kind)
         more = threading.Thread(target=self._submit_more, args=(kind,))
@@ -102,7 +105,7 @@ class Round:
             outcome.adoption_seconds = self._adoption(victim, strike)
         self._recover(kind, victim)
         more.join()
-        self._judge(expected, outcome)
+        self._judge(outcome)
         self._cluster.look()
         return outcome
 
@@ -170,8 +173,26 @@ class Round:
                     found.append(member)
             return bool(found)
 
-        wait_until(progress, "something runs where it can be killed", PATIENCE_SECONDS)
+        def may_be_killed() -> bool:
+            if progress():
+                return True
+            if self._submitted_have_ended():  # elsewhere, or before anybody looked
+                self._expected.append(self._undisturbed(len(self._expected)))
+                self._submit(len(self._expected) - 1, kind)
+            return False
+
+        try:
+            wait_until(may_be_killed, "something runs where it can be killed", PATIENCE_SECONDS)
+        except AssertionError as error:
+            shards = [
+                shard for i in self._ids.values() for shard in cluster.store.shards.of_task(i)
+            ]
+            raise AssertionError(f"{error}; {shards}") from None
         return self._random.choice(found)
+
+    def _submitted_have_ended(self) -> bool:
+        states = {self._cluster.store.status(task_id) for task_id in self._ids.values()}
+        return not states & {TaskStatus.PENDING, TaskStatus.RUNNING}
 
     def _strike(self, kind: Kind, victim: Member) -> None:
         if kind is Kind.DATABASE:
@@ -223,7 +244,8 @@ class Round:
                 self._stored |= {base + i for i in range(start, start + count, BATCH_ITEMS)}
         self._killed_ns = time.monotonic_ns()
 
-    def _judge(self, expected: list[str], outcome: Outcome) -> None:
+    def _judge(self, outcome: Outcome) -> None:
+        expected = self._expected
         outcome.tasks = len(expected)
         client = self._cluster.client
         views: dict[int, dict[str, Any]] = {}
