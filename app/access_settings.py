@@ -54,7 +54,26 @@ class ApiKeyEntry(BaseModel):
 
 
 class AccessSettings(TokenSettings):
-    """Keys and tokens, and which browsers' pages are served."""
+    """Keys and tokens, which browsers' pages are served, and how much a client may ask for."""
+
+    client_tasks: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description=(
+            "Background tasks of a client that may wait or run at a time; one more is refused. "
+            "Where nobody needs a key, all are one client."
+        ),
+    )
+    client_seconds: float = Field(
+        default=604_800.0,
+        ge=1,
+        le=1e9,
+        description=(
+            "Seconds that the background tasks of a client, waiting and running, may be estimated "
+            "at together; a task that would exceed them is refused."
+        ),
+    )
 
     api_keys: tuple[ApiKeyEntry, ...] = Field(
         default=(),

@@ -80,6 +80,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     ),
     errors.TooBusyError: ProblemKind(503, "too-busy", "There is no place for another run now"),
     errors.RateLimitedError: ProblemKind(429, "rate-limited", "The client asks too often"),
+    errors.ClientLimitError: ProblemKind(
+        429, "client-limit", "The client has as much work waiting as it may have"
+    ),
     errors.NotReadyError: ProblemKind(503, "not-ready", "The service is not ready yet"),
     errors.StoreError: ProblemKind(503, "store-unavailable", "The task store cannot be used"),
     errors.StoreUnavailableError: ProblemKind(

@@ -15,6 +15,7 @@ ServiceError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
 ├── TooBusyError                 no place for another run now
 ├── RateLimitedError             a client asks too often
+├── ClientLimitError             a client has as much work waiting as it may have
 ├── NotReadyError                no run host is warm yet
 ├── StoreError                   the task store or the data folder cannot be used
 │   └── StoreUnavailableError    the store cannot be reached now
@@ -198,6 +199,10 @@ class TooBusyError(ServiceError):
 
 class RateLimitedError(TooBusyError):
     """A client that asks more often than it may."""
+
+
+class ClientLimitError(TooBusyError):
+    """A client that has as much work waiting as it may have."""
 
 
 class NotReadyError(TooBusyError):

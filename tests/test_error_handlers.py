@@ -59,6 +59,7 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.TaskConflictError(TASK_ID, "it is running"), 409, "task-conflict"),
     (errors.TooBusyError("16 runs wait", 7), 503, "too-busy"),
     (errors.RateLimitedError("too often", 7), 429, "rate-limited"),
+    (errors.ClientLimitError("too much", 30), 429, "client-limit"),
     (errors.NotReadyError("starting", 1), 503, "not-ready"),
     (errors.StoreError("the disk is full"), 503, "store-unavailable"),
     (errors.StoreUnavailableError("no connection", 3), 503, "store-unreachable"),

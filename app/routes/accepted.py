@@ -17,6 +17,8 @@ SUBMIT_ERRORS: Final = (
     errors.IdempotencyConflictError,
     errors.PayloadTooLargeError,
     errors.BodyTooSlowError,
+    errors.RateLimitedError,
+    errors.ClientLimitError,
     errors.TooBusyError,
     errors.NotReadyError,
     *STORE_ERRORS,

@@ -54,6 +54,8 @@ async def run_in_background(
         **problem_responses(
             errors.TaskNotFoundError,
             errors.TaskConflictError,
+            errors.RateLimitedError,
+            errors.ClientLimitError,
             errors.TooBusyError,
             errors.NotReadyError,
             *STORE_ERRORS,

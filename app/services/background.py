@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from app.errors import IdempotencyConflictError, TaskConflictError
+from app.errors import ClientLimitError, IdempotencyConflictError, TaskConflictError
 from app.logs.origin import current, origin_to_json
 from app.names import TaskType
 from app.schemas.events import TaskEvent
@@ -28,6 +28,8 @@ from app.tasks.acceptance import accept
 from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.work_queue import WorkQueue
 
+CLIENT_RETRY_SECONDS: Final = 30
+
 
 class BackgroundService:
     """Accepts, resumes, watches. What is accepted is in the store, and queued by that."""
@@ -44,7 +46,7 @@ class BackgroundService:
         client: str | None = None,
     ) -> TaskView:
         """For a client, as the store names it. Raises InvalidRequestError,
-        MemoryBudgetError, IdempotencyConflictError, NotReadyError, StoreError.
+        MemoryBudgetError, IdempotencyConflictError, ClientLimitError, NotReadyError, StoreError.
         """
         total = request.total_items
         plan, seconds = await self._plan(request.strategy, request, total)
@@ -110,7 +112,7 @@ class BackgroundService:
             return await to_the_end(self._accept, task, counts, digest)
 
     async def resume(self, task_id: str) -> TaskView:
-        """Raises TaskNotFoundError, TaskConflictError, StoreError."""
+        """Raises TaskNotFoundError, TaskConflictError, ClientLimitError, StoreError."""
         return await asyncio.to_thread(self._resume, task_id)
 
     def events(self, task_id: str, last_event_id: str | None) -> AsyncGenerator[TaskEvent, None]:
@@ -181,11 +183,13 @@ class BackgroundService:
         """Keep the task; or return the one that its key belongs to already."""
         store = self._context.store
         if task.idempotency_key is None:
+            self._check_client(task)
             store.create(task, counts)
             return None
         known = store.by_key(task.idempotency_key, task.client)
         if known is not None:
             return known
+        self._check_client(task)
         try:
             store.create(task, counts)
         except TaskConflictError:
@@ -194,6 +198,27 @@ class BackgroundService:
             if known is None:
                 raise
         return known
+
+    def _check_client(self, task: Task) -> None:
+        """Whether its client may have one more. Requests that come at the same moment do not see
+        each other. Raises ClientLimitError.
+        """
+        settings = self._context.settings
+        count, seconds = self._context.store.unfinished(task.client)
+        if count >= settings.client_tasks:
+            raise ClientLimitError(
+                f"{count:,} of your background tasks wait or run, and {settings.client_tasks:,} "
+                "may; wait until some have ended, or cancel some",
+                CLIENT_RETRY_SECONDS,
+            )
+        asked = task.estimated_seconds or 0.0
+        if seconds + asked > settings.client_seconds:
+            raise ClientLimitError(
+                f"this task is estimated at {asked:,.0f} s, beside {seconds:,.0f} s of background "
+                f"tasks of yours that wait or run, and {settings.client_seconds:,.0f} s may be; "
+                "ask for fewer items, or wait, or cancel some",
+                CLIENT_RETRY_SECONDS,
+            )
 
     def _same(self, known: Task, request_hash: str | None) -> TaskView:
         if known.request_hash is None:
@@ -215,9 +240,12 @@ class BackgroundService:
 
     def _resume(self, task_id: str) -> TaskView:
         store = self._context.store
-        if store.get(task_id).task_type != TaskType.BACKGROUND:
+        task = store.get(task_id)
+        if task.task_type != TaskType.BACKGROUND:
             text = "it was synchronous; ask for it again, in the background if it is long"
             raise TaskConflictError(task_id, text)
+        if task.end_time is not None:
+            self._check_client(task)
         store.shards.resume(task_id)
         view = task_view(store, task_id)
         self._queue.wake()

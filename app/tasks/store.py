@@ -148,6 +148,18 @@ class TaskStore:
             client: str | None = task_row(connection, task_id)["client"]
         return client
 
+    def unfinished(self, client: str | None) -> tuple[int, float]:
+        """Of the background tasks that the client has waiting or running: how many, and at how
+        many seconds they are estimated together, as far as they are estimated.
+        """
+        of_client = tasks.c.client.is_(None) if client is None else tasks.c.client == client
+        wanted = select(func.count(), func.sum(tasks.c.estimated_seconds)).where(
+            of_client, tasks.c.end_time.is_(None), tasks.c.task_type == TaskType.BACKGROUND
+        )
+        with reading(self.engine) as connection:
+            count, seconds = connection.execute(wanted).one()
+        return count, seconds or 0.0
+
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
         """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
         with reading(self.engine) as connection:

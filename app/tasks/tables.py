@@ -103,6 +103,13 @@ tasks: Final = Table(
     Column("result_columns", JSON(none_as_null=True)),
     Index("tasks_newest", "created_at", "task_id"),
     Index("tasks_of_client", "client", "created_at"),
+    # What a client has asked for and not got yet, whatever else is kept.
+    Index(
+        "tasks_unfinished",
+        "client",
+        sqlite_where=text("end_time IS NULL"),
+        postgresql_where=text("end_time IS NULL"),
+    ),
 )
 
 # Nulls differ from each other for a database, and nobody is one client here.
