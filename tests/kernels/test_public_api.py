@@ -62,6 +62,7 @@ def test_public_functions_keep_their_signatures() -> None:
         "get_workload": ["name"],
         "instruction_sets": ["workload", "kernel"],
         "known_kernels": ["workload"],
+        "releases_gil": ["workload", "kernel"],
         "why_unavailable": ["workload", "kernel"],
         "workloads": [],
     }

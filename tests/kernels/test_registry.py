@@ -140,3 +140,11 @@ def test_importing_the_package_loads_no_kernel_and_no_numba() -> None:
     )
     root = Path(kernels.__file__).parents[1]
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, check=True, timeout=60)
+
+
+def test_only_the_python_kernel_holds_the_gil_and_nothing_is_imported_to_say_so() -> None:
+    known = kernels.known_kernels("loops")
+    assert [name for name in known if not kernels.releases_gil("loops", name)] == ["python"]
+    assert [n for n in known if not kernels.get_kernel("loops", n).releases_gil] == ["python"]
+    with pytest.raises(kernels.UnknownKernelError):
+        kernels.releases_gil("loops", "rust")
