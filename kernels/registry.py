@@ -183,7 +183,7 @@ def _import(workload: Workload, name: KernelName) -> Mapping[str | None, Kernel]
             instruction_set: Kernel(
                 name=name,
                 workload=workload,
-                releases_gil=(workload.name, name) not in HOLDING_THE_GIL,
+                releases_gil=releases_gil(workload.name, name),
                 instruction_set=instruction_set,
                 _functions=tuple(getattr(owner, term.name) for term in workload.terms),
                 _warm_up=module.warm_up,

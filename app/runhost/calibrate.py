@@ -30,7 +30,7 @@ from app.runhost.messages import Batches
 from app.sources.simulated import GeneratedItems, SimulatedStage
 from app.strategies.base import BatchResult, Plan
 from app.strategies.pools import PoolLimits, Pools
-from app.strategies.registry import STRATEGIES
+from app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
 
 START_RUNS: Final = 10
 """Runs of milliseconds, which need more rounds for an undisturbed one."""
@@ -148,8 +148,8 @@ class Calibrating:
         start = await _fastest(START_RUNS, lambda: self._seconds(plan(1, 1)))
         batches = await _fastest(START_RUNS, lambda: self._seconds(plan(BATCHES, 1)))
         items = await _fastest(ROUNDS, lambda: self._seconds(plan(ITEMS, ITEMS)))
-        busy = 1 if name in (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH) else self._cpus
-        in_processes = name in (StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES)
+        busy = self._cpus if CAPABILITIES[name].parallel else 1
+        in_processes = uses_processes(name, releases_gil=True)
         return StrategyCosts(
             start_seconds=start,
             # The kernel's call counts by itself; several workers make it side by side.

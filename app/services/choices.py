@@ -10,9 +10,10 @@ from typing import Final
 from app.names import StrategyName
 from app.runhost.calibration import Calibration
 from app.schemas.recommendation import Limit
-from app.services.cost_model import IN_PROCESSES, Prediction, predict
+from app.services.cost_model import Prediction, predict
 from app.services.specs import BY_PREFERENCE
 from app.strategies.base import Plan
+from app.strategies.registry import CAPABILITIES, uses_processes
 
 BATCH_SIZES: Final = (
     *(10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000),
@@ -86,11 +87,9 @@ def _workers(
 ) -> Iterable[int]:
     if fixed.workers is not None:
         return (fixed.workers,)
-    if strategy in (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH):
+    if not CAPABILITIES[strategy].parallel:
         return (1,)
-    in_processes = strategy in IN_PROCESSES or (
-        strategy is StrategyName.HYBRID and not releases_gil
-    )
+    in_processes = uses_processes(strategy, releases_gil)
     most = calibration.max_processes if in_processes else calibration.max_threads
     most = min(most, MOST_WORKERS, plan.item_count)
     if not plan.stages or strategy is StrategyName.HYBRID:  # workers that wait for nothing

@@ -20,6 +20,7 @@ from app.services.batch_times import call_seconds, makespan
 from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count, window_size
+from app.strategies.registry import CAPABILITIES, uses_processes
 from app.strategies.worker import fetcher_count
 
 SWITCH_SECONDS: Final = 0.005
@@ -28,9 +29,6 @@ SWITCH_SECONDS: Final = 0.005
 
 ITEM_BYTES: Final = 128
 """An item in a batch in flight: columns in and out, here and on their way."""
-
-IN_PROCESSES: Final = (StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES)
-ONE_WORKER: Final = (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +84,7 @@ class _Model:
         own = machine.strategies[plan.strategy]
         self._own = own
         # What `hybrid` hands to processes takes the way that `concurrent-futures` takes.
-        self._in_processes = plan.strategy in IN_PROCESSES or (
-            plan.strategy is StrategyName.HYBRID and not self._kernel.releases_gil
-        )
+        self._in_processes = uses_processes(plan.strategy, self._kernel.releases_gil)
         self._passing = (
             machine.strategies[StrategyName.CONCURRENT_FUTURES]
             if self._in_processes and plan.strategy is StrategyName.HYBRID
@@ -97,7 +93,7 @@ class _Model:
         self._workers = self._effective_workers()
 
     def _effective_workers(self) -> int:
-        if self._plan.strategy in ONE_WORKER:
+        if not CAPABILITIES[self._plan.strategy].parallel:
             return 1
         most = self._machine.max_processes if self._in_processes else self._machine.max_threads
         return max(1, min(self._plan.workers, most, self._batches))

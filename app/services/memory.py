@@ -10,9 +10,9 @@ import psutil
 import kernels
 from app.errors import MemoryBudgetError
 from app.names import StrategyName
+from app.strategies import registry
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count, window_size
-from app.strategies.registry import CAPABILITIES
 from app.system import memory_limit
 
 HOST_BYTES: Final = 200 << 20
@@ -43,7 +43,7 @@ class MemoryBudget:
         processes = min(plan.workers, self.max_processes) if uses_processes(plan) else 0
         items = min(plan.item_count, self._batches_in_flight(plan) * plan.batch_size)
         needed = HOST_BYTES + WORKER_BYTES * processes + ITEM_BYTES * items
-        if plan.stages and CAPABILITIES[plan.strategy].overlaps_io:
+        if plan.stages and registry.CAPABILITIES[plan.strategy].overlaps_io:
             needed += WAITING_BYTES * min(plan.item_count, plan.io_concurrency)
         return needed
 
@@ -59,7 +59,7 @@ class MemoryBudget:
         raise MemoryBudgetError("workers" if by_workers else "batch_size", needed, self.run_bytes)
 
     def _batches_in_flight(self, plan: Plan) -> int:
-        if plan.strategy in (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH):
+        if not registry.CAPABILITIES[plan.strategy].parallel:
             return 1
         most = self.max_processes if uses_processes(plan) else self.max_threads
         window = window_size(min(plan.workers, most))
@@ -70,9 +70,7 @@ class MemoryBudget:
 
 def uses_processes(plan: Plan) -> bool:
     """Whether its workers are processes."""
-    if plan.strategy is StrategyName.HYBRID:
-        return not kernels.releases_gil(plan.workload, plan.kernel)
-    return not CAPABILITIES[plan.strategy].shares_memory
+    return registry.uses_processes(plan.strategy, kernels.releases_gil(plan.workload, plan.kernel))
 
 
 def usable_bytes() -> int:

@@ -12,6 +12,7 @@ from app.schemas.options import RunOptions
 from app.schemas.recommendation import Guideline, Limit
 from app.schemas.runs import Parameters, RunRequest
 from app.services.choices import Choice
+from app.strategies.registry import CAPABILITIES
 
 _WHY: Final = {
     Limit.IO: "waiting for the sources limits it: more items in flight would help, if they can "
@@ -78,7 +79,7 @@ def _next(choices: Sequence[Choice]) -> str:
 def _way(choice: Choice) -> str:
     plan = choice.plan
     words = [f"{plan.strategy} × {plan.kernel} with batches of {plan.batch_size:,}"]
-    if plan.strategy not in (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH):
+    if CAPABILITIES[plan.strategy].parallel:
         words.append(f"{plan.workers} worker{'s' if plan.workers > 1 else ''}")
     if plan.stages and plan.strategy in (StrategyName.HYBRID, StrategyName.ASYNC_BATCH):
         words.append(f"{plan.io_concurrency:,} items in flight")

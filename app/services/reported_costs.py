@@ -10,6 +10,7 @@ from typing import Final
 from app.names import StrategyName
 from app.runhost.calibration import Calibration, KernelCosts, StrategyCosts, WaitCosts
 from app.runhost.messages import KernelReport
+from app.strategies.registry import uses_processes
 
 CALL_SECONDS: Final = 20e-6
 """A kernel call without items: validation and columns."""
@@ -47,9 +48,7 @@ def reported_calibration(
         max_processes=max_processes,
         kernels=tuple(_kernel_costs(r, usable_cpus) for r in reports if r.available),
         strategies={
-            name: IN_PROCESSES
-            if name in (StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES)
-            else IN_THREADS
+            name: IN_PROCESSES if uses_processes(name, releases_gil=True) else IN_THREADS
             for name in StrategyName
         },
         waits=WAITS,

@@ -33,3 +33,10 @@ CAPABILITIES: Final[Mapping[StrategyName, Capabilities]] = MappingProxyType(
         StrategyName.HYBRID: hybrid.CAPABILITIES,
     }
 )
+
+
+def uses_processes(strategy: StrategyName, releases_gil: bool) -> bool:
+    """Whether the workers are processes, for a kernel that releases the GIL or does not."""
+    if strategy is StrategyName.HYBRID:
+        return not releases_gil
+    return not CAPABILITIES[strategy].shares_memory
