@@ -13,8 +13,6 @@ from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from app.errors import RateLimitedError
 
@@ -22,12 +20,6 @@ logger = logging.getLogger(__name__)
 
 STORAGE_SECONDS: Final = 1.0
 """How long a shared storage may take before requests go on uncounted."""
-
-_REDIS_OPTIONS: Final[dict[str, Any]] = {
-    "socket_timeout": STORAGE_SECONDS,
-    "socket_connect_timeout": STORAGE_SECONDS,
-    "retry": Retry(NoBackoff(), 0),
-}
 
 _IPV6_NETWORK: Final = 64
 """Bits that one subscriber has the rest of."""
@@ -71,13 +63,7 @@ class RateLimiter:
         self._redis: RedisStorage | None = None
         storage: MemoryStorage | RedisStorage = MemoryStorage()
         if storage_url is not None:
-            storage = self._redis = RedisStorage(
-                f"async+{storage_url}",
-                wrap_exceptions=True,
-                implementation="redispy",
-                key_prefix="hotloop-rate",
-                **_REDIS_OPTIONS,
-            )
+            storage = self._redis = _redis_storage(storage_url)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     async def count(self, who: str) -> Quota | None:
@@ -100,6 +86,25 @@ class RateLimiter:
         if self._redis is not None:
             bridge: Any = self._redis.bridge  # whose type does not tell which client it has
             await bridge.get_connection().aclose()
+
+
+def _redis_storage(url: str) -> RedisStorage:
+    # Takes long to import, and brings the SDK of OpenTelemetry where that is installed.
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    options: dict[str, Any] = {
+        "socket_timeout": STORAGE_SECONDS,
+        "socket_connect_timeout": STORAGE_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return RedisStorage(
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        key_prefix="hotloop-rate",
+        **options,
+    )
 
 
 def network_of(address: str) -> str:
