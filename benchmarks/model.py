@@ -37,7 +37,7 @@ HOPELESS: Final = 3.0
 """Choices predicted at so many times the recommended are not measured: the model would have to be
 wrong by that much."""
 
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 FEW_ROUNDS_SECONDS: Final = 1.0
 FEW_ROUNDS: Final = 2
 """Of what takes longer."""

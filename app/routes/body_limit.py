@@ -22,7 +22,8 @@ class BodyLimitMiddleware:
     too large for a key.
 
     A body that announces its length is refused before any of it is read; of one that does not,
-    reading past the bound raises PayloadTooLargeError in the route. FastAPI's own `max_body_size`
+    reading past the bound raises PayloadTooLargeError in the route, and whatever the application
+    makes of that is answered with 413: FastAPI itself would say 400, and its own `max_body_size`
     answers some of these in plain text.
     """
 
@@ -51,7 +52,13 @@ class BodyLimitMiddleware:
                 raise error
             return message
 
-        await self.app(scope, bounded_receive, send)
+        async def bounded_send(message: Message) -> None:
+            if read <= limit:
+                await send(message)
+
+        await self.app(scope, bounded_receive, bounded_send)
+        if read > limit:
+            await problem_response(Request(scope), error)(scope, receive, send)
 
     def _limit(self, path: str) -> tuple[int, PayloadTooLargeError]:
         if path == SESSION:

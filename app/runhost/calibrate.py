@@ -1,55 +1,66 @@
 """Calibrating: short runs in a run host that measure every constant of the cost model.
 
-Pools of its own, so that those of the run host stay as they are. Each experiment is made several
-times over, interleaved with others where it matters, and its fastest round counts.
+Pools of its own, so that those of the run host stay as they are. Results go to the API as those of
+any run do, as that takes its part of the CPUs. Each experiment is made several times over: of
+kernels the fastest counts, of runs the median, as a prediction is for what a usual run meets.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import threading
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import kernels
 from app.names import StrategyName
-from app.runhost.calibration import Calibration, KernelCosts, StrategyCosts, WaitCosts
+from app.runhost.calibration import (
+    FEW_IN_FLIGHT,
+    MANY_IN_FLIGHT,
+    Calibration,
+    KernelCosts,
+    LoopCosts,
+    StrategyCosts,
+    WaitCosts,
+)
 from app.runhost.config import RunHostConfig
-from app.runhost.execution import Surroundings, execute
-from app.runhost.frames import encode_frame
+from app.runhost.execution import Send, Surroundings, execute
 from app.runhost.kernel_costs import (
     ROUNDS,
     KernelTimes,
     probe_plan,
     process_slowdown,
+    sized_call,
     thread_slowdown,
 )
-from app.runhost.messages import Batches
 from app.sources.simulated import GeneratedItems, SimulatedStage
-from app.strategies.base import BatchResult, Plan
+from app.strategies.base import Plan
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
 
 START_RUNS: Final = 10
-"""Runs of milliseconds, which need more rounds for an undisturbed one."""
+"""Runs of milliseconds, which need more rounds."""
 
-BATCHES: Final = 32
+BATCHES: Final = 256
+"""Of a run that measures what a batch costs: with BATCH_SECONDS of the kernel each, as long as some
+of its results have to be sent before its end."""
+
+BATCH_SECONDS: Final = 150e-6
 ITEMS: Final = 50_000
 """Of a run of one batch that measures what an item costs beside its kernel."""
 
 WAITING_ITEMS: Final = 2_000
-IN_FLIGHT: Final = 500
 SHORT_WAIT_SECONDS: Final = 0.001
 """Two thousand waits of this length, 500 at once, keep the event loop busy all the time."""
 
-LONG_WAIT_SECONDS: Final = 0.03
-"""Longer than it takes to have that many items wait."""
+SMALL_BATCH, LARGE_BATCH = 5, 2_500
 
 WAITS: Final = 30
 
-_ASYNC: Final = (StrategyName.HYBRID, StrategyName.ASYNC_BATCH)
+SHORT: Final = SimulatedStage("db", SHORT_WAIT_SECONDS, SHORT_WAIT_SECONDS)
 
 
 class Calibrating:
@@ -60,8 +71,10 @@ class Calibrating:
         config: RunHostConfig,
         around: Surroundings,
         available: Sequence[tuple[str, str]],
+        send: Send,
     ) -> None:
-        """`available` are workloads and kernels that are warm."""
+        """`available` are workloads and kernels that are warm; `send` is how results leave."""
+        self._send = send
         self._available = available
         self._config = config
         self._around = around
@@ -86,7 +99,11 @@ class Calibrating:
                 for name in STRATEGIES
             }
             waits = await self._waits(workload, kernel)
-            message_seconds = await self._message_seconds(workload, kernel)
+            loops = {
+                str(name): await self._loop(workload, kernel, name)
+                for name in STRATEGIES
+                if CAPABILITIES[name].overlaps_io
+            }
         finally:
             for strategy in self._strategies.values():
                 await strategy.close()
@@ -98,7 +115,7 @@ class Calibrating:
             kernels=tuple(costs),
             strategies={str(name): found for name, found in strategies.items()},
             waits=waits,
-            message_seconds=message_seconds,
+            loops=loops,
             base_bytes=base_bytes,
             seconds=time.perf_counter() - started,
         )
@@ -134,93 +151,106 @@ class Calibrating:
         setup_seconds: float,
         worker_bytes: int,
     ) -> StrategyCosts:
-        def plan(count: int, batch_size: int) -> Plan:
-            items = GeneratedItems(count)
+        def plan(count: int, batch_size: int, **fields: object) -> Plan:
             return probe_plan(
                 kernel.workload,
                 kernel.kernel,
                 name,
-                items=items,
+                items=GeneratedItems(count),
                 batch_size=batch_size,
                 workers=self._cpus,
+                **fields,
             )
 
-        start = await _fastest(START_RUNS, lambda: self._seconds(plan(1, 1)))
-        batches = await _fastest(START_RUNS, lambda: self._seconds(plan(BATCHES, 1)))
-        items = await _fastest(ROUNDS, lambda: self._seconds(plan(ITEMS, ITEMS)))
-        busy = self._cpus if CAPABILITIES[name].parallel else 1
+        start = await self._median(START_RUNS, plan(1, 1))
+        items = max(0.0, await self._median(ROUNDS, plan(ITEMS, ITEMS)) - start) / (ITEMS - 1)
+        size, parameters, call = await asyncio.to_thread(
+            sized_call, kernel.workload, kernel.kernel, BATCH_SECONDS
+        )
+        batches = await self._median(ROUNDS, plan(BATCHES * size, size, parameters=parameters))
+        # The kernel's calls count by themselves; several workers make them side by side.
         in_processes = uses_processes(name, releases_gil=True)
+        slowdown = kernel.process_slowdown if in_processes else kernel.thread_slowdown
+        side_by_side = self._cpus / slowdown if CAPABILITIES[name].parallel else 1
+        computing = BATCHES * (call / side_by_side + size * items)
         return StrategyCosts(
             start_seconds=start,
-            # The kernel's call counts by itself; several workers make it side by side.
-            batch_seconds=max(0.0, (batches - start) / (BATCHES - 1) - kernel.call_seconds / busy),
-            item_seconds=max(0.0, items - start) / (ITEMS - 1),
+            batch_seconds=max(0.0, batches - start - computing) / (BATCHES - 1),
+            item_seconds=items,
             setup_seconds=setup_seconds,
             worker_bytes=worker_bytes if in_processes else 0,
         )
 
-    async def _message_seconds(self, workload: str, kernel: str) -> float:
-        """A run as short as those of `_strategy` is over before most of its results are sent."""
+    async def _waiting_seconds(
+        self,
+        strategy: StrategyName,
+        workload: str,
+        kernel: str,
+        count: int,
+        in_flight: int,
+        batch_size: int,
+        stages: Sequence[SimulatedStage],
+        rounds: int = ROUNDS,
+    ) -> float:
+        """A run whose items wait and do nothing else."""
         plan = probe_plan(
-            workload, kernel, StrategyName.THREADING, items=GeneratedItems(BATCHES), batch_size=1
+            workload,
+            kernel,
+            strategy,
+            items=GeneratedItems(count),
+            batch_size=batch_size,
+            workers=self._cpus,
+            io_concurrency=in_flight,
+            stages=tuple(stages),
         )
-        results: list[BatchResult] = []
-
-        async def keep(event: object) -> None:
-            if isinstance(event, Batches):
-                results.extend(event.results)
-
-        await execute(plan, self._strategies[plan.strategy], self._around, keep)
-        message = Batches(tuple(results))
-        seconds = []
-        for _ in range(START_RUNS):
-            started = time.perf_counter()
-            encode_frame(message)
-            seconds.append(time.perf_counter() - started)
-        return min(seconds) / len(results)
+        return await self._median(rounds, plan)
 
     async def _waits(self, workload: str, kernel: str) -> WaitCosts:
-        async def seconds(count: int, in_flight: int, *stages: SimulatedStage) -> float:
-            plan = probe_plan(
-                workload,
-                kernel,
-                StrategyName.HYBRID,
-                items=GeneratedItems(count),
-                batch_size=in_flight,
-                io_concurrency=in_flight,
-                stages=stages,
-            )
-            return await _fastest(ROUNDS, lambda: self._seconds(plan))
-
-        short = SimulatedStage("db", SHORT_WAIT_SECONDS, SHORT_WAIT_SECONDS)
-        one = await seconds(WAITING_ITEMS, IN_FLIGHT, short) / WAITING_ITEMS
-        two = await seconds(WAITING_ITEMS, IN_FLIGHT, short, short) / WAITING_ITEMS
-        stage = max(0.0, two - one)
         # Of all lengths, as the clock has ticks.
         uneven = SimulatedStage("db", SHORT_WAIT_SECONDS, 3 * SHORT_WAIT_SECONDS)
-        alone = await seconds(WAITS, 1, uneven) / WAITS
-        long = SimulatedStage("db", LONG_WAIT_SECONDS, LONG_WAIT_SECONDS)
-        wave = await seconds(WAITING_ITEMS, WAITING_ITEMS, long) - LONG_WAIT_SECONDS
+        seconds = await self._waiting_seconds(
+            StrategyName.HYBRID, workload, kernel, WAITS, 1, WAITS, [uneven]
+        )
         return WaitCosts(
-            overshoot_seconds=await asyncio.to_thread(_overshoot, short),
-            async_overshoot_seconds=max(0.0, alone - uneven.seconds_per_call),
-            async_item_seconds=max(0.0, one - stage),
-            async_stage_seconds=stage,
-            async_wave_seconds=max(0.0, wave) / WAITING_ITEMS,
+            overshoot_seconds=await asyncio.to_thread(_overshoot, SHORT),
+            async_overshoot_seconds=max(0.0, seconds / WAITS - uneven.seconds_per_call),
             in_flight_bytes=await _in_flight_bytes(),
         )
+
+    async def _loop(self, workload: str, kernel: str, name: StrategyName) -> LoopCosts:
+        async def seconds(
+            count: int, in_flight: int, batch_size: int, stages: int, rounds: int = ROUNDS
+        ) -> float:
+            return await self._waiting_seconds(
+                name, workload, kernel, count, in_flight, batch_size, [SHORT] * stages, rounds
+            )
+
+        many = 2 * MANY_IN_FLIGHT
+        hybrid = name is StrategyName.HYBRID
+        one = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, WAITING_ITEMS, 1)
+        two = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, WAITING_ITEMS, 2)
+        crowd = await seconds(many, MANY_IN_FLIGHT, LARGE_BATCH if hybrid else many, 1, 1)
+        batches = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, SMALL_BATCH, 1) if hybrid else one
+        stage = max(0.0, two - one) / WAITING_ITEMS
+        return LoopCosts(
+            item_seconds=max(0.0, one / WAITING_ITEMS - stage),
+            stage_seconds=stage,
+            crowding=max(1.0, (crowd / many) / (one / WAITING_ITEMS)),
+            batch_seconds=max(0.0, batches - one) / (WAITING_ITEMS / SMALL_BATCH - 1),
+        )
+
+    async def _median(self, rounds: int, plan: Plan) -> float:
+        """Of so many runs, after one that does not count."""
+        await self._seconds(plan)
+        return statistics.median([await self._seconds(plan) for _ in range(rounds)])
 
     async def _seconds(self, plan: Plan) -> float:
         """Of a run, as its result would tell."""
         strategy = self._strategies[plan.strategy]
-        report = await execute(plan, strategy, self._around, _pretend_to_send)
+        report = await execute(plan, strategy, self._around, self._send)
         if report.error is not None:
             raise report.error
         return report.duration_seconds
-
-
-async def _pretend_to_send(event: object) -> None:
-    encode_frame(event)
 
 
 def _time_kernels(available: Sequence[tuple[str, str]]) -> list[KernelTimes]:
@@ -236,10 +266,6 @@ def _cheapest(costs: Sequence[KernelCosts]) -> KernelCosts:
     return max(costs, key=lambda each: each.releases_gil)
 
 
-async def _fastest(rounds: int, measure: Callable[[], Awaitable[float]]) -> float:
-    return min([await measure() for _ in range(rounds)])
-
-
 def _overshoot(stage: SimulatedStage) -> float:
     """Seconds that a wait of a worker takes longer than asked."""
     batch = GeneratedItems(WAITS).load(kernels.workloads()[0], 0, WAITS)
@@ -249,20 +275,19 @@ def _overshoot(stage: SimulatedStage) -> float:
         started = time.perf_counter()
         stage.fetch(batch, range(WAITS), stop)
         seconds.append(time.perf_counter() - started)
-    return max(0.0, min(seconds) / WAITS - stage.seconds_per_call)
+    return max(0.0, statistics.median(seconds) / WAITS - stage.seconds_per_call)
 
 
 async def _in_flight_bytes() -> int:
     """Of one wait on the event loop, with the task that waits."""
-    stage = SimulatedStage("db", SHORT_WAIT_SECONDS, SHORT_WAIT_SECONDS)
-    batch = GeneratedItems(IN_FLIGHT).load(kernels.workloads()[0], 0, IN_FLIGHT)
+    batch = GeneratedItems(FEW_IN_FLIGHT).load(kernels.workloads()[0], 0, FEW_IN_FLIGHT)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         async with asyncio.TaskGroup() as tasks:
-            for position in range(IN_FLIGHT):
-                tasks.create_task(stage.fetch_async(batch, range(position, position + 1)))
+            for position in range(FEW_IN_FLIGHT):
+                tasks.create_task(SHORT.fetch_async(batch, range(position, position + 1)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    return max(0, peak - before) // IN_FLIGHT
+    return max(0, peak - before) // FEW_IN_FLIGHT

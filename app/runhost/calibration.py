@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+FEW_IN_FLIGHT: Final = 500
+MANY_IN_FLIGHT: Final = 20_000
+"""Items on the event loop at once for which its seconds are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +59,22 @@ class WaitCosts:
     """How much later than asked a worker goes on, for each item and stage."""
     async_overshoot_seconds: float
     """The same on the event loop, whose clock has coarse ticks."""
-    async_item_seconds: float
-    """Event loop seconds for each item, however many stages, of `async-batch` and `hybrid`."""
-    async_stage_seconds: float
-    """The same for each item and stage."""
-    async_wave_seconds: float
-    """For each item that begins to wait at the same moment as others: how much later it makes
-    the last of them go on."""
     in_flight_bytes: int
     """For each item in flight on the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopCosts:
+    """Event loop seconds of a strategy that has items wait side by side."""
+
+    item_seconds: float
+    """Each item, however many stages, with FEW_IN_FLIGHT at once."""
+    stage_seconds: float
+    """Each item and stage."""
+    crowding: float
+    """How many times as long both take with MANY_IN_FLIGHT at once, at least 1."""
+    batch_seconds: float
+    """Each batch of `hybrid`; 0 for `async-batch`, of which it costs the same without I/O."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +88,8 @@ class Calibration:
     kernels: tuple[KernelCosts, ...]
     strategies: Mapping[str, StrategyCosts]
     waits: WaitCosts
-    message_seconds: float
-    """For each batch whose result is sent to the API while its run goes on."""
+    loops: Mapping[str, LoopCosts]
+    """By strategy."""
     base_bytes: int
     """A run host without worker processes."""
     seconds: float = 0.0

@@ -166,7 +166,9 @@ class RunHostClient:
         """
         try:
             await self._send(CalibrateCommand())
-            outcome: Calibrated = await self._receive()
+            # Its runs send their results like any others; here they are only read.
+            while not isinstance(outcome := await self._receive(), Calibrated):
+                pass
         except BaseException:
             await self.kill()
             raise

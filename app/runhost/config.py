@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from app.logs.setup import LogFormat, LogLevel, LogOptions
+
+SWITCH_SECONDS: Final = 0.001
+"""How long a thread that computes keeps the GIL while others ask for it. CPython's 5 ms are long
+for batches that take less: each of them would wait that long for the event loop."""
 
 
 @dataclass(frozen=True, slots=True)

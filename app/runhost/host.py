@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import sys
 import time
+from typing import Final
 
 from app.errors import ServiceError
 from app.logs.origin import bind
 from app.names import StrategyName
 from app.runhost.calibrate import Calibrating
-from app.runhost.config import RunHostConfig
+from app.runhost.config import SWITCH_SECONDS, RunHostConfig
 from app.runhost.execution import Surroundings, execute
 from app.runhost.frames import read_frame, write_frame
 from app.runhost.measuring import MemoryGauge
@@ -34,6 +37,10 @@ from app.strategies.registry import STRATEGIES
 from app.strategies.worker_process import choose_instruction_set
 
 logger = logging.getLogger(__name__)
+
+GARBAGE_THRESHOLD: Final = 50_000
+"""New objects before garbage is looked for. With CPython's 700, thousands of items in flight are
+searched through again and again, which takes longer than everything else about them."""
 
 
 class RunHost:
@@ -67,6 +74,7 @@ class RunHost:
         choose_instruction_set(self._config.instruction_set)
         reports = await asyncio.to_thread(warm_up_kernels)
         self._available = [(r.workload, r.kernel) for r in reports if r.available]
+        _tune_interpreter()
         await self._send(Ready(pid, time.perf_counter() - started, reports))
         reading = asyncio.create_task(read_frame(self._reader))
         current: asyncio.Task[None] | None = None
@@ -113,13 +121,21 @@ class RunHost:
 
     async def _calibrate(self) -> Calibrated:
         try:
-            measuring = Calibrating(self._config, self._around, self._available)
+            measuring = Calibrating(self._config, self._around, self._available, self._send)
             return Calibrated(await measuring.run(), None)
         except ServiceError as error:
             return Calibrated(None, error)
 
     async def _send(self, event: Event) -> None:
         await write_frame(self._writer, event)
+
+
+def _tune_interpreter() -> None:
+    """For what a run host does all day; what is loaded by now is never garbage."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
 
 
 async def _ingest(command: IngestCommand) -> Ingested:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -34,16 +35,19 @@ SHORTEST_SECONDS: Final = 0.001
 """Calls that take less are repeated until this long."""
 
 ROUNDS: Final = 3
-"""The fastest counts: what disturbs a call only makes it slower."""
+"""The fastest counts: a call has nothing to wait for, and what disturbs it only makes it slower."""
 
-COMPANY_SECONDS: Final = 0.008
-"""A probe of the slowdown takes about this long on one CPU: short, so that other processes leave
-some of the rounds alone."""
+COMPANY_SECONDS: Final = 0.02
+"""A probe of the slowdown takes about this long on one CPU."""
 
 GIL_SECONDS: Final = 0.025
-"""The same with a kernel that holds the GIL, which changes hands every 5 ms."""
+"""The same with a kernel that holds the GIL, which changes hands every few milliseconds."""
 
 COMPANY_ROUNDS: Final = 6
+COMPANY_WARM_UP: Final = 3
+"""Rounds that do not count: a fresh worker is slower than one that has computed for a while."""
+
+CALL_ROUNDS: Final = 5
 
 IDLE_ITEMS: Final = 4_096
 """In a call that measures what an item costs without operations."""
@@ -80,12 +84,11 @@ class KernelTimes:
             self._time(term, size, probe(self.workload, term, size))
 
     def _time(self, term: str, size: int, parameters: Mapping[str, int]) -> None:
-        seconds = spent = time_call(self.workload, self.kernel, size, parameters)
-        while spent < SHORTEST_SECONDS:
-            again = time_call(self.workload, self.kernel, size, parameters)
-            seconds, spent = min(seconds, again), spent + again
+        seconds: list[float] = []
+        while sum(seconds) < SHORTEST_SECONDS:
+            seconds.append(time_call(self.workload, self.kernel, size, parameters))
         key = term, size
-        self.calls[key] = min(seconds, self.calls.get(key, seconds))
+        self.calls[key] = min(min(seconds), self.calls.get(key, float("inf")))
 
     def costs(self, thread_slowdown: float, process_slowdown: float) -> KernelCosts:
         workload = kernels.get_workload(self.workload)
@@ -149,7 +152,7 @@ def thread_slowdown(workload: str, kernel: str, cpus: int) -> float:
 
     alone, company = [], []
     with ThreadPoolExecutor(cpus) as threads:
-        for _ in range(COMPANY_ROUNDS):
+        for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
             alone.append(time_call(workload, kernel, count, parameters))
             calls = [threads.submit(together) for _ in range(cpus)]
             company.append(_mean([call.result() for call in calls]))
@@ -163,7 +166,7 @@ async def process_slowdown(pool: ProcessPool, workload: str, kernel: str, cpus: 
     count, parameters = _company_probe(workload, kernel)
     arguments = workload, kernel, count, parameters
     alone, company = [], []
-    for _ in range(COMPANY_ROUNDS):
+    for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
         alone.append(await pool.submit(time_call, *arguments))
         calls = (pool.submit(time_call, *arguments) for _ in range(cpus))
         company.append(_mean(await asyncio.gather(*calls)))
@@ -172,16 +175,30 @@ async def process_slowdown(pool: ProcessPool, workload: str, kernel: str, cpus: 
 
 def _slowdown(alone: Sequence[float], company: Sequence[float], cpus: int) -> float:
     """Of the least disturbed rounds; no company of so many can take more than its share."""
-    return min(float(cpus), max(1.0, min(company) / min(alone)))
+    fastest = min(company[COMPANY_WARM_UP:]) / min(alone[COMPANY_WARM_UP:])
+    return min(float(cpus), max(1.0, fastest))
 
 
 def _company_probe(workload: str, kernel: str) -> tuple[int, dict[str, int]]:
     """Items and parameters of a call that takes about COMPANY_SECONDS."""
-    parameters = kernels.get_workload(workload).resolve_parameters()
-    few = min(time_call(workload, kernel, 16, parameters) for _ in range(ROUNDS)) / 16
     releases_gil = kernels.get_kernel(workload, kernel).releases_gil
-    seconds = COMPANY_SECONDS if releases_gil else GIL_SECONDS
-    return max(1, round(seconds / few)), parameters
+    count, parameters, _ = sized_call(
+        workload, kernel, COMPANY_SECONDS if releases_gil else GIL_SECONDS
+    )
+    return count, parameters
+
+
+def sized_call(workload: str, kernel: str, seconds: float) -> tuple[int, dict[str, int], float]:
+    """Items and parameters of a call that takes about so long, and how long it takes."""
+    parameters = kernels.get_workload(workload).resolve_parameters()
+
+    def call(count: int) -> float:
+        return statistics.median(
+            time_call(workload, kernel, count, parameters) for _ in range(CALL_ROUNDS)
+        )
+
+    count = max(1, round(seconds / (call(16) / 16)))
+    return count, parameters, call(count)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,15 +14,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.names import StrategyName
-from app.runhost.calibration import Calibration, KernelCosts, StrategyCosts, WaitCosts
+from app.runhost.calibration import (
+    Calibration,
+    KernelCosts,
+    LoopCosts,
+    StrategyCosts,
+    WaitCosts,
+)
 from app.runhost.config import RunHostConfig
 from app.runhost.messages import KernelReport
+from app.strategies.registry import CAPABILITIES
 
 logger = logging.getLogger(__name__)
 
 NAME: Final = "calibration.json"
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when what is measured, or how, changes."""
 
 
@@ -98,7 +105,10 @@ def _calibration(values: dict[str, Any]) -> Calibration:
     if set(strategies) != set(StrategyName):
         raise ValueError("other strategies than there are")
     waits = WaitCosts(**values.pop("waits"))
-    found = Calibration(kernels=kernels, strategies=strategies, waits=waits, **values)
+    loops = {name: LoopCosts(**each) for name, each in dict(values.pop("loops")).items()}
+    if set(loops) != {name for name in StrategyName if CAPABILITIES[name].overlaps_io}:
+        raise ValueError("event loops of other strategies")
+    found = Calibration(kernels=kernels, strategies=strategies, waits=waits, loops=loops, **values)
     _check(asdict(found))
     return found
 

@@ -8,27 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
-from typing import Final
+from math import ceil, log
 
 import kernels
 from app.names import StrategyName
-from app.runhost.calibration import Calibration
-from app.runhost.outbox import SEND_INTERVAL_SECONDS
+from app.runhost.calibration import FEW_IN_FLIGHT, MANY_IN_FLIGHT, Calibration
+from app.runhost.config import SWITCH_SECONDS
 from app.schemas.recommendation import Limit
 from app.services.batch_times import call_seconds, makespan
+from app.services.memory import MemoryCosts, run_bytes
 from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
-from app.strategies.batching import batch_count, window_size
+from app.strategies.batching import batch_count
 from app.strategies.registry import CAPABILITIES, uses_processes
 from app.strategies.worker import fetcher_count
-
-SWITCH_SECONDS: Final = 0.005
-"""How long CPython lets a thread that computes keep the GIL while others ask for it
-(`sys.getswitchinterval`): whoever ends a wait meanwhile goes on that much later."""
-
-ITEM_BYTES: Final = 128
-"""An item in a batch in flight: columns in and out, here and on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +144,8 @@ class _Model:
         return 1 + (full - 1) * (min(busy, cpus) - 1) / (cpus - 1)
 
     def _batch_overhead(self) -> float:
-        """All batches but the first, which is a part of the start; and sending their results,
-        but for those of the last SEND_INTERVAL_SECONDS, which are sent when the clock has stopped.
-        """
-        handling = (self._batches - 1) * self._passing.batch_seconds
-        busy = min(self._workers, self._machine.usable_cpus)
-        seconds = handling + self._sum(self._compute_seconds) / busy
-        sent = max(0.0, 1 - SEND_INTERVAL_SECONDS / seconds) if seconds else 0.0
-        return handling + sent * (self._batches - 1) * self._machine.message_seconds
+        """All batches but the first, which is a part of the start."""
+        return (self._batches - 1) * self._passing.batch_seconds
 
     # --- the strategies ----------------------------------------------------------------------
 
@@ -215,14 +202,17 @@ class _Model:
             self._plan.stages, self._plan.group_size, costs.async_overshoot_seconds
         )
         waiting = waits.in_turns(groups, fetchers)
-        waiting += min(groups, fetchers) * costs.async_wave_seconds
-        return max(waiting, groups * self._loop_seconds)
+        # Those that begin to wait together go on together: the last of them after all others.
+        loop = self._loop_seconds(fetchers)
+        return max(waiting + min(groups, fetchers) * loop, groups * loop)
 
-    @property
-    def _loop_seconds(self) -> float:
-        """Of the event loop for a group."""
-        costs = self._machine.waits
-        return costs.async_item_seconds + len(self._plan.stages) * costs.async_stage_seconds
+    def _loop_seconds(self, fetchers: int) -> float:
+        """Of the event loop for a group, with its share of the batch."""
+        costs = self._machine.loops[self._plan.strategy]
+        many = max(0.0, log(fetchers / FEW_IN_FLIGHT) / log(MANY_IN_FLIGHT / FEW_IN_FLIGHT))
+        group = costs.item_seconds + len(self._plan.stages) * costs.stage_seconds
+        crowded = group * (1 + (costs.crowding - 1) * many)
+        return crowded + costs.batch_seconds * min(1.0, self._plan.group_size / self._size)
 
     def _groups(self, count: float) -> int:
         return ceil(count / self._plan.group_size)
@@ -270,9 +260,10 @@ class _Model:
             waiting = self._fetch_seconds(arrived, fetchers)
             terms = Terms(waiting, computing(self._batches - before), start)
             worst = max(worst, terms, key=lambda each: each.seconds)
-        # The event loop and the passing on of batches take CPUs, too.
-        loop = groups * self._loop_seconds
-        beside = loop + self._batch_overhead()
+        # The event loop takes CPUs, too, and passing on to processes more than it does to threads.
+        further = max(0.0, self._passing.batch_seconds - self._own.batch_seconds)
+        beside = (groups - first_groups) * self._loop_seconds(fetchers)
+        beside += (self._batches - 1) * further
         total = (self._batches - 1) * compute + last_compute
         busy = Terms(
             self._fetch_seconds(first_groups, fetchers), total / cpus, start + beside / cpus
@@ -288,19 +279,9 @@ class _Model:
         return self._passing.setup_seconds * turns
 
     def _memory_bytes(self) -> int:
-        in_batches = window_size(self._workers) * self._size
-        in_flight = 0
-        if self._plan.stages and self._plan.strategy in (
-            StrategyName.ASYNC_BATCH,
-            StrategyName.HYBRID,
-        ):
-            fetched = self._size if self._plan.strategy is StrategyName.ASYNC_BATCH else self._count
-            in_flight = fetcher_count(self._plan, max(1, ceil(fetched)))
-            in_batches += in_flight * self._plan.group_size
-        workers = self._passing.worker_bytes * min(self._plan.workers, self._machine.max_processes)
-        return (
-            self._machine.base_bytes
-            + (workers if self._in_processes else 0)
-            + ceil(min(self._count, in_batches)) * ITEM_BYTES
-            + in_flight * self._machine.waits.in_flight_bytes
+        machine = self._machine
+        costs = MemoryCosts(
+            machine.base_bytes, self._passing.worker_bytes, machine.waits.in_flight_bytes
         )
+        most = machine.max_processes if self._in_processes else machine.max_threads
+        return run_bytes(self._plan, costs, self._in_processes, most)

@@ -15,18 +15,49 @@ from app.strategies.base import Plan
 from app.strategies.batching import batch_count, window_size
 from app.system import memory_limit
 
-HOST_BYTES: Final = 200 << 20
-"""A run host with its kernels, roughly."""
-WORKER_BYTES: Final = 80 << 20
-"""A worker process, roughly: Python, NumPy, Numba."""
-ITEM_BYTES: Final = 64
-"""An item in flight: its columns in and out, here and on their way."""
-WAITING_BYTES: Final = 3_000
-"""An item that waits for its stages beside others: a task of the event loop, with its timer."""
+ITEM_BYTES: Final = 128
+"""An item in a batch in flight: its columns in and out, here and on their way."""
 
 LEFT_FREE: Final = 0.2
 """Share of the memory that is nobody's to plan with: the API process, caches, estimates that are
 rough."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCosts:
+    """Bytes of what a run consists of."""
+
+    host: int
+    """The run host with its kernels."""
+    worker: int
+    """Each worker process: Python, NumPy, Numba."""
+    waiting: int
+    """Each item that waits for its stages beside others: a task of the event loop, its timer."""
+
+
+ROUGHLY: Final = MemoryCosts(200 << 20, 80 << 20, 3_000)
+"""On the safe side, for refusals: they do not depend on when a machine was calibrated."""
+
+
+def run_bytes(plan: Plan, costs: MemoryCosts, in_processes: bool, most_workers: int) -> int:
+    """What a run needs at its peak, of the run host and all below it, with workers that are
+    processes or not, and so many at most.
+    """
+    workers = min(plan.workers, most_workers)
+    in_batches = min(plan.item_count, _batches_in_flight(plan, workers) * plan.batch_size)
+    needed = costs.host + costs.worker * workers * in_processes + ITEM_BYTES * in_batches
+    if plan.stages and registry.CAPABILITIES[plan.strategy].overlaps_io:
+        needed += costs.waiting * min(plan.item_count, plan.io_concurrency)
+    return needed
+
+
+def _batches_in_flight(plan: Plan, workers: int) -> int:
+    if not registry.CAPABILITIES[plan.strategy].parallel:
+        return 1
+    window = window_size(workers)
+    if plan.strategy is StrategyName.HYBRID and plan.stages:
+        window += -(-plan.io_concurrency // plan.batch_size) + 1
+    return min(window, batch_count(plan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +71,9 @@ class MemoryBudget:
 
     def needed(self, plan: Plan) -> int:
         """Bytes, of the run host and all below it."""
-        processes = min(plan.workers, self.max_processes) if uses_processes(plan) else 0
-        items = min(plan.item_count, self._batches_in_flight(plan) * plan.batch_size)
-        needed = HOST_BYTES + WORKER_BYTES * processes + ITEM_BYTES * items
-        if plan.stages and registry.CAPABILITIES[plan.strategy].overlaps_io:
-            needed += WAITING_BYTES * min(plan.item_count, plan.io_concurrency)
-        return needed
+        in_processes = uses_processes(plan)
+        most = self.max_processes if in_processes else self.max_threads
+        return run_bytes(plan, ROUGHLY, in_processes, most)
 
     def fits(self, plan: Plan) -> bool:
         return self.needed(plan) <= self.run_bytes
@@ -55,17 +83,8 @@ class MemoryBudget:
         needed = self.needed(plan)
         if needed <= self.run_bytes:
             return
-        by_workers = uses_processes(plan) and WORKER_BYTES * plan.workers > needed / 2
+        by_workers = uses_processes(plan) and ROUGHLY.worker * plan.workers > needed / 2
         raise MemoryBudgetError("workers" if by_workers else "batch_size", needed, self.run_bytes)
-
-    def _batches_in_flight(self, plan: Plan) -> int:
-        if not registry.CAPABILITIES[plan.strategy].parallel:
-            return 1
-        most = self.max_processes if uses_processes(plan) else self.max_threads
-        window = window_size(min(plan.workers, most))
-        if plan.strategy is StrategyName.HYBRID and plan.stages:
-            window += -(-plan.io_concurrency // plan.batch_size) + 1
-        return min(window, batch_count(plan))
 
 
 def uses_processes(plan: Plan) -> bool:

@@ -8,14 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from app.names import StrategyName
-from app.runhost.calibration import Calibration, KernelCosts, StrategyCosts, WaitCosts
+from app.runhost.calibration import (
+    Calibration,
+    KernelCosts,
+    LoopCosts,
+    StrategyCosts,
+    WaitCosts,
+)
 from app.runhost.messages import KernelReport
 from app.strategies.registry import uses_processes
 
 CALL_SECONDS: Final = 20e-6
 """A kernel call without items: validation and columns."""
 
-MESSAGE_SECONDS: Final = 13e-6
 WORKER_BYTES: Final = 40 << 20
 BASE_BYTES: Final = 170 << 20
 SETUP_SECONDS: Final = 0.7
@@ -25,11 +30,12 @@ IN_PROCESSES: Final = StrategyCosts(1.5e-3, 0.4e-3, 80e-9, SETUP_SECONDS, WORKER
 WAITS: Final = WaitCosts(
     overshoot_seconds=90e-6,
     async_overshoot_seconds=0.5e-3,
-    async_item_seconds=3e-6,
-    async_stage_seconds=4e-6,
-    async_wave_seconds=8e-6,
     in_flight_bytes=1_500,
 )
+LOOPS: Final[Mapping[str, LoopCosts]] = {
+    StrategyName.ASYNC_BATCH: LoopCosts(4e-6, 4e-6, 1.4, 0.0),
+    StrategyName.HYBRID: LoopCosts(5e-6, 4e-6, 2.0, 0.3e-3),
+}
 """Of a machine of 2025, by `hotloop recommend`."""
 
 
@@ -52,7 +58,7 @@ def reported_calibration(
             for name in StrategyName
         },
         waits=WAITS,
-        message_seconds=MESSAGE_SECONDS,
+        loops=LOOPS,
         base_bytes=BASE_BYTES,
     )
 

@@ -67,7 +67,7 @@ class ProcessPool(ABC):
         attempts = plan.max_batch_retries + 1
         for _ in range(attempts):
             try:
-                await self._bring_up(workers, plan.workload, plan.kernel)
+                await self._bring_up(workers, plan)
             except (WorkersDiedError, threading.BrokenBarrierError) as error:
                 await self.discard()
                 cause = str(error)
@@ -75,7 +75,7 @@ class ProcessPool(ABC):
                 return
         raise WorkerCrashedError(None, attempts, cause)
 
-    async def _bring_up(self, workers: int, workload: str, kernel: str) -> None:
+    async def _bring_up(self, workers: int, plan: Plan) -> None:
         if workers != self._workers or any(not p.is_alive() for p in self._processes):
             await self.discard()
             self.generation += 1
@@ -83,21 +83,21 @@ class ProcessPool(ABC):
             self._cause = None
             before = set(multiprocessing.active_children())
             self._build(workers)
-            warming = self._start_warm_up(workload, kernel)
+            warming = self._start_warm_up(plan)
             self._processes = [p for p in multiprocessing.active_children() if p not in before]
             self._watch()
-        elif (workload, kernel) not in self._warm:
-            warming = self._start_warm_up(workload, kernel)
+        elif (plan.workload, plan.kernel) not in self._warm:
+            warming = self._start_warm_up(plan)
         else:
             return
         # Not gather(): cancelled, it would cancel the outcomes, and they are not over yet.
         await asyncio.wait(warming)
         for outcome in warming:
             outcome.result()
-        self._warm.add((workload, kernel))
+        self._warm.add((plan.workload, plan.kernel))
 
-    def _start_warm_up(self, workload: str, kernel: str) -> list[asyncio.Future[Any]]:
-        return [self._start(warm_up_worker, workload, kernel) for _ in range(self._workers)]
+    def _start_warm_up(self, plan: Plan) -> list[asyncio.Future[Any]]:
+        return [self._start(warm_up_worker, plan) for _ in range(self._workers)]
 
     async def submit(self, call: Callable[..., Any], /, *args: object) -> Any:
         """Run a top-level function in a worker.

@@ -6,16 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Barrier
 from typing import Final
 
-import numpy as np
-
 import kernels
 from app.logs.setup import LogOptions, set_up_logging
-from app.strategies.checksum import rows_checksum
+from app.sources.base import Batch
+from app.sources.simulated import GeneratedItems
+from app.strategies.base import BatchResult, Plan
+from app.strategies.worker import run_batch
 
 SPAWN: Final[SpawnContext] = multiprocessing.get_context("spawn")
 """Never fork: a forked child inherits locks that other threads hold, and a broken Numba."""
@@ -58,18 +60,19 @@ def choose_instruction_set(instruction_set: str | None) -> None:
                 kernels.force_instruction_set(workload, kernel, instruction_set)
 
 
-def warm_up_worker(workload: str, kernel: str) -> int:
-    """Load and compile the kernel; returns the worker's pid.
+def warm_up_worker(plan: Plan) -> BatchResult:
+    """Load and compile the plan's kernel, and compute one item without work and without I/O, so
+    that no part of the way is walked for the first time by a run: what comes with the plan is
+    imported, and a result sent.
 
     Waits for the other workers, so that as many calls as there are workers reach each of them.
     Raises threading.BrokenBarrierError when one of them died meanwhile.
     """
-    warmed = kernels.get_kernel(workload, kernel)
-    warmed.warm_up()
-    # One item without work, so that no part of the way is walked for the first time by a run.
-    item = np.zeros(1, dtype=np.int64)
-    idle = {parameter.name: parameter.minimum for parameter in warmed.workload.parameters}
-    rows_checksum(item, warmed.run(warmed.workload.simulated_columns(item), idle))
+    kernels.get_kernel(plan.workload, plan.kernel).warm_up()
+    parameters = kernels.get_workload(plan.workload).parameters
+    idle = {parameter.name: parameter.minimum for parameter in parameters}
+    item = replace(plan, items=GeneratedItems(1), stages=(), parameters=idle)
+    result = run_batch(item, Batch(0, 0, 1))
     assert _barrier is not None
     _barrier.wait(WARM_UP_TIMEOUT_SECONDS)
-    return os.getpid()
+    return result

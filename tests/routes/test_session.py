@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -195,6 +195,19 @@ def test_sign_in_that_is_too_large_is_not_read(client: Client) -> None:
             "urn:hotloop:problem:payload-too-large",
         )
         assert "HOTLOOP" not in answer.json()["detail"], "no setting raises the bound"
+
+
+def test_sign_in_without_length_is_413_once_it_is_too_long(client: Client) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(9):
+            yield b" " * 512
+
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/session", content=pieces(), headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (
+        413,
+        "urn:hotloop:problem:payload-too-large",
+    )
 
 
 def test_signing_in_is_counted(services: FakeServices) -> None:

@@ -63,8 +63,11 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
             assert (costs.worker_bytes > 1 << 20) == in_processes
         assert all(0 <= cost < 1 << 20 for cost in asdict(found.waits).values())
         assert found.waits.in_flight_bytes > 0
-        assert found.waits.async_wave_seconds > 0
-        assert 0 < found.message_seconds < 1e-2
+        assert set(found.loops) == {StrategyName.ASYNC_BATCH, StrategyName.HYBRID}
+        for loop in found.loops.values():
+            assert 0 < loop.item_seconds + loop.stage_seconds < 1e-3
+            assert 1 <= loop.crowding < 20
+            assert 0 <= loop.batch_seconds < 0.1
         assert found.base_bytes > 1 << 20
         assert found.seconds > 0
         # Pools of the run host were not touched.

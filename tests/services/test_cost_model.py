@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.names import StrategyName
-from app.runhost.calibration import Calibration, KernelCosts, StrategyCosts, WaitCosts
+from app.runhost.calibration import (
+    Calibration,
+    KernelCosts,
+    LoopCosts,
+    StrategyCosts,
+    WaitCosts,
+)
 from app.schemas.recommendation import Limit
 from app.services.batch_times import call_seconds, makespan
 from app.services.cost_model import predict
@@ -78,8 +84,16 @@ def calibrations(draw: st.DrawFn) -> Calibration:
             )
             for name in StrategyName
         },
-        waits=WaitCosts(draw(seconds), draw(seconds), *(draw(st.floats(0, 1e-4)),) * 3, 1_000),
-        message_seconds=draw(st.floats(0, 1e-3)),
+        waits=WaitCosts(draw(seconds), draw(seconds), 1_000),
+        loops={
+            name: LoopCosts(
+                draw(st.floats(0, 1e-4)),
+                draw(st.floats(0, 1e-4)),
+                draw(st.floats(1, 4)),
+                draw(seconds),
+            )
+            for name in (StrategyName.ASYNC_BATCH, StrategyName.HYBRID)
+        },
         base_bytes=1 << 20,
     )
 
@@ -185,15 +199,23 @@ def test_small_calls_cost_what_was_measured() -> None:
     assert call_seconds(costs, {"loop": 1, "nested": 0}, 32) == 17.0 + 64
 
 
-def test_results_are_sent_while_a_run_goes_on_but_for_the_last() -> None:
-    machine = replace(ideal(), message_seconds=1e-3)
-    made = plan(StrategyName.SEQUENTIAL, items=101, batch_size=1)
-    short = predict(replace(made, parameters=DEFAULTS | {"cpu_iterations": 900_000}), machine)
-    assert short.terms.overhead == 0.0
-    made = replace(made, parameters=DEFAULTS | {"cpu_iterations": 10_000_000})
-    long = predict(made, machine)
-    # about 1 s, of which the last 0.1 s are sent when the clock has stopped
-    assert long.terms.overhead == pytest.approx(0.1 * 0.9, rel=0.01)
+def test_event_loop_is_slower_with_more_in_flight_and_smaller_batches() -> None:
+    machine = replace(
+        ideal(), loops={name: LoopCosts(1e-4, 0.0, 2.0, 1.0) for name in ideal().loops}
+    )
+    wait = (SimulatedStage("db", 0.0, 1e-6),)
+    made = plan(stages=wait, items=100_000, batch_size=100_000, parameters=IDLE)
+
+    def seconds(in_flight: int, batch_size: int) -> float:
+        return predict(
+            replace(made, io_concurrency=in_flight, batch_size=batch_size), machine
+        ).seconds
+
+    assert seconds(10, 100_000) == pytest.approx(10 + 1, rel=0.02)
+    assert seconds(500, 100_000) == pytest.approx(10 + 1, rel=0.02)
+    assert seconds(20_000, 100_000) == pytest.approx(20 + 1, rel=0.02)
+    assert 11.5 < seconds(3_162, 100_000) < 20
+    assert seconds(500, 1_000) == pytest.approx(10 + 100, rel=0.01)
 
 
 def test_threads_of_a_kernel_that_holds_the_gil_are_no_faster() -> None:

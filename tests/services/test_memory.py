@@ -11,14 +11,7 @@ import pytest
 from app.errors import MemoryBudgetError
 from app.schemas.options import StrategyChoice
 from app.services import memory
-from app.services.memory import (
-    HOST_BYTES,
-    ITEM_BYTES,
-    WAITING_BYTES,
-    WORKER_BYTES,
-    MemoryBudget,
-    default_budget_bytes,
-)
+from app.services.memory import ITEM_BYTES, ROUGHLY, MemoryBudget, default_budget_bytes
 from app.services.specs import plan_for
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
@@ -42,21 +35,23 @@ def plan(strategy: str, **body: Any) -> Plan:
 @pytest.mark.parametrize("strategy", ["concurrent-futures", "multiprocessing"])
 def test_worker_processes_count_as_many_as_there_may_be(strategy: str) -> None:
     few = BUDGET.needed(plan(strategy, workers=2, batch_size=1))
-    assert few == HOST_BYTES + 2 * WORKER_BYTES + 4 * ITEM_BYTES
+    assert few == ROUGHLY.host + 2 * ROUGHLY.worker + 4 * ITEM_BYTES
     most = BUDGET.needed(plan(strategy, workers=256, batch_size=1))
-    assert most == HOST_BYTES + 8 * WORKER_BYTES + 16 * ITEM_BYTES
+    assert most == ROUGHLY.host + 8 * ROUGHLY.worker + 16 * ITEM_BYTES
 
 
 def test_threads_cost_their_batches_and_no_process() -> None:
-    assert BUDGET.needed(plan("threading", workers=4, batch_size=10)) == HOST_BYTES + 80 * 64
+    assert (
+        BUDGET.needed(plan("threading", workers=4, batch_size=10)) == ROUGHLY.host + 80 * ITEM_BYTES
+    )
     whole = BUDGET.needed(plan("threading", workers=256, batch_size=1_000_000))
-    assert whole == HOST_BYTES + 1_000_000 * ITEM_BYTES, "no more than there are items"
+    assert whole == ROUGHLY.host + 1_000_000 * ITEM_BYTES, "no more than there are items"
 
 
 def test_hybrid_uses_processes_for_a_kernel_that_holds_the_gil() -> None:
     body = {"workers": 2, "batch_size": 1}
     threads = BUDGET.needed(plan("hybrid", kernel="cython", **body))
-    assert BUDGET.needed(plan("hybrid", kernel="python", **body)) == threads + 2 * WORKER_BYTES
+    assert BUDGET.needed(plan("hybrid", kernel="python", **body)) == threads + 2 * ROUGHLY.worker
 
 
 @pytest.mark.parametrize("strategy", ["async-batch", "hybrid"])
@@ -64,7 +59,7 @@ def test_items_that_wait_side_by_side_are_counted(strategy: str) -> None:
     body = {"db": "simulated", "batch_size": 1_000, "workers": 1}
     few = BUDGET.needed(plan(strategy, io_concurrency=1, **body))
     many = BUDGET.needed(plan(strategy, io_concurrency=20_000, **body))
-    assert many - few >= 19_999 * WAITING_BYTES
+    assert many - few >= 19_999 * ROUGHLY.waiting
     assert BUDGET.needed(plan("sequential", io_concurrency=20_000, **body)) < few
 
 
