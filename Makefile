@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard kernels/loops/*.pyx kernels/loops/*.h)
 
+# Files in the order of tests/conftest.py, each in one process.
+IN_PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 # cython-lint looks for pycodestyle there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -31,10 +34,10 @@ node: $(STAMP) ## execute background tasks of a shared database only
 	$(BIN)/python main.py node
 
 test: $(STAMP) ## the tests, but for those that take long
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not long" $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not long" $(ARGS)
 
 test-long: $(STAMP) ## the others: what the command line, deaths and real servers take
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m long $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m long $(ARGS)
 
 parity: $(STAMP) ## only the tests that hold the kernels against each other
 	$(BIN)/python -m pytest tests/kernels $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import logging
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -196,10 +196,16 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
     )
 
 
+def _without_consequences(faults: Sequence[Any]) -> list[Any]:
+    """A list whose entries are refused is called too short, too, as it has none left."""
+    within = {fault["loc"][:-1] for fault in faults}
+    return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in within]
+
+
 def _members(request: Request, error: Exception) -> dict[str, Any]:
     """`detail`, and the members that only some problems have."""
     if isinstance(error, RequestValidationError):
-        faults = error.errors()
+        faults = _without_consequences(error.errors())
         return _faulty([_validation_fault(fault) for fault in faults[:_MAX_FAULTS]], len(faults))
     if isinstance(error, HTTPException):
         return {"detail": _http_detail(request, error)}

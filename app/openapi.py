@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -37,7 +38,19 @@ TAGS: Final[list[dict[str, Any]]] = [
 
 
 def complete_openapi(app: FastAPI) -> None:
-    """Add the models that routes refer to by name; all routes must have been added before."""
+    """Have `app.openapi()` add the models that routes refer to by name. Its first call takes some
+    tenths of a second: a server makes it before it serves.
+    """
+    derive = app.openapi
+
+    @cache
+    def complete() -> dict[str, Any]:
+        return _completed(derive())
+
+    app.openapi = complete  # type: ignore[method-assign]  # as FastAPI's own guide has it
+
+
+def _completed(description: dict[str, Any]) -> dict[str, Any]:
     _, schema = models_json_schema(
         [
             (Problem, "serialization"),
@@ -48,13 +61,13 @@ def complete_openapi(app: FastAPI) -> None:
         ],
         ref_template="#/components/schemas/{model}",
     )
-    description = app.openapi()
     for content in _contents(description):
         if "itemSchema" in content:
             del content["schema"]  # which FastAPI gives as text; it would be that of all items
     components = description.setdefault("components", {}).setdefault("schemas", {})
     for name, model in schema["$defs"].items():
         components.setdefault(name, model)
+    return description
 
 
 def _contents(description: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -86,6 +86,7 @@ class Server(uvicorn.Server):
 def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
     """One process's part of it, until a signal says stop."""
     app = create_app(settings)
+    app.openapi()  # or the first request for it would hold up all others
     config = uvicorn.Config(
         app,
         backlog=BACKLOG,

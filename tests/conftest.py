@@ -1,7 +1,24 @@
 """What holds for all tests."""
 
+from pathlib import Path
+from typing import Final
+
+import pytest
 from hypothesis import settings
 
 # Nothing here may depend on how fast the machine is, nor fail for a change that did not cause it.
 settings.register_profile("hotloop", deadline=None, derandomize=True)
 settings.load_profile("hotloop")
+
+SLOW_FIRST: Final = ("test_docs.py", "chaos", "end_to_end", "web", "cli", "packaging", "tasks")
+"""What starts servers: begun last, it would be waited for while the other processes have done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        first = item.path.relative_to(tests).parts[0]
+        return SLOW_FIRST.index(first) if first in SLOW_FIRST else len(SLOW_FIRST)
+
+    items.sort(key=place)

@@ -102,6 +102,7 @@ def test_requests_are_answered_as_the_page_says(server: Server, command: Command
     assert '"failed_items":' not in done.stdout or '"failed_items":0' in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", LINES, ids=lambda c: c.id)
 def test_command_lines_work_as_the_page_says(
     server: Server, command: Command, tmp_path: Path

@@ -56,7 +56,7 @@ WAITING_ITEMS: Final = 2_000
 SHORT_WAIT_SECONDS: Final = 0.001
 """Two thousand waits of this length, 500 at once, keep the event loop busy all the time."""
 
-SMALL_BATCH, LARGE_BATCH = 5, 2_500
+SMALL_BATCH, USUAL_BATCH = 5, 500
 
 WAITS: Final = 30
 
@@ -229,7 +229,7 @@ class Calibrating:
         hybrid = name is StrategyName.HYBRID
         one = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, WAITING_ITEMS, 1)
         two = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, WAITING_ITEMS, 2)
-        crowd = await seconds(many, MANY_IN_FLIGHT, LARGE_BATCH if hybrid else many, 1, 1)
+        crowd = await seconds(many, MANY_IN_FLIGHT, USUAL_BATCH if hybrid else many, 1, 1)
         batches = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, SMALL_BATCH, 1) if hybrid else one
         stage = max(0.0, two - one) / WAITING_ITEMS
         return LoopCosts(

@@ -12,6 +12,7 @@ import asyncio
 import multiprocessing
 import signal
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -184,10 +185,9 @@ class ProcessPool(ABC):
         if self._cause is None:
             ended = wait([p.sentinel for p in self._processes], timeout=0)
             dead = [p for p in self._processes if p.sentinel in ended]
-            for process in dead:
-                process.join(REAP_SECONDS)
-            by_others = [p for p in dead if p.exitcode != -signal.SIGTERM]
-            self._cause = describe_exit(next((p.exitcode for p in by_others or dead), None))
+            codes = [_exit_code(process) for process in dead]
+            by_others = [code for code in codes if code != -signal.SIGTERM]
+            self._cause = describe_exit(next(iter(by_others or codes), None))
         return self._cause
 
     @abstractmethod
@@ -203,6 +203,16 @@ class ProcessPool(ABC):
     @abstractmethod
     def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
         """What kills the processes and ends the present pool; it blocks, and runs in a thread."""
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    """Of a process that has ended. The pool's own threads look for it, too: one of them may be
+    between reaping it and noting how it ended.
+    """
+    deadline = time.monotonic() + REAP_SECONDS
+    while (code := process.exitcode) is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return code
 
 
 def resolve(outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

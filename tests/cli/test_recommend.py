@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from app.schemas.recommendation import Recommendation
 from app.services.calibration_file import NAME
 from tests.fixtures.command_line import answer, hotloop, refusal
 from tests.fixtures.server import Server
+
+pytestmark = pytest.mark.long
 
 WORK = ("--items", "500", "--db", "none", "--cache", "none")
 

@@ -92,7 +92,7 @@ def test_secrets_are_in_no_line(tmp_path: Path, form: str) -> None:
         "pinot_authorization": f"Bearer {SECRET}",
     }
     with running_server(tmp_path, **settings) as server:
-        body = {"items_count": 3, "db": "pinot", "cache": "redis", "timeout_seconds": 20}
+        body = {"items_count": 3, "db": "pinot", "cache": "redis", "timeout_seconds": 3}
         for strategy in ("multiprocessing", "async-batch"):
             server.run(strategy, **body)
         server.client.get(f"/{SECRET}?key={SECRET}", headers={"Authorization": SECRET})

@@ -19,6 +19,8 @@ from tests.fixtures.server import Server, running_server
 from tests.fixtures.steady_client import steady_client
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 LOOPS = {"items_count": 10, "batch_size": 5, "db": "none", "cache": "none", "kernel": "python"}
 
 

@@ -113,6 +113,7 @@ def test_what_cannot_be_run_is_refused(
     assert words in error["message"]
 
 
+@pytest.mark.long
 def test_calibration_is_kept_and_made_anew_when_asked_or_unreadable(tmp_path: Path) -> None:
     with running_server(tmp_path) as server, ThreadPoolExecutor(3) as threads:
         found = list(threads.map(lambda _: ask(server)["calibration"], range(3)))

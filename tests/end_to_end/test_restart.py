@@ -17,6 +17,8 @@ from tests.fixtures.server import ROOT, listening_url, plain_environment, runnin
 from tests.fixtures.steady_client import steady_client
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:

@@ -8,9 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.collector import running_collector
 from tests.fixtures.server import plain_environment, running_server
 from tests.fixtures.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 LOOPS = {"items_count": 20, "batch_size": 10, "db": "none", "cache": "none", "kernel": "python"}
 CALLER = "0af7651916cd43dd8448eb211c80319c"

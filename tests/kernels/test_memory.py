@@ -12,6 +12,8 @@ import pytest
 from kernels import InvalidInputError, Kernel
 from tests.kernels.cases import Refusal, every_third, mixed_columns, refused
 
+pytestmark = pytest.mark.long
+
 RUNS = 200
 ROUNDS = 12
 # Less than any object that a run could leave behind each time.

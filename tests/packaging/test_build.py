@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 EXTENSION = f"kernels/loops/_cython{sysconfig.get_config_var('EXT_SUFFIX')}"
 BROKEN_COMPILERS = ("false", "/nonexistent/compiler")

@@ -16,6 +16,8 @@ import pytest
 
 from tests.fixtures.server import ROOT, listening_url
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -88,7 +88,7 @@ def test_what_is_wrong_is_named(
 ) -> None:
     response = client.post(PATH + url, json=body)
     assert response.status_code == 422
-    fault = response.json()["errors"][0]
+    (fault,) = response.json()["errors"]
     assert fault["field"] == field
     assert words in fault["message"]
     assert services.calls == []

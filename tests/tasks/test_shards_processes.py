@@ -16,6 +16,8 @@ from app.tasks.store import TaskStore
 from app.tasks.tables import results
 from tests.fixtures.executions import begin, check_counts, queued
 
+pytestmark = pytest.mark.long
+
 Sharded = Callable[..., str]
 
 REPOSITORY = Path(__file__).parents[2]

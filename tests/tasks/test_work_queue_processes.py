@@ -20,6 +20,8 @@ from tests.fixtures.waiting import wait_until
 from tests.tasks.queue_fixtures import NodeProcesses
 from tests.tasks.queue_fixtures import put as accept_tasks
 
+pytestmark = pytest.mark.long
+
 Put = Callable[[int], list[ShardRef]]
 
 

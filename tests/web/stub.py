@@ -15,7 +15,6 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Query, Request
 
 from app.factory import create_app
-from app.openapi import complete_openapi
 from app.routes.paths import TASKS
 from app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
 from app.schemas.recommendation import Recommendation, RecommendationQuery
@@ -218,8 +217,6 @@ class Stub:
         app.include_router(router)
         # Before those of the service.
         app.router.routes.insert(0, app.router.routes.pop())
-        app.openapi_schema = None
-        complete_openapi(app)
         model = CompareRequest.model_json_schema(ref_template="#/components/schemas/{model}")
         app.openapi()["components"]["schemas"] |= {**model.pop("$defs"), "CompareRequest": model}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from app.names import TaskStatus
 from app.schemas.comparison import CellFlag, CellStatus, Mismatch
 from tests.fixtures.browser import Page
@@ -143,6 +145,7 @@ def test_recommendation_is_shown_and_run(stub: tuple[Stub, str], page: Page) -> 
     assert page.faults == []
 
 
+@pytest.mark.long
 def test_recommendation_of_the_service_is_shown(server: Server, page: Page) -> None:
     page.open(f"{server.url}/dashboard#recommend")
     page.wait_for("#view form")

@@ -18,6 +18,8 @@ from tests.fixtures.guarded import free_port
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 def open_view(page: Page, url: str, view: str, title: str) -> None:
     page.open(f"{url}/dashboard#{view}")
