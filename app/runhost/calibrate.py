@@ -56,11 +56,15 @@ WAITING_ITEMS: Final = 2_000
 SHORT_WAIT_SECONDS: Final = 0.001
 """Two thousand waits of this length, 500 at once, keep the event loop busy all the time."""
 
+LONG_WAIT_SECONDS: Final = 0.02
+"""So that thousands of items wait before the first of them goes on."""
+
 SMALL_BATCH, USUAL_BATCH = 5, 500
 
 WAITS: Final = 30
 
 SHORT: Final = SimulatedStage("db", SHORT_WAIT_SECONDS, SHORT_WAIT_SECONDS)
+LONG: Final = SimulatedStage("db", LONG_WAIT_SECONDS, LONG_WAIT_SECONDS)
 
 
 class Calibrating:
@@ -218,24 +222,24 @@ class Calibrating:
         )
 
     async def _loop(self, workload: str, kernel: str, name: StrategyName) -> LoopCosts:
-        async def seconds(
-            count: int, in_flight: int, batch_size: int, stages: int, rounds: int = ROUNDS
-        ) -> float:
+        async def seconds(batch_size: int, *stages: SimulatedStage) -> float:
             return await self._waiting_seconds(
-                name, workload, kernel, count, in_flight, batch_size, [SHORT] * stages, rounds
+                name, workload, kernel, WAITING_ITEMS, FEW_IN_FLIGHT, batch_size, stages, START_RUNS
             )
 
-        many = 2 * MANY_IN_FLIGHT
         hybrid = name is StrategyName.HYBRID
-        one = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, WAITING_ITEMS, 1)
-        two = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, WAITING_ITEMS, 2)
-        crowd = await seconds(many, MANY_IN_FLIGHT, USUAL_BATCH if hybrid else many, 1, 1)
-        batches = await seconds(WAITING_ITEMS, FEW_IN_FLIGHT, SMALL_BATCH, 1) if hybrid else one
+        one = await seconds(WAITING_ITEMS, SHORT)
+        two = await seconds(WAITING_ITEMS, SHORT, SHORT)
+        many = MANY_IN_FLIGHT
+        crowd = await self._waiting_seconds(
+            name, workload, kernel, many, many, USUAL_BATCH if hybrid else many, [LONG]
+        )
+        batches = await seconds(SMALL_BATCH, SHORT) if hybrid else one
         stage = max(0.0, two - one) / WAITING_ITEMS
         return LoopCosts(
             item_seconds=max(0.0, one / WAITING_ITEMS - stage),
             stage_seconds=stage,
-            crowding=max(1.0, (crowd / many) / (one / WAITING_ITEMS)),
+            crowding=max(1.0, (crowd - LONG_WAIT_SECONDS) / many / (one / WAITING_ITEMS)),
             batch_seconds=max(0.0, batches - one) / (WAITING_ITEMS / SMALL_BATCH - 1),
         )
 

@@ -251,7 +251,8 @@ class _Model:
         waves = ceil(groups / fetchers)
         in_wave = fetchers * plan.group_size
         first_groups = min(groups, self._groups(self._size))
-        worst = Terms()
+        # At least until the last item has arrived, and its batch is computed.
+        worst = Terms(self._fetch_seconds(groups, fetchers), computing(1), start)
         for wave in {1, waves - 1, waves} - {0}:
             arrived = groups if wave == waves else wave * fetchers
             if wave == 1:

@@ -58,6 +58,14 @@ def long_task(server: Server, page: Page) -> Iterator[str]:
         server.client.delete(f"/api/v1/tasks/{task_id}")
 
 
+def test_run_that_is_over_before_it_is_seen_is_shown(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    submit(page, items_count=1, batch_size=1, strategy="sequential", db_delay_ms=0)
+    page.wait_for("#live .badge", "completed")
+    assert "1 of 1" in page.text("#live .figures")
+    assert page.faults == []
+
+
 def test_run_is_started_by_the_form_and_followed_to_its_end(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     submit(page, items_count=400, batch_size=20, strategy="hybrid", kernel="numba", workers=2,
