@@ -79,13 +79,23 @@ def test_readme_has_the_two_commands_and_ten_requests() -> None:
     assert sum(text.count("curl ") for text in readme) >= 10
 
 
+MEASURING = ("/compare", "/recommendations")
+"""Requests that take as long as all others together."""
+
 REQUESTS = [c for c in COMMANDS if "curl" in c.text]
 LINES = [c for c in COMMANDS if c not in REQUESTS and "hotloop " in c.text]
 OTHERS = [c for c in COMMANDS if c not in REQUESTS + LINES]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize("command", REQUESTS, ids=lambda c: c.id)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(c, marks=[pytest.mark.long] if any(m in c.text for m in MEASURING) else [])
+        for c in REQUESTS
+    ],
+    ids=lambda c: c.id,
+)
 def test_requests_are_answered_as_the_page_says(server: Server, command: Command) -> None:
     done = subprocess.run(
         ["sh", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],

@@ -12,7 +12,7 @@ export function h(name, ...children) {
 	if (classes.length) node.setAttribute("class", classes.join(" "));
 	const attributes = children[0]?.constructor === Object ? children.shift() : {};
 	if (tag === "button") node.type = "button";
-	if (tag === "h2") node.tabIndex = -1; // a new view is told by going to its title
+	if (tag === "h2") node.tabIndex = -1; // for focus
 	for (const [key, value] of Object.entries(attributes)) {
 		if (isNone(value) || value === false) continue;
 		if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
@@ -37,7 +37,6 @@ const written = (write) => (value) => (isNone(value) ? "–" : write(value));
 
 export const count = written((value) => Math.round(value).toLocaleString("en"));
 
-/** Three significant digits, without an exponent. */
 export const figure = written((value) => {
 	if (Math.abs(value) >= 1000 || value === 0) return count(value);
 	return value.toLocaleString("en", { maximumSignificantDigits: 3, minimumSignificantDigits: 3 });

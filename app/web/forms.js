@@ -3,7 +3,7 @@
 import { ask, description, Problem, TASKS } from "./api.js";
 import { announce, attempt, command, figure, h, problemBox, started, table } from "./dom.js";
 import { fieldsOf, makeChoices, makeField, queryFields } from "./fields.js";
-import { expect } from "./live.js";
+import { note, refreshLive } from "./live.js";
 import { showRecommendation } from "./recommendation.js";
 
 const BASIC = ["items_count", "strategy", "kernel", "workers", "batch_size"];
@@ -165,7 +165,7 @@ async function post(kind, body) {
 		const task = await ask("POST", FORMS[kind].path, { body, headers });
 		waiting = {};
 		announce(`${task.task_id} is accepted`);
-		expect(task.task_id);
+		ask("GET", `${TASKS}/status/${task.task_id}`).then((view) => note(view, true), () => {}).then(refreshLive);
 		return task;
 	} catch (error) {
 		if (error.status) waiting = {};

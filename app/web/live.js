@@ -11,7 +11,6 @@ const KEPT = 5;
 const STREAMS = 2;
 
 const cards = new Map();
-const asked = new Set();
 const following = new Map();
 let polling;
 
@@ -22,12 +21,6 @@ const underWay = () => [...cards.values()].filter(({ task }) => !hasEnded(task))
 
 export const refreshLive = () => polling?.now();
 
-/** A task that this page has asked for: it is shown, even if it ends before it is seen. */
-export function expect(id) {
-	asked.add(id);
-	refreshLive();
-}
-
 export function startLive() {
 	polling = poll(refresh, () => (underWay().length ? BUSY_MS : IDLE_MS));
 	document.addEventListener("visibilitychange", stream);
@@ -37,22 +30,21 @@ async function refresh() {
 	const pages = await Promise.all(["running", "pending"].map((status) => ask("GET", `${TASKS}/results`, { query: `status=${status}` })));
 	const tasks = pages.flatMap(({ items }) => items).sort((a, b) => a.created_at.localeCompare(b.created_at));
 	for (const task of tasks) note(task);
-	for (const id of new Set([...underWay().map(({ task }) => task.task_id), ...asked])) {
-		if (tasks.some(({ task_id }) => task_id === id)) continue;
+	for (const { task } of underWay()) {
+		if (tasks.some(({ task_id }) => task_id === task.task_id)) continue;
 		try {
-			note(await ask("GET", `${TASKS}/status/${id}`));
+			note(await ask("GET", `${TASKS}/status/${task.task_id}`));
 		} catch (error) {
 			if (error.status !== 404) throw error;
-			drop(id);
+			drop(task.task_id);
 		}
 	}
 	stream();
 }
 
-export function note(news) {
+export function note(news, always) {
 	const id = news.task_id;
-	if (!cards.has(id) && (asked.has(id) || !hasEnded(news))) add(news);
-	asked.delete(id);
+	if (!cards.has(id) && (always || !hasEnded(news))) add(news);
 	const card = cards.get(id);
 	if (card) {
 		const isEnd = hasEnded(news) && !hasEnded(card.task);
@@ -75,9 +67,8 @@ function add(task) {
 }
 
 function drop(id) {
-	cards.get(id)?.node.remove();
+	cards.get(id).node.remove();
 	cards.delete(id);
-	asked.delete(id);
 }
 
 /** Follows the newest tasks, as long as somebody sees the page. */

@@ -25,7 +25,7 @@ async function show() {
 		isUnanswered = [0, 401].includes(error.status);
 		view = { node: h("div", h("h2", "Not to be shown"), problemBox(error)) };
 	}
-	if (mine !== turn) return view.close?.(); // another was asked for meanwhile
+	if (mine !== turn) return view.close?.();
 	close?.();
 	close = view.close;
 	byId("view").replaceChildren(view.node);

@@ -11,6 +11,8 @@ from tests.fixtures.access import TestKey, keys_setting, make_key
 from tests.fixtures.command_line import LITTLE, answer, hotloop, refusal
 from tests.fixtures.server import Server, running_server
 
+pytestmark = pytest.mark.long
+
 ALICE, READER = make_key("alice"), make_key("reader", Scope.READ)
 KEYS = keys_setting([ALICE, READER])
 

@@ -13,6 +13,8 @@ import pytest
 from tests.fixtures.command_line import COMMAND, LITTLE, hotloop
 from tests.fixtures.server import Server, plain_environment
 
+pytestmark = pytest.mark.long
+
 ESCAPE = "\x1b"
 
 

@@ -15,6 +15,8 @@ import pytest
 from app.services.calibration_file import NAME
 from tests.fixtures.server import Server, running_server
 
+pytestmark = pytest.mark.long
+
 PATH = "/api/v1/tasks/recommendations"
 WORK: dict[str, Any] = {
     "items_count": 300,
@@ -113,7 +115,6 @@ def test_what_cannot_be_run_is_refused(
     assert words in error["message"]
 
 
-@pytest.mark.long
 def test_calibration_is_kept_and_made_anew_when_asked_or_unreadable(tmp_path: Path) -> None:
     with running_server(tmp_path) as server, ThreadPoolExecutor(3) as threads:
         found = list(threads.map(lambda _: ask(server)["calibration"], range(3)))

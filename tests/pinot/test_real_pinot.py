@@ -19,6 +19,8 @@ from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
 from tests.pinot.real import TABLE, Flight, Pinot, flights
 
+pytestmark = pytest.mark.long
+
 ROWS = 50_000
 COLUMNS = 'item_id, value, "offset", carrier'
 

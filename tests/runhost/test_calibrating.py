@@ -16,6 +16,8 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from tests.runhost.conftest import CONFIG
 
+pytestmark = pytest.mark.long
+
 PLAN = Plan(
     workload="loops",
     kernel="cython",
