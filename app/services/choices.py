@@ -27,7 +27,7 @@ MOST_WORKERS: Final = 256
 
 CONCURRENCIES: Final = (100, 250, 1_000, 2_500, 5_000, 10_000, 20_000)
 
-TIE: Final = 0.02
+TIE: Final = 0.05
 """Predictions this near to each other say nothing about who is faster."""
 
 
@@ -117,8 +117,8 @@ def _concurrencies(plan: Plan, strategy: StrategyName, fixed: Fixed) -> Iterable
 
 
 def ranked(plans: Iterable[Plan], calibration: Calibration, memory_bytes: int) -> list[Choice]:
-    """By predicted seconds; of those within TIE of the first of them, the one with fewer workers,
-    less memory and fewer items in flight first; what needs more than `memory_bytes` last.
+    """By predicted seconds; of those within TIE of the first of them, the one with fewer workers
+    and fewer items in flight first; what needs more than `memory_bytes` last.
     """
     fitting, too_large = [], []
     for plan in plans:
@@ -149,7 +149,6 @@ def _cost(choice: Choice) -> tuple[object, ...]:
     workers = 1 if plan.strategy in (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH) else None
     return (
         workers or plan.workers,
-        prediction.memory_bytes,
         plan.io_concurrency,
         prediction.seconds,
         BY_PREFERENCE.index(plan.strategy),
