@@ -12,6 +12,8 @@ import pytest
 from tests.fixtures.access import keys_setting, make_key
 from tests.fixtures.server import Server, running_server
 
+pytestmark = pytest.mark.long
+
 ALICE, BOB = make_key("alice"), make_key("bob")
 TASKS = "/api/v1/tasks"
 LITTLE = {"items_count": 20, "batch_size": 10, "db": "none", "cache": "none", "kernel": "python"}

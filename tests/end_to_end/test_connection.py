@@ -15,6 +15,8 @@ from app.connection import MAX_HEADERS
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 RUN = b"POST /api/v1/tasks/hybrid HTTP/1.1\r\nHost: localhost\r\n"
 POST = RUN + b"Content-Type: application/json\r\n"

@@ -80,6 +80,7 @@ def test_comparison_is_named_by_every_process_and_counted(tmp_path: Path, prefer
         assert "hotloop_runs_total{" not in metrics
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_secrets_are_in_no_line(tmp_path: Path, form: str) -> None:
     settings = {

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.server import ROOT, plain_environment, running_server
+
+pytestmark = pytest.mark.long
 
 
 def failing_start(**settings: str) -> str:

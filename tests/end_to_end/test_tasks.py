@@ -18,6 +18,8 @@ from app.names import StrategyName
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 ARROW = "application/vnd.apache.arrow.stream"
 FAST = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
 QUICK: dict[str, Any] = {"items_count": 300, "db": "none", "cache": "none", "parameters": FAST}

@@ -18,6 +18,8 @@ from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.waiting import until
 from tests.runhost.conftest import CONFIG
 
+pytestmark = pytest.mark.long
+
 
 @asynccontextmanager
 async def host_pool(count: int = 1, queue_limit: int = 2) -> AsyncGenerator[RunHostPool, None]:

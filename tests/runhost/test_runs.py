@@ -28,6 +28,8 @@ from tests.fixtures.stages import CountedItems, EndlessStage, FailingStage, byte
 from tests.fixtures.waiting import until
 from tests.runhost.conftest import start_host
 
+pytestmark = pytest.mark.long
+
 
 async def collect(host: RunHostClient, plan: Plan) -> list[Any]:
     return [event async for event in host.run(plan)]

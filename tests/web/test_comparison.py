@@ -12,6 +12,8 @@ from tests.fixtures.server import Server
 from tests.web.stub import Stub, comparison
 from tests.web.test_runs import submit
 
+pytestmark = pytest.mark.long
+
 VIEW = f"/dashboard#task/{TASK_ID}"
 CELLS = "[...document.querySelectorAll('.cell')].map((cell) => cell.textContent)"
 
@@ -145,7 +147,6 @@ def test_recommendation_is_shown_and_run(stub: tuple[Stub, str], page: Page) -> 
     assert page.faults == []
 
 
-@pytest.mark.long
 def test_recommendation_of_the_service_is_shown(server: Server, page: Page) -> None:
     page.open(f"{server.url}/dashboard#recommend")
     page.wait_for("#view form")

@@ -14,6 +14,8 @@ from tests.fixtures.browser import Browser, Page
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 ALICE, BOB, READER = make_key("alice"), make_key("bob"), make_key("reader", Scope.READ)
 DOOR_IS_OPEN = "document.querySelector('#door')?.open"
 OPEN_TO_ALL = ("/dashboard", "/session", "/health")
