@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import secrets
@@ -87,6 +88,9 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
     """One process's part of it, until a signal says stop."""
     app = create_app(settings)
     app.openapi()  # or the first request for it would hold up all others
+    # What is loaded by now is never garbage; looking through it would hold up all requests, too.
+    gc.collect()
+    gc.freeze()
     config = uvicorn.Config(
         app,
         backlog=BACKLOG,
