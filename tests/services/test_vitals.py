@@ -51,7 +51,7 @@ def spinning_child() -> Iterator[psutil.Process]:
 def test_nothing_is_measured_before_anybody_asks_and_little_after() -> None:
     async def look() -> None:
         monitor = LoopLagMonitor()
-        vitals = VitalsService(monitor, 2, sample_seconds=0.03, unseen_seconds=0.3)
+        vitals = VitalsService(monitor, 2, sample_seconds=0.03, unseen_seconds=2.0)
         tasks = len(asyncio.all_tasks())
         assert not sampling(vitals)
         first = await vitals.read(None)
