@@ -107,4 +107,4 @@ def test_seconds_of_a_child_that_has_ended_are_kept() -> None:
     with spinning_child() as child:
         wait_until(lambda: sum(child.cpu_times()[:2]) >= 0.1, "the child has used CPU")
     _, after = meter.read()
-    assert after.cpu_seconds - before.cpu_seconds >= 0.1
+    assert after.cpu_seconds - before.cpu_seconds >= 0.1 - 1e-6  # the clock has hundredths
