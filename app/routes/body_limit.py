@@ -42,7 +42,7 @@ class BodyLimitMiddleware:
         if announced.isdecimal() and (len(announced) > 15 or int(announced) > limit):
             await problem_response(Request(scope), error)(scope, receive, send)
             return
-        read = 0
+        read, started = 0, False
 
         async def bounded_receive() -> Message:
             nonlocal read
@@ -53,11 +53,13 @@ class BodyLimitMiddleware:
             return message
 
         async def bounded_send(message: Message) -> None:
-            if read <= limit:
+            nonlocal started
+            if started or read <= limit:
+                started = True
                 await send(message)
 
         await self.app(scope, bounded_receive, bounded_send)
-        if read > limit:
+        if read > limit and not started:
             await problem_response(Request(scope), error)(scope, receive, send)
 
     def _limit(self, path: str) -> tuple[int, PayloadTooLargeError]:

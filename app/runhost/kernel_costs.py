@@ -19,6 +19,7 @@ from app.runhost.calibration import KernelCosts
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.strategies.process_pool import ProcessPool
+from app.strategies.worker_process import idle_parameters
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 63, 64, 127, 128, 512)
 """Items of the calls that are timed: small ones leave vector lanes empty, and a kernel whose lanes
@@ -123,11 +124,6 @@ def probe(workload: str, term: str, size: int) -> Mapping[str, int]:
     whole = found.probes[term]
     fewer = max(1, size // WHOLE_PROBE_ITEMS)
     return {**whole, first: max(1, whole[first] // fewer)}
-
-
-def idle_parameters(workload: str) -> dict[str, int]:
-    """Those under which an item costs no operations."""
-    return {p.name: p.minimum for p in kernels.get_workload(workload).parameters}
 
 
 def time_call(workload: str, kernel: str, count: int, parameters: Mapping[str, int]) -> float:

@@ -60,6 +60,11 @@ def choose_instruction_set(instruction_set: str | None) -> None:
                 kernels.force_instruction_set(workload, kernel, instruction_set)
 
 
+def idle_parameters(workload: str) -> dict[str, int]:
+    """Those under which an item costs no operations."""
+    return {p.name: p.minimum for p in kernels.get_workload(workload).parameters}
+
+
 def warm_up_worker(plan: Plan) -> BatchResult:
     """Load and compile the plan's kernel, and compute one item without work and without I/O, so
     that no part of the way is walked for the first time by a run: what comes with the plan is
@@ -69,8 +74,7 @@ def warm_up_worker(plan: Plan) -> BatchResult:
     Raises threading.BrokenBarrierError when one of them died meanwhile.
     """
     kernels.get_kernel(plan.workload, plan.kernel).warm_up()
-    parameters = kernels.get_workload(plan.workload).parameters
-    idle = {parameter.name: parameter.minimum for parameter in parameters}
+    idle = idle_parameters(plan.workload)
     item = replace(plan, items=GeneratedItems(1), stages=(), parameters=idle)
     result = run_batch(item, Batch(0, 0, 1))
     assert _barrier is not None
