@@ -99,7 +99,14 @@ class KernelTimes:
         def operation_seconds(term: str, size: int) -> float:
             operations = workload.operations(probe(self.workload, term, size))[term]
             beside = call - item + size * item
-            return max(0.0, self.calls[term, size] - beside) / (size * operations)
+            return (self.calls[term, size] - beside) / (size * operations)
+
+        def by_size(term: str) -> tuple[float, ...]:
+            """No item is cheaper than in the largest call, where nearly all is operations: in a
+            small one a disturbance could leave nothing of them, or less.
+            """
+            least = max(0.0, operation_seconds(term, self.sizes[-1]))
+            return tuple(max(least, operation_seconds(term, size)) for size in self.sizes)
 
         return KernelCosts(
             workload=self.workload,
@@ -108,10 +115,7 @@ class KernelTimes:
             call_seconds=max(0.0, call - item),
             item_seconds=item,
             sizes=tuple(self.sizes),
-            operation_seconds={
-                term: tuple(operation_seconds(term, size) for size in self.sizes)
-                for term in (each.name for each in workload.terms)
-            },
+            operation_seconds={term.name: by_size(term.name) for term in workload.terms},
             thread_slowdown=thread_slowdown,
             process_slowdown=process_slowdown,
         )

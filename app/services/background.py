@@ -182,16 +182,18 @@ class BackgroundService:
     def _create(self, task: Task, counts: list[int]) -> Task | None:
         """Keep the task; or return the one that its key belongs to already."""
         store = self._context.store
+
+        def check(count: int, seconds: float) -> None:
+            self._check_client(task, count, seconds)
+
         if task.idempotency_key is None:
-            self._check_client(task)
-            store.create(task, counts)
+            store.create(task, counts, check)
             return None
         known = store.by_key(task.idempotency_key, task.client)
         if known is not None:
             return known
-        self._check_client(task)
         try:
-            store.create(task, counts)
+            store.create(task, counts, check)
         except TaskConflictError:
             # Another request with this key came first.
             known = store.by_key(task.idempotency_key, task.client)
@@ -199,12 +201,12 @@ class BackgroundService:
                 raise
         return known
 
-    def _check_client(self, task: Task) -> None:
-        """Whether its client may have one more. Requests that come at the same moment do not see
-        each other. Raises ClientLimitError.
+    def _check_client(self, task: Task, count: int, seconds: float) -> None:
+        """Whether its client, who has so many tasks of so many seconds, may have one more. In one
+        SQLite file requests that come at the same moment see each other; with PostgreSQL they may
+        not. Raises ClientLimitError.
         """
         settings = self._context.settings
-        count, seconds = self._context.store.unfinished(task.client)
         if count >= settings.client_tasks:
             raise ClientLimitError(
                 f"{count:,} of your background tasks wait or run, and {settings.client_tasks:,} "
@@ -245,7 +247,7 @@ class BackgroundService:
             text = "it was synchronous; ask for it again, in the background if it is long"
             raise TaskConflictError(task_id, text)
         if task.end_time is not None:
-            self._check_client(task)
+            self._check_client(task, *store.unfinished(task.client))
         store.shards.resume(task_id)
         view = task_view(store, task_id)
         self._queue.wake()

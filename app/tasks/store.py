@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
@@ -29,6 +29,9 @@ from app.tasks.upkeep import set_up, shrink
 
 INTERRUPTED: Final = "interrupted"
 """The `error_code` of a task whose process is gone."""
+
+CheckUnfinished = Callable[[int, float], None]
+"""Given how many background tasks a client has, and their estimated seconds; may raise."""
 
 _IDS_PER_STATEMENT: Final = 500  # databases bound the number of parameters
 
@@ -64,10 +67,16 @@ class TaskStore:
         """Close all connections."""
         self.engine.dispose()
 
-    def create(self, task: Task, shard_counts: Sequence[int] | None = None) -> list[Shard]:
+    def create(
+        self,
+        task: Task,
+        shard_counts: Sequence[int] | None = None,
+        check: CheckUnfinished | None = None,
+    ) -> list[Shard]:
         """Keep a new task, with shards of so many items one after another, which it returns; one
         when not said, and none for a task whose items are still to come, see
-        `app.tasks.acceptance`. Those of a background task are queued.
+        `app.tasks.acceptance`. Those of a background task are queued. `check` is given what
+        `unfinished` tells of the task's client, and keeps the task out by raising.
 
         TaskConflictError when there is a task of this id.
         """
@@ -75,6 +84,8 @@ class TaskStore:
         counts = [task.total_items] if shard_counts is None else shard_counts
         try:
             with writing(self.engine) as connection:
+                if check is not None:
+                    check(*_unfinished(connection, task.client))
                 connection.execute(insert(tasks).values(**values))
                 queued_at = (
                     task.created_at.timestamp() if task.task_type == TaskType.BACKGROUND else None
@@ -152,13 +163,8 @@ class TaskStore:
         """Of the background tasks that the client has waiting or running: how many, and at how
         many seconds they are estimated together, as far as they are estimated.
         """
-        of_client = tasks.c.client.is_(None) if client is None else tasks.c.client == client
-        wanted = select(func.count(), func.sum(tasks.c.estimated_seconds)).where(
-            of_client, tasks.c.end_time.is_(None), tasks.c.task_type == TaskType.BACKGROUND
-        )
         with reading(self.engine) as connection:
-            count, seconds = connection.execute(wanted).one()
-        return count, seconds or 0.0
+            return _unfinished(connection, client)
 
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
         """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
@@ -301,6 +307,15 @@ class TaskStore:
         with writing(self.engine) as connection:
             if connection.execute(gone).rowcount == 0:
                 raise conflict(connection, task_id, text)
+
+
+def _unfinished(connection: Connection, client: str | None) -> tuple[int, float]:
+    of_client = tasks.c.client.is_(None) if client is None else tasks.c.client == client
+    wanted = select(func.count(), func.sum(tasks.c.estimated_seconds)).where(
+        of_client, tasks.c.end_time.is_(None), tasks.c.task_type == TaskType.BACKGROUND
+    )
+    count, seconds = connection.execute(wanted).one()
+    return count, seconds or 0.0
 
 
 def open_store(

@@ -53,7 +53,7 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
             assert set(kernel.operation_seconds) == {"loop", "nested"}
             for by_size in kernel.operation_seconds.values():
                 assert len(by_size) == len(kernel.sizes)
-                assert all(0 < seconds < 1e-3 for seconds in by_size)
+                assert 0 < by_size[-1] == min(by_size) <= max(by_size) < 1e-3
             assert 1 <= kernel.thread_slowdown <= 2
             assert 1 <= kernel.process_slowdown <= 2
         python, cython = found.kernel("loops", "python"), found.kernel("loops", "cython")
@@ -68,7 +68,7 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
         assert set(found.loops) == {StrategyName.ASYNC_BATCH, StrategyName.HYBRID}
         for loop in found.loops.values():
             assert 0 < loop.item_seconds + loop.stage_seconds < 1e-3
-            assert 1 <= loop.crowding < 20
+            assert loop.crowding >= 1
             assert 0 <= loop.batch_seconds < 0.1
         assert found.base_bytes > 1 << 20
         assert found.seconds > 0

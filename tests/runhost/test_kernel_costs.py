@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kernels
-from app.runhost.kernel_costs import SIZES, WHOLE_PROBE_ITEMS, probe
+from app.runhost.kernel_costs import IDLE_ITEMS, SIZES, WHOLE_PROBE_ITEMS, KernelTimes, probe
 
 WORKLOAD = kernels.get_workload("loops")
 TERMS = sorted(term.name for term in WORKLOAD.terms)
@@ -20,3 +20,21 @@ def test_probe_is_one_term_and_no_larger_call_has_more_operations(term: str, siz
     assert size * operations[term] <= 2 * WHOLE_PROBE_ITEMS * whole
     if size <= WHOLE_PROBE_ITEMS:
         assert operations[term] == whole
+
+
+@pytest.mark.parametrize("disturbed", [11e-6, 50e-6])
+def test_disturbed_call_without_operations_does_not_make_those_of_small_calls_free(
+    disturbed: float,
+) -> None:
+    # One item: 10 µs for the call, 5 µs for its operations; the call alone was once seen slower.
+    times = KernelTimes("loops", "cython", sizes=[1, 512])
+    times.calls = {("", 1): disturbed, ("", IDLE_ITEMS): disturbed}
+    for term in TERMS:
+        times.calls |= {(term, 1): 15e-6, (term, 512): 2e-3}
+    costs = times.costs(1.0, 1.0)
+    for term in TERMS:
+        operations = WORKLOAD.operations(probe("loops", term, 512))[term]
+        alone, among = costs.operation_seconds[term]
+        assert among == pytest.approx((2e-3 - disturbed) / 512 / operations)
+        expected = (15e-6 - disturbed) / WORKLOAD.operations(probe("loops", term, 1))[term]
+        assert alone == pytest.approx(max(among, expected))

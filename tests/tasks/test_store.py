@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import StatementError
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus
+from app.errors import ClientLimitError, TaskConflictError, TaskNotFoundError
+from app.names import TaskStatus, TaskType
 from app.tasks.model import FINISHED, MOVES, UNFINISHED, ShardRef, Task
 from app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import Execution, begin, end, summary
@@ -51,6 +52,29 @@ def test_same_id_again_is_a_conflict(store: TaskStore, new_task: NewTask) -> Non
     with pytest.raises(TaskConflictError, match="there is such a task already"):
         store.create(replace(task, kernel="python"))
     assert store.get(task.task_id) == task
+
+
+def test_check_is_told_of_the_client_and_keeps_a_task_out(
+    store: TaskStore, new_task: NewTask
+) -> None:
+    of_client: dict[str, Any] = {"task_type": TaskType.BACKGROUND, "client": "somebody"}
+    told: list[tuple[int, float]] = []
+
+    def check(count: int, seconds: float) -> None:
+        told.append((count, seconds))
+        if count == 2:
+            raise ClientLimitError("two are enough", 1)
+
+    for seconds in (1.5, None):
+        store.create(new_task(**of_client, estimated_seconds=seconds), check=check)
+    store.create(new_task(task_type=TaskType.BACKGROUND, estimated_seconds=9.0), check=check)
+    third = new_task(**of_client)
+    with pytest.raises(ClientLimitError):
+        store.create(third, check=check)
+    assert told == [(0, 0.0), (1, 1.5), (0, 0.0), (2, 1.5)]
+    assert store.unfinished("somebody") == (2, 1.5)
+    with pytest.raises(TaskNotFoundError):
+        store.get(third.task_id)
 
 
 def test_times_are_utc_whatever_zone_they_came_in(store: TaskStore, new_task: NewTask) -> None:
