@@ -17,6 +17,7 @@ from app.tasks.rows import check_id, lock_task, move_task
 from app.tasks.tables import shards
 
 _NAMES: Final = [field.name for field in fields(Shard)]
+_NEW_SHARDS: Final = insert(shards)
 SHARD_FIELDS: Final = [shards.c[name] for name in _NAMES]
 
 TAKEN_OVER: Final = "it has been taken over by a later execution, which goes on alone"
@@ -42,9 +43,11 @@ def insert_shards(
         Shard(task_id=task_id, shard=number, start=start, count=count)
         for number, (start, count) in enumerate(zip(starts, counts, strict=False))
     ]
-    rows = [{name: getattr(shard, name) for name in _NAMES} for shard in made]
+    rows = [
+        {name: getattr(shard, name) for name in _NAMES} | {"queued_at": queued_at} for shard in made
+    ]
     if rows:
-        connection.execute(insert(shards).values(queued_at=queued_at), rows)
+        connection.execute(_NEW_SHARDS, rows)
     return made
 
 

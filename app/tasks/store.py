@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
@@ -34,6 +34,14 @@ CheckUnfinished = Callable[[int, float], None]
 """Given how many background tasks a client has, and their estimated seconds; may raise."""
 
 _IDS_PER_STATEMENT: Final = 500  # databases bound the number of parameters
+
+# Made once: to make them takes longer than to execute them.
+_NEW_TASK: Final = insert(tasks)
+_UNFINISHED: Final = select(func.count(), func.sum(tasks.c.estimated_seconds)).where(
+    tasks.c.end_time.is_(None), tasks.c.task_type == TaskType.BACKGROUND
+)
+_UNFINISHED_OF_NOBODY: Final = _UNFINISHED.where(tasks.c.client.is_(None))
+_UNFINISHED_OF_CLIENT: Final = _UNFINISHED.where(tasks.c.client == bindparam("of_client"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ class TaskStore:
             with writing(self.engine) as connection:
                 if check is not None:
                     check(*_unfinished(connection, task.client))
-                connection.execute(insert(tasks).values(**values))
+                connection.execute(_NEW_TASK, values)
                 queued_at = (
                     task.created_at.timestamp() if task.task_type == TaskType.BACKGROUND else None
                 )
@@ -310,11 +318,11 @@ class TaskStore:
 
 
 def _unfinished(connection: Connection, client: str | None) -> tuple[int, float]:
-    of_client = tasks.c.client.is_(None) if client is None else tasks.c.client == client
-    wanted = select(func.count(), func.sum(tasks.c.estimated_seconds)).where(
-        of_client, tasks.c.end_time.is_(None), tasks.c.task_type == TaskType.BACKGROUND
-    )
-    count, seconds = connection.execute(wanted).one()
+    if client is None:
+        found = connection.execute(_UNFINISHED_OF_NOBODY)
+    else:
+        found = connection.execute(_UNFINISHED_OF_CLIENT, {"of_client": client})
+    count, seconds = found.one()
     return count, seconds or 0.0
 
 

@@ -28,7 +28,10 @@ REPORT = Report(
 )
 
 
-@pytest.fixture(scope="module", params=["plain_cython", "plain_numba", "numpy_items"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("plain_cython", marks=pytest.mark.long), "plain_numba", "numpy_items"],
+)
 def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     modules: dict[str, ModuleType] = {"plain_numba": plain_numba, "numpy_items": numpy_items}
     if request.param in modules:

@@ -13,6 +13,9 @@ from tests.chaos.rounds import Kind, Outcome, Round
 SEED = 1
 TASKS = 4
 KINDS = list(Kind)
+MARKED = [
+    pytest.param(kind, marks=pytest.mark.long) if kind is Kind.FREEZE else kind for kind in KINDS
+]
 
 
 @pytest.fixture(
@@ -32,7 +35,7 @@ def cluster(
         cluster.stop()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKED)
 def test_nothing_is_lost_and_nothing_finished_is_done_again(cluster: Cluster, kind: Kind) -> None:
     if cluster.database is None and kind is Kind.DATABASE:
         return  # a file cannot be killed

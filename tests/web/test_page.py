@@ -14,6 +14,8 @@ from tests.fixtures.fake_services import TASK_ID
 from tests.fixtures.server import Server
 from tests.web.stub import Stub
 
+pytestmark = pytest.mark.long
+
 VIEWS = {
     "compare": "Compare",
     "history": "History",
