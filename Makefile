@@ -12,7 +12,7 @@ IN_PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run node test test-long check parity pinot chaos soak attack bench clean
+.PHONY: help install run node test test-long check parity pinot chaos soak attack audit bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,13 @@ attack: $(STAMP) ## attack the service, and write it into docs/security.md (half
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
 		--constraint constraints.txt --editable ".[dev,attack]"
 	$(BIN)/python -m tests.attack $(ARGS)
+
+audit: ## ask the OSV database whether pinned versions have known vulnerabilities
+	test -x build/audit/bin/python || $(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict \
+		--vulnerability-service osv --progress-spinner off $(ARGS)
 
 bench: $(STAMP) ## measure, and write docs/performance.md (half an hour on an idle machine)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \

@@ -124,7 +124,9 @@ HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
     404: ProblemKind(404, "not-found", "There is nothing here"),
     405: ProblemKind(405, "method-not-allowed", "This method is not allowed here"),
     406: ProblemKind(406, "not-acceptable", "None of the accepted media types is offered"),
-    415: ProblemKind(415, "unsupported-media-type", "The body's media type is not supported"),
+    415: ProblemKind(
+        415, "unsupported-media-type", "The body's media type or coding is not supported"
+    ),
 }
 """Problems that concern HTTP alone, raised as HTTPException."""
 

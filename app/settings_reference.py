@@ -9,9 +9,10 @@ from typing import Any, Final, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from app.access_settings import AccessSettings
+from app.environment import BUILD_VARIABLES, CLIENT_VARIABLES
 from app.log_settings import LogSettings
 from app.request_settings import RequestSettings
-from app.settings import BUILD_VARIABLES, CLIENT_VARIABLES, Settings, default_text, variable_name
+from app.settings import Settings, default_text, variable_name
 from app.source_settings import PREFIX, SourceSettings
 from app.wording import number
 

@@ -6,9 +6,10 @@ import os
 
 import pytest
 
+from app.environment import load_settings
 from app.security.keys import new_key
 from app.security.rates import RateLimiter
-from app.settings import SettingsError, load_settings
+from app.settings import SettingsError
 from app.source_settings import PREFIX
 from tests.fixtures.access import keys_setting, make_key
 

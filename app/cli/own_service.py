@@ -13,11 +13,12 @@ import httpx
 import uvicorn
 
 from app.cli.exits import CommandError, UnreachableError
+from app.environment import load_settings
 from app.factory import create_app
 from app.logs.setup import LogLevel, set_up_logging
 from app.server import Server
 from app.services.machine import check_machine
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError
 
 _OPEN: Final[dict[str, Any]] = {
     "host": "127.0.0.1",

@@ -91,8 +91,9 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
     """Settings that this machine can meet; otherwise what is wrong with them is printed, and the
     exit status is 2.
     """
+    from app.environment import load_settings
     from app.services.machine import check_machine
-    from app.settings import SettingsError, load_settings
+    from app.settings import SettingsError
 
     try:
         settings = load_settings(**{k: v for k, v in options.items() if v is not None})

@@ -18,8 +18,13 @@ NDJSON = "application/x-ndjson"
 def require_content_type(request: Request, supported: Sequence[str], hint: str) -> str:
     """The request's media type, without its parameters.
 
-    Raises a 415 that ends in `hint` when it is none of `supported`, or is not in UTF-8.
+    Raises a 415 that ends in `hint` when it is none of `supported`, or is not in UTF-8; and one
+    for a body that is compressed, which nothing here would unpack (RFC 9110, section 8.4).
     """
+    coding = request.headers.get("content-encoding", "identity").strip()
+    if coding.lower() != "identity":
+        text = f"Content-Encoding must not be {coding[:60]}: bodies are taken as they are"
+        raise HTTPException(415, text, {"Accept-Encoding": "identity"})
     header = request.headers.get("content-type", "")
     message = Message()
     message["content-type"] = header

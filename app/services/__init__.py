@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from app.environment import run_host_environment
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
@@ -115,7 +116,7 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
                 count=settings.run_hosts,
                 queue_limit=settings.queue_limit,
                 cancel_grace_seconds=settings.cancel_grace_seconds,
-                environment=settings.run_host_environment(),
+                environment=run_host_environment(),
             ),
         )
         hosts.start()

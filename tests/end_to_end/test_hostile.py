@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from typing import Any
@@ -135,6 +136,21 @@ def test_wrong_content_type_is_named(server: Server, media_type: str) -> None:
     upload = server.client.post("/api/v1/tasks/upload", content=b"{}", headers=headers)
     if media_type != "text/csv":
         assert "text/csv" in refused(upload, 415)["detail"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "x" * 999])
+@pytest.mark.parametrize("media_type", ["application/json", "text/csv"])
+def test_compressed_bomb_is_refused_and_never_unpacked(
+    server: Server, media_type: str, coding: str
+) -> None:
+    path = RUN if media_type == "application/json" else "/api/v1/tasks/upload"
+    bomb = gzip.compress(bytes(64 << 20))
+    headers = {"Content-Type": media_type, "Content-Encoding": coding}
+    response = server.client.post(path, content=bomb, headers=headers)
+    assert f"Content-Encoding must not be {coding[:60]}:" in refused(response, 415)["detail"]
+    assert response.headers["Accept-Encoding"] == "identity"
+    # Without a word of what it is, it is a body like another, and a bad one.
+    refused(server.client.post(path, content=bomb, headers={"Content-Type": media_type}))
 
 
 HEADER = "item_id,value,offset\n"

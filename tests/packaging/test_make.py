@@ -27,7 +27,7 @@ def test_help_lists_every_target() -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets == [
         "help", "install", "run", "node", "test", "test-long", "parity", "pinot", "check", "chaos",
-        "soak", "attack", "bench", "clean",
+        "soak", "attack", "audit", "bench", "clean",
     ]  # fmt: skip
     assert [line.split()[1] for line in done.stdout.splitlines()] == targets
 

@@ -116,6 +116,12 @@ def test_json_content_type_is_taken(client: Client, content_type: str) -> None:
     assert response.status_code == 200
 
 
+@pytest.mark.parametrize(("coding", "status"), [("Identity", 200), ("", 415), ("gzip", 415)])
+def test_only_a_body_that_is_not_encoded_is_taken(client: Client, coding: str, status: int) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    assert client.post(RUN, content=b"{}", headers=headers).status_code == status
+
+
 def test_error_of_the_service_is_a_problem(client: Client, services: FakeServices) -> None:
     services.error = TooBusyError("16 runs wait", 7)
     response = client.post(RUN, json={})

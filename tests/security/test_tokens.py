@@ -22,12 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from app.access_settings import AccessSettings
+from app.environment import load_settings
 from app.errors import MissingScopeError, UnauthorizedError
 from app.names import JwtAlgorithm
 from app.security.clients import Client, Scope
 from app.security.gate import Credentials, Gate
 from app.security.tokens import LEEWAY_SECONDS, TokenCheck, load_key
-from app.settings import SettingsError, load_settings
+from app.settings import SettingsError
 
 AUDIENCE = "https://hotloop.example"
 SECRET = "s" * 64
