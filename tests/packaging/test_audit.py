@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any, Final
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.fixtures.server import ROOT, plain_environment
 
@@ -80,7 +81,7 @@ def test_every_pinned_version_is_asked_for() -> None:
         done = audit(url)
     assert done.returncode == 0, done.stderr
     assert "No known vulnerabilities found" in done.stderr
-    canonical = {name.lower().replace("_", "-"): version for name, version in PINNED.items()}
+    canonical = {canonicalize_name(name): version for name, version in PINNED.items()}
     assert asked == canonical
 
 
