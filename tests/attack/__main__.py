@@ -11,6 +11,7 @@ from typing import Final
 from tests.attack import descriptors, flood, fuzz, slow, streams
 from tests.attack.findings import Findings
 from tests.attack.report import write
+from tests.fixtures.processes import clean_up_on_sigterm
 from tests.fixtures.server import ROOT
 
 PARTS: Final = ("generated", "flood", "slow", "streams", "descriptors", "fuzz")
@@ -35,6 +36,7 @@ def main() -> int:
     if unknown := set(parts) - set(PARTS):
         parser.error(f"unknown parts: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     attacks = _attacks(asked)
+    clean_up_on_sigterm()
     found = []
     for part in parts:
         print(f"{part} …", flush=True)

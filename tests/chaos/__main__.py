@@ -16,6 +16,7 @@ from tests.chaos.databases import mortal_postgres
 from tests.chaos.load import LoadFigures, queue_many
 from tests.chaos.report import Series, write
 from tests.chaos.rounds import Kind, Outcome, Round
+from tests.fixtures.processes import clean_up_on_sigterm
 from tests.fixtures.server import ROOT
 
 DATABASES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--no-load", action="store_true", help="only the kills")
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "reliability.md")
     asked = parser.parse_args()
+    clean_up_on_sigterm()
     names = list(DATABASES) if asked.database == "both" else [asked.database]
     if not asked.kills:
         names = []

@@ -90,6 +90,17 @@ def test_killed_service_leaves_nothing_and_the_next_start_says_so(
         assert 0 < len(rows) == view["items_processed"] < LONG["items_count"]
 
 
+def test_killed_service_leaves_no_reader_of_large_bodies(tmp_path: Path) -> None:
+    rows = [{"item_id": n, "value": 0.5, "offset": 7} for n in range(2_000)]
+    with running_server(tmp_path, run_hosts=1) as server:
+        wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+        before = set(server.look_below())
+        assert server.run("sequential", items=rows, kernel="cython").status_code == 200
+        readers = server.look_below() - before
+        assert any("spawn_main" in " ".join(reader.cmdline()) for reader in readers)
+        server.stop(signal.SIGKILL)  # waits until everything below is gone
+
+
 def test_stopped_service_ends_runs_in_order(tmp_path: Path) -> None:
     with running_server(tmp_path, run_hosts=1, shutdown_seconds=2) as server:
         request = Request(server, "hybrid")

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.fixtures.processes import clean_up_on_sigterm
 from tests.fixtures.server import ROOT
 from tests.soak.course import soak
 from tests.soak.report import lines, write
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--report", type=Path, default=ROOT / "docs" / "reliability.md")
     asked = parser.parse_args()
+    clean_up_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="hotloop-soak-") as folder:
         outcome = soak(Path(folder), 60 * asked.minutes, asked.seed)
     write(asked.report, " ".join(["python -m tests.soak", *sys.argv[1:]]), outcome)

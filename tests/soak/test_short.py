@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.fixtures.server import plain_environment
+from tests.fixtures.processes import is_gone, tree
+from tests.fixtures.server import ROOT, plain_environment
 from tests.fixtures.waiting import wait_until
 from tests.soak.arrivals import Kind, arrivals
 from tests.soak.course import KEPT_FILES, connections, left_files, orphans, soak
@@ -28,6 +31,21 @@ def test_everything_accepted_ends_and_is_right_and_nothing_is_left(tmp_path: Pat
     assert outcome.completed == outcome.accepted > 0
     assert outcome.readings
     assert len(outcome.answers) == len(arrivals(SEED, SECONDS))
+
+
+@pytest.mark.long
+def test_soak_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+    environment = plain_environment() | {"TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-m", "tests.soak", "--report", str(tmp_path / "report.md")]
+    with subprocess.Popen(words, cwd=ROOT, env=environment) as process:
+        try:
+            wait_until(lambda: len(tree(process.pid)) > 4, "the service has workers", bound=60)
+            below = tree(process.pid)
+        finally:
+            process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    wait_until(lambda: all(map(is_gone, below)), "nothing is left running")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_leftover_files_are_named(tmp_path: Path) -> None:
