@@ -47,16 +47,17 @@ def submit(server: Server, body: dict[str, Any]) -> str:
     return task_id
 
 
-def ended(server: Server, task_id: str) -> dict[str, Any]:
-    """The task, once it has completed; RuntimeError when it ended otherwise."""
-
+def ended(server: Server, task_id: str, interval: float = 0.1) -> dict[str, Any]:
+    """The task, once it has completed, looked at so often (seconds); RuntimeError when it ended
+    otherwise.
+    """
     task: dict[str, Any] = {}
 
     def has_ended() -> bool:
         task.update(server.client.get(f"/api/v1/tasks/status/{task_id}").json())
         return task["end_time"] is not None
 
-    wait_until(has_ended, f"{task_id} ends", bound=600, interval=0.1)
+    wait_until(has_ended, f"{task_id} ends", bound=600, interval=interval)
     if task["status"] != "completed":
         raise RuntimeError(f"{task_id} is {task['status']}: {task['error_message']}")
     return task
