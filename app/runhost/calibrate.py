@@ -222,19 +222,19 @@ class Calibrating:
         )
 
     async def _loop(self, workload: str, kernel: str, name: StrategyName) -> LoopCosts:
-        async def seconds(batch_size: int, *stages: SimulatedStage) -> float:
+        async def seconds(batch_size: int, rounds: int, *stages: SimulatedStage) -> float:
             return await self._waiting_seconds(
-                name, workload, kernel, WAITING_ITEMS, FEW_IN_FLIGHT, batch_size, stages, START_RUNS
+                name, workload, kernel, WAITING_ITEMS, FEW_IN_FLIGHT, batch_size, stages, rounds
             )
 
         hybrid = name is StrategyName.HYBRID
-        one = await seconds(WAITING_ITEMS, SHORT)
-        two = await seconds(WAITING_ITEMS, SHORT, SHORT)
+        one = await seconds(WAITING_ITEMS, START_RUNS, SHORT)
+        two = await seconds(WAITING_ITEMS, START_RUNS, SHORT, SHORT)
         many = MANY_IN_FLIGHT
         crowd = await self._waiting_seconds(
             name, workload, kernel, many, many, USUAL_BATCH if hybrid else many, [LONG]
         )
-        batches = await seconds(SMALL_BATCH, SHORT) if hybrid else one
+        batches = await seconds(SMALL_BATCH, ROUNDS, SHORT) if hybrid else one
         stage = max(0.0, two - one) / WAITING_ITEMS
         return LoopCosts(
             item_seconds=max(0.0, one / WAITING_ITEMS - stage),

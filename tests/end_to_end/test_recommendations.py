@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_what_cannot_be_run_is_refused(
     assert words in error["message"]
 
 
-def test_calibration_is_kept_and_made_anew_when_asked_or_unreadable(tmp_path: Path) -> None:
+def test_calibration_is_made_once_and_kept_until_it_is_asked_for_anew(tmp_path: Path) -> None:
     with running_server(tmp_path) as server, ThreadPoolExecutor(3) as threads:
         found = list(threads.map(lambda _: ask(server)["calibration"], range(3)))
         times = {calibration["calibrated_at"] for calibration in found}
@@ -124,6 +125,11 @@ def test_calibration_is_kept_and_made_anew_when_asked_or_unreadable(tmp_path: Pa
         assert refreshed not in times
     with running_server(tmp_path) as server:
         assert ask(server)["calibration"]["calibrated_at"] == refreshed
+
+
+def test_calibration_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("{}")
     with running_server(tmp_path) as server:
-        assert ask(server)["calibration"]["calibrated_at"] != refreshed
+        calibrated_at = ask(server)["calibration"]["calibrated_at"]
+    kept = json.loads((tmp_path / NAME).read_text())
+    assert datetime.fromisoformat(kept["calibrated_at"]) == datetime.fromisoformat(calibrated_at)
