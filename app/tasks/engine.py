@@ -32,6 +32,12 @@ _KEPT_CONNECTIONS: Final = 8
 _CONNECT_ARGUMENTS: Final = {
     "application_name": "hotloop",
     "connect_timeout": 10,
+    # A network that swallows everything is noticed in about as long as a dead node is; otherwise
+    # whoever waits for an answer would do so for up to two hours.
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
     # A process that is frozen within a transaction keeps nobody else from its rows for longer.
     "options": "-c idle_in_transaction_session_timeout=5s",
 }

@@ -15,7 +15,7 @@ from tests.chaos.cluster import running_cluster
 from tests.chaos.databases import mortal_postgres
 from tests.chaos.load import LoadFigures, queue_many
 from tests.chaos.report import Series, write
-from tests.chaos.rounds import Kind, Outcome, Round
+from tests.chaos.rounds import ONLY_POSTGRESQL, Kind, Outcome, Round
 from tests.fixtures.processes import clean_up_on_sigterm
 from tests.fixtures.server import ROOT
 
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _kill(name: str, seed: int, kills: int) -> Series:
-    kinds = [kind for kind in Kind if kind is not Kind.DATABASE or name == "postgresql"]
+    kinds = [kind for kind in Kind if kind not in ONLY_POSTGRESQL or name == "postgresql"]
     order = [kinds[number % len(kinds)] for number in range(kills)]
     random.Random(seed).shuffle(order)
     begun = time.monotonic()

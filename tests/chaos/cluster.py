@@ -83,7 +83,8 @@ class Cluster:
             WAIT_VARIABLE: str(WAIT_SECONDS),
         }
         if self.database is not None:
-            settings["HOTLOOP_DATABASE_URL"] = str(self._location())
+            way = self.database.linked_url if role == "node" else self.database.url
+            settings["HOTLOOP_DATABASE_URL"] = way("postgres")
         environment = plain_environment() | settings
         words = [f"{key}={value}" for key, value in environment.items()]
         command = [sys.executable, str(ROOT / "main.py"), *(["node"] if role == "node" else [])]

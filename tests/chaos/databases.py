@@ -11,14 +11,25 @@ from pathlib import Path
 import psycopg
 
 from tests.fixtures.guarded import GuardedProcess
+from tests.fixtures.link import Link
 from tests.fixtures.postgres_server import RunningPostgres
 from tests.fixtures.waiting import wait_until
 
 
 class MortalPostgres(RunningPostgres):
-    """A server that can be killed, and started again with what it had on its disk."""
+    """A server that can be killed, and started again with what it had on its disk. `link` is a way
+    to it that can be cut.
+    """
 
     _command: list[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.link = Link(self.port)
+
+    def linked_url(self, database: str) -> str:
+        """By way of the link."""
+        return self.url(database).replace(f":{self.port}/", f":{self.link.port}/")
 
     def crash(self) -> None:
         """SIGKILL of the server; its connections break, and nobody listens."""
@@ -39,6 +50,7 @@ class MortalPostgres(RunningPostgres):
         wait_until(answers, "the killed server answers again", interval=0.1)
 
     def stop(self) -> None:
+        self.link.close()
         super().stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 

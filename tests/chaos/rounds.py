@@ -44,7 +44,12 @@ class Kind(StrEnum):
     WORKER = "pool worker"
     NODE = "node"
     FREEZE = "node frozen and back"
+    CUT = "node cut off and back"
     DATABASE = "PostgreSQL"
+
+
+ONLY_POSTGRESQL: Final = (Kind.CUT, Kind.DATABASE)
+"""There is no way to a file that could be cut, and nobody who serves it."""
 
 
 @dataclass
@@ -101,7 +106,7 @@ class Round:
         self._strike(kind, victim)
         if kind is not Kind.DATABASE:
             self._note_stored()
-        if kind in (Kind.API, Kind.NODE, Kind.FREEZE):
+        if kind in (Kind.API, Kind.NODE, Kind.FREEZE, Kind.CUT):
             outcome.adoption_seconds = self._adoption(victim, strike)
         self._recover(kind, victim)
         more.join()
@@ -201,6 +206,9 @@ class Round:
             self._cluster.database.crash()
         elif kind is Kind.FREEZE:
             victim.process.send_signal(signal.SIGSTOP)
+        elif kind is Kind.CUT:
+            assert self._cluster.database is not None
+            self._cluster.database.link.cut()
         elif kind in (Kind.HOST, Kind.WORKER):
             those = victim.run_hosts() if kind is Kind.HOST else victim.workers()
             if those:
@@ -221,6 +229,10 @@ class Round:
             cluster.wait_listed(cluster.node)
         elif kind is Kind.FREEZE:
             victim.process.send_signal(signal.SIGCONT)
+            cluster.wait_listed(victim)
+        elif kind is Kind.CUT:
+            assert cluster.database is not None
+            cluster.database.link.mend()
             cluster.wait_listed(victim)
         elif kind is Kind.DATABASE:
             assert cluster.database is not None
@@ -293,6 +305,6 @@ class Round:
 def _fits(kind: Kind, cluster: Cluster, member: Member) -> bool:
     if kind is Kind.API:
         return member is cluster.api
-    if kind in (Kind.NODE, Kind.FREEZE):
+    if kind in (Kind.NODE, Kind.FREEZE, Kind.CUT):
         return member is cluster.node
     return kind is not Kind.WORKER or bool(member.workers())

@@ -2,7 +2,8 @@
 
 What its work does is written to `FOLDER/events`, a line each: `<name> began <shard>`, `ended`,
 `handed-over`; and what becomes of the process: `up`, `adopted <shard>`, `dead`, `closed`. While
-there is a file `FOLDER/hold`, work goes on; it stops with `FOLDER/stop-NAME`.
+there is a file `FOLDER/hold`, work goes on; it stops with `FOLDER/stop-NAME`. With the option
+`shifted_clock` the database's clock is what the table `clock_shift` says too late.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from app.errors import TaskConflictError
 from app.names import TaskStatus
+from app.tasks import nodes as nodes_module
 from app.tasks.adoption import adopt_dead
 from app.tasks.claims import Claim
 from app.tasks.nodes import NodeStore, new_node_id
@@ -27,8 +29,15 @@ from app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
 from tests.fixtures.executions import summary
 
 
+def shift_clock() -> None:
+    for dialect, expression in nodes_module._NOW.items():
+        nodes_module._NOW[dialect] = f"({expression} + (SELECT seconds FROM clock_shift))"
+
+
 def main(location: str, name: str, folder: Path, options: dict[str, Any]) -> None:
     beat_seconds, dead_seconds = options.pop("beat_seconds"), options.pop("dead_seconds")
+    if options.pop("shifted_clock", False):
+        shift_clock()
     logging.basicConfig(filename=folder / "log", format=f"{name} %(asctime)s %(message)s")
     stop, hold = folder / f"stop-{name}", folder / "hold"
     descriptor = os.open(folder / "events", os.O_WRONLY | os.O_APPEND | os.O_CREAT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,26 @@ def test_server_that_is_not_there_is_a_store_error() -> None:
 
 def test_database_that_is_missing_is_a_store_error(postgres: RunningPostgres) -> None:
     refused(lambda: open_store(postgres.url("absent")), str(postgres.port))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has the option")
+def test_network_that_swallows_everything_is_noticed_in_seconds(location: str) -> None:
+    store = open_store(location)
+    with store.engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, psycopg.Connection)
+        with socket.fromfd(raw.fileno(), socket.AF_INET, socket.SOCK_STREAM) as copy:
+
+            def option(name: str) -> int:
+                return copy.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+
+            assert option("TCP_USER_TIMEOUT") == 10_000
+            assert (
+                option("TCP_KEEPIDLE") + 3 * option("TCP_KEEPINTVL")
+                == option("TCP_USER_TIMEOUT") / 1_000
+            )
+            assert copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    store.close()
 
 
 def test_many_that_open_a_new_database_at_once_all_succeed(
