@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -75,6 +77,29 @@ def test_check_is_told_of_the_client_and_keeps_a_task_out(
     assert store.unfinished("somebody") == (2, 1.5)
     with pytest.raises(TaskNotFoundError):
         store.get(third.task_id)
+
+
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
+def test_those_that_ask_at_once_see_each_other_in_a_file(
+    store: TaskStore, new_task: NewTask
+) -> None:
+    barrier = threading.Barrier(8)
+
+    def check(count: int, seconds: float) -> None:
+        if count == 3:
+            raise ClientLimitError("three are enough", 1)
+
+    def create(task: Task) -> bool:
+        barrier.wait()
+        try:
+            store.create(task, check=check)
+        except ClientLimitError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        asked = [new_task(task_type=TaskType.BACKGROUND) for _ in range(8)]
+        assert sum(threads.map(create, asked)) == 3
 
 
 def test_times_are_utc_whatever_zone_they_came_in(store: TaskStore, new_task: NewTask) -> None:
