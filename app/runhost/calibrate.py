@@ -12,7 +12,9 @@ import statistics
 import threading
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import kernels
@@ -31,6 +33,8 @@ from app.runhost.execution import Send, Surroundings, execute
 from app.runhost.kernel_costs import (
     ROUNDS,
     KernelTimes,
+    Probe,
+    company_probe,
     probe_plan,
     process_slowdown,
     sized_call,
@@ -43,6 +47,10 @@ from app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
 
 START_RUNS: Final = 10
 """Runs of milliseconds, which need more rounds."""
+
+LOOP_ROUNDS: Final = 4
+SHORT_RUNS: Final = 3
+"""Of those of milliseconds, in each such round."""
 
 BATCHES: Final = 256
 """Of a run that measures what a batch costs: with BATCH_SECONDS of the kernel each, as long as some
@@ -93,20 +101,22 @@ class Calibrating:
         started = time.perf_counter()
         try:
             base_bytes = await asyncio.to_thread(self._around.gauge.read)
-            times = await asyncio.to_thread(_time_kernels, self._available)
+            times = [KernelTimes(*each) for each in self._available]
+            await asyncio.to_thread(_time_kernels, times)
             setup, worker_bytes = await self._set_up(base_bytes, times[0])
-            costs = [await self._kernel(each) for each in times]
-            cheapest = _cheapest(costs)
-            workload, kernel = cheapest.workload, cheapest.kernel
+            company = [await asyncio.to_thread(company_probe, *each) for each in self._available]
+            await self._time_company(times, company)
+            workload, kernel = _cheapest(self._available)
+            waits = await self._waits(workload, kernel)
+            loops = await self._loops(workload, kernel)
+            # Once more, seconds later.
+            await self._time_company(times, company)
+            await asyncio.to_thread(_time_kernels, times)
+            costs = [each.costs() for each in times]
+            cheapest = costs[self._available.index((workload, kernel))]
             strategies = {
                 name: await self._strategy(name, cheapest, setup[name], worker_bytes)
                 for name in STRATEGIES
-            }
-            waits = await self._waits(workload, kernel)
-            loops = {
-                str(name): await self._loop(workload, kernel, name)
-                for name in STRATEGIES
-                if CAPABILITIES[name].overlaps_io
             }
         finally:
             for strategy in self._strategies.values():
@@ -140,13 +150,13 @@ class Calibrating:
         held = await asyncio.to_thread(self._around.gauge.read)
         return setup, max(0, held - base_bytes) // (2 * self._cpus)
 
-    async def _kernel(self, times: KernelTimes) -> KernelCosts:
-        workload, kernel = times.workload, times.kernel
-        plan = probe_plan(workload, kernel, StrategyName.CONCURRENT_FUTURES)
-        await self._pools.executor.ensure(self._cpus, plan)
-        in_threads = await asyncio.to_thread(thread_slowdown, workload, kernel, self._cpus)
-        in_processes = await process_slowdown(self._pools.executor, workload, kernel, self._cpus)
-        return times.costs(in_threads, in_processes)
+    async def _time_company(self, times: Sequence[KernelTimes], company: Sequence[Probe]) -> None:
+        pool, cpus = self._pools.executor, self._cpus
+        for each, call in zip(times, company, strict=True):
+            plan = probe_plan(call.workload, call.kernel, StrategyName.CONCURRENT_FUTURES)
+            await pool.ensure(cpus, plan)
+            in_threads = await asyncio.to_thread(thread_slowdown, call, cpus)
+            each.note_slowdowns(in_threads, await process_slowdown(pool, call, cpus))
 
     async def _strategy(
         self,
@@ -185,7 +195,7 @@ class Calibrating:
             worker_bytes=worker_bytes if in_processes else 0,
         )
 
-    async def _waiting_seconds(
+    def _waiting(
         self,
         strategy: StrategyName,
         workload: str,
@@ -193,11 +203,10 @@ class Calibrating:
         count: int,
         in_flight: int,
         batch_size: int,
-        stages: Sequence[SimulatedStage],
-        rounds: int = ROUNDS,
-    ) -> float:
+        *stages: SimulatedStage,
+    ) -> Plan:
         """A run whose items wait and do nothing else."""
-        plan = probe_plan(
+        return probe_plan(
             workload,
             kernel,
             strategy,
@@ -205,43 +214,49 @@ class Calibrating:
             batch_size=batch_size,
             workers=self._cpus,
             io_concurrency=in_flight,
-            stages=tuple(stages),
+            stages=stages,
         )
-        return await self._median(rounds, plan)
 
     async def _waits(self, workload: str, kernel: str) -> WaitCosts:
         # Of all lengths, as the clock has ticks.
         uneven = SimulatedStage("db", SHORT_WAIT_SECONDS, 3 * SHORT_WAIT_SECONDS)
-        seconds = await self._waiting_seconds(
-            StrategyName.HYBRID, workload, kernel, WAITS, 1, WAITS, [uneven]
-        )
+        plan = self._waiting(StrategyName.HYBRID, workload, kernel, WAITS, 1, WAITS, uneven)
+        seconds = await self._median(ROUNDS, plan)
         return WaitCosts(
             overshoot_seconds=await asyncio.to_thread(_overshoot, SHORT),
             async_overshoot_seconds=max(0.0, seconds / WAITS - uneven.seconds_per_call),
             in_flight_bytes=await _in_flight_bytes(),
         )
 
-    async def _loop(self, workload: str, kernel: str, name: StrategyName) -> LoopCosts:
-        async def seconds(batch_size: int, rounds: int, *stages: SimulatedStage) -> float:
-            return await self._waiting_seconds(
-                name, workload, kernel, WAITING_ITEMS, FEW_IN_FLIGHT, batch_size, stages, rounds
-            )
+    async def _loops(self, workload: str, kernel: str) -> dict[str, LoopCosts]:
+        """By strategy. Measured in turns, so that a change of pace counts on all sides."""
+        names = [name for name in STRATEGIES if CAPABILITIES[name].overlaps_io]
+        seconds: dict[tuple[StrategyName, str], list[float]] = defaultdict(list)
+        for number in range(1 + LOOP_ROUNDS):
+            for name in names:
+                for what, plan, times in self._loop_runs(name, workload, kernel):
+                    measured = [await self._seconds(plan) for _ in range(times)]
+                    if number > 0:  # the first only warms up
+                        seconds[name, what] += measured
 
+        def median(name: StrategyName, what: str) -> float:
+            return statistics.median(seconds[name, what])
+
+        return {str(name): _loop_costs(name, partial(median, name)) for name in names}
+
+    def _loop_runs(
+        self, name: StrategyName, workload: str, kernel: str
+    ) -> Iterator[tuple[str, Plan, int]]:
+        """What is measured, and how often in each round."""
         hybrid = name is StrategyName.HYBRID
-        one = await seconds(WAITING_ITEMS, START_RUNS, SHORT)
-        two = await seconds(WAITING_ITEMS, START_RUNS, SHORT, SHORT)
-        many = MANY_IN_FLIGHT
-        crowd = await self._waiting_seconds(
-            name, workload, kernel, many, many, USUAL_BATCH if hybrid else many, [LONG]
-        )
-        batches = await seconds(SMALL_BATCH, ROUNDS, SHORT) if hybrid else one
-        stage = max(0.0, two - one) / WAITING_ITEMS
-        return LoopCosts(
-            item_seconds=max(0.0, one / WAITING_ITEMS - stage),
-            stage_seconds=stage,
-            crowding=max(1.0, (crowd - LONG_WAIT_SECONDS) / many / (one / WAITING_ITEMS)),
-            batch_seconds=max(0.0, batches - one) / (WAITING_ITEMS / SMALL_BATCH - 1),
-        )
+        waiting, many = partial(self._waiting, name, workload, kernel), MANY_IN_FLIGHT
+        few = partial(waiting, WAITING_ITEMS, FEW_IN_FLIGHT)
+        yield "one stage", few(WAITING_ITEMS, SHORT), SHORT_RUNS
+        yield "two stages", few(WAITING_ITEMS, SHORT, SHORT), SHORT_RUNS
+        size = USUAL_BATCH if hybrid else many
+        yield "crowd", waiting(many, many, size, LONG), 1
+        if hybrid:
+            yield "batches", few(SMALL_BATCH, SHORT), 1
 
     async def _median(self, rounds: int, plan: Plan) -> float:
         """Of so many runs, after one that does not count."""
@@ -257,17 +272,28 @@ class Calibrating:
         return report.duration_seconds
 
 
-def _time_kernels(available: Sequence[tuple[str, str]]) -> list[KernelTimes]:
-    times = [KernelTimes(workload, kernel) for workload, kernel in available]
+def _loop_costs(name: StrategyName, median: Callable[[str], float]) -> LoopCosts:
+    one, crowd = median("one stage"), median("crowd")
+    batches = median("batches") if name is StrategyName.HYBRID else one
+    stage = max(0.0, median("two stages") - one) / WAITING_ITEMS
+    in_crowd = (crowd - LONG_WAIT_SECONDS) / MANY_IN_FLIGHT
+    return LoopCosts(
+        item_seconds=max(0.0, one / WAITING_ITEMS - stage),
+        stage_seconds=stage,
+        crowding=max(1.0, in_crowd / (one / WAITING_ITEMS)),
+        batch_seconds=max(0.0, batches - one) / (WAITING_ITEMS / SMALL_BATCH - 1),
+    )
+
+
+def _time_kernels(times: Sequence[KernelTimes]) -> None:
     for _ in range(ROUNDS):
         for each in times:
             each.measure()
-    return times
 
 
-def _cheapest(costs: Sequence[KernelCosts]) -> KernelCosts:
+def _cheapest(available: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """What measures strategies: one that leaves other threads alone, where there is one."""
-    return max(costs, key=lambda each: each.releases_gil)
+    return max(available, key=lambda each: kernels.get_kernel(*each).releases_gil)
 
 
 def _overshoot(stage: SimulatedStage) -> float:

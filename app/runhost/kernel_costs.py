@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 import numpy as np
@@ -36,7 +37,9 @@ SHORTEST_SECONDS: Final = 0.001
 """Calls that take less are repeated until this long."""
 
 ROUNDS: Final = 3
-"""The fastest counts: a call has nothing to wait for, and what disturbs it only makes it slower."""
+"""The fastest counts: a call has nothing to wait for, and what disturbs it only makes it slower.
+What disturbs may last for seconds, so rounds are made at different times.
+"""
 
 COMPANY_SECONDS: Final = 0.02
 """A probe of the slowdown takes about this long on one CPU."""
@@ -44,7 +47,7 @@ COMPANY_SECONDS: Final = 0.02
 GIL_SECONDS: Final = 0.025
 """The same with a kernel that holds the GIL, which changes hands every few milliseconds."""
 
-COMPANY_ROUNDS: Final = 6
+COMPANY_ROUNDS: Final = 4
 COMPANY_WARM_UP: Final = 3
 """Rounds that do not count: a fresh worker is slower than one that has computed for a while."""
 
@@ -54,12 +57,28 @@ IDLE_ITEMS: Final = 4_096
 """In a call that measures what an item costs without operations."""
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A call, by what `time_call` takes."""
+
+    workload: str
+    kernel: str
+    count: int
+    parameters: Mapping[str, int]
+
+    @property
+    def arguments(self) -> tuple[str, str, int, Mapping[str, int]]:
+        return self.workload, self.kernel, self.count, self.parameters
+
+
 @dataclass(slots=True)
 class KernelTimes:
     """One kernel, on calls of ever more items; seconds of the fastest of all rounds so far."""
 
     workload: str
     kernel: str
+    slowdowns: tuple[float, float] = (inf, inf)
+    """What company costs, in threads and in processes; the least of all times so far."""
     sizes: list[int] = field(default_factory=lambda: [SIZES[0]])
     calls: dict[tuple[str, int], float] = field(default_factory=dict)
     """By term and size; the term "" is a call without operations."""
@@ -89,9 +108,13 @@ class KernelTimes:
         while sum(seconds) < SHORTEST_SECONDS:
             seconds.append(time_call(self.workload, self.kernel, size, parameters))
         key = term, size
-        self.calls[key] = min(min(seconds), self.calls.get(key, float("inf")))
+        self.calls[key] = min(min(seconds), self.calls.get(key, inf))
 
-    def costs(self, thread_slowdown: float, process_slowdown: float) -> KernelCosts:
+    def note_slowdowns(self, in_threads: float, in_processes: float) -> None:
+        threads, processes = self.slowdowns
+        self.slowdowns = min(threads, in_threads), min(processes, in_processes)
+
+    def costs(self) -> KernelCosts:
         workload = kernels.get_workload(self.workload)
         call, idle = self.calls["", 1], self.calls["", IDLE_ITEMS]
         item = max(0.0, idle - call) / (IDLE_ITEMS - 1)
@@ -116,8 +139,8 @@ class KernelTimes:
             item_seconds=item,
             sizes=tuple(self.sizes),
             operation_seconds={term.name: by_size(term.name) for term in workload.terms},
-            thread_slowdown=thread_slowdown,
-            process_slowdown=process_slowdown,
+            thread_slowdown=self.slowdowns[0],
+            process_slowdown=self.slowdowns[1],
         )
 
 
@@ -139,36 +162,33 @@ def time_call(workload: str, kernel: str, count: int, parameters: Mapping[str, i
     return time.perf_counter() - started
 
 
-def thread_slowdown(workload: str, kernel: str, cpus: int) -> float:
+def thread_slowdown(call: Probe, cpus: int) -> float:
     """Seconds of a call in each of `cpus` threads at once ÷ seconds of the call alone."""
     if cpus == 1:
         return 1.0
-    count, parameters = _company_probe(workload, kernel)
     start = threading.Barrier(cpus)
 
     def together() -> float:
         start.wait()
-        return time_call(workload, kernel, count, parameters)
+        return time_call(*call.arguments)
 
     alone, company = [], []
     with ThreadPoolExecutor(cpus) as threads:
         for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
-            alone.append(time_call(workload, kernel, count, parameters))
+            alone.append(time_call(*call.arguments))
             calls = [threads.submit(together) for _ in range(cpus)]
-            company.append(_mean([call.result() for call in calls]))
+            company.append(_mean([each.result() for each in calls]))
     return _slowdown(alone, company, cpus)
 
 
-async def process_slowdown(pool: ProcessPool, workload: str, kernel: str, cpus: int) -> float:
+async def process_slowdown(pool: ProcessPool, call: Probe, cpus: int) -> float:
     """The same with worker processes; `pool` is warm and has one for each CPU."""
     if cpus == 1:
         return 1.0
-    count, parameters = _company_probe(workload, kernel)
-    arguments = workload, kernel, count, parameters
     alone, company = [], []
     for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
-        alone.append(await pool.submit(time_call, *arguments))
-        calls = (pool.submit(time_call, *arguments) for _ in range(cpus))
+        alone.append(await pool.submit(time_call, *call.arguments))
+        calls = (pool.submit(time_call, *call.arguments) for _ in range(cpus))
         company.append(_mean(await asyncio.gather(*calls)))
     return _slowdown(alone, company, cpus)
 
@@ -179,13 +199,13 @@ def _slowdown(alone: Sequence[float], company: Sequence[float], cpus: int) -> fl
     return min(float(cpus), max(1.0, fastest))
 
 
-def _company_probe(workload: str, kernel: str) -> tuple[int, dict[str, int]]:
-    """Items and parameters of a call that takes about COMPANY_SECONDS."""
+def company_probe(workload: str, kernel: str) -> Probe:
+    """A call that takes about COMPANY_SECONDS."""
     releases_gil = kernels.get_kernel(workload, kernel).releases_gil
     count, parameters, _ = sized_call(
         workload, kernel, COMPANY_SECONDS if releases_gil else GIL_SECONDS
     )
-    return count, parameters
+    return Probe(workload, kernel, count, parameters)
 
 
 def sized_call(workload: str, kernel: str, seconds: float) -> tuple[int, dict[str, int], float]:

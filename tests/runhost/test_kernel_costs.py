@@ -31,10 +31,19 @@ def test_disturbed_call_without_operations_does_not_make_those_of_small_calls_fr
     times.calls = {("", 1): disturbed, ("", IDLE_ITEMS): disturbed}
     for term in TERMS:
         times.calls |= {(term, 1): 15e-6, (term, 512): 2e-3}
-    costs = times.costs(1.0, 1.0)
+    costs = times.costs()
     for term in TERMS:
         operations = WORKLOAD.operations(probe("loops", term, 512))[term]
         alone, among = costs.operation_seconds[term]
         assert among == pytest.approx((2e-3 - disturbed) / 512 / operations)
         expected = (15e-6 - disturbed) / WORKLOAD.operations(probe("loops", term, 1))[term]
         assert alone == pytest.approx(max(among, expected))
+
+
+def test_company_costs_the_least_that_it_did_at_any_time() -> None:
+    times = KernelTimes("loops", "cython", sizes=[1])
+    times.calls = {("", 1): 1e-6, ("", IDLE_ITEMS): 1e-3} | {(term, 1): 1e-4 for term in TERMS}
+    for slowdowns in ((1.9, 1.0), (1.1, 1.3), (1.5, 1.2)):
+        times.note_slowdowns(*slowdowns)
+    costs = times.costs()
+    assert (costs.thread_slowdown, costs.process_slowdown) == (1.1, 1.0)

@@ -19,7 +19,7 @@ from tests.tasks.queue_fixtures import NodeProcesses, put
 pytestmark = pytest.mark.long
 
 HOUR: Final = 3_600.0
-OPTIONS: Final[dict[str, Any]] = {"dead_seconds": 1.0, "shifted_clock": True}
+OPTIONS: Final[dict[str, Any]] = {"dead_seconds": 5.0, "shifted_clock": True}
 
 
 def execute(engine: Engine, statement: str, **values: object) -> None:
