@@ -1,9 +1,10 @@
 """A node as a process of its own: `python -m tests.tasks.node_process LOCATION NAME FOLDER JSON`.
 
-What its work does is written to `FOLDER/events`, a line each: `<name> began <shard>`, `ended`,
-`handed-over`; and what becomes of the process: `up`, `adopted <shard>`, `dead`, `closed`. While
-there is a file `FOLDER/hold`, work goes on; it stops with `FOLDER/stop-NAME`. With the option
-`shifted_clock` the database's clock is what the table `clock_shift` says too late.
+What its work does is written to `FOLDER/events`, a line each: `<name> began <shard>`, `ending`
+before its end is stored and `ended` after, `handed-over`; and what becomes of the process: `up`,
+`adopted <shard>`, `dead`, `closed`. While there is a file `FOLDER/hold`, work goes on; it stops
+with `FOLDER/stop-NAME`. With the option `shifted_clock` the database's clock is ahead by what the
+table `clock_shift` says.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def main(location: str, name: str, folder: Path, options: dict[str, Any]) -> Non
                 say("handed-over", str(shard.ref))
                 raise HandOver
             time.sleep(0.005)
+        say("ending", str(shard.ref))
         with suppress(TaskConflictError):  # it is another's by now
             store.shards.end(shard.ref, shard.attempt, TaskStatus.COMPLETED, {}, 0, summary)
             say("ended", str(shard.ref))

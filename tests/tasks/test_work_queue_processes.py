@@ -35,7 +35,8 @@ def most_at_once(events: list[list[str]], name: str | None = None) -> int:
     running = most = 0
     for who, what, *_ in events:
         if name in (None, who):
-            running += {"began": 1, "ended": -1, "handed-over": -1}.get(what, 0)
+            # What ends is no more counted before others can know.
+            running += {"began": 1, "ending": -1, "handed-over": -1}.get(what, 0)
             most = max(most, running)
     return most
 
