@@ -11,17 +11,15 @@ settings.register_profile("hotloop", deadline=None, derandomize=True)
 settings.load_profile("hotloop")
 
 SLOW_FIRST: Final = (
-    *(
-        "test_docs.py",
-        "pinot",
-        "chaos",
-        "end_to_end",
-        "web",
-        "cli",
-        "packaging",
-        "runhost",
-        "tasks",
-    ),
+    "test_docs.py",
+    "pinot",
+    "chaos",
+    "end_to_end",
+    "web",
+    "cli",
+    "packaging",
+    "runhost",
+    "tasks",
 )
 """What starts servers: begun last, it would be waited for while the other processes have done."""
 

@@ -13,7 +13,7 @@ import threading
 import time
 import tracemalloc
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -231,18 +231,20 @@ class Calibrating:
     async def _loops(self, workload: str, kernel: str) -> dict[str, LoopCosts]:
         """By strategy. Measured in turns, so that a change of pace counts on all sides."""
         names = [name for name in STRATEGIES if CAPABILITIES[name].overlaps_io]
-        seconds: dict[tuple[StrategyName, str], list[float]] = defaultdict(list)
+        seconds: dict[StrategyName, dict[str, list[float]]] = {
+            name: defaultdict(list) for name in names
+        }
         for number in range(1 + LOOP_ROUNDS):
             for name in names:
                 for what, plan, times in self._loop_runs(name, workload, kernel):
                     measured = [await self._seconds(plan) for _ in range(times)]
                     if number > 0:  # the first only warms up
-                        seconds[name, what] += measured
+                        seconds[name][what] += measured
 
-        def median(name: StrategyName, what: str) -> float:
-            return statistics.median(seconds[name, what])
-
-        return {str(name): _loop_costs(name, partial(median, name)) for name in names}
+        return {
+            str(name): _loop_costs({what: statistics.median(of) for what, of in found.items()})
+            for name, found in seconds.items()
+        }
 
     def _loop_runs(
         self, name: StrategyName, workload: str, kernel: str
@@ -272,10 +274,11 @@ class Calibrating:
         return report.duration_seconds
 
 
-def _loop_costs(name: StrategyName, median: Callable[[str], float]) -> LoopCosts:
-    one, crowd = median("one stage"), median("crowd")
-    batches = median("batches") if name is StrategyName.HYBRID else one
-    stage = max(0.0, median("two stages") - one) / WAITING_ITEMS
+def _loop_costs(seconds: Mapping[str, float]) -> LoopCosts:
+    """Of what `_loop_runs` names."""
+    one, crowd = seconds["one stage"], seconds["crowd"]
+    batches = seconds.get("batches", one)
+    stage = max(0.0, seconds["two stages"] - one) / WAITING_ITEMS
     in_crowd = (crowd - LONG_WAIT_SECONDS) / MANY_IN_FLIGHT
     return LoopCosts(
         item_seconds=max(0.0, one / WAITING_ITEMS - stage),

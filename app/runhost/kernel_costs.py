@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -57,18 +57,13 @@ IDLE_ITEMS: Final = 4_096
 """In a call that measures what an item costs without operations."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A call, by what `time_call` takes."""
+class Probe(NamedTuple):
+    """What `time_call` takes."""
 
     workload: str
     kernel: str
-    count: int
+    items: int
     parameters: Mapping[str, int]
-
-    @property
-    def arguments(self) -> tuple[str, str, int, Mapping[str, int]]:
-        return self.workload, self.kernel, self.count, self.parameters
 
 
 @dataclass(slots=True)
@@ -170,12 +165,12 @@ def thread_slowdown(call: Probe, cpus: int) -> float:
 
     def together() -> float:
         start.wait()
-        return time_call(*call.arguments)
+        return time_call(*call)
 
     alone, company = [], []
     with ThreadPoolExecutor(cpus) as threads:
         for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
-            alone.append(time_call(*call.arguments))
+            alone.append(time_call(*call))
             calls = [threads.submit(together) for _ in range(cpus)]
             company.append(_mean([each.result() for each in calls]))
     return _slowdown(alone, company, cpus)
@@ -187,8 +182,8 @@ async def process_slowdown(pool: ProcessPool, call: Probe, cpus: int) -> float:
         return 1.0
     alone, company = [], []
     for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
-        alone.append(await pool.submit(time_call, *call.arguments))
-        calls = (pool.submit(time_call, *call.arguments) for _ in range(cpus))
+        alone.append(await pool.submit(time_call, *call))
+        calls = (pool.submit(time_call, *call) for _ in range(cpus))
         company.append(_mean(await asyncio.gather(*calls)))
     return _slowdown(alone, company, cpus)
 
