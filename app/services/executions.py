@@ -178,7 +178,6 @@ def end(
         error_code=type(error).__name__ if error else None,
         error_message=str(error) if error else None,
     )
-    log_end("run ended", shard, outcome)
     context.metrics.run_ended(
         strategy,
         kernel,
@@ -187,6 +186,7 @@ def end(
         outcome.failed_items - shard.failed_items,
         outcome.details.duration_seconds,
     )
+    log_end("run ended", shard, outcome)  # last: what is told to have ended is counted
     return status
 
 

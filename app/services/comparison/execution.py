@@ -180,7 +180,7 @@ def end_comparison(context: RunContext, shard: Shard, outcome: Outcome) -> TaskS
         error_code=type(error).__name__ if error else None,
         error_message=str(error) if error else None,
     )
-    log_end("comparison ended", shard, outcome)
     measured = outcome.items_processed - shard.items_processed
     context.metrics.comparison_ended(outcome.status, measured)
+    log_end("comparison ended", shard, outcome)  # last: what is told to have ended is counted
     return status
