@@ -7,6 +7,7 @@ there are none. Files that are missing, empty or malformed set no limit.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -17,6 +18,12 @@ DEFAULT_CPU_PERIOD_US = 100_000
 
 _NO_LIMIT_BYTES = 1 << 60
 """Version 1 writes about 2**63 where there is no limit."""
+
+
+def has_gil() -> bool:
+    """Whether threads of this interpreter take turns."""
+    enabled: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return enabled
 
 
 def usable_cpu_count(root: Path = Path("/")) -> int:

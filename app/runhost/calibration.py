@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-FEW_IN_FLIGHT: Final = 500
-MANY_IN_FLIGHT: Final = 20_000
+IN_FLIGHT: Final = (500, 4_000, 20_000)
 """Items on the event loop at once for which its seconds are measured."""
 
 
@@ -34,6 +33,28 @@ class KernelCosts:
     process_slowdown: float
     """The same with a process for each usable CPU."""
 
+    def seconds_of_call(self, operations: Mapping[str, int], count: float) -> float:
+        """With `count` items of so many `operations` by term.
+
+        Between measured sizes linear in the items; above the largest, as much an item as there. A
+        call that fills the lanes may take less than one with an item fewer.
+        """
+        seconds = self.call_seconds + count * self.item_seconds
+        for term, each in operations.items():
+            if each:
+                seconds += each * self._operation_seconds(term, count)
+        return seconds
+
+    def _operation_seconds(self, term: str, count: float) -> float:
+        """Of one operation of each of `count` items."""
+        last_size, last = 0.0, 0.0
+        for size, cost in zip(self.sizes, self.operation_seconds[term], strict=True):
+            here = size * cost
+            if count <= size:
+                return last + (here - last) * (count - last_size) / (size - last_size)
+            last_size, last = size, here
+        return last + (count - last_size) * last / last_size
+
 
 @dataclass(frozen=True, slots=True)
 class StrategyCosts:
@@ -41,14 +62,26 @@ class StrategyCosts:
 
     start_seconds: float
     """A run of one item without work."""
-    batch_seconds: float
-    """Each further batch."""
+    empty_batch_seconds: float
+    """Each further batch, when there is nothing to do in it: as fast as they can be passed on."""
+    full_batch_seconds: float
+    """Each further batch beside its computing, when that keeps all CPUs busy for `full_seconds`."""
+    full_seconds: float
+    worker_seconds: float
+    """Each further batch beside its computing, in a worker that has CPUs to spare around it."""
     item_seconds: float
     """Each further item of a batch, without work: its columns, checksum, way to the API."""
     setup_seconds: float
     """Bringing up a pool with a worker for each usable CPU."""
     worker_bytes: int
     """Each worker."""
+
+    def batch_seconds(self, computing: float) -> float:
+        """Each further batch beside its computing, for which all CPUs are busy so long."""
+        more = self.full_batch_seconds - self.empty_batch_seconds
+        if computing >= self.full_seconds:
+            return self.full_batch_seconds
+        return self.empty_batch_seconds + more * computing / self.full_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +101,15 @@ class LoopCosts:
     """Event loop seconds of a strategy that has items wait side by side."""
 
     item_seconds: float
-    """Each item, however many stages, with FEW_IN_FLIGHT at once."""
+    """Each item, however many stages, with the first of IN_FLIGHT at once."""
     stage_seconds: float
     """Each item and stage."""
-    crowding: float
-    """How many times as long both take with MANY_IN_FLIGHT at once, at least 1."""
+    task_seconds: float
+    """Each task that is begun, to wait for one item after another: as many as are in flight, or, in
+    `hybrid` with batches so small that a task finds no next item, for each item one."""
+    crowding: tuple[float, ...]
+    """For each of IN_FLIGHT how many times as long items and stages take with so many at once: from
+    1 up."""
     batch_seconds: float
     """Each batch of `hybrid`; 0 for `async-batch`, of which it costs the same without I/O."""
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from app.runhost.calibration import Calibration
 from app.runhost.config import RunHostConfig
 from app.runhost.frames import STREAM_LIMIT, read_frame, write_frame
 from app.runhost.messages import (
+    Batches,
     CalibrateCommand,
     Calibrated,
     CancelCommand,
@@ -158,17 +159,17 @@ class RunHostClient:
             raise outcome.error
         return outcome.count
 
-    async def calibrate(self) -> Calibration:
-        """The constants of the cost model, measured now. Raises WorkerCrashedError,
-        RunHostDiedError.
+    async def calibrate(self, take: Callable[[Batches], Awaitable[None]]) -> Calibration:
+        """The constants of the cost model, measured now; `take` is given the results of its runs,
+        to do with them what is done with any. Raises WorkerCrashedError, RunHostDiedError.
 
         Cancelled, it kills the run host.
         """
         try:
             await self._send(CalibrateCommand())
-            # Its runs send their results like any others; here they are only read.
             while not isinstance(outcome := await self._receive(), Calibrated):
-                pass
+                if isinstance(outcome, Batches):
+                    await take(outcome)
         except BaseException:
             await self.kill()
             raise

@@ -21,6 +21,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.strategies.process_pool import ProcessPool
 from app.strategies.worker_process import idle_parameters
+from app.system import has_gil
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 63, 64, 127, 128, 512)
 """Items of the calls that are timed: small ones leave vector lanes empty, and a kernel whose lanes
@@ -43,9 +44,6 @@ What disturbs may last for seconds, so rounds are made at different times.
 
 COMPANY_SECONDS: Final = 0.02
 """A probe of the slowdown takes about this long on one CPU."""
-
-GIL_SECONDS: Final = 0.025
-"""The same with a kernel that holds the GIL, which changes hands every few milliseconds."""
 
 COMPANY_ROUNDS: Final = 4
 COMPANY_WARM_UP: Final = 3
@@ -158,9 +156,14 @@ def time_call(workload: str, kernel: str, count: int, parameters: Mapping[str, i
 
 
 def thread_slowdown(call: Probe, cpus: int) -> float:
-    """Seconds of a call in each of `cpus` threads at once ÷ seconds of the call alone."""
+    """Seconds of a call in each of `cpus` threads at once ÷ seconds of the call alone. Those of a
+    kernel that holds the GIL take turns: nothing to measure, and what a thread waits for it before
+    its call begins would be missed.
+    """
     if cpus == 1:
         return 1.0
+    if has_gil() and not kernels.get_kernel(call.workload, call.kernel).releases_gil:
+        return float(cpus)
     start = threading.Barrier(cpus)
 
     def together() -> float:
@@ -196,10 +199,7 @@ def _slowdown(alone: Sequence[float], company: Sequence[float], cpus: int) -> fl
 
 def company_probe(workload: str, kernel: str) -> Probe:
     """A call that takes about COMPANY_SECONDS."""
-    releases_gil = kernels.get_kernel(workload, kernel).releases_gil
-    count, parameters, _ = sized_call(
-        workload, kernel, COMPANY_SECONDS if releases_gil else GIL_SECONDS
-    )
+    count, parameters, _ = sized_call(workload, kernel, COMPANY_SECONDS)
     return Probe(workload, kernel, count, parameters)
 
 

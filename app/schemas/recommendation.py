@@ -88,7 +88,9 @@ class StrategyCalibration(ResponseModel):
     start_seconds: Seconds
     """For a run, however short."""
     batch_seconds: Seconds
-    """For each batch."""
+    """For each further batch beside its computing, while that keeps all CPUs busy."""
+    empty_batch_seconds: Seconds
+    """For each further batch, when there is nothing to do in it."""
     item_seconds: Seconds
     """For each item that passes a simulated or real stage."""
     setup_seconds: Seconds

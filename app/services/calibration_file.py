@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from app.names import StrategyName
 from app.runhost.calibration import (
+    IN_FLIGHT,
     Calibration,
     KernelCosts,
     LoopCosts,
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 NAME: Final = "calibration.json"
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when what is measured, or how, changes."""
 
 
@@ -105,12 +106,19 @@ def _calibration(values: dict[str, Any]) -> Calibration:
     if set(strategies) != set(StrategyName):
         raise ValueError("other strategies than there are")
     waits = WaitCosts(**values.pop("waits"))
-    loops = {name: LoopCosts(**each) for name, each in dict(values.pop("loops")).items()}
+    loops = {name: _loop(each) for name, each in dict(values.pop("loops")).items()}
     if set(loops) != {name for name in StrategyName if CAPABILITIES[name].overlaps_io}:
         raise ValueError("event loops of other strategies")
     found = Calibration(kernels=kernels, strategies=strategies, waits=waits, loops=loops, **values)
     _check(asdict(found))
     return found
+
+
+def _loop(values: dict[str, Any]) -> LoopCosts:
+    crowding = tuple(float(each) for each in values.pop("crowding"))
+    if len(crowding) != len(IN_FLIGHT):
+        raise ValueError("crowding for other numbers in flight than those measured")
+    return LoopCosts(crowding=crowding, **values)
 
 
 def _kernel(values: dict[str, Any]) -> KernelCosts:

@@ -10,10 +10,11 @@ from typing import Any
 from app.runhost.calibration import Calibration
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import RunHostPool
-from app.runhost.messages import KernelReport
+from app.runhost.messages import Batches, KernelReport
 from app.services.calibration_file import Calibrated, fingerprint, load, save
 from app.services.host_facts import host_facts
 from app.services.reported_costs import reported_calibration
+from app.tasks.chunks import pack
 from app.tasks.model import utc_now
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Calibrations:
 
     async def _calibrate(self) -> Calibrated:
         async with self._hosts.lease() as client:
-            calibration = await client.calibrate()
+            calibration = await client.calibrate(_pack)
             reports = await self._hosts.kernels()
         mark = await self._fingerprint(reports)
         self._calibrated = Calibrated(calibration, utc_now(), mark)
@@ -104,3 +105,10 @@ class Calibrations:
         self._calibrating = None
         if not calibrating.cancelled():
             calibrating.exception()  # seen, also when nobody waits any more
+
+
+async def _pack(event: Batches) -> None:
+    """What storing results takes of the CPUs, or most of it; then they are forgotten."""
+    found = event.results[0].columns
+    columns = tuple((name, column.dtype.name) for name, column in found.items())
+    await asyncio.to_thread(pack, event.results, columns)

@@ -6,20 +6,22 @@ Pure: a plan and the constants of a machine give a prediction, always the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, log
 
 import kernels
 from app.names import StrategyName
-from app.runhost.calibration import FEW_IN_FLIGHT, MANY_IN_FLIGHT, Calibration
+from app.runhost.calibration import IN_FLIGHT, Calibration
 from app.runhost.config import SWITCH_SECONDS
 from app.schemas.recommendation import Limit
-from app.services.batch_times import call_seconds, makespan
+from app.services.batch_times import makespan
 from app.services.memory import MemoryCosts, run_bytes
 from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count
+from app.strategies.hybrid import BATCHES_AHEAD
 from app.strategies.registry import CAPABILITIES, uses_processes
 from app.strategies.worker import fetcher_count
 
@@ -132,7 +134,7 @@ class _Model:
 
     def _compute_seconds(self, count: float) -> float:
         """A batch in its worker: kernel, columns, checksum."""
-        kernel = call_seconds(self._kernel, self._operations, count)
+        kernel = self._kernel.seconds_of_call(self._operations, count)
         return kernel + count * self._passing.item_seconds
 
     def _slowdown(self, busy: float) -> float:
@@ -143,9 +145,12 @@ class _Model:
         full = self._kernel.process_slowdown if self._in_processes else self._kernel.thread_slowdown
         return 1 + (full - 1) * (min(busy, cpus) - 1) / (cpus - 1)
 
-    def _batch_overhead(self) -> float:
-        """All batches but the first, which is a part of the start."""
-        return (self._batches - 1) * self._passing.batch_seconds
+    def _in_line(self) -> float:
+        """Overhead of batches that follow one another: of all but the first, which is a part of
+        the start.
+        """
+        computing = self._compute_seconds(self._size)
+        return (self._batches - 1) * self._own.batch_seconds(computing)
 
     # --- the strategies ----------------------------------------------------------------------
 
@@ -156,16 +161,18 @@ class _Model:
         if plan.stages:
             overshoot = self._machine.waits.overshoot_seconds
             waiting = count * blocking_seconds(plan.stages, 1, overshoot)
-            one = call_seconds(self._kernel, self._operations, 1)
+            one = self._kernel.seconds_of_call(self._operations, 1)
             computing = count * (one + self._own.item_seconds)
-        return Terms(waiting, computing, self._own.start_seconds + self._batch_overhead())
+        return Terms(waiting, computing, self._own.start_seconds + self._in_line())
 
     def _sum(self, seconds: Callable[[float], float]) -> float:
         """Over all batches."""
         return (self._batches - 1) * seconds(self._size) + seconds(self._last)
 
     def _workers_alone(self) -> Terms:
-        """Each worker waits for the items of its batch, and computes it."""
+        """Each worker waits for the items of its batch, and computes it, while batches are passed
+        on: what is slowest of workers, CPUs and passing on.
+        """
         workers, cpus = self._workers, self._machine.usable_cpus
         wait, last_wait = self._wait_seconds(self._size), self._wait_seconds(self._last)
         compute = self._compute_seconds(self._size)
@@ -179,13 +186,19 @@ class _Model:
             self._batches, workers, wait + slowdown * compute, last_wait + slowdown * last_compute
         )
         waiting = makespan(self._batches, workers, wait, last_wait)
-        total = (self._batches - 1) * compute + last_compute
+        further, passing = self._batches - 1, self._passing
+        each = passing.worker_seconds
+        in_workers = Terms(
+            waiting, path - waiting, makespan(self._batches, workers, each, each) - each
+        )
+        passed_on = Terms(overhead=further * passing.empty_batch_seconds)
+        worst = max(in_workers, passed_on, key=lambda terms: terms.seconds)
         busy = min(workers, cpus)
-        on_cpus = total * self._slowdown(busy) / busy + self._batch_overhead()
-        if on_cpus > path:
-            computing = on_cpus - self._batch_overhead()
-            return Terms(0.0, computing, self._own.start_seconds + self._batch_overhead())
-        return Terms(waiting, path - waiting, self._own.start_seconds)
+        if busy == cpus or self._holds_gil:
+            total = (further * compute + last_compute) * self._slowdown(busy) / busy
+            overhead = further * passing.batch_seconds(total / self._batches)
+            worst = max(worst, Terms(0.0, total, overhead), key=lambda terms: terms.seconds)
+        return replace(worst, overhead=self._own.start_seconds + worst.overhead)
 
     def _wait_seconds(self, count: float) -> float:
         """A worker's for a batch, group after group."""
@@ -202,16 +215,19 @@ class _Model:
             self._plan.stages, self._plan.group_size, costs.async_overshoot_seconds
         )
         waiting = waits.in_turns(groups, fetchers)
-        # Those that begin to wait together go on together: the last of them after all others.
         loop = self._loop_seconds(fetchers)
-        return max(waiting + min(groups, fetchers) * loop, groups * loop)
+        task = self._machine.loops[self._plan.strategy].task_seconds
+        if self._plan.strategy is StrategyName.HYBRID and self._size * BATCHES_AHEAD < fetchers:
+            loop, task = loop + task, 0.0  # a task finds no next group, and ends
+        begun = min(groups, fetchers)
+        # Those that begin to wait together go on together: the last of them after all others.
+        return begun * task + max(waiting + begun * loop, groups * loop)
 
     def _loop_seconds(self, fetchers: int) -> float:
         """Of the event loop for a group, with its share of the batch."""
         costs = self._machine.loops[self._plan.strategy]
-        many = max(0.0, log(fetchers / FEW_IN_FLIGHT) / log(MANY_IN_FLIGHT / FEW_IN_FLIGHT))
         group = costs.item_seconds + len(self._plan.stages) * costs.stage_seconds
-        crowded = group * (1 + (costs.crowding - 1) * many)
+        crowded = group * _crowding(costs.crowding, fetchers)
         return crowded + costs.batch_seconds * min(1.0, self._plan.group_size / self._size)
 
     def _groups(self, count: float) -> int:
@@ -219,7 +235,7 @@ class _Model:
 
     def _async_batch(self) -> Terms:
         computing = self._sum(self._compute_seconds)
-        overhead = self._own.start_seconds + self._batch_overhead()
+        overhead = self._own.start_seconds + self._in_line()
         if not self._plan.stages:
             return Terms(0.0, computing, overhead)
 
@@ -262,7 +278,7 @@ class _Model:
             terms = Terms(waiting, computing(self._batches - before), start)
             worst = max(worst, terms, key=lambda each: each.seconds)
         # The event loop takes CPUs, too, and passing on to processes more than it does to threads.
-        further = max(0.0, self._passing.batch_seconds - self._own.batch_seconds)
+        further = max(0.0, self._passing.full_batch_seconds - self._own.full_batch_seconds)
         beside = (groups - first_groups) * self._loop_seconds(fetchers)
         beside += (self._batches - 1) * further
         total = (self._batches - 1) * compute + last_compute
@@ -286,3 +302,17 @@ class _Model:
         )
         most = machine.max_processes if self._in_processes else machine.max_threads
         return run_bytes(self._plan, costs, self._in_processes, most)
+
+
+def _crowding(measured: Sequence[float], fetchers: int) -> float:
+    """Between the numbers in flight that were measured straight over their logarithm; beyond the
+    largest as between the last two.
+    """
+    if fetchers <= IN_FLIGHT[0]:
+        return measured[0]
+    found = 0.0
+    for (few, many), (low, high) in zip(pairwise(IN_FLIGHT), pairwise(measured), strict=True):
+        found = low + (high - low) * log(fetchers / few) / log(many / few)
+        if fetchers <= many:
+            break
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +13,7 @@ import psutil
 
 from app.runhost.messages import KernelReport
 from app.services.memory import usable_bytes
-from app.system import Throttling, memory_limit, throttling, usable_cpu_count
+from app.system import Throttling, has_gil, memory_limit, throttling, usable_cpu_count
 from app.version import VERSION
 
 PACKAGES: Final = ("numpy", "numba", "fastapi", "uvicorn", "pydantic")
@@ -26,7 +25,7 @@ def host_facts(reports: Sequence[KernelReport], workload: str | None) -> dict[st
     """
     return {
         "python": platform.python_version(),
-        "gil": "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off",
+        "gil": "on" if has_gil() else "off",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu_model(),
         "cpus": os.cpu_count() or 1,

@@ -21,7 +21,6 @@ from app.schemas.recommendation import (
     StrategyCalibration,
 )
 from app.schemas.runs import Parameters, RunRequest
-from app.services.batch_times import call_seconds
 from app.services.calibration_file import Calibrated
 from app.services.choices import MOST_WORKERS, Choice, Fixed, candidates, ranked
 from app.services.executions import RunContext
@@ -180,7 +179,8 @@ def _calibration_view(
             StrategyCalibration(
                 strategy=name,
                 start_seconds=costs.start_seconds,
-                batch_seconds=costs.batch_seconds,
+                batch_seconds=costs.full_batch_seconds,
+                empty_batch_seconds=costs.empty_batch_seconds,
                 item_seconds=costs.item_seconds,
                 setup_seconds=costs.setup_seconds,
                 worker_memory_bytes=costs.worker_bytes,
@@ -206,7 +206,7 @@ def _kernel_view(
     costs = calibration.kernel(report.workload, report.kernel)
     workload = kernels.get_workload(report.workload)
     operations = workload.operations(parameters.model_dump())
-    many = call_seconds(costs, operations, _MANY) - costs.call_seconds
+    many = costs.seconds_of_call(operations, _MANY) - costs.call_seconds
     return KernelCalibration(
         workload=report.workload,
         kernel=KernelName(report.kernel),

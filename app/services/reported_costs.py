@@ -25,16 +25,34 @@ WORKER_BYTES: Final = 40 << 20
 BASE_BYTES: Final = 170 << 20
 SETUP_SECONDS: Final = 0.7
 
-IN_THREADS: Final = StrategyCosts(0.6e-3, 0.1e-3, 20e-9, 0.0, 0)
-IN_PROCESSES: Final = StrategyCosts(1.5e-3, 0.4e-3, 80e-9, SETUP_SECONDS, WORKER_BYTES)
+IN_THREADS: Final = StrategyCosts(
+    start_seconds=0.6e-3,
+    empty_batch_seconds=0.2e-3,
+    full_batch_seconds=0.15e-3,
+    full_seconds=0.3e-3,
+    worker_seconds=0.15e-3,
+    item_seconds=20e-9,
+    setup_seconds=0.0,
+    worker_bytes=0,
+)
+IN_PROCESSES: Final = StrategyCosts(
+    start_seconds=1.5e-3,
+    empty_batch_seconds=0.35e-3,
+    full_batch_seconds=0.5e-3,
+    full_seconds=0.3e-3,
+    worker_seconds=0.3e-3,
+    item_seconds=80e-9,
+    setup_seconds=SETUP_SECONDS,
+    worker_bytes=WORKER_BYTES,
+)
 WAITS: Final = WaitCosts(
     overshoot_seconds=90e-6,
     async_overshoot_seconds=0.5e-3,
     in_flight_bytes=1_500,
 )
 LOOPS: Final[Mapping[str, LoopCosts]] = {
-    StrategyName.ASYNC_BATCH: LoopCosts(4e-6, 4e-6, 1.4, 0.0),
-    StrategyName.HYBRID: LoopCosts(5e-6, 4e-6, 2.0, 0.3e-3),
+    StrategyName.ASYNC_BATCH: LoopCosts(1e-6, 3e-6, 6e-6, (1.0, 1.2, 1.7), 0.0),
+    StrategyName.HYBRID: LoopCosts(1e-6, 3e-6, 6e-6, (1.0, 1.2, 1.7), 0.4e-3),
 }
 """Of a machine of 2025, by `hotloop recommend`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, Final
 
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Plan
@@ -23,9 +23,14 @@ def iter_batches(plan: Plan) -> Iterator[Batch]:
             yield Batch(start // plan.batch_size, start, size)
 
 
+_ON_THEIR_WAY: Final = 4
+"""Batches between the event loop and the workers: to pass one on and take its result may last
+longer than to compute a small one."""
+
+
 def window_size(workers: int) -> int:
-    """Batches in flight: one for each worker and one waiting, so that none is ever idle."""
-    return 2 * workers
+    """Batches in flight: for each worker one and one waiting, so that none is ever idle."""
+    return 2 * workers + _ON_THEIR_WAY
 
 
 async def run_windowed(

@@ -132,7 +132,7 @@ class _OpenBatch:
     """Items that have not arrived."""
 
 
-_AHEAD: Final = 2
+BATCHES_AHEAD: Final = 2
 """Batches with items that no fetcher has taken yet: the one in use, and the next."""
 
 
@@ -174,7 +174,7 @@ class _Feed:
         """The opener: batch after batch, with as many fetchers as find something to do."""
         plan = self._plan
         for batch in iter_batches(plan):
-            while len(self._ready) >= _AHEAD:
+            while len(self._ready) >= BATCHES_AHEAD:
                 self._wanted.clear()
                 await self._wanted.wait()
             await self._places.acquire()

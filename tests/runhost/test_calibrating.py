@@ -10,10 +10,12 @@ import pytest
 import kernels
 from app.errors import RunHostDiedError
 from app.names import StrategyName
+from app.runhost.calibration import IN_FLIGHT
 from app.runhost.client import RunHostClient
-from app.runhost.messages import RunReport
+from app.runhost.messages import Batches, RunReport
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
+from app.strategies.registry import CAPABILITIES
 from tests.runhost.conftest import CONFIG
 
 pytestmark = pytest.mark.long
@@ -31,6 +33,10 @@ PLAN = Plan(
 )
 
 
+async def drop(event: Batches) -> None:
+    assert event.results
+
+
 async def executed(host: RunHostClient) -> RunReport:
     events = [event async for event in host.run(PLAN)]
     report = events[-1]
@@ -41,7 +47,7 @@ async def executed(host: RunHostClient) -> RunReport:
 def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner) -> None:
     async def check() -> None:
         before = await executed(host)
-        found = await host.calibrate()
+        found = await host.calibrate(drop)
         assert found.usable_cpus == CONFIG.usable_cpus
         assert (found.max_threads, found.max_processes) == (8, 2)
         assert {kernel.kernel for kernel in found.kernels} == set(
@@ -62,13 +68,22 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
         for name, costs in found.strategies.items():
             in_processes = name in (StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES)
             assert costs.start_seconds > 0
+            assert 0 < costs.empty_batch_seconds < 0.1
+            assert 0 <= costs.full_batch_seconds < 0.1
+            assert 0 <= costs.worker_seconds < 0.1
+            assert costs.full_seconds > 0
+            if not CAPABILITIES[StrategyName(name)].parallel:
+                assert costs.worker_seconds == costs.full_batch_seconds
             assert (costs.worker_bytes > 1 << 20) == in_processes
         assert all(0 <= cost < 1 << 20 for cost in asdict(found.waits).values())
         assert found.waits.in_flight_bytes > 0
         assert set(found.loops) == {StrategyName.ASYNC_BATCH, StrategyName.HYBRID}
         for loop in found.loops.values():
             assert 0 < loop.item_seconds + loop.stage_seconds < 1e-3
-            assert loop.crowding >= 1
+            assert 0 <= loop.task_seconds < 1e-3
+            assert loop.crowding[0] == 1
+            assert list(loop.crowding) == sorted(loop.crowding)
+            assert len(loop.crowding) == len(IN_FLIGHT)
             assert 0 <= loop.batch_seconds < 0.1
         assert found.base_bytes > 1 << 20
         assert found.seconds > 0
@@ -81,7 +96,7 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
 
 def test_death_while_calibrating_is_told(host: RunHostClient, runner: asyncio.Runner) -> None:
     async def check() -> None:
-        calibrating = asyncio.create_task(host.calibrate())
+        calibrating = asyncio.create_task(host.calibrate(drop))
         await asyncio.sleep(0)
         await host.kill()
         with pytest.raises(RunHostDiedError):
@@ -92,7 +107,7 @@ def test_death_while_calibrating_is_told(host: RunHostClient, runner: asyncio.Ru
 
 def test_cancelled_calibration_ends_its_host(host: RunHostClient, runner: asyncio.Runner) -> None:
     async def check() -> None:
-        calibrating = asyncio.create_task(host.calibrate())
+        calibrating = asyncio.create_task(host.calibrate(drop))
         await asyncio.sleep(0)
         calibrating.cancel()
         await asyncio.wait((calibrating,))

@@ -72,8 +72,9 @@ def changed(text: str, *path: Any, value: Any) -> str:
         lambda text: changed(text, "calibration", "base_bytes", value=float("inf")),
         lambda text: changed(text, "calibration", "base_bytes", value="much"),
         lambda text: changed(text, "calibration", "strategies", value={}),
+        lambda text: changed(text, "calibration", "loops", "hybrid", "crowding", value=[1.0]),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_file_that_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, damage: Any) -> None:
     save(tmp_path, MADE)

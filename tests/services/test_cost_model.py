@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.names import StrategyName
 from app.runhost.calibration import (
+    IN_FLIGHT,
     Calibration,
     KernelCosts,
     LoopCosts,
@@ -20,7 +21,7 @@ from app.runhost.calibration import (
     WaitCosts,
 )
 from app.schemas.recommendation import Limit
-from app.services.batch_times import call_seconds, makespan
+from app.services.batch_times import makespan
 from app.services.cost_model import predict
 from app.services.lower_bound import lower_bound_seconds
 from app.sources.simulated import GeneratedItems, SimulatedStage
@@ -73,23 +74,32 @@ def calibrations(draw: st.DrawFn) -> Calibration:
             min(cpus, draw(slowdowns)),
         )
 
+    def strategy() -> StrategyCosts:
+        empty, full = draw(seconds), draw(st.floats(1e-6, 0.01))
+        return StrategyCosts(
+            start_seconds=draw(seconds),
+            empty_batch_seconds=empty,
+            full_batch_seconds=max(0.0, empty - full) + draw(seconds),
+            full_seconds=full,
+            worker_seconds=draw(seconds),
+            item_seconds=draw(st.floats(0, 1e-6)),
+            setup_seconds=1.0,
+            worker_bytes=1 << 20,
+        )
+
     return Calibration(
         usable_cpus=cpus,
         max_threads=draw(st.integers(1, 64)),
         max_processes=draw(st.integers(1, 16)),
         kernels=(kernel("cython", True), kernel("python", False)),
-        strategies={
-            name: StrategyCosts(
-                draw(seconds), draw(seconds), draw(st.floats(0, 1e-6)), 1.0, 1 << 20
-            )
-            for name in StrategyName
-        },
+        strategies={name: strategy() for name in StrategyName},
         waits=WaitCosts(draw(seconds), draw(seconds), 1_000),
         loops={
             name: LoopCosts(
                 draw(st.floats(0, 1e-4)),
                 draw(st.floats(0, 1e-4)),
-                draw(st.floats(1, 4)),
+                draw(st.floats(0, 1e-4)),
+                tuple(accumulate((draw(st.floats(0, 2)) for _ in IN_FLIGHT[1:]), initial=1.0)),
                 draw(seconds),
             )
             for name in (StrategyName.ASYNC_BATCH, StrategyName.HYBRID)
@@ -189,20 +199,21 @@ def test_small_calls_cost_what_was_measured() -> None:
         sizes=(1, 8, 16),
         operation_seconds={"loop": (8.0, 1.0, 2.0), "nested": (0.0, 0.0, 0.0)},
     )
-    per_size = {count: call_seconds(costs, {"loop": 1, "nested": 0}, count) for count in (1, 8, 16)}
+    per_size = {
+        count: costs.seconds_of_call({"loop": 1, "nested": 0}, count) for count in (1, 8, 16)
+    }
     assert per_size == {1: 1.5 + 8, 8: 5.0 + 8, 16: 9.0 + 32}
     filled = replace(costs, operation_seconds={"loop": (8.0, 4.0, 1.0), "nested": (0.0,) * 3})
-    assert call_seconds(filled, {"loop": 1, "nested": 0}, 8) == 5.0 + 32
-    assert call_seconds(filled, {"loop": 1, "nested": 0}, 16) == 9.0 + 16
+    assert filled.seconds_of_call({"loop": 1, "nested": 0}, 8) == 5.0 + 32
+    assert filled.seconds_of_call({"loop": 1, "nested": 0}, 16) == 9.0 + 16
     # between sizes linear, beyond them as at the largest
-    assert call_seconds(costs, {"loop": 1, "nested": 0}, 12) == 7.0 + 20
-    assert call_seconds(costs, {"loop": 1, "nested": 0}, 32) == 17.0 + 64
+    assert costs.seconds_of_call({"loop": 1, "nested": 0}, 12) == 7.0 + 20
+    assert costs.seconds_of_call({"loop": 1, "nested": 0}, 32) == 17.0 + 64
 
 
 def test_event_loop_is_slower_with_more_in_flight_and_smaller_batches() -> None:
-    machine = replace(
-        ideal(), loops={name: LoopCosts(1e-4, 0.0, 2.0, 1.0) for name in ideal().loops}
-    )
+    loop = LoopCosts(1e-4, 0.0, 0.0, (1.0, 1.2, 2.0), 1.0)
+    machine = replace(ideal(), loops=dict.fromkeys(ideal().loops, loop))
     wait = (SimulatedStage("db", 0.0, 1e-6),)
     made = plan(stages=wait, items=100_000, batch_size=100_000, parameters=IDLE)
 
@@ -213,9 +224,67 @@ def test_event_loop_is_slower_with_more_in_flight_and_smaller_batches() -> None:
 
     assert seconds(10, 100_000) == pytest.approx(10 + 1, rel=0.02)
     assert seconds(500, 100_000) == pytest.approx(10 + 1, rel=0.02)
+    assert seconds(4_000, 100_000) == pytest.approx(12 + 1, rel=0.02)
+    assert 12.5 < seconds(9_000, 100_000) < 20
     assert seconds(20_000, 100_000) == pytest.approx(20 + 1, rel=0.02)
-    assert 11.5 < seconds(3_162, 100_000) < 20
     assert seconds(500, 1_000) == pytest.approx(10 + 100, rel=0.01)
+
+
+def test_tasks_begin_once_for_each_in_flight_in_each_batch() -> None:
+    loop = LoopCosts(1e-4, 0.0, 1e-3, (1.0, 1.5, 2.0), 0.0)
+    machine = replace(ideal(), loops=dict.fromkeys(ideal().loops, loop))
+    wait = (SimulatedStage("db", 0.0, 1e-6),)
+    made = plan(StrategyName.ASYNC_BATCH, stages=wait, items=100_000, parameters=IDLE)
+
+    def seconds(in_flight: int, batch_size: int) -> float:
+        return predict(
+            replace(made, io_concurrency=in_flight, batch_size=batch_size), machine
+        ).seconds
+
+    assert seconds(500, 100_000) == pytest.approx(10 + 0.5, rel=0.01)
+    assert seconds(500, 500) == pytest.approx(10 + 200 * 0.5, rel=0.01)
+    assert seconds(4_000, 100_000) == pytest.approx(1.5 * 10 + 4, rel=0.05)
+
+
+def test_tasks_of_hybrid_begin_for_each_item_of_small_batches() -> None:
+    loop = LoopCosts(1e-4, 0.0, 1e-3, (1.0, 1.0, 1.0), 0.0)
+    machine = replace(ideal(), loops=dict.fromkeys(ideal().loops, loop))
+    wait = (SimulatedStage("db", 0.0, 1e-6),)
+    made = plan(stages=wait, items=100_000, io_concurrency=1_000, parameters=IDLE)
+    large, small = (predict(replace(made, batch_size=size), machine).seconds for size in (500, 499))
+    assert large == pytest.approx(10 + 1, rel=0.02)
+    assert small == pytest.approx(10 + 100, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("call", "workers", "expected"),
+    [
+        (0.0, 2, 99 * 1.0),
+        (20.0, 2, 100 * 20.0 / 2 + 99 * 3.0),  # all CPUs are busy
+        (10.0, 2, 100 * 10.0 / 2 + 99 * 2.0),  # halfway from a batch without work to a full one
+        (20.0, 4, 100 * 20.0 / 2 + 99 * 3.0),
+        (20.0, 1, 100 * 20.0 + 99 * 1.5),  # the other CPU has the time to pass batches on
+        (0.0, 1, 99 * 1.5),
+    ],
+)
+def test_what_a_batch_costs_depends_on_its_work_and_the_workers(
+    call: float, workers: int, expected: float
+) -> None:
+    """Milliseconds, for 100 batches on two CPUs."""
+    costs = StrategyCosts(
+        start_seconds=0.0,
+        empty_batch_seconds=1e-3,
+        full_batch_seconds=3e-3,
+        full_seconds=10e-3,
+        worker_seconds=1.5e-3,
+        item_seconds=0.0,
+        setup_seconds=0.0,
+        worker_bytes=0,
+    )
+    kernel = replace(ideal().kernel("loops", "cython"), call_seconds=call / 1e3)
+    machine = replace(ideal(), kernels=(kernel,), strategies=dict.fromkeys(StrategyName, costs))
+    made = plan(StrategyName.THREADING, items=100, batch_size=1, workers=workers, parameters=IDLE)
+    assert predict(made, machine).seconds == pytest.approx(expected / 1e3)
 
 
 def test_threads_of_a_kernel_that_holds_the_gil_are_no_faster() -> None:

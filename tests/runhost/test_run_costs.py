@@ -1,0 +1,124 @@
+"""Constants from the seconds of runs: those of a machine that is made up come out again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+import kernels
+from app.names import StrategyName
+from app.runhost.calibration import IN_FLIGHT, LoopCosts, StrategyCosts
+from app.runhost.kernel_costs import Probe, thread_slowdown
+from app.runhost.strategy_costs import StrategyTimes
+from app.runhost.timed_runs import Experiment, TimedRuns
+from app.runhost.waiting_costs import WAITING, WaitingTimes, loop_costs
+from app.services.cost_model import predict
+from app.strategies.base import Plan
+from app.strategies.registry import STRATEGIES, uses_processes
+from app.system import has_gil
+from tests.fixtures.calibrations import ideal
+
+LOOPS = {
+    StrategyName.ASYNC_BATCH: LoopCosts(1e-6, 3e-6, 6e-6, (1.0, 1.2, 2.0), 0.0),
+    StrategyName.HYBRID: LoopCosts(2e-6, 4e-6, 7e-6, (1.0, 1.5, 1.5), 4e-4),
+}
+FULL = Probe("loops", "cython", 30, kernels.get_workload("loops").resolve_parameters())
+
+
+class Scripted(TimedRuns):
+    """Runs that take as long as a script says."""
+
+    def __init__(self, script: Iterator[float]) -> None:
+        self._script = script
+        self.made: list[Plan] = []
+
+    async def _seconds(self, plan: Plan) -> float:
+        self.made.append(plan)
+        return next(self._script)
+
+
+def test_medians_are_of_all_rounds_but_the_first_which_long_runs_need_not() -> None:
+    first, *_, last = WaitingTimes("loops", "cython", 2).experiments()
+    usual = Experiment("usual", first.plan, 2)
+    long = Experiment("long", last.plan, is_long=True)
+    script = [90, 91, 1, 2, 50, 3, 4, 60, 5, 6, 70]
+    runs = Scripted(map(float, script))
+    found = asyncio.run(runs.in_turns([usual, long], 3))
+    assert len(runs.made) == len(script)
+    assert found == {(first.plan.strategy, "usual"): 3.5, (last.plan.strategy, "long"): 60.0}
+
+
+def loop_seconds(plan: Plan, what: str) -> float:
+    """What the formulas of docs/model.md say for runs that keep the event loop busy."""
+    costs = LOOPS[plan.strategy]
+    items, in_flight = plan.item_count, plan.io_concurrency
+    each = costs.item_seconds + len(plan.stages) * costs.stage_seconds
+    tasks = in_flight * costs.task_seconds
+    if what == "small batches":
+        tasks += (items / plan.batch_size - 1) * costs.batch_seconds
+    crowd = re.match(r"\d+ at once$", what)
+    # All in flight wait a last time before the first of them goes on.
+    wait = plan.stages[0].seconds_per_call if crowd else 0.0
+    return items * each * costs.crowding[IN_FLIGHT.index(in_flight)] + tasks + wait
+
+
+def test_event_loop_is_found_as_it_is() -> None:
+    start = 1e-3
+    seconds = {(name, "start"): start for name in STRATEGIES}
+    for what, plan, *_ in WaitingTimes("loops", "cython", 2).experiments():
+        if what != "waits":
+            begins = start if plan.io_concurrency == IN_FLIGHT[0] else 0.0
+            seconds[plan.strategy, what] = begins + loop_seconds(plan, what)
+    found = loop_costs(seconds)
+    assert set(found) == set(WAITING)
+    for name, expected in LOOPS.items():
+        costs = found[name]
+        assert costs.crowding == pytest.approx(expected.crowding, rel=0.15)
+        assert costs.task_seconds == pytest.approx(expected.task_seconds, rel=0.15)
+        assert costs.stage_seconds == pytest.approx(expected.stage_seconds, rel=0.15)
+        whole = costs.item_seconds + costs.stage_seconds
+        assert whole == pytest.approx(expected.item_seconds + expected.stage_seconds, rel=0.15)
+        assert costs.batch_seconds == pytest.approx(expected.batch_seconds)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_a_strategy_costs_is_found_as_it_is(name: StrategyName) -> None:
+    """Predictions of a machine are measured on it, and give the machine again."""
+    times = StrategyTimes(FULL, cpus=2)
+    in_processes = uses_processes(name, releases_gil=True)
+    machine = ideal()
+    kernel = replace(machine.kernel("loops", "cython"), process_slowdown=1.25, thread_slowdown=1.5)
+    machine = replace(machine, kernels=(kernel,))
+    call = kernel.seconds_of_call(
+        kernels.get_workload("loops").operations(FULL.parameters), FULL.items
+    )
+    parallel = name not in (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH)
+    busy = call * (1.25 if in_processes else 1.5) / 2 if parallel else call
+    expected = StrategyCosts(
+        start_seconds=1e-3,
+        empty_batch_seconds=4e-4,
+        full_batch_seconds=5e-4,
+        full_seconds=busy,
+        worker_seconds=5.5e-4 if parallel else 5e-4,
+        item_seconds=0.0,
+        setup_seconds=0.25,
+        worker_bytes=100 if in_processes else 0,
+    )
+    machine = replace(machine, strategies={**machine.strategies, name: expected})
+    seconds = {
+        (plan.strategy, what): predict(plan, machine).seconds
+        for what, plan, *_ in (*times.experiments(), *times.alone())
+        if plan.strategy is name
+    }
+    found = times.costs(name, seconds, kernel, 0.25, 100)
+    for field in StrategyCosts.__dataclass_fields__:
+        assert getattr(found, field) == pytest.approx(getattr(expected, field), rel=0.02), field
+
+
+@pytest.mark.skipif(not has_gil(), reason="free-threaded: none takes turns")
+def test_threads_of_a_kernel_that_holds_the_gil_take_turns() -> None:
+    assert thread_slowdown(Probe("loops", "python", 1, FULL.parameters), 3) == 3.0
