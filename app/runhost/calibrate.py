@@ -1,8 +1,7 @@
 """Calibrating: short runs in a run host that measure every constant of the cost model.
 
 Pools of its own, so that those of the run host stay as they are. Each experiment is made several
-times over: of kernels the fastest counts, of runs the median, as a prediction is for what a usual
-run meets.
+times over, and the median counts, as a prediction is for what a usual run meets.
 """
 
 from __future__ import annotations
@@ -80,11 +79,10 @@ class Calibrating:
             await self._time_company(times, company)
             await asyncio.to_thread(_time_kernels, times)
             await self._time_company(times, company)
-            # The last, as pools are made anew for it.
-            seconds = {
-                **seconds,
-                **await self._runs.in_turns(list(strategies.alone()), ALONE_ROUNDS),
-            }
+            # The last runs, as pools are made anew for them.
+            alone = await self._runs.in_turns(list(strategies.alone()), ALONE_ROUNDS)
+            seconds = {**seconds, **alone}
+            await asyncio.to_thread(_time_kernels, times)
             costs = tuple(each.costs() for each in times)
             cheapest = costs[self._available.index((workload, kernel))]
             waits = await wait_costs(seconds)

@@ -37,10 +37,14 @@ LONGEST_CALL_SECONDS: Final = 0.012
 SHORTEST_SECONDS: Final = 0.001
 """Calls that take less are repeated until this long."""
 
-ROUNDS: Final = 3
-"""The fastest counts: a call has nothing to wait for, and what disturbs it only makes it slower.
-What disturbs may last for seconds, so rounds are made at different times.
+ROUNDS: Final = 2
+"""Of each the fastest call counts, as what disturbs a call only makes it slower; of all, which are
+made at different times, the median, as the pace of a machine that others share may change for
+seconds.
 """
+
+FINDING_CALLS: Final = 3
+"""Of each size while it is found out which are affordable, or a disturbance would decide."""
 
 COMPANY_SECONDS: Final = 0.02
 """A probe of the slowdown takes about this long on one CPU."""
@@ -66,27 +70,28 @@ class Probe(NamedTuple):
 
 @dataclass(slots=True)
 class KernelTimes:
-    """One kernel, on calls of ever more items; seconds of the fastest of all rounds so far."""
+    """One kernel, on calls of ever more items; the seconds of each round so far."""
 
     workload: str
     kernel: str
     slowdowns: tuple[float, float] = (inf, inf)
     """What company costs, in threads and in processes; the least of all times so far."""
     sizes: list[int] = field(default_factory=lambda: [SIZES[0]])
-    calls: dict[tuple[str, int], float] = field(default_factory=dict)
+    rounds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     """By term and size; the term "" is a call without operations."""
 
     def measure(self) -> None:
         """One more round, the first of which finds out which sizes are affordable."""
         terms = [term.name for term in kernels.get_workload(self.workload).terms]
-        if not self.calls:
+        if not self.rounds:
             for size in SIZES[1:]:
-                for _ in range(ROUNDS):  # or a disturbance would decide
+                for _ in range(FINDING_CALLS):
                     self._time_terms(terms, self.sizes[-1])
-                slowest = max(self.calls[term, self.sizes[-1]] for term in terms)
+                slowest = max(min(self.rounds[term, self.sizes[-1]]) for term in terms)
                 if slowest * size / self.sizes[-1] > LONGEST_CALL_SECONDS:
                     break
                 self.sizes.append(size)
+            self.rounds.clear()
         for size in self.sizes:
             self._time_terms(terms, size)
         for size in (1, IDLE_ITEMS):
@@ -100,8 +105,7 @@ class KernelTimes:
         seconds: list[float] = []
         while sum(seconds) < SHORTEST_SECONDS:
             seconds.append(time_call(self.workload, self.kernel, size, parameters))
-        key = term, size
-        self.calls[key] = min(min(seconds), self.calls.get(key, inf))
+        self.rounds.setdefault((term, size), []).append(min(seconds))
 
     def note_slowdowns(self, in_threads: float, in_processes: float) -> None:
         threads, processes = self.slowdowns
@@ -109,13 +113,14 @@ class KernelTimes:
 
     def costs(self) -> KernelCosts:
         workload = kernels.get_workload(self.workload)
-        call, idle = self.calls["", 1], self.calls["", IDLE_ITEMS]
+        calls = {key: statistics.median(seconds) for key, seconds in self.rounds.items()}
+        call, idle = calls["", 1], calls["", IDLE_ITEMS]
         item = max(0.0, idle - call) / (IDLE_ITEMS - 1)
 
         def operation_seconds(term: str, size: int) -> float:
             operations = workload.operations(probe(self.workload, term, size))[term]
             beside = call - item + size * item
-            return (self.calls[term, size] - beside) / (size * operations)
+            return (calls[term, size] - beside) / (size * operations)
 
         def by_size(term: str) -> tuple[float, ...]:
             """No item is cheaper than in the largest call, where nearly all is operations: in a

@@ -15,7 +15,7 @@ from typing import Final
 import kernels
 from app.names import StrategyName
 from app.runhost.calibration import IN_FLIGHT, LoopCosts, WaitCosts
-from app.runhost.kernel_costs import ROUNDS, probe_plan
+from app.runhost.kernel_costs import probe_plan
 from app.runhost.timed_runs import Experiment, Medians
 from app.sources.simulated import GeneratedItems, SimulatedStage
 from app.strategies.base import Plan
@@ -42,6 +42,7 @@ LONG_RUN: Final = 10_000
 SMALL_BATCH, USUAL_BATCH = 5, 500
 
 WAITS: Final = 30
+OVERSHOOT_ROUNDS: Final = 3
 
 SHORT: Final = SimulatedStage("db", SHORT_WAIT_SECONDS, SHORT_WAIT_SECONDS)
 UNEVEN: Final = SimulatedStage("cache", SHORT_WAIT_SECONDS, 2 * SHORT_WAIT_SECONDS)
@@ -146,7 +147,7 @@ def _overshoot(stage: SimulatedStage) -> float:
     batch = GeneratedItems(WAITS).load(kernels.workloads()[0], 0, WAITS)
     stop = threading.Event()
     seconds = []
-    for _ in range(ROUNDS):
+    for _ in range(OVERSHOOT_ROUNDS):
         started = time.perf_counter()
         stage.fetch(batch, range(WAITS), stop)
         seconds.append(time.perf_counter() - started)
