@@ -27,8 +27,8 @@ MOST_WORKERS: Final = 256
 
 CONCURRENCIES: Final = (100, 250, 1_000, 2_500, 5_000, 10_000, 20_000)
 
-TIE: Final = 0.05
-"""Predictions this near to each other say nothing about who is faster."""
+TIE: Final = 0.1
+"""Predictions this near to each other say nothing about who is faster: it is what they are off."""
 
 
 @dataclass(frozen=True, slots=True)
