@@ -32,8 +32,8 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
 
-RUN_ROUNDS: Final = 3
-ALONE_ROUNDS: Final = 2
+RUN_ROUNDS: Final = 2
+ALONE_ROUNDS: Final = 1
 
 
 class Calibrating:
@@ -78,7 +78,6 @@ class Calibrating:
             # Again, seconds later.
             await self._time_company(times, company)
             await asyncio.to_thread(_time_kernels, times)
-            await self._time_company(times, company)
             # The last runs, as pools are made anew for them.
             alone = await self._runs.in_turns(list(strategies.alone()), ALONE_ROUNDS)
             seconds = {**seconds, **alone}

@@ -21,10 +21,10 @@ START_RUNS: Final = 3
 ITEMS: Final = 50_000
 """Of a run of one batch that measures what an item costs beside its kernel."""
 
-EMPTY_BATCHES: Final = 256
+EMPTY_BATCHES: Final = 128
 """As long as some of its results have to be sent before its end."""
 
-FULL_BATCHES: Final = 160
+FULL_BATCHES: Final = 96
 FULL_SECONDS: Final = 300e-6
 """Of all CPUs for each batch of a run that keeps them busy."""
 

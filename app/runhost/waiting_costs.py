@@ -33,7 +33,7 @@ SHORT_WAIT_SECONDS: Final = 0.001
 CROWD_WAIT_SECONDS: Final = 1e-6
 """For each of thousands in flight: most have begun to wait when the first goes on."""
 
-ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 10, 2), strict=True))
+ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 6, 2), strict=True))
 """By the number in flight: items one after another for each task, in runs that are long enough."""
 
 LONG_RUN: Final = 10_000
