@@ -48,6 +48,9 @@ SHORT: Final = SimulatedStage("db", SHORT_WAIT_SECONDS, SHORT_WAIT_SECONDS)
 UNEVEN: Final = SimulatedStage("cache", SHORT_WAIT_SECONDS, 2 * SHORT_WAIT_SECONDS)
 """As most are: items no longer go on together."""
 
+OF_ALL_LENGTHS: Final = SimulatedStage("db", SHORT_WAIT_SECONDS, 3 * SHORT_WAIT_SECONDS)
+"""As the clock of the event loop has ticks."""
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingTimes:
@@ -58,9 +61,8 @@ class WaitingTimes:
     workers: int
 
     def experiments(self) -> Iterator[Experiment]:
-        # Of all lengths, as the clock has ticks.
-        uneven = SimulatedStage("db", SHORT_WAIT_SECONDS, 3 * SHORT_WAIT_SECONDS)
-        yield Experiment("waits", self._plan(StrategyName.HYBRID, WAITS, 1, WAITS, uneven))
+        waits = self._plan(StrategyName.HYBRID, WAITS, 1, WAITS, OF_ALL_LENGTHS)
+        yield Experiment("waits", waits)
         for name in WAITING:
             hybrid, few = name is StrategyName.HYBRID, IN_FLIGHT[0]
             count = few * ITEMS_OF_A_TASK[few]
@@ -109,10 +111,9 @@ def _more(many: int) -> str:
 
 async def wait_costs(seconds: Medians) -> WaitCosts:
     waited = seconds[StrategyName.HYBRID, "waits"] / WAITS
-    asked = 2 * SHORT_WAIT_SECONDS
     return WaitCosts(
         overshoot_seconds=await asyncio.to_thread(_overshoot, SHORT),
-        async_overshoot_seconds=max(0.0, waited - asked),
+        async_overshoot_seconds=max(0.0, waited - OF_ALL_LENGTHS.seconds_per_call),
         in_flight_bytes=await _in_flight_bytes(),
     )
 

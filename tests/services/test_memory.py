@@ -15,7 +15,6 @@ from app.services.memory import ITEM_BYTES, ROUGHLY, MemoryBudget, default_budge
 from app.services.specs import plan_for
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
-from app.strategies.batching import window_size
 from app.system import MemoryLimit
 from tests.fixtures.calibrations import ideal
 from tests.fixtures.server import running_server
@@ -36,14 +35,14 @@ def plan(strategy: str, **body: Any) -> Plan:
 @pytest.mark.parametrize("strategy", ["concurrent-futures", "multiprocessing"])
 def test_worker_processes_count_as_many_as_there_may_be(strategy: str) -> None:
     few = BUDGET.needed(plan(strategy, workers=2, batch_size=1))
-    assert few == ROUGHLY.host + 2 * ROUGHLY.worker + window_size(2) * ITEM_BYTES
+    assert few == ROUGHLY.host + 2 * ROUGHLY.worker + 8 * ITEM_BYTES
     most = BUDGET.needed(plan(strategy, workers=256, batch_size=1))
-    assert most == ROUGHLY.host + 8 * ROUGHLY.worker + window_size(8) * ITEM_BYTES
+    assert most == ROUGHLY.host + 8 * ROUGHLY.worker + 20 * ITEM_BYTES
 
 
 def test_threads_cost_their_batches_and_no_process() -> None:
     few = BUDGET.needed(plan("threading", workers=4, batch_size=10))
-    assert few == ROUGHLY.host + window_size(4) * 10 * ITEM_BYTES
+    assert few == ROUGHLY.host + 120 * ITEM_BYTES
     whole = BUDGET.needed(plan("threading", workers=256, batch_size=1_000_000))
     assert whole == ROUGHLY.host + 1_000_000 * ITEM_BYTES, "no more than there are items"
 
