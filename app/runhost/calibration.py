@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-IN_FLIGHT: Final = (500, 4_000, 20_000)
+IN_FLIGHT: Final = (500, 4_000, 10_000)
 """Items on the event loop at once for which its seconds are measured."""
 
 
@@ -100,16 +100,13 @@ class WaitCosts:
 class LoopCosts:
     """Event loop seconds of a strategy that has items wait side by side."""
 
-    item_seconds: float
-    """Each item, however many stages, with the first of IN_FLIGHT at once."""
-    stage_seconds: float
-    """Each item and stage."""
+    item_seconds: tuple[float, ...]
+    """Each item with its first stage, for each of IN_FLIGHT; ascending."""
+    stage_seconds: tuple[float, ...]
+    """Each item and further stage, for each of IN_FLIGHT; ascending."""
     task_seconds: float
     """Each task that is begun, to wait for one item after another: as many as are in flight, or, in
     `hybrid` with batches so small that a task finds no next item, for each item one."""
-    crowding: tuple[float, ...]
-    """For each of IN_FLIGHT how many times as long items and stages take with so many at once: from
-    1 up."""
     batch_seconds: float
     """Each batch of `hybrid`; 0 for `async-batch`, of which it costs the same without I/O."""
 

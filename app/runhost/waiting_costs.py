@@ -27,28 +27,26 @@ WAITING: Final = tuple(name for name in STRATEGIES if CAPABILITIES[name].overlap
 SHORT_RUNS: Final = 3
 """Of milliseconds, in each round."""
 
-SHORT_WAIT_SECONDS: Final = 0.001
-"""Waits of this length, 500 at once, keep the event loop busy all the time."""
+EACH_WAITS: Final = 2e-6
+"""Seconds for each of those in flight: less than the event loop takes for it, which is busy all the
+time, as most have begun to wait when the first goes on."""
 
-CROWD_WAIT_SECONDS: Final = 1e-6
-"""For each of thousands in flight: most have begun to wait when the first goes on."""
-
-ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 6, 2), strict=True))
+ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 4, 3), strict=True))
 """By the number in flight: items one after another for each task, in runs that are long enough."""
 
 LONG_RUN: Final = 10_000
 """Items."""
 
-SMALL_BATCH, USUAL_BATCH = 5, 500
+SMALL: Final = "small batches"
+SMALL_BATCH: Final = 5
+"""Items, for what a batch of `hybrid` costs the event loop."""
 
 WAITS: Final = 30
 OVERSHOOT_ROUNDS: Final = 3
 
-SHORT: Final = SimulatedStage("db", SHORT_WAIT_SECONDS, SHORT_WAIT_SECONDS)
-UNEVEN: Final = SimulatedStage("cache", SHORT_WAIT_SECONDS, 2 * SHORT_WAIT_SECONDS)
-"""As most are: items no longer go on together."""
+SHORT: Final = SimulatedStage("db", 0.001, 0.001)
 
-OF_ALL_LENGTHS: Final = SimulatedStage("db", SHORT_WAIT_SECONDS, 3 * SHORT_WAIT_SECONDS)
+OF_ALL_LENGTHS: Final = SimulatedStage("db", 0.001, 0.003)
 """As the clock of the event loop has ticks."""
 
 
@@ -64,22 +62,18 @@ class WaitingTimes:
         waits = self._plan(StrategyName.HYBRID, WAITS, 1, WAITS, OF_ALL_LENGTHS)
         yield Experiment("waits", waits)
         for name in WAITING:
-            hybrid, few = name is StrategyName.HYBRID, IN_FLIGHT[0]
-            count = few * ITEMS_OF_A_TASK[few]
-            yield Experiment("one stage", self._plan(name, count, few, count, SHORT), SHORT_RUNS)
-            two = self._plan(name, count, few, count, SHORT, UNEVEN)
-            yield Experiment("two stages", two, SHORT_RUNS)
-            if hybrid:
-                batches = self._plan(name, count, few, SMALL_BATCH, SHORT)
-                yield Experiment("small batches", batches)
-            for many in IN_FLIGHT[1:]:
-                stage = SimulatedStage("db", many * CROWD_WAIT_SECONDS, many * CROWD_WAIT_SECONDS)
-                count = many * ITEMS_OF_A_TASK[many]
-                # In small batches of `hybrid`, a task ends before there is a next item for it.
-                first = self._plan(name, many, many, USUAL_BATCH if hybrid else many, stage)
-                more = self._plan(name, count, many, many if hybrid else count, stage)
-                yield Experiment(_first(many), first, is_long=many > LONG_RUN)
-                yield Experiment(_more(many), more, is_long=count > LONG_RUN)
+            for many in IN_FLIGHT:
+                stages, count = _stages(many), many * ITEMS_OF_A_TASK[many]
+                times = SHORT_RUNS if many == IN_FLIGHT[0] else 1
+                for what, plan in (
+                    (_first(many), self._plan(name, many, many, many, *stages[:1])),
+                    (_more(many), self._plan(name, count, many, count, *stages[:1])),
+                    (_two(many), self._plan(name, count, many, count, *stages)),
+                ):
+                    yield Experiment(what, plan, times, is_long=plan.item_count >= LONG_RUN)
+        few, count = IN_FLIGHT[0], IN_FLIGHT[0] * ITEMS_OF_A_TASK[IN_FLIGHT[0]]
+        small = self._plan(StrategyName.HYBRID, count, few, SMALL_BATCH, *_stages(few)[:1])
+        yield Experiment(SMALL, small)
 
     def _plan(
         self,
@@ -109,6 +103,16 @@ def _more(many: int) -> str:
     return f"{many} at once of more"
 
 
+def _two(many: int) -> str:
+    return f"{many} at once in two stages"
+
+
+def _stages(many: int) -> tuple[SimulatedStage, SimulatedStage]:
+    """Even waits, and uneven ones, as most are: items no longer go on together."""
+    seconds = many * EACH_WAITS
+    return SimulatedStage("db", seconds, seconds), SimulatedStage("cache", seconds, 2 * seconds)
+
+
 async def wait_costs(seconds: Medians) -> WaitCosts:
     waited = seconds[StrategyName.HYBRID, "waits"] / WAITS
     return WaitCosts(
@@ -124,22 +128,29 @@ def loop_costs(seconds: Medians) -> dict[str, LoopCosts]:
 
 
 def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
-    start, one, few = seconds[name, "start"], seconds[name, "one stage"], IN_FLIGHT[0]
-    items, tasks = [], []
-    for many in IN_FLIGHT[1:]:
+    """A run that keeps the event loop busy takes a start, a task for each in flight, the shortest
+    waits of an item, and what its items cost. Items that wait for the first time do so in step, and
+    their further stages cost as with few in flight.
+    """
+    start, few = seconds[name, "start"], IN_FLIGHT[0]
+    items, stages, tasks = [], list[float](), []
+    for many in IN_FLIGHT:
+        count, (stage, further) = many * ITEMS_OF_A_TASK[many], _stages(many)
         first, more = seconds[name, _first(many)], seconds[name, _more(many)]
-        items.append(max(0.0, more - first) / (many * (ITEMS_OF_A_TASK[many] - 1)))
-        tasks.append(max(0.0, first / many - CROWD_WAIT_SECONDS - items[-1]))
-    task, count = statistics.mean(tasks), few * ITEMS_OF_A_TASK[few]
-    item = max(1e-9, one - start - few * task) / count
-    stage = min(item, max(0.0, seconds[name, "two stages"] - one) / count)
-    small = seconds.get((name, "small batches"), one)
+        items.append(max(1e-9, (more - first) / (count - many)))
+        tasks.append(max(0.0, (first - start - stage.low_seconds) / many - items[-1]))
+        second = seconds[name, _two(many)] - more - further.low_seconds
+        if many == few:
+            stages.append(max(0.0, second / count))
+        else:
+            stages.append(max(0.0, (second - many * stages[0]) / (count - many)))
+    few_more = seconds[name, _more(few)]
+    small = seconds.get((name, SMALL), few_more)
     return LoopCosts(
-        item_seconds=item - stage,
-        stage_seconds=stage,
-        task_seconds=task,
-        crowding=tuple(accumulate((each / item for each in items), max, initial=1.0)),
-        batch_seconds=max(0.0, small - one) / (count / SMALL_BATCH - 1),
+        item_seconds=tuple(accumulate(items, max)),
+        stage_seconds=tuple(accumulate(stages, max)),
+        task_seconds=statistics.mean(tasks),
+        batch_seconds=max(0.0, small - few_more) / (few * ITEMS_OF_A_TASK[few] / SMALL_BATCH - 1),
     )
 
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 NAME: Final = "calibration.json"
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Raised when what is measured, or how, changes."""
 
 
@@ -115,10 +115,13 @@ def _calibration(values: dict[str, Any]) -> Calibration:
 
 
 def _loop(values: dict[str, Any]) -> LoopCosts:
-    crowding = tuple(float(each) for each in values.pop("crowding"))
-    if len(crowding) != len(IN_FLIGHT):
-        raise ValueError("crowding for other numbers in flight than those measured")
-    return LoopCosts(crowding=crowding, **values)
+    items, stages = (
+        tuple(float(each) for each in values.pop(name))
+        for name in ("item_seconds", "stage_seconds")
+    )
+    if not len(items) == len(stages) == len(IN_FLIGHT):
+        raise ValueError("costs for other numbers in flight than those measured")
+    return LoopCosts(items, stages, **values)
 
 
 def _kernel(values: dict[str, Any]) -> KernelCosts:

@@ -6,17 +6,17 @@ Pure: a plan and the constants of a machine give a prediction, always the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil, log
+from math import ceil, inf
 
 import kernels
 from app.names import StrategyName
-from app.runhost.calibration import IN_FLIGHT, Calibration
+from app.runhost.calibration import Calibration
 from app.runhost.config import SWITCH_SECONDS
 from app.schemas.recommendation import Limit
 from app.services.batch_times import makespan
+from app.services.event_loop import EventLoop
 from app.services.memory import MemoryCosts, run_bytes
 from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
@@ -208,27 +208,18 @@ class _Model:
         seconds = whole * blocking_seconds(self._plan.stages, group, overshoot)
         return seconds + (blocking_seconds(self._plan.stages, rest, overshoot) if rest else 0.0)
 
-    def _fetch_seconds(self, groups: float, fetchers: int) -> float:
-        """So many groups on the event loop, `fetchers` at once."""
-        costs = self._machine.waits
-        waits = waits_at_once(
-            self._plan.stages, self._plan.group_size, costs.async_overshoot_seconds
+    @property
+    def _event_loop(self) -> EventLoop:
+        """Of a plan whose items wait on it."""
+        plan, groups = self._plan, self._size / self._plan.group_size
+        overshoot = self._machine.waits.async_overshoot_seconds
+        return EventLoop(
+            costs=self._machine.loops[plan.strategy],
+            stages=plan.stages,
+            waits=waits_at_once(plan.stages, plan.group_size, overshoot),
+            groups_of_batch=groups,
+            groups_ahead=BATCHES_AHEAD * groups if plan.strategy is StrategyName.HYBRID else inf,
         )
-        waiting = waits.in_turns(groups, fetchers)
-        loop = self._loop_seconds(fetchers)
-        task = self._machine.loops[self._plan.strategy].task_seconds
-        if self._plan.strategy is StrategyName.HYBRID and self._size * BATCHES_AHEAD < fetchers:
-            loop, task = loop + task, 0.0  # a task finds no next group, and ends
-        begun = min(groups, fetchers)
-        # Those that begin to wait together go on together: the last of them after all others.
-        return begun * task + max(waiting + begun * loop, groups * loop)
-
-    def _loop_seconds(self, fetchers: int) -> float:
-        """Of the event loop for a group, with its share of the batch."""
-        costs = self._machine.loops[self._plan.strategy]
-        group = costs.item_seconds + len(self._plan.stages) * costs.stage_seconds
-        crowded = group * _crowding(costs.crowding, fetchers)
-        return crowded + costs.batch_seconds * min(1.0, self._plan.group_size / self._size)
 
     def _groups(self, count: float) -> int:
         return ceil(count / self._plan.group_size)
@@ -239,8 +230,10 @@ class _Model:
         if not self._plan.stages:
             return Terms(0.0, computing, overhead)
 
+        loop = self._event_loop
+
         def fetch(count: float) -> float:
-            return self._fetch_seconds(self._groups(count), fetcher_count(self._plan, ceil(count)))
+            return loop.fetch_seconds(self._groups(count), fetcher_count(self._plan, ceil(count)))
 
         return Terms(self._sum(fetch), computing, overhead)
 
@@ -253,7 +246,7 @@ class _Model:
         """
         plan, fetchers = self._plan, fetcher_count(self._plan, self._count)
         groups = sum(self._groups(count) for _, count in plan.item_ranges)
-        cpus, start = self._machine.usable_cpus, self._own.start_seconds
+        cpus, start, loop = self._machine.usable_cpus, self._own.start_seconds, self._event_loop
         slowdown = self._slowdown(self._workers)
         compute = slowdown * self._compute_seconds(self._size)
         last_compute = slowdown * self._compute_seconds(self._last)
@@ -268,22 +261,22 @@ class _Model:
         in_wave = fetchers * plan.group_size
         first_groups = min(groups, self._groups(self._size))
         # At least until the last item has arrived, and its batch is computed.
-        worst = Terms(self._fetch_seconds(groups, fetchers), computing(1), start)
+        worst = Terms(loop.fetch_seconds(groups, fetchers), computing(1), start)
         for wave in {1, waves - 1, waves} - {0}:
             arrived = groups if wave == waves else wave * fetchers
             if wave == 1:
                 arrived = min(arrived, max(first_groups, 1))
             before = min(self._batches - 1, int((wave - 1) * in_wave // self._size))
-            waiting = self._fetch_seconds(arrived, fetchers)
+            waiting = loop.fetch_seconds(arrived, fetchers)
             terms = Terms(waiting, computing(self._batches - before), start)
             worst = max(worst, terms, key=lambda each: each.seconds)
         # The event loop takes CPUs, too, and passing on to processes more than it does to threads.
         further = max(0.0, self._passing.full_batch_seconds - self._own.full_batch_seconds)
-        beside = (groups - first_groups) * self._loop_seconds(fetchers)
+        beside = (groups - first_groups) * loop.group_seconds(fetchers)
         beside += (self._batches - 1) * further
         total = (self._batches - 1) * compute + last_compute
         busy = Terms(
-            self._fetch_seconds(first_groups, fetchers), total / cpus, start + beside / cpus
+            loop.fetch_seconds(first_groups, fetchers), total / cpus, start + beside / cpus
         )
         return max(worst, busy, key=lambda each: each.seconds)
 
@@ -302,17 +295,3 @@ class _Model:
         )
         most = machine.max_processes if self._in_processes else machine.max_threads
         return run_bytes(self._plan, costs, self._in_processes, most)
-
-
-def _crowding(measured: Sequence[float], fetchers: int) -> float:
-    """Between the numbers in flight that were measured straight over their logarithm; beyond the
-    largest as between the last two.
-    """
-    if fetchers <= IN_FLIGHT[0]:
-        return measured[0]
-    found = 0.0
-    for (few, many), (low, high) in zip(pairwise(IN_FLIGHT), pairwise(measured), strict=True):
-        found = low + (high - low) * log(fetchers / few) / log(many / few)
-        if fetchers <= many:
-            break
-    return found

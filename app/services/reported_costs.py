@@ -50,9 +50,11 @@ WAITS: Final = WaitCosts(
     async_overshoot_seconds=0.5e-3,
     in_flight_bytes=1_500,
 )
+ITEM_SECONDS: Final = (4e-6, 5e-6, 7e-6)
+STAGE_SECONDS: Final = (4e-6, 7e-6, 13e-6)
 LOOPS: Final[Mapping[str, LoopCosts]] = {
-    StrategyName.ASYNC_BATCH: LoopCosts(1e-6, 3e-6, 6e-6, (1.0, 1.2, 1.7), 0.0),
-    StrategyName.HYBRID: LoopCosts(1e-6, 3e-6, 6e-6, (1.0, 1.2, 1.7), 0.4e-3),
+    StrategyName.ASYNC_BATCH: LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.0),
+    StrategyName.HYBRID: LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.4e-3),
 }
 """Of a machine of 2025, by `hotloop recommend`."""
 

@@ -72,9 +72,10 @@ def changed(text: str, *path: Any, value: Any) -> str:
         lambda text: changed(text, "calibration", "base_bytes", value=float("inf")),
         lambda text: changed(text, "calibration", "base_bytes", value="much"),
         lambda text: changed(text, "calibration", "strategies", value={}),
-        lambda text: changed(text, "calibration", "loops", "hybrid", "crowding", value=[1.0]),
+        lambda text: changed(text, "calibration", "loops", "hybrid", "item_seconds", value=[1.0]),
+        lambda text: changed(text, "calibration", "loops", "hybrid", "stage_seconds", value=[]),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_file_that_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, damage: Any) -> None:
     save(tmp_path, MADE)
