@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fixtures.guarded import leashed
 from tests.fixtures.server import ROOT, listening_url, plain_environment
 
 pytestmark = pytest.mark.long
@@ -39,6 +40,7 @@ def url(tmp_path: Path) -> Iterator[str]:
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         ) as process,
+        leashed(process),
     ):
         try:
             yield listening_url(log)

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fixtures.guarded import leashed
 from tests.fixtures.server import ROOT, listening_url, plain_environment, running_server
 from tests.fixtures.steady_client import steady_client
 from tests.fixtures.waiting import wait_until
@@ -45,6 +46,7 @@ def process_on(
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         ) as process,
+        leashed(process),
     ):
         try:
             listening_url(log)
