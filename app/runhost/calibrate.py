@@ -32,7 +32,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
 
-RUN_ROUNDS: Final = 3
+RUN_ROUNDS: Final = 2
 ALONE_ROUNDS: Final = 1
 
 

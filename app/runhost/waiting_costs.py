@@ -31,7 +31,7 @@ EACH_WAITS: Final = 2e-6
 """Seconds for each of those in flight: less than the event loop takes for it, which is busy all the
 time, as most have begun to wait when the first goes on."""
 
-ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 4, 3), strict=True))
+ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 4, 2), strict=True))
 """By the number in flight: items one after another for each task, in runs that are long enough."""
 
 LONG_RUN: Final = 10_000
@@ -144,13 +144,15 @@ def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
             stages.append(max(0.0, second / count))
         else:
             stages.append(max(0.0, (second - many * stages[0]) / (count - many)))
-    few_more = seconds[name, _more(few)]
-    small = seconds.get((name, SMALL), few_more)
+    task, count = statistics.mean(tasks), few * ITEMS_OF_A_TASK[few]
+    # In small batches each item begins a task, as tasks find no next item.
+    one_batch = seconds[name, _more(few)] + (count - few) * task
+    small = seconds.get((name, SMALL), one_batch)
     return LoopCosts(
         item_seconds=tuple(accumulate(items, max)),
         stage_seconds=tuple(accumulate(stages, max)),
-        task_seconds=statistics.mean(tasks),
-        batch_seconds=max(0.0, small - few_more) / (few * ITEMS_OF_A_TASK[few] / SMALL_BATCH - 1),
+        task_seconds=task,
+        batch_seconds=max(0.0, small - one_batch) / (count / SMALL_BATCH - 1),
     )
 
 
