@@ -101,6 +101,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.OutputsDifferError: ProblemKind(
         500, "outputs-differ", "Outputs that must be equal are not"
     ),
+    errors.NothingMeasuredError: ProblemKind(
+        503, "nothing-measured", "No cell of the comparison could be measured"
+    ),
     errors.ServiceError: ProblemKind(500, "service-error", "The service failed"),
     Exception: ProblemKind(500, "internal-error", "The service has a fault"),
 }

@@ -25,7 +25,8 @@ ServiceError
     ├── ErrorRateExceededError
     ├── WorkerCrashedError       a worker of a pool died more often than the run may retry
     ├── RunHostDiedError         the process that executes runs died
-    └── OutputsDifferError       cells of a comparison that must agree did not
+    ├── OutputsDifferError       cells of a comparison that must agree did not
+    └── NothingMeasuredError     no cell of a comparison could be measured
 
 All are picklable: those raised in a run host or a worker travel to the API process.
 """
@@ -309,6 +310,17 @@ class OutputsDifferError(RunError):
             f"outputs that must be equal are not, and their times say nothing: {self.cells}: "
             f"{self.detail}. Do not use these kernels before that is understood."
         )
+
+
+class NothingMeasuredError(RunError):
+    """No cell of a comparison could be measured; `reasons` are those of its cells, in words."""
+
+    def __init__(self, reasons: str) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return f"nothing could be measured: {self.reasons}"
 
 
 def describe_exit(exit_code: int | None) -> str:

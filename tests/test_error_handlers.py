@@ -70,6 +70,7 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (run_error(errors.WorkerCrashedError(3, 4, "signal SIGKILL")), 500, "worker-crashed"),
     (run_error(errors.RunHostDiedError(-9)), 500, "run-host-died"),
     (run_error(errors.OutputsDifferError("a × b", "checksums differ")), 500, "outputs-differ"),
+    (run_error(errors.NothingMeasuredError("3 × no time")), 503, "nothing-measured"),
     (errors.ServiceError("it broke"), 500, "service-error"),
     (HTTPException(400), 400, "bad-request"),
     (HTTPException(404), 404, "not-found"),

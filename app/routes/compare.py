@@ -64,6 +64,7 @@ def _refused(name: str, text: str) -> RequestValidationError:
             *SUBMIT_ERRORS,
             errors.RunCancelledError,
             errors.OutputsDifferError,
+            errors.NothingMeasuredError,
             errors.RunHostDiedError,
         ),
     },

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.base import RequestModel, ResponseModel, TaskId
 from app.schemas.links import TaskLinks
+from app.schemas.options import BatchSize
 from app.schemas.results import Count, Seconds, Share
 from app.schemas.runs import RunRequest
 from app.wording import RULE
@@ -52,6 +53,10 @@ class CellFlag(StrEnum):
     """Something else was executing in this service at the same time."""
     FAILED_ITEMS = "failed-items"
     """Some items failed: what took less time did less."""
+    IDLE_WORKERS = "idle-workers"
+    """The batch size that was asked for makes fewer batches than there are workers."""
+    ONE_ITEM = "one-item"
+    """Projected from rounds of one item: its interval is wide, and it cannot win."""
 
 
 def _without_repeats(values: tuple[object, ...]) -> tuple[object, ...]:
@@ -97,7 +102,12 @@ class CompareRequest(RunRequest):
     """Timed rounds over all cells, in a new order each, after one that is not timed."""
 
     budget_seconds: float = Field(default=120.0, ge=1, le=86_400)
-    """Seconds that the comparison may take; a cell too slow for its share is projected."""
+    """Seconds that measuring may take, set-up excluded; a cell too slow for its share is
+    projected."""
+
+    setup_budget_seconds: float = Field(default=60.0, ge=1, le=86_400)
+    """Seconds that setting up may take beside: starting pools and compiling kernels. A cell whose
+    set-up does not fit any more is skipped."""
 
     exact: bool = False
     """True: every cell is measured on all items, whatever it takes."""
@@ -151,6 +161,8 @@ class Cell(CellName):
     seconds: list[Seconds]
     """Each timed round, in the order in which they were measured; for all items."""
     rounds: Count
+    batch_size: Annotated[int, Field(ge=1)] | None
+    """For all items: as asked for, or as chosen for this cell. Null when the cell cannot run."""
     measured_items: Count
     """Items of a round: fewer than `items_count` when projected."""
     spread: Annotated[float, Field(ge=0)] | None
@@ -161,6 +173,7 @@ class Cell(CellName):
     """Speedup over `sequential` on the same kernel ÷ workers that it used."""
     throughput_items_per_second: Annotated[float, Field(ge=0)] | None
     effective_workers: Count | None
+    """Threads or processes that had something to do."""
     cpu_utilization: Share | None
     """Share of the usable CPUs, 0 … 1; median of the rounds. Null when these take less than 0.1 s:
     CPU time is counted in ticks of 10 ms."""
@@ -219,15 +232,20 @@ class Comparison(ResponseModel):
     """For which the fields from `sequential_time` to `background_time` are given."""
     items_count: Count
     workers: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    batch_size: BatchSize
+    """As asked for; each cell says which size it has."""
     io_concurrency: int = Field(ge=1)
     rounds: Count
     """Asked for."""
     budget_seconds: Seconds
+    setup_budget_seconds: Seconds
     exact: bool
     start_time: AwareDatetime | None
     end_time: AwareDatetime | None
     duration_seconds: Seconds | None
+    """Set-up included."""
+    setup_seconds: Seconds
+    """Of all cells together."""
     error_message: str | None
 
     sequential_time: Seconds | None
@@ -252,7 +270,9 @@ class Comparison(ResponseModel):
     verdict: str
     """In words."""
     outputs_equal: bool | None
-    """Whether all cells that must agree did; null before two were measured."""
+    """Whether the outputs of `compared_cells` agreed; null where fewer than two were compared."""
+    compared_cells: Count
+    """Measured cells whose outputs were compared with those of another."""
     mismatches: list[Mismatch]
     host: HostView | None
     curl: str | None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.base import ResponseModel, TaskId
+from app.schemas.options import BatchSize
 from kernels.contract import KernelName
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -62,6 +64,13 @@ class LoopLag(ResponseModel):
     max: float
 
 
+class RunFlag(StrEnum):
+    """What to keep in mind about a run."""
+
+    IDLE_WORKERS = "idle-workers"
+    """The batch size that was asked for makes fewer batches than there are workers."""
+
+
 class RunResult(ResponseModel):
     """A run with its measurements and its first five results."""
 
@@ -89,11 +98,17 @@ class RunResult(ResponseModel):
     requested_workers: int = Field(ge=1)
     effective_workers: Count | None
     """Threads or processes that were used."""
-    batch_size: int = Field(ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | None
+    """As used; null as long as it is for the run to choose and the run has not begun."""
+    requested_batch_size: BatchSize
+    flags: list[RunFlag]
 
     setup_seconds: Seconds | None
     """Seconds for pools and compiled kernels; not part of the duration."""
     throughput_items_per_second: Annotated[float, Field(ge=0)] | None
+    """Items ÷ duration, set-up excluded."""
+    throughput_with_setup_items_per_second: Annotated[float, Field(ge=0)] | None
+    """Items ÷ (set-up + duration)."""
     io_seconds: Seconds | None
     """Seconds that workers spent in the I/O stages, added up over workers."""
     cpu_seconds: Seconds | None

@@ -30,6 +30,7 @@ class RunCollector:
         self._before = Details.from_json(shard.details)
         self._shard = shard
         self._shards = shards
+        self._batch_size = plan.batch_size
         self._sources = sources
         self._columns = result_columns(plan.workload)
         self._stages = {stage.name: (stage.source, StageCounts()) for stage in plan.stages}
@@ -89,6 +90,7 @@ class RunCollector:
             duration_seconds=time.perf_counter() - self._started if self._setup else None,
             setup_seconds=self._setup.setup_seconds if self._setup else None,
             effective_workers=self._setup.effective_workers if self._setup else None,
+            batch_size=self._batch_size,
         )
 
     def details(self, lag: LagSummary | None) -> Details:

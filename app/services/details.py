@@ -29,6 +29,7 @@ class Details:
     duration_seconds: float | None = None
     setup_seconds: float | None = None
     effective_workers: int | None = None
+    batch_size: int | None = None
     cpu_seconds: float | None = None
     cpu_utilization: float | None = None
     peak_memory_bytes: int | None = None
@@ -51,6 +52,7 @@ class Details:
             duration_seconds=_sum(self.duration_seconds, later.duration_seconds),
             setup_seconds=_sum(self.setup_seconds, later.setup_seconds),
             effective_workers=_max(self.effective_workers, later.effective_workers),
+            batch_size=_max(self.batch_size, later.batch_size),
             cpu_seconds=_sum(self.cpu_seconds, later.cpu_seconds),
             cpu_utilization=_mean(self, later),
             peak_memory_bytes=_max(self.peak_memory_bytes, later.peak_memory_bytes),

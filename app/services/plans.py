@@ -11,9 +11,10 @@ from app.runhost.calibration import Calibration
 from app.runhost.messages import KernelReport
 from app.schemas.options import KernelChoice
 from app.schemas.runs import RunRequest, UploadQuery
+from app.services.batch_size import with_batch_size
 from app.services.cost_model import estimate_seconds
 from app.services.reported_costs import nanoseconds_per_item
-from app.services.stages import group_size, make_stages
+from app.services.stages import make_stages
 from app.settings import Settings
 from app.sources.base import Items
 from app.strategies.base import Plan
@@ -29,9 +30,12 @@ def make_plan(
     request: RunRequest | UploadQuery,
     items: Items,
     reports: Sequence[KernelReport],
+    calibration: Calibration,
     settings: Settings,
 ) -> Plan:
-    """Raises InvalidRequestError for an unknown workload, or a kernel or a source that is not
+    """A complete plan; its batch size fits `items` and has to be chosen anew for others.
+
+    Raises InvalidRequestError for an unknown workload, or a kernel or a source that is not
     available, and kernels.InvalidParameterError.
     """
     if request.workload not in kernels.workloads():
@@ -42,21 +46,20 @@ def make_plan(
     parameters = kernels.get_workload(request.workload).resolve_parameters(
         request.parameters.model_dump()
     )
-    stages = make_stages(request, settings)
-    return Plan(
+    plan = Plan(
         workload=request.workload,
         kernel=_resolve_kernel(request, parameters, reports),
         strategy=strategy,
         items=items,
-        stages=stages,
+        stages=make_stages(request, settings),
         parameters=parameters,
-        batch_size=request.batch_size,
+        batch_size=1,
         workers=request.workers,
         io_concurrency=request.io_concurrency,
-        group_size=group_size(request, stages),
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
     )
+    return with_batch_size(plan, request, calibration)
 
 
 def _resolve_kernel(

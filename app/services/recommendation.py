@@ -11,7 +11,7 @@ from app.names import StrategyName
 from app.runhost.calibration import Calibration, KernelCosts
 from app.runhost.messages import KernelReport
 from app.schemas.comparison import HostView
-from app.schemas.options import KernelChoice, RunOptions
+from app.schemas.options import AUTO, KernelChoice, RunOptions
 from app.schemas.recommendation import (
     CalibrationView,
     KernelCalibration,
@@ -51,11 +51,11 @@ class RecommendationService:
         context = self._context
         request = run_request(query)
         # What cannot be met is refused before anything is measured.
-        self._plan(request, await context.hosts.kernels())
+        self._plan(request, await context.hosts.kernels(), await context.calibrations.known())
         calibrated = await context.calibrations.measured(refresh=query.refresh)
         facts, reports = await context.calibrations.facts()
         errors = await asyncio.to_thread(read_errors, context.store)
-        plan = self._plan(request, reports)
+        plan = self._plan(request, reports, calibrated.calibration)
         return await asyncio.to_thread(
             _answer,
             query,
@@ -69,9 +69,11 @@ class RecommendationService:
             context.memory.run_bytes,
         )
 
-    def _plan(self, request: RunRequest, reports: Sequence[KernelReport]) -> Plan:
-        items = GeneratedItems(request.items_count)
-        return make_plan(StrategyName.HYBRID, request, items, reports, self._context.settings)
+    def _plan(
+        self, request: RunRequest, reports: Sequence[KernelReport], calibration: Calibration
+    ) -> Plan:
+        items, settings = GeneratedItems(request.items_count), self._context.settings
+        return make_plan(StrategyName.HYBRID, request, items, reports, calibration, settings)
 
 
 def run_request(query: RecommendationQuery) -> RunRequest:
@@ -99,7 +101,7 @@ def _fixed(query: RecommendationQuery, plan: Plan, calibration: Calibration) -> 
         kernels=names,
         strategy=query.strategy,
         workers=query.workers if "workers" in given else None,
-        batch_size=query.batch_size if "batch_size" in given else None,
+        batch_size=None if query.batch_size == AUTO else query.batch_size,
         io_concurrency=query.io_concurrency if "io_concurrency" in given else None,
         query_batch_size=(
             query.query_batch_size if any(stage.batched for stage in plan.stages) else 1

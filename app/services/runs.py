@@ -24,12 +24,14 @@ from app.names import StrategyName, TaskType
 from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
 from app.services.active_run import ActiveRun
+from app.services.batch_size import with_batch_size
 from app.services.details import Details
 from app.services.executions import Outcome, RunContext, end, execute, to_the_end, withdraw
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from app.services.plans import check_estimate, make_plan
 from app.services.specs import spec_of
 from app.services.views import task_result
+from app.sources.base import Items
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
@@ -57,8 +59,7 @@ class RunService:
         tasks, and kernels.InvalidInputError.
         """
         items = GeneratedItems(request.total_items)
-        reports = await self._context.hosts.kernels()
-        plan = make_plan(strategy, request, items, reports, self._context.settings)
+        plan = await self._plan(strategy, request, items)
         seconds = await self._check(plan)
         source: TaskInput
         if request.items is None:
@@ -68,7 +69,7 @@ class RunService:
         # Before the store is asked: a flood of runs must not become one of tasks that are written
         # and removed again.
         with self._context.hosts.place(client) as place:
-            return await self._supervise(plan, spec_of(request), source, client, seconds, place)
+            return await self._supervise(plan, request, source, client, seconds, place)
 
     async def run_upload(
         self,
@@ -78,12 +79,18 @@ class RunService:
         client: str | None = None,
     ) -> RunResult:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
-        reports = await self._context.hosts.kernels()
-        settings = self._context.settings
-        plan = make_plan(query.strategy, query, GeneratedItems(0), reports, settings)
+        plan = await self._plan(query.strategy, query, GeneratedItems(0))
         self._context.memory.check(plan)  # its workers; what the items need is not known yet
-        source = UploadInput(query.workload, media_type, chunks, settings.max_upload_rows)
-        return await self._supervise(plan, spec_of(query), source, client, None)
+        most = self._context.settings.max_upload_rows
+        source = UploadInput(query.workload, media_type, chunks, most)
+        return await self._supervise(plan, query, source, client, None)
+
+    async def _plan(
+        self, strategy: StrategyName, request: RunRequest | UploadQuery, items: Items
+    ) -> Plan:
+        context = self._context
+        reports, known = await context.hosts.kernels(), await context.calibrations.known()
+        return make_plan(strategy, request, items, reports, known, context.settings)
 
     async def _check(self, plan: Plan) -> float:
         """The estimate. Raises MemoryBudgetError, EstimateTooLongError."""
@@ -94,7 +101,7 @@ class RunService:
     async def _supervise(
         self,
         plan: Plan,
-        spec: dict[str, Any],
+        request: RunRequest | UploadQuery,
         source: TaskInput,
         client: str | None,
         seconds: float | None,
@@ -103,7 +110,7 @@ class RunService:
         """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
             new_task_id(),
-            lambda active: self._drive(active, plan, spec, source, client, seconds, place),
+            lambda active: self._drive(active, plan, request, source, client, seconds, place),
         )
 
     async def supervise(
@@ -133,7 +140,7 @@ class RunService:
         self,
         active: ActiveRun,
         plan: Plan,
-        spec: dict[str, Any],
+        request: RunRequest | UploadQuery,
         source: TaskInput,
         owner: str | None,
         seconds: float | None,
@@ -145,7 +152,7 @@ class RunService:
         task = Task(
             task_id=task_id,
             task_type=TaskType.SYNCHRONOUS,
-            spec=spec,
+            spec=spec_of(request),
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,
@@ -164,6 +171,8 @@ class RunService:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 if seconds is None:
+                    known = await context.calibrations.known()
+                    plan = with_batch_size(plan, request, known)
                     seconds = await self._check(plan)
                     await to_the_end(context.store.estimate, task_id, seconds)
                 ref = ShardRef(task_id, 0, 0)

@@ -76,7 +76,7 @@ def plan_for(
     MemoryBudgetError.
     """
     names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
-    plans = [make_plan(name, request, items, reports, settings) for name in names]
+    plans = [make_plan(name, request, items, reports, calibration, settings) for name in names]
     fitting = [plan for plan in plans if memory.fits(plan)]
     if not fitting:
         memory.check(min(plans, key=memory.needed))

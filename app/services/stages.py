@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import kernels
 from app.errors import InvalidRequestError
-from app.schemas.options import CacheMode, CacheSource, DbSource
+from app.schemas.options import AUTO, CacheMode, CacheSource, DbSource, RunOptions
 from app.schemas.runs import RunRequest, UploadQuery
 from app.settings import Settings
 from app.source_settings import load_factory
@@ -34,13 +34,9 @@ def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[
     return tuple(stage for stage in (db, cache) if stage is not None)
 
 
-def group_size(request: RunRequest | UploadQuery, stages: tuple[Stage, ...]) -> int:
-    """Items that pass the stages together; those of one batch at most."""
-    return _query_size(request) if any(stage.batched for stage in stages) else 1
-
-
-def _query_size(request: RunRequest | UploadQuery) -> int:
-    return min(request.query_batch_size, request.batch_size)
+def group_size(request: RunOptions, stages: tuple[Stage, ...]) -> int:
+    """Items that pass the stages together, where batches are large enough."""
+    return request.query_batch_size if any(stage.batched for stage in stages) else 1
 
 
 def _db_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
@@ -129,8 +125,15 @@ def _own_stage(
 
 
 def _connections(request: RunRequest | UploadQuery) -> int:
-    """As many as there may be groups in flight, so that the pool never is what limits them."""
-    return max(request.workers, -(-request.io_concurrency // _query_size(request)))
+    """As many as there may be groups in flight, so that the pool never is what limits them.
+
+    A batch size that is chosen for the run is smaller than a group only where there are no more
+    batches than workers.
+    """
+    group = request.query_batch_size
+    if request.batch_size != AUTO:
+        group = min(group, request.batch_size)
+    return max(request.workers, -(-request.io_concurrency // group))
 
 
 def _policy(settings: Settings) -> Policy:

@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.schemas.links import TaskLinks
-from app.schemas.results import ResultRow, RunResult, StageView
+from app.schemas.options import AUTO
+from app.schemas.results import ResultRow, RunFlag, RunResult, StageView
 from app.schemas.tasks import Shards, TaskSummary, TaskView
+from app.services.batch_size import leaves_workers_idle
 from app.services.comparison.record import ComparisonRecord
 from app.services.comparison.view import comparison_view
 from app.tasks.model import FINISHED, Shard, Task, utc_now
@@ -40,7 +42,9 @@ def run_result(
     """
     measured: dict[str, Any] = dict(task.measurements or {})
     duration = duration_seconds(task, shards)
-    processed = task.items_processed
+    processed, setup = task.items_processed, measured.get("setup_seconds")
+    requested = task.spec["batch_size"]
+    batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
     return RunResult(
         task_id=task.task_id,
         task_type=TaskType(task.task_type),
@@ -57,9 +61,14 @@ def run_result(
         strategy=StrategyName(task.strategy),
         requested_workers=task.spec["workers"],
         effective_workers=measured.get("effective_workers"),
-        batch_size=task.spec["batch_size"],
-        setup_seconds=measured.get("setup_seconds"),
+        batch_size=batch_size,
+        requested_batch_size=requested,
+        flags=_flags(task, shards, measured.get("effective_workers")),
+        setup_seconds=setup,
         throughput_items_per_second=processed / duration if duration else None,
+        throughput_with_setup_items_per_second=(
+            processed / (setup + duration) if duration and setup is not None else None
+        ),
         io_seconds=measured.get("io_seconds"),
         cpu_seconds=measured.get("cpu_seconds"),
         cpu_utilization=measured.get("cpu_utilization"),
@@ -71,6 +80,14 @@ def run_result(
         event_loop_lag_ms=measured.get("event_loop_lag_ms"),
         checksum=measured.get("checksum"),
     )
+
+
+def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -> list[RunFlag]:
+    if effective_workers is None:
+        return []
+    counts = [shard.count for shard in shards]
+    idle = leaves_workers_idle(task.strategy, task.spec, counts, effective_workers)
+    return [RunFlag.IDLE_WORKERS] if idle else []
 
 
 def _stage_view(measured: dict[str, Any]) -> StageView:
@@ -106,7 +123,7 @@ def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
         details = shards[0].details or {}
         record = ComparisonRecord.from_json(details)
         if record is not None:
-            return record.used_seconds
+            return record.duration_seconds
         seconds: float | None = details.get("duration_seconds")
         return seconds
     if task.start_time is None:

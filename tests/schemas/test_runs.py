@@ -30,7 +30,7 @@ def faults(body: Any) -> dict[str, str]:
 def test_empty_body_is_the_defaults() -> None:
     request = parse({})
     assert request.total_items == request.items_count == 50_000
-    assert (request.batch_size, request.workers, request.io_concurrency) == (5_000, 4, 1_000)
+    assert (request.batch_size, request.workers, request.io_concurrency) == ("auto", 4, 1_000)
     assert (request.kernel, request.workload) == (KernelChoice.AUTO, "loops")
     assert (request.db_delay_ms, request.redis_delay_ms) == (1_000.0, (1.0, 10.0))
     assert (request.simulate_db_delay, request.simulate_redis_delay) == (True, True)
@@ -82,8 +82,12 @@ def test_stages_asked_for_are_taken() -> None:
 def test_bounds_are_inclusive(field: str, low: float, high: float) -> None:
     assert getattr(parse({field: low}), field) == low
     assert getattr(parse({field: high}), field) == high
-    assert "must be at least" in faults({field: low - 1})[field]
-    assert "must be at most" in faults({field: high + 1})[field]
+    if field == "batch_size":
+        words = {low: "from 1 to 1,000,000 (got 0)", high: "from 1 to 1,000,000 (got 1000001)"}
+    else:
+        words = {low: "must be at least", high: "must be at most"}
+    assert words[low] in faults({field: low - 1})[field]
+    assert words[high] in faults({field: high + 1})[field]
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_message_is_stored_with_counts_and_details(
         io_seconds=0.75,
         setup_seconds=0.5,
         effective_workers=2,
+        batch_size=PLAN.batch_size,
     )
     assert sources.states()["redis"].counts == StageCounts(30, 3, 27, 3)
 
@@ -239,6 +240,7 @@ def test_report_replaces_what_this_process_saw(store: TaskStore, collect: Collec
         duration_seconds=2.0,
         setup_seconds=0.5,
         effective_workers=2,
+        batch_size=PLAN.batch_size,
         cpu_seconds=3.0,
         cpu_utilization=0.75,
         peak_memory_bytes=1_000,

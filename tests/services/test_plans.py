@@ -52,7 +52,7 @@ def parsed(body: dict[str, Any]) -> RunRequest:
 def plan(strategy: str = "sequential", **body: Any) -> Any:
     request = parsed({"kernel": "cython", "items_count": 1_000} | body)
     items = GeneratedItems(request.total_items)
-    return make_plan(StrategyName(strategy), request, items, REPORTS, SETTINGS)
+    return make_plan(StrategyName(strategy), request, items, REPORTS, ideal(REPORTS), SETTINGS)
 
 
 def test_defaults_become_both_stages_and_all_parameters() -> None:
@@ -84,10 +84,14 @@ def test_stage_that_answers_at_once_is_left_out(body: dict[str, Any], names: lis
 def test_items_with_columns_skip_the_stages_unless_asked() -> None:
     rows = [{"item_id": 1, "value": 1.0, "offset": 2}]
     request = parsed({"items": rows, "kernel": "cython"})
-    made = make_plan(StrategyName.HYBRID, request, GeneratedItems(1), REPORTS, SETTINGS)
+    made = make_plan(
+        StrategyName.HYBRID, request, GeneratedItems(1), REPORTS, ideal(REPORTS), SETTINGS
+    )
     assert made.stages == ()
     asked = UploadQuery(db=DbSource.SIMULATED, kernel=KernelChoice.CYTHON)
-    stages = make_plan(StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS, SETTINGS).stages
+    stages = make_plan(
+        StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS, ideal(REPORTS), SETTINGS
+    ).stages
     assert [stage.name for stage in stages] == ["db"]
 
 
@@ -169,7 +173,7 @@ def test_estimates_with_stages_that_ask_for_groups(
     common = {"db": "pinot", "cache": "redis", "kernel": "cython", "items_count": 1_000}
     request = parsed(common | {"query_batch_size": 50, "batch_size": 100} | body)
     items = GeneratedItems(request.total_items)
-    made = make_plan(StrategyName(strategy), request, items, REPORTS, REAL)
+    made = make_plan(StrategyName(strategy), request, items, REPORTS, ideal(REPORTS), REAL)
     assert [stage.name for stage in made.stages] == ["db", "cache"]
     assert estimate_seconds(made, ideal(REPORTS)) == pytest.approx(seconds)
 

@@ -105,8 +105,8 @@ def test_order_is_that_of_the_mode() -> None:
         ({"io_concurrency": 20_000, "query_batch_size": 10}, 2_000, 10),
         ({"io_concurrency": 1_001, "query_batch_size": 100}, 11, 100),
         ({"workers": 256}, 256, 500),
-        # A group is never more than a batch.
-        ({"batch_size": 10, "io_concurrency": 1_000}, 100, 10),
+        # With batches that are smaller, these are the groups.
+        ({"batch_size": 10, "io_concurrency": 1_000}, 100, 500),
     ],
 )
 def test_connections_are_as_many_as_groups_in_flight(

@@ -71,7 +71,8 @@ class Course:
     measure: Measure
     save: Save
     clock: Callable[[], float]
-    """Seconds; all that pass from the begin of `run` on are taken from the budget."""
+    """Seconds; all that pass from the begin of `run` on are taken from the budget, but for set-up,
+    which has a budget of its own."""
     _last: float = 0.0
 
     async def run(self) -> None:
@@ -106,7 +107,15 @@ class Course:
         while not cell.is_skipped:
             size = cell.size(round_number)
             must = self.record.exact and not cell.timed
-            if not must and self._left() < self._expected(cell, size, round_number):
+            if not must and self._left() < self._expected(cell, size):
+                return
+            if not must and not cell.samples and self._setup_left < cell.setup_estimate:
+                cell.reason = (
+                    f"setting up its workers takes about {cell.setup_estimate:.1f} s, of "
+                    f"{self.record.setup_budget_seconds:g} s for all set-up "
+                    f"{self._setup_left:.1f} s are left; raise setup_budget_seconds"
+                )
+                await self._keep()
                 return
             try:
                 if round_number > 0 and index not in warm:
@@ -137,8 +146,16 @@ class Course:
 
     async def _timed(self, cell: CellRecord, size: Size, number: int, must: bool) -> Sample:
         cold = number == 0 and cell.warm_up is None
-        timeout = None if must else max(LEAST_SECONDS, self._left())
-        return await self.measure(cell, size, number, cold=cold, timeout_seconds=timeout)
+        timeout = None if must else max(LEAST_SECONDS, self._left()) + self._setup_left
+        sample = await self.measure(cell, size, number, cold=cold, timeout_seconds=timeout)
+        self._count_used()
+        self.record.used_seconds -= sample.setup_seconds
+        self.record.setup_seconds += sample.setup_seconds
+        return sample
+
+    @property
+    def _setup_left(self) -> float:
+        return max(0.0, self.record.setup_budget_seconds - self.record.setup_seconds)
 
     def _left(self) -> float:
         self._count_used()
@@ -149,10 +166,10 @@ class Course:
         self.record.used_seconds += now - self._last
         self._last = now
 
-    def _expected(self, cell: CellRecord, size: Size, round_number: int) -> float:
-        """Seconds of the next execution, by those that there were."""
+    def _expected(self, cell: CellRecord, size: Size) -> float:
+        """Seconds of the next execution beside its set-up, by those that there were."""
         if not cell.samples:
-            return size.estimate + cell.setup_estimate + OVERHEAD_SECONDS
+            return size.estimate + OVERHEAD_SECONDS
         last = cell.samples[-1]
         took = last.wall_seconds - last.setup_seconds
         before = cell.full_estimate / last.scale

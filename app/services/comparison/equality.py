@@ -48,13 +48,17 @@ def differences(record: ComparisonRecord) -> list[Difference]:
     return found + by_parity
 
 
-def compared(record: ComparisonRecord) -> bool:
-    """Whether any two outputs were held against each other."""
+def compared_cells(record: ComparisonRecord) -> set[CellId]:
+    """The measured cells whose outputs were compared with those of another measured cell."""
+    timed = [cell for cell in record.cells if cell.timed and not cell.is_skipped]
+    found: set[CellId] = set()
     for group in BIT_FOR_BIT:
-        cells = [cell for cell in record.cells if cell.cell.kernel in group]
-        if any(len(by_text) > 1 for by_text in _sources(cells).values()):
-            return True
-    return record.parity_checked
+        cells = [cell for cell in timed if cell.cell.kernel in group]
+        found |= set().union(*(ids for ids in _sources(cells).values() if len(ids) > 1))
+    if record.parity_checked:
+        by_parity = {cell.cell for cell in timed if cell.cell.kernel in record.rows}
+        found |= by_parity if len(by_parity) > 1 else set()
+    return found
 
 
 def _within(cells: Iterable[CellRecord]) -> list[Difference]:

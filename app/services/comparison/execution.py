@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from app.errors import (
+    NothingMeasuredError,
     OutputsDifferError,
     RunCancelledError,
     RunError,
@@ -28,7 +30,6 @@ from app.services.comparison.course import Course
 from app.services.comparison.equality import differences
 from app.services.comparison.measuring import Bench, Measuring
 from app.services.comparison.planning import make_plans, plan_record, pool_seconds
-from app.services.comparison.projection import Estimate
 from app.services.comparison.record import CellId, ComparisonRecord
 from app.services.cost_model import estimate_seconds
 from app.services.details import summarize
@@ -46,19 +47,15 @@ Call = Callable[..., Awaitable[object]]
 """Calls what blocks in a thread, with its arguments; again and again when it is patient."""
 
 
-async def estimate_of(context: RunContext) -> Estimate:
-    """By what is known of the machine now."""
-    return partial(estimate_seconds, calibration=await context.calibrations.known())
-
-
 async def new_record(
     context: RunContext, request: CompareRequest, items: Items, reports: tuple[KernelReport, ...]
 ) -> tuple[ComparisonRecord, dict[CellId, Plan]]:
     """What is planned for a resolved request, and the plans of its cells. Raises
     InvalidRequestError, kernels.InvalidParameterError.
     """
-    estimate = await estimate_of(context)
-    plans, reasons = make_plans(request, items, reports, context.settings, estimate)
+    known = await context.calibrations.known()
+    estimate = partial(estimate_seconds, calibration=known)
+    plans, reasons = make_plans(request, items, reports, known, context.settings, estimate)
     free = await asyncio.to_thread(host_facts.available_bytes)
     setup = pool_seconds(reports, request.workload, request.workers, context.usable_cpus)
     memory = replace(context.memory, run_bytes=min(context.memory.run_bytes, free))
@@ -119,6 +116,10 @@ class ComparisonExecution:
         if found:
             first = found[0]
             raise OutputsDifferError(", ".join(map(str, first.cells)), first.detail)
+        if not any(cell.timed and not cell.is_skipped for cell in record.cells):
+            counts = Counter(cell.reason for cell in record.cells)
+            reasons = "; ".join(f"{n} × {reason}" for reason, n in counts.most_common(3))
+            raise NothingMeasuredError(reasons)
 
     async def _save(self) -> None:
         if self.run.is_cancelled:

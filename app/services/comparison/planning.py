@@ -8,6 +8,7 @@ from typing import Final
 import kernels
 from app.errors import InvalidRequestError
 from app.names import StrategyName
+from app.runhost.calibration import Calibration
 from app.runhost.messages import KernelReport
 from app.schemas.comparison import CompareRequest
 from app.schemas.options import KernelChoice
@@ -84,6 +85,7 @@ def make_plans(
     request: CompareRequest,
     items: Items,
     reports: Sequence[KernelReport],
+    calibration: Calibration,
     settings: Settings,
     estimate: Estimate,
 ) -> tuple[dict[CellId, Plan], dict[CellId, str]]:
@@ -103,7 +105,7 @@ def make_plans(
             continue
         one = request.model_copy(update={"kernel": KernelChoice(cell.kernel)})
         names = BY_PREFERENCE if cell.strategy == BACKGROUND else (StrategyName(cell.strategy),)
-        made = [make_plan(name, one, items, reports, settings) for name in names]
+        made = [make_plan(name, one, items, reports, calibration, settings) for name in names]
         plans[cell] = min(made, key=estimate)
     return plans, reasons
 
@@ -116,14 +118,15 @@ def plan_record(
     memory: MemoryBudget,
     setup_seconds: Mapping[str, float],
 ) -> ComparisonRecord:
-    """A comparison before its first measurement; `memory` is what a cell
-    may need; `setup_seconds`, by kernel, are those of `pool_seconds`.
+    """A comparison before its first measurement; `memory` is what a cell may need;
+    `setup_seconds`, by kernel, are those of `pool_seconds`.
     """
     record = ComparisonRecord(
         items_count=request.total_items,
         workers=request.workers,
         rounds=request.rounds,
         budget_seconds=request.budget_seconds,
+        setup_budget_seconds=request.setup_budget_seconds,
         exact=request.exact,
     )
     for cell in cell_ids(request):
@@ -133,7 +136,7 @@ def plan_record(
             continue
         full = full_size(plans[cell], estimate)
         setup = setup_seconds.get(cell.kernel, 0.0) if uses_processes(plans[cell]) else 0.0
-        record.cells.append(CellRecord(cell, (full,), full.estimate, setup_estimate=setup))
+        record.cells.append(CellRecord(cell, (full,), full.estimate, setup, full.batch_size))
     if not request.exact:
         _fit(record, plans, estimate)
     return record
@@ -157,9 +160,9 @@ def _fit(record: ComparisonRecord, plans: Mapping[CellId, Plan], estimate: Estim
     """Give every cell the sizes for which its part of the budget suffices."""
     cells = [cell for cell in record.cells if not cell.is_skipped]
     times = record.rounds + 1
-    fixed = sum(cell.setup_estimate + times * OVERHEAD_SECONDS for cell in cells)
+    fixed = len(cells) * times * OVERHEAD_SECONDS
     budget = (1 - KEPT_BACK) * record.budget_seconds - fixed
-    # The least that there is first: what a cell cannot do with less is no other's to have.
+    # Reserve each cell's minimum first; share out only the rest.
     least = [min(s.estimate for s in sizes_within(plans[c.cell], 0.0, estimate)) for c in cells]
     spare = shares(
         budget - times * sum(least),

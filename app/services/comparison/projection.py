@@ -35,6 +35,10 @@ ERROR_PER_DECADE: Final = 0.05
 estimate leaves out (start, messages, caches) weighs otherwise on few items than on many."""
 
 
+ONE_ITEM_ERROR: Final = 0.25
+"""A projection from one item is taken to be wrong by this share at least: nothing in it repeats."""
+
+
 def sized(plan: Plan, size: Size) -> Plan:
     """The plan over the first items only."""
     if size.items == plan.item_count and size.batch_size == plan.batch_size:
@@ -113,15 +117,18 @@ def _whole_waves(plan: Plan, target: int) -> int:
 
 
 def _same_batches(plan: Plan, target: int) -> tuple[int, int]:
-    """Batches of the same size while every worker still gets two; then as many batches, smaller."""
+    """Batches of the same size while every worker still gets two; then as many batches, smaller;
+    of single items one for each worker at last.
+    """
     count = ceil(plan.item_count / plan.batch_size)
-    waves = 2 * min(plan.workers, count)
-    if count > waves and target >= waves * plan.batch_size:
+    workers = min(plan.workers, count)
+    if count > 2 * workers and target >= 2 * workers * plan.batch_size:
         kept = target // plan.batch_size
-        return (kept - kept % min(plan.workers, count)) * plan.batch_size, plan.batch_size
-    if count > waves:
-        batch_size = max(1, target // waves)
-        return waves * batch_size, batch_size
+        return (kept - kept % workers) * plan.batch_size, plan.batch_size
+    if count > 2 * workers:
+        fewer = 2 * workers if target >= 2 * workers else workers
+        batch_size = max(1, target // fewer)
+        return fewer * batch_size, batch_size
     if count == 1:
         return target, plan.batch_size
     batch_size = max(1, round(plan.batch_size * target / plan.item_count))
@@ -141,4 +148,6 @@ def widened(interval: Interval, samples: Sequence[Sample], all_items: int) -> In
     disagreement = max(medians) / min(medians) - 1 if min(medians) > 0 else 0.0
     scale = all_items / min(sample.items for sample in samples)
     error = max(disagreement, ERROR_PER_DECADE * max(0.0, log10(max(scale, 1.0))))
+    if 1 in by_items:
+        error = max(error, ONE_ITEM_ERROR)
     return Interval(interval.median, interval.low / (1 + error), interval.high * (1 + error))

@@ -75,6 +75,8 @@ class CellRecord:
     """Seconds that the estimate gives for all items."""
     setup_estimate: float = 0.0
     """Seconds that its first set-up is expected to take."""
+    batch_size: int | None = None
+    """For all items; None when the cell cannot run."""
     reason: str | None = None
     """Why it is skipped; nothing more is measured then."""
     deaths: int = 0
@@ -118,6 +120,9 @@ class ComparisonRecord:
     exact: bool
     used_seconds: float = 0.0
     """Of the budget, over all executions of the task."""
+    setup_budget_seconds: float = 60.0
+    setup_seconds: float = 0.0
+    """Of the budget of set-up, over all executions of the task."""
     cells: list[CellRecord] = field(default_factory=list)
     host: dict[str, Any] = field(default_factory=dict)
     """As `host_facts` gives them."""
@@ -136,7 +141,7 @@ class ComparisonRecord:
     @property
     def duration_seconds(self) -> float:
         """Over all executions of the task."""
-        return self.used_seconds
+        return self.used_seconds + self.setup_seconds
 
     def sample_rows(self, kernel: str) -> int:
         """How many rows there are in `rows` of the kernel."""

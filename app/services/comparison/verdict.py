@@ -2,7 +2,7 @@
 
 A winner must be apart from every other cell in two ways: its interval ends before theirs begin,
 and its median is less by LEAST_DIFFERENCE at least. Whatever is not apart from the fastest is tied
-with it.
+with it. A cell that may not win is tied with the next one.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Contender:
 
     index: int
     interval: Interval
+    may_win: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ def judge(contenders: Sequence[Contender]) -> Verdict | None:
     order = sorted(contenders, key=lambda c: (c.interval.median, c.index))
     first = order[0].interval
     together = [c.index for c in order if c is order[0] or not _apart(first, c.interval)]
+    if len(together) == 1 and not order[0].may_win:
+        together += [c.index for c in order[1:2]]
     return Verdict(tuple(together))
 
 

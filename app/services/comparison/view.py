@@ -21,7 +21,8 @@ from app.schemas.comparison import (
     Mismatch,
 )
 from app.schemas.links import TaskLinks
-from app.services.comparison.equality import compared, differences
+from app.services.batch_size import leaves_workers_idle
+from app.services.comparison.equality import compared_cells, differences
 from app.services.comparison.projection import widened
 from app.services.comparison.record import (
     BACKGROUND,
@@ -54,8 +55,8 @@ _TIMES: Final = {
 
 def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> Comparison:
     """What there is so far; the verdict only when all went well to the end."""
-    cells = _cells(record)
     spec, kernel = task.spec, task.spec["kernel"]
+    cells, compared = _cells(record, spec), compared_cells(record)
     times = {
         name: _median(cells, CellId(str(strategy), kernel)) for name, strategy in _TIMES.items()
     }
@@ -81,10 +82,12 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         io_concurrency=spec["io_concurrency"],
         rounds=record.rounds,
         budget_seconds=record.budget_seconds,
+        setup_budget_seconds=record.setup_budget_seconds,
         exact=record.exact,
         start_time=task.start_time,
         end_time=task.end_time,
-        duration_seconds=record.used_seconds,
+        duration_seconds=record.duration_seconds,
+        setup_seconds=record.setup_seconds,
         error_message=task.error_message,
         **times,
         best_approach=" = ".join(best) or None,
@@ -93,7 +96,8 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         winner=None if overall is None else _winner(cells, overall),
         tied=[] if overall is None or overall.winner is not None else _named(cells, overall),
         verdict=words(task.status, record, cells, overall),
-        outputs_equal=False if mismatches else (True if compared(record) else None),
+        outputs_equal=False if mismatches else (True if compared else None),
+        compared_cells=len(compared),
         mismatches=mismatches,
         host=HostView(**record.host) if record.host else None,
         curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
@@ -101,16 +105,21 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
     )
 
 
-def _cells(record: ComparisonRecord) -> list[Cell]:
+def _cells(record: ComparisonRecord, spec: Mapping[str, Any]) -> list[Cell]:
     medians = {
         cell.cell: median(s.full_seconds for s in cell.timed)
         for cell in record.cells
         if cell.timed and not cell.is_skipped
     }
-    return [_cell(record, cell, medians) for cell in record.cells]
+    return [_cell(record, cell, medians, spec) for cell in record.cells]
 
 
-def _cell(record: ComparisonRecord, cell: CellRecord, medians: Mapping[CellId, float]) -> Cell:
+def _cell(
+    record: ComparisonRecord,
+    cell: CellRecord,
+    medians: Mapping[CellId, float],
+    spec: Mapping[str, Any],
+) -> Cell:
     timed = [] if cell.is_skipped else cell.timed
     seconds = [s.full_seconds for s in timed]
     middle = medians.get(cell.cell)
@@ -127,6 +136,7 @@ def _cell(record: ComparisonRecord, cell: CellRecord, medians: Mapping[CellId, f
         interval_seconds=_interval(timed, record.items_count),
         seconds=seconds,
         rounds=len(timed),
+        batch_size=cell.batch_size,
         measured_items=max((s.items for s in timed), default=0),
         spread=spread(seconds) if seconds else None,
         speedup=baseline / middle if baseline and middle else None,
@@ -140,7 +150,7 @@ def _cell(record: ComparisonRecord, cell: CellRecord, medians: Mapping[CellId, f
         throttled_seconds=_total(timed, lambda s: s.throttled_seconds),
         checksum=_checksum(timed),
         failed_items=max((s.failed_items for s in timed), default=0),
-        flags=_flags(record, cell, timed),
+        flags=_flags(record, cell, timed, spec),
     )
 
 
@@ -178,10 +188,13 @@ def _checksum(timed: Sequence[Sample]) -> str | None:
     return largest.checksums.get(str(largest.items))
 
 
-def _flags(record: ComparisonRecord, cell: CellRecord, timed: Sequence[Sample]) -> list[CellFlag]:
+def _flags(
+    record: ComparisonRecord, cell: CellRecord, timed: Sequence[Sample], spec: Mapping[str, Any]
+) -> list[CellFlag]:
     if not timed:
         return []
     seconds = [s.full_seconds for s in timed]
+    used = max(s.effective_workers for s in timed)
     held = {
         CellFlag.OUTLIERS: bool(outliers(seconds)),
         CellFlag.WIDE_SPREAD: spread(seconds) > WIDE_SPREAD,
@@ -190,6 +203,9 @@ def _flags(record: ComparisonRecord, cell: CellRecord, timed: Sequence[Sample]) 
         CellFlag.THROTTLED: any(s.throttled_periods or s.throttled_seconds for s in timed),
         CellFlag.DISTURBED: any(s.disturbed for s in timed),
         CellFlag.FAILED_ITEMS: any(s.failed_items for s in timed),
+        CellFlag.IDLE_WORKERS: cell.cell.strategy != BACKGROUND
+        and leaves_workers_idle(cell.cell.strategy, spec, [record.items_count], used),
+        CellFlag.ONE_ITEM: record.items_count > 1 and any(s.items == 1 for s in timed),
     }
     return [flag for flag, holds in held.items() if holds]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.intervals import Interval
 from app.names import TaskStatus
-from app.schemas.comparison import Cell, CellStatus
+from app.schemas.comparison import Cell, CellFlag, CellStatus
 from app.services.comparison.record import BACKGROUND, ComparisonRecord
 from app.services.comparison.verdict import LEAST_DIFFERENCE, Contender, Verdict
 
@@ -27,7 +27,8 @@ def contenders(cells: Sequence[Cell], kernel: str | None = None) -> list[Contend
     for index, cell in usable:
         if cell.failed_items == least and cell.interval_seconds and cell.median_seconds is not None:
             low, high = cell.interval_seconds.low, cell.interval_seconds.high
-            found.append(Contender(index, Interval(cell.median_seconds, low, high)))
+            may_win = CellFlag.ONE_ITEM not in cell.flags
+            found.append(Contender(index, Interval(cell.median_seconds, low, high), may_win))
     return found
 
 

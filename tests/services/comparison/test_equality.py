@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.services.comparison.equality import compared, differences, prefixes
+from app.services.comparison.equality import compared_cells, differences, prefixes
 from app.services.comparison.measuring import SAMPLE_ROWS, Outputs
 from app.services.comparison.record import CellId, ComparisonRecord, Size
 from app.sources.base import Batch
@@ -41,7 +41,7 @@ def test_equal_outputs_do_not_differ() -> None:
         numba={"sequential": {10: "c"}},
     )
     assert differences(record) == []
-    assert compared(record)
+    assert compared_cells(record) == {cell.cell for cell in record.cells}
 
 
 def test_one_strategy_that_computes_something_else_is_named() -> None:
@@ -61,7 +61,7 @@ def test_compiled_kernels_must_be_equal_to_each_other() -> None:
 def test_python_need_not_have_the_bits_of_compiled_kernels() -> None:
     record = record_with(python={"sequential": {10: "p"}}, cython={"sequential": {10: "c"}})
     assert differences(record) == []
-    assert not compared(record)
+    assert not compared_cells(record)
 
 
 def test_cell_on_few_items_is_held_against_the_first_of_all() -> None:
@@ -79,7 +79,15 @@ def test_outputs_with_failed_items_are_not_compared() -> None:
     record = record_with(cython={"sequential": {10: "c"}, "hybrid": {10: "c"}})
     record.cells[0].samples[0] = sample(1.0, checksums={"10": "other"}, failed_items=1)
     assert differences(record) == []
-    assert not compared(record)
+    assert not compared_cells(record)
+
+
+def test_cells_that_were_only_warmed_up_count_as_not_compared() -> None:
+    record = record_with(cython={"sequential": {10: "c"}, "hybrid": {10: "c"}})
+    for cell in record.cells:
+        cell.samples = [sample(1.0, round_number=0, checksums={"10": "c"})]
+        cell.reason = "the budget was used up"
+    assert not compared_cells(record)
 
 
 def test_what_breaks_the_parity_rule_is_a_difference() -> None:
@@ -88,7 +96,7 @@ def test_what_breaks_the_parity_rule_is_a_difference() -> None:
     record.parity_faults = ["python and cython: loop is wrong"]
     record.parity_checked = True
     assert cells_of(record) == [{"sequential × python", "sequential × cython"}]
-    assert compared(record)
+    assert len(compared_cells(record)) == 2
 
 
 def test_checksums_are_wanted_for_all_that_cells_of_equal_kernels_measure() -> None:

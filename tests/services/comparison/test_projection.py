@@ -13,6 +13,7 @@ from app.runhost.messages import KernelReport
 from app.services.comparison.projection import (
     DEAREST,
     ERROR_PER_DECADE,
+    ONE_ITEM_ERROR,
     sized,
     sizes_within,
     widened,
@@ -151,6 +152,9 @@ def test_interval_grows_with_the_distance() -> None:
     for items in (500, 10, 1):
         samples = [sample(1.0, items=items, scale=1_000 / items) for _ in range(3)]
         error = ERROR_PER_DECADE * log10(1_000 / items)
+        if items == 1:
+            assert error < ONE_ITEM_ERROR
+            error = ONE_ITEM_ERROR
         wide = widened(found, samples, 1_000)
         assert wide.median == found.median
         assert wide.low == pytest.approx(990 / (1 + error))
