@@ -55,8 +55,8 @@ def leaves_workers_idle(
     """Whether the batch size that a task's spec asks for makes fewer batches of `counts` items than
     the workers it asks for, so that a run used no more than `effective_workers`.
     """
-    size = spec["batch_size"]
-    if size == AUTO or not CAPABILITIES[StrategyName(strategy)].parallel:
+    size: int | str = spec["batch_size"]
+    if isinstance(size, str) or not CAPABILITIES[StrategyName(strategy)].parallel:
         return False
     batches = sum(ceil(count / size) for count in counts)
     wanted: int = min(spec["workers"], sum(counts))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from app.intervals import Interval
 from app.names import TaskStatus
 from app.schemas.comparison import Cell, CellFlag, CellStatus
 from app.services.comparison.record import BACKGROUND, ComparisonRecord
 from app.services.comparison.verdict import LEAST_DIFFERENCE, Contender, Verdict
+
+_STATES: Final = {TaskStatus.FAILED: "failed", TaskStatus.CANCELLED: "was cancelled"}
 
 
 def contenders(cells: Sequence[Cell], kernel: str | None = None) -> list[Contender]:
@@ -43,8 +46,9 @@ def _verdict(
     status: TaskStatus, record: ComparisonRecord, cells: Sequence[Cell], verdict: Verdict | None
 ) -> str:
     if status is not TaskStatus.COMPLETED:
+        state = _STATES.get(status, f"is {status}")
         return (
-            f"No verdict: the comparison is {status}, {record.done} of {record.planned} "
+            f"No verdict: the comparison {state}, {record.done} of {record.planned} "
             "measurements are done."
         )
     if verdict is None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from app.errors import OutputsDifferError, RunError, TaskNotFoundError
+from app.errors import NothingMeasuredError, OutputsDifferError, RunError, TaskNotFoundError
 from app.names import TaskKind, TaskStatus
 from app.schemas.comparison import CompareRequest
+from app.schemas.tasks import TaskView
 from app.security.clients import Client, Scope
 from app.services import open_services
+from app.services.comparison.course import Course
 from app.services.comparison.measuring import Outputs
 from app.settings import Settings
 from app.strategies.base import BatchResult
@@ -93,6 +95,27 @@ def test_python_that_is_out_of_the_parity_bound_fails_the_comparison(
     assert "nested of the item at position 3" in message
     assert count == 1
     assert detail.startswith("python and cython")
+
+
+def test_comparison_that_measured_nothing_fails_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a machine so busy that the warm-up alone takes the whole budget.
+    monkeypatch.setattr(Course, "_left", lambda self: -1.0 if self.record.done else 1.0)
+
+    async def run() -> TaskView:
+        async with open_services(Settings(data_dir=tmp_path, run_hosts=1)) as services:
+            with pytest.raises(NothingMeasuredError) as raised:
+                await services.comparisons.compare(asked_for(["cython"]), "http://127.0.0.1:8001")
+            assert raised.value.task_id is not None
+            return await services.tasks.get(raised.value.task_id)
+
+    view = asyncio.run(run())
+    assert view.status is TaskStatus.FAILED
+    assert "2 × the budget was used up before it could be measured" in str(view.error_message)
+    assert "raise budget_seconds" in str(view.error_message)
+    assert view.comparison is not None
+    assert view.comparison.outputs_equal is None
 
 
 def test_whose_the_tasks_of_a_comparison_are(

@@ -106,18 +106,61 @@ def test_tie_lists_all_and_is_said() -> None:
     assert view.verdict.startswith("Tied: hybrid × cython, sequential × cython")
 
 
-@pytest.mark.parametrize("status", [TaskStatus.RUNNING, TaskStatus.CANCELLED, TaskStatus.FAILED])
-def test_no_verdict_before_a_good_end(status: TaskStatus) -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (TaskStatus.RUNNING, "is running"),
+        (TaskStatus.CANCELLED, "was cancelled"),
+        (TaskStatus.FAILED, "failed"),
+    ],
+)
+def test_no_verdict_before_a_good_end(status: TaskStatus, words: str) -> None:
     record = record_of(COSTS)
     record.cells[0].samples.append(sample(8.0, round_number=0))
     view = shown(record, status)
     assert (view.winner, view.curl, view.best_approach) == (None, None, None)
     assert view.tied == []
-    assert view.verdict == (
-        f"No verdict: the comparison is {status}, 1 of 24 measurements are done."
-    )
+    assert view.verdict == (f"No verdict: the comparison {words}, 1 of 24 measurements are done.")
     assert {cell.status for cell in view.cells} == {CellStatus.PENDING}
     assert view.outputs_equal is None
+
+
+def test_cell_projected_from_one_item_never_wins() -> None:
+    record = measured()
+    for cell in record.cells:
+        cell.samples = [replace(s, items=1, scale=1.0) for s in cell.samples]
+    view = shown(record)
+    assert view.winner is None
+    assert [c.strategy for c in view.tied] == ["hybrid", "sequential"]
+    hybrid = cell_of(view, HYBRID)
+    assert CellFlag.ONE_ITEM in hybrid.flags
+    assert hybrid.interval_seconds is not None
+    assert hybrid.interval_seconds.low <= hybrid.median_seconds / 1.25  # type: ignore[operator]
+    assert hybrid.interval_seconds.high >= hybrid.median_seconds * 1.25  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "flagged"),
+    [(5_000, 1, True), (500, 2, True), (500, 1, False), (250, 4, False), ("auto", 1, False)],
+)
+def test_given_batch_size_that_leaves_workers_idle_is_said(
+    batch_size: int | str, workers: int, flagged: bool
+) -> None:
+    record = record_of({CellId("threading", "cython"): 1.0, SLOW: 2.0})
+    MadeUpMachine({CellId("threading", "cython"): 1.0, SLOW: 2.0}).compare(record)
+    threading, _ = record.cells
+    threading.samples = [replace(s, effective_workers=workers) for s in threading.samples]
+    view = comparison_view(task_of(batch_size=batch_size, workers=4), record, LINKS)
+    flags = [CellFlag.IDLE_WORKERS in cell.flags for cell in view.cells]
+    assert flags == [flagged, False]
+
+
+def test_outputs_of_fewer_than_two_measured_cells_are_not_called_equal() -> None:
+    record = measured(budget_seconds=1.0)
+    for cell in record.cells:
+        cell.samples = [sample(1.0, round_number=0, checksums={str(ITEMS): "c"})]
+    view = shown(record, TaskStatus.FAILED)
+    assert (view.outputs_equal, view.compared_cells) == (None, 0)
 
 
 def test_command_runs_the_winner_with_what_is_not_the_default() -> None:
