@@ -50,7 +50,8 @@ def measure() -> dict[str, list[Peak]]:
 
 
 def _peaks(server: Server, strategy: StrategyName, **fields: Any) -> list[Peak]:
-    body = {"kernel": "cython", "workers": 2, "db": "none", "parameters": LIGHT, **fields}
+    body = {"kernel": "cython", "workers": 2, "batch_size": 5_000, "db": "none"}
+    body |= {"parameters": LIGHT, **fields}
     peaks = []
     for count in (COUNTS[0], *COUNTS):  # the first only warms up
         result = finished(server, strategy, items_count=count, **body)

@@ -51,7 +51,7 @@ def nothing_left(server: Server) -> Any:
         ({"workers": 257}, "workers", "at most 256"),
         ({"items_count": 10_000_001}, "items_count", "at most 10,000,000"),
         ({"items_count": 10**400}, "items_count", ""),
-        ({"batch_size": 0}, "batch_size", "at least 1"),
+        ({"batch_size": 0}, "batch_size", "from 1 to 1,000,000"),
         ({"io_concurrency": 20_001}, "io_concurrency", "at most 20,000"),
         ({"kernel": "rust"}, "kernel", "cython"),
         ({"workload": "nothing"}, "workload", "loops"),
