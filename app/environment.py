@@ -13,6 +13,7 @@ from pydantic_settings import SettingsError as UnreadableError
 
 from app.settings import Settings, SettingsError, default_text, variable_name
 from app.source_settings import PREFIX
+from app.system import INNER_THREAD_VARIABLES
 from app.wording import describe, plain
 
 BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEBUG"})
@@ -20,16 +21,6 @@ BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEB
 
 CLIENT_VARIABLES: Final = frozenset({"HOTLOOP_API_KEY", "HOTLOOP_URL"})
 """Read by the command line, as whom it asks; no settings of the service."""
-
-INNER_THREAD_VARIABLES: Final = (
-    "BLIS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
 
 def load_settings(**arguments: Any) -> Settings:

@@ -12,12 +12,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 DEFAULT_CPU_PERIOD_US = 100_000
 """The kernel's own default, for a `cpu.max` that names only the quota."""
 
 _NO_LIMIT_BYTES = 1 << 60
 """Version 1 writes about 2**63 where there is no limit."""
+
+
+INNER_THREAD_VARIABLES: Final = (
+    "BLIS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+"""Variables of the environment that tell libraries how many threads to start."""
+
+
+def thread_count() -> int | None:
+    """The number of threads of this process, or None where the system does not tell."""
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return None
 
 
 def has_gil() -> bool:

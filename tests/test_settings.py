@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.environment import INNER_THREAD_VARIABLES, load_settings, run_host_environment
+from app.environment import load_settings, run_host_environment
 from app.settings import (
     Settings,
     SettingsError,
@@ -16,6 +16,7 @@ from app.settings import (
 )
 from app.settings_reference import settings_markdown
 from app.source_settings import PREFIX
+from app.system import INNER_THREAD_VARIABLES
 
 
 @pytest.fixture(autouse=True)

@@ -52,7 +52,9 @@ class Calibrating:
         self._around = around
         self._cpus = config.usable_cpus
         limits = PoolLimits(
-            max(self._cpus, config.max_worker_threads), max(self._cpus, config.max_worker_processes)
+            max(self._cpus, config.max_worker_threads),
+            max(self._cpus, config.max_worker_processes),
+            self._cpus,
         )
         self._pools = Pools(limits, config.instruction_set)
         self._strategies = {name: make(self._pools) for name, make in STRATEGIES.items()}
@@ -111,7 +113,11 @@ class Calibrating:
         setup = {}
         for name, strategy in self._strategies.items():
             plan = probe_plan(
-                times.workload, times.kernel, name, workers=self._cpus, items=GeneratedItems(1)
+                times.workload,
+                times.kernel,
+                name,
+                workers=self._cpus,
+                items=GeneratedItems(self._cpus),
             )
             started = time.perf_counter()
             await strategy.prepare(plan)

@@ -58,7 +58,7 @@ class RunHost:
         self._available: list[tuple[str, str]] = []
         self._around = Surroundings(config.usable_cpus, MemoryGauge())
         self._pools = Pools(
-            PoolLimits(config.max_worker_threads, config.max_worker_processes),
+            PoolLimits(config.max_worker_threads, config.max_worker_processes, config.usable_cpus),
             config.instruction_set,
         )
         self._strategies: dict[StrategyName, Strategy] = {

@@ -10,8 +10,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from app.logs.setup import log_options
+from app.strategies.nursery import WorkerContext
 from app.strategies.process_pool import ProcessPool, WorkersDiedError, resolve
-from app.strategies.worker_process import SPAWN, initialise_worker
+from app.strategies.worker_process import initialise_worker
 
 
 class ExecutorPool(ProcessPool):
@@ -19,12 +20,12 @@ class ExecutorPool(ProcessPool):
 
     _executor: ProcessPoolExecutor
 
-    def _build(self, workers: int) -> None:
+    def _build(self, workers: int, context: WorkerContext) -> None:
         self._executor = ProcessPoolExecutor(
             workers,
-            mp_context=SPAWN,
+            mp_context=context,
             initializer=initialise_worker,
-            initargs=(SPAWN.Barrier(workers), self._instruction_set, log_options()),
+            initargs=(context.Barrier(workers), self._instruction_set, log_options()),
         )
 
     def _submit(

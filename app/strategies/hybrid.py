@@ -63,11 +63,10 @@ class Hybrid:
         self._pools = pools
 
     async def prepare(self, plan: Plan) -> int:
+        if not _uses_threads(plan):
+            return await self._pools.ensure_processes(self._pools.executor, plan)
         workers = self._workers(plan)
-        if _uses_threads(plan):
-            self._pools.threads.ensure(workers)
-        else:
-            await self._pools.executor.ensure(workers, plan)
+        self._pools.threads.ensure(workers)
         return effective_workers(plan, workers)
 
     def _workers(self, plan: Plan) -> int:

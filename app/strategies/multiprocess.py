@@ -10,7 +10,7 @@ from app.names import StrategyName
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import iter_batches, run_windowed, window_size
-from app.strategies.pools import Pools, effective_workers
+from app.strategies.pools import Pools
 from app.strategies.process_pool import ProcessPool, run_batch_in_pool
 
 CAPABILITIES = Capabilities(
@@ -31,9 +31,7 @@ class _InProcesses:
         self._pool = pool
 
     async def prepare(self, plan: Plan) -> int:
-        workers = self._pools.process_workers(plan)
-        await self._pool.ensure(workers, plan)
-        return effective_workers(plan, workers)
+        return await self._pools.ensure_processes(self._pool, plan)
 
     async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
         window = window_size(self._pools.process_workers(plan))

@@ -14,8 +14,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from app.logs.setup import log_options
+from app.strategies.nursery import WorkerContext
 from app.strategies.process_pool import FINISH_SECONDS, ProcessPool, WorkersDiedError, resolve
-from app.strategies.worker_process import SPAWN, initialise_worker
+from app.strategies.worker_process import initialise_worker
 
 
 class MultiprocessingPool(ProcessPool):
@@ -23,11 +24,11 @@ class MultiprocessingPool(ProcessPool):
 
     _pool: Pool
 
-    def _build(self, workers: int) -> None:
-        self._pool = SPAWN.Pool(
+    def _build(self, workers: int, context: WorkerContext) -> None:
+        self._pool = context.Pool(
             workers,
             initialise_worker,
-            (SPAWN.Barrier(workers), self._instruction_set, log_options()),
+            (context.Barrier(workers), self._instruction_set, log_options()),
         )
 
     def _submit(
@@ -52,6 +53,10 @@ class MultiprocessingPool(ProcessPool):
             terminating.start()
             for process in processes:
                 process.kill()
+            if not _is_maintained(pool):
+                # It ended when it could start no worker, and has not told the thread of tasks,
+                # which terminate() waits for.
+                pool._taskqueue.put(None)  # type: ignore[attr-defined]
             terminating.join(FINISH_SECONDS)
             if terminating.is_alive():
                 # A worker that waits for a task holds the lock of the task queue, one that
@@ -64,6 +69,12 @@ class MultiprocessingPool(ProcessPool):
             pool.join()
 
         return end
+
+
+def _is_maintained(pool: Pool) -> bool:
+    """Whether the thread that replaces workers is there."""
+    thread: threading.Thread | None = getattr(pool, "_worker_handler", None)
+    return thread is None or thread.is_alive()
 
 
 def _release(lock: Any) -> None:

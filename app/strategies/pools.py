@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
+from app.names import StrategyName
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count
 from app.strategies.executor_pool import ExecutorPool
 from app.strategies.multiprocessing_pool import MultiprocessingPool
+from app.strategies.nursery import Nursery
+from app.strategies.process_pool import ProcessPool
 from app.strategies.thread_pool import ThreadPool
 
 
@@ -17,6 +21,8 @@ class PoolLimits:
 
     threads: int
     processes: int
+    cpus: int
+    """Usable CPUs: no more processes than these have anything to do, unless they wait."""
 
 
 class Pools:
@@ -28,20 +34,38 @@ class Pools:
     def __init__(self, limits: PoolLimits, instruction_set: str | None = None) -> None:
         self.limits = limits
         self.threads = ThreadPool()
-        self.executor = ExecutorPool(instruction_set)
-        self.multiprocessing = MultiprocessingPool(instruction_set)
+        self.nursery = Nursery(instruction_set)
+        self.executor = ExecutorPool(self.nursery, instruction_set)
+        self.multiprocessing = MultiprocessingPool(self.nursery, instruction_set)
 
     def thread_workers(self, plan: Plan) -> int:
         return min(plan.workers, self.limits.threads)
 
     def process_workers(self, plan: Plan) -> int:
-        return min(plan.workers, self.limits.processes)
+        """How many processes a run may use, whatever it has for them to do."""
+        most = min(plan.workers, self.limits.processes)
+        return most if waits_in_workers(plan) else min(most, self.limits.cpus)
+
+    async def ensure_processes(self, pool: ProcessPool, plan: Plan) -> int:
+        """Have as many worker processes as the plan has something to do for; returns how many."""
+        most = self.process_workers(plan)
+        workers = effective_workers(plan, most)
+        await pool.ensure(max(1, workers), plan, most)
+        return workers
 
     async def close(self) -> None:
         """Raises process_pool.PoolStuckError."""
         self.threads.close()
         await self.executor.discard()
         await self.multiprocessing.discard()
+        await asyncio.to_thread(self.nursery.close)
+
+
+def waits_in_workers(plan: Plan) -> bool:
+    """Whether worker processes of this plan would wait for I/O, so that more of them than usable
+    CPUs help. `hybrid` waits beside them.
+    """
+    return bool(plan.stages) and plan.strategy is not StrategyName.HYBRID
 
 
 def effective_workers(plan: Plan, pool_workers: int) -> int:

@@ -9,7 +9,6 @@ batches are tried again, a bounded number of times.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import signal
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any, Final
 from app.errors import WorkerCrashedError, describe_exit
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Plan
+from app.strategies.nursery import ForkServer, Nursery, WorkerContext, worker_context
 from app.strategies.worker import run_batch
 from app.strategies.worker_process import warm_up_worker
 
@@ -47,8 +47,10 @@ class PoolStuckError(Exception):
 class ProcessPool(ABC):
     """When to build, what is in flight, how deaths are retried; all on one event loop."""
 
-    def __init__(self, instruction_set: str | None = None) -> None:
+    def __init__(self, nursery: Nursery, instruction_set: str | None = None) -> None:
+        self._nursery = nursery
         self._instruction_set = instruction_set
+        self._server: ForkServer | None = None
         self.generation = 0
         """Counts the pools built so far."""
         self._workers = 0
@@ -60,15 +62,21 @@ class ProcessPool(ABC):
         self._idle.set()
         self._rebuilding = asyncio.Lock()
 
-    async def ensure(self, workers: int, plan: Plan) -> None:
-        """Have `workers` live workers with the plan's kernel compiled in each.
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes that there are now."""
+        return [process.pid for process in self._processes if process.pid is not None]
+
+    async def ensure(self, workers: int, plan: Plan, at_most: int | None = None) -> None:
+        """Have `workers` live workers with the plan's kernel compiled in each. A pool that is there
+        is kept if it has more of them, but no more than `at_most`.
 
         Raises WorkerCrashedError when they do not come up, after the plan's number of retries.
         """
         attempts = plan.max_batch_retries + 1
         for _ in range(attempts):
             try:
-                await self._bring_up(workers, plan)
+                await self._bring_up(workers, plan, at_most or workers)
             except (WorkersDiedError, threading.BrokenBarrierError) as error:
                 await self.discard()
                 cause = str(error)
@@ -76,18 +84,30 @@ class ProcessPool(ABC):
                 return
         raise WorkerCrashedError(None, attempts, cause)
 
-    async def _bring_up(self, workers: int, plan: Plan) -> None:
-        if workers != self._workers or any(not p.is_alive() for p in self._processes):
+    async def _bring_up(self, workers: int, plan: Plan, at_most: int) -> None:
+        kernel = plan.workload, plan.kernel
+        server = await asyncio.to_thread(self._nursery.server_for, kernel)
+        if (
+            server is not self._server
+            or not workers <= self._workers <= at_most
+            or any(not p.is_alive() for p in self._processes)
+        ):
             await self.discard()
             self.generation += 1
-            self._workers = workers
+            self._server = server
             self._cause = None
-            before = set(multiprocessing.active_children())
-            self._build(workers)
-            warming = self._start_warm_up(plan)
-            self._processes = [p for p in multiprocessing.active_children() if p not in before]
+            context = worker_context(server)
+            try:
+                self._build(workers, context)
+                self._workers = workers
+                warming = self._start_warm_up(plan)
+            except (OSError, EOFError) as error:
+                raise WorkersDiedError("what starts them is gone") from error
+            finally:
+                # All of them: one that has died by now may have taken something with it.
+                self._processes = [p for p in context.made if p.pid is not None]
             self._watch()
-        elif (plan.workload, plan.kernel) not in self._warm:
+        elif kernel not in self._warm:
             warming = self._start_warm_up(plan)
         else:
             return
@@ -95,7 +115,7 @@ class ProcessPool(ABC):
         await asyncio.wait(warming)
         for outcome in warming:
             outcome.result()
-        self._warm.add((plan.workload, plan.kernel))
+        self._warm.add(kernel)
 
     def _start_warm_up(self, plan: Plan) -> list[asyncio.Future[Any]]:
         return [self._start(warm_up_worker, plan) for _ in range(self._workers)]
@@ -191,7 +211,7 @@ class ProcessPool(ABC):
         return self._cause
 
     @abstractmethod
-    def _build(self, workers: int) -> None:
+    def _build(self, workers: int, context: WorkerContext) -> None:
         """Make the pool; its processes may start now or with the first call."""
 
     @abstractmethod

@@ -8,7 +8,6 @@ import signal
 import threading
 from dataclasses import replace
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Barrier
 from typing import Final
 
@@ -19,13 +18,13 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import BatchResult, Plan
 from app.strategies.worker import run_batch
 
-SPAWN: Final[SpawnContext] = multiprocessing.get_context("spawn")
-"""Never fork: a forked child inherits locks that other threads hold, and a broken Numba."""
-
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 """For all workers of a pool to start and compile; a slow machine takes about 10 s."""
 
 _barrier: Barrier | None = None
+
+lifelines: Final[list[int]] = []
+"""Descriptors that become readable when a process has gone without which this one must end."""
 
 
 def initialise_worker(
@@ -46,7 +45,7 @@ def initialise_worker(
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait([parent.sentinel])
+        wait([parent.sentinel, *lifelines])
         os._exit(1)
 
 

@@ -21,7 +21,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="package")
 def pools(runner: asyncio.Runner) -> Iterator[Pools]:
-    pools = Pools(PoolLimits(threads=8, processes=3))
+    pools = Pools(PoolLimits(threads=8, processes=3, cpus=3))
     yield pools
     runner.run(pools.close())
 

@@ -240,7 +240,7 @@ def test_pools_closed_leave_no_thread_behind(runner: asyncio.Runner) -> None:
     before = set(worker_threads())
 
     async def use_and_close() -> None:
-        pools = Pools(PoolLimits(threads=4, processes=2))
+        pools = Pools(PoolLimits(threads=4, processes=2, cpus=2))
         strategies = [make(pools) for make in STRATEGIES.values()]
         for strategy in strategies:
             await run(strategy, make_plan(strategy.name, items=GeneratedItems(20)))

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from contextlib import aclosing
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import Strategy
 from app.strategies.executor_pool import ExecutorPool
 from app.strategies.multiprocessing_pool import MultiprocessingPool
+from app.strategies.nursery import Nursery
 from app.strategies.process_pool import ProcessPool, WorkersDiedError
 from app.strategies.worker import run_batch
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
@@ -92,7 +93,8 @@ def test_any_one_worker_of_a_multiprocessing_pool_may_be_killed(
     runner: asyncio.Runner, victim: int, tmp_path: Path
 ) -> None:
     """One of three is busy, one holds the queue's lock, one waits for that lock."""
-    pool = MultiprocessingPool()
+    nursery = Nursery()
+    pool = MultiprocessingPool(nursery)
     started = str(tmp_path / "started")
     endless = make_plan(StrategyName.MULTIPROCESSING, stages=(EndlessStage(started),))
 
@@ -108,6 +110,7 @@ def test_any_one_worker_of_a_multiprocessing_pool_may_be_killed(
         await pool.rebuild(before, endless)
         assert pool.generation == before + 1
         await pool.discard()
+        nursery.close()
 
     runner.run(run())
 
@@ -121,30 +124,29 @@ def test_worker_killed_at_its_start_is_noticed_at_once(
     victim: int,
 ) -> None:
     """And not when the others give up waiting for it, two minutes later."""
-    start = SpawnProcess.start
+    start = BaseProcess.start
 
-    def start_slowly(process: SpawnProcess) -> None:
+    started: list[int] = []
+
+    def start_slowly(process: BaseProcess) -> None:
         start(process)
+        assert process.pid is not None
+        started.append(process.pid)
+        if len(started) == victim + 1:
+            os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.1)  # the pool's threads have their turn now, as on a busy machine
 
-    monkeypatch.setattr(SpawnProcess, "start", start_slowly)
-    pool = make()
+    monkeypatch.setattr(BaseProcess, "start", start_slowly)
+    nursery = Nursery()
+    pool = make(nursery)
     plan = make_plan(StrategyName.CONCURRENT_FUTURES)
 
     async def run() -> None:
-        before = set(multiprocessing.active_children())
-
-        def started() -> list[int]:
-            new = set(multiprocessing.active_children()) - before
-            return sorted(process.pid or 0 for process in new)
-
-        coming_up = asyncio.create_task(pool.ensure(2, plan))
-        await until(lambda: len(started()) == 2, "both workers are started")
-        os.kill(started()[victim], signal.SIGKILL)
-        await until(coming_up.done, "there is another pool")
-        await coming_up
-        assert pool.generation == 2
-        assert await pool.submit(os.getpid) in started()
+        await pool.ensure(2, plan)
+        assert len(pool.pids) == 2
+        assert started[victim] not in pool.pids
+        assert await pool.submit(os.getpid) in pool.pids
         await pool.discard()
+        nursery.close()
 
     runner.run(run())

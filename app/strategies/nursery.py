@@ -1,0 +1,275 @@
+"""Where worker processes come from: forked by a process in which their kernel is compiled already.
+
+Each spawned worker would import and compile by itself, which takes seconds, and with more workers
+than CPUs many of them. Where forking is not safe, workers are spawned all the same.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
+from multiprocessing.connection import wait
+from multiprocessing.context import (
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+    set_spawning_popen,
+)
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+from app.system import INNER_THREAD_VARIABLES, thread_count
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS: Final = 5.0
+"""After this long, a fork server that has no workers any more is killed."""
+
+Kernel = tuple[str, str]
+"""A workload and one of its kernels."""
+
+
+class Nursery:
+    """Methods block, and may be called from any thread."""
+
+    def __init__(self, instruction_set: str | None = None) -> None:
+        self._instruction_set = instruction_set
+        self._forks = thread_count() is not None
+        """Whether it can be seen that a process has one thread, so that it may fork."""
+        self._server: ForkServer | None = None
+        self._retired: list[ForkServer] = []
+        self._lock = threading.Lock()
+
+    def server_for(self, kernel: Kernel) -> ForkServer | None:
+        """The server that has this kernel compiled, or None where workers are to be spawned.
+
+        It is the same one as long as it has the kernel. Once another is given, pools of the former
+        must be ended: it starts no further workers.
+        """
+        with self._lock:
+            self._retired = [server for server in self._retired if server.is_alive]
+            server = self._server
+            if not self._forks or (server is not None and server.serves(kernel)):
+                return server
+            known = frozenset() if server is None else server.kernels
+            self._retire()
+            self._server = self._start(known | {kernel})
+            return self._server
+
+    def _start(self, kernels: frozenset[Kernel]) -> ForkServer | None:
+        try:
+            server = ForkServer(kernels, self._instruction_set)
+        except (OSError, ValueError) as error:
+            logger.warning("the fork server did not start, so workers are spawned: %s", error)
+            return None
+        if server.threads == 1:
+            return server
+        logger.warning(
+            "the fork server has %d threads, so workers are spawned; a library starts threads when "
+            "it is imported",
+            server.threads,
+        )
+        self._forks = False
+        server.close()
+        return None
+
+    def _retire(self) -> None:
+        if self._server is not None:
+            self._server.hang_up()
+            self._retired.append(self._server)
+            self._server = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that forks workers, while there is one."""
+        server = self._server
+        return None if server is None else server.pid
+
+    def close(self) -> None:
+        """End the fork server. The pools were ended before."""
+        with self._lock:
+            self._retire()
+            while self._retired:
+                self._retired.pop().close()
+
+
+class ForkServer:
+    """One process of `app.strategies.fork_server`, and the requests to it.
+
+    Raises OSError or ValueError if it does not come up.
+    """
+
+    def __init__(self, kernels: frozenset[Kernel], instruction_set: str | None) -> None:
+        self.kernels = kernels
+        config = {"kernels": sorted(kernels), "instruction_set": instruction_set}
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ExitStack() as on_error:
+            on_error.callback(self._control.close)
+            with theirs:
+                tracker = resource_tracker.getfd()
+                assert tracker is not None
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        *util._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                        "-m",
+                        "app.strategies.fork_server",
+                        str(theirs.fileno()),
+                        str(tracker),
+                        json.dumps(config),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), tracker),
+                    env={**os.environ, **dict.fromkeys(INNER_THREAD_VARIABLES, "1")},
+                )
+            on_error.callback(self._end)
+            self.threads: int = json.loads(self._control.recv(1 << 16))["threads"]
+            on_error.pop_all()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def serves(self, kernel: Kernel) -> bool:
+        return kernel in self.kernels and self.is_alive
+
+    def request(self, descriptors: list[int]) -> tuple[int, int]:
+        """Have a worker forked that inherits these. Returns where to read its process id and then
+        its exit code, and where to write what it shall do. Raises OSError if the server is gone.
+        """
+        told_r, told_w = os.pipe()
+        worker_r, worker_w = os.pipe()
+        try:
+            reduction.sendfds(self._control, [worker_r, told_w, *descriptors])
+        except BaseException:
+            os.close(told_r)
+            os.close(worker_w)
+            raise
+        finally:
+            os.close(worker_r)
+            os.close(told_w)
+        return told_r, worker_w
+
+    def hang_up(self) -> None:
+        """Request no more: the server ends when its last worker has ended."""
+        self._control.close()
+
+    def close(self) -> None:
+        self.hang_up()
+        self._end(CLOSE_SECONDS)
+
+    def _end(self, grace_seconds: float = 0.0) -> None:
+        try:
+            self._process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class SpawningContext(SpawnContext):
+    """multiprocessing's, which keeps the processes that it has made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[BaseProcess] = []
+
+    def Process(  # type: ignore[override]  # noqa: N802
+        self, *args: Any, **kwargs: Any
+    ) -> SpawnProcess:
+        process = SpawnProcess(*args, **kwargs)
+        self.made.append(process)
+        return process
+
+
+class ForkingContext(ForkServerContext):
+    """The same, with a server of ours: that has no address that outlives a SIGKILL."""
+
+    def __init__(self, server: ForkServer) -> None:
+        super().__init__()
+        self.made: list[BaseProcess] = []
+        self._server = server
+
+    def Process(  # type: ignore[override]  # noqa: N802
+        self, *args: Any, **kwargs: Any
+    ) -> ForkedProcess:
+        process = ForkedProcess(*args, **kwargs)
+        process.server = self._server
+        self.made.append(process)
+        return process
+
+
+WorkerContext = SpawningContext | ForkingContext
+"""What a pool makes its workers by. Those that have ended are still in `made`, also when the pool
+has replaced them."""
+
+
+def worker_context(server: ForkServer | None) -> WorkerContext:
+    """A context for one pool."""
+    return SpawningContext() if server is None else ForkingContext(server)
+
+
+class ForkedProcess(ForkServerProcess):
+    """A worker; its server stays behind when it is pickled to be started."""
+
+    server: ForkServer
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "server"}
+
+    @staticmethod
+    def _Popen(process_obj: ForkedProcess) -> _Popen:  # type: ignore[override]  # noqa: N802
+        return _Popen(process_obj)
+
+
+class _Popen(popen_forkserver.Popen):
+    """multiprocessing's, for a server of ours, and safe when several threads ask how it ended."""
+
+    def __init__(self, process_obj: ForkedProcess) -> None:
+        self._polling = threading.Lock()
+        self._inherited: list[int] = []
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self._inherited.append(fd)
+        return len(self._inherited) - 1
+
+    def _launch(self, process_obj: ForkedProcess) -> None:
+        buffer = io.BytesIO()
+        set_spawning_popen(self)
+        try:
+            reduction.dump(spawn.get_preparation_data(process_obj.name), buffer)
+            reduction.dump(process_obj, buffer)
+        finally:
+            set_spawning_popen(None)
+        self.sentinel, worker_w = process_obj.server.request(self._inherited)
+        # By it the worker sees that this process is gone.
+        parent_w = os.dup(worker_w)
+        self.finalizer = util.Finalize(self, _close, (parent_w, self.sentinel))
+        with os.fdopen(worker_w, "wb") as worker:
+            worker.write(buffer.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        if flag != os.WNOHANG and self.returncode is None:
+            wait([self.sentinel])
+        with self._polling:
+            code: int | None = super().poll(os.WNOHANG)
+            return code
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
