@@ -17,6 +17,7 @@ from app.sources.connections import close_connections
 from app.sources.redis import RedisStage
 from app.sources.resilience import Policy
 from app.sources.simulated import GeneratedItems
+from app.strategies.in_flight import StepCount
 from app.strategies.worker import fetch_group_async, groups
 from benchmarks.service import finished, service
 from tests.fixtures.redis_server import RunningRedis, running_redis
@@ -118,7 +119,7 @@ async def by_stage(url: str) -> None:
 
     async def read() -> None:
         for batch, positions in waiting:
-            await fetch_group_async((stage,), batch, positions)
+            await fetch_group_async((stage,), batch, positions, StepCount())
 
     await asyncio.gather(*(read() for _ in range(CONNECTIONS)))
     _check(np.concatenate([batch.columns["offset"] for batch in batches]))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Final
 
 from app.errors import (
     ErrorRateExceededError,
@@ -16,12 +17,15 @@ from app.errors import (
 )
 from app.runhost.breaker_news import breaker_news
 from app.runhost.measuring import MemoryGauge, RunMeter
-from app.runhost.messages import Batches, RunReport, RunStarted
+from app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from app.runhost.outbox import Outbox
 from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import Plan, Strategy
 
-Send = Callable[[RunStarted | Batches | BreakerReport], Awaitable[None]]
+PROGRESS_SECONDS: Final = 0.5
+"""Between two looks at how far the items in work are."""
+
+Send = Callable[[RunStarted | Batches | Progress | BreakerReport], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class _Run:
         self._cpu_seconds = 0.0
         self._peak_memory_bytes = 0
         self._failed_items = 0
+        self._received_items = 0
 
     async def execute(self) -> None:
         started = time.perf_counter()
@@ -83,6 +88,7 @@ class _Run:
         meter = RunMeter(self._around.gauge)
         meter.start()
         outbox = Outbox(self._send)
+        telling = asyncio.create_task(self._tell_progress())
         started = time.perf_counter()
         try:
             async with (
@@ -90,6 +96,7 @@ class _Run:
                 aclosing(self._strategy.run(self._plan)) as results,
             ):
                 async for result in results:
+                    self._received_items += result.batch.count
                     self._io_seconds += result.io_seconds
                     self._failed_items += len(result.errors)
                     for report in result.breakers:
@@ -98,8 +105,20 @@ class _Run:
                     self._check_error_rate()
         finally:
             self._duration_seconds = time.perf_counter() - started
+            telling.cancel()
             self._cpu_seconds, self._peak_memory_bytes = await asyncio.to_thread(meter.stop)
             await outbox.close()
+
+    async def _tell_progress(self) -> None:
+        """Tell about items in work, if any have gone on; results tell about the others."""
+        steps_of_item = len(self._plan.stages) + 1
+        told = 0
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            passed = self._received_items + self._strategy.in_flight.steps() // steps_of_item
+            if passed > max(told, self._received_items):
+                told = passed
+                await self._send(Progress(min(passed, self._plan.item_count)))
 
     def _check_error_rate(self) -> None:
         """Fail as soon as no good item to come could bring the rate down to the bound again."""

@@ -90,6 +90,15 @@ class Batches:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is between two results, about twice a second if it has gone on."""
+
+    items_passed: int
+    """Items of finished batches, and those that items in work are worth: every stage that an item
+    has passed and its kernel call are equal parts of it. Never less than before."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """Measurements of a run that ended, by completing or by `error`. Seconds, bytes."""
 
@@ -123,5 +132,5 @@ class Calibrated:
 
 
 Command = RunCommand | IngestCommand | CalibrateCommand | CancelCommand
-RunEvent = RunStarted | Batches | BreakerReport | RunReport
+RunEvent = RunStarted | Batches | Progress | BreakerReport | RunReport
 Event = Ready | RunEvent | Ingested | Calibrated

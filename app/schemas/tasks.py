@@ -28,7 +28,9 @@ class TaskProgress(ResponseModel):
     task_id: TaskId
     status: TaskStatus
     items_processed: Count
-    """Items handled so far, failed ones included."""
+    """Items handled so far, failed ones included. While the task is running, an item in work counts
+    by the share of its stages and its kernel call that it has passed; once the task has ended, only
+    items with a stored result count."""
     total_items: Count
     progress: float = Field(ge=0, le=1)
     """items_processed ÷ total_items, 0 … 1."""

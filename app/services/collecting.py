@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
-from app.runhost.messages import Batches, RunReport, RunStarted
+from app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from app.services.details import KEPT_ERRORS, Details
 from app.services.loop_lag import LagSummary
 from app.services.sources import SourceMonitor
 from app.sources.base import ItemError, StageCounts
 from app.strategies.base import Plan
 from app.strategies.checksum import MODULUS
-from app.tasks.chunks import pack, result_columns
-from app.tasks.model import Shard
+from app.tasks.chunks import Chunk, pack, result_columns
+from app.tasks.model import InWork, Shard
 from app.tasks.shards import ShardStore
+
+STORE_SECONDS: Final = 0.75
+"""After what was stored last, before progress within batches is stored by itself."""
 
 
 class RunCollector:
-    """Takes a run's events. `add` blocks on the store: it is called in a thread, once at a time."""
+    """Takes a run's events. `add` and `store_progress` block on the store: they are called in a
+    thread, once at a time.
+    """
 
     def __init__(
         self, plan: Plan, shard: Shard, shards: ShardStore, sources: SourceMonitor
@@ -39,6 +46,8 @@ class RunCollector:
         self._checksum = 0
         self._io_seconds = 0.0
         self._errors: list[ItemError] = []
+        self._items_passed = 0
+        self._stored = float("-inf")
 
     def start(self, event: RunStarted) -> None:
         self._setup = event
@@ -59,11 +68,8 @@ class RunCollector:
             self._io_seconds += result.io_seconds
             room = KEPT_ERRORS - len(self._errors)
             self._errors.extend(result.errors[:room])
-        details = self._before.plus(self._so_far(counts)).to_json()
         try:
-            self._shards.add_results(
-                self._shard.ref, self._shard.attempt, chunks, processed, failed, details
-            )
+            self._store(chunks, processed, failed, counts)
         except BaseException:
             self._checksum, self._io_seconds, kept = before
             del self._errors[kept:]
@@ -72,6 +78,31 @@ class RunCollector:
         for result in event.results:
             for name, used in result.counts.items():
                 self._sources.count(self._stages[name][0], used)
+
+    def note(self, event: Progress) -> bool:
+        """Take how far the run is between two results; whether that should be stored now."""
+        self._items_passed = self._shard.items_processed + event.items_passed
+        return time.perf_counter() - self._stored >= STORE_SECONDS
+
+    def store_progress(self) -> None:
+        """Store how far the run is. Raises as `add`."""
+        self._store([], self.items_processed, self.failed_items, self._stages)
+
+    def _store(
+        self,
+        chunks: Sequence[Chunk],
+        processed: int,
+        failed: int,
+        stages: dict[str, tuple[str, StageCounts]],
+    ) -> None:
+        in_work = None
+        if self._items_passed > processed:
+            in_work = InWork(self._shard.attempt, self._items_passed)
+        details = replace(self._before.plus(self._so_far(stages)), in_work=in_work)
+        self._shards.add_results(
+            self._shard.ref, self._shard.attempt, chunks, processed, failed, details.to_json()
+        )
+        self._stored = time.perf_counter()
 
     def _counts_with(self, event: Batches) -> dict[str, tuple[str, StageCounts]]:
         sums = {name: (source, replace(counts)) for name, (source, counts) in self._stages.items()}

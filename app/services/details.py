@@ -10,7 +10,7 @@ from app.services.comparison.record import KEY
 from app.services.loop_lag import LagSummary
 from app.sources.base import ItemError, StageCounts
 from app.strategies.checksum import MODULUS, checksum_text
-from app.tasks.model import Shard
+from app.tasks.model import InWork, Shard
 
 KEPT_ERRORS: Final = 100
 
@@ -34,6 +34,8 @@ class Details:
     cpu_utilization: float | None = None
     peak_memory_bytes: int | None = None
     event_loop_lag_ms: LagSummary | None = None
+    in_work: InWork | None = None
+    """Stored while an execution is on, for Shard.items_passed; not added up."""
 
     def plus(self, later: Details) -> Details:
         """This and a later execution, or another shard. Durations and set-ups add up."""
@@ -60,7 +62,10 @@ class Details:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {
+        fields = asdict(self)
+        if self.in_work is None:
+            del fields["in_work"]
+        return fields | {
             "checksum": checksum_text(self.checksum),
             "errors": [asdict(error) for error in self.errors],
             "stages": [
@@ -73,7 +78,7 @@ class Details:
     def from_json(cls, stored: Mapping[str, Any] | None) -> Details:
         if stored is None:
             return cls()
-        lag = stored["event_loop_lag_ms"]
+        lag, in_work = stored["event_loop_lag_ms"], stored.get("in_work")
         return cls(
             **dict(stored)
             | {
@@ -89,6 +94,7 @@ class Details:
                     for stage in stored["stages"]
                 },
                 "event_loop_lag_ms": LagSummary(**lag) if lag else None,
+                "in_work": InWork(**in_work) if in_work else None,
             }
         )
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from app.errors import RunCancelledError, RunError, ServiceError, internal_text
+from app.errors import RunCancelledError, RunError, ServiceError, StoreError, internal_text
 from app.logs.formatting import FIELDS
 from app.names import StrategyName, TaskStatus
 from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
-from app.runhost.messages import Batches, RunStarted
+from app.runhost.messages import Batches, Progress, RunStarted
 from app.services.calibrations import Calibrations
 from app.services.collecting import RunCollector
 from app.services.details import summarize
@@ -116,6 +116,13 @@ async def add_once(collector: RunCollector, event: Batches) -> None:
     await asyncio.to_thread(collector.add, event)
 
 
+async def _note(collector: RunCollector, event: Progress) -> None:
+    """Store how far a run is. A store that cannot be reached is no reason to end the run."""
+    if collector.note(event):
+        with suppress(StoreError):
+            await asyncio.to_thread(collector.store_progress)
+
+
 async def execute(
     context: RunContext, client: RunHostClient, plan: Plan, shard: Shard, add: Add = add_once
 ) -> Outcome:
@@ -146,6 +153,8 @@ async def _execute(
                     elif isinstance(event, Batches):
                         span.batches(event)
                         await add(collector, event)
+                    elif isinstance(event, Progress):
+                        await _note(collector, event)
                     elif isinstance(event, BreakerReport):
                         context.sources.note(event)
                     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import kernels
 from app.errors import EstimateTooLongError, InvalidRequestError
@@ -23,6 +24,15 @@ WAY_OUT = (
     "Ask for it in the background (Prefer: respond-async), for fewer items, a compiled kernel or "
     "more workers, or use hybrid, which waits for io_concurrency items at once."
 )
+
+
+SLICE_SECONDS: Final = 0.25
+"""Of computing, after which progress should move."""
+
+LANES: Final = 64
+"""Slices are a multiple of it, as compiled kernels compute so many items side by side."""
+
+MAX_SLICE: Final = 1 << 30
 
 
 def make_plan(
@@ -46,9 +56,10 @@ def make_plan(
     parameters = kernels.get_workload(request.workload).resolve_parameters(
         request.parameters.model_dump()
     )
+    kernel = _resolve_kernel(request, parameters, reports)
     plan = Plan(
         workload=request.workload,
-        kernel=_resolve_kernel(request, parameters, reports),
+        kernel=kernel,
         strategy=strategy,
         items=items,
         stages=make_stages(request, settings),
@@ -58,8 +69,20 @@ def make_plan(
         io_concurrency=request.io_concurrency,
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
+        slice_items=_slice_items(request.workload, kernel, parameters, reports),
     )
     return with_batch_size(plan, request, calibration)
+
+
+def _slice_items(
+    workload: str, kernel: str, parameters: dict[str, int], reports: Sequence[KernelReport]
+) -> int:
+    """How many items a kernel computes in about SLICE_SECONDS."""
+    operations = kernels.get_workload(workload).operations(parameters)
+    (report,) = (r for r in reports if (r.workload, r.kernel) == (workload, kernel))
+    nanoseconds = nanoseconds_per_item(report, operations)
+    count = MAX_SLICE if nanoseconds <= 0 else min(MAX_SLICE, SLICE_SECONDS * 1e9 // nanoseconds)
+    return max(1, int(count) // LANES * LANES or int(count))
 
 
 def _resolve_kernel(

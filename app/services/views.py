@@ -139,6 +139,8 @@ def _node(shards: Sequence[Shard]) -> str | None:
 
 def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
     processed = task.items_processed
+    if task.status is TaskStatus.RUNNING:
+        processed += sum(shard.items_in_work for shard in shards)
     duration = duration_seconds(task, shards)
     rate = processed / duration if duration else None
     remaining: float | None = None

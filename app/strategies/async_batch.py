@@ -12,6 +12,7 @@ from app.names import StrategyName
 from app.sources.base import Batch, ItemBatch
 from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import iter_batches, run_windowed
+from app.strategies.in_flight import InFlight, StepCount
 from app.strategies.pools import Pools
 from app.strategies.thread_pool import ThreadPool
 from app.strategies.worker import compute_batch, fetch_group_async, fetcher_count, groups
@@ -34,6 +35,7 @@ class AsyncBatch:
     capabilities = CAPABILITIES
 
     def __init__(self, pools: Pools) -> None:
+        self.in_flight = InFlight()
         self._thread = ThreadPool()
 
     async def prepare(self, plan: Plan) -> int:
@@ -41,18 +43,20 @@ class AsyncBatch:
         return 1
 
     async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
-        async def submit(batch: Batch) -> BatchResult:
+        self.in_flight.begin()
+
+        async def submit(batch: Batch, steps: StepCount) -> BatchResult:
             inputs = await self._thread.submit(
                 plan.items.load, plan.workload, batch.start, batch.count
             )
             started = time.perf_counter()
             if plan.stages:
-                await _fetch_all(plan, inputs)
+                await _fetch_all(plan, inputs, steps)
             io_seconds = time.perf_counter() - started if plan.stages else 0.0
-            return await self._thread.submit(compute_batch, plan, batch, inputs, io_seconds)
+            return await self._thread.submit(compute_batch, plan, batch, inputs, io_seconds, steps)
 
         async with aclosing(
-            run_windowed(iter_batches(plan), submit, 1, threading.Event())
+            run_windowed(iter_batches(plan), submit, 1, threading.Event(), self.in_flight)
         ) as results:
             async for result in results:
                 yield result
@@ -61,12 +65,12 @@ class AsyncBatch:
         self._thread.close()
 
 
-async def _fetch_all(plan: Plan, inputs: ItemBatch) -> None:
+async def _fetch_all(plan: Plan, inputs: ItemBatch, steps: StepCount) -> None:
     waiting = groups(len(inputs.item_ids), plan.group_size)
 
     async def fetch_next() -> None:
         for positions in waiting:
-            await fetch_group_async(plan.stages, inputs, positions)
+            await fetch_group_async(plan.stages, inputs, positions, steps)
 
     async with asyncio.TaskGroup() as fetchers:
         for _ in range(fetcher_count(plan, len(inputs.item_ids))):

@@ -21,6 +21,7 @@ from app.sources.base import (
     StageCounts,
 )
 from app.sources.breaker_reports import BreakerReport
+from app.strategies.in_flight import InFlight
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class Plan:
     max_error_rate: float = 1.0
     max_batch_retries: int = 3
     """How often a batch is tried again after the worker that had it died."""
+    slice_items: int | None = None
+    """A kernel call for many more items than these is cut into calls of so many, which changes no
+    bit, so that progress is seen within a long one; None for never."""
     origin: Origin = NOWHERE
     """What the logs of every process that works on it name."""
 
@@ -120,6 +124,11 @@ class Strategy(Protocol):
 
     @property
     def capabilities(self) -> Capabilities: ...
+
+    @property
+    def in_flight(self) -> InFlight:
+        """How far the batches are whose results `run` has not given yet."""
+        ...
 
     async def prepare(self, plan: Plan) -> int: ...
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Plan
+from app.strategies.in_flight import InFlight, StepCount
 
 
 def batch_count(plan: Plan) -> int:
@@ -35,28 +36,32 @@ def window_size(workers: int) -> int:
 
 async def run_windowed(
     batches: Iterator[Batch],
-    submit: Callable[[Batch], Coroutine[Any, Any, BatchResult]],
+    submit: Callable[[Batch, StepCount], Coroutine[Any, Any, BatchResult]],
     window: int,
     stop: threading.Event,
+    in_flight: InFlight,
 ) -> AsyncGenerator[BatchResult, None]:
-    """Results in the order of completion, with at most `window` batches in flight.
+    """Results in the order of completion, with at most `window` batches in flight. What `submit`
+    does in this process for a batch is counted in the counter that it gets.
 
     Ended early, it sets `stop`, cancels what is in flight and returns when that has ended.
     """
-    in_flight: set[asyncio.Task[BatchResult]] = set()
+    tasks: set[asyncio.Task[BatchResult]] = set()
     try:
         while True:
-            while len(in_flight) < window and (batch := next(batches, None)) is not None:
-                in_flight.add(asyncio.create_task(submit(batch)))
-            if not in_flight:
+            while len(tasks) < window and (batch := next(batches, None)) is not None:
+                tasks.add(asyncio.create_task(submit(batch, in_flight.enter(batch))))
+            if not tasks:
                 return
-            done, _ = await asyncio.wait(in_flight, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                in_flight.discard(task)
-                yield task.result()
+                tasks.discard(task)
+                result = task.result()
+                in_flight.leave(result.batch)
+                yield result
     finally:
         stop.set()
-        await cancel_and_wait(in_flight)
+        await cancel_and_wait(tasks)
 
 
 async def cancel_and_wait(tasks: set[asyncio.Task[Any]]) -> None:

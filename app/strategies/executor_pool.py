@@ -25,7 +25,7 @@ class ExecutorPool(ProcessPool):
             workers,
             mp_context=context,
             initializer=initialise_worker,
-            initargs=(context.Barrier(workers), self._instruction_set, log_options()),
+            initargs=(context.Barrier(workers), self.words, self._instruction_set, log_options()),
         )
 
     def _submit(

@@ -30,6 +30,7 @@ from app.names import StrategyName
 from app.sources.base import Batch, ItemBatch
 from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import cancel_and_wait, iter_batches, run_windowed, window_size
+from app.strategies.in_flight import InFlight, StepCount
 from app.strategies.pools import Pools, effective_workers
 from app.strategies.process_pool import run_batch_in_pool, run_in_pool
 from app.strategies.worker import (
@@ -48,7 +49,7 @@ CAPABILITIES = Capabilities(
     "processes are killed after half a second",
 )
 
-Compute = Callable[[Batch, ItemBatch, float], Coroutine[Any, Any, BatchResult]]
+Compute = Callable[["_OpenBatch", float], Coroutine[Any, Any, BatchResult]]
 
 
 class Hybrid:
@@ -60,6 +61,7 @@ class Hybrid:
     capabilities = CAPABILITIES
 
     def __init__(self, pools: Pools) -> None:
+        self.in_flight = InFlight()
         self._pools = pools
 
     async def prepare(self, plan: Plan) -> int:
@@ -76,6 +78,10 @@ class Hybrid:
 
     async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
         window = window_size(self._workers(plan))
+        if _uses_threads(plan):
+            self.in_flight.begin()
+        else:
+            self.in_flight.begin(lambda: self._pools.executor.words)
         results = self._run_with_io(plan, window) if plan.stages else self._run(plan, window)
         try:
             async with aclosing(results):
@@ -88,26 +94,29 @@ class Hybrid:
     def _run(self, plan: Plan, window: int) -> AsyncGenerator[BatchResult, None]:
         stop = threading.Event()
 
-        async def submit(batch: Batch) -> BatchResult:
+        async def submit(batch: Batch, steps: StepCount) -> BatchResult:
             if _uses_threads(plan):
-                return await self._pools.threads.submit(run_batch, plan, batch, stop)
+                return await self._pools.threads.submit(run_batch, plan, batch, stop, steps)
             return await run_batch_in_pool(self._pools.executor, plan, batch)
 
-        return run_windowed(iter_batches(plan), submit, window, stop)
+        return run_windowed(iter_batches(plan), submit, window, stop, self.in_flight)
 
     async def _run_with_io(self, plan: Plan, window: int) -> AsyncGenerator[BatchResult, None]:
-        async def compute(batch: Batch, inputs: ItemBatch, io_seconds: float) -> BatchResult:
-            args = (plan, batch, inputs, io_seconds)
+        async def compute(opened: _OpenBatch, io_seconds: float) -> BatchResult:
+            args = (plan, opened.batch, opened.inputs, io_seconds)
             if _uses_threads(plan):
-                return await self._pools.threads.submit(compute_batch, *args)
-            return await run_in_pool(self._pools.executor, plan, batch, compute_batch, *args)
+                return await self._pools.threads.submit(compute_batch, *args, opened.steps)
+            pool = self._pools.executor
+            return await run_in_pool(pool, plan, opened.batch, compute_batch, *args)
 
         # Enough batches to have io_concurrency items in flight while `window` are computed.
         open_batches = -(-plan.io_concurrency // plan.batch_size) + 1 + window
-        feed = _Feed(plan, compute, open_batches)
+        feed = _Feed(plan, compute, open_batches, self.in_flight)
         try:
             for _ in iter_batches(plan):
-                yield await feed.take()
+                result = await feed.take()
+                self.in_flight.leave(result.batch)
+                yield result
         finally:
             await cancel_and_wait(feed.tasks)
 
@@ -125,6 +134,7 @@ class _OpenBatch:
 
     batch: Batch
     inputs: ItemBatch
+    steps: StepCount
     given: int
     """Items that a fetcher has taken."""
     missing: int
@@ -138,8 +148,11 @@ BATCHES_AHEAD: Final = 2
 class _Feed:
     """Hands out items group by group, and computes a batch when its last item has arrived."""
 
-    def __init__(self, plan: Plan, compute: Compute, open_batches: int) -> None:
+    def __init__(
+        self, plan: Plan, compute: Compute, open_batches: int, in_flight: InFlight
+    ) -> None:
         self._plan = plan
+        self._in_flight = in_flight
         self._compute = compute
         self._ready: deque[_OpenBatch] = deque()
         self._wanted = asyncio.Event()
@@ -180,7 +193,8 @@ class _Feed:
             inputs = await asyncio.to_thread(
                 plan.items.load, plan.workload, batch.start, batch.count
             )
-            self._ready.append(_OpenBatch(batch, inputs, given=0, missing=batch.count))
+            steps = self._in_flight.enter(batch)
+            self._ready.append(_OpenBatch(batch, inputs, steps, given=0, missing=batch.count))
             for _ in range(min(self._idle_fetchers, -(-batch.count // plan.group_size))):
                 self._idle_fetchers -= 1
                 self._start(self._fetch)
@@ -202,7 +216,7 @@ class _Feed:
             while (group := self._next_group()) is not None:
                 opened, positions = group
                 self._io.enter()
-                await fetch_group_async(self._plan.stages, opened.inputs, positions)
+                await fetch_group_async(self._plan.stages, opened.inputs, positions, opened.steps)
                 self._io.leave()
                 opened.missing -= len(positions)
                 if opened.missing == 0:
@@ -211,7 +225,7 @@ class _Feed:
             self._idle_fetchers += 1
 
     async def _compute_one(self, opened: _OpenBatch) -> None:
-        result = await self._compute(opened.batch, opened.inputs, self._io.take())
+        result = await self._compute(opened, self._io.take())
         self._results.put_nowait(result)
 
 

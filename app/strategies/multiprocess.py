@@ -10,6 +10,7 @@ from app.names import StrategyName
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import iter_batches, run_windowed, window_size
+from app.strategies.in_flight import InFlight, StepCount
 from app.strategies.pools import Pools
 from app.strategies.process_pool import ProcessPool, run_batch_in_pool
 
@@ -27,6 +28,7 @@ class _InProcesses:
     capabilities = CAPABILITIES
 
     def __init__(self, pools: Pools, pool: ProcessPool) -> None:
+        self.in_flight = InFlight()
         self._pools = pools
         self._pool = pool
 
@@ -36,13 +38,15 @@ class _InProcesses:
     async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
         window = window_size(self._pools.process_workers(plan))
 
-        async def submit(batch: Batch) -> BatchResult:
+        self.in_flight.begin(lambda: self._pool.words)
+
+        async def submit(batch: Batch, _: StepCount) -> BatchResult:
             return await run_batch_in_pool(self._pool, plan, batch)
 
         batches = iter_batches(plan)
         try:
             async with aclosing(
-                run_windowed(batches, submit, window, threading.Event())
+                run_windowed(batches, submit, window, threading.Event(), self.in_flight)
             ) as results:
                 async for result in results:
                     yield result

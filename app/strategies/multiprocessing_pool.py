@@ -28,7 +28,7 @@ class MultiprocessingPool(ProcessPool):
         self._pool = context.Pool(
             workers,
             initialise_worker,
-            (context.Barrier(workers), self._instruction_set, log_options()),
+            (context.Barrier(workers), self.words, self._instruction_set, log_options()),
         )
 
     def _submit(

@@ -21,6 +21,7 @@ from typing import Any, Final
 from app.errors import WorkerCrashedError, describe_exit
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Plan
+from app.strategies.in_flight import Words
 from app.strategies.nursery import ForkServer, Nursery, WorkerContext, worker_context
 from app.strategies.worker import run_batch
 from app.strategies.worker_process import warm_up_worker
@@ -51,6 +52,8 @@ class ProcessPool(ABC):
         self._nursery = nursery
         self._instruction_set = instruction_set
         self._server: ForkServer | None = None
+        self.words: Words = []
+        """Where each worker counts how far it is with its batch; new with every pool."""
         self.generation = 0
         """Counts the pools built so far."""
         self._workers = 0
@@ -97,6 +100,7 @@ class ProcessPool(ABC):
             self._server = server
             self._cause = None
             context = worker_context(server)
+            self.words = context.RawArray("q", workers)
             try:
                 self._build(workers, context)
                 self._workers = workers

@@ -10,6 +10,7 @@ from app.names import StrategyName
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import iter_batches, run_windowed
+from app.strategies.in_flight import InFlight, StepCount
 from app.strategies.pools import Pools
 from app.strategies.thread_pool import ThreadPool
 from app.strategies.worker import run_batch_item_by_item
@@ -32,6 +33,7 @@ class Sequential:
     capabilities = CAPABILITIES
 
     def __init__(self, pools: Pools) -> None:
+        self.in_flight = InFlight()
         self._thread = ThreadPool()
 
     async def prepare(self, plan: Plan) -> int:
@@ -41,10 +43,13 @@ class Sequential:
     async def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]:
         stop = threading.Event()
 
-        async def submit(batch: Batch) -> BatchResult:
-            return await self._thread.submit(run_batch_item_by_item, plan, batch, stop)
+        self.in_flight.begin()
 
-        async with aclosing(run_windowed(iter_batches(plan), submit, 1, stop)) as results:
+        async def submit(batch: Batch, steps: StepCount) -> BatchResult:
+            return await self._thread.submit(run_batch_item_by_item, plan, batch, stop, steps)
+
+        batches = iter_batches(plan)
+        async with aclosing(run_windowed(batches, submit, 1, stop, self.in_flight)) as results:
             async for result in results:
                 yield result
 

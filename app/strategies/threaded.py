@@ -10,6 +10,7 @@ from app.names import StrategyName
 from app.sources.base import Batch
 from app.strategies.base import BatchResult, Capabilities, Plan
 from app.strategies.batching import iter_batches, run_windowed, window_size
+from app.strategies.in_flight import InFlight, StepCount
 from app.strategies.pools import Pools, effective_workers
 from app.strategies.worker import run_batch
 
@@ -29,6 +30,7 @@ class Threading:
     capabilities = CAPABILITIES
 
     def __init__(self, pools: Pools) -> None:
+        self.in_flight = InFlight()
         self._pools = pools
 
     async def prepare(self, plan: Plan) -> int:
@@ -40,10 +42,13 @@ class Threading:
         stop = threading.Event()
         window = window_size(self._pools.thread_workers(plan))
 
-        async def submit(batch: Batch) -> BatchResult:
-            return await self._pools.threads.submit(run_batch, plan, batch, stop)
+        self.in_flight.begin()
 
-        async with aclosing(run_windowed(iter_batches(plan), submit, window, stop)) as results:
+        async def submit(batch: Batch, steps: StepCount) -> BatchResult:
+            return await self._pools.threads.submit(run_batch, plan, batch, stop, steps)
+
+        batches = iter_batches(plan)
+        async with aclosing(run_windowed(batches, submit, window, stop, self.in_flight)) as results:
             async for result in results:
                 yield result
 

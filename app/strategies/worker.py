@@ -24,6 +24,7 @@ from app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Position
 from app.sources.breaker_reports import breaker_reports
 from app.strategies.base import BatchResult, Plan
 from app.strategies.checksum import rows_checksum
+from app.strategies.in_flight import Steps, steps_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,43 +39,51 @@ class RunStoppedError(Exception):
     """The run was cancelled while this batch was in work; its result is not wanted."""
 
 
-def run_batch(plan: Plan, batch: Batch, stop: threading.Event = NEVER_STOPPED) -> BatchResult:
-    """Load, fetch and compute one batch, blocking: I/O group after group, then one kernel call.
+def run_batch(
+    plan: Plan,
+    batch: Batch,
+    stop: threading.Event = NEVER_STOPPED,
+    steps: Steps | None = None,
+) -> BatchResult:
+    """Load, fetch and compute one batch, blocking: I/O group after group, then the kernel. `steps`
+    counts what has passed; without it, the counter of this process does.
 
     Raises RunStoppedError when `stop` was set before the kernel was called.
     """
     with bound(plan.origin):
-        return _run_batch(plan, batch, stop)
+        return _run_batch(plan, batch, stop, steps or steps_of(batch))
 
 
-def _run_batch(plan: Plan, batch: Batch, stop: threading.Event) -> BatchResult:
+def _run_batch(plan: Plan, batch: Batch, stop: threading.Event, steps: Steps) -> BatchResult:
     inputs = plan.items.load(plan.workload, batch.start, batch.count)
     started = time.perf_counter()
     if plan.stages:
         for positions in groups(batch.count, plan.group_size):
-            fetch_group(plan.stages, inputs, positions, stop)
+            fetch_group(plan.stages, inputs, positions, stop, steps)
     io_seconds = time.perf_counter() - started if plan.stages else 0.0
     if stop.is_set():
         raise RunStoppedError
-    return compute_batch(plan, batch, inputs, io_seconds)
+    return _compute_batch(plan, batch, inputs, io_seconds, steps)
 
 
-def run_batch_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> BatchResult:
+def run_batch_item_by_item(
+    plan: Plan, batch: Batch, stop: threading.Event, steps: Steps
+) -> BatchResult:
     """As `run_batch`, with every item computed right after its own I/O: nothing overlaps."""
     with bound(plan.origin):
-        return _run_item_by_item(plan, batch, stop)
+        return _run_item_by_item(plan, batch, stop, steps)
 
 
-def _run_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> BatchResult:
+def _run_item_by_item(plan: Plan, batch: Batch, stop: threading.Event, steps: Steps) -> BatchResult:
     if not plan.stages:
-        return _run_batch(plan, batch, stop)
+        return _run_batch(plan, batch, stop, steps)
     inputs = plan.items.load(plan.workload, batch.start, batch.count)
     kernel = kernels.get_kernel(plan.workload, plan.kernel)
     outputs = _empty_outputs(plan, batch.count)
     io_seconds = 0.0
     for position in range(batch.count):
         started = time.perf_counter()
-        fetch_group(plan.stages, inputs, range(position, position + 1), stop)
+        fetch_group(plan.stages, inputs, range(position, position + 1), stop, steps)
         io_seconds += time.perf_counter() - started
         if stop.is_set():
             raise RunStoppedError
@@ -85,6 +94,7 @@ def _run_item_by_item(plan: Plan, batch: Batch, stop: threading.Event) -> BatchR
                 plan.parameters,
                 out={name: column[one] for name, column in outputs.items()},
             )
+        steps.count += 1
     return _result(batch, inputs, outputs, io_seconds)
 
 
@@ -102,29 +112,37 @@ def fetcher_count(plan: Plan, count: int) -> int:
 
 
 def fetch_group(
-    stages: tuple[Stage, ...], inputs: ItemBatch, positions: Positions, stop: threading.Event
+    stages: tuple[Stage, ...],
+    inputs: ItemBatch,
+    positions: Positions,
+    stop: threading.Event,
+    steps: Steps,
 ) -> None:
     """Pass some items of a batch through the stages in order, those that are still waiting."""
+    count = len(positions)
     for stage in stages:
-        if not (positions := inputs.waiting(positions)):
+        if positions := inputs.waiting(positions):
+            try:
+                stage.fetch(inputs, positions, stop)
+            except Exception as error:
+                _fail_all(stage, inputs, positions, error)
+        if stop.is_set():
             return
-        try:
-            stage.fetch(inputs, positions, stop)
-        except Exception as error:
-            _fail_all(stage, inputs, positions, error)
+        steps.count += count
 
 
 async def fetch_group_async(
-    stages: tuple[Stage, ...], inputs: ItemBatch, positions: Positions
+    stages: tuple[Stage, ...], inputs: ItemBatch, positions: Positions, steps: Steps
 ) -> None:
     """The asynchronous twin of `fetch_group`."""
+    count = len(positions)
     for stage in stages:
-        if not (positions := inputs.waiting(positions)):
-            return
-        try:
-            await stage.fetch_async(inputs, positions)
-        except Exception as error:
-            _fail_all(stage, inputs, positions, error)
+        if positions := inputs.waiting(positions):
+            try:
+                await stage.fetch_async(inputs, positions)
+            except Exception as error:
+                _fail_all(stage, inputs, positions, error)
+        steps.count += count
 
 
 def _fail_all(stage: Stage, inputs: ItemBatch, positions: Positions, error: Exception) -> None:
@@ -155,25 +173,48 @@ def failure_text(error: Exception) -> str:
     return str(error) if isinstance(error, ItemFetchError) else internal_text(error)
 
 
-def compute_batch(plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float) -> BatchResult:
-    """One kernel call for all items of the batch whose inputs could be had."""
+def compute_batch(
+    plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float, steps: Steps | None = None
+) -> BatchResult:
+    """Call the kernel for all items of the batch whose inputs could be had."""
     with bound(plan.origin):
-        return _compute_batch(plan, batch, inputs, io_seconds)
+        return _compute_batch(plan, batch, inputs, io_seconds, steps or steps_of(batch))
 
 
-def _compute_batch(plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float) -> BatchResult:
-    kernel = kernels.get_kernel(plan.workload, plan.kernel)
+def _compute_batch(
+    plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float, steps: Steps
+) -> BatchResult:
     if not inputs.failed:
-        outputs = kernel.run(inputs.columns, plan.parameters)
+        outputs = _compute(plan, inputs.columns, batch.count, steps)
     else:
         outputs = _empty_outputs(plan, batch.count)
         good = ~_failed_mask(inputs)
-        computed = kernel.run(
-            {name: column[good] for name, column in inputs.columns.items()}, plan.parameters
-        )
+        columns = {name: column[good] for name, column in inputs.columns.items()}
+        steps.count += len(inputs.failed)
+        computed = _compute(plan, columns, batch.count - len(inputs.failed), steps)
         for name, column in computed.items():
             outputs[name][good] = column
     return _result(batch, inputs, outputs, io_seconds)
+
+
+def _compute(plan: Plan, columns: Columns, count: int, steps: Steps) -> Columns:
+    """One kernel call, or, where it would last, several for slices of the items."""
+    kernel = kernels.get_kernel(plan.workload, plan.kernel)
+    size = plan.slice_items
+    if size is None or count < 2 * size:
+        outputs = kernel.run(columns, plan.parameters)
+        steps.count += count
+        return outputs
+    outputs = _empty_outputs(plan, count)
+    for start in range(0, count, size):
+        part = slice(start, min(start + size, count))
+        kernel.run(
+            {name: column[part] for name, column in columns.items()},
+            plan.parameters,
+            out={name: column[part] for name, column in outputs.items()},
+        )
+        steps.count += part.stop - part.start
+    return outputs
 
 
 def _result(batch: Batch, inputs: ItemBatch, outputs: Columns, io_seconds: float) -> BatchResult:

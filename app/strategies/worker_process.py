@@ -16,24 +16,27 @@ from app.logs.setup import LogOptions, set_up_logging
 from app.sources.base import Batch
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import BatchResult, Plan
+from app.strategies.in_flight import Words, count_in
 from app.strategies.worker import run_batch
 
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 """For all workers of a pool to start and compile; a slow machine takes about 10 s."""
 
 _barrier: Barrier | None = None
+_words: Words = []
 
 lifelines: Final[list[int]] = []
 """Descriptors that become readable when a process has gone without which this one must end."""
 
 
 def initialise_worker(
-    barrier: Barrier, instruction_set: str | None, logs: LogOptions | None
+    barrier: Barrier, words: Words, instruction_set: str | None, logs: LogOptions | None
 ) -> None:
-    """Runs first in every worker. `barrier` has a place for every worker of the pool; `logs` is
-    how the run host writes its own.
+    """Runs first in every worker. `barrier` and `words` have a place for every worker of the pool;
+    `logs` is how the run host writes its own.
     """
-    global _barrier
+    global _barrier, _words
+    _words = words
     if logs is not None:
         set_up_logging(logs, "worker")
     _barrier = barrier
@@ -77,5 +80,6 @@ def warm_up_worker(plan: Plan) -> BatchResult:
     item = replace(plan, items=GeneratedItems(1), stages=(), parameters=idle)
     result = run_batch(item, Batch(0, 0, 1))
     assert _barrier is not None
-    _barrier.wait(WARM_UP_TIMEOUT_SECONDS)
+    # Each worker that waits is told another number.
+    count_in(_words, _barrier.wait(WARM_UP_TIMEOUT_SECONDS))
     return result

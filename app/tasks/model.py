@@ -100,6 +100,16 @@ class ShardRef:
         return f"{self.task_id}:s{self.shard}:g{self.generation}"
 
 
+@dataclass(frozen=True, slots=True)
+class InWork:
+    """How far an execution is, items in work included; `in_work` in the details of a shard."""
+
+    attempt: int
+    """The execution: what an earlier one had in work is lost."""
+    items_passed: int
+    """Items of the shard, each as much as it has passed of its stages and its kernel call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
     """A contiguous range of a task's items that one node executes at a time."""
@@ -126,6 +136,19 @@ class Shard:
     @property
     def ref(self) -> ShardRef:
         return ShardRef(self.task_id, self.shard, self.generation)
+
+    @property
+    def items_in_work(self) -> int:
+        """Items that those in work are worth by now, beside the ones that are processed."""
+        in_work = (self.details or {}).get("in_work")
+        return 0 if in_work is None else items_in_work(self, InWork(**in_work))
+
+
+def items_in_work(shard: Any, in_work: InWork) -> int:
+    """`Shard.items_in_work`, for a row of a shard as well."""
+    if shard.status is not TaskStatus.RUNNING or in_work.attempt != shard.attempt:
+        return 0
+    return max(0, min(in_work.items_passed, shard.count) - shard.items_processed)
 
 
 def new_task_id() -> str:

@@ -10,16 +10,35 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskKind, TaskStatus, TaskType
 from app.tasks.engine import Observe, alone, make_engine, reading, writing
 from app.tasks.inputs import InputStore
-from app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, utc_now
+from app.tasks.model import (
+    FINISHED,
+    PART,
+    UNFINISHED,
+    InWork,
+    Shard,
+    Task,
+    items_in_work,
+    utc_now,
+)
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
 from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of
@@ -216,7 +235,9 @@ class TaskStore:
         return TaskPage(tuple(Task(**row) for row in rows), total, shards)
 
     def progress(self, task_ids: Sequence[str]) -> dict[str, tuple[TaskStatus, int]]:
-        """State and items processed of some tasks, by their ids; those that there are."""
+        """State and items processed of some tasks, by their ids; those that there are. What items
+        in work are worth counts.
+        """
         columns = tasks.c.task_id, tasks.c.status, tasks.c.items_processed
         found: dict[str, tuple[TaskStatus, int]] = {}
         with reading(self.engine) as connection:
@@ -224,6 +245,11 @@ class TaskStore:
                 some = task_ids[start : start + _IDS_PER_STATEMENT]
                 rows = connection.execute(select(*columns).where(tasks.c.task_id.in_(some)))
                 found |= {row.task_id: (row.status, row.items_processed) for row in rows}
+                for row in connection.execute(_running(some)):
+                    status, processed = found.get(row.task_id, (None, 0))
+                    if status is TaskStatus.RUNNING and row.in_work is not None:
+                        more = items_in_work(row, InWork(**row.in_work))
+                        found[row.task_id] = status, processed + more
         return found
 
     def delete(self, task_id: str) -> None:
@@ -342,3 +368,11 @@ def open_store(
     except BaseException:
         engine.dispose()
         raise
+
+
+def _running(task_ids: Sequence[str]) -> Select[Any]:
+    """The shards of some tasks that are executed now, and what each has in work."""
+    columns = (shards.c[name] for name in ("task_id", "status", "attempt", "count"))
+    return select(
+        *columns, shards.c.items_processed, shards.c.details["in_work"].label("in_work")
+    ).where(shards.c.task_id.in_(task_ids), shards.c.status == TaskStatus.RUNNING)

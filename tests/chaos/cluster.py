@@ -19,7 +19,7 @@ from app.tasks.store import TaskStore, open_store
 from tests.chaos.databases import MortalPostgres
 from tests.chaos.source import LOG_VARIABLE, WAIT_VARIABLE
 from tests.fixtures.guarded import GuardedProcess, free_port
-from tests.fixtures.processes import is_gone, tree
+from tests.fixtures.processes import is_gone, pool_workers, tree
 from tests.fixtures.server import ROOT, plain_environment
 from tests.fixtures.waiting import wait_until
 
@@ -44,8 +44,7 @@ class Member:
 
     def workers(self) -> list[psutil.Process]:
         with suppress(psutil.Error):
-            below = tree(self.process.pid)
-            return [p for p in below if any("spawn_main" in word for word in _words(p))]
+            return pool_workers(self.process.pid)
         return []
 
 

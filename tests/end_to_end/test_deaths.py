@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from app.names import StrategyName
+from tests.fixtures.processes import pool_workers
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
@@ -155,13 +156,7 @@ QUICKER = {"items_count": 1_000, "db": "none", "cache": "none", "db_delay_ms": 5
 
 
 def _workers(server: Server) -> list[psutil.Process]:
-    hosts = run_hosts(server)
-    return [
-        p
-        for host in hosts
-        for p in host.children()
-        if any("spawn_main" in argument for argument in p.cmdline())
-    ]
+    return [worker for host in run_hosts(server) for worker in pool_workers(host.pid)]
 
 
 def _progress(server: Server) -> bool:

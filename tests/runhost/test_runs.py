@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import kernels
@@ -24,6 +23,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import BatchResult, Plan
 from app.strategies.registry import CAPABILITIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
+from tests.fixtures.processes import pool_workers
 from tests.fixtures.stages import CountedItems, EndlessStage, FailingStage, byte_count
 from tests.fixtures.waiting import until
 from tests.runhost.conftest import start_host
@@ -92,8 +92,7 @@ def test_cold_run_finds_no_pool_and_a_warm_one_does(
                 pass
 
         runner.run(finish())
-        below = psutil.Process(host.pid).children(recursive=True)
-        return {p.pid for p in below if "spawn_main" in " ".join(p.cmdline())}
+        return {process.pid for process in pool_workers(host.pid)}
 
     first, kept, renewed = workers(False), workers(False), workers(True)
     assert len(first) == len(renewed) == 2

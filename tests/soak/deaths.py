@@ -12,6 +12,7 @@ from typing import Final
 
 import psutil
 
+from tests.fixtures import processes
 from tests.fixtures.processes import tree
 from tests.fixtures.server import Server
 
@@ -35,7 +36,7 @@ def run_hosts(server: Server) -> list[psutil.Process]:
 
 
 def pool_workers(server: Server) -> list[psutil.Process]:
-    return [p for p in tree(server.process.pid) if "spawn_main" in " ".join(_words(p))]
+    return processes.pool_workers(server.process.pid)
 
 
 class Deaths:

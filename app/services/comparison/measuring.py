@@ -14,7 +14,7 @@ import numpy as np
 from app.errors import RunCancelledError, ServiceError
 from app.names import TaskStatus, TaskType
 from app.runhost.client import RunHostClient
-from app.runhost.messages import Batches, RunReport
+from app.runhost.messages import Batches, RunReport, RunStarted
 from app.services.active_run import ActiveRun
 from app.services.collecting import RunCollector
 from app.services.comparison.equality import prefixes
@@ -231,7 +231,7 @@ class Measuring:
                         self.context.sources.note(event)
                     elif isinstance(event, RunReport):
                         report, error = event, event.error
-                    elif collector is not None:
+                    elif isinstance(event, RunStarted) and collector is not None:
                         collector.start(event)
         finally:
             self.run.ends()
