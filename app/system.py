@@ -6,9 +6,11 @@ there are none. Files that are missing, empty or malformed set no limit.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -39,6 +41,44 @@ def thread_count() -> int | None:
         return sum(1 for _ in Path("/proc/self/task").iterdir())
     except OSError:
         return None
+
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BYTES: Final = 1 << 20
+
+
+def return_freed_memory() -> None:
+    """Have freed memory of more than a megabyte returned to the system at once, from now on in this
+    process. The C library keeps it otherwise, and a later run would seem to need what an earlier
+    one did. Does nothing where the C library has no such option.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def trim_memory() -> None:
+    """Return what is freed of this process's memory to the system, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def descendants(pid: int) -> list[int] | None:
+    """The processes below one, or None where the system has no lists of children."""
+    if not Path("/proc/thread-self/children").exists():
+        return None
+    found: list[int] = []
+    parents = [pid]
+    while parents:
+        with suppress(OSError):  # it may have ended meanwhile
+            for task in list(Path(f"/proc/{parents.pop()}/task").iterdir()):
+                children = [int(child) for child in _text(task / "children").split()]
+                found += children
+                parents += children
+    return found
 
 
 def has_gil() -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from app.errors import (
@@ -81,11 +82,12 @@ class _Run:
         self._received_items = 0
 
     async def execute(self) -> None:
+        workers = partial(self._strategy.worker_pids, self._plan)
+        meter = await asyncio.to_thread(RunMeter, self._around.gauge, workers)
         started = time.perf_counter()
         self._effective_workers = await self._strategy.prepare(self._plan)
         self._setup_seconds = time.perf_counter() - started
         await self._send(RunStarted(self._setup_seconds, self._effective_workers))
-        meter = RunMeter(self._around.gauge)
         meter.start()
         outbox = Outbox(self._send)
         telling = asyncio.create_task(self._tell_progress())

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import re
 import threading
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import psutil
+
+from app.system import descendants, trim_memory
 
 SAMPLE_SECONDS: Final = 0.5
 """Between two looks at the memory."""
@@ -21,8 +27,11 @@ with four workers that was 2.5 % of a core, and once in a run of half a second s
 
 
 TREE_SECONDS: Final = 5.0
-"""How long a list of the processes below is good for: it takes a walk through all of the system's.
-A run makes a new one when it starts and when it ends."""
+"""How long a list of the processes below is good for: without lists of children it takes a walk
+through all of the system's. A run makes a new one when it starts and when it ends."""
+
+LEFT_OVER_BYTES: Final = 16 << 20
+"""Free memory that a process may have kept when a run begins."""
 
 
 class MemoryGauge:
@@ -34,17 +43,33 @@ class MemoryGauge:
         self._looked = -TREE_SECONDS
         self._resident_bytes = 0
         self._proportional_bytes = 0
+        self.trimmed_bytes = self.resident_bytes()
+        """Resident memory of this process when it last returned all that was free."""
 
     def look_around(self) -> list[psutil.Process]:
         """This process and all below it, as they are now."""
-        self._tree = [self._me, *self._me.children(recursive=True)]
+        pids = descendants(self._me.pid)
+        if pids is None:
+            self._tree = [self._me, *self._me.children(recursive=True)]
+        else:
+            known = {process.pid: process for process in self._tree}
+            below = (known.get(pid) or _process(pid) for pid in pids)
+            self._tree = [self._me, *(process for process in below if process is not None)]
         self._looked = time.monotonic()
         return self._tree
 
+    def tree(self) -> list[psutil.Process]:
+        """The same, as they were TREE_SECONDS ago at most."""
+        stale = time.monotonic() - self._looked > TREE_SECONDS
+        return self.look_around() if stale else self._tree
+
+    def resident_bytes(self) -> int:
+        """Resident memory of this process alone."""
+        return _resident_bytes(self._me)
+
     def read(self) -> int:
         """Bytes now, to within TOLERANCE."""
-        stale = time.monotonic() - self._looked > TREE_SECONDS
-        tree = self.look_around() if stale else self._tree
+        tree = self.tree()
         resident_bytes = sum(map(_resident_bytes, tree))
         moved = abs(resident_bytes - self._resident_bytes)
         if moved > TOLERANCE * self._resident_bytes:
@@ -53,13 +78,62 @@ class MemoryGauge:
         return self._proportional_bytes
 
 
-class RunMeter:
-    """Started when the run's clock starts, stopped when it stops."""
+class RunMemory:
+    """Memory of one run, made when it begins: what its worker processes hold, and what this process
+    holds beyond what it held then. What it held before, and pools of other strategies, are not the
+    run's.
+    """
 
-    def __init__(self, gauge: MemoryGauge) -> None:
+    def __init__(self, gauge: MemoryGauge, workers: Callable[[], Sequence[int]]) -> None:
+        """`workers` tells the processes that the run uses of those that there are."""
         self._gauge = gauge
+        self._workers = workers
+        self._trim()
+        self._before = gauge.resident_bytes()
+        self._counts_peak = _reset_peak()
+        mine = set(workers())
+        self._others = {p.pid for p in gauge.look_around() if p.pid not in mine}
+        self._sizes: dict[int, tuple[int, int]] = {}
+        """Resident and proportional size of each process when the second was read last."""
+        self._worker_bytes = 0
+        self._growth_bytes = 0
+
+    def _trim(self) -> None:
+        """Return what earlier runs have freed, so that this one is not taken to need less."""
+        gauge = self._gauge
+        if gauge.resident_bytes() > gauge.trimmed_bytes + LEFT_OVER_BYTES:
+            gc.collect()
+            trim_memory()
+            gauge.trimmed_bytes = gauge.resident_bytes()
+
+    def look(self) -> int:
+        """The most bytes seen so far."""
+        mine = set(self._workers())
+        total = 0
+        for process in self._gauge.tree():
+            if process.pid in mine or process.pid not in self._others:
+                total += self._size(process)
+        self._worker_bytes = max(self._worker_bytes, total)
+        peak = _peak_bytes() if self._counts_peak else self._gauge.resident_bytes()
+        self._growth_bytes = max(self._growth_bytes, peak - self._before)
+        return self._worker_bytes + self._growth_bytes
+
+    def _size(self, process: psutil.Process) -> int:
+        resident_bytes = _resident_bytes(process)
+        before, proportional_bytes = self._sizes.get(process.pid, (0, 0))
+        if abs(resident_bytes - before) > TOLERANCE * before:
+            proportional_bytes = _proportional_bytes(process)
+            self._sizes[process.pid] = resident_bytes, proportional_bytes
+        return proportional_bytes
+
+
+class RunMeter:
+    """Made before the run's set-up, started when its clock starts, stopped when that stops."""
+
+    def __init__(self, gauge: MemoryGauge, workers: Callable[[], Sequence[int]] = list) -> None:
+        self._gauge = gauge
+        self._memory = RunMemory(gauge, workers)
         self._cpu_before = 0.0
-        self._peak_bytes = 0
         self._stopping = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="run-meter", daemon=True)
 
@@ -68,11 +142,11 @@ class RunMeter:
         self._sampler.start()
 
     def stop(self) -> tuple[float, int]:
-        """CPU seconds since start, and the largest memory seen in bytes."""
+        """CPU seconds since start, and the most bytes of memory that were the run's own."""
         cpu_seconds = max(0.0, self._cpu_seconds() - self._cpu_before)
         self._stopping.set()
         self._sampler.join()
-        return cpu_seconds, self._peak_bytes
+        return cpu_seconds, self._memory.look()
 
     def _cpu_seconds(self) -> float:
         # A child that ended meanwhile is in the children_* fields of its parent, with all it
@@ -88,12 +162,24 @@ class RunMeter:
         return total
 
     def _sample(self) -> None:
-        """Look while the run lasts, and once when it has ended."""
-        while True:
-            last = self._stopping.wait(SAMPLE_SECONDS)
-            self._peak_bytes = max(self._peak_bytes, self._gauge.read())
-            if last:
-                return
+        while not self._stopping.wait(SAMPLE_SECONDS):
+            self._memory.look()
+
+
+def _reset_peak() -> bool:
+    """Let the system look for the most memory of this process from now on; whether it can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return _peak_bytes() > 0
+    except OSError:
+        return False
+
+
+def _peak_bytes() -> int:
+    """The most resident memory of this process since the last reset."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
 
 
 def _resident_bytes(process: psutil.Process) -> int:
@@ -101,6 +187,13 @@ def _resident_bytes(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.Error:
+        return None
 
 
 def _proportional_bytes(process: psutil.Process) -> int:

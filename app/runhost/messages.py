@@ -112,7 +112,8 @@ class RunReport:
     cpu_utilization: float
     """0 … 1 of the usable CPUs."""
     peak_memory_bytes: int
-    """Largest seen sum of the run host's and its children's proportional set sizes."""
+    """The most that its worker processes, and what the run host holds more than before the run,
+    came to; pages that processes share count once."""
 
 
 @dataclass(frozen=True, slots=True)

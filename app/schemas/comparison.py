@@ -178,8 +178,8 @@ class Cell(CellName):
     """Share of the usable CPUs, 0 … 1; median of the rounds. Null when these take less than 0.1 s:
     CPU time is counted in ticks of 10 ms."""
     peak_memory_bytes: Count | None
-    """Most that the run host and its children held together in the first, untimed round, before
-    which all pools of other cells were closed."""
+    """The most memory that the run of the first, untimed round took, as `peak_memory_bytes` of a
+    run; all pools were closed before it."""
     setup_seconds: Seconds | None
     """Pools and compiled kernels in the first, untimed round: what a cold start costs."""
     event_loop_lag_p99_ms: Annotated[float, Field(ge=0)] | None

@@ -116,7 +116,9 @@ class RunResult(ResponseModel):
     cpu_utilization: Share | None
     """Share of the usable CPUs, 0 … 1."""
     peak_memory_bytes: Count | None
-    """Most memory that the run host and its children held together."""
+    """The most memory that this run took: what its worker processes held together, and what the
+    process that executes runs held beyond what it held when the run began. Memory that processes
+    share counts once. What earlier runs have left behind does not count."""
 
     failed_items: Count
     error_rate: Share

@@ -61,6 +61,9 @@ class AsyncBatch:
             async for result in results:
                 yield result
 
+    def worker_pids(self, plan: Plan) -> list[int]:
+        return []
+
     async def close(self) -> None:
         self._thread.close()
 

@@ -120,6 +120,9 @@ class Hybrid:
         finally:
             await cancel_and_wait(feed.tasks)
 
+    def worker_pids(self, plan: Plan) -> list[int]:
+        return [] if _uses_threads(plan) else self._pools.pids(self._pools.executor)
+
     async def close(self) -> None:
         """The pools belong to the run host."""
 

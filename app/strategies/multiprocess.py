@@ -53,6 +53,9 @@ class _InProcesses:
         finally:
             await self._pool.finish_or_discard()
 
+    def worker_pids(self, plan: Plan) -> list[int]:
+        return self._pools.pids(self._pool)
+
     async def close(self) -> None:
         """The pool belongs to the run host."""
 

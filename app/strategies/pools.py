@@ -53,6 +53,11 @@ class Pools:
         await pool.ensure(max(1, workers), plan, most)
         return workers
 
+    def pids(self, pool: ProcessPool) -> list[int]:
+        """The processes of a pool, and the one that forks them."""
+        server = self.nursery.pid
+        return pool.pids if server is None else [server, *pool.pids]
+
     async def close(self) -> None:
         """Raises process_pool.PoolStuckError."""
         self.threads.close()

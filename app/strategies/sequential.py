@@ -53,5 +53,8 @@ class Sequential:
             async for result in results:
                 yield result
 
+    def worker_pids(self, plan: Plan) -> list[int]:
+        return []
+
     async def close(self) -> None:
         self._thread.close()

@@ -52,5 +52,8 @@ class Threading:
             async for result in results:
                 yield result
 
+    def worker_pids(self, plan: Plan) -> list[int]:
+        return []
+
     async def close(self) -> None:
         """The pool belongs to the run host."""

@@ -18,6 +18,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import BatchResult, Plan
 from app.strategies.in_flight import Words, count_in
 from app.strategies.worker import run_batch
+from app.system import return_freed_memory
 
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 """For all workers of a pool to start and compile; a slow machine takes about 10 s."""
@@ -41,6 +42,7 @@ def initialise_worker(
         set_up_logging(logs, "worker")
     _barrier = barrier
     choose_instruction_set(instruction_set)
+    return_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
 

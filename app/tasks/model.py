@@ -148,7 +148,8 @@ def items_in_work(shard: Any, in_work: InWork) -> int:
     """`Shard.items_in_work`, for a row of a shard as well."""
     if shard.status is not TaskStatus.RUNNING or in_work.attempt != shard.attempt:
         return 0
-    return max(0, min(in_work.items_passed, shard.count) - shard.items_processed)
+    passed: int = min(in_work.items_passed, shard.count)
+    return max(0, passed - int(shard.items_processed))
 
 
 def new_task_id() -> str:
