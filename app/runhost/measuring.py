@@ -90,7 +90,7 @@ class RunMemory:
         self._workers = workers
         self._trim()
         self._before = gauge.resident_bytes()
-        self._counts_peak = _reset_peak()
+        self.counts_peak = _reset_peak()
         mine = set(workers())
         self._others = {p.pid for p in gauge.look_around() if p.pid not in mine}
         self._sizes: dict[int, tuple[int, int]] = {}
@@ -114,7 +114,7 @@ class RunMemory:
             if process.pid in mine or process.pid not in self._others:
                 total += self._size(process)
         self._worker_bytes = max(self._worker_bytes, total)
-        peak = _peak_bytes() if self._counts_peak else self._gauge.resident_bytes()
+        peak = _peak_bytes() if self.counts_peak else self._gauge.resident_bytes()
         self._growth_bytes = max(self._growth_bytes, peak - self._before)
         return self._worker_bytes + self._growth_bytes
 

@@ -2,7 +2,8 @@
 
 Nothing is compiled at import. `warm_up()` compiles each function for one signature and forbids any
 other, so no request pays for compilation twice. There is no disk cache: several processes that
-share one have crashed on it, so each process compiles for itself.
+share one have crashed on it, so each process compiles for itself, or has what the process compiled
+that it was forked from.
 
 `loop` has the operations of `_lanes_arithmetic.h` in the same order, and the reasons are given
 there. The compiler vectorises the short loops over `lane` and `k`, whose length it knows.

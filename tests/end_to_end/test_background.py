@@ -85,6 +85,26 @@ def test_own_items_give_what_the_synchronous_run_gives(server: Server) -> None:
     assert (done["result"]["checksum"], done["total_items"]) == (expected, len(ITEMS))
 
 
+@pytest.mark.parametrize("strategy", ["async-batch", "concurrent-futures"])
+def test_progress_is_seen_within_the_only_batch(server: Server, strategy: str) -> None:
+    body = QUICK | {"items_count": 60, "db": "simulated", "db_delay_ms": 50, "io_concurrency": 1}
+    task_id = submit(server, strategy=strategy, batch_size=60, **body)
+    seen: list[dict[str, Any]] = []
+
+    def has_ended() -> bool:
+        seen.append(view(server, task_id))
+        return bool(seen[-1]["status"] == "completed")
+
+    wait_until(has_ended, "it ends", 60, 0.02)
+    within = [now for now in seen if now["status"] == "running" and now["items_processed"]]
+    assert within
+    counts = [now["items_processed"] for now in within]
+    assert counts == sorted(counts)
+    assert all(now["progress"] == now["items_processed"] / 60 <= 1 for now in within)
+    assert all(now["estimated_remaining_seconds"] is not None for now in within)
+    assert seen[-1]["items_processed"] == seen[-1]["result"]["items_processed"] == 60
+
+
 def test_upload_gives_what_the_synchronous_one_gives(server: Server) -> None:
     content = SAMPLE.read_bytes()
     expected = upload(server, content, prefer="wait=100")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from app.runhost import measuring
-from app.runhost.measuring import MemoryGauge, RunMeter
+from app.runhost.measuring import MemoryGauge, RunMemory, RunMeter
 
 BURN = "import time\nwhile time.process_time() < 0.5: pass\n"
 
@@ -68,3 +70,52 @@ def test_costly_figure_is_read_only_when_the_cheap_one_moved(
     resident = 1_020_000
     gauge.read()
     assert costly == 2
+
+
+HOLD = "data = bytes(range(256)) * 400_000\nprint(flush=True)\ninput()"
+"""A process that holds 100 MB."""
+
+
+@contextmanager
+def holding() -> Iterator[int]:
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child.pid
+        child.communicate(b"\n")
+
+
+def test_run_has_what_it_took_and_not_what_was_held_before() -> None:
+    gauge = MemoryGauge()
+    held = bytearray(200_000_000)
+    assert RunMemory(gauge, list).look() < 20_000_000
+    memory = RunMemory(gauge, list)
+    taken = bytearray(100_000_000)
+    assert 90_000_000 < memory.look() < 130_000_000
+    del taken
+    assert memory.look() > 90_000_000  # the peak
+    del held
+    assert RunMemory(gauge, list).look() < 20_000_000
+
+
+def test_memory_that_is_held_for_a_moment_counts() -> None:
+    """Also between two looks, where the system keeps the peak."""
+    memory = RunMemory(MemoryGauge(), list)
+    if not memory.counts_peak:
+        pytest.skip("the system does not keep the peak")
+    del bytearray(100_000_000)[:1]
+    assert memory.look() > 90_000_000
+
+
+def test_processes_that_are_there_count_only_if_they_work_for_the_run() -> None:
+    gauge = MemoryGauge()
+    with holding() as pid:
+        assert RunMemory(gauge, list).look() < 20_000_000
+        mine = RunMemory(gauge, lambda: [pid])
+        assert mine.look() > 90_000_000
+        later = RunMemory(gauge, list)
+        with holding():
+            gauge.look_around()
+            assert later.look() > 90_000_000

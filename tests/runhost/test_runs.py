@@ -18,7 +18,7 @@ from app.errors import (
 )
 from app.names import StrategyName
 from app.runhost.client import RunHostClient
-from app.runhost.messages import Batches, RunReport, RunStarted
+from app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import BatchResult, Plan
 from app.strategies.registry import CAPABILITIES
@@ -38,9 +38,9 @@ async def collect(host: RunHostClient, plan: Plan) -> list[Any]:
 async def run(host: RunHostClient, plan: Plan) -> tuple[list[BatchResult], RunReport]:
     events = await collect(host, plan)
     assert isinstance(events[0], RunStarted)
-    results = [r for event in events[1:-1] for r in event.results]
-    assert all(isinstance(event, Batches) for event in events[1:-1])
-    return results, events[-1]
+    batches = [event for event in events[1:-1] if not isinstance(event, Progress)]
+    assert all(isinstance(event, Batches) for event in batches)
+    return [r for event in batches for r in event.results], events[-1]
 
 
 def test_ready_reports_every_kernel_measured(host: RunHostClient) -> None:
@@ -62,7 +62,8 @@ def test_every_strategy_runs_and_is_measured(runner: asyncio.Runner, host: RunHo
         assert report.duration_seconds > 0
         assert report.cpu_seconds > 0
         assert 0 < report.cpu_utilization <= 1
-        assert report.peak_memory_bytes > 20_000_000
+        in_processes = not CAPABILITIES[strategy].shares_memory
+        assert (report.peak_memory_bytes > 10_000_000) is in_processes
         assert report.effective_workers == (2 if CAPABILITIES[strategy].parallel else 1)
 
 
@@ -192,3 +193,56 @@ def test_batch_that_outlasts_the_grace_costs_the_run_host(
         assert not host.alive
 
     runner.run(cancel())
+
+
+LARGE = 1_000_000
+NO_WORK = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}
+
+
+@pytest.mark.parametrize("strategy", [StrategyName.SEQUENTIAL, StrategyName.MULTIPROCESSING])
+def test_peak_memory_is_the_run_s_own_whatever_ran_before(
+    runner: asyncio.Runner, host: RunHostClient, strategy: StrategyName
+) -> None:
+    """A million items take 40 MB and more, in and out."""
+
+    def peak(count: int) -> int:
+        plan = make_plan(
+            strategy,
+            kernel="cython",
+            parameters=NO_WORK,
+            items=GeneratedItems(count),
+            batch_size=count,
+        )
+        return runner.run(run(host, plan))[1].peak_memory_bytes
+
+    first, large, small, again, last = map(peak, (1, LARGE, 1, LARGE, 1))
+    assert first < 60_000_000
+    assert large - first > 40_000_000
+    assert abs(again - large) < 0.5 * large
+    for later in (small, last):
+        assert later - first < 20_000_000
+    # The other strategies take none of the pool that is there by now.
+    plan = make_plan(StrategyName.THREADING, items=GeneratedItems(1), batch_size=1)
+    assert runner.run(run(host, plan))[1].peak_memory_bytes < 20_000_000
+
+
+@pytest.mark.parametrize("strategy", list(StrategyName))
+def test_progress_is_told_within_a_batch(
+    runner: asyncio.Runner, host: RunHostClient, strategy: StrategyName
+) -> None:
+    """One batch that takes about two seconds, in slices: twice a second it is somewhere else."""
+    sequential = make_plan(
+        strategy,
+        items=GeneratedItems(400),
+        batch_size=400,
+        parameters={"cpu_iterations": 20_000, "outer_iterations": 0, "inner_iterations": 0},
+        slice_items=20,
+    )
+    events = runner.run(collect(host, sequential))
+    told = [event.items_passed for event in events if isinstance(event, Progress)]
+    assert told
+    assert told == sorted(set(told))
+    assert told[0] > 0
+    assert told[-1] <= 400
+    (batches,) = (event for event in events if isinstance(event, Batches))
+    assert events.index(batches) > max(n for n, e in enumerate(events) if isinstance(e, Progress))

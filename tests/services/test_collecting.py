@@ -14,11 +14,13 @@ import pytest
 
 from app.errors import StoreError, TaskConflictError
 from app.names import StrategyName, TaskStatus
-from app.runhost.messages import Batches, RunReport, RunStarted
+from app.runhost.messages import Batches, Progress, RunReport, RunStarted
+from app.services import collecting
 from app.services.collecting import RunCollector
 from app.services.details import KEPT_ERRORS, Details, summarize
 from app.services.loop_lag import LagSummary
 from app.services.sources import SourceMonitor
+from app.services.views import task_view
 from app.sources.base import Batch, ItemError, StageCounts
 from app.sources.simulated import GeneratedItems, SimulatedStage
 from app.strategies.base import BatchResult
@@ -56,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
     task = Task(
         task_id=TASK_ID,
         task_type="background",
-        spec={},
+        spec={"workers": 1, "batch_size": 10},
         workload="loops",
         kernel="python",
         strategy="sequential",
@@ -287,3 +289,80 @@ def test_resumed_shard_goes_on_from_the_details(
     task = store.get(TASK_ID)
     assert (task.items_processed, task.failed_items) == (20, 3)
     assert Details.from_json(task.measurements) == details
+
+
+def shown(store: TaskStore) -> int:
+    """What a client sees as processed, and what watchers of events are told."""
+    view = task_view(store, TASK_ID)
+    assert store.progress([TASK_ID]) == {TASK_ID: (view.status, view.items_processed)}
+    assert view.progress == view.items_processed / 1_000
+    return view.items_processed
+
+
+def test_items_in_work_are_shown_and_not_counted_twice(store: TaskStore, collect: Collect) -> None:
+    collector = collect(store.shards.begin(REF, "1:1.0"))
+    collector.start(RunStarted(setup_seconds=0.5, effective_workers=2))
+    assert collector.note(Progress(7))
+    collector.store_progress()
+    assert (shown(store), store.get(TASK_ID).items_processed) == (7, 0)
+    assert task_view(store, TASK_ID).estimated_remaining_seconds is not None
+    collector.add(Batches((batch(0),)))  # those seven are among them
+    assert shown(store) == 10
+    collector.note(Progress(25))
+    collector.store_progress()
+    assert (shown(store), store.get(TASK_ID).items_processed) == (25, 10)
+    collector.add(Batches((batch(10),)))  # and of another batch, five are worth what they were
+    assert (shown(store), store.get(TASK_ID).items_processed) == (25, 20)
+    collector.note(Progress(5_000))
+    collector.store_progress()
+    assert shown(store) == 1_000
+    assert stored_ids(store) == list(range(20))
+
+
+def test_progress_is_stored_by_itself_only_when_nothing_was_for_a_while(
+    store: TaskStore, collect: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(collecting.time, "perf_counter", lambda: now)  # type: ignore[attr-defined]
+    collector = collect(store.shards.begin(REF, "1:1.0"))
+    collector.add(Batches((batch(0),)))
+    assert not collector.note(Progress(12))
+    now += collecting.STORE_SECONDS
+    assert collector.note(Progress(13))
+    collector.store_progress()
+    assert not collector.note(Progress(14))
+    assert shown(store) == 13
+
+
+@pytest.mark.parametrize("way", ["completed", "cancelled", "given back", "killed"])
+def test_items_in_work_go_with_their_execution(
+    store: TaskStore, collect: Collect, way: str
+) -> None:
+    """Ended, the task has exactly what is stored; executed again, only what that passes."""
+    shard = store.shards.begin(REF, "1:1.0")
+    first = collect(shard)
+    first.add(Batches((batch(0),)))
+    first.note(Progress(18))
+    first.store_progress()
+    assert shown(store) == 18
+    details = first.details(None).to_json()
+    assert "in_work" not in details
+    if way == "completed":
+        store.shards.end(REF, shard.attempt, TaskStatus.COMPLETED, details, 10, summarize)
+    elif way == "cancelled":
+        store.shards.cancel(TASK_ID, summarize)
+        assert "in_work" not in (store.get(TASK_ID).measurements or {})
+    elif way == "given back":
+        store.shards.give_back(REF, shard.attempt, details, 10)
+    if way != "killed":
+        assert shown(store) == 10
+    if way in ("completed", "cancelled"):
+        return
+    again = collect(store.shards.begin(REF, "2:2.0"))
+    assert shown(store) == 10
+    again.note(Progress(3))
+    again.store_progress()
+    assert shown(store) == 13
+    with pytest.raises(TaskConflictError, match="taken over"):
+        first.store_progress()
+    assert shown(store) == 13

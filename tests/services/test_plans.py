@@ -201,3 +201,19 @@ def test_estimate_over_the_limit_says_both_and_the_way_out() -> None:
         check_estimate(plan(), ideal(REPORTS), limit_seconds=100)
     assert caught.value.estimate_seconds == pytest.approx(1_005.6)
     assert check_estimate(plan(), ideal(REPORTS), limit_seconds=1_006) < 1_006
+
+
+@pytest.mark.parametrize(
+    ("kernel", "parameters", "expected"),
+    [
+        ("cython", {}, 2_496),  # 0.25 s ÷ 0.1 ms, in whole lanes
+        ("python", {}, 64),  # of 125
+        ("python", {"cpu_iterations": 200_000}, 12),
+        ("python", {"cpu_iterations": 10_000_000}, 1),
+        ("cython", {"outer_iterations": 0}, 1 << 30),
+    ],
+)
+def test_slices_take_a_quarter_of_a_second(
+    kernel: str, parameters: dict[str, int], expected: int
+) -> None:
+    assert plan(kernel=kernel, parameters=parameters).slice_items == expected
