@@ -29,6 +29,11 @@ FULL_SECONDS: Final = 300e-6
 """Of all CPUs for each batch of a run that keeps them busy."""
 
 
+SAME_AS: Final = {StrategyName.HYBRID: StrategyName.THREADING}
+"""Strategies that pass batches without I/O on just as another one does: only their start is
+measured beside it."""
+
+
 @dataclass(frozen=True, slots=True)
 class StrategyTimes:
     """Runs of all strategies that do nothing or compute, on so many CPUs."""
@@ -38,23 +43,24 @@ class StrategyTimes:
     cpus: int
 
     @classmethod
-    def with_kernel(cls, workload: str, kernel: str, cpus: int) -> StrategyTimes:
-        """Blocks."""
-        size, parameters, _ = sized_call(workload, kernel, cpus * FULL_SECONDS)
-        return cls(Probe(workload, kernel, size, parameters), cpus)
+    def with_kernel(cls, kernel: KernelCosts, cpus: int) -> StrategyTimes:
+        """Batches are sized by what was measured of the kernel so far."""
+        return cls(sized_call(kernel, cpus * FULL_SECONDS), cpus)
 
     def experiments(self) -> Iterator[Experiment]:
-        """With a worker for each CPU."""
+        """With a worker for each CPU. Empty batches warm up workers for the full ones."""
         for name in STRATEGIES:
             yield Experiment("start", self._plan(name, 1, 1), START_RUNS)
-            yield Experiment("items", self._plan(name, ITEMS, ITEMS))
+            if name in SAME_AS:
+                continue
+            yield Experiment("items", self._plan(name, ITEMS, ITEMS), is_long=True)
             yield Experiment("empty batches", self._plan(name, EMPTY_BATCHES, 1))
-            yield Experiment("full batches", self._full_plan(name, self.cpus))
+            yield Experiment("full batches", self._full_plan(name, self.cpus), is_long=True)
 
     def alone(self) -> Iterator[Experiment]:
         """With a single worker."""
         for name in STRATEGIES:
-            if CAPABILITIES[name].parallel:
+            if CAPABILITIES[name].parallel and name not in SAME_AS:
                 yield Experiment("alone", self._full_plan(name, 1))
 
     def costs(
@@ -69,8 +75,11 @@ class StrategyTimes:
         start = seconds[name, "start"]
         in_processes = uses_processes(name, releases_gil=True)
 
+        measured = SAME_AS.get(name, name)
+
         def each(what: str, count: int) -> float:
-            return max(0.0, seconds[name, what] - start) / (count - 1)
+            taken = seconds[measured, what] - seconds[measured, "start"]
+            return max(0.0, taken) / (count - 1)
 
         item = each("items", ITEMS)
         operations = kernels.get_workload(kernel.workload).operations(self.full.parameters)
