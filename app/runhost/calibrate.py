@@ -40,8 +40,8 @@ RUN_ROUNDS: Final = 2
 ALONE_ROUNDS: Final = 1
 
 KERNEL_SECONDS: Final = 0.1
-COMPANY_SECONDS: Final = 0.4
-SETUP_SECONDS: Final = 2.0
+COMPANY_SECONDS: Final = 0.15
+SETUP_SECONDS: Final = 1.2
 """Typical seconds of the steps that are no runs: only for how far a calibration is."""
 
 CalibrationSend = Callable[
@@ -90,7 +90,7 @@ class Calibrating:
             waiting = WaitingTimes(workload, kernel, self._cpus)
             experiments = [*strategies.experiments(), *waiting.experiments()]
             alone = list(strategies.alone())
-            self._planned = _planned_seconds(experiments, alone)
+            self._planned = _planned_seconds(len(times), experiments, alone)
             setup, worker_bytes = await self._set_up(base_bytes, times[0])
             company = [sized_call(each.costs(), SLOWDOWN_SECONDS) for each in times]
             await self._time_company(times, company)
@@ -100,6 +100,7 @@ class Calibrating:
             await self._time_kernels(times)
             # The last runs, as pools are made anew for them.
             seconds = {**seconds, **await self._runs.in_turns(alone, ALONE_ROUNDS)}
+            await self._note_done(SETUP_SECONDS)
             await self._time_kernels(times)
             costs = tuple(each.costs() for each in times)
             waits = await wait_costs(seconds)
@@ -150,7 +151,7 @@ class Calibrating:
             await pool.ensure(cpus, plan)
             in_threads = await asyncio.to_thread(thread_slowdown, call, cpus)
             each.note_slowdowns(in_threads, await process_slowdown(pool, call, cpus))
-        await self._note_done(COMPANY_SECONDS)
+            await self._note_done(COMPANY_SECONDS)
 
     async def _time_kernels(self, times: Sequence[KernelTimes]) -> None:
         for _ in range(ROUNDS):
@@ -159,9 +160,13 @@ class Calibrating:
         await self._note_done(KERNEL_SECONDS)
 
 
-def _planned_seconds(experiments: Sequence[Experiment], alone: Sequence[Experiment]) -> float:
+def _planned_seconds(
+    kernel_count: int, experiments: Sequence[Experiment], alone: Sequence[Experiment]
+) -> float:
+    """Typical seconds of everything; pools are set up twice."""
     runs = typical_seconds(experiments, RUN_ROUNDS) + typical_seconds(alone, ALONE_ROUNDS)
-    return runs + 3 * KERNEL_SECONDS + 2 * COMPANY_SECONDS + SETUP_SECONDS
+    company = 2 * kernel_count * COMPANY_SECONDS
+    return runs + 3 * KERNEL_SECONDS + company + 2 * SETUP_SECONDS
 
 
 def _cheapest(available: Sequence[tuple[str, str]]) -> tuple[str, str]:

@@ -46,10 +46,10 @@ seconds.
 FINDING_CALLS: Final = 3
 """Of each size while it is found out which are affordable, or a disturbance would decide."""
 
-SLOWDOWN_SECONDS: Final = 0.012
+SLOWDOWN_SECONDS: Final = 0.01
 """A probe of the slowdown takes about this long on one CPU."""
 
-COMPANY_ROUNDS: Final = 4
+COMPANY_ROUNDS: Final = 3
 COMPANY_WARM_UP: Final = 3
 """Rounds that do not count: a fresh worker is slower than one that has computed for a while."""
 

@@ -15,7 +15,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
 
-START_RUNS: Final = 3
+START_RUNS: Final = 2
 """Of milliseconds, in each round."""
 
 ITEMS: Final = 50_000
@@ -24,7 +24,7 @@ ITEMS: Final = 50_000
 EMPTY_BATCHES: Final = 128
 """As long as some of its results have to be sent before its end."""
 
-FULL_BATCHES: Final = 96
+FULL_BATCHES: Final = 64
 FULL_SECONDS: Final = 300e-6
 """Of all CPUs for each batch of a run that keeps them busy."""
 
@@ -58,10 +58,11 @@ class StrategyTimes:
             yield Experiment("full batches", self._full_plan(name, self.cpus), is_long=True)
 
     def alone(self) -> Iterator[Experiment]:
-        """With a single worker."""
+        """With a single worker; processes are new, and have to warm up."""
         for name in STRATEGIES:
             if CAPABILITIES[name].parallel and name not in SAME_AS:
-                yield Experiment("alone", self._full_plan(name, 1))
+                in_processes = uses_processes(name, releases_gil=True)
+                yield Experiment("alone", self._full_plan(name, 1), is_long=not in_processes)
 
     def costs(
         self,

@@ -80,7 +80,7 @@ class WaitingTimes:
                 yield Experiment(what, plan, is_long=True, rounds=ROUNDS_OF[many])
         count = few * ITEMS_OF_A_TASK[few]
         small = self._plan(StrategyName.HYBRID, count, few, SMALL_BATCH, *_stages(few)[:1])
-        yield Experiment(SMALL, small, is_long=True)
+        yield Experiment(SMALL, small, is_long=True, rounds=1)
 
     def _longer(self, name: StrategyName, many: int) -> Iterator[tuple[str, Plan]]:
         """Runs in which each task waits for several items, in one stage and in two."""
