@@ -102,8 +102,8 @@ class Run:
 
 
 def ask(server: Server, work: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A recommendation for a run's body."""
-    flat = {name: value for name, value in work.items() if name != "parameters"}
+    """A recommendation for a run's body, by a machine that is calibrated."""
+    flat = {name: value for name, value in work.items() if name != "parameters"} | {"wait": True}
     flat |= work.get("parameters", {}) | more
     answer = server.client.get("/api/v1/tasks/recommendations", params=flat)
     answer.raise_for_status()
@@ -161,8 +161,8 @@ def configurations(server: Server) -> list[Run]:
 
 def calibrate(server: Server) -> float:
     """Seconds that it took."""
-    found = ask(server, {"items_count": 100}, refresh=True)["calibration"]["duration_seconds"]
-    return float(found)
+    server.client.post("/api/v1/tasks/calibration").raise_for_status()
+    return float(ask(server, {"items_count": 100})["calibration"]["duration_seconds"])
 
 
 def measure_configurations(server: Server) -> list[Run]:
