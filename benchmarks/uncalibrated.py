@@ -51,5 +51,12 @@ class Typical:
         """The prediction for the body of a run."""
         request = RunRequest.model_validate_json(json.dumps(body))
         items = GeneratedItems(request.items_count)
-        plan = make_plan(StrategyName(strategy), request, items, self._reports, self._settings)
+        plan = make_plan(
+            StrategyName(strategy),
+            request,
+            items,
+            self._reports,
+            self._calibration,
+            self._settings,
+        )
         return predict(plan, self._calibration).seconds

@@ -50,8 +50,8 @@ def test_slower_machine_has_all_but_its_waits_and_bytes_slower() -> None:
             [3 * each for each in numbers(asdict(one))[:-1]]
         )
         assert other.worker_bytes == one.worker_bytes
-    for name, loop in usual.loops.items():
-        assert numbers(asdict(slow.loops[name])) == pytest.approx(
+    for its, loop in usual.loops.items():
+        assert numbers(asdict(slow.loops[its])) == pytest.approx(
             [3 * each for each in numbers(asdict(loop))]
         )
     assert slow.waits == usual.waits
