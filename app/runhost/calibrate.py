@@ -145,12 +145,17 @@ class Calibrating:
         return setup, max(0, held - base_bytes) // (2 * self._cpus)
 
     async def _time_company(self, times: Sequence[KernelTimes], company: Sequence[Probe]) -> None:
+        """Kernels that release the GIL slow each other down in processes as in threads: they share
+        CPUs, and nothing else.
+        """
         pool, cpus = self._pools.executor, self._cpus
         for each, call in zip(times, company, strict=True):
-            plan = probe_plan(call.workload, call.kernel, StrategyName.CONCURRENT_FUTURES)
-            await pool.ensure(cpus, plan)
-            in_threads = await asyncio.to_thread(thread_slowdown, call, cpus)
-            each.note_slowdowns(in_threads, await process_slowdown(pool, call, cpus))
+            in_threads = in_processes = await asyncio.to_thread(thread_slowdown, call, cpus)
+            if not kernels.releases_gil(call.workload, call.kernel):
+                plan = probe_plan(call.workload, call.kernel, StrategyName.CONCURRENT_FUTURES)
+                await pool.ensure(cpus, plan)
+                in_processes = await process_slowdown(pool, call, cpus)
+            each.note_slowdowns(in_threads, in_processes)
             await self._note_done(COMPANY_SECONDS)
 
     async def _time_kernels(self, times: Sequence[KernelTimes]) -> None:

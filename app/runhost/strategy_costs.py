@@ -48,14 +48,17 @@ class StrategyTimes:
         return cls(sized_call(kernel, cpus * FULL_SECONDS), cpus)
 
     def experiments(self) -> Iterator[Experiment]:
-        """With a worker for each CPU. Empty batches warm up workers for the full ones."""
+        """With a worker for each CPU. Empty batches warm threads up for the full ones; processes
+        have not computed yet.
+        """
         for name in STRATEGIES:
             yield Experiment("start", self._plan(name, 1, 1), START_RUNS)
             if name in SAME_AS:
                 continue
             yield Experiment("items", self._plan(name, ITEMS, ITEMS), is_long=True)
             yield Experiment("empty batches", self._plan(name, EMPTY_BATCHES, 1))
-            yield Experiment("full batches", self._full_plan(name, self.cpus), is_long=True)
+            is_warm = not uses_processes(name, releases_gil=True)
+            yield Experiment("full batches", self._full_plan(name, self.cpus), is_long=is_warm)
 
     def alone(self) -> Iterator[Experiment]:
         """With a single worker; processes are new, and have to warm up."""
