@@ -81,8 +81,8 @@ class StrategyTimes:
 
         measured = SAME_AS.get(name, name)
 
-        def each(what: str, count: int) -> float:
-            taken = seconds[measured, what] - seconds[measured, "start"]
+        def each(what: str, count: int, computing: float = 0.0) -> float:
+            taken = seconds[measured, what] - seconds[measured, "start"] - count * computing
             return max(0.0, taken) / (count - 1)
 
         item = each("items", ITEMS)
@@ -93,8 +93,8 @@ class StrategyTimes:
         busy = call * slowdown / self.cpus if parallel else call
         empty = each("empty batches", EMPTY_BATCHES)
         # More to do in a batch never makes it shorter.
-        full = max(0.0, each("full batches", FULL_BATCHES) - busy, empty - busy)
-        alone = max(0.0, each("alone", FULL_BATCHES) - call) if parallel else full
+        full = max(each("full batches", FULL_BATCHES, busy), empty - busy)
+        alone = each("alone", FULL_BATCHES, call) if parallel else full
         return StrategyCosts(
             start_seconds=start,
             empty_batch_seconds=empty,

@@ -206,7 +206,8 @@ def test_state_tells_how_far_it_is_and_how_it_ended(tmp_path: Path) -> None:
         assert (none.status, none.progress, none.started_at) == (CalibrationStatus.NONE, 0, None)
         assert ours.in_progress() is None
         ours.begin()
-        waiting = await ours.state()
+        waiting = ours.in_progress()
+        assert waiting is not None
         assert (waiting.status, waiting.progress) == (CalibrationStatus.RUNNING, 0)
         assert waiting.estimated_remaining_seconds == TYPICAL_SECONDS
         await hosts.begun.wait()
