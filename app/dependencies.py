@@ -13,6 +13,7 @@ from fastapi import Depends, Path, Request
 from app.access import ClientDep
 from app.errors import TaskNotFoundError
 from app.names import StrategyName, TaskKind, TaskStatus, is_task_id
+from app.schemas.calibration import CalibrationState
 from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
@@ -128,9 +129,17 @@ class RecommendationService(Protocol):
     """How to run something, predicted."""
 
     async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
-        """Rank the choices; measures the machine first where that was not done yet. `base_url` is
-        for the command that runs the first.
+        """Rank the choices. Where the machine was not calibrated yet, that is begun behind the
+        answer, or waited for, as the query says. `base_url` is for the command that runs the first.
         """
+        ...
+
+    async def calibrate(self) -> CalibrationState:
+        """Start a calibration, unless one is in progress; returns at once."""
+        ...
+
+    async def calibration(self) -> CalibrationState:
+        """How the last calibration stands."""
         ...
 
 

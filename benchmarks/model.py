@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
 from app.names import StrategyName
 from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.service import finished, service
+from benchmarks.uncalibrated import Typical
 from tests.fixtures.server import Server
 
 PAGE: Final = ROOT / "docs" / "model.md"
@@ -60,6 +63,8 @@ class Run:
     predictions: list[float]
     """By calibration: the last is of the round to come."""
     measured: list[float] = field(default_factory=list)
+    typical: float = 0.0
+    """What would have been predicted before any calibration."""
     ratios: list[float] = field(default_factory=list)
     """Predicted ÷ measured, of each round."""
 
@@ -102,8 +107,8 @@ class Run:
 
 
 def ask(server: Server, work: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A recommendation for a run's body."""
-    flat = {name: value for name, value in work.items() if name != "parameters"}
+    """A recommendation for a run's body, by a machine that is calibrated."""
+    flat = {name: value for name, value in work.items() if name != "parameters"} | {"wait": True}
     flat |= work.get("parameters", {}) | more
     answer = server.client.get("/api/v1/tasks/recommendations", params=flat)
     answer.raise_for_status()
@@ -144,25 +149,25 @@ def random_choice(chance: random.Random, work: dict[str, Any], kernels: list[str
 def configurations(server: Server) -> list[Run]:
     """As many of each strategy, each with a prediction in the bounds."""
     chance = random.Random(SEED)
-    kernels = [
-        each["kernel"]
-        for each in server.client.get("/api/v1/tasks/kernels").json()["kernels"]
-        if each["available"]
-    ]
+    reported = server.client.get("/api/v1/tasks/kernels").json()["kernels"]
+    kernels = [each["kernel"] for each in reported if each["available"]]
+    typical = Typical(reported)
     found: list[Run] = []
     while len(found) < CONFIGURATIONS:
         strategy = list(StrategyName)[len(found) % len(StrategyName)].value
         body = random_choice(chance, random_work(chance), kernels)
         best = ask(server, body, strategy=strategy, limit=1)["recommended"]
         if SHORTEST <= best["predicted_seconds"] <= LONGEST:
-            found.append(Run(strategy, body, [best["predicted_seconds"]]))
+            run = Run(strategy, body, [best["predicted_seconds"]])
+            run.typical = typical.seconds(strategy, body)
+            found.append(run)
     return found
 
 
 def calibrate(server: Server) -> float:
     """Seconds that it took."""
-    found = ask(server, {"items_count": 100}, refresh=True)["calibration"]["duration_seconds"]
-    return float(found)
+    server.client.post("/api/v1/tasks/calibration").raise_for_status()
+    return float(ask(server, {"items_count": 100})["calibration"]["duration_seconds"])
 
 
 def measure_configurations(server: Server) -> list[Run]:
@@ -254,13 +259,18 @@ def lines(calibrating: float, runs: list[Run], verdicts: list[Verdict]) -> Itera
     """Markdown."""
     right = sum(LOW <= run.ratio <= HIGH for run in runs)
     at_first = sum(LOW <= run.first_ratio <= HIGH for run in runs)
+    factors = [run.seconds / run.typical for run in runs]
+    low, high = np.quantile(np.asarray(factors), (0.05, 0.95))
+    before = sum(LOW <= 1 / factor <= HIGH for factor in factors)
     good = sum(verdict.ratio <= BEST for verdict in verdicts)
     yield f"""
 Calibrating took {calibrating:.1f} s. {len(runs)} random configurations (seed {SEED}) were run over
 HTTP in {ROUNDS} rounds ({FEW_ROUNDS} of what took longer than {FEW_ROUNDS_SECONDS:g} s), each round
 predicted by a calibration just before it: for **{right}** the median of predicted ÷ measured is in
 {LOW} … {HIGH}. What the first calibration alone had predicted, minutes before the last round, is
-within those bounds of the median measured for **{at_first}**.
+within those bounds of the median measured for **{at_first}**; what typical figures say before any
+calibration, for **{before}**: measured ÷ predicted is {min(factors):.2f} … {max(factors):.2f}, and
+from the 5th to the 95th percentile {low:.2f} … {high:.2f}.
 Of {len(verdicts)} random workloads, the recommended choice was in
 **{good}** within {BEST - 1:.0%} of the best of those measured (the first five of the
 ranking and the best of each strategy, without those predicted at {HOPELESS:g} times as long;

@@ -36,6 +36,8 @@ def recommendation_tables(
             text(
                 f"{seconds(calibration.age_seconds)} old, took "
                 f"{seconds(calibration.duration_seconds)}"
+                if recommendation.calibrated
+                else "none yet: typical figures, wide intervals"
             ),
         ),
         ("machine", text(f"{calibration.host.cpu}, {calibration.host.usable_cpus} usable CPUs")),

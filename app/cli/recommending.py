@@ -16,16 +16,16 @@ from app.names import StrategyName
 EXAMPLES: Final = (
     "hotloop recommend --items 20_000 --db none --cache none",
     "hotloop recommend --items 5000 --db-delay-ms 20 --strategy hybrid --limit 5",
-    "hotloop recommend --items 1000 --refresh --url http://localhost:8001 --json",
+    "hotloop recommend --items 1000 --wait --url http://localhost:8001 --json",
 )
 
 HELP: Final = taught(
     """
     Predict the fastest ways to run something here, and say why.
 
-    Predictions rest on a calibration of the machine, which takes some seconds the first time and is
-    kept in the data folder. --kernel, --workers, --batch-size and --io-concurrency are chosen
-    unless they are given.
+    Predictions rest on a calibration of the machine, which is kept in the data folder. A running
+    service makes it behind its first answer; --wait waits for it. --kernel, --workers, --batch-size
+    and --io-concurrency are chosen unless they are given.
     """,
     EXAMPLES,
     "Exit status: 0 done; 2 refused, the message says why; 3 the service cannot be reached or "
@@ -42,8 +42,8 @@ def recommend(
         int | None,
         typer.Option("--limit", help="How many choices to list. [1 … 1,000; default 20]"),
     ] = None,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Calibrate anew first, which takes some seconds.")
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the calibration, which takes some seconds.")
     ] = False,
     param: Param = None,
     as_json: AsJson = False,
@@ -57,7 +57,8 @@ def recommend(
         asked = {
             "strategy": None if strategy is None else strategy.value,
             "limit": limit,
-            "refresh": refresh or None,
+            # A service of this command's own ends with it, and its calibration too.
+            "wait": wait or url is None or None,
         }
         query |= {name: value for name, value in asked.items() if value is not None}
         from app.schemas.recommendation import Recommendation, RecommendationQuery

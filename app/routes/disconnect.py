@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from app.errors import NotReadyError
+
 T = TypeVar("T")
+
+STOP_RETRY_SECONDS: Final = 5
+"""After which a client may find the service started again."""
 
 
 async def run_while_connected(
@@ -29,6 +34,20 @@ async def run_while_connected(
         raise ClientDisconnect
     finally:
         await end(watcher)
+        await end(task)
+
+
+async def run_until_stop(work: Coroutine[object, object, T], stopping: asyncio.Event) -> T:
+    """Await `work`; when the service begins to stop, cancel it and raise NotReadyError."""
+    task = asyncio.ensure_future(work)
+    stop = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise NotReadyError("the service stops; ask again when it is back", STOP_RETRY_SECONDS)
+    finally:
+        await end(stop)
         await end(task)
 
 

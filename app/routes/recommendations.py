@@ -1,17 +1,22 @@
-"""Recommendations: `GET /api/v1/tasks/recommendations`."""
+"""Recommendations, and the calibration that they rest on."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from app import errors
-from app.dependencies import RecommendationServiceDep, SettingsDep
+from app.dependencies import RecommendationServiceDep, SettingsDep, StateDep
 from app.error_handlers import STORE_ERRORS, problem_responses
 from app.routes.base_url import base_url_of
+from app.routes.disconnect import run_until_stop, run_while_connected
 from app.routes.paths import TASKS
+from app.routes.runs import NoQuery
+from app.schemas.calibration import CalibrationState
 from app.schemas.recommendation import Recommendation, RecommendationQuery
+
+CALIBRATION: Final = f"{TASKS}/calibration"
 
 router = APIRouter(prefix=TASKS, tags=["recommendations"])
 
@@ -22,11 +27,7 @@ router = APIRouter(prefix=TASKS, tags=["recommendations"])
     summary="Recommend how to run something",
     responses=problem_responses(
         errors.InvalidRequestError,
-        errors.MissingScopeError,
-        errors.TooBusyError,
         errors.NotReadyError,
-        errors.WorkerCrashedError,
-        errors.RunHostDiedError,
         *STORE_ERRORS,
     ),
 )
@@ -34,12 +35,71 @@ async def recommend(
     query: Annotated[RecommendationQuery, Query()],
     service: RecommendationServiceDep,
     settings: SettingsDep,
+    state: StateDep,
     request: Request,
 ) -> Recommendation:
     """Predict all choices of strategy, kernel, workers and batch size from what was measured on
     this machine, and rank them. `kernel`, `workers`, `batch_size` and `io_concurrency` are chosen
     unless they are given.
 
-    The first answer calibrates, which takes some seconds; `refresh` does it again.
+    The answer comes at once. Before the machine is calibrated, it rests on typical figures
+    (`calibrated: false`, with wide intervals) and calibrating begins behind it, which takes some
+    seconds of a run host; `wait=true` waits for that.
     """
-    return await service.recommend(query, base_url_of(request, settings))
+    asked = service.recommend(query, base_url_of(request, settings))
+    if not query.wait:
+        return await asked
+    return await run_while_connected(request, run_until_stop(asked, state.stopping))
+
+
+_CALIBRATING: Final[dict[str, Any]] = {
+    "description": "A calibration is in progress.",
+    "model": CalibrationState,
+    "headers": {
+        "Location": {
+            "description": "Path of its state.",
+            "schema": {"type": "string", "format": "uri-reference"},
+            "example": CALIBRATION,
+        }
+    },
+}
+
+
+@router.post(
+    "/calibration",
+    status_code=202,
+    operation_id="calibrate",
+    summary="Calibrate the machine anew",
+    responses={
+        202: _CALIBRATING,
+        **problem_responses(errors.RateLimitedError, errors.NotReadyError),
+    },
+)
+async def calibrate(
+    service: RecommendationServiceDep, response: Response, _: Annotated[NoQuery, Query()]
+) -> CalibrationState:
+    """Begin to measure what predictions rest on, and answer at once.
+
+    It takes a run host for some seconds, when its turn has come among the runs that wait; with a
+    single run host, runs wait so long. A request that comes while a calibration is in progress is
+    answered with that one.
+    """
+    response.headers["Location"] = CALIBRATION
+    return await service.calibrate()
+
+
+@router.get(
+    "/calibration",
+    operation_id="get_calibration",
+    summary="See how calibrating stands",
+    responses=problem_responses(errors.NotReadyError),
+)
+async def get_calibration(
+    service: RecommendationServiceDep, _: Annotated[NoQuery, Query()]
+) -> CalibrationState:
+    """The last calibration, with its progress while it measures.
+
+    Where several processes answer, each knows how far its own one is; all of them find what was
+    measured.
+    """
+    return await service.calibration()

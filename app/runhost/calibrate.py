@@ -8,32 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Final
 
 import kernels
 from app.names import StrategyName
 from app.runhost.calibration import Calibration
 from app.runhost.config import RunHostConfig
-from app.runhost.execution import Send, Surroundings
+from app.runhost.execution import Surroundings
 from app.runhost.kernel_costs import (
     ROUNDS,
+    SLOWDOWN_SECONDS,
     KernelTimes,
     Probe,
-    company_probe,
     probe_plan,
     process_slowdown,
+    sized_call,
     thread_slowdown,
 )
+from app.runhost.messages import Batches, CalibrationProgress, Progress, RunStarted
 from app.runhost.strategy_costs import StrategyTimes
-from app.runhost.timed_runs import TimedRuns
+from app.runhost.timed_runs import Experiment, TimedRuns, typical_seconds
 from app.runhost.waiting_costs import WaitingTimes, loop_costs, wait_costs
+from app.sources.breaker_reports import BreakerReport
 from app.sources.simulated import GeneratedItems
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
 
 RUN_ROUNDS: Final = 2
 ALONE_ROUNDS: Final = 1
+
+KERNEL_SECONDS: Final = 0.1
+COMPANY_SECONDS: Final = 0.15
+SETUP_SECONDS: Final = 1.2
+"""Typical seconds of the steps that are no runs: only for how far a calibration is."""
+
+CalibrationSend = Callable[
+    [RunStarted | Batches | Progress | BreakerReport | CalibrationProgress], Awaitable[None]
+]
 
 
 class Calibrating:
@@ -44,13 +57,20 @@ class Calibrating:
         config: RunHostConfig,
         around: Surroundings,
         available: Sequence[tuple[str, str]],
-        send: Send,
+        send: CalibrationSend,
     ) -> None:
-        """`available` are workloads and kernels that are warm; `send` is how results leave."""
+        """`available` are workloads and kernels that are warm; `send` is how results leave, and how
+        it is told how far the calibration is.
+        """
         self._available = available
         self._config = config
         self._around = around
+        self._send = send
         self._cpus = config.usable_cpus
+        self._planned = inf
+        """Typical seconds of all steps."""
+        self._done = 0.0
+        """Typical seconds of the steps that are done."""
         limits = PoolLimits(
             max(self._cpus, config.max_worker_threads),
             max(self._cpus, config.max_worker_processes),
@@ -58,34 +78,33 @@ class Calibrating:
         )
         self._pools = Pools(limits, config.instruction_set)
         self._strategies = {name: make(self._pools) for name, make in STRATEGIES.items()}
-        self._runs = TimedRuns(self._strategies, around, send)
+        self._runs = TimedRuns(self._strategies, around, send, self._note_done)
 
     async def run(self) -> Calibration:
         started = time.perf_counter()
         try:
             base_bytes = await asyncio.to_thread(self._around.gauge.read)
             times = [KernelTimes(*each) for each in self._available]
-            await asyncio.to_thread(_time_kernels, times)
-            setup, worker_bytes = await self._set_up(base_bytes, times[0])
-            company = [await asyncio.to_thread(company_probe, *each) for each in self._available]
-            await self._time_company(times, company)
+            await self._time_kernels(times)
             workload, kernel = _cheapest(self._available)
-            strategies = await asyncio.to_thread(
-                StrategyTimes.with_kernel, workload, kernel, self._cpus
-            )
+            place = self._available.index((workload, kernel))
+            strategies = StrategyTimes.with_kernel(times[place].costs(), self._cpus)
             waiting = WaitingTimes(workload, kernel, self._cpus)
-            seconds = await self._runs.in_turns(
-                [*strategies.experiments(), *waiting.experiments()], RUN_ROUNDS
-            )
+            experiments = [*strategies.experiments(), *waiting.experiments()]
+            alone = list(strategies.alone())
+            self._planned = _planned_seconds(len(times), experiments, alone)
+            setup, worker_bytes = await self._set_up(base_bytes, times[0])
+            company = [sized_call(each.costs(), SLOWDOWN_SECONDS) for each in times]
+            await self._time_company(times, company)
+            seconds = await self._runs.in_turns(experiments, RUN_ROUNDS)
             # Again, seconds later.
             await self._time_company(times, company)
-            await asyncio.to_thread(_time_kernels, times)
+            await self._time_kernels(times)
             # The last runs, as pools are made anew for them.
-            alone = await self._runs.in_turns(list(strategies.alone()), ALONE_ROUNDS)
-            seconds = {**seconds, **alone}
-            await asyncio.to_thread(_time_kernels, times)
+            seconds = {**seconds, **await self._runs.in_turns(alone, ALONE_ROUNDS)}
+            await self._note_done(SETUP_SECONDS)
+            await self._time_kernels(times)
             costs = tuple(each.costs() for each in times)
-            cheapest = costs[self._available.index((workload, kernel))]
             waits = await wait_costs(seconds)
         finally:
             for strategy in self._strategies.values():
@@ -97,7 +116,7 @@ class Calibrating:
             max_processes=self._config.max_worker_processes,
             kernels=costs,
             strategies={
-                str(name): strategies.costs(name, seconds, cheapest, setup[name], worker_bytes)
+                str(name): strategies.costs(name, seconds, costs[place], setup[name], worker_bytes)
                 for name in STRATEGIES
             },
             waits=waits,
@@ -105,6 +124,10 @@ class Calibrating:
             base_bytes=base_bytes,
             seconds=time.perf_counter() - started,
         )
+
+    async def _note_done(self, seconds: float) -> None:
+        self._done += seconds
+        await self._send(CalibrationProgress(min(1.0, self._done / self._planned)))
 
     async def _set_up(
         self, base_bytes: int, times: KernelTimes
@@ -122,23 +145,39 @@ class Calibrating:
             started = time.perf_counter()
             await strategy.prepare(plan)
             setup[name] = time.perf_counter() - started
+        await self._note_done(SETUP_SECONDS)
         self._around.gauge.look_around()
         held = await asyncio.to_thread(self._around.gauge.read)
         return setup, max(0, held - base_bytes) // (2 * self._cpus)
 
     async def _time_company(self, times: Sequence[KernelTimes], company: Sequence[Probe]) -> None:
+        """Kernels that release the GIL slow each other down in processes as in threads: they share
+        CPUs, and nothing else.
+        """
         pool, cpus = self._pools.executor, self._cpus
         for each, call in zip(times, company, strict=True):
-            plan = probe_plan(call.workload, call.kernel, StrategyName.CONCURRENT_FUTURES)
-            await pool.ensure(cpus, plan)
-            in_threads = await asyncio.to_thread(thread_slowdown, call, cpus)
-            each.note_slowdowns(in_threads, await process_slowdown(pool, call, cpus))
+            in_threads = in_processes = await asyncio.to_thread(thread_slowdown, call, cpus)
+            if not kernels.releases_gil(call.workload, call.kernel):
+                plan = probe_plan(call.workload, call.kernel, StrategyName.CONCURRENT_FUTURES)
+                await pool.ensure(cpus, plan)
+                in_processes = await process_slowdown(pool, call, cpus)
+            each.note_slowdowns(in_threads, in_processes)
+            await self._note_done(COMPANY_SECONDS)
+
+    async def _time_kernels(self, times: Sequence[KernelTimes]) -> None:
+        for _ in range(ROUNDS):
+            for each in times:
+                await asyncio.to_thread(each.measure)
+        await self._note_done(KERNEL_SECONDS)
 
 
-def _time_kernels(times: Sequence[KernelTimes]) -> None:
-    for _ in range(ROUNDS):
-        for each in times:
-            each.measure()
+def _planned_seconds(
+    kernel_count: int, experiments: Sequence[Experiment], alone: Sequence[Experiment]
+) -> float:
+    """Typical seconds of everything; pools are set up twice."""
+    runs = typical_seconds(experiments, RUN_ROUNDS) + typical_seconds(alone, ALONE_ROUNDS)
+    company = 2 * kernel_count * COMPANY_SECONDS
+    return runs + 3 * KERNEL_SECONDS + company + 2 * SETUP_SECONDS
 
 
 def _cheapest(available: Sequence[tuple[str, str]]) -> tuple[str, str]:

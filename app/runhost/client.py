@@ -21,6 +21,7 @@ from app.runhost.messages import (
     Batches,
     CalibrateCommand,
     Calibrated,
+    CalibrationProgress,
     CancelCommand,
     IngestCommand,
     Ingested,
@@ -159,17 +160,23 @@ class RunHostClient:
             raise outcome.error
         return outcome.count
 
-    async def calibrate(self, take: Callable[[Batches], Awaitable[None]]) -> Calibration:
-        """The constants of the cost model, measured now; `take` is given the results of its runs,
-        to do with them what is done with any. Raises WorkerCrashedError, RunHostDiedError.
+    async def calibrate(
+        self,
+        take: Callable[[Batches], Awaitable[None]],
+        tell: Callable[[float], None] = lambda share: None,
+    ) -> Calibration:
+        """Measure the constants of the cost model now. `take` is given the results of the runs, to
+        treat them as those of any run; `tell` is given the share that is done, 0 … 1, as it goes.
 
-        Cancelled, it kills the run host.
+        Raises WorkerCrashedError, RunHostDiedError. Cancelled, it kills the run host.
         """
         try:
             await self._send(CalibrateCommand())
             while not isinstance(outcome := await self._receive(), Calibrated):
                 if isinstance(outcome, Batches):
                     await take(outcome)
+                elif isinstance(outcome, CalibrationProgress):
+                    tell(outcome.share)
         except BaseException:
             await self.kill()
             raise

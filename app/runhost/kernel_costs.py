@@ -46,14 +46,15 @@ seconds.
 FINDING_CALLS: Final = 3
 """Of each size while it is found out which are affordable, or a disturbance would decide."""
 
-COMPANY_SECONDS: Final = 0.02
+SLOWDOWN_SECONDS: Final = 0.01
 """A probe of the slowdown takes about this long on one CPU."""
 
-COMPANY_ROUNDS: Final = 4
+COMPANY_ROUNDS: Final = 3
 COMPANY_WARM_UP: Final = 3
 """Rounds that do not count: a fresh worker is slower than one that has computed for a while."""
 
-CALL_ROUNDS: Final = 5
+SIZING_ITEMS: Final = 16
+"""In a call by which others are sized."""
 
 IDLE_ITEMS: Final = 4_096
 """In a call that measures what an item costs without operations."""
@@ -202,23 +203,12 @@ def _slowdown(alone: Sequence[float], company: Sequence[float], cpus: int) -> fl
     return min(float(cpus), max(1.0, fastest))
 
 
-def company_probe(workload: str, kernel: str) -> Probe:
-    """A call that takes about COMPANY_SECONDS."""
-    count, parameters, _ = sized_call(workload, kernel, COMPANY_SECONDS)
-    return Probe(workload, kernel, count, parameters)
-
-
-def sized_call(workload: str, kernel: str, seconds: float) -> tuple[int, dict[str, int], float]:
-    """Items and parameters of a call that takes about so long, and how long it takes."""
-    parameters = kernels.get_workload(workload).resolve_parameters()
-
-    def call(count: int) -> float:
-        return statistics.median(
-            time_call(workload, kernel, count, parameters) for _ in range(CALL_ROUNDS)
-        )
-
-    count = max(1, round(seconds / (call(16) / 16)))
-    return count, parameters, call(count)
+def sized_call(kernel: KernelCosts, seconds: float) -> Probe:
+    """A call with default parameters that takes about so long."""
+    workload = kernels.get_workload(kernel.workload)
+    parameters = workload.resolve_parameters()
+    item = kernel.seconds_of_call(workload.operations(parameters), SIZING_ITEMS) / SIZING_ITEMS
+    return Probe(kernel.workload, kernel.kernel, max(1, round(seconds / item)), parameters)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -125,6 +125,13 @@ class Ingested:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationProgress:
+    """The share of a calibration's planned measuring that is done, 0 … 1."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Calibrated:
     """The outcome of a CalibrateCommand: either the constants, or the error that ended it."""
 
@@ -134,4 +141,4 @@ class Calibrated:
 
 Command = RunCommand | IngestCommand | CalibrateCommand | CancelCommand
 RunEvent = RunStarted | Batches | Progress | BreakerReport | RunReport
-Event = Ready | RunEvent | Ingested | Calibrated
+Event = Ready | RunEvent | Ingested | CalibrationProgress | Calibrated

@@ -15,7 +15,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
 
-START_RUNS: Final = 3
+START_RUNS: Final = 2
 """Of milliseconds, in each round."""
 
 ITEMS: Final = 50_000
@@ -24,9 +24,14 @@ ITEMS: Final = 50_000
 EMPTY_BATCHES: Final = 128
 """As long as some of its results have to be sent before its end."""
 
-FULL_BATCHES: Final = 96
+FULL_BATCHES: Final = 64
 FULL_SECONDS: Final = 300e-6
 """Of all CPUs for each batch of a run that keeps them busy."""
+
+
+SAME_AS: Final = {StrategyName.HYBRID: StrategyName.THREADING}
+"""Strategies that pass batches without I/O on just as another one does: only their start is
+measured beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +43,29 @@ class StrategyTimes:
     cpus: int
 
     @classmethod
-    def with_kernel(cls, workload: str, kernel: str, cpus: int) -> StrategyTimes:
-        """Blocks."""
-        size, parameters, _ = sized_call(workload, kernel, cpus * FULL_SECONDS)
-        return cls(Probe(workload, kernel, size, parameters), cpus)
+    def with_kernel(cls, kernel: KernelCosts, cpus: int) -> StrategyTimes:
+        """Batches are sized by what was measured of the kernel so far."""
+        return cls(sized_call(kernel, cpus * FULL_SECONDS), cpus)
 
     def experiments(self) -> Iterator[Experiment]:
-        """With a worker for each CPU."""
+        """With a worker for each CPU. Empty batches warm threads up for the full ones; processes
+        have not computed yet.
+        """
         for name in STRATEGIES:
             yield Experiment("start", self._plan(name, 1, 1), START_RUNS)
-            yield Experiment("items", self._plan(name, ITEMS, ITEMS))
+            if name in SAME_AS:
+                continue
+            yield Experiment("items", self._plan(name, ITEMS, ITEMS), is_long=True)
             yield Experiment("empty batches", self._plan(name, EMPTY_BATCHES, 1))
-            yield Experiment("full batches", self._full_plan(name, self.cpus))
+            is_warm = not uses_processes(name, releases_gil=True)
+            yield Experiment("full batches", self._full_plan(name, self.cpus), is_long=is_warm)
 
     def alone(self) -> Iterator[Experiment]:
-        """With a single worker."""
+        """With a single worker; processes are new, and have to warm up."""
         for name in STRATEGIES:
-            if CAPABILITIES[name].parallel:
-                yield Experiment("alone", self._full_plan(name, 1))
+            if CAPABILITIES[name].parallel and name not in SAME_AS:
+                in_processes = uses_processes(name, releases_gil=True)
+                yield Experiment("alone", self._full_plan(name, 1), is_long=not in_processes)
 
     def costs(
         self,
@@ -69,8 +79,11 @@ class StrategyTimes:
         start = seconds[name, "start"]
         in_processes = uses_processes(name, releases_gil=True)
 
-        def each(what: str, count: int) -> float:
-            return max(0.0, seconds[name, what] - start) / (count - 1)
+        measured = SAME_AS.get(name, name)
+
+        def each(what: str, count: int, computing: float = 0.0) -> float:
+            taken = seconds[measured, what] - seconds[measured, "start"] - count * computing
+            return max(0.0, taken) / (count - 1)
 
         item = each("items", ITEMS)
         operations = kernels.get_workload(kernel.workload).operations(self.full.parameters)
@@ -80,8 +93,8 @@ class StrategyTimes:
         busy = call * slowdown / self.cpus if parallel else call
         empty = each("empty batches", EMPTY_BATCHES)
         # More to do in a batch never makes it shorter.
-        full = max(0.0, each("full batches", FULL_BATCHES) - busy, empty - busy)
-        alone = max(0.0, each("alone", FULL_BATCHES) - call) if parallel else full
+        full = max(each("full batches", FULL_BATCHES, busy), empty - busy)
+        alone = each("alone", FULL_BATCHES, call) if parallel else full
         return StrategyCosts(
             start_seconds=start,
             empty_batch_seconds=empty,

@@ -4,49 +4,76 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from app.names import StrategyName
 from app.runhost.execution import Send, Surroundings, execute
 from app.strategies.base import Plan, Strategy
+from app.strategies.batching import batch_count
+
+RUN_SECONDS: Final = 0.01
+BATCH_SECONDS: Final = 0.5e-3
+WAITING_SECONDS: Final = 15e-6
+"""Typical seconds of a run, of each of its batches, and of each item and stage that waits on a busy
+event loop: only for how far a calibration is."""
 
 
 class Experiment(NamedTuple):
-    """A run that is timed so many times in each round; if it is long, it needs no warming up."""
+    """A run that is timed `times` times in each round."""
 
     what: str
     plan: Plan
     times: int = 1
     is_long: bool = False
+    """A long run needs no run before it that only warms up."""
+    rounds: int | None = None
+    """In how many of the rounds it takes part; None is all of them."""
+
+    @property
+    def typical_seconds(self) -> float:
+        """Of one run, roughly."""
+        plan = self.plan
+        waiting = plan.item_count * len(plan.stages) * WAITING_SECONDS
+        return RUN_SECONDS + batch_count(plan) * BATCH_SECONDS + waiting
 
 
 Medians = Mapping[tuple[StrategyName, str], float]
 """Seconds, by the strategy of an experiment and what it measures."""
 
+Done = Callable[[float], Awaitable[None]]
+"""Called with the typical seconds of what was just done."""
+
+
+async def _untold(seconds: float) -> None:
+    """Progress that nobody is told of."""
+
 
 class TimedRuns:
-    """Their results leave as those of any run do, as that takes its part of the CPUs."""
+    """Runs whose results leave as those of any run do, as that takes its part of the CPUs."""
 
     def __init__(
-        self, strategies: Mapping[StrategyName, Strategy], around: Surroundings, send: Send
+        self,
+        strategies: Mapping[StrategyName, Strategy],
+        around: Surroundings,
+        send: Send,
+        done: Done = _untold,
     ) -> None:
         self._strategies = strategies
         self._around = around
         self._send = send
+        self._done = done
 
     async def in_turns(self, experiments: Sequence[Experiment], rounds: int) -> Medians:
-        """In rounds of all of them, so that a change of pace counts on all sides, after one that
-        only warms up. Raises what ended a run.
+        """Time all experiments in rounds, so that a change of pace counts on all sides. Before the
+        first round each one that is not long is run once to warm up. Raises what ended a run.
         """
         seconds = defaultdict[tuple[StrategyName, str], list[float]](list)
-        for number in range(1 + rounds):
-            for what, plan, times, is_long in experiments:
-                if is_long and number == 0:
-                    continue
-                measured = [await self._seconds(plan) for _ in range(times)]
-                if number > 0:
-                    seconds[plan.strategy, what] += measured
+        for each, number in schedule(experiments, rounds):
+            taken = await self._seconds(each.plan)
+            await self._done(each.typical_seconds)
+            if number > 0:
+                seconds[each.plan.strategy, each.what].append(taken)
         return {key: statistics.median(of) for key, of in seconds.items()}
 
     async def _seconds(self, plan: Plan) -> float:
@@ -56,3 +83,20 @@ class TimedRuns:
         if report.error is not None:
             raise report.error
         return report.duration_seconds
+
+
+def schedule(experiments: Sequence[Experiment], rounds: int) -> list[tuple[Experiment, int]]:
+    """All runs in the order in which they are made, with the number of their round; round 0 only
+    warms up.
+    """
+    planned = [(each, 0) for each in experiments if not each.is_long]
+    for number in range(1, 1 + rounds):
+        for each in experiments:
+            if each.rounds is None or number <= each.rounds:
+                planned += [(each, number)] * each.times
+    return planned
+
+
+def typical_seconds(experiments: Sequence[Experiment], rounds: int) -> float:
+    """How long `in_turns` takes, roughly."""
+    return sum(each.typical_seconds for each, _ in schedule(experiments, rounds))

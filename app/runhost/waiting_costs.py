@@ -10,7 +10,7 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 import kernels
 from app.names import StrategyName
@@ -24,18 +24,26 @@ from app.strategies.registry import CAPABILITIES, STRATEGIES
 WAITING: Final = tuple(name for name in STRATEGIES if CAPABILITIES[name].overlaps_io)
 """Strategies that have items wait on the event loop."""
 
-SHORT_RUNS: Final = 3
-"""Of milliseconds, in each round."""
+SHORT_RUNS: Final = 2
+"""Runs of milliseconds in each round."""
+
+MANY_ON: Final = StrategyName.HYBRID
+"""The strategy on which large numbers in flight are measured: what they cost more than a few is
+the caches' doing, and the same for every strategy."""
 
 EACH_WAITS: Final = 2e-6
 """Seconds for each of those in flight: less than the event loop takes for it, which is busy all the
 time, as most have begun to wait when the first goes on."""
 
-ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 4, 2), strict=True))
+ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 2, 2), strict=True))
 """By the number in flight: items one after another for each task, in runs that are long enough."""
 
-LONG_RUN: Final = 10_000
-"""Items."""
+ROUNDS_OF: Final = dict(zip(IN_FLIGHT, (None, None, 1), strict=True))
+"""By the number in flight: the rounds of its runs. The longest last so long that a disturbance of
+milliseconds does not matter."""
+
+FIRST: Final = f"{IN_FLIGHT[0]} at once"
+"""Each task waits for one item."""
 
 SMALL: Final = "small batches"
 SMALL_BATCH: Final = 5
@@ -61,19 +69,24 @@ class WaitingTimes:
     def experiments(self) -> Iterator[Experiment]:
         waits = self._plan(StrategyName.HYBRID, WAITS, 1, WAITS, OF_ALL_LENGTHS)
         yield Experiment("waits", waits)
+        few = IN_FLIGHT[0]
         for name in WAITING:
-            for many in IN_FLIGHT:
-                stages, count = _stages(many), many * ITEMS_OF_A_TASK[many]
-                times = SHORT_RUNS if many == IN_FLIGHT[0] else 1
-                for what, plan in (
-                    (_first(many), self._plan(name, many, many, many, *stages[:1])),
-                    (_more(many), self._plan(name, count, many, count, *stages[:1])),
-                    (_two(many), self._plan(name, count, many, count, *stages)),
-                ):
-                    yield Experiment(what, plan, times, is_long=plan.item_count >= LONG_RUN)
-        few, count = IN_FLIGHT[0], IN_FLIGHT[0] * ITEMS_OF_A_TASK[IN_FLIGHT[0]]
+            first = self._plan(name, few, few, few, *_stages(few)[:1])
+            yield Experiment(FIRST, first, SHORT_RUNS)
+            for what, plan in self._longer(name, few):
+                yield Experiment(what, plan, SHORT_RUNS)
+        for many in IN_FLIGHT[1:]:
+            for what, plan in self._longer(MANY_ON, many):
+                yield Experiment(what, plan, is_long=True, rounds=ROUNDS_OF[many])
+        count = few * ITEMS_OF_A_TASK[few]
         small = self._plan(StrategyName.HYBRID, count, few, SMALL_BATCH, *_stages(few)[:1])
-        yield Experiment(SMALL, small)
+        yield Experiment(SMALL, small, is_long=True, rounds=1)
+
+    def _longer(self, name: StrategyName, many: int) -> Iterator[tuple[str, Plan]]:
+        """Runs in which each task waits for several items, in one stage and in two."""
+        stages, count = _stages(many), many * ITEMS_OF_A_TASK[many]
+        yield _more(many), self._plan(name, count, many, count, *stages[:1])
+        yield _two(many), self._plan(name, count, many, count, *stages)
 
     def _plan(
         self,
@@ -93,10 +106,6 @@ class WaitingTimes:
             io_concurrency=in_flight,
             stages=stages,
         )
-
-
-def _first(many: int) -> str:
-    return f"{many} at once"
 
 
 def _more(many: int) -> str:
@@ -132,19 +141,15 @@ def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
     waits of an item, and what its items cost. Items that wait for the first time do so in step, and
     their further stages cost as with few in flight.
     """
-    start, few = seconds[name, "start"], IN_FLIGHT[0]
-    items, stages, tasks = [], list[float](), []
-    for many in IN_FLIGHT:
-        count, (stage, further) = many * ITEMS_OF_A_TASK[many], _stages(many)
-        first, more = seconds[name, _first(many)], seconds[name, _more(many)]
-        items.append(max(1e-9, (more - first) / (count - many)))
-        tasks.append(max(0.0, (first - start - stage.low_seconds) / many - items[-1]))
-        second = seconds[name, _two(many)] - more - further.low_seconds
-        if many == few:
-            stages.append(max(0.0, second / count))
-        else:
-            stages.append(max(0.0, (second - many * stages[0]) / (count - many)))
-    task, count = statistics.mean(tasks), few * ITEMS_OF_A_TASK[few]
+    few = IN_FLIGHT[0]
+    task, item, stage = _with_few(name, seconds)
+    measured = _with_few(MANY_ON, seconds)
+    items, stages = [item], [stage]
+    for many in IN_FLIGHT[1:]:
+        its_item, its_stage = _with_many(many, measured, seconds)
+        items.append(max(1e-9, item + its_item - measured.item))
+        stages.append(max(0.0, stage + its_stage - measured.stage))
+    count = few * ITEMS_OF_A_TASK[few]
     # In small batches each item begins a task, as tasks find no next item.
     one_batch = seconds[name, _more(few)] + (count - few) * task
     small = seconds.get((name, SMALL), one_batch)
@@ -154,6 +159,33 @@ def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
         task_seconds=task,
         batch_seconds=max(0.0, small - one_batch) / (count / SMALL_BATCH - 1),
     )
+
+
+class _WithFew(NamedTuple):
+    """Event loop seconds with the fewest in flight."""
+
+    task: float
+    item: float
+    stage: float
+
+
+def _with_few(name: StrategyName, seconds: Medians) -> _WithFew:
+    few = IN_FLIGHT[0]
+    count, (stage, further) = few * ITEMS_OF_A_TASK[few], _stages(few)
+    first, more = seconds[name, FIRST], seconds[name, _more(few)]
+    item = max(1e-9, (more - first) / (count - few))
+    task = max(0.0, (first - seconds[name, "start"] - stage.low_seconds) / few - item)
+    second = seconds[name, _two(few)] - more - further.low_seconds
+    return _WithFew(task, item, max(0.0, second / count))
+
+
+def _with_many(many: int, few: _WithFew, seconds: Medians) -> tuple[float, float]:
+    """Seconds of an item, and of a further stage, where a task costs what it costs with few."""
+    count, (stage, further) = many * ITEMS_OF_A_TASK[many], _stages(many)
+    more = seconds[MANY_ON, _more(many)]
+    beside = seconds[MANY_ON, "start"] + stage.low_seconds + many * few.task
+    second = seconds[MANY_ON, _two(many)] - more - further.low_seconds
+    return (more - beside) / count, (second - many * few.stage) / (count - many)
 
 
 def _overshoot(stage: SimulatedStage) -> float:

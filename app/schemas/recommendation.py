@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from app.names import StrategyName
 from app.schemas.base import ResponseModel, TaskId
+from app.schemas.calibration import CalibrationState
 from app.schemas.comparison import HostView, IntervalView
 from app.schemas.results import Count, Seconds
 from app.schemas.runs import FlatRunOptions
@@ -29,8 +30,9 @@ class RecommendationQuery(FlatRunOptions):
     limit: int = Field(default=20, ge=1, le=1_000)
     """How many choices `ranked` lists."""
 
-    refresh: bool = False
-    """True: measure the machine anew first, which takes some seconds."""
+    wait: bool = False
+    """True: wait for the calibration of the machine, where there is none yet or one is in progress,
+    instead of answering at once."""
 
 
 class Limit(StrEnum):
@@ -60,7 +62,8 @@ class RankedChoice(ResponseModel):
     predicted_seconds: Seconds
     """From start to end, set-up excluded: what a result calls `duration_seconds`."""
     interval_seconds: IntervalView
-    """That 9 of 10 runs should fall into, by the errors of predictions so far."""
+    """That 9 of 10 runs should fall into, by the errors of predictions so far; wide before the
+    machine is calibrated."""
     setup_seconds: Seconds
     """Pools and compiled kernels of a run host that has just started."""
     memory_bytes: Count
@@ -102,9 +105,11 @@ class StrategyCalibration(ResponseModel):
 class CalibrationView(ResponseModel):
     """What predictions rest on."""
 
-    calibrated_at: AwareDatetime
-    age_seconds: Seconds
-    duration_seconds: Seconds
+    calibrated_at: AwareDatetime | None
+    """Null before the first calibration: the constants are typical ones, scaled by how fast the
+    kernels are here."""
+    age_seconds: Seconds | None
+    duration_seconds: Seconds | None
     """How long calibrating took."""
     fingerprint: str
     """Of machine, versions and settings: a change calibrates anew."""
@@ -159,6 +164,10 @@ class Recommendation(ResponseModel):
     ranked: list[RankedChoice]
     considered: Count
     """Choices that were ranked."""
+    calibrated: bool
+    """Whether predictions rest on a calibration of this machine, rather than on typical figures."""
+    calibrating: CalibrationState | None
+    """The calibration in progress; null while there is none."""
     calibration: CalibrationView
     prediction_error: PredictionError
     guidelines: list[Guideline]

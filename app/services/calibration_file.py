@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +33,13 @@ logger = logging.getLogger(__name__)
 
 NAME: Final = "calibration.json"
 
-FORMAT: Final = 4
+LOCK_NAME: Final = "calibration.lock"
+"""Locked by the process that calibrates: two at once would measure each other."""
+
+LOCK_SECONDS: Final = 0.2
+"""Between two tries to have the lock."""
+
+FORMAT: Final = 5
 """Raised when what is measured, or how, changes."""
 
 
@@ -79,6 +88,41 @@ def save(folder: Path, calibrated: Calibrated) -> None:
         part.replace(folder / NAME)
     finally:
         part.unlink(missing_ok=True)
+
+
+Version = tuple[int, int]
+"""Tells the files of two calibrations apart."""
+
+
+def version(folder: Path) -> Version | None:
+    """The version of the file; None where there is none. Blocks."""
+    try:
+        status = (folder / NAME).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+@asynccontextmanager
+async def calibrating_alone(folder: Path) -> AsyncIterator[None]:
+    """Wait until no other process calibrates for this folder, and keep others from it meanwhile.
+    A folder that cannot be written to keeps nobody.
+    """
+    try:
+        lock = await asyncio.to_thread((folder / LOCK_NAME).open, "w")
+    except OSError:
+        yield
+        return
+    with lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_SECONDS)
+            except OSError:
+                break  # a file system without locks
+        yield
 
 
 def load(folder: Path) -> Calibrated | None:

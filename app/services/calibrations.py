@@ -1,17 +1,29 @@
-"""The calibration that predictions rest on: found in the data folder, or made when asked for."""
+"""The calibration that predictions rest on: from the data folder, or made behind the answers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from app.errors import ServiceError
 from app.runhost.calibration import Calibration
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, KernelReport
-from app.services.calibration_file import Calibrated, fingerprint, load, save
+from app.schemas.calibration import CalibrationState
+from app.services.calibrating import NOTHING, Attempt, kept_state
+from app.services.calibration_file import (
+    Calibrated,
+    Version,
+    calibrating_alone,
+    fingerprint,
+    load,
+    save,
+    version,
+)
 from app.services.host_facts import host_facts
 from app.services.reported_costs import reported_calibration
 from app.tasks.chunks import pack
@@ -19,52 +31,114 @@ from app.tasks.model import utc_now
 
 logger = logging.getLogger(__name__)
 
+FIRST_PAUSE_SECONDS: Final = 60.0
+LONGEST_PAUSE_SECONDS: Final = 3_600.0
+"""After a failed calibration nobody but a POST starts another one for so long: doubled with each
+failure from the first pause to the longest."""
+
+LOOK_SECONDS: Final = 0.2
+"""Between two looks for an idle run host."""
+
+MOST_LOOKS: Final = 300
+"""After so many looks, a minute, a calibration that nobody asked for takes its turn among the runs
+that wait."""
+
 
 class Calibrations:
-    """One calibration at a time, shared by all who ask meanwhile; `close` in the end."""
+    """One calibration at a time, whoever asks for it; `close` in the end."""
 
     def __init__(self, folder: Path, hosts: RunHostPool, config: RunHostConfig) -> None:
         self._folder = folder
         self._hosts = hosts
         self._config = config
         self._calibrated: Calibrated | None = None
-        self._looked = False
+        self._read: Version | None = None
+        """The version of the file that was read last."""
         self._mark: tuple[tuple[KernelReport, ...], str] | None = None
         """The fingerprint with the reports that it is of: making one takes milliseconds."""
-        self._calibrating: asyncio.Task[Calibrated] | None = None
+        self._calibrating: asyncio.Task[None] | None = None
+        self._attempt: Attempt | None = None
+        """The last one of this process."""
+        self._failures = 0
+        """Attempts that failed one after another."""
+        self._due = 0.0
+        """The monotonic time before which only a POST starts another attempt."""
 
     async def known(self) -> Calibration:
         """What is known of the machine without measuring; without a calibration, what the run
         hosts reported at their start and typical values. Raises NotReadyError.
         """
-        reports = await self._hosts.kernels()
-        found = await self._find(reports)
+        found = await self.found()
         if found is not None:
             return found.calibration
         config = self._config
         return reported_calibration(
-            reports, config.usable_cpus, config.max_worker_threads, config.max_worker_processes
+            await self._hosts.kernels(),
+            config.usable_cpus,
+            config.max_worker_threads,
+            config.max_worker_processes,
         )
 
-    async def measured(self, *, refresh: bool = False) -> Calibrated:
-        """The calibration of this machine, versions and limits as they are; measured now where
-        there is none, or when `refresh` asks for it. A cancelled caller does not end it.
-
-        Raises NotReadyError, TooBusyError, RunHostDiedError, WorkerCrashedError.
+    async def found(self) -> Calibrated | None:
+        """The calibration of this machine with versions and limits as they are now; one of another
+        machine is forgotten. Raises NotReadyError.
         """
-        if self._calibrating is None and not refresh:
-            found = await self._find(await self._hosts.kernels())
-            if found is not None:
-                return found
-        if self._calibrating is None:  # still
-            self._calibrating = asyncio.create_task(self._calibrate())
-            self._calibrating.add_done_callback(self._ended)
-        return await asyncio.shield(self._calibrating)
+        mark = await self.fingerprint()
+        if (now := await asyncio.to_thread(version, self._folder)) not in (None, self._read):
+            self._read = now
+            self._calibrated = await asyncio.to_thread(load, self._folder) or self._calibrated
+        if self._calibrated is not None and self._calibrated.fingerprint != mark:
+            logger.info("the machine is another than the one that was calibrated")
+            self._calibrated = None
+        return self._calibrated
+
+    async def fingerprint(self) -> str:
+        """The fingerprint of the machine as it is now. Raises NotReadyError."""
+        reports = await self._hosts.kernels()
+        if self._mark is None or self._mark[0] is not reports:
+            facts = await asyncio.to_thread(host_facts, reports, None)
+            self._mark = reports, fingerprint(facts, reports, self._config)
+        return self._mark[1]
 
     async def facts(self) -> tuple[dict[str, Any], tuple[KernelReport, ...]]:
         """The machine, as `host_facts` gives it, and its kernels."""
         reports = await self._hosts.kernels()
         return await asyncio.to_thread(host_facts, reports, None), reports
+
+    def begin(self) -> None:
+        """Start a calibration, unless one is in progress. It takes its turn among the runs."""
+        self._begin(politely=False)
+
+    def begin_if_due(self) -> None:
+        """Start a calibration that nobody asked for: not too soon after one that failed, and when a
+        run host has nothing else to do.
+        """
+        if time.monotonic() >= self._due:
+            self._begin(politely=True)
+
+    async def ended(self) -> None:
+        """Wait for the calibration in progress, if there is one; how it ended is in `state`. A
+        caller that is cancelled does not end it.
+        """
+        if self._calibrating is not None:
+            await asyncio.wait((self._calibrating,))
+
+    async def state(self) -> CalibrationState:
+        """Raises NotReadyError."""
+        found = await self.found()
+        if (current := self.in_progress()) is not None:
+            return current
+        last = self._attempt
+        has_failed = last is not None and last.error is not None
+        if last and has_failed and (found is None or found.calibrated_at < last.started_at):
+            return last.state()
+        return NOTHING if found is None else kept_state(found)
+
+    def in_progress(self) -> CalibrationState | None:
+        """How the calibration in progress stands."""
+        if self._calibrating is None or self._attempt is None:
+            return None
+        return self._attempt.state()
 
     async def close(self) -> None:
         """Break off what is being measured."""
@@ -72,39 +146,54 @@ class Calibrations:
             self._calibrating.cancel()
             await asyncio.gather(self._calibrating, return_exceptions=True)
 
-    async def _find(self, reports: tuple[KernelReport, ...]) -> Calibrated | None:
-        """Of this machine as it is now; an older one is forgotten."""
-        mark = await self._fingerprint(reports)
-        if self._calibrated is None and not self._looked:
-            found = await asyncio.to_thread(load, self._folder)
-            self._looked, self._calibrated = True, self._calibrated or found
-        if self._calibrated is not None and self._calibrated.fingerprint != mark:
-            logger.info("the machine is another than the one that was calibrated")
-            self._calibrated = None
-        return self._calibrated
+    def _begin(self, *, politely: bool) -> None:
+        if self._calibrating is None:
+            self._attempt = Attempt()
+            self._calibrating = asyncio.create_task(self._make(self._attempt, politely))
 
-    async def _fingerprint(self, reports: tuple[KernelReport, ...]) -> str:
-        if self._mark is None or self._mark[0] is not reports:
-            facts = await asyncio.to_thread(host_facts, reports, None)
-            self._mark = reports, fingerprint(facts, reports, self._config)
-        return self._mark[1]
-
-    async def _calibrate(self) -> Calibrated:
-        async with self._hosts.lease() as client:
-            calibration = await client.calibrate(_pack)
-            reports = await self._hosts.kernels()
-        mark = await self._fingerprint(reports)
-        self._calibrated = Calibrated(calibration, utc_now(), mark)
+    async def _make(self, attempt: Attempt, politely: bool) -> None:
+        """An attempt, whose outcome is noted in it. Raises nothing."""
+        error: BaseException | None = None
         try:
-            await asyncio.to_thread(save, self._folder, self._calibrated)
-        except OSError as error:
-            logger.warning("the calibration cannot be kept: %s", error)
-        return self._calibrated
+            self._calibrated = await self._calibrate(attempt, politely)
+            self._failures, self._due = 0, 0.0
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
+            raise
+        except Exception as fault:
+            error = fault
+            self._failures += 1
+            pause = FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 10)
+            self._due = time.monotonic() + min(pause, LONGEST_PAUSE_SECONDS)
+            known = isinstance(fault, ServiceError)
+            logger.warning("calibrating failed: %r", fault, exc_info=None if known else fault)
+        finally:
+            attempt.end(error)
+            self._calibrating = None
 
-    def _ended(self, calibrating: asyncio.Task[Calibrated]) -> None:
-        self._calibrating = None
-        if not calibrating.cancelled():
-            calibrating.exception()  # seen, also when nobody waits any more
+    async def _calibrate(self, attempt: Attempt, politely: bool) -> Calibrated:
+        async with calibrating_alone(self._folder):
+            found = await self.found()
+            if found is not None and found.calibrated_at > attempt.started_at:
+                return found  # another process of this folder made it meanwhile
+            if politely:
+                await self._wait_for_idle()
+            async with self._hosts.lease(patient=True) as client:
+                attempt.begin_to_measure()
+                calibration = await client.calibrate(_pack, attempt.tell)
+            calibrated = Calibrated(calibration, utc_now(), await self.fingerprint())
+            logger.info("calibrating took %.1f s", calibration.seconds)
+            try:
+                await asyncio.to_thread(save, self._folder, calibrated)
+            except OSError as error:
+                logger.warning("the calibration cannot be kept: %s", error)
+        return calibrated
+
+    async def _wait_for_idle(self) -> None:
+        for _ in range(MOST_LOOKS):
+            if self._hosts.states()["idle"]:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _pack(event: Batches) -> None:

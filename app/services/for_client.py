@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from app.errors import TaskNotFoundError
 from app.names import StrategyName, TaskKind, TaskStatus
+from app.schemas.calibration import CalibrationState
 from app.schemas.comparison import CompareRequest, Comparison
 from app.schemas.events import TaskEvent
 from app.schemas.exports import Export
@@ -20,7 +21,7 @@ from app.schemas.recommendation import PredictionRecord, Recommendation, Recomme
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
-from app.security.clients import Client, Scope
+from app.security.clients import Client
 from app.services.background import BackgroundService
 from app.services.comparison.service import ComparisonService
 from app.services.recommendation import RecommendationService
@@ -119,15 +120,18 @@ class ClientRecommendations:
     own: Ownership
 
     async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
-        """Raises MissingScopeError for a calibration by who may only read: it takes a run host."""
-        if query.refresh:
-            self.own.client.require(Scope.RUN)
         found = await self.service.recommend(query, base_url)
         if self.own.visible is None:
             return found
         last = await asyncio.to_thread(self._own_runs, found.prediction_error.last)
         error = found.prediction_error.model_copy(update={"last": last})
         return found.model_copy(update={"prediction_error": error})
+
+    async def calibrate(self) -> CalibrationState:
+        return await self.service.calibrate()
+
+    async def calibration(self) -> CalibrationState:
+        return await self.service.calibration()
 
     def _own_runs(self, records: Sequence[PredictionRecord]) -> list[PredictionRecord]:
         return [one for one in records if self._is_own(one.task_id)]

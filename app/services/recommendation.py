@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import kernels
 from app.names import StrategyName
 from app.runhost.calibration import Calibration, KernelCosts
 from app.runhost.messages import KernelReport
-from app.schemas.comparison import HostView
+from app.schemas.calibration import CalibrationState
+from app.schemas.comparison import HostView, IntervalView
 from app.schemas.options import AUTO, KernelChoice, RunOptions
 from app.schemas.recommendation import (
     CalibrationView,
@@ -21,7 +24,6 @@ from app.schemas.recommendation import (
     StrategyCalibration,
 )
 from app.schemas.runs import Parameters, RunRequest
-from app.services.calibration_file import Calibrated
 from app.services.choices import MOST_WORKERS, Choice, Fixed, candidates, ranked
 from app.services.executions import RunContext
 from app.services.lower_bound import lower_bound_seconds
@@ -41,27 +43,27 @@ _MANY: Final = 1_000_000
 
 
 class RecommendationService:
-    """Predicts; what it predicts with is measured when that was not done yet."""
+    """Predicts at once; the calibration that makes it exact is made behind the answers."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
 
     async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
-        """Raises InvalidRequestError, what Calibrations.measured raises, and StoreError."""
+        """Raises InvalidRequestError, NotReadyError and StoreError."""
         context = self._context
         request = run_request(query)
         # What cannot be met is refused before anything is measured.
         self._plan(request, await context.hosts.kernels(), await context.calibrations.known())
-        calibrated = await context.calibrations.measured(refresh=query.refresh)
+        basis = await self._basis(query.wait)
         facts, reports = await context.calibrations.facts()
         errors = await asyncio.to_thread(read_errors, context.store)
-        plan = self._plan(request, reports, calibrated.calibration)
+        plan = self._plan(request, reports, basis.calibration)
         return await asyncio.to_thread(
             _answer,
             query,
             request,
             plan,
-            calibrated,
+            basis,
             facts,
             reports,
             errors,
@@ -69,11 +71,47 @@ class RecommendationService:
             context.memory.run_bytes,
         )
 
+    async def _basis(self, wait: bool) -> Basis:
+        calibrations = self._context.calibrations
+        if await calibrations.found() is None:
+            calibrations.begin_if_due()
+        if wait:
+            await calibrations.ended()
+        found = await calibrations.found()
+        return Basis(
+            calibration=await calibrations.known(),
+            fingerprint=await calibrations.fingerprint(),
+            calibrated_at=None if found is None else found.calibrated_at,
+            calibrating=calibrations.in_progress(),
+        )
+
+    async def calibrate(self) -> CalibrationState:
+        """Raises NotReadyError."""
+        calibrations = self._context.calibrations
+        await self._context.hosts.kernels()
+        calibrations.begin()
+        return await calibrations.state()
+
+    async def calibration(self) -> CalibrationState:
+        """Raises NotReadyError."""
+        return await self._context.calibrations.state()
+
     def _plan(
         self, request: RunRequest, reports: Sequence[KernelReport], calibration: Calibration
     ) -> Plan:
         items, settings = GeneratedItems(request.items_count), self._context.settings
         return make_plan(StrategyName.HYBRID, request, items, reports, calibration, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a recommendation rests on."""
+
+    calibration: Calibration
+    fingerprint: str
+    calibrated_at: datetime | None
+    """None for typical constants."""
+    calibrating: CalibrationState | None
 
 
 def run_request(query: RecommendationQuery) -> RunRequest:
@@ -113,17 +151,20 @@ def _answer(
     query: RecommendationQuery,
     request: RunRequest,
     plan: Plan,
-    calibrated: Calibrated,
+    basis: Basis,
     facts: dict[str, Any],
     reports: Sequence[KernelReport],
     errors: Errors,
     base_url: str,
     memory_bytes: int,
 ) -> Recommendation:
-    calibration = calibrated.calibration
+    calibration, calibrated = basis.calibration, basis.calibrated_at is not None
     fixed = _fixed(query, plan, calibration)
     choices = ranked(candidates(plan, fixed, calibration), calibration, memory_bytes)
-    shown = [_view(rank, each, errors) for rank, each in enumerate(choices[: query.limit], 1)]
+    shown = [
+        _view(rank, each, errors.interval(each.prediction.seconds, calibrated=calibrated))
+        for rank, each in enumerate(choices[: query.limit], 1)
+    ]
     in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)
     bound = min(
         lower_bound_seconds(each.plan, calibration, in_flight)
@@ -134,18 +175,20 @@ def _answer(
         items_count=request.items_count,
         workload=request.workload,
         recommended=shown[0],
-        explanation=explanation(choices, interval.low, interval.high, bound),
+        explanation=explanation(choices, interval.low, interval.high, bound, calibrated),
         lower_bound_seconds=bound,
         curl=curl(base_url, request, choices[0]),
         ranked=shown,
         considered=len(choices),
-        calibration=_calibration_view(calibrated, facts, reports, request.parameters),
+        calibrated=calibrated,
+        calibrating=basis.calibrating,
+        calibration=_calibration_view(basis, facts, reports, request.parameters),
         prediction_error=errors.view(),
         guidelines=list(GUIDELINES),
     )
 
 
-def _view(rank: int, choice: Choice, errors: Errors) -> RankedChoice:
+def _view(rank: int, choice: Choice, interval: IntervalView) -> RankedChoice:
     plan, prediction = choice.plan, choice.prediction
     return RankedChoice(
         rank=rank,
@@ -155,7 +198,7 @@ def _view(rank: int, choice: Choice, errors: Errors) -> RankedChoice:
         batch_size=plan.batch_size,
         io_concurrency=plan.io_concurrency,
         predicted_seconds=prediction.seconds,
-        interval_seconds=errors.interval(prediction.seconds),
+        interval_seconds=interval,
         setup_seconds=prediction.setup_seconds,
         memory_bytes=prediction.memory_bytes,
         limited_by=prediction.limited_by,
@@ -163,18 +206,17 @@ def _view(rank: int, choice: Choice, errors: Errors) -> RankedChoice:
 
 
 def _calibration_view(
-    calibrated: Calibrated,
+    basis: Basis,
     facts: dict[str, Any],
     reports: Sequence[KernelReport],
     parameters: Parameters,
 ) -> CalibrationView:
-    calibration = calibrated.calibration
-    age = (utc_now() - calibrated.calibrated_at).total_seconds()
+    calibration, made = basis.calibration, basis.calibrated_at
     return CalibrationView(
-        calibrated_at=calibrated.calibrated_at,
-        age_seconds=max(0.0, age),
-        duration_seconds=calibration.seconds,
-        fingerprint=calibrated.fingerprint,
+        calibrated_at=made,
+        age_seconds=None if made is None else max(0.0, (utc_now() - made).total_seconds()),
+        duration_seconds=None if made is None else calibration.seconds,
+        fingerprint=basis.fingerprint,
         host=HostView(**facts),
         kernels=[_kernel_view(report, calibration, parameters) for report in reports],
         strategies=[

@@ -49,8 +49,16 @@ GUIDELINES: Final = (
 )
 
 
-def explanation(choices: Sequence[Choice], low: float, high: float, lower_bound: float) -> str:
-    """Of the first of the ranked choices; `low` and `high` are its interval."""
+UNCALIBRATED: Final = (
+    "This machine is not calibrated yet: the prediction rests on typical figures, scaled by how "
+    "fast its kernels are. GET /api/v1/tasks/calibration tells how calibrating stands."
+)
+
+
+def explanation(
+    choices: Sequence[Choice], low: float, high: float, lower_bound: float, calibrated: bool
+) -> str:
+    """Explain the first of the ranked choices; `low` and `high` are its interval."""
     best = choices[0]
     terms = best.prediction.terms
     parts = (
@@ -60,6 +68,7 @@ def explanation(choices: Sequence[Choice], low: float, high: float, lower_bound:
         f"{_WHY[best.prediction.limited_by]}.",
         _next(choices),
         f"Nothing can take less than {_s(lower_bound)}.",
+        "" if calibrated else UNCALIBRATED,
     )
     return " ".join(part for part in parts if part)
 

@@ -1,10 +1,12 @@
 """The constants of the cost model before anything was calibrated: kernels as the run hosts report
-them at their start, and for the rest typical values, so that no request has to wait.
+them at their start, and for the rest typical values at the pace of this machine, so that no request
+has to wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Final
 
 from app.names import StrategyName
@@ -17,6 +19,7 @@ from app.runhost.calibration import (
 )
 from app.runhost.messages import KernelReport
 from app.strategies.registry import uses_processes
+from kernels import KernelName
 
 CALL_SECONDS: Final = 20e-6
 """A kernel call without items: validation and columns."""
@@ -56,7 +59,16 @@ LOOPS: Final[Mapping[str, LoopCosts]] = {
     StrategyName.ASYNC_BATCH: LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.0),
     StrategyName.HYBRID: LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.4e-3),
 }
-"""Of a machine of 2025, by `hotloop recommend`."""
+"""These and those above are medians of calibrations of the idle machine of docs/model.md, rounded,
+as `python -m benchmarks.report model` makes them."""
+
+REFERENCE_WORKLOAD: Final = "loops"
+REFERENCE_NS: Final[Mapping[str, float]] = {"loop": 125.0, "nested": 63.0}
+"""Nanoseconds of an operation of the python kernel of `loops` on that machine, by cost term
+(docs/performance.md has the seconds of an item)."""
+
+PACES: Final = (0.2, 10.0)
+"""The least and the most that the typical constants are scaled by."""
 
 
 def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, int]) -> float:
@@ -67,28 +79,71 @@ def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, int]) ->
 def reported_calibration(
     reports: Sequence[KernelReport], usable_cpus: int, max_threads: int, max_processes: int
 ) -> Calibration:
-    """Kernels that release the GIL are taken to run on all CPUs without slowing each other."""
+    """Constants that were not measured here: those of kernels as reported, the others typical ones
+    at this machine's pace. Kernels that release the GIL are taken to run on all CPUs without
+    slowing each other.
+    """
+    slower = pace(reports)
     return Calibration(
         usable_cpus=usable_cpus,
         max_threads=max_threads,
         max_processes=max_processes,
-        kernels=tuple(_kernel_costs(r, usable_cpus) for r in reports if r.available),
+        kernels=tuple(_kernel_costs(r, usable_cpus, slower) for r in reports if r.available),
         strategies={
-            name: IN_PROCESSES if uses_processes(name, releases_gil=True) else IN_THREADS
+            name: _at_pace(
+                IN_PROCESSES if uses_processes(name, releases_gil=True) else IN_THREADS, slower
+            )
             for name in StrategyName
         },
         waits=WAITS,
-        loops=LOOPS,
+        loops={name: _loop_at_pace(costs, slower) for name, costs in LOOPS.items()},
         base_bytes=BASE_BYTES,
     )
 
 
-def _kernel_costs(report: KernelReport, usable_cpus: int) -> KernelCosts:
+def pace(reports: Sequence[KernelReport]) -> float:
+    """How many times as long as on the machine of the typical constants Python takes here, by the
+    kernel that is made of it; 1 where that is not known.
+    """
+    found = [
+        ns / REFERENCE_NS[term]
+        for report in reports
+        if (report.workload, report.kernel) == (REFERENCE_WORKLOAD, KernelName.PYTHON)
+        for term, ns in report.ns_per_operation.items()
+        if term in REFERENCE_NS
+    ]
+    least, most = PACES
+    return min(most, max(least, fmean(found))) if found else 1.0
+
+
+def _at_pace(costs: StrategyCosts, slower: float) -> StrategyCosts:
+    return StrategyCosts(
+        start_seconds=slower * costs.start_seconds,
+        empty_batch_seconds=slower * costs.empty_batch_seconds,
+        full_batch_seconds=slower * costs.full_batch_seconds,
+        full_seconds=slower * costs.full_seconds,
+        worker_seconds=slower * costs.worker_seconds,
+        item_seconds=slower * costs.item_seconds,
+        setup_seconds=slower * costs.setup_seconds,
+        worker_bytes=costs.worker_bytes,
+    )
+
+
+def _loop_at_pace(costs: LoopCosts, slower: float) -> LoopCosts:
+    return LoopCosts(
+        item_seconds=tuple(slower * each for each in costs.item_seconds),
+        stage_seconds=tuple(slower * each for each in costs.stage_seconds),
+        task_seconds=slower * costs.task_seconds,
+        batch_seconds=slower * costs.batch_seconds,
+    )
+
+
+def _kernel_costs(report: KernelReport, usable_cpus: int, slower: float) -> KernelCosts:
     return KernelCosts(
         workload=report.workload,
         kernel=report.kernel,
         releases_gil=report.releases_gil,
-        call_seconds=CALL_SECONDS,
+        call_seconds=slower * CALL_SECONDS,
         item_seconds=0.0,
         sizes=(1,),
         operation_seconds={term: (ns / 1e9,) for term, ns in report.ns_per_operation.items()},

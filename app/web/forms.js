@@ -173,7 +173,7 @@ async function post(kind, body) {
 	}
 }
 
-function chosenBody({ limit, refresh, cpu_iterations, outer_iterations, inner_iterations, ...body }, choice) {
+function chosenBody({ limit, wait, cpu_iterations, outer_iterations, inner_iterations, ...body }, choice) {
 	for (const name of FORMS.recommend.chosen) body[name] = choice[name];
 	return { ...body, parameters: { cpu_iterations, outer_iterations, inner_iterations } };
 }

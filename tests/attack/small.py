@@ -58,7 +58,7 @@ def _default_turns() -> dict[str, Any]:
 
 
 def _small(name: str, value: Any) -> Any:
-    if name == "refresh" and str(value).lower() in _TRUE:
+    if name == "wait" and str(value).lower() in _TRUE:
         return "false"  # measuring the machine takes some seconds each time
     if name in ("strategies", "kernels") and isinstance(value, list):
         return value[:1]

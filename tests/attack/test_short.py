@@ -61,7 +61,7 @@ def test_generated_runs_are_small_and_what_is_invalid_stays() -> None:
     assert compared["kernels"] == ["numba"]
     assert compared["strategies"] == ["sequential"]
     assert compared["items_count"] <= MOST["items_count"]
-    assert small_query({"refresh": True})["refresh"] == "false"
+    assert small_query({"wait": True})["wait"] == "false"
     assert small_query({"items_count": 5_000, "x": 1}) == {"items_count": 20, "x": 1}
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from app.services.calibration_file import NAME
+from app.services.prediction_error import UNCALIBRATED
 from tests.fixtures.server import Server, running_server
+from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
 PATH = "/api/v1/tasks/recommendations"
+CALIBRATION = "/api/v1/tasks/calibration"
 WORK: dict[str, Any] = {
     "items_count": 300,
     "db_delay_ms": 2,
@@ -29,10 +34,21 @@ WORK: dict[str, Any] = {
 
 
 def ask(server: Server, **query: Any) -> dict[str, Any]:
-    answer = server.client.get(PATH, params=WORK | query)
+    """A recommendation, from a machine that is calibrated unless the query says otherwise."""
+    answer = server.client.get(PATH, params=WORK | {"wait": True} | query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+def state(server: Server) -> dict[str, Any]:
+    found: dict[str, Any] = server.client.get(CALIBRATION).raise_for_status().json()
+    return found
+
+
+def width(recommendation: dict[str, Any]) -> float:
+    interval = recommendation["recommended"]["interval_seconds"]
+    return float(interval["high"] / interval["low"])
 
 
 def run_curl(command: str) -> dict[str, Any]:
@@ -116,20 +132,68 @@ def test_what_cannot_be_run_is_refused(
     assert words in error["message"]
 
 
+def test_first_answer_comes_at_once_and_the_machine_is_calibrated_behind_it(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        assert state(server)["status"] == "none"
+        first = ask(server, wait=False)
+        assert first["calibrated"] is False
+        assert first["calibrating"]["status"] == "running"
+        assert first["calibration"]["calibrated_at"] is None
+        assert width(first) >= UNCALIBRATED[1] / UNCALIBRATED[0] * 0.999
+        assert "not calibrated yet" in first["explanation"]
+        with pytest.raises(httpx.ReadTimeout):
+            server.client.get(PATH, params=WORK | {"wait": True}, timeout=0.2)
+        # The client has gone; what it waited for goes on.
+        seen = [state(server)["progress"]]
+
+        def is_over() -> bool:
+            now = state(server)
+            seen.append(now["progress"])
+            return bool(now["status"] != "running")
+
+        wait_until(is_over, "it is calibrated", bound=100, interval=0.05)
+        assert seen == sorted(seen)
+        assert len(set(seen)) > 10
+        ended = state(server)
+        assert (ended["status"], ended["error_message"]) == ("completed", None)
+        again = ask(server, wait=False)
+        assert (again["calibrated"], again["calibrating"]) == (True, None)
+        assert again["calibration"]["calibrated_at"] == ended["ended_at"]
+        assert width(again) < width(first)
+
+
 def test_calibration_is_made_once_and_kept(tmp_path: Path) -> None:
     with running_server(tmp_path) as server, ThreadPoolExecutor(3) as threads:
         found = list(threads.map(lambda _: ask(server)["calibration"], range(3)))
         times = {calibration["calibrated_at"] for calibration in found}
         assert len(times) == 1
     with running_server(tmp_path) as server:
-        assert {ask(server)["calibration"]["calibrated_at"]} == times
+        assert {ask(server, wait=False)["calibration"]["calibrated_at"]} == times
 
 
-def test_calibration_is_made_anew_when_it_is_asked_for(server: Server) -> None:
+def test_post_calibrates_anew(server: Server) -> None:
     before = ask(server)["calibration"]["calibrated_at"]
-    refreshed = ask(server, refresh=True)["calibration"]["calibrated_at"]
+    answer = server.client.post(CALIBRATION)
+    assert (answer.status_code, answer.json()["status"]) == (202, "running")
+    assert answer.headers["Location"] == CALIBRATION
+    meanwhile = ask(server, wait=False)
+    assert meanwhile["calibrated"] is True
+    assert meanwhile["calibration"]["calibrated_at"] == before
+    assert meanwhile["calibrating"]["status"] == "running"
+    refreshed = ask(server)["calibration"]["calibrated_at"]
     assert refreshed != before
-    assert ask(server)["calibration"]["calibrated_at"] == refreshed
+    assert ask(server, wait=False)["calibration"]["calibrated_at"] == refreshed
+
+
+def test_stop_breaks_a_calibration_off_and_sends_those_away_who_wait(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(server.client.get, PATH, params=WORK | {"wait": True})
+        wait_until(lambda: state(server)["progress"] > 0, "it measures")
+        server.process.send_signal(signal.SIGTERM)
+        answer = waiting.result()
+        assert answer.status_code == 503
+        assert "stops" in answer.json()["detail"]
+    assert not (tmp_path / NAME).exists()
 
 
 def test_calibration_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from app.names import StrategyName
 from app.schemas.options import KernelChoice
 from app.schemas.recommendation import RecommendationQuery
 from tests.fixtures.client import Client
-from tests.fixtures.fake_services import FakeServices
+from tests.fixtures.fake_services import CALIBRATING, FakeServices
 
 PATH = "/api/v1/tasks/recommendations"
+CALIBRATION = "/api/v1/tasks/calibration"
 
 
 def asked(services: FakeServices) -> RecommendationQuery:
@@ -29,20 +30,20 @@ def test_without_a_query_everything_is_chosen(client: Client, services: FakeServ
     assert answer.status_code == 200
     query = asked(services)
     assert query.model_fields_set == set()
-    assert (query.items_count, query.limit, query.refresh) == (50_000, 20, False)
+    assert (query.items_count, query.limit, query.wait) == (50_000, 20, False)
     assert answer.json()["recommended"]["rank"] == 1
 
 
 def test_fields_are_those_of_a_run(client: Client, services: FakeServices) -> None:
     text = (
         "items_count=10&db_delay_ms=5&redis_delay_ms=1&redis_delay_ms=2&kernel=numba&workers=3"
-        "&cpu_iterations=7&strategy=hybrid&limit=5&refresh=true"
+        "&cpu_iterations=7&strategy=hybrid&limit=5&wait=true"
     )
     assert client.get(f"{PATH}?{text}").status_code == 200
     query = asked(services)
     assert query.redis_delay_ms == (1.0, 2.0)
     assert (query.kernel, query.strategy) == (KernelChoice.NUMBA, StrategyName.HYBRID)
-    assert (query.workers, query.limit, query.refresh) == (3, 5, True)
+    assert (query.workers, query.limit, query.wait) == (3, 5, True)
     assert query.parameters.cpu_iterations == 7
 
 
@@ -53,7 +54,8 @@ def test_fields_are_those_of_a_run(client: Client, services: FakeServices) -> No
         ("items_count=10000001", "items_count", "10,000,000"),
         ("limit=0", "limit", "at least 1"),
         ("limit=1001", "limit", "1,000"),
-        ("refresh=maybe", "refresh", "true"),
+        ("wait=maybe", "wait", "true"),
+        ("refresh=true", "refresh", "not a known field"),
         ("strategy=fast", "strategy", "hybrid"),
         ("kernel=rust", "kernel", "numba"),
         ("item_count=5", "item_count", "not a known field"),
@@ -92,3 +94,43 @@ def test_errors_of_the_service_are_problems(
 
 def test_index_leads_there(client: Client) -> None:
     assert client.get("/api/v1/tasks").json()["links"]["recommendations"] == PATH
+
+
+def test_calibration_is_started_by_post_and_watched_by_get(
+    client: Client, services: FakeServices
+) -> None:
+    answer = client.post(CALIBRATION)
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == CALIBRATION
+    assert answer.json() == client.get(CALIBRATION).json()
+    assert answer.json() == CALIBRATING.model_dump(mode="json")
+    assert services.calls == [("calibrate",), ("calibration",)]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}],
+    ids=["site", "origin"],
+)
+def test_page_of_another_origin_does_not_calibrate(
+    client: Client, services: FakeServices, headers: dict[str, str]
+) -> None:
+    assert client.post(CALIBRATION, headers=headers).status_code == 403
+    assert services.calls == []
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_calibration_has_no_query(client: Client, services: FakeServices, method: str) -> None:
+    answer = client.request(method, f"{CALIBRATION}?wait=true")
+    assert answer.status_code == 422
+    assert services.calls == []
+
+
+def test_calibration_of_a_service_without_run_hosts_is_refused(
+    client: Client, services: FakeServices
+) -> None:
+    services.error = NotReadyError("no run host is ready", 1)
+    for method in ("POST", "GET"):
+        answer = client.request(method, CALIBRATION)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"

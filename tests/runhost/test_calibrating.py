@@ -47,7 +47,12 @@ async def executed(host: RunHostClient) -> RunReport:
 def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner) -> None:
     async def check() -> None:
         before = await executed(host)
-        found = await host.calibrate(drop)
+        shares: list[float] = []
+        found = await host.calibrate(drop, shares.append)
+        assert shares == sorted(shares)
+        assert len(shares) > 100
+        assert shares[0] == 0
+        assert shares[-1] == pytest.approx(1)
         assert found.usable_cpus == CONFIG.usable_cpus
         assert (found.max_threads, found.max_processes) == (8, 2)
         assert {kernel.kernel for kernel in found.kernels} == set(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
-from app.errors import MissingScopeError, TaskNotFoundError
+from app.errors import TaskNotFoundError
 from app.schemas.recommendation import PredictionRecord, Recommendation, RecommendationQuery
 from app.security.clients import ANYONE, Client, Scope
 from app.services.for_client import ClientRecommendations, Ownership
@@ -42,10 +40,10 @@ class Everything:
         return OWNERS[task_id]
 
 
-def recommend(client: Client, *, refresh: bool = False) -> Recommendation:
+def recommend(client: Client) -> Recommendation:
     everything: Any = Everything()
     service = ClientRecommendations(everything, Ownership(everything, client))
-    return asyncio.run(service.recommend(RecommendationQuery(refresh=refresh), "http://x"))
+    return asyncio.run(service.recommend(RecommendationQuery(), "http://x"))
 
 
 def shown(client: Client) -> list[str]:
@@ -58,9 +56,3 @@ def test_runs_of_others_are_counted_and_not_named() -> None:
     assert recommend(alice).prediction_error.runs == 4
     assert shown(ANYONE) == [*OWNERS, GONE]
     assert shown(Client("root", "key:root", Scope.ADMIN)) == [*OWNERS, GONE]
-
-
-def test_who_may_only_read_does_not_calibrate() -> None:
-    with pytest.raises(MissingScopeError, match="`run`"):
-        recommend(Client("alice", "key:alice", Scope.READ), refresh=True)
-    recommend(Client("alice", "key:alice", Scope.RUN), refresh=True)

@@ -12,7 +12,7 @@ import pytest
 
 from app.names import StrategyName, TaskKind, TaskStatus
 from app.schemas.recommendation import PredictionRecord
-from app.services.prediction_error import Errors, read_errors
+from app.services.prediction_error import UNCALIBRATED, Errors, read_errors
 from app.tasks.model import ShardRef, Task
 from app.tasks.store import TaskStore, open_store
 from kernels import KernelName
@@ -126,3 +126,14 @@ def test_view_counts_what_was_right() -> None:
     assert len(view.last) == 20
     none = errors().view()
     assert (none.runs, none.median_ratio, none.within_25_percent, none.last) == (0, None, None, [])
+
+
+def test_before_the_machine_is_calibrated_the_interval_is_wide() -> None:
+    low, high = UNCALIBRATED
+    for known in (errors(), errors(*[1.0] * 20)):
+        interval = known.interval(4.0, calibrated=False)
+        assert (interval.low, interval.high) == (4 * low, 4 * high)
+    # Errors so far may say that it is wider still.
+    interval = errors(*[0.01, 100.0] * 20).interval(4.0, calibrated=False)
+    assert interval.low < 4 * low
+    assert interval.high > 4 * high

@@ -157,6 +157,8 @@ def recommendation() -> Recommendation:
             "curl": "curl -s localhost:8001/api/v1/tasks/hybrid -d '{}'",
             "ranked": ranked,
             "considered": 312,
+            "calibrated": True,
+            "calibrating": None,
             "calibration": {
                 "calibrated_at": START,
                 "age_seconds": 240.0,

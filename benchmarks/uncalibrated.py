@@ -1,0 +1,62 @@
+"""What would have been predicted for runs before the machine was calibrated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.names import StrategyName
+from app.runhost.calibration import Calibration
+from app.runhost.messages import KernelReport
+from app.schemas.runs import RunRequest
+from app.services import PROCESSES_PER_CPU
+from app.services.cost_model import predict
+from app.services.plans import make_plan
+from app.services.reported_costs import reported_calibration
+from app.settings import Settings
+from app.sources.simulated import GeneratedItems
+from app.system import usable_cpu_count
+
+
+class Typical:
+    """The cost model with typical constants, at the pace of the kernels that a service reports."""
+
+    def __init__(self, kernels: Sequence[Mapping[str, Any]]) -> None:
+        """`kernels` are those of `GET /api/v1/tasks/kernels`."""
+        self._settings = Settings()
+        self._reports = [
+            KernelReport(
+                workload=each["workload"],
+                kernel=each["kernel"],
+                available=each["available"],
+                reason=each["reason"],
+                releases_gil=each["releases_gil"],
+                instruction_set=each["instruction_set"],
+                warm_up_seconds=each["warm_up_seconds"],
+                ns_per_operation=each["ns_per_operation"],
+            )
+            for each in kernels
+        ]
+        self._calibration = self._made()
+
+    def _made(self) -> Calibration:
+        cpus = usable_cpu_count()
+        processes = self._settings.max_worker_processes or PROCESSES_PER_CPU * cpus
+        return reported_calibration(
+            self._reports, cpus, self._settings.max_worker_threads, processes
+        )
+
+    def seconds(self, strategy: str, body: Mapping[str, Any]) -> float:
+        """The prediction for the body of a run."""
+        request = RunRequest.model_validate_json(json.dumps(body))
+        items = GeneratedItems(request.items_count)
+        plan = make_plan(
+            StrategyName(strategy),
+            request,
+            items,
+            self._reports,
+            self._calibration,
+            self._settings,
+        )
+        return predict(plan, self._calibration).seconds
