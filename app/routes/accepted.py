@@ -8,6 +8,7 @@ from fastapi import Response
 
 from app import errors
 from app.error_handlers import STORE_ERRORS
+from app.root_path import link_to
 from app.routes.media_types import JSON
 from app.routes.paths import TASKS
 from app.routes.prefer import RESPOND_ASYNC, VARY_HEADER
@@ -81,7 +82,7 @@ def accepted_run(run: AcceptedRun) -> Response:
 
 def accepted(task: TaskView, *, as_preferred: bool = False) -> Response:
     """The answer; `as_preferred` when it was the header Prefer that asked for it."""
-    headers = {"Location": f"{TASKS}/status/{task.task_id}"}
+    headers = {"Location": link_to(f"{TASKS}/status/{task.task_id}")}
     if as_preferred:
         headers |= {"Preference-Applied": RESPOND_ASYNC, "Vary": "Prefer"}
     return Response(task.model_dump_json(), 202, headers, JSON)

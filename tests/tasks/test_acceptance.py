@@ -111,8 +111,8 @@ def test_task_moves_to_the_background_only_while_it_waits_and_its_key_is_free(
         store.create(task)
     keyed = replace(first, task_type="background", idempotency_key="key")
     move_to_background(store.engine, keyed, [10], _unchecked)
+    same = replace(second, task_type="background", idempotency_key="key")
     with pytest.raises(TaskConflictError, match="another task has its key"):
-        same = replace(second, task_type="background", idempotency_key="key")
         move_to_background(store.engine, same, [10], _unchecked)
     store.shards.begin(ShardRef(second.task_id, 0, 0), "me")
     with pytest.raises(TaskConflictError, match="running"):
