@@ -18,7 +18,9 @@ from tests.fixtures.processes import tree
 from tests.fixtures.server import ROOT, Server, plain_environment, server_of
 from tests.fixtures.waiting import wait_until
 
-UVICORN = ("-m", "uvicorn", "main:app", "--port", "0")
+UVICORN = (sys.executable, "-m", "uvicorn", "main:app", "--port", "0")
+WORKERS = (*UVICORN, "--workers", "2", "--timeout-worker-healthcheck", "100")
+"""On a busy machine a process may take long to say that it is there."""
 ONE_HOST: dict[str, Any] = {"run_hosts": 1}
 LITTLE: dict[str, Any] = {"items_count": 10, "db": "none", "cache": "none", "kernel": "python"}
 WAITS: dict[str, Any] = {"items_count": 10, "db_delay_ms": 60_000, "strategy": "sequential"}
@@ -98,7 +100,7 @@ def test_wrong_settings_end_the_server_with_the_line_that_says_so(
     environment = plain_environment() | {"PYTHONPATH": str(ROOT), "HOTLOOP_DATA_DIR": str(data)}
     environment |= {f"HOTLOOP_{name.upper()}": str(value) for name, value in settings.items()}
     done = subprocess.run(
-        [sys.executable, *UVICORN, *options],
+        [*UVICORN, *options],
         env=environment,
         capture_output=True,
         text=True,
@@ -127,7 +129,7 @@ def test_mounted_it_answers_below_its_path_and_ends_with_the_server(
     data: Path, application: str
 ) -> None:
     """With the lifespan of the outer application, and by the first request alone."""
-    command = ("-m", "uvicorn", "--app-dir", str(data), f"outer_app:{application}", "--port", "0")
+    command = (*UVICORN[:3], "--app-dir", str(data), f"outer_app:{application}", "--port", "0")
     with server_of(command, data, ONE_HOST) as server:
         assert server.client.get("/hot/health").json()["status"] == "alive"
         done = server.client.post("/hot/api/v1/tasks/sequential", json=LITTLE).json()
@@ -144,7 +146,7 @@ def test_mounted_it_answers_below_its_path_and_ends_with_the_server(
 
 
 def test_links_and_pages_are_below_the_path_that_it_is_mounted_at(data: Path) -> None:
-    command = ("-m", "uvicorn", "--app-dir", str(data), "outer_app:outer", "--port", "0")
+    command = (*UVICORN[:3], "--app-dir", str(data), "outer_app:outer", "--port", "0")
     with server_of(command, data, ONE_HOST | {"background_runs": 0}) as server:
         client = server.client
         index = client.get("/hot/").json()["links"]
@@ -188,7 +190,7 @@ def test_reloader_restarts_it_and_leaves_nothing_even_when_it_is_killed(data: Pa
 def test_each_of_several_workers_has_run_hosts_of_its_own_and_all_end(
     data: Path, how: signal.Signals
 ) -> None:
-    with server_of((*UVICORN, "--workers", "2"), data, ONE_HOST) as server:
+    with server_of(WORKERS, data, ONE_HOST) as server:
         wait_until(lambda: len("".join(server.log).split("startup complete")) == 3, "both start")
         wait_until(lambda: _run_hosts(server.process.pid) == 2, "each has a run host")
         assert server.run("sequential", **LITTLE).json()["status"] == "completed"
@@ -205,7 +207,8 @@ def _run_hosts(pid: int) -> int:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_gunicorn_serves_it_with_workers_of_uvicorn(data: Path, how: signal.Signals) -> None:
     worker = "uvicorn_worker.UvicornWorker"
-    command = ("-m", "gunicorn", "-k", worker, "-w", "2", "-b", "127.0.0.1:0", "main:app")
+    options = ("-k", worker, "-w", "2", "-b", "127.0.0.1:0", "--timeout", "120")
+    command = (sys.executable, "-m", "gunicorn", *options, "main:app")
     with server_of(command, data, ONE_HOST) as server:
         wait_until(lambda: len("".join(server.log).split("startup complete")) == 3, "both start")
         assert server.run("sequential", **LITTLE).json()["status"] == "completed"
