@@ -149,7 +149,9 @@ class RunService:
         """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
             new_task_id(),
-            lambda active: self._drive(active, plan, request, source, client, seconds, place, keyed),
+            lambda active: self._drive(
+                active, plan, request, source, client, seconds, place, keyed
+            ),
         )
 
     async def supervise(
