@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import signal
 import subprocess
 import sys
@@ -114,7 +115,10 @@ def test_importing_it_reads_no_settings_and_starts_nothing() -> None:
     ("options", "settings", "words"),
     [
         ((), {"run_hosts": 0}, "HOTLOOP_RUN_HOSTS must be at least 1"),
-        (("--host", "0.0.0.0"), {}, "--host must be a loopback address, like 127.0.0.1 (got"),
+        pytest.param(
+            *(("--host", "0.0.0.0"), {}, "--host must be a loopback address, like 127.0.0.1 (got"),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_wrong_settings_end_the_server_with_the_line_that_says_so(
@@ -168,6 +172,7 @@ def test_mounted_it_answers_below_its_path_and_ends_with_the_server(
         assert "Traceback" not in log
 
 
+@pytest.mark.long
 def test_links_and_pages_are_below_the_path_that_it_is_mounted_at(data: Path) -> None:
     command = (*UVICORN[:3], "--app-dir", str(data), "outer_app:outer", "--port", "0")
     with server_of(command, data, ONE_HOST | {"background_runs": 0}) as server:
@@ -177,6 +182,10 @@ def test_links_and_pages_are_below_the_path_that_it_is_mounted_at(data: Path) ->
         assert client.get(index["tasks"]).json()["links"]["results"].startswith("/hot/")
         page = client.get("/hot/", headers={"Accept": "text/html"})
         assert page.headers["location"] == "/hot/dashboard"
+        dashboard = client.get("/hot/dashboard").text
+        own = re.findall(r'(?:href|src)="([^"#]+)"', dashboard)
+        assert "dashboard/main.js" in own
+        assert all(client.get(f"/hot/{path}").status_code in (200, 503) for path in own)
         accepted = client.post("/hot/api/v1/tasks/background", json=WAITS)
         assert accepted.headers["location"] == accepted.json()["links"]["status"]
         client.post("/hot/api/v1/tasks/background", json=WAITS)
