@@ -19,12 +19,13 @@ help: ## list the targets
 
 install: $(STAMP) ## make .venv: pinned packages, this project, the compiled kernel
 
+# Without bytecode: Python writes that of the modules which are imported, a fraction of them.
 $(STAMP): $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 		--constraint constraints.txt "setuptools>=77" "Cython>=3.1,<4"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
-		--constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
+		--no-build-isolation --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 run: $(STAMP) ## start the service on port 8001

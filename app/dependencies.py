@@ -23,7 +23,7 @@ from app.schemas.options import StrategyChoice
 from app.schemas.recommendation import Recommendation, RecommendationQuery
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
-from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from app.schemas.tasks import AcceptedRun, ClearedTasks, TaskPage, TaskView
 from app.security.clients import Client
 from app.settings import Settings
 from kernels.contract import KernelName
@@ -32,12 +32,24 @@ from kernels.contract import KernelName
 class RunService(Protocol):
     """Executes synchronous runs. Cancelling the call cancels the run."""
 
-    async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult: ...
+    async def run(
+        self, strategy: StrategyName, request: RunRequest, idempotency_key: str | None
+    ) -> RunResult | AcceptedRun:
+        """The result; or the background task that the run became, because it is estimated too long
+        to wait for, or because the key has one already.
+        """
+        ...
 
     async def run_upload(
-        self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
-    ) -> RunResult:
-        """Store the chunks, read them as `media_type` (text/csv, application/x-ndjson), run."""
+        self,
+        query: UploadQuery,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        idempotency_key: str | None,
+    ) -> RunResult | AcceptedRun:
+        """Store the chunks, read them as `media_type` (text/csv, application/x-ndjson), run; else
+        as `run`.
+        """
         ...
 
 

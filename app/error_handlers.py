@@ -19,6 +19,7 @@ from starlette.routing import compile_path
 
 from app import errors
 from app.names import StrategyName, is_task_id
+from app.root_path import link_to
 from app.schemas.problems import FieldProblem, Problem, ProblemLinks
 from app.wording import RULE, describe, plain
 from kernels.errors import InvalidInputError
@@ -276,7 +277,8 @@ def _task(task_id: str | None) -> dict[str, Any]:
     return {
         "task_id": task_id,
         "links": ProblemLinks(
-            status=f"/api/v1/tasks/status/{task_id}", results=f"/api/v1/tasks/results/{task_id}"
+            status=link_to(f"/api/v1/tasks/status/{task_id}"),
+            results=link_to(f"/api/v1/tasks/results/{task_id}"),
         ),
     }
 

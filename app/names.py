@@ -34,6 +34,14 @@ class JwtAlgorithm(StrEnum):
     ES256 = "ES256"
 
 
+class LongRuns(StrEnum):
+    """The answer to a synchronous run that is estimated beyond `sync_limit_seconds`."""
+
+    BACKGROUND = "background"
+    """The run is accepted as a background task."""
+    REFUSE = "refuse"
+
+
 class RedisLayout(StrEnum):
     """What is kept under an item's key in Redis."""
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from app.log_settings import LogSettings
-from app.names import InstructionSet
+from app.names import InstructionSet, LongRuns
 from app.security.addresses import is_loopback
 from app.source_settings import PREFIX
 from app.wording import RULE, echo
@@ -96,7 +96,17 @@ class Settings(LogSettings):
         default=300.0,
         ge=0.1,
         le=86_400,
-        description="Seconds a synchronous run may be estimated at before it is refused.",
+        description=(
+            "Seconds a synchronous run may be estimated at; what happens to a longer one is said "
+            "by `HOTLOOP_LONG_RUNS`."
+        ),
+    )
+    long_runs: LongRuns = Field(
+        default=LongRuns.BACKGROUND,
+        description=(
+            "Answer to a synchronous run that is estimated beyond the limit: `background` accepts "
+            "it as a background task (202), `refuse` answers 422."
+        ),
     )
     cancel_grace_seconds: float = Field(
         default=2.0,

@@ -40,6 +40,7 @@ _TYPE_WORDS: Final = {
     "InstructionSet": "word",
     "LogFormat": "word",
     "LogLevel": "word",
+    "LongRuns": "word",
     "JwtAlgorithm": "word",
     "RedisLayout": "word",
     "SecretStr": "secret",

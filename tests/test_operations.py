@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.server import ROOT, running_server
 from tests.fixtures.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 BODY = {"items_count": 40, "batch_size": 10, "db": "none", "cache": "none", "kernel": "python"}
 

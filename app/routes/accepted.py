@@ -8,10 +8,11 @@ from fastapi import Response
 
 from app import errors
 from app.error_handlers import STORE_ERRORS
+from app.root_path import link_to
 from app.routes.media_types import JSON
 from app.routes.paths import TASKS
 from app.routes.prefer import RESPOND_ASYNC, VARY_HEADER
-from app.schemas.tasks import TaskView
+from app.schemas.tasks import AcceptedRun, TaskView
 
 SUBMIT_ERRORS: Final = (
     errors.IdempotencyConflictError,
@@ -53,9 +54,35 @@ ACCEPTED_AS_PREFERRED: Final[dict[str, Any]] = {
 """For OpenAPI, where a synchronous run would have been the answer."""
 
 
+ACCEPTED_RUN: Final[dict[str, Any]] = {
+    **ACCEPTED_AS_PREFERRED,
+    "model": AcceptedRun,
+    "description": (
+        "Accepted, and executed in the background: with `Prefer: respond-async`, or because the "
+        "run is estimated beyond the limit of a synchronous one (`HOTLOOP_SYNC_LIMIT_SECONDS`, "
+        "`HOTLOOP_LONG_RUNS`), which `message` then says."
+    ),
+    "headers": {
+        **ACCEPTED_AS_PREFERRED["headers"],
+        "Preference-Applied": {
+            "description": "The preference that was met, where there was one.",
+            "schema": {"type": "string", "const": RESPOND_ASYNC},
+        },
+    },
+}
+"""For OpenAPI, where a run may be too long to wait for."""
+
+
+def accepted_run(run: AcceptedRun) -> Response:
+    """The answer to a client that would have waited."""
+    answer = accepted(run)
+    answer.headers["Vary"] = "Prefer"
+    return answer
+
+
 def accepted(task: TaskView, *, as_preferred: bool = False) -> Response:
     """The answer; `as_preferred` when it was the header Prefer that asked for it."""
-    headers = {"Location": f"{TASKS}/status/{task.task_id}"}
+    headers = {"Location": link_to(f"{TASKS}/status/{task.task_id}")}
     if as_preferred:
         headers |= {"Preference-Applied": RESPOND_ASYNC, "Vary": "Prefer"}
     return Response(task.model_dump_json(), 202, headers, JSON)

@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import Request
 
+from app.root_path import link_to
 from app.settings import Settings
 
 _ADDRESS: Final = re.compile(
@@ -16,7 +17,7 @@ _ADDRESS: Final = re.compile(
 
 def base_url_of(request: Request, settings: Settings) -> str:
     """Where the client reached us; where we listen, if it says something strange."""
-    address = str(request.base_url).rstrip("/")
+    address = str(request.url.replace(path="", query="", fragment=""))
     if _ADDRESS.fullmatch(address):
-        return address
+        return address + link_to("")
     return f"http://{settings.host}:{settings.port}"

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from app import errors
 from app.dependencies import TaskIdDep, TaskServiceDep
 from app.error_handlers import STORE_ERRORS, problem_responses
+from app.root_path import link_to
 from app.routes.media_types import ARROW, CSV, NDJSON, best_media_type
 from app.routes.paths import TASKS
 from app.schemas.exports import ExportFormat, ExportQuery
@@ -117,7 +118,7 @@ async def export_results(
     if export.next_offset is not None:
         following = query.model_copy(update={"offset": export.next_offset})
         fields = urlencode(following.model_dump(mode="json", exclude_none=True))
-        headers["Link"] = f'<{TASKS}/results/{task_id}?{fields}>; rel="next"'
+        headers["Link"] = f'<{link_to(TASKS)}/results/{task_id}?{fields}>; rel="next"'
     return ExportResponse(export.pieces, media_type=media_type, headers=headers)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.error_handlers import problem_responses
+from app.root_path import link_to
 from app.routes.media_types import HTML, JSON, best_media_type
 from app.routes.paths import TASKS
 from app.schemas.root import ServiceIndex
@@ -13,23 +16,18 @@ from app.version import VERSION
 
 router = APIRouter(tags=["service"])
 
-_INDEX = ServiceIndex(
-    name="hotloop",
-    version=VERSION,
-    description="CPU-heavy work behind FastAPI: any strategy, any kernel, measured.",
-    links={
-        "dashboard": "/dashboard",
-        "tasks": TASKS,
-        "kernels": f"{TASKS}/kernels",
-        "results": f"{TASKS}/results",
-        "health": "/health",
-        "ready": "/health/ready",
-        "metrics": "/metrics",
-        "docs": "/docs",
-        "redoc": "/redoc",
-        "openapi": "/openapi.json",
-    },
-)
+_LINKS: Final = {
+    "dashboard": "/dashboard",
+    "tasks": TASKS,
+    "kernels": f"{TASKS}/kernels",
+    "results": f"{TASKS}/results",
+    "health": "/health",
+    "ready": "/health/ready",
+    "metrics": "/metrics",
+    "docs": "/docs",
+    "redoc": "/redoc",
+    "openapi": "/openapi.json",
+}
 
 
 @router.get(
@@ -45,5 +43,10 @@ _INDEX = ServiceIndex(
 async def get_index(request: Request) -> ServiceIndex | Response:
     """Name, version and links. A browser is sent to the dashboard."""
     if best_media_type(request.headers.get("accept"), (JSON, HTML)) == HTML:
-        return RedirectResponse("/dashboard", headers={"Vary": "Accept"})
-    return _INDEX
+        return RedirectResponse(link_to("/dashboard"), headers={"Vary": "Accept"})
+    return ServiceIndex(
+        name="hotloop",
+        version=VERSION,
+        description="CPU-heavy work behind FastAPI: any strategy, any kernel, measured.",
+        links={name: link_to(path) for name, path in _LINKS.items()},
+    )

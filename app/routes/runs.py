@@ -11,7 +11,7 @@ from app import errors
 from app.dependencies import BackgroundServiceDep, RunServiceDep
 from app.error_handlers import problem_responses
 from app.names import StrategyName
-from app.routes.accepted import ACCEPTED_AS_PREFERRED, SUBMIT_ERRORS, accepted
+from app.routes.accepted import ACCEPTED_RUN, SUBMIT_ERRORS, accepted, accepted_run
 from app.routes.disconnect import run_while_connected
 from app.routes.header_values import IdempotencyKeyDep
 from app.routes.paths import TASKS
@@ -20,6 +20,7 @@ from app.routes.run_body import RUN_BODY_SCHEMA, RunRequestDep
 from app.schemas.base import RequestModel
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest
+from app.schemas.tasks import AcceptedRun
 
 RUN_ERRORS: Final = (
     errors.EstimateTooLongError,
@@ -35,9 +36,15 @@ RUN_ERRORS: Final = (
 
 RUN_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The run has completed.", "headers": VARY_HEADER},
-    202: ACCEPTED_AS_PREFERRED,
+    202: ACCEPTED_RUN,
 }
 """The answers of a run that are not errors, for OpenAPI."""
+
+
+def answer_of(result: RunResult | AcceptedRun) -> RunResult | Response:
+    """The answer 202 for a run that became a background task, else the result."""
+    return accepted_run(result) if isinstance(result, AcceptedRun) else result
+
 
 router = APIRouter(prefix=TASKS, tags=["runs"])
 
@@ -91,10 +98,12 @@ async def run_now(
     """Execute the workload for all items and answer with measurements and the first five results.
 
     Send `{}` for the defaults. A client that goes away cancels its run. With
-    `Prefer: respond-async` the run becomes a background task.
+    `Prefer: respond-async` the run becomes a background task; so does a run that is estimated
+    beyond the service's limit, and `message` says why.
     """
     if prefers_async:
         task = await background.submit(BackgroundRequest.of(body, strategy), idempotency_key)
         return accepted(task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
-    return await run_while_connected(request, service.run(strategy, body))
+    work = service.run(strategy, body, idempotency_key)
+    return answer_of(await run_while_connected(request, work))

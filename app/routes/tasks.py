@@ -10,6 +10,7 @@ from app import errors
 from app.dependencies import KernelServiceDep, TaskIdDep, TaskServiceDep
 from app.error_handlers import STORE_ERRORS, problem_responses
 from app.names import StrategyName
+from app.root_path import link_to
 from app.routes.paths import TASKS
 from app.schemas.kernels import KernelList
 from app.schemas.root import StrategyView, TaskIndex
@@ -37,25 +38,17 @@ _DESCRIPTIONS: Final = {
     ),
 }
 
-_INDEX: Final = TaskIndex(
-    strategies=[
-        StrategyView(
-            name=name, description=_DESCRIPTIONS[name], method="POST", href=f"{TASKS}/{name}"
-        )
-        for name in StrategyName
-    ],
-    links={
-        "kernels": f"{TASKS}/kernels",
-        "upload": f"{TASKS}/upload",
-        "background": f"{TASKS}/background",
-        "compare": f"{TASKS}/compare",
-        "recommendations": f"{TASKS}/recommendations",
-        "results": f"{TASKS}/results",
-        "status": f"{TASKS}/status/{{task_id}}",
-        "events": f"{TASKS}/events/{{task_id}}",
-        "docs": "/docs",
-    },
-)
+_LINKS: Final = {
+    "kernels": f"{TASKS}/kernels",
+    "upload": f"{TASKS}/upload",
+    "background": f"{TASKS}/background",
+    "compare": f"{TASKS}/compare",
+    "recommendations": f"{TASKS}/recommendations",
+    "results": f"{TASKS}/results",
+    "status": f"{TASKS}/status/{{task_id}}",
+    "events": f"{TASKS}/events/{{task_id}}",
+    "docs": "/docs",
+}
 
 
 @router.get(
@@ -66,7 +59,18 @@ _INDEX: Final = TaskIndex(
 )
 async def get_task_index() -> TaskIndex:
     """The strategies with descriptions, and links to the other routes."""
-    return _INDEX
+    return TaskIndex(
+        strategies=[
+            StrategyView(
+                name=name,
+                description=_DESCRIPTIONS[name],
+                method="POST",
+                href=link_to(f"{TASKS}/{name}"),
+            )
+            for name in StrategyName
+        ],
+        links={name: link_to(path) for name, path in _LINKS.items()},
+    )
 
 
 @router.get(

@@ -18,7 +18,7 @@ from app.routes.header_values import IdempotencyKeyDep
 from app.routes.media_types import CSV, NDJSON, require_content_type
 from app.routes.paths import UPLOAD
 from app.routes.prefer import PrefersAsyncDep
-from app.routes.runs import RUN_ANSWERS, RUN_ERRORS
+from app.routes.runs import RUN_ANSWERS, RUN_ERRORS, answer_of
 from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
 from app.schemas.runs import UploadQuery
@@ -64,7 +64,9 @@ async def run_upload(
     """Execute the workload for the items of a CSV or NDJSON file, streamed from the body.
 
     The fields of a run's body are query fields here. A bad row is named by its line. With
-    `Prefer: respond-async` the run becomes a background task once the file has arrived.
+    `Prefer: respond-async` the run becomes a background task once the file has arrived; so does a
+    run that is estimated beyond the service's limit once its rows were read, and `message` says
+    why.
     """
     media_type = require_content_type(request, (CSV, NDJSON), _HINT)
     body_read = asyncio.Event()
@@ -74,8 +76,8 @@ async def run_upload(
         task = await background.submit_upload(query, strategy, media_type, chunks, idempotency_key)
         return accepted(task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
-    work = service.run_upload(query, media_type, chunks)
-    return await run_while_connected(request, work, body_read=body_read)
+    work = service.run_upload(query, media_type, chunks, idempotency_key)
+    return answer_of(await run_while_connected(request, work, body_read=body_read))
 
 
 async def _chunks(request: Request, body_read: asyncio.Event) -> AsyncIterator[bytes]:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs.formatting import FIELDS
 from app.logs.origin import Origin, bound
+from app.root_path import below
 from app.tracing import context_of, traceparent_of, tracer
 
 REQUEST_ID: Final = "X-Request-ID"
@@ -78,6 +79,7 @@ class WatchMiddleware:
                 set_status_on_exception=False,
             ) as span,
             bound(Origin(request_id=request_id, traceparent=traceparent_of(span))),
+            below(scope.get("root_path", "")),
         ):
             try:
                 await self.app(scope, receive, send_watched)

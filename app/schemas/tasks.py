@@ -72,6 +72,14 @@ class TaskView(TaskSummary):
     """Of a comparison, as soon as anything was measured; the verdict once it has ended."""
 
 
+class AcceptedRun(TaskView):
+    """A run that was asked for synchronously and goes on in the background."""
+
+    message: str | None = None
+    """Why the run is in the background, and how to have it in the foreground; null where the client
+    asked for the background itself."""
+
+
 class TaskPage(ResponseModel):
     """Some of the tasks that match, newest first."""
 

@@ -28,6 +28,7 @@ from app.services.for_client import (
 from app.services.gauges import GaugeSampler
 from app.services.health import HealthService
 from app.services.kernels import KernelService
+from app.services.long_runs import LongRunService
 from app.services.loop_lag import LoopLagMonitor
 from app.services.memory import MemoryBudget, default_budget_bytes
 from app.services.metrics import Metrics
@@ -161,9 +162,9 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         stack.push_async_callback(hub.close)
         vitals = VitalsService(context.lag, usable_cpus)
         stack.push_async_callback(vitals.close)
-        runs = RunService(context)
-        stack.push_async_callback(runs.close)
         background = BackgroundService(context, queue, hub)
+        runs = RunService(context, background, LongRunService(context, background, nodes))
+        stack.push_async_callback(runs.close)
         yield Services(
             store=store,
             node=nodes.node_id,

@@ -7,15 +7,16 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
-from app.errors import ClientLimitError, IdempotencyConflictError, TaskConflictError
+from app.errors import IdempotencyConflictError, TaskConflictError
 from app.logs.origin import current, origin_to_json
 from app.names import TaskType
 from app.schemas.events import TaskEvent
 from app.schemas.options import StrategyChoice
 from app.schemas.runs import BackgroundRequest, UploadQuery
 from app.schemas.tasks import TaskView
+from app.services.client_limits import check_client
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext, to_the_end, withdraw
 from app.services.inputs import InlineInput, UploadInput
@@ -24,11 +25,9 @@ from app.services.task_items import InputKind, input_spec
 from app.services.views import new_task_view, task_view
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
-from app.tasks.acceptance import accept
+from app.tasks.acceptance import accept, move_to_background
 from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.work_queue import WorkQueue
-
-CLIENT_RETRY_SECONDS: Final = 30
 
 
 class BackgroundService:
@@ -77,13 +76,13 @@ class BackgroundService:
         plan, _ = await self._plan(strategy, query, 0)
         spec = spec_of(query) | {"kernel": plan.kernel} | input_spec(InputKind.UPLOAD, media_type)
         task = self._task(plan, spec, 0, None, idempotency_key, client)
-        digest = hashlib.sha256(f"{query.model_dump_json()} {strategy} {media_type}".encode())
+        digest = upload_digest(query, strategy, media_type)
         known = await asyncio.to_thread(self._create, task, [])
         if known is not None:
-            async for _ in _hashed(chunks, digest):
+            async for _ in hashed(chunks, digest):
                 pass
             return await asyncio.to_thread(self._same, known, digest.hexdigest())
-        source = UploadInput(query.workload, media_type, _hashed(chunks, digest), 1)
+        source = UploadInput(query.workload, media_type, hashed(chunks, digest), 1)
         async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
             received = None if idempotency_key is None else digest.hexdigest()
@@ -100,6 +99,15 @@ class BackgroundService:
             task = replace(task, request_hash=digest)
             return await asyncio.to_thread(self._submit, task, counts)
         return await self._submit_items(task, counts, source, digest)
+
+    async def take_over(self, task: Task, batch_size: int) -> TaskView:
+        """Accept a synchronous task whose execution has not begun, and whose items are in its item
+        file; `task` is what it shall be. If that fails, the task is withdrawn. Raises
+        IdempotencyConflictError, ClientLimitError, StoreError.
+        """
+        counts = shard_counts(task.total_items, batch_size, self._shard_items)
+        async with self._receiving(task.task_id):
+            return await to_the_end(self._take_over, task, counts)
 
     async def _submit_items(
         self, task: Task, counts: list[int], source: InlineInput, digest: str | None
@@ -128,6 +136,14 @@ class BackgroundService:
         calibration = await context.calibrations.known()
         return plan_for(
             choice, request, items, reports, calibration, context.settings, context.memory
+        )
+
+    async def knows(self, idempotency_key: str | None, client: str | None) -> bool:
+        """Whether the client has a background task under this key already. Raises StoreError."""
+        if idempotency_key is None:
+            return False
+        return (
+            await asyncio.to_thread(self._context.store.by_key, idempotency_key, client) is not None
         )
 
     @asynccontextmanager
@@ -184,7 +200,7 @@ class BackgroundService:
         store = self._context.store
 
         def check(count: int, seconds: float) -> None:
-            self._check_client(task, count, seconds)
+            check_client(self._context.settings, task, count, seconds)
 
         if task.idempotency_key is None:
             store.create(task, counts, check)
@@ -201,26 +217,27 @@ class BackgroundService:
                 raise
         return known
 
-    def _check_client(self, task: Task, count: int, seconds: float) -> None:
-        """Whether its client, who has so many tasks of so many seconds, may have one more. In one
-        SQLite file requests that come at the same moment see each other; with PostgreSQL they may
-        not. Raises ClientLimitError.
-        """
-        settings = self._context.settings
-        if count >= settings.client_tasks:
-            raise ClientLimitError(
-                f"{count:,} of your background tasks wait or run, and {settings.client_tasks:,} "
-                "may; wait until some have ended, or cancel some",
-                CLIENT_RETRY_SECONDS,
-            )
-        asked = task.estimated_seconds or 0.0
-        if seconds + asked > settings.client_seconds:
-            raise ClientLimitError(
-                f"this task is estimated at {asked:,.0f} s, beside {seconds:,.0f} s of background "
-                f"tasks of yours that wait or run, and {settings.client_seconds:,.0f} s may be; "
-                "ask for fewer items, or wait, or cancel some",
-                CLIENT_RETRY_SECONDS,
-            )
+    def _take_over(self, task: Task, counts: list[int]) -> TaskView:
+        store, folder = self._context.store, self._context.folder
+        if store.inputs.is_needed:
+            store.inputs.save(task.task_id, folder.items_path(task.task_id))
+
+        def check(count: int, seconds: float) -> None:
+            check_client(self._context.settings, task, count, seconds)
+
+        try:
+            move_to_background(store.engine, task, counts, check)
+        except TaskConflictError:
+            # Another request with this key came first.
+            key = task.idempotency_key
+            known = None if key is None else store.by_key(key, task.client)
+            if known is None:
+                raise
+            view = self._same(known, task.request_hash)
+            withdraw(self._context, task.task_id)
+            return view
+        self._queue.wake()
+        return new_task_view(task, counts)
 
     def _same(self, known: Task, request_hash: str | None) -> TaskView:
         if known.request_hash is None:
@@ -247,14 +264,20 @@ class BackgroundService:
             text = "it was synchronous; ask for it again, in the background if it is long"
             raise TaskConflictError(task_id, text)
         if task.end_time is not None:
-            self._check_client(task, *store.unfinished(task.client))
+            check_client(self._context.settings, task, *store.unfinished(task.client))
         store.shards.resume(task_id)
         view = task_view(store, task_id)
         self._queue.wake()
         return view
 
 
-async def _hashed(chunks: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:
+def upload_digest(query: UploadQuery, strategy: StrategyChoice, media_type: str) -> hashlib._Hash:
+    """The digest of an upload's request; `hashed` adds its bytes."""
+    return hashlib.sha256(f"{query.model_dump_json()} {strategy} {media_type}".encode())
+
+
+async def hashed(chunks: AsyncIterator[bytes], digest: hashlib._Hash) -> AsyncIterator[bytes]:
+    """Pass the chunks on, and add each to the digest."""
     async for chunk in chunks:
         digest.update(chunk)
         yield chunk

@@ -20,7 +20,7 @@ from app.schemas.options import StrategyChoice
 from app.schemas.recommendation import PredictionRecord, Recommendation, RecommendationQuery
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
-from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from app.schemas.tasks import AcceptedRun, ClearedTasks, TaskPage, TaskView
 from app.security.clients import Client
 from app.services.background import BackgroundService
 from app.services.comparison.service import ComparisonService
@@ -57,13 +57,21 @@ class ClientRuns:
     service: RunService
     own: Ownership
 
-    async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult:
-        return await self.service.run(strategy, request, self.own.client.id)
+    async def run(
+        self, strategy: StrategyName, request: RunRequest, idempotency_key: str | None
+    ) -> RunResult | AcceptedRun:
+        return await self.service.run(strategy, request, idempotency_key, self.own.client.id)
 
     async def run_upload(
-        self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
-    ) -> RunResult:
-        return await self.service.run_upload(query, media_type, chunks, self.own.client.id)
+        self,
+        query: UploadQuery,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        idempotency_key: str | None,
+    ) -> RunResult | AcceptedRun:
+        return await self.service.run_upload(
+            query, media_type, chunks, idempotency_key, self.own.client.id
+        )
 
 
 @dataclass(frozen=True, slots=True)

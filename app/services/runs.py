@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from app.errors import (
     BodyTooSlowError,
+    EstimateTooLongError,
     InvalidRequestError,
     PayloadTooLargeError,
     RunCancelledError,
@@ -21,13 +23,17 @@ from app.errors import (
 )
 from app.logs.origin import bind_task
 from app.names import StrategyName, TaskType
+from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
-from app.schemas.runs import RunRequest, UploadQuery
+from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
+from app.schemas.tasks import AcceptedRun
 from app.services.active_run import ActiveRun
+from app.services.background import BackgroundService, hashed, upload_digest
 from app.services.batch_size import with_batch_size
 from app.services.details import Details
 from app.services.executions import Outcome, RunContext, end, execute, to_the_end, withdraw
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
+from app.services.long_runs import LongRunService
 from app.services.plans import check_estimate, make_plan
 from app.services.specs import spec_of
 from app.services.views import task_result
@@ -44,23 +50,46 @@ REFUSALS = (InvalidRequestError, PayloadTooLargeError, BodyTooSlowError, TooBusy
 """Errors after which a task is as if it had never been asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """An upload with an idempotency key, and the digest of what came in with it."""
+
+    key: str
+    digest: hashlib._Hash
+
+
 class RunService:
     """Executes synchronous runs. Cancelling a call cancels its run."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(
+        self, context: RunContext, background: BackgroundService, long_runs: LongRunService
+    ) -> None:
         self.active: dict[str, ActiveRun] = {}
         """By task id: the tasks that this process drives."""
         self._context = context
+        self._background = background
+        self._long_runs = long_runs
 
     async def run(
-        self, strategy: StrategyName, request: RunRequest, client: str | None = None
-    ) -> RunResult:
-        """For a client, as the store names it. Raises any of the service errors but those about
-        tasks, and kernels.InvalidInputError.
+        self,
+        strategy: StrategyName,
+        request: RunRequest,
+        key: str | None = None,
+        client: str | None = None,
+    ) -> RunResult | AcceptedRun:
+        """The result; or the background task that the run became, because it is estimated beyond
+        the limit, or because `key`, an idempotency key, has one already. Raises any of the service
+        errors but those about tasks, and kernels.InvalidInputError.
         """
+        if await self._long_runs.accepted_before(key, client):
+            asked = BackgroundRequest.of(request, strategy)
+            return AcceptedRun(**dict(await self._background.submit(asked, key, client)))
         items = GeneratedItems(request.total_items)
         plan = await self._plan(strategy, request, items)
-        seconds = await self._check(plan)
+        try:
+            seconds = await self._check(plan)
+        except EstimateTooLongError as error:
+            return await self._long_runs.accept(strategy, request, error, key, client)
         source: TaskInput
         if request.items is None:
             source = GeneratedInput(request.items_count)
@@ -76,14 +105,23 @@ class RunService:
         query: UploadQuery,
         media_type: str,
         chunks: AsyncIterator[bytes],
+        key: str | None = None,
         client: str | None = None,
-    ) -> RunResult:
+    ) -> RunResult | AcceptedRun:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
+        strategy = StrategyChoice(query.strategy)
+        if await self._long_runs.accepted_before(key, client):
+            asked = query, strategy, media_type, chunks
+            return AcceptedRun(**dict(await self._background.submit_upload(*asked, key, client)))
+        keyed: Keyed | None = None
+        if key is not None:
+            keyed = Keyed(key, upload_digest(query, strategy, media_type))
+            chunks = hashed(chunks, keyed.digest)
         plan = await self._plan(query.strategy, query, GeneratedItems(0))
         self._context.memory.check(plan)  # its workers; what the items need is not known yet
         most = self._context.settings.max_upload_rows
         source = UploadInput(query.workload, media_type, chunks, most)
-        return await self._supervise(plan, query, source, client, None)
+        return await self._supervise(plan, query, source, client, None, keyed=keyed)
 
     async def _plan(
         self, strategy: StrategyName, request: RunRequest | UploadQuery, items: Items
@@ -106,11 +144,14 @@ class RunService:
         client: str | None,
         seconds: float | None,
         place: ExitStack | None = None,
-    ) -> RunResult:
+        keyed: Keyed | None = None,
+    ) -> RunResult | AcceptedRun:
         """`seconds` is the estimate, where the items are known."""
         return await self.supervise(
             new_task_id(),
-            lambda active: self._drive(active, plan, request, source, client, seconds, place),
+            lambda active: self._drive(
+                active, plan, request, source, client, seconds, place, keyed
+            ),
         )
 
     async def supervise(
@@ -145,7 +186,8 @@ class RunService:
         owner: str | None,
         seconds: float | None,
         place: ExitStack | None,
-    ) -> RunResult:
+        keyed: Keyed | None,
+    ) -> RunResult | AcceptedRun:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
         bind_task(task_id)
@@ -179,6 +221,12 @@ class RunService:
                 shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
                 active.begins_on(client)
                 outcome = await execute(context, client, plan, shard)
+        except EstimateTooLongError as error:
+            # The rows are in the item file, and nothing was computed.
+            if keyed is not None:
+                digest = keyed.digest.hexdigest()
+                task = replace(task, idempotency_key=keyed.key, request_hash=digest)
+            return await self._long_runs.take_over(task, plan, error)
         except REFUSALS:
             await asyncio.to_thread(withdraw, context, task_id)
             raise

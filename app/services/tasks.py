@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from app.errors import TaskConflictError
 from app.names import StrategyName, TaskKind, TaskStatus, TaskType
+from app.root_path import link_to
 from app.schemas.exports import Export
 from app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from app.services.details import summarize
@@ -80,12 +81,13 @@ class TaskService:
         filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
         query = {k: str(v) for k, v in filters.items() if v is not None}
         query |= {"limit": str(limit), "offset": str(following)}
+        following_path = f"{BASE_PATH}/results?{urlencode(query)}"
         return TaskPage(
             items=[task_summary(t, page.shards[t.task_id]) for t in page.tasks],
             total=page.total,
             limit=limit,
             offset=offset,
-            next=f"{BASE_PATH}/results?{urlencode(query)}" if following < page.total else None,
+            next=link_to(following_path) if following < page.total else None,
         )
 
     async def cancel(self, task_id: str) -> TaskView:
@@ -143,13 +145,13 @@ class TaskService:
             raise TaskConflictError(
                 task_id,
                 "it is a comparison, which has no results of items; what it has measured is at "
-                f"GET {BASE_PATH}/status/{task_id}",
+                f"GET {link_to(BASE_PATH)}/status/{task_id}",
             )
         if task.status not in FINISHED:
             raise TaskConflictError(
                 task_id,
                 f"it is {task.status}; its results can be read once it has ended. "
-                f"GET {BASE_PATH}/status/{task_id} tells.",
+                f"GET {link_to(BASE_PATH)}/status/{task_id} tells.",
             )
         reader = self._store.results(task_id)
         if reader is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from app.names import StrategyName, TaskKind, TaskStatus, TaskType
+from app.root_path import link_to
 from app.schemas.links import TaskLinks
 from app.schemas.options import AUTO
 from app.schemas.results import ResultRow, RunFlag, RunResult, StageView
@@ -171,10 +172,10 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         ),
         "estimated_seconds": task.estimated_seconds,
         "links": TaskLinks(
-            status=f"{BASE_PATH}/status/{task.task_id}",
-            results=f"{BASE_PATH}/results/{task.task_id}",
-            cancel=f"{BASE_PATH}/{task.task_id}",
-            resume=f"{BASE_PATH}/{task.task_id}/resume",
-            events=f"{BASE_PATH}/events/{task.task_id}",
+            status=link_to(f"{BASE_PATH}/status/{task.task_id}"),
+            results=link_to(f"{BASE_PATH}/results/{task.task_id}"),
+            cancel=link_to(f"{BASE_PATH}/{task.task_id}"),
+            resume=link_to(f"{BASE_PATH}/{task.task_id}/resume"),
+            events=link_to(f"{BASE_PATH}/events/{task.task_id}"),
         ),
     }

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Sequence
+from dataclasses import fields
 
 from sqlalchemy import Engine, delete, exists, select
+from sqlalchemy.exc import IntegrityError
 
+from app.errors import TaskConflictError
 from app.names import TaskStatus, TaskType
 from app.tasks.engine import reading, writing
-from app.tasks.model import Shard
+from app.tasks.model import Shard, Task
 from app.tasks.rows import conflict, update_task
 from app.tasks.shard_rows import insert_shards
+from app.tasks.store import CheckUnfinished, unfinished
 from app.tasks.tables import shards, tasks
 
 _IS_INCOMPLETE = (
@@ -36,6 +40,29 @@ def accept(
         if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
             raise conflict(connection, task_id, "it is {status}; its items came too late")
         return insert_shards(connection, task_id, counts, time.time())
+
+
+def move_to_background(
+    engine: Engine, task: Task, counts: Sequence[int], check: CheckUnfinished
+) -> list[Shard]:
+    """Make a background task of the synchronous task of this id, whose execution has not begun:
+    its row becomes `task`, and shards of so many items are queued in place of its one. All of that
+    happens in one transaction: if the process dies before, the task ends with it. `check` is given
+    what `TaskStore.unfinished` tells of the task's client, and keeps the task out by raising.
+
+    Blocks. Raises StoreError, and TaskConflictError when its client has another task under the
+    same key, or the task is no longer pending.
+    """
+    values = {field.name: getattr(task, field.name) for field in fields(task)}
+    try:
+        with writing(engine) as connection:
+            check(*unfinished(connection, task.client))
+            if not update_task(connection, task.task_id, {TaskStatus.PENDING}, values):
+                raise conflict(connection, task.task_id, "it is {status}; its items came too late")
+            connection.execute(delete(shards).where(shards.c.task_id == task.task_id))
+            return insert_shards(connection, task.task_id, counts, time.time())
+    except IntegrityError as error:
+        raise TaskConflictError(task.task_id, "another task has its key") from error
 
 
 def withdraw_incomplete(engine: Engine, alive: Container[str]) -> list[str]:

@@ -112,7 +112,7 @@ class TaskStore:
         try:
             with writing(self.engine) as connection:
                 if check is not None:
-                    check(*_unfinished(connection, task.client))
+                    check(*unfinished(connection, task.client))
                 connection.execute(_NEW_TASK, values)
                 queued_at = (
                     task.created_at.timestamp() if task.task_type == TaskType.BACKGROUND else None
@@ -191,7 +191,7 @@ class TaskStore:
         many seconds they are estimated together, as far as they are estimated.
         """
         with reading(self.engine) as connection:
-            return _unfinished(connection, client)
+            return unfinished(connection, client)
 
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
         """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
@@ -343,7 +343,8 @@ class TaskStore:
                 raise conflict(connection, task_id, text)
 
 
-def _unfinished(connection: Connection, client: str | None) -> tuple[int, float]:
+def unfinished(connection: Connection, client: str | None) -> tuple[int, float]:
+    """`TaskStore.unfinished` within a transaction of the caller's."""
     if client is None:
         found = connection.execute(_UNFINISHED_OF_NOBODY)
     else:

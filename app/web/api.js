@@ -2,6 +2,9 @@
 
 export const TASKS = "/api/v1/tasks";
 
+/** The path that the service is mounted at, below which everything of it is. */
+export const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
+
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 5000;
 
@@ -58,7 +61,7 @@ function silent(error) {
 export async function send(method, path, { body, query, headers, signal } = {}) {
 	const asked = { Accept: "application/json", "X-Requested-With": "hotloop", ...headers };
 	if (body) asked["Content-Type"] = "application/json";
-	const response = await fetch(query ? `${path}?${query}` : path, { method, headers: asked, signal, body: JSON.stringify(body) }).catch(silent);
+	const response = await fetch(ROOT + (query ? `${path}?${query}` : path), { method, headers: asked, signal, body: JSON.stringify(body) }).catch(silent);
 	if (response.ok) return response;
 	if (response.status === 401) tell("refused");
 	throw new Problem(response.status, await response.json().catch(() => ({})));

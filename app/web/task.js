@@ -1,6 +1,6 @@
 // One task: how it stands, what it measured, where its results are.
 
-import { ask, hasEnded, poll, TASKS } from "./api.js";
+import { ask, hasEnded, poll, ROOT, TASKS } from "./api.js";
 import { comparisonView } from "./comparison.js";
 import { count, facts, h, percent, table } from "./dom.js";
 import { nameOf, note, progress, progressBlock } from "./live.js";
@@ -43,7 +43,7 @@ export async function taskView(id) {
 }
 
 function resultParts(result) {
-	const files = `${TASKS}/results/${result.task_id}`;
+	const files = `${ROOT}${TASKS}/results/${result.task_id}`;
 	const names = Object.keys(result.results[0] ?? {});
 	return [
 		facts(result, "duration_seconds throughput_items_per_second cpu_utilization peak_memory_bytes", "large"),

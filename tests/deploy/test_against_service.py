@@ -18,6 +18,8 @@ from tests.fixtures.redis_server import running_redis
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 LABELS = re.compile(r"(hotloop_\w+)\{([^}]*)\}")
 
 

@@ -133,19 +133,16 @@ def test_kernel_auto_is_the_fastest_as_measured(server: Server) -> None:
     assert result["kernel"] == fastest["kernel"]
 
 
-def test_run_over_the_limit_is_refused_with_its_estimate(server: Server) -> None:
-    response = server.run("sequential", items_count=50_000)
-    assert response.status_code == 422
-    problem = response.json()
-    assert problem["estimate_seconds"] == pytest.approx(50_000 * 1.0055, rel=0.05)
-    assert problem["limit_seconds"] == 300
-    assert "hybrid" in problem["detail"]
-    # an upload is only known to be too long when it has been read; it leaves no task
-    before = server.client.get("/api/v1/tasks/results").json()["total"]
-    response = server.upload(SAMPLE.read_bytes(), strategy="sequential", db="simulated")
-    assert response.status_code == 422
-    assert response.json()["estimate_seconds"] > 1_000
-    assert server.client.get("/api/v1/tasks/results").json()["total"] == before
+def test_showcase_of_hours_is_accepted_in_the_background(server: Server) -> None:
+    response = server.run("multiprocessing", items_count=50_000, workers=8)
+    assert response.status_code == 202
+    task = response.json()
+    assert response.headers["location"] == task["links"]["status"]
+    assert task["estimated_seconds"] == pytest.approx(50_000 * 1.0055 / 8, rel=0.1)
+    assert "over the limit of 300 s" in task["message"]
+    path = task["links"]["cancel"]
+    assert server.client.delete(path).status_code == 200  # cancelled
+    assert server.client.delete(path).status_code == 200  # forgotten
 
 
 def test_deadline_answers_504_with_what_was_finished(server: Server) -> None:

@@ -15,6 +15,7 @@ from app.names import StrategyName
 from app.routes.disconnect import run_while_connected
 from app.schemas.results import RunResult
 from app.schemas.runs import RunRequest, UploadQuery
+from app.schemas.tasks import AcceptedRun
 from tests.fixtures.client import open_client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
 from tests.fixtures.wire import BODY, GONE, PIECE, SCOPE, Wire
@@ -116,13 +117,19 @@ class SlowServices(FakeServices):
         super().__init__()
         self.work = Work()
 
-    async def run(self, strategy: StrategyName, request: RunRequest) -> RunResult:
+    async def run(
+        self, strategy: StrategyName, request: RunRequest, idempotency_key: str | None
+    ) -> RunResult | AcceptedRun:
         await self.work()
         raise AssertionError("nobody finishes it")
 
     async def run_upload(
-        self, query: UploadQuery, media_type: str, chunks: AsyncIterator[bytes]
-    ) -> RunResult:
+        self,
+        query: UploadQuery,
+        media_type: str,
+        chunks: AsyncIterator[bytes],
+        idempotency_key: str | None,
+    ) -> RunResult | AcceptedRun:
         try:
             async for _ in chunks:
                 self.work.started.set()

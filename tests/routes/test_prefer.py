@@ -212,6 +212,21 @@ def test_key_of_another_request_is_422(client: Client, services: FakeServices) -
     assert client.post(RUN, json={}, headers=ASYNC).status_code == 422
 
 
+def test_run_that_is_too_long_to_wait_for_is_202_with_a_message(
+    client: Client, services: FakeServices
+) -> None:
+    services.too_long = "too long"
+    key = {"Idempotency-Key": "k"}
+    run = client.post(RUN, json={}, headers=key)
+    upload = client.post(UPLOAD, content=ROWS, headers={"Content-Type": "text/csv", **key})
+    for response in (run, upload):
+        assert response.status_code == 202
+        assert response.headers["location"] == f"/api/v1/tasks/status/{TASK_ID}"
+        assert response.headers["vary"] == "Prefer"
+        assert "preference-applied" not in response.headers
+        assert response.json()["message"] == "too long (key k)"
+
+
 # Uploads.
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus
-from app.tasks.acceptance import accept, withdraw_incomplete
+from app.tasks.acceptance import accept, move_to_background, withdraw_incomplete
 from app.tasks.model import ShardRef, Task
 from app.tasks.nodes import NodeStore
 from app.tasks.store import TaskStore
@@ -71,6 +72,51 @@ def test_task_goes_with_the_process_that_received_it(
     with pytest.raises(TaskNotFoundError):
         store.get(gone.task_id)
     assert {store.status(t.task_id) for t in (kept, accepted)} == {TaskStatus.PENDING}
+
+
+def _unchecked(count: int, seconds: float) -> None:
+    """Let every client have as much as it asks for."""
+
+
+def test_synchronous_task_moves_to_the_background_in_one_step(
+    store: TaskStore, new_task: Callable[..., Task]
+) -> None:
+    task = new_task(task_type="synchronous", owner="me")
+    store.create(task)
+    long = replace(task, task_type="background", total_items=10, idempotency_key="key")
+    seen: list[tuple[int, float]] = []
+
+    def refuse(count: int, seconds: float) -> None:
+        seen.append((count, seconds))
+        raise TaskConflictError(task.task_id, "too many")
+
+    with pytest.raises(TaskConflictError, match="too many"):
+        move_to_background(store.engine, long, [6, 4], refuse)
+    assert seen == [(0, 0.0)]
+    assert store.get(task.task_id) == task
+    assert not queued(store)
+    move_to_background(store.engine, long, [6, 4], _unchecked)
+    assert store.get(task.task_id) == long
+    assert queued(store) == [ShardRef(task.task_id, 0, 0), ShardRef(task.task_id, 1, 0)]
+    # Neither ends with the process that had accepted it.
+    assert withdraw_incomplete(store.engine, set()) == []
+    assert store.interrupt_orphans(lambda owner: False) == []
+
+
+def test_task_moves_to_the_background_only_while_it_waits_and_its_key_is_free(
+    store: TaskStore, new_task: Callable[..., Task]
+) -> None:
+    first, second = (new_task(task_type="synchronous", owner="me") for _ in range(2))
+    for task in (first, second):
+        store.create(task)
+    keyed = replace(first, task_type="background", idempotency_key="key")
+    move_to_background(store.engine, keyed, [10], _unchecked)
+    same = replace(second, task_type="background", idempotency_key="key")
+    with pytest.raises(TaskConflictError, match="another task has its key"):
+        move_to_background(store.engine, same, [10], _unchecked)
+    store.shards.begin(ShardRef(second.task_id, 0, 0), "me")
+    with pytest.raises(TaskConflictError, match="running"):
+        move_to_background(store.engine, replace(second, task_type="background"), [10], _unchecked)
 
 
 def test_node_that_was_declared_dead_joins_again_when_its_work_is_put_back(
