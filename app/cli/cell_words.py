@@ -68,6 +68,11 @@ def rate_with_setup(cell: Cell, items: int) -> str:
     return f"{items / total:,.0f}" if total else "–"
 
 
+def measured_on(cell: Cell, items: int) -> str:
+    """The items of a round."""
+    return f"{cell.measured_items:,} of {items:,}" if cell.rounds else "–"
+
+
 def some_of(cells: Sequence[CellName], every: Sequence[CellName]) -> str:
     """The names of some cells in few words: all kernels of a strategy are one name."""
     if len(cells) == len(every):
@@ -96,9 +101,10 @@ def cautions(cells: Sequence[Cell]) -> list[Caution]:
     """Each once: why cells were skipped or projected, then their flags."""
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        if cell.reason is not None:
-            words = _REASONS.get(cell.status, "{}").format(cell.reason)
-            found.setdefault((cell.status.value, words), []).append(cell)
+        if cell.status is CellStatus.PROJECTED:
+            found.setdefault((cell.status.value, _PROJECTED), []).append(cell)
+        elif cell.reason is not None:
+            found.setdefault((cell.status.value, cell.reason), []).append(cell)
     for cell in cells:
         for flag in cell.flags:
             found.setdefault((flag.value, FLAG_WORDS[flag]), []).append(cell)
@@ -108,7 +114,7 @@ def cautions(cells: Sequence[Cell]) -> list[Caution]:
     ]
 
 
-_REASONS: Final = {CellStatus.PROJECTED: "measured {}, and extrapolated"}
+_PROJECTED: Final = "measured on fewer items (~): all of them would take too much of the budget"
 
 
 def outputs_words(comparison: Comparison) -> str:

@@ -12,6 +12,7 @@ from app.cli.cell_words import (
     batch_size_of,
     cautions,
     interval_of,
+    measured_on,
     median_of,
     name_of,
     names_of,
@@ -100,10 +101,11 @@ _COLUMNS: Final = (
     Column("items/s", 5),
     Column("with set-up", 6),
     Column("batch size", 4),
-    Column("rounds", 8),
-    Column("CPU", 7),
-    Column("memory", 9),
-    Column("efficiency", 10),
+    Column("measured on", 7),
+    Column("rounds", 9),
+    Column("CPU", 8),
+    Column("memory", 10),
+    Column("efficiency", 11),
 )
 
 
@@ -122,6 +124,7 @@ def _details(comparison: Comparison, width: int) -> Table:
             text("–" if rate is None else f"{rate:,.0f}"),
             text(rate_with_setup(cell, comparison.items_count)),
             text("–" if cell.batch_size is None else f"{cell.batch_size:,}"),
+            text(measured_on(cell, comparison.items_count)),
             text(str(cell.rounds) if cell.median_seconds is not None else "–"),
             text(share(cell.cpu_utilization)),
             text(size(cell.peak_memory_bytes)),

@@ -67,10 +67,7 @@ def recommendation_tables(
 def _uncalibrated(recommendation: Recommendation) -> list[RenderableType]:
     if recommendation.calibrated:
         return []
-    words = (
-        "Not calibrated yet: this rests on constants of other machines and on how fast the kernels "
-        "warmed up here, and the intervals are wide."
-    )
+    words = "Not calibrated yet: the intervals are wide."
     calibrating = recommendation.calibrating
     if calibrating is None:
         words += " `hotloop calibrate` measures this machine."

@@ -22,7 +22,7 @@ from app.cli.cell_words import (
 from app.cli.html import Html, element, joined
 from app.cli.output import seconds, share, size
 from app.cli.report_plots import cpu_plot, memory_plot, time_plot
-from app.schemas.comparison import Cell, Comparison
+from app.schemas.comparison import Cell, CellStatus, Comparison
 from app.version import VERSION
 
 
@@ -178,6 +178,8 @@ def _table(comparison: Comparison) -> Html:
     rows = []
     for cell in ranked(comparison.cells):
         remarks = [flag.value for flag in cell.flags]
+        if cell.reason is not None and cell.status is CellStatus.PROJECTED:
+            remarks.append(cell.reason)  # which differs from cell to cell
         stands = standing(comparison, cell)
         rate, lag = cell.throughput_items_per_second, cell.event_loop_lag_p99_ms
         values = (

@@ -83,12 +83,15 @@ def test_each_caution_is_said_once_with_the_cells_that_it_holds_for() -> None:
         cell["flags"] = ["few-rounds"]
     for at in (0, 1, 2, 7):
         cells[at]["flags"] = ["few-rounds", "idle-workers"]
+    cells[0]["reason"] = "measured on 3 and 6 of 1,000 items"
+    cells[20] |= {"status": "projected", "reason": "measured on 24 and 56 of 1,000 items"}
     text = text_of(comparison_tables(comparison(cells=cells)))
     assert text.count("fewer rounds than asked for") == 1
     assert "the budget was used up: all 21 cells" in text
     assert text.count("too few batches") == 1
     assert "leave it out: sequential (all kernels), multiprocessing × cython" in text
-    assert "measured on 100 of 1,000 items, and extrapolated: sequential × python" in text
+    assert text.count("measured on fewer items") == 1
+    assert "too much of the budget: sequential × python, background × numba" in text
     assert "no time was left: multiprocessing × python" in text
 
 
@@ -118,7 +121,7 @@ def test_winner_is_coloured_on_a_terminal_only() -> None:
 
 def test_hostile_text_neither_colours_nor_moves_the_cursor() -> None:
     cells = all_cells()
-    cells[0]["reason"] = "[red]\x1b[2Jreason\r"
+    cells[6]["reason"] = "[red]\x1b[2Jreason\r"
     text = text_of(comparison_tables(comparison(cells=cells, verdict="[bold]\x1b]0;x\x07")))
     assert "\x1b" not in text
     assert "\x07" not in text
