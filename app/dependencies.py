@@ -72,6 +72,10 @@ class TaskService(Protocol):
 
     async def clear_finished(self) -> ClearedTasks: ...
 
+    async def delete(self, task_id: str) -> ClearedTasks:
+        """Raises TaskNotFoundError, and TaskConflictError for a task that has not ended."""
+        ...
+
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
         """Results as `media_type`, of the items from position `offset` on, `limit` or all of them;
         raises before the first piece when there are none.

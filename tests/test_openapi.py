@@ -40,6 +40,7 @@ ENDPOINTS = {
     ("get", "/api/v1/tasks/results"),
     ("delete", "/api/v1/tasks/results"),
     ("get", "/api/v1/tasks/results/{task_id}"),
+    ("delete", "/api/v1/tasks/results/{task_id}"),
     ("delete", "/api/v1/tasks/{task_id}"),
 }
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import comparing, recommending, running, serving, task_commands
+from app.cli import calibrating, comparing, recommending, running, serving, task_commands
 from app.version import VERSION
 
 application = typer.Typer(
@@ -37,9 +37,22 @@ def hotloop(
     pass
 
 
-application.command(help=serving.SERVE_HELP)(serving.serve)
-application.command(help=serving.NODE_HELP)(serving.node)
-application.command(help=running.HELP)(running.run)
-application.command(help=comparing.HELP)(comparing.compare)
-application.command(help=recommending.HELP)(recommending.recommend)
-application.add_typer(task_commands.application, name="tasks")
+application.command(help=serving.SERVE_HELP, short_help="Serve the API.")(serving.serve)
+application.command(
+    help=serving.NODE_HELP, short_help="Execute background tasks of a shared store."
+)(serving.node)
+application.command(help=running.HELP, short_help="Run the workload over all items.")(running.run)
+application.command(help=comparing.HELP, short_help="Measure strategies × kernels side by side.")(
+    comparing.compare
+)
+application.command(
+    help=recommending.HELP, short_help="Predict the fastest ways to run something here."
+)(recommending.recommend)
+application.command(help=calibrating.HELP, short_help="Measure this machine, for recommendations.")(
+    calibrating.calibrate
+)
+application.add_typer(
+    task_commands.application,
+    name="tasks",
+    short_help="List, show, follow, cancel, resume, export and delete tasks.",
+)

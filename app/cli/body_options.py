@@ -32,6 +32,7 @@ _TYPES: Final[Mapping[str, type]] = {
     "string": str,
 }
 
+Model = TypeVar("Model", bound=BaseModel)
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -72,6 +73,9 @@ def _parameter(
     elif field["type"] == "array":
         annotation = tuple[float, float]
         option["metavar"] = "LOW HIGH"
+    elif "const" in field:
+        annotation = str
+        option |= {"metavar": f"{field['const']}|N", "parser": _number_or_word}
     else:
         annotation = _TYPES[field["type"]]
         if annotation is bool:
@@ -87,13 +91,22 @@ def _parameter(
 
 
 def _resolved(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Without references and the alternative null."""
+    """Without references and the alternative null. A number or a word has the bounds of the number
+    and the word as `const`.
+    """
     for choice in field.get("anyOf", [field]):
         if choice.get("type") != "null":
             field = field | choice
     if "$ref" in field:
         field = definitions[field["$ref"].rpartition("/")[2]] | field
     return field
+
+
+def _number_or_word(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text  # `auto`, or refused by the model, in its words
 
 
 def _enum(annotation: Any) -> type[Enum]:
@@ -136,11 +149,11 @@ def run_body(fields: Mapping[str, Any], parameters: list[str]) -> dict[str, Any]
     return body
 
 
-def checked(model: type[BaseModel], body: Mapping[str, Any]) -> None:
-    """Raises CommandError for what the model refuses, with the options' names."""
+def checked(model: type[Model], body: Mapping[str, Any]) -> Model:
+    """The request. Raises CommandError for what the model refuses, with the options' names."""
     try:
         # As JSON, because that is what the service reads.
-        model.model_validate_json(_json(body))
+        return model.model_validate_json(_json(body))
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors(include_url=False)]
         raise CommandError("\n".join(faults)) from None

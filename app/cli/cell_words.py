@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from app.cli.output import seconds
+from app.cli.output import between, seconds
 from app.schemas.comparison import Cell, CellFlag, CellName, CellStatus, Comparison
 
 FLAG_WORDS: Final[Mapping[CellFlag, str]] = {
@@ -15,6 +16,8 @@ FLAG_WORDS: Final[Mapping[CellFlag, str]] = {
     CellFlag.FEW_ROUNDS: "fewer rounds than asked for: the budget was used up",
     CellFlag.THROTTLED: "the container's CPU quota held the processes back",
     CellFlag.DISTURBED: "another run was executing on this machine at the same time",
+    CellFlag.IDLE_WORKERS: "the batch size makes too few batches for all workers; leave it out",
+    CellFlag.ONE_ITEM: "projected from rounds of one item: the interval is wide, and it cannot win",
     CellFlag.FAILED_ITEMS: "some items failed: what took less time did less",
 }
 """What to keep in mind about a cell."""
@@ -49,7 +52,78 @@ def median_of(cell: Cell) -> str:
 
 def interval_of(cell: Cell) -> str:
     interval = cell.interval_seconds
-    return "–" if interval is None else f"{seconds(interval.low)} … {seconds(interval.high)}"
+    return "–" if interval is None else between(interval.low, interval.high)
+
+
+def workers_of(cell: Cell, asked: int) -> str:
+    """How many workers really worked, of those that were asked for."""
+    return "–" if cell.effective_workers is None else f"{cell.effective_workers} of {asked}"
+
+
+def rate_with_setup(cell: Cell, items: int) -> str:
+    """Items per second where the set-up counts as part of the run."""
+    if cell.median_seconds is None or cell.setup_seconds is None:
+        return "–"
+    total = cell.median_seconds + cell.setup_seconds
+    return f"{items / total:,.0f}" if total else "–"
+
+
+def measured_on(cell: Cell, items: int) -> str:
+    """The items of a round."""
+    return f"{cell.measured_items:,} of {items:,}" if cell.rounds else "–"
+
+
+def some_of(cells: Sequence[CellName], every: Sequence[CellName]) -> str:
+    """The names of some cells in few words: all kernels of a strategy are one name."""
+    if len(cells) == len(every):
+        return f"all {len(every)} cells"
+    words = []
+    for strategy in dict.fromkeys(cell.strategy for cell in cells):
+        kernels = [cell.kernel for cell in cells if cell.strategy == strategy]
+        known = [cell.kernel for cell in every if cell.strategy == strategy]
+        if len(kernels) == len(known) > 1:
+            words.append(f"{strategy} (all kernels)")
+        else:
+            words.append(f"{strategy} × {' and '.join(kernels)}")
+    return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """Something to keep in mind, and the cells that it holds for."""
+
+    name: str
+    words: str
+    cells: str
+
+
+def cautions(cells: Sequence[Cell]) -> list[Caution]:
+    """Each once: why cells were skipped or projected, then their flags."""
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.status is CellStatus.PROJECTED:
+            found.setdefault((cell.status.value, _PROJECTED), []).append(cell)
+        elif cell.reason is not None:
+            found.setdefault((cell.status.value, cell.reason), []).append(cell)
+    for cell in cells:
+        for flag in cell.flags:
+            found.setdefault((flag.value, FLAG_WORDS[flag]), []).append(cell)
+    return [
+        Caution(name, words, some_of(concerned, cells))
+        for (name, words), concerned in found.items()
+    ]
+
+
+_PROJECTED: Final = "measured on fewer items (~): all of them would take too much of the budget"
+
+
+def outputs_words(comparison: Comparison) -> str:
+    """Whether the cells computed the same, and how many were compared."""
+    if comparison.outputs_equal is None:
+        return "not compared: that takes two cells that were measured"
+    count = comparison.compared_cells
+    equal = "equal" if comparison.outputs_equal else "NOT equal"
+    return f"{equal}, compared in {count} of {len(comparison.cells)} cells"
 
 
 def times(value: float | None) -> str:
@@ -65,3 +139,9 @@ def ranked(cells: Sequence[Cell]) -> list[Cell]:
         cells,
         key=lambda cell: (cell.median_seconds is None, cell.median_seconds or 0.0),
     )
+
+
+def batch_size_of(comparison: Comparison) -> str:
+    """The batch size that was asked for."""
+    asked = comparison.batch_size
+    return asked if isinstance(asked, str) else f"{asked:,}"

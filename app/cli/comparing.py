@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,21 +10,22 @@ import typer
 from app.cli.body_options import checked, run_body, with_body_options
 from app.cli.connection import Target, connected
 from app.cli.exits import FAILED, CommandError, carried_out
+from app.cli.lines import duration
 from app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
 from app.cli.result_files import check_writable, written
+from app.cli.screen import LONG_SECONDS, Screen, screen
 from app.cli.submitting import TASKS, read_items
-from app.cli.watching import cancelled_when_stopped, display, watch
+from app.cli.watching import cancelled_when_stopped, watch
 from app.names import StrategyName
 
 if TYPE_CHECKING:
-    from app.schemas.comparison import Comparison
+    from app.schemas.comparison import CompareRequest, Comparison
 
 EXAMPLES: Final = (
     "hotloop compare --items 1000 --db none --cache none --rounds 3 --budget 15",
-    "hotloop compare --items 200 --db-delay-ms 5 --strategies hybrid,async-batch --kernels numba",
-    "hotloop compare --items 500 --db none --cache none --budget 10 --report report.html",
-    "hotloop compare --items 100 --db none --cache none --budget 5 --url http://localhost:8001 "
-    "--json",
+    "hotloop compare -n 200 --db-delay-ms 5 --strategies hybrid,async-batch",
+    "hotloop compare -n 500 --db none --cache none -k numba --report report.html",
+    "hotloop compare -n 100 --budget 5 --json --url http://localhost:8001",
 )
 
 EXITS: Final = (
@@ -76,7 +76,16 @@ def compare(
         typer.Option(
             "--budget",
             "--budget-seconds",
-            help="Seconds that the comparison may take. [1 … 86,400; default 120]",
+            help="Seconds that measuring may take, set-up excluded. [1 … 86,400; default 120]",
+        ),
+    ] = None,
+    setup_budget: Annotated[
+        float | None,
+        typer.Option(
+            "--setup-budget",
+            "--setup-budget-seconds",
+            help="Seconds that starting pools and compiling kernels may take beside; a cell whose "
+            "set-up does not fit any more is skipped. [1 … 86,400; default 60]",
         ),
     ] = None,
     exact: Annotated[
@@ -112,6 +121,7 @@ def compare(
             "kernels": _names(kernels),
             "rounds": rounds,
             "budget_seconds": budget,
+            "setup_budget_seconds": setup_budget,
             "exact": exact or None,
         }
         body |= {name: value for name, value in asked.items() if value is not None}
@@ -119,24 +129,35 @@ def compare(
             body["items"] = read_items(file)
         from app.schemas.comparison import CompareRequest
 
-        checked(CompareRequest, body)
+        request = checked(CompareRequest, body)
         if report is not None:
             _check_report(report)
-        with connected(Target(url, api_key, data_dir)) as client:
-            with signals.held():
+        shown = screen(as_json=as_json, quiet=quiet)
+        with connected(Target(url, api_key, data_dir), shown) as client:
+            with shown.waiting("handing the comparison over"), signals.held():
                 task = client.call(
                     "POST", f"{TASKS}/compare", body=body, headers={"Prefer": "respond-async"}
                 )
-            with (
-                cancelled_when_stopped(client, task["task_id"], signals),
-                display(quiet=quiet, as_json=as_json, unit="measurements") as shown,
-            ):
-                view = watch(client, task["task_id"], shown)
+            with cancelled_when_stopped(client, task["task_id"], signals, shown):
+                _say_bound(shown, request)
+                view = watch(client, task["task_id"], shown, unit="measurements")
         comparison = _print(view, as_json)
         if report is not None and comparison is not None:
-            _write(comparison, report, quiet or as_json)
+            _write(comparison, report, shown)
         if view["status"] != "completed" or (comparison and comparison.mismatches):
             raise typer.Exit(FAILED)
+
+
+def _say_bound(shown: Screen, request: CompareRequest) -> None:
+    """Announce a comparison that may take more than a minute."""
+    if request.exact:
+        shown.say("Every cell is measured on all items, however long that takes. Ctrl-C cancels.")
+    elif request.budget_seconds + request.setup_budget_seconds > LONG_SECONDS:
+        shown.say(
+            f"This measures for at most {duration(request.budget_seconds)} (--budget), beside at "
+            f"most {duration(request.setup_budget_seconds)} of set-up (--setup-budget). Ctrl-C "
+            "cancels."
+        )
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -161,7 +182,7 @@ def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
         if as_json:
             print_json(view)
         else:
-            print_rich(task_table(view))
+            print_rich(*task_table(view))
         return None
     comparison = read(Comparison, view["comparison"])
     if as_json:
@@ -171,10 +192,9 @@ def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
     return comparison
 
 
-def _write(comparison: Comparison, path: Path, quiet: bool) -> None:
+def _write(comparison: Comparison, path: Path, shown: Screen) -> None:
     from app.cli.report_page import report_page
 
     with written(path) as file:
         file.write(report_page(comparison).encode())
-    if not quiet:
-        print(f"report: {path}", file=sys.stderr)
+    shown.say(f"report: {path}")

@@ -9,17 +9,23 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.cell_words import (
-    FLAG_WORDS,
+    batch_size_of,
+    cautions,
     interval_of,
+    measured_on,
     median_of,
     name_of,
     names_of,
+    outputs_words,
     ranked,
+    rate_with_setup,
     standing,
     times,
+    workers_of,
 )
+from app.cli.fitted_table import Column, fitted_table
 from app.cli.output import cell as text
-from app.cli.output import pairs, seconds, share, size
+from app.cli.output import command, pairs, seconds, share, size
 from app.schemas.comparison import Cell, CellStatus, Comparison, HostView
 
 _STYLES: Final = {"winner": "bold green", "tied": "green"}
@@ -27,27 +33,30 @@ _MARKS: Final = {"winner": " ★", "tied": " ="}
 
 
 WIDE: Final = 150
-"""Characters of a line that hold every column."""
+"""Characters of a line that hold nearly every column."""
 
 
 def comparison_tables(comparison: Comparison, width: int = WIDE) -> list[RenderableType]:
-    """The matrix, the cells in detail (fewer columns where `width` is less than WIDE), what to
-    keep in mind, and the verdict.
+    """The verdict, the matrix, the cells in detail, what to keep in mind, and the command that
+    runs the winner, in lines of `width` characters.
     """
-    details = _details(comparison, is_wide=width >= WIDE)
-    parts: list[RenderableType] = [_matrix(comparison), "", details]
-    parts += _remarks(comparison.cells)
+    parts: list[RenderableType] = []
     for mismatch in comparison.mismatches:
         words = f"Outputs differ that must be equal: {names_of(mismatch.cells)}: {mismatch.detail}"
-        parts.append(text(words, "bold red"))
+        parts += [text(words, "bold red"), ""]
+    if comparison.error_message:
+        parts += [text(f"The comparison {comparison.status}: {comparison.error_message}", "red")]
+        parts.append("")
+    if comparison.verdict:
+        parts += [text(comparison.verdict, "bold"), ""]
+    parts += [text(_title(comparison)), _matrix(comparison), ""]
+    parts += ["Fastest first; set-up is not part of the median", _details(comparison, width)]
+    parts += _cautions(comparison)
+    parts += [text(f"Outputs: {outputs_words(comparison)}.")]
     if comparison.host is not None:
         parts += ["", text(machine(comparison.host), "dim")]
-    if comparison.error_message:
-        parts += ["", text(comparison.error_message, "red")]
-    if comparison.verdict:
-        parts += ["", text(comparison.verdict, "bold")]
     if comparison.curl:
-        parts += ["", text(comparison.curl)]
+        parts += ["", "The command that runs the fastest:", command(comparison.curl, width)]
     return parts
 
 
@@ -55,7 +64,7 @@ def _matrix(comparison: Comparison) -> Table:
     cells = comparison.cells
     kernels = list(dict.fromkeys(cell.kernel for cell in cells))
     at = {(cell.strategy, cell.kernel): cell for cell in cells}
-    table = Table(title=_title(comparison), title_justify="left")
+    table = Table()
     table.add_column("strategy", no_wrap=True)
     for kernel in kernels:
         table.add_column(text(kernel.value), justify="right", no_wrap=True)
@@ -69,7 +78,7 @@ def _title(comparison: Comparison) -> str:
     exact = ", exact" if comparison.exact else ""
     return (
         f"{comparison.items_count:,} items, {comparison.workers} workers, "
-        f"batches of {comparison.batch_size:,}, {comparison.rounds} rounds{exact}"
+        f"batch size {batch_size_of(comparison)}, {comparison.rounds} rounds{exact}"
     )
 
 
@@ -82,51 +91,56 @@ def _in_matrix(comparison: Comparison, cell: Cell | None) -> Text:
     return text(median_of(cell) + _MARKS.get(stands, "") + flagged, style)
 
 
-def _details(comparison: Comparison, *, is_wide: bool) -> Table:
-    table = Table(title="Fastest first", title_justify="left")
-    table.add_column("strategy × kernel", no_wrap=True)
-    table.add_column("median", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
-    table.add_column("speedup", justify="right", no_wrap=True)
-    if is_wide:
-        for name in ("efficiency", "items/s", "rounds", "CPU", "memory", "set-up"):
-            table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("remarks", overflow="fold")
+_COLUMNS: Final = (
+    Column("strategy × kernel", is_number=False),
+    Column("median"),
+    Column("95 % interval"),
+    Column("set-up", 1),
+    Column("workers", 2),
+    Column("speedup", 3),
+    Column("items/s", 5),
+    Column("with set-up", 6),
+    Column("batch size", 4),
+    Column("measured on", 7),
+    Column("rounds", 9),
+    Column("CPU", 8),
+    Column("memory", 10),
+    Column("efficiency", 11),
+)
+
+
+def _details(comparison: Comparison, width: int) -> Table:
+    rows = []
     for cell in ranked(comparison.cells):
         stands = standing(comparison, cell)
-        remarks = [*([stands] if stands else []), *(flag.value for flag in cell.flags)]
-        if cell.reason:
-            remarks.append(cell.reason)
-        table.add_row(
+        rate = cell.throughput_items_per_second
+        values = (
             text(name_of(cell)),
-            text(median_of(cell), "bold"),
+            _in_matrix(comparison, cell),
             text(interval_of(cell)),
+            text(seconds(cell.setup_seconds)),
+            text(workers_of(cell, comparison.workers)),
             text(times(cell.speedup)),
-            *(_measurements(cell) if is_wide else ()),
-            text("; ".join(remarks)),
-            style=_STYLES.get(stands, "dim" if cell.status is CellStatus.SKIPPED else ""),
+            text("–" if rate is None else f"{rate:,.0f}"),
+            text(rate_with_setup(cell, comparison.items_count)),
+            text("–" if cell.batch_size is None else f"{cell.batch_size:,}"),
+            text(measured_on(cell, comparison.items_count)),
+            text(str(cell.rounds) if cell.median_seconds is not None else "–"),
+            text(share(cell.cpu_utilization)),
+            text(size(cell.peak_memory_bytes)),
+            text(share(cell.efficiency)),
         )
-    return table
+        style = _STYLES.get(stands, "dim" if cell.status is CellStatus.SKIPPED else "")
+        rows.append((values, style))
+    return fitted_table(_COLUMNS, rows, width)
 
 
-def _measurements(cell: Cell) -> tuple[str, ...]:
-    rate = cell.throughput_items_per_second
-    return (
-        share(cell.efficiency),
-        "–" if rate is None else f"{rate:,.0f}",
-        str(cell.rounds) if cell.median_seconds is not None else "–",
-        share(cell.cpu_utilization),
-        size(cell.peak_memory_bytes),
-        seconds(cell.setup_seconds),
-    )
-
-
-def _remarks(cells: list[Cell]) -> list[RenderableType]:
-    flags = sorted({flag for cell in cells for flag in cell.flags})
-    rows = [(flag.value, text(FLAG_WORDS[flag])) for flag in flags]
-    if any(cell.status is CellStatus.PROJECTED for cell in cells):
-        rows.insert(0, ("~", text("projected: measured on fewer items, and extrapolated")))
-    return [pairs("", rows)] if rows else []
+def _cautions(comparison: Comparison) -> list[RenderableType]:
+    found = cautions(comparison.cells)
+    if not found:
+        return []
+    rows = [(each.name, text(f"{each.words}: {each.cells}")) for each in found]
+    return ["To keep in mind", pairs(rows), ""]
 
 
 def machine(host: HostView) -> str:

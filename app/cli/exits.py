@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import typer
 
+from app.cli.lines import print_error
 from app.cli.stopping import Stopped, StopSignals, stop_signals
-from app.wording import plain
 
 FAILED: Final = 1
 REFUSED: Final = 2
@@ -65,6 +65,10 @@ class ProblemError(CommandError):
         return self.problem
 
 
+class NoStoreError(CommandError):
+    """There is no store of tasks where the command looks for one."""
+
+
 class UnreachableError(CommandError):
     def __init__(self, text: str) -> None:
         super().__init__(text, UNREACHABLE)
@@ -82,8 +86,7 @@ def ending(as_json: bool) -> Iterator[None]:
         if as_json:
             print(json.dumps(error.to_json()), file=sys.stderr)
         else:
-            for line in str(error).splitlines():
-                print(plain(line, 2_000), file=sys.stderr)
+            print_error(str(error))
         raise typer.Exit(error.code) from error
     except BrokenPipeError:
         # Python flushes once more at its end, and would complain.

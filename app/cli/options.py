@@ -67,6 +67,17 @@ RecommendDir = Annotated[
     ),
 ]
 
+CalibrateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="FOLDER",
+        help="Without --url: the folder that the calibration is kept in, made if it is not there. "
+        "Default: HOTLOOP_DATA_DIR, or the folder data.",
+        rich_help_panel=_WHOM,
+    ),
+]
+
 AsJson = Annotated[
     bool,
     typer.Option(

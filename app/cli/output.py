@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from typing import Any, Final
 
@@ -38,8 +39,8 @@ def print_rich(*parts: RenderableType) -> None:
     if sys.stdout.isatty():
         console = Console(highlight=False)
         for part in parts:
-            # Lines of text stay whole: a command that was cut could not be copied.
-            console.print(part, soft_wrap=isinstance(part, Text))
+            # A word that is longer than a line is left to the terminal, which copies it whole.
+            console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
         return
     # Wide, and without the blanks that fill a line.
     text = _Captured()
@@ -48,6 +49,11 @@ def print_rich(*parts: RenderableType) -> None:
         console.print(part, soft_wrap=isinstance(part, Text))
     for line in text.getvalue().splitlines():
         print(line.rstrip())
+
+
+def print_sentences(text: str) -> None:
+    """To the output; lines of a terminal end between words."""
+    print_rich(cell(text))
 
 
 class _Captured(io.StringIO):
@@ -68,9 +74,42 @@ def cell(value: object, style: str = "") -> Text:
     return Text(plain(value, 2_000), style)
 
 
-def pairs(title: str, rows: list[tuple[str, Text]]) -> Table:
+def command(text: str, width: int) -> Text:
+    """A command for a shell, in lines of at most `width` characters as far as it has places to
+    break it: before an option, with a backslash, and after a comma of JSON in quotes. It can be
+    copied as it stands.
+    """
+    text = plain(text, 20_000)
+    if len(text) <= width:
+        return Text(text, no_wrap=True)
+    lines = [""]
+    for part in _PARTS.findall(text):
+        first, *others = part.split(_COMMA)
+        if lines[-1] and len(f"{lines[-1]} {first}{_CONTINUED}") > width:
+            lines[-1] += _CONTINUED
+            lines.append("  " + first)
+        else:
+            lines[-1] += f" {first}" if lines[-1] else first
+        for piece in others:
+            # Within quotes a new line is a blank of the JSON, and no backslash may be there.
+            lines[-1] += ","
+            if len(f"{lines[-1]} {piece}{_CONTINUED}") > width:
+                lines.append("    " + piece)
+            else:
+                lines[-1] += f" {piece}"
+    return Text("\n".join(lines), no_wrap=True)
+
+
+_PARTS: Final = re.compile(r"-\w (?:'[^']*'|\S+)|\S+")
+"""Words of a command, an option with its value."""
+
+_COMMA: Final = ", "
+_CONTINUED: Final = " \\"
+
+
+def pairs(rows: list[tuple[str, Text]]) -> Table:
     """A table of names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
@@ -89,6 +128,13 @@ def seconds(value: float | None) -> str:
     factor, unit = next((f, u) for f, u, least in _UNITS if value >= least)
     scaled = value * factor
     return f"{scaled:,.0f} {unit}" if scaled >= 100 else f"{scaled:.3g} {unit}"
+
+
+def between(low: float, high: float) -> str:
+    """From one time to another; a unit that both have is written once."""
+    first, last = seconds(low), seconds(high)
+    number, unit = first.split()
+    return f"{number} … {last}" if unit == last.split()[1] else f"{first} … {last}"
 
 
 def size(value: int | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 import uvicorn
 
-from app.cli.exits import CommandError, UnreachableError
+from app.cli.exits import CommandError, NoStoreError, UnreachableError
 from app.environment import load_settings
 from app.factory import create_app
 from app.logs.setup import LogLevel, set_up_logging
@@ -40,23 +40,28 @@ def settings_of_one_command(data_dir: Path, *, executes: bool = True) -> Setting
     return _checked(_loaded(data_dir=data_dir, **own))
 
 
+def configured_path() -> Path:
+    """The data folder of the settings, whether it is there or not."""
+    return _loaded().data_dir
+
+
 def configured_folder() -> Path | None:
-    """The data folder of the settings, if there is one."""
-    folder = _loaded().data_dir
+    """The data folder of the settings, if it is there."""
+    folder = configured_path()
     return folder if folder.is_dir() else None
 
 
 def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
-    """For the configured store, or that in `data_dir`, which others may be working on; CommandError
-    when there is none.
+    """For the configured store, or that in `data_dir`, which others may be working on. Raises
+    NoStoreError when there is none.
     """
     own: dict[str, Any] = {"run_hosts": 1, "background_runs": int(executes)}
     if data_dir is not None:
         own |= {"data_dir": data_dir, "database_url": None}
     settings = _loaded(**own)
     if settings.database_url is None and not any(settings.data_dir.glob("*.sqlite3")):
-        raise CommandError(
-            f"there are no tasks in {settings.data_dir}. Name the folder of a service's tasks with "
+        raise NoStoreError(
+            f"No tasks are kept in {settings.data_dir}. Name the folder of a service's tasks with "
             "--data-dir or HOTLOOP_DATA_DIR, or a running service with --url."
         )
     return _checked(settings)

@@ -7,9 +7,11 @@ from typing import Final
 from rich.console import RenderableType
 from rich.table import Table
 
+from app.cli.fitted_table import Column, fitted_table
+from app.cli.lines import duration
+from app.cli.output import between, command, pairs, seconds, share, size
 from app.cli.output import cell as text
-from app.cli.output import pairs, seconds, share, size
-from app.schemas.recommendation import Limit, RankedChoice, Recommendation
+from app.schemas.recommendation import CalibrationView, Limit, RankedChoice, Recommendation
 
 _LIMITED_BY: Final = {
     Limit.IO: "waiting",
@@ -20,26 +22,21 @@ _LIMITED_BY: Final = {
 }
 
 WIDE: Final = 120
-"""Characters of a line that hold every column."""
+"""Characters of a line that hold nearly every column."""
 
 
 def recommendation_tables(
     recommendation: Recommendation, width: int = WIDE
 ) -> list[RenderableType]:
-    """The ranking (fewer columns where `width` is less than WIDE), why, and how far to trust it."""
+    """Why the first is first, the ranking, and how far to trust it, in lines of `width`
+    characters.
+    """
     error = recommendation.prediction_error
     calibration = recommendation.calibration
     facts = [
+        ("set-up of the first", text(seconds(recommendation.recommended.setup_seconds))),
         ("lower bound", text(seconds(recommendation.lower_bound_seconds))),
-        (
-            "calibration",
-            text(
-                f"{seconds(calibration.age_seconds)} old, took "
-                f"{seconds(calibration.duration_seconds)}"
-                if recommendation.calibrated
-                else "none yet: typical figures, wide intervals"
-            ),
-        ),
+        ("calibration", text(_calibration(calibration))),
         ("machine", text(f"{calibration.host.cpu}, {calibration.host.usable_cpus} usable CPUs")),
     ]
     if error.runs:
@@ -54,49 +51,69 @@ def recommendation_tables(
             )
         )
     return [
-        _ranking(recommendation, is_wide=width >= WIDE),
-        "",
         text(recommendation.explanation, "bold"),
+        *_uncalibrated(recommendation),
         "",
-        pairs("", facts),
+        f"{recommendation.items_count:,} items: the first {len(recommendation.ranked)} of "
+        f"{recommendation.considered:,} choices, by predicted seconds without set-up",
+        _ranking(recommendation, width),
+        pairs(facts),
         "",
-        text(recommendation.curl),
+        "The command that runs the first:",
+        command(recommendation.curl, width),
     ]
 
 
-def _ranking(recommendation: Recommendation, *, is_wide: bool) -> Table:
-    ranked = recommendation.ranked
-    table = Table(
-        title=f"{recommendation.items_count:,} items: the first {len(ranked)} of "
-        f"{recommendation.considered:,} choices",
-        title_justify="left",
-    )
-    table.add_column("", justify="right")
-    table.add_column("strategy × kernel", no_wrap=True)
-    for name in ("workers", "predicted", "9 of 10 within"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if is_wide:
-        for name in ("batch", "in flight", "set-up", "memory"):
-            table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("limited by")
-    for choice in ranked:
-        table.add_row(*_row(choice, is_wide), style="bold green" if choice.rank == 1 else "")
-    return table
+def _uncalibrated(recommendation: Recommendation) -> list[RenderableType]:
+    if recommendation.calibrated:
+        return []
+    words = "Not calibrated yet: the intervals are wide."
+    calibrating = recommendation.calibrating
+    if calibrating is None:
+        words += " `hotloop calibrate` measures this machine."
+    else:
+        words += f" A calibration is running ({calibrating.progress:.0%}); --wait waits for it."
+    return ["", text(words, "yellow")]
 
 
-def _row(choice: RankedChoice, is_wide: bool) -> tuple[str, ...]:
+_COLUMNS: Final = (
+    Column(""),
+    Column("strategy × kernel", is_number=False),
+    Column("predicted"),
+    Column("9 of 10 within"),
+    Column("set-up", 4),
+    Column("workers", 1),
+    Column("batch", 2),
+    Column("in flight", 3),
+    Column("memory", 6),
+    Column("limited by", 5, is_number=False),
+)
+
+
+def _ranking(recommendation: Recommendation, width: int) -> Table:
+    rows = [
+        (_row(choice), "bold green" if choice.rank == 1 else "") for choice in recommendation.ranked
+    ]
+    return fitted_table(_COLUMNS, rows, width)
+
+
+def _row(choice: RankedChoice) -> tuple[str, ...]:
     interval = choice.interval_seconds
-    first = (
+    return (
         str(choice.rank),
         f"{choice.strategy} × {choice.kernel}",
-        str(choice.workers),
         seconds(choice.predicted_seconds),
-        f"{seconds(interval.low)} … {seconds(interval.high)}",
-    )
-    more = (
+        between(interval.low, interval.high),
+        seconds(choice.setup_seconds),
+        str(choice.workers),
         f"{choice.batch_size:,}",
         f"{choice.io_concurrency:,}",
-        seconds(choice.setup_seconds),
         size(choice.memory_bytes),
+        _LIMITED_BY[choice.limited_by],
     )
-    return (*first, *(more if is_wide else ()), _LIMITED_BY[choice.limited_by])
+
+
+def _calibration(calibration: CalibrationView) -> str:
+    if calibration.age_seconds is None:
+        return "none yet: typical figures, wide intervals"
+    return f"{duration(calibration.age_seconds)} old, took {seconds(calibration.duration_seconds)}"

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from app.cli.body_options import checked, run_body, with_body_options
+from app.cli.calibrating import follow_calibration
 from app.cli.connection import Target, connected
 from app.cli.exits import carried_out
-from app.cli.options import ApiKey, AsJson, Param, RecommendDir, Url, taught
+from app.cli.options import ApiKey, AsJson, Param, Quiet, RecommendDir, Url, taught
+from app.cli.screen import Screen, screen
 from app.cli.submitting import TASKS, flat, words
 from app.names import StrategyName
+
+if TYPE_CHECKING:
+    from app.cli.service_client import ServiceClient
 
 EXAMPLES: Final = (
     "hotloop recommend --items 20_000 --db none --cache none",
     "hotloop recommend --items 5000 --db-delay-ms 20 --strategy hybrid --limit 5",
-    "hotloop recommend --items 1000 --wait --url http://localhost:8001 --json",
+    "hotloop recommend --items 1000 --wait --url http://localhost:8001",
 )
 
 HELP: Final = taught(
     """
     Predict the fastest ways to run something here, and say why.
 
-    Predictions rest on a calibration of the machine, which is kept in the data folder. A running
-    service makes it behind its first answer; --wait waits for it. --kernel, --workers, --batch-size
-    and --io-concurrency are chosen unless they are given.
+    It answers at once. Predictions rest on a calibration of the machine; before the first one they
+    are rough, and their intervals wide. --wait waits for it; `hotloop calibrate` makes one that is
+    kept. --kernel, --workers, --batch-size and --io-concurrency are chosen unless they are given.
     """,
     EXAMPLES,
     "Exit status: 0 done; 2 refused, the message says why; 3 the service cannot be reached or "
@@ -36,17 +41,22 @@ HELP: Final = taught(
 @with_body_options
 def recommend(
     strategy: Annotated[
-        StrategyName | None, typer.Option("--strategy", help="Only this strategy.")
+        StrategyName | None,
+        typer.Option(
+            "--strategy", metavar="NAME", help=f"Only this strategy: {', '.join(StrategyName)}."
+        ),
     ] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", help="How many choices to list. [1 … 1,000; default 20]"),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the calibration, which takes some seconds.")
+        bool,
+        typer.Option("--wait", help="Wait until the machine is calibrated, if it is not yet."),
     ] = False,
     param: Param = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     url: Url = None,
     api_key: ApiKey = None,
     data_dir: RecommendDir = None,
@@ -57,15 +67,18 @@ def recommend(
         asked = {
             "strategy": None if strategy is None else strategy.value,
             "limit": limit,
-            # A service of this command's own ends with it, and its calibration too.
-            "wait": wait or url is None or None,
+            "wait": wait or None,
         }
         query |= {name: value for name, value in asked.items() if value is not None}
         from app.schemas.recommendation import Recommendation, RecommendationQuery
 
         checked(RecommendationQuery, query)
-        with connected(Target(url, api_key, data_dir), only_asks=True) as client:
-            answer = client.call("GET", f"{TASKS}/recommendations", query=words(query))
+        shown = screen(as_json=as_json, quiet=quiet)
+        with connected(Target(url, api_key, data_dir), shown, only_asks=True) as client:
+            if wait:
+                _wait_calibrated(client, query, shown)
+            with shown.waiting("predicting"):
+                answer = client.call("GET", f"{TASKS}/recommendations", query=words(query))
         from app.cli.answers import read
         from app.cli.output import print_json, print_rich, width
         from app.cli.recommendation_table import recommendation_tables
@@ -74,3 +87,12 @@ def recommend(
             print_json(answer)
         else:
             print_rich(*recommendation_tables(read(Recommendation, answer), width()))
+
+
+def _wait_calibrated(client: ServiceClient, query: dict[str, Any], shown: Screen) -> None:
+    """Show the progress of the calibration that the question begins, where there is none yet."""
+    at_once = {name: value for name, value in query.items() if name != "wait"}
+    with shown.waiting("asking whether the machine is calibrated"):
+        answer = client.call("GET", f"{TASKS}/recommendations", query=words(at_once))
+    if not answer["calibrated"]:
+        follow_calibration(client, shown)

@@ -6,14 +6,18 @@ import math
 from importlib.resources import files
 
 from app.cli.cell_words import (
-    FLAG_WORDS,
+    batch_size_of,
+    cautions,
     interval_of,
     median_of,
     name_of,
     names_of,
+    outputs_words,
     ranked,
+    rate_with_setup,
     standing,
     times,
+    workers_of,
 )
 from app.cli.html import Html, element, joined
 from app.cli.output import seconds, share, size
@@ -41,14 +45,15 @@ def report_page(comparison: Comparison) -> str:
     main = element(
         "main",
         element("h1", title),
-        _when(comparison),
         *_verdict(comparison),
+        _when(comparison),
+        *_command(comparison),
         element("h2", "Medians"),
         _matrix(comparison),
         *([element("h2", "Plots"), *plots] if has_times else []),
         element("h2", "Every cell"),
         _table(comparison),
-        *_remarks(comparison.cells),
+        *_cautions(comparison.cells),
         element("h2", "What was asked"),
         _asked(comparison),
         *_machine(comparison),
@@ -73,12 +78,15 @@ def _verdict(comparison: Comparison) -> list[Html]:
         words = f"Outputs differ that must be equal: {names_of(mismatch.cells)}: {mismatch.detail}"
         parts.append(element("p", words, class_="problem", role="alert"))
     if comparison.error_message:
-        parts.append(element("p", comparison.error_message, class_="problem"))
+        parts.append(element("p", comparison.error_message, class_="problem", role="alert"))
     if comparison.verdict:
         parts.append(element("p", comparison.verdict, class_="verdict"))
-    if comparison.curl:
-        parts.append(element("pre", element("code", comparison.curl)))
+    parts.append(element("p", f"Outputs: {outputs_words(comparison)}."))
     return parts
+
+
+def _command(comparison: Comparison) -> list[Html]:
+    return [] if comparison.curl is None else [element("pre", element("code", comparison.curl))]
 
 
 def _matrix(comparison: Comparison) -> Html:
@@ -145,15 +153,17 @@ _COLUMNS = (
     "strategy × kernel",
     "status",
     "median",
+    "set-up",
     "95 % interval",
     "spread",
     "speedup",
     "efficiency",
     "items/s",
-    "workers",
+    "items/s with set-up",
+    "workers that worked",
+    "batch size",
     "CPU",
     "peak memory",
-    "set-up",
     "loop lag p99",
     "throttled",
     "items measured",
@@ -167,21 +177,25 @@ _COLUMNS = (
 def _table(comparison: Comparison) -> Html:
     rows = []
     for cell in ranked(comparison.cells):
-        remarks = [*(flag.value for flag in cell.flags), *([cell.reason] if cell.reason else [])]
+        remarks = [flag.value for flag in cell.flags]
+        if cell.reason is not None and cell.status is CellStatus.PROJECTED:
+            remarks.append(cell.reason)  # which differs from cell to cell
         stands = standing(comparison, cell)
         rate, lag = cell.throughput_items_per_second, cell.event_loop_lag_p99_ms
         values = (
             f"{cell.status.value}, {stands}" if stands else cell.status.value,
             median_of(cell) if cell.median_seconds is not None else "–",
+            seconds(cell.setup_seconds),
             interval_of(cell),
             share(cell.spread),
             times(cell.speedup),
             share(cell.efficiency),
             "–" if rate is None else f"{rate:,.0f}",
-            "–" if cell.effective_workers is None else str(cell.effective_workers),
+            rate_with_setup(cell, comparison.items_count),
+            workers_of(cell, comparison.workers),
+            "–" if cell.batch_size is None else f"{cell.batch_size:,}",
             share(cell.cpu_utilization),
             size(cell.peak_memory_bytes),
-            seconds(cell.setup_seconds),
             "–" if lag is None else f"{lag:.1f} ms",
             seconds(cell.throttled_seconds),
             f"{cell.measured_items:,}",
@@ -198,7 +212,11 @@ def _table(comparison: Comparison) -> Html:
                 class_=stands or None,
             )
         )
-    return _wide_table("The fastest first. – means not measured.", _COLUMNS, rows)
+    return _wide_table(
+        "The fastest first; set-up is not part of the median. – means not measured.",
+        _COLUMNS,
+        rows,
+    )
 
 
 def _wide_table(caption: str, header: list[str] | tuple[str, ...], rows: list[Html]) -> Html:
@@ -212,12 +230,20 @@ def _wide_table(caption: str, header: list[str] | tuple[str, ...], rows: list[Ht
     return element("div", table, class_="wide", tabindex="0", role="region", aria_label=caption)
 
 
-def _remarks(cells: list[Cell]) -> list[Html]:
-    flags = sorted({flag for cell in cells for flag in cell.flags})
-    rows = [(flag.value, FLAG_WORDS[flag]) for flag in flags]
-    if any(cell.status is CellStatus.PROJECTED for cell in cells):
-        rows.insert(0, ("~", "projected: measured on fewer items, and extrapolated"))
-    return [element("h2", "To keep in mind"), _pairs(rows)] if rows else []
+def _cautions(cells: list[Cell]) -> list[Html]:
+    found = cautions(cells)
+    if not found:
+        return []
+    parts = [
+        joined(
+            [
+                element("dt", each.name),
+                element("dd", each.words, element("small", f" {each.cells}", class_="soft")),
+            ]
+        )
+        for each in found
+    ]
+    return [element("h2", "To keep in mind"), element("dl", *parts)]
 
 
 def _asked(comparison: Comparison) -> Html:
@@ -225,7 +251,7 @@ def _asked(comparison: Comparison) -> Html:
         [
             ("items", f"{comparison.items_count:,}"),
             ("workers", str(comparison.workers)),
-            ("batch size", f"{comparison.batch_size:,}"),
+            ("batch size", batch_size_of(comparison)),
             ("I/O concurrency", f"{comparison.io_concurrency:,}"),
             ("workload", comparison.workload),
             ("rounds", str(comparison.rounds)),
@@ -234,13 +260,9 @@ def _asked(comparison: Comparison) -> Html:
             ("kernel of the single times", comparison.kernel.value),
             ("best strategy on it", comparison.best_approach or "–"),
             ("improvement over sequential", times(comparison.improvement_factor)),
-            ("outputs equal", _yes_no(comparison.outputs_equal)),
+            ("outputs", outputs_words(comparison)),
         ]
     )
-
-
-def _yes_no(value: bool | None) -> str:
-    return "not checked" if value is None else "yes" if value else "no"
 
 
 def _machine(comparison: Comparison) -> list[Html]:

@@ -7,9 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from app.cli.exits import CommandError
+
+if TYPE_CHECKING:
+    from app.cli.screen import Screen
 
 FORMATS: Final = {
     ".ndjson": "ndjson",
@@ -53,15 +56,19 @@ def written(path: Path) -> Iterator[IO[bytes]]:
             partial.unlink()
 
 
-def save(pieces: Iterator[bytes], path: Path) -> None:
+def save(pieces: Iterator[bytes], path: Path, screen: Screen) -> None:
     """Raises CommandError, and what reading the pieces raises."""
-    with written(path) as file:
+    with screen.waiting(f"saving {path.name}") as say, written(path) as file:
         for piece in pieces:
             file.write(piece)
+            say(f"saving {path.name}: {file.tell() / 2**20:,.1f} MiB")
 
 
-def pour(pieces: Iterator[bytes]) -> None:
-    """Everything to the output."""
+def pour(pieces: Iterator[bytes], screen: Screen) -> None:
+    """Write everything to the output; what is waited for is the first piece."""
+    with screen.waiting("asking for the results"):
+        first = next(pieces, b"")
+    sys.stdout.buffer.write(first)
     for piece in pieces:
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()

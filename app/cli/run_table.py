@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from app.cli.fitted_table import Column, fitted_table
+from app.cli.lines import duration
 from app.cli.output import STATUS_STYLES, cell, pairs, seconds, share, size
 
 
@@ -18,18 +20,15 @@ def status_text(status: str) -> Text:
 def run_tables(result: dict[str, Any]) -> list[RenderableType]:
     """`result` is a RunResult as JSON."""
     lag = result["event_loop_lag_ms"]
-    rate = result["throughput_items_per_second"]
-    failed = result["failed_items"]
     rows = [
-        ("status", status_text(result["status"])),
+        ("task", cell(result["task_id"]).append(" ").append(status_text(result["status"]))),
         ("strategy × kernel", cell(f"{result['strategy']} × {result['kernel']}")),
-        ("items", cell(f"{result['items_processed']:,} of {result['total_items']:,}")),
-        ("failed items", cell(f"{failed:,}", "bold red" if failed else "")),
-        ("duration", cell(seconds(result["duration_seconds"]), "bold")),
-        ("throughput", cell("–" if rate is None else f"{rate:,.0f} items/s")),
-        ("workers", cell(f"{result['effective_workers']} of {result['requested_workers']} asked")),
-        ("batch size", cell(f"{result['batch_size']:,}")),
-        ("set-up", cell(seconds(result["setup_seconds"]))),
+        ("items", _items(result)),
+        ("duration", cell(_duration(result), "bold")),
+        ("throughput", cell(_throughput(result))),
+        ("workers", cell(_workers(result))),
+        ("batch size", cell(_batch_size(result))),
+        *[("", cell(idle_workers(result), "yellow")) for _ in result["flags"]],
         ("waiting (all workers)", cell(seconds(result["io_seconds"]))),
         ("CPU", cell(f"{seconds(result['cpu_seconds'])}, {share(result['cpu_utilization'])}")),
         ("peak memory", cell(size(result["peak_memory_bytes"]))),
@@ -38,12 +37,59 @@ def run_tables(result: dict[str, Any]) -> list[RenderableType]:
     ]
     if result["error_message"]:
         rows.append(("error", cell(result["error_message"], "red")))
-    parts: list[RenderableType] = [pairs(result["task_id"], rows)]
+    parts: list[RenderableType] = [pairs(rows)]
     if result["results"]:
         parts.append(_first_items(result["results"]))
     if result["errors"]:
         parts.append(_errors(result["errors"]))
     return parts
+
+
+def _items(result: dict[str, Any]) -> Text:
+    words = cell(f"{result['items_processed']:,} of {result['total_items']:,}, ")
+    failed = result["failed_items"]
+    return words.append(f"{failed:,} failed" if failed else "none failed", "red" if failed else "")
+
+
+def _duration(result: dict[str, Any]) -> str:
+    words = seconds(result["duration_seconds"])
+    if result["setup_seconds"] is not None:
+        words += f", after {seconds(result['setup_seconds'])} of set-up"
+    return words
+
+
+def _throughput(result: dict[str, Any]) -> str:
+    rate = result["throughput_items_per_second"]
+    if rate is None:
+        return "–"
+    words = f"{rate:,.0f} items/s"
+    with_setup = result["throughput_with_setup_items_per_second"]
+    return words if with_setup is None else f"{words}, {with_setup:,.0f} with set-up"
+
+
+def _workers(result: dict[str, Any]) -> str:
+    worked, asked = result["effective_workers"], result["requested_workers"]
+    return f"– of {asked} worked" if worked is None else f"{worked} of {asked} worked"
+
+
+def _batch_size(result: dict[str, Any]) -> str:
+    if result["batch_size"] is None:
+        return "–"
+    chosen = " (chosen)" if result["requested_batch_size"] == "auto" else ""
+    return f"{result['batch_size']:,}{chosen}"
+
+
+def idle_workers(result: dict[str, Any]) -> str:
+    """A sentence for the flag `idle-workers`: why workers had nothing to do, and what to do."""
+    items, size_, workers = result["total_items"], result["batch_size"], result["requested_workers"]
+    batches = -(-items // size_)
+    made = f"{batches:,} {'batch' if batches == 1 else 'batches'}"
+    advice = (
+        f"leave it out, or take at most {items // workers:,}"
+        if items >= workers
+        else f"{items:,} items keep at most {items:,} workers busy"
+    )
+    return f"batch size {size_:,} makes {made} for {workers:,} workers; {advice}"
 
 
 def _first_items(rows: list[dict[str, Any]]) -> Table:
@@ -63,50 +109,76 @@ def _errors(errors: list[dict[str, Any]], shown: int = 10) -> Table:
     return table
 
 
-def task_table(task: dict[str, Any]) -> Table:
-    """`task` is a TaskView as JSON."""
+def task_table(task: dict[str, Any]) -> list[RenderableType]:
+    """`task` is a TaskView as JSON; why it failed comes first."""
     done, total = task["items_processed"], task["total_items"]
-    rows = [
+    unit = "measurements" if task["kind"] == "comparison" else "items"
+    rows = [("error", cell(task["error_message"], "red"))] if task["error_message"] else []
+    rows += [
         ("status", status_text(task["status"])),
         ("kind", cell(f"{task['task_type']} {_what(task)}")),
-        ("items", cell(f"{done:,} of {total:,} ({task['progress']:.0%})")),
-        ("created", cell(task["created_at"])),
-        ("started", cell(task["start_time"] or "–")),
-        ("ended", cell(task["end_time"] or "–")),
-        ("estimated", cell(seconds(task["estimated_seconds"]))),
-        ("left", cell(seconds(task["estimated_remaining_seconds"]))),
+        (unit, cell(f"{done:,} of {total:,} ({task['progress']:.0%})")),
+        ("created", cell(moment(task["created_at"]))),
+        ("started", cell(moment(task["start_time"]))),
+        ("ended", cell(moment(task["end_time"]))),
+        ("estimated", cell(_long(task["estimated_seconds"]))),
+        ("left", cell(_long(task["estimated_remaining_seconds"]))),
         ("attempts", cell(task["attempts"])),
         ("node", cell(task["node"] or "–")),
     ]
-    if task["error_message"]:
-        rows.append(("error", cell(task["error_message"], "red")))
-    return pairs(task["task_id"], rows)
+    return [cell(task["task_id"], "bold"), pairs(rows)]
+
+
+def moment(value: str | None) -> str:
+    """A time of the service in UTC, to the second."""
+    return "–" if value is None else f"{value[:10]} {value[11:19]} UTC"
+
+
+def _long(value: float | None) -> str:
+    return seconds(value) if value is None or value < 60 else duration(value)
 
 
 def _what(task: dict[str, Any]) -> str:
     if task["strategy"] is None:
-        return str(task.get("kind", "–"))
+        return str(task["kind"])
     return f"{task['strategy']} × {task['kernel']}"
 
 
-def task_list(page: dict[str, Any]) -> Table:
-    """`page` is a TaskPage as JSON."""
-    first = page["offset"] + 1
-    shown = f"{first} … {page['offset'] + len(page['items'])}" if page["items"] else "none"
-    table = Table(title=f"Tasks {shown} of {page['total']:,}", title_justify="left")
-    for name in ("task", "status", "strategy", "kernel"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("items", justify="right", no_wrap=True)
-    table.add_column("done", justify="right")
-    table.add_column("created", no_wrap=True)
-    for task in page["items"]:
-        table.add_row(
-            cell(task["task_id"]),
-            status_text(task["status"]),
-            cell(task["strategy"] or _what(task)),
-            cell(task["kernel"] or "–"),
-            f"{task['total_items']:,}",
-            f"{task['progress']:.0%}",
-            cell(task["created_at"][:19] + "Z"),
+_COLUMNS: Final = (
+    Column("task", is_number=False),
+    Column("status", is_number=False),
+    Column("what", 1, is_number=False),
+    Column("items", 2),
+    Column("done", 4),
+    Column("created (UTC)", 3, is_number=False),
+)
+
+
+def task_list(page: dict[str, Any], width: int) -> list[RenderableType]:
+    """`page` is a TaskPage as JSON, with tasks on it."""
+    first, last = page["offset"] + 1, page["offset"] + len(page["items"])
+    rows = [
+        (
+            (
+                cell(task["task_id"]),
+                status_text(task["status"]),
+                cell(_what(task)),
+                cell(f"{task['total_items']:,}"),
+                cell(f"{task['progress']:.0%}"),
+                cell(moment(task["created_at"])[5:16]),
+            ),
+            "",
         )
-    return table
+        for task in page["items"]
+    ]
+    title = cell(f"Tasks {first:,} … {last:,} of {page['total']:,}, the newest first")
+    return [title, fitted_table(_COLUMNS, rows, width)]
+
+
+def empty_list(page: dict[str, Any], query: dict[str, Any]) -> str:
+    """A sentence in place of a list without tasks."""
+    if page["total"]:
+        return f"No task is at offset {page['offset']:,}: {page['total']:,} match in all."
+    if query.keys() & {"status", "strategy", "kernel"}:
+        return "No task matches. Leave out --status, --strategy or --kernel to see others."
+    return "No tasks are kept yet. `hotloop run --background` makes one."

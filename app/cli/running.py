@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,21 +12,22 @@ from app.cli.connection import Target, connected
 from app.cli.exits import FAILED, CommandError, carried_out
 from app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
 from app.cli.result_files import check_writable, format_of, save
+from app.cli.screen import say_estimate, screen
 from app.cli.submitting import media_type, opened, submit, submit_file
-from app.cli.watching import cancelled_when_stopped, display, watch
+from app.cli.watching import cancelled_when_stopped, watch
 from app.schemas.options import StrategyChoice
 from app.schemas.runs import RunRequest
 
 if TYPE_CHECKING:
-    from app.cli.service_client import ServiceClient
+    from app.cli.screen import Screen
 
 EXAMPLES: Final = (
     "hotloop run",
     "hotloop run hybrid --items 500 --db-delay-ms 10 --io-concurrency 500",
-    "hotloop run threading --items 20_000 --db none --cache none --kernel numba --workers 2",
-    "hotloop run --file examples/flights-1000.csv --param cpu_iterations=1000 --output out.csv",
+    "hotloop run threading -n 20_000 --db none --cache none -k numba -w 2",
+    "hotloop run -f examples/flights-1000.csv -p cpu_iterations=1000 -o out.csv",
     "hotloop run --items 100 --no-simulate-db-delay --json",
-    "hotloop run sequential --items 100 --db-delay-ms 10 --url http://localhost:8001 --background",
+    "hotloop run sequential -n 100 --url http://localhost:8001 --background",
 )
 
 HELP: Final = taught(
@@ -43,15 +43,26 @@ HELP: Final = taught(
 )
 
 
+def name_of_strategy(text: str) -> str:
+    """A strategy's name, or `auto`. Raises BadParameter for another word."""
+    if text not in set(StrategyChoice):
+        names = ", ".join(StrategyChoice)
+        raise typer.BadParameter(f"there is no strategy {text!r}.\n  Take one of: {names}")
+    return text
+
+
 @with_body_options
 def run(
     strategy: Annotated[
-        StrategyChoice,
+        str,
         typer.Argument(
-            help="How batches are executed; auto takes what is estimated to be the fastest here, "
-            "with --file hybrid."
+            metavar="STRATEGY",
+            parser=name_of_strategy,
+            autocompletion=lambda: list(StrategyChoice),
+            help=f"How batches are executed: {', '.join(StrategyChoice)}. auto takes what is "
+            "estimated to be the fastest here, with --file hybrid.",
         ),
-    ] = StrategyChoice.AUTO,
+    ] = StrategyChoice.AUTO.value,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -98,24 +109,24 @@ def run(
                 "--background needs --url, a service that goes on when this command has ended, "
                 "and no --output; `hotloop tasks results` saves results later"
             )
-        with connected(Target(url, api_key, data_dir)) as client:
+        shown = screen(as_json=as_json, quiet=quiet)
+        with connected(Target(url, api_key, data_dir), shown) as client:
             if file is None:
-                task = submit(client, strategy.value, body, signals)
+                task = submit(client, strategy, body, signals, shown)
             else:
-                task = submit_file(client, strategy.value, body, file, signals)
+                task = submit_file(client, strategy, body, file, signals, shown)
             task_id = task["task_id"]
             if background:
                 _print_task(task, as_json)
                 return
-            with (
-                cancelled_when_stopped(client, task_id, signals),
-                display(quiet=quiet, as_json=as_json) as shown,
-            ):
+            with cancelled_when_stopped(client, task_id, signals, shown):
+                say_estimate(shown, task["estimated_seconds"])
                 view = watch(client, task_id, shown)
             if output is not None and view["status"] == "completed":
-                save(client.download(task_id, {"format": format_of(output)}), output)
+                pieces = client.download(task_id, {"format": format_of(output)})
+                save(pieces, output, shown)
             _print_result(view, as_json)
-            _print_saved(client, view, output, quiet or as_json)
+            _say_saved(shown, view, output)
             if view["status"] != "completed":
                 raise typer.Exit(FAILED)
 
@@ -150,17 +161,15 @@ def _print_result(view: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(view if result is None else result)
     elif result is None:
-        print_rich(task_table(view))
+        print_rich(*task_table(view))
     else:
         print_rich(*run_tables(result))
 
 
-def _print_saved(
-    client: ServiceClient, view: dict[str, Any], output: Path | None, quiet: bool
-) -> None:
-    if output is None or quiet:
+def _say_saved(screen: Screen, view: dict[str, Any], output: Path | None) -> None:
+    if output is None:
         return
     if view["status"] == "completed":
-        print(f"saved: {output}", file=sys.stderr)
+        screen.say(f"saved: {output}")
     else:
-        print(f"not saved: the task is {view['status']}", file=sys.stderr)
+        screen.say(f"not saved: the task is {view['status']}")

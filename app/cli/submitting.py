@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from app.cli.exits import CommandError
 from app.cli.stopping import StopSignals
 
 if TYPE_CHECKING:
+    from app.cli.screen import Say, Screen
     from app.cli.service_client import ServiceClient
 
 TASKS: Final = "/api/v1/tasks"
@@ -26,10 +28,14 @@ _MEDIA_TYPES: Final = {
 
 
 def submit(
-    client: ServiceClient, strategy: str, body: dict[str, Any], signals: StopSignals
+    client: ServiceClient,
+    strategy: str,
+    body: dict[str, Any],
+    signals: StopSignals,
+    screen: Screen,
 ) -> dict[str, Any]:
     """The accepted task. A signal waits until its id is known: nothing is started and forgotten."""
-    with signals.held():
+    with screen.waiting("handing the run over"), signals.held():
         task: dict[str, Any] = client.call(
             "POST", f"{TASKS}/background", body=body | {"strategy": strategy}
         )
@@ -37,18 +43,23 @@ def submit(
 
 
 def submit_file(
-    client: ServiceClient, strategy: str, body: dict[str, Any], path: Path, signals: StopSignals
+    client: ServiceClient,
+    strategy: str,
+    body: dict[str, Any],
+    path: Path,
+    signals: StopSignals,
+    screen: Screen,
 ) -> dict[str, Any]:
     """As `submit`, for the items of a file. A signal breaks the transfer off, and then nothing is
     accepted.
     """
-    with opened(path) as file:
+    with opened(path) as file, screen.waiting(f"sending {path.name}") as say:
         task: dict[str, Any] = client.call(
             "POST",
             f"{TASKS}/upload",
             query=upload_query(strategy, body),
             headers={"Prefer": "respond-async", "Content-Type": media_type(path)},
-            content=_pieces(file, signals),
+            content=_pieces(file, signals, say),
         )
         signals.release()
     return task
@@ -120,8 +131,11 @@ def _number(text: str) -> float | int | str:
         return text  # refused by the model, in its words
 
 
-def _pieces(file: IO[bytes], signals: StopSignals) -> Iterator[bytes]:
+def _pieces(file: IO[bytes], signals: StopSignals, say: Say) -> Iterator[bytes]:
+    name, total = Path(file.name).name, os.fstat(file.fileno()).st_size
     while piece := file.read(_PIECE_BYTES):
         yield piece
+        say(f"sending {name}: {file.tell() / 2**20:,.1f} of {total / 2**20:,.1f} MiB")
+    say(f"{name} is sent; waiting until the service has taken it")
     # From here on the service may accept; `submit_file` lets signals through again.
     signals.hold()

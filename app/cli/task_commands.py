@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from app.cli.connection import Target, connected_to_store
-from app.cli.exits import FAILED, REFUSED, CommandError, carried_out
+from app.cli.exits import FAILED, REFUSED, CommandError, NoStoreError, carried_out
+from app.cli.lines import print_error
 from app.cli.options import ApiKey, AsJson, Quiet, StoreDir, TaskId, Url, taught
 from app.cli.result_files import check_writable, format_of, pour, save
-from app.cli.watching import cancelled_when_stopped, display, watch
+from app.cli.screen import Screen, screen
+from app.cli.watching import cancelled_when_stopped, watch
 from app.names import StrategyName, TaskStatus
 from app.schemas.exports import ExportFormat
 from app.schemas.options import KernelChoice
+
+if TYPE_CHECKING:
+    from app.cli.service_client import ServiceClient
 
 TASKS: Final = "/api/v1/tasks"
 
@@ -30,18 +35,18 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "show": (f"hotloop tasks show {_ID}", f"hotloop tasks show {_ID} --json"),
     "follow": (f"hotloop tasks follow {_ID} --url http://localhost:8001",),
     "cancel": (f"hotloop tasks cancel {_ID}",),
-    "resume": (f"hotloop tasks resume {_ID} --follow --url http://localhost:8001",),
+    "resume": (f"hotloop tasks resume {_ID} --follow",),
     "results": (
         f"hotloop tasks results {_ID} | head -3",
-        f"hotloop tasks results {_ID} --format csv --offset 10 --limit 5",
+        f"hotloop tasks results {_ID} --format csv --limit 5",
         f"hotloop tasks results {_ID} --output out.arrow",
     ),
-    "delete": ("hotloop tasks delete --yes",),
+    "delete": (f"hotloop tasks delete {_ID}", "hotloop tasks delete --yes"),
 }
 
 _TEXTS: Final[dict[str, str]] = {
     "list": "List the tasks that are kept, newest first.",
-    "show": "Show how a task stands, and its result once it has one.",
+    "show": "Show how a task stands, and its result.",
     "follow": """
         Watch a task until it has ended, then show it. Ctrl-C ends the watching, not the task.
 
@@ -49,16 +54,23 @@ _TEXTS: Final[dict[str, str]] = {
         """,
     "cancel": "End a task. What was finished is kept; a task that has ended stays as it is.",
     "resume": """
-        Go on with a failed or cancelled task where it ended; what was finished is not done again.
+        Go on with a failed or cancelled task.
 
-        With --url the service does the work, and --follow watches it. Without it this command does,
-        until the task has ended; Ctrl-C cancels it again. It may take other tasks of the store that
-        wait, too, and gives back what it has not ended.
+        What was finished is not done again. With --url the service does the work, and --follow
+        watches it. Without it this command does, until the task has ended; Ctrl-C cancels it again.
+        It may take other tasks of the store that wait, too, and gives back what it has not ended.
         """,
     "results": """
-        Every item's result of a task that has ended: to the output, or to a file.
+        Write every item's result of a task.
+
+        The task must have ended. Results go to the output, or to a file.
         """,
-    "delete": "Remove all tasks that have ended, with their results. Running ones stay.",
+    "delete": """
+        Remove one finished task, or all of them.
+
+        Their results are removed, too. Without a TASK_ID all tasks that have ended are removed,
+        after a question. Tasks that have not ended stay; `hotloop tasks cancel` ends one.
+        """,
 }
 
 application = typer.Typer(
@@ -76,7 +88,10 @@ def _help(name: str) -> str:
 def list_tasks(
     status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
     strategy: Annotated[
-        StrategyName | None, typer.Option(help="Only those run by this strategy.")
+        StrategyName | None,
+        typer.Option(
+            metavar="NAME", help=f"Only those run by this strategy: {', '.join(StrategyName)}."
+        ),
     ] = None,
     kernel: Annotated[
         KernelChoice | None, typer.Option(help="Only those run on this kernel (not auto).")
@@ -90,19 +105,42 @@ def list_tasks(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    from app.cli.output import print_json, print_rich
-    from app.cli.run_table import task_list
+    chosen = {"status": status, "strategy": strategy, "kernel": kernel}
+    query: dict[str, Any] = {
+        name: value.value for name, value in chosen.items() if value is not None
+    }
+    query |= {"limit": limit, "offset": offset}
+    shown = screen(as_json=as_json)
+    with carried_out(as_json):
+        try:
+            with connected_to_store(Target(url, api_key, data_dir), shown) as client:
+                _print_page(_asked(client, shown, "GET", "results", query), query, as_json)
+        except NoStoreError as error:
+            empty = {"items": [], "total": 0, "limit": limit, "offset": offset, "next": None}
+            _print_page(empty, query, as_json, str(error))
 
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
-        chosen = {"status": status, "strategy": strategy, "kernel": kernel}
-        query = {name: value.value for name, value in chosen.items() if value is not None}
-        page = client.call(
-            "GET", f"{TASKS}/results", query=query | {"limit": limit, "offset": offset}
-        )
-        if as_json:
-            print_json(page)
-        else:
-            print_rich(task_list(page))
+
+def _print_page(
+    page: dict[str, Any], query: dict[str, Any], as_json: bool, why_empty: str = ""
+) -> None:
+    from app.cli.output import print_json, print_rich, print_sentences, width
+    from app.cli.run_table import empty_list, task_list
+
+    if as_json:
+        print_json(page)
+    elif page["items"]:
+        print_rich(*task_list(page, width()))
+    else:
+        print_sentences(why_empty or empty_list(page, query))
+
+
+def _asked(
+    client: ServiceClient, shown: Screen, method: str, path: str, query: Any = None
+) -> dict[str, Any]:
+    """The answer of the service about tasks."""
+    with shown.waiting("waiting for the answer"):
+        answer: dict[str, Any] = client.call(method, f"{TASKS}/{path}", query=query)
+    return answer
 
 
 @application.command(help=_help("show"))
@@ -113,8 +151,9 @@ def show(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
-        _print_task(client.call("GET", f"{TASKS}/status/{_path(task_id)}"), as_json)
+    shown = screen(as_json=as_json)
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
+        _print_task(_asked(client, shown, "GET", f"status/{_path(task_id)}"), as_json)
 
 
 @application.command(help=_help("follow"))
@@ -126,10 +165,9 @@ def follow(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
-        with display(quiet=quiet, as_json=as_json) as shown:
-            view = watch(client, _path(task_id), shown)
-        _print_ended(view, as_json)
+    shown = screen(as_json=as_json, quiet=quiet)
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
+        _print_ended(watch(client, _path(task_id), shown), as_json)
 
 
 @application.command(help=_help("cancel"))
@@ -140,8 +178,9 @@ def cancel(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
-        _print_task(client.call("DELETE", f"{TASKS}/{_path(task_id)}"), as_json)
+    shown = screen(as_json=as_json)
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
+        _print_task(_asked(client, shown, "DELETE", _path(task_id)), as_json)
 
 
 @application.command(help=_help("resume"))
@@ -157,18 +196,17 @@ def resume(
     data_dir: StoreDir = None,
 ) -> None:
     target = Target(url, api_key, data_dir)
-    with carried_out(as_json) as signals, connected_to_store(target, executes=True) as client:
-        if url is None:
-            client.wait_ready()
+    shown = screen(as_json=as_json, quiet=quiet)
+    with (
+        carried_out(as_json) as signals,
+        connected_to_store(target, shown, executes=True) as client,
+    ):
         with signals.held():
-            task = client.call("POST", f"{TASKS}/{_path(task_id)}/resume")
+            task = _asked(client, shown, "POST", f"{_path(task_id)}/resume")
         if url is not None and not follow:
             _print_task(task, as_json)
             return
-        with (
-            cancelled_when_stopped(client, task_id, signals),
-            display(quiet=quiet, as_json=as_json) as shown,
-        ):
+        with cancelled_when_stopped(client, task_id, signals, shown):
             view = watch(client, task_id, shown)
         _print_ended(view, as_json)
 
@@ -214,35 +252,56 @@ def results(
             query["format"] = format.value
         if output is None and query["format"] == "arrow" and sys.stdout.isatty():
             raise CommandError("an Arrow stream is not for a terminal; use --output or a pipe")
-        with connected_to_store(Target(url, api_key, data_dir)) as client:
+        shown = screen(as_json=False)
+        with connected_to_store(Target(url, api_key, data_dir), shown) as client:
             pieces = client.download(_path(task_id), query)
             if output is None:
-                pour(pieces)
+                pour(pieces, shown)
             else:
-                save(pieces, output)
+                save(pieces, output, shown)
 
 
 @application.command(help=_help("delete"))
 def delete(
+    task_id: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK_ID", help="Only this task, which must have ended."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    if not yes:
-        if not sys.stdin.isatty():
-            print("--yes is needed where nobody can be asked", file=sys.stderr)
-            raise typer.Exit(REFUSED)
-        typer.confirm("Remove all tasks that have ended, with their results?", abort=True, err=True)
-    from app.cli.output import print_json
+    if task_id is None and not yes:
+        _ask_for_all()
+    from app.cli.output import print_json, print_sentences
 
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir)) as client:
-        cleared = client.call("DELETE", f"{TASKS}/results")
+    shown = screen(as_json=as_json)
+    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
+        path = "results" if task_id is None else f"results/{_path(task_id)}"
+        cleared = _asked(client, shown, "DELETE", path)
         if as_json:
             print_json(cleared)
+        elif task_id is not None:
+            print_sentences(f"{task_id} is removed, with its results.")
         else:
-            print(f"{cleared['deleted']:,} tasks removed")
+            print_sentences(removed(cleared["deleted"]))
+
+
+def removed(count: int) -> str:
+    """A sentence of how many tasks were removed."""
+    if count == 0:
+        return "No task has ended; nothing was removed."
+    return f"{count:,} {'task is' if count == 1 else 'tasks are'} removed, with all results."
+
+
+def _ask_for_all() -> None:
+    """Ends the command unless somebody agrees."""
+    if not sys.stdin.isatty():
+        print_error("--yes is needed to remove all tasks where nobody can be asked")
+        raise typer.Exit(REFUSED)
+    typer.confirm("Remove all tasks that have ended, with their results?", abort=True, err=True)
 
 
 def _path(task_id: str) -> str:
@@ -259,7 +318,7 @@ def _print_task(task: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(task)
         return
-    print_rich(task_table(task))
+    print_rich(*task_table(task))
     if task["result"] is not None and task["end_time"] is not None:
         print_rich("", *run_tables(task["result"]))
     if task.get("comparison") is not None:

@@ -1,4 +1,4 @@
-"""Results: the list of tasks, and every item's result of one task."""
+"""Results: the list of tasks, removing them, and every item's result of one task."""
 
 from __future__ import annotations
 
@@ -88,6 +88,19 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], service: TaskServiceD
 async def clear_finished_tasks(service: TaskServiceDep) -> ClearedTasks:
     """Remove the tasks that have ended, with their results; running ones stay."""
     return await service.clear_finished()
+
+
+@router.delete(
+    "/{task_id}",
+    operation_id="delete_task",
+    summary="Remove a finished task",
+    responses=problem_responses(errors.TaskNotFoundError, errors.TaskConflictError, *STORE_ERRORS),
+)
+async def delete_task(task_id: TaskIdDep, service: TaskServiceDep) -> ClearedTasks:
+    """Remove one task that has ended, with its results; 409 for a task that has not: cancel it
+    first.
+    """
+    return await service.delete(task_id)
 
 
 @router.get(

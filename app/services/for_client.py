@@ -103,6 +103,10 @@ class ClientTasks:
     async def clear_finished(self) -> ClearedTasks:
         return await self.service.clear_finished(self.own.visible)
 
+    async def delete(self, task_id: str) -> ClearedTasks:
+        await self.own.check(task_id)
+        return await self.service.delete(task_id)
+
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
         await self.own.check(task_id)
         return await self.service.export(task_id, media_type, offset, limit)

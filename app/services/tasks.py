@@ -121,6 +121,18 @@ class TaskService:
         deleted = await asyncio.to_thread(remove_finished, self._context, client=client)
         return ClearedTasks(deleted=len(deleted))
 
+    async def delete(self, task_id: str) -> ClearedTasks:
+        """Delete one task that has ended, with its files.
+
+        Raises TaskNotFoundError, and TaskConflictError for a task that has not ended.
+        """
+        await asyncio.to_thread(self._delete, task_id)
+        return ClearedTasks(deleted=1)
+
+    def _delete(self, task_id: str) -> None:
+        self._store.delete(task_id)
+        self._context.folder.remove(task_id)
+
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
         """Results of the items at positions `offset … offset + limit - 1`, or all from `offset`;
         of a task that did not complete, those that were finished.

@@ -1,6 +1,6 @@
 """All commands, with the examples of their help."""
 
-from app.cli import comparing, recommending, running, serving, task_commands
+from app.cli import calibrating, comparing, recommending, running, serving, task_commands
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "serve": serving.SERVE_EXAMPLES,
@@ -8,6 +8,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": running.EXAMPLES,
     "compare": comparing.EXAMPLES,
     "recommend": recommending.EXAMPLES,
+    "calibrate": calibrating.EXAMPLES,
     **{f"tasks {name}": examples for name, examples in task_commands.EXAMPLES.items()},
 }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from app.cli.body_options import option_name
+from app.cli.body_options import _number_or_word, option_name
 from app.schemas.comparison import CompareRequest
 from app.schemas.recommendation import RecommendationQuery
 from app.schemas.runs import Parameters, RunRequest
 from app.wording import number
-from tests.fixtures.command_line import hotloop, refusal
+from tests.fixtures.command_line import here, hotloop, refusal
+from tests.fixtures.fake_services import task_view
+from tests.fixtures.held_service import held_service
 
 MODELS: dict[str, type[BaseModel]] = {
     "run": RunRequest,
@@ -40,9 +42,27 @@ def test_every_field_is_an_option_with_bounds_and_default(command: str) -> None:
         (("compare", "--rounds", "0"), "--rounds: must be at least 1 (got 0)"),
         (("compare", "--kernels", "numba,numba"), "--kernels: must name each only once"),
         (("compare", "--report", "report.pdf"), ".html"),
+        (("run", "--batch-size", "0"), "--batch-size: must be auto, or an integer from 1 to"),
+        (("compare", "--batch-size", "some"), 'from 1 to 1,000,000 (got "some")'),
         (("recommend", "--limit", "0"), "--limit: must be at least 1 (got 0)"),
         (("recommend", "--param", "outer_iterations=-1"), "--param outer_iterations: must be"),
     ],
 )
 def test_bad_value_names_option_bound_and_value(arguments: tuple[str, ...], words: str) -> None:
     assert words in refusal(*arguments)
+
+
+def test_batch_size_is_a_number_or_auto() -> None:
+    for command in MODELS:
+        assert "--batch-size auto|N" in here(command, "--help").stdout
+    assert _number_or_word("1_000") == 1_000
+    assert _number_or_word("auto") == "auto"
+
+
+def test_word_for_the_batch_size_is_sent_as_it_is() -> None:
+    with held_service({"POST /api/v1/tasks/background": task_view().model_dump(mode="json")}) as s:
+        s.release()
+        for text, sent in (("auto", "auto"), ("77", 77)):
+            done = here("run", "--batch-size", text, "--background", "--url", s.url)
+            assert done.returncode == 0, done.stderr
+            assert s.bodies[-1]["batch_size"] == sent

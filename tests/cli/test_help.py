@@ -14,7 +14,7 @@ from app.settings import Settings
 from app.version import VERSION
 from app.wording import number
 from tests.cli.commands import COMMANDS, EXAMPLES
-from tests.fixtures.command_line import hotloop
+from tests.fixtures.command_line import here, hotloop
 from tests.fixtures.server import ROOT
 
 
@@ -40,6 +40,13 @@ def test_without_a_command_the_help_is_printed() -> None:
     assert done.stdout == hotloop("--help").stdout
     for command in COMMANDS:
         assert re.search(rf"^  {command.split()[0]} ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS, "tasks"])
+def test_help_fits_80_columns(command: str) -> None:
+    done = here(*command.split(), "--help")
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+    assert "..." not in done.stdout.partition("Commands:")[2]
 
 
 def test_version_is_printed() -> None:

@@ -36,15 +36,24 @@ def test_recommendation_answers_as_the_service_does(server: Server) -> None:
     assert Recommendation.model_validate(direct).ranked == found.ranked
 
 
-def test_recommendation_by_itself_keeps_its_calibration_where_it_is_told(tmp_path: Path) -> None:
+def test_recommendation_by_itself_answers_at_once(tmp_path: Path) -> None:
     command = ("recommend", *WORK, "--data-dir", "here")
     first = hotloop(*command, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "the first 20 of" in first.stdout
     assert "curl -s http://localhost:8001/" in first.stdout
+    assert "Not calibrated yet" in first.stdout
+    assert not (tmp_path / "here" / NAME).exists()
+
+
+def test_recommendation_by_itself_uses_the_calibration_that_is_kept(tmp_path: Path) -> None:
+    made = hotloop("calibrate", "--data-dir", "here", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "The machine is calibrated" in made.stdout
     kept = (tmp_path / "here" / NAME).read_text()
-    again = hotloop(*command, cwd=tmp_path)
+    again = hotloop("recommend", *WORK, "--data-dir", "here", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert "Not calibrated" not in again.stdout
     assert (tmp_path / "here" / NAME).read_text() == kept
 
 

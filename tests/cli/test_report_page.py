@@ -87,6 +87,29 @@ def test_page_holds_every_cell_with_its_figures() -> None:
     assert FLAG_WORDS[CellFlag.WIDE_SPREAD] in page.texts
 
 
+def test_page_says_each_caution_once_with_the_cells_that_it_holds_for() -> None:
+    cells = all_cells()
+    for one in cells:
+        one["flags"] = ["few-rounds"]
+    texts = Page(report_page(comparison(cells=cells))).texts
+    assert texts.count(FLAG_WORDS[CellFlag.FEW_ROUNDS]) == 1
+    assert " all 21 cells" in texts
+    assert texts.count("no time was left") == 1
+
+
+def test_page_shows_set_up_workers_and_what_was_compared() -> None:
+    cells = [cell("threading", "numba", 0.5, setup_seconds=3.5, effective_workers=1, batch_size=77)]
+    texts = Page(report_page(comparison(cells=cells, workers=8))).texts
+    assert {"3.5 s", "1 of 8", "77", "250"} <= set(texts)  # 1,000 items in 4 s
+    assert "Outputs: equal, compared in 20 of 1 cells." in texts
+
+
+def test_page_of_a_failed_comparison_begins_with_the_reason() -> None:
+    failed = comparison(status="failed", error_message="nothing could be measured")
+    page = Page(report_page(failed))
+    assert page.texts[2] == "nothing could be measured"
+
+
 def test_every_flag_has_words() -> None:
     assert set(FLAG_WORDS) == set(CellFlag)
 

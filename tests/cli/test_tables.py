@@ -1,17 +1,21 @@
-"""Comparisons and recommendations on a terminal and in a file."""
+"""Runs, tasks, comparisons and recommendations on a terminal and in a file."""
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from app.cli.cell_words import interval_of, median_of, name_of
 from app.cli.comparison_table import WIDE, comparison_tables
 from app.cli.output import seconds
 from app.cli.recommendation_table import recommendation_tables
-from tests.fixtures.comparisons import all_cells, comparison
+from app.cli.run_table import run_tables, task_list, task_table
+from tests.fixtures.comparisons import TASK_ID, all_cells, comparison
+from tests.fixtures.fake_services import run_result, task_view
 from tests.fixtures.recommendations import recommendation
 
 
@@ -48,6 +52,66 @@ def test_comparison_on_a_narrow_terminal_keeps_names_and_times_whole() -> None:
     assert "items/s" in text_of(comparison_tables(compared, WIDE))
 
 
+def test_comparison_begins_with_its_verdict() -> None:
+    compared = comparison()
+    assert text_of(comparison_tables(compared), 200).splitlines()[0] == compared.verdict
+    failed = comparison(status="failed", error_message="nothing could be measured", verdict="")
+    first = text_of(comparison_tables(failed), 200).splitlines()[0]
+    assert first == "The comparison failed: nothing could be measured"
+
+
+def test_comparison_shows_set_up_and_the_workers_that_worked_beside_the_median() -> None:
+    cells = all_cells()
+    cells[-1] |= {"effective_workers": 1, "setup_seconds": 3.3, "batch_size": 77}
+    compared = comparison(cells=cells, workers=8)
+    for width in (80, 200):
+        lines = text_of(comparison_tables(compared, width), width).splitlines()
+        (line,) = [line for line in lines if line.startswith(" background × numba ")]
+        assert "3.3 s" in line
+        assert "1 of 8" in line
+    wide = text_of(comparison_tables(compared, 200), 200)
+    (line,) = [line for line in wide.splitlines() if line.startswith(" background × numba ")]
+    assert "77" in line.split()
+    assert "with set-up" in wide
+    # 1,000 items in 0.464 s, and 3.3 s of set-up.
+    assert f"{1_000 / (0.464 + 3.3):,.0f}" in line.split()
+
+
+def test_each_caution_is_said_once_with_the_cells_that_it_holds_for() -> None:
+    cells = all_cells()
+    for cell in cells:
+        cell["flags"] = ["few-rounds"]
+    for at in (0, 1, 2, 7):
+        cells[at]["flags"] = ["few-rounds", "idle-workers"]
+    cells[0]["reason"] = "measured on 3 and 6 of 1,000 items"
+    cells[20] |= {"status": "projected", "reason": "measured on 24 and 56 of 1,000 items"}
+    text = text_of(comparison_tables(comparison(cells=cells)))
+    assert text.count("fewer rounds than asked for") == 1
+    assert "the budget was used up: all 21 cells" in text
+    assert text.count("too few batches") == 1
+    assert "leave it out: sequential (all kernels), multiprocessing × cython" in text
+    assert text.count("measured on fewer items") == 1
+    assert "too much of the budget: sequential × python, background × numba" in text
+    assert "no time was left: multiprocessing × python" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "Outputs: equal, compared in 20 of 21 cells."),
+        ({"outputs_equal": False}, "Outputs: NOT equal, compared in 20 of 21 cells."),
+        (
+            {"outputs_equal": None, "compared_cells": 1},
+            "Outputs: not compared: that takes two cells that were measured.",
+        ),
+    ],
+)
+def test_comparison_says_how_many_outputs_were_compared(
+    changes: dict[str, Any], words: str
+) -> None:
+    assert words in text_of(comparison_tables(comparison(**changes)))
+
+
 def test_winner_is_coloured_on_a_terminal_only() -> None:
     tables = comparison_tables(comparison())
     coloured = text_of(tables, force_terminal=True, color_system="standard")
@@ -57,7 +121,7 @@ def test_winner_is_coloured_on_a_terminal_only() -> None:
 
 def test_hostile_text_neither_colours_nor_moves_the_cursor() -> None:
     cells = all_cells()
-    cells[0]["reason"] = "[red]\x1b[2Jreason\r"
+    cells[6]["reason"] = "[red]\x1b[2Jreason\r"
     text = text_of(comparison_tables(comparison(cells=cells, verdict="[bold]\x1b]0;x\x07")))
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -100,6 +164,81 @@ def test_recommendation_shows_ranking_reason_and_command() -> None:
     assert "the GIL" in text
     assert "75% within 25 %" in text
     assert "lower bound" in text
+
+
+def test_recommendation_before_the_first_calibration_says_so() -> None:
+    assert "Not calibrated" not in text_of(recommendation_tables(recommendation()))
+    given = recommendation().model_copy(update={"calibrated": False})
+    assert "Not calibrated yet" in text_of(recommendation_tables(given))
+    assert "hotloop calibrate" in text_of(recommendation_tables(given))
+
+
+def run_text(**changes: Any) -> str:
+    result = run_result().model_dump(mode="json") | {"total_items": 1_000, "batch_size": 5_000}
+    return text_of(run_tables(result | changes), 80)
+
+
+def test_run_shows_set_up_beside_the_duration_and_throughput_with_both() -> None:
+    text = run_text(
+        duration_seconds=3.6,
+        setup_seconds=33.0,
+        throughput_items_per_second=278.0,
+        throughput_with_setup_items_per_second=27.3,
+    )
+    assert "3.6 s, after 33 s of set-up" in text
+    assert "278 items/s, 27 with set-up" in text
+
+
+def test_run_shows_the_workers_that_worked_and_the_batch_size_that_was_chosen() -> None:
+    text = run_text(effective_workers=2, requested_workers=8, batch_size=125)
+    assert "2 of 8 worked" in text
+    assert "125 (chosen)" in text
+    assert "125 (chosen)" not in run_text(batch_size=125, requested_batch_size=125)
+
+
+@pytest.mark.parametrize(
+    ("items", "batch_size", "workers", "words"),
+    [
+        (1_000, 5_000, 4, "batch size 5,000 makes 1 batch for 4 workers; leave it out, or take at"),
+        (1_000, 400, 4, "batch size 400 makes 3 batches for 4 workers; leave it out, or take at"),
+        (3, 1, 8, "batch size 1 makes 3 batches for 8 workers; 3 items keep at most 3 workers"),
+    ],
+)
+def test_batch_size_that_leaves_workers_idle_says_what_to_take(
+    items: int, batch_size: int, workers: int, words: str
+) -> None:
+    asked = {"total_items": items, "batch_size": batch_size, "requested_batch_size": batch_size}
+    flowing = " ".join(run_text(**asked, requested_workers=workers, flags=["idle-workers"]).split())
+    assert words in flowing
+    assert "idle" not in run_text(**asked, requested_workers=workers)
+
+
+def test_nothing_is_wider_than_80_columns_and_ids_are_whole() -> None:
+    view = task_view().model_dump(mode="json") | {
+        "strategy": "concurrent-futures",
+        "kernel": "cython",
+        "total_items": 10_000_000,
+        "items_processed": 9_999_999,
+        "status": "cancelled",
+        "error_message": "the run was cancelled by its client while " + "many words " * 30,
+    }
+    cells = all_cells()
+    for cell in cells:
+        cell |= {"flags": ["wide-spread"], "effective_workers": 256, "setup_seconds": 12.345}
+    cells[3] |= {"status": "skipped", "reason": "its set-up does not fit the budget " * 5}
+    page = {"items": [view] * 3, "total": 12_345, "offset": 0}
+    shown = {
+        "run": run_tables(view["result"]),
+        "task": task_table(view),
+        "list": task_list(page, 80),
+        "comparison": comparison_tables(comparison(cells=cells, workers=256), 80),
+        "recommendation": recommendation_tables(recommendation(), 80),
+    }
+    for name, parts in shown.items():
+        text = text_of(parts, 80)
+        assert [line for line in text.splitlines() if cell_len(line) > 80] == [], name
+        if name in ("run", "task", "list"):
+            assert TASK_ID in text
 
 
 def test_recommendation_on_a_narrow_terminal_keeps_names_and_times_whole() -> None:

@@ -11,6 +11,7 @@ import pytest
 from app.cli.own_service import settings_of_the_store
 from tests.fixtures.command_line import ENDLESS, LITTLE, answer, hotloop, refusal, started
 from tests.fixtures.server import Server, running_server
+from tests.fixtures.terminal import on_terminal
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -54,7 +55,7 @@ def test_show_and_results(server: Server, tmp_path: Path) -> None:
     assert "--format" in wrong
 
 
-@pytest.mark.parametrize("command", ["show", "follow", "cancel", "resume", "results"])
+@pytest.mark.parametrize("command", ["show", "follow", "cancel", "resume", "results", "delete"])
 def test_unknown_task_is_refused(command: str, server: Server) -> None:
     assert UNKNOWN in refusal("tasks", command, UNKNOWN, "--url", server.url)
     assert "like task_" in refusal("tasks", command, "../results", "--url", server.url)
@@ -106,8 +107,12 @@ def test_follower_goes_on_when_the_service_was_killed_and_is_back(tmp_path: Path
 
 
 def test_store_is_looked_at_without_a_service(tmp_path: Path) -> None:
-    text = refusal("tasks", "list", cwd=tmp_path)
-    assert "--data-dir" in text
+    done = hotloop("tasks", "list", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "No tasks are kept in" in done.stdout
+    assert "--data-dir" in done.stdout
+    assert answer("tasks", "list", cwd=tmp_path)["items"] == []
+    assert "--data-dir" in refusal("tasks", "show", UNKNOWN, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
     task_id = answer("run", *LITTLE, "--data-dir", "kept", cwd=tmp_path)["task_id"]
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -134,6 +139,36 @@ def test_store_of_a_running_service_is_only_looked_at(tmp_path: Path) -> None:
         assert answer("tasks", "show", task_id, *url)["status"] == "cancelled"
 
 
-def test_delete_asks_first(server: Server) -> None:
+def test_one_task_is_deleted_and_others_stay(server: Server) -> None:
+    url = ("--url", server.url)
+    gone, kept = (answer("run", *LITTLE, *url)["task_id"] for _ in range(2))
+    done = hotloop("tasks", "delete", gone, *url)
+    assert (done.returncode, done.stdout) == (0, f"{gone} is removed, with its results.\n")
+    assert gone in refusal("tasks", "delete", gone, *url)
+    assert answer("tasks", "show", kept, *url)["status"] == "completed"
+    assert answer("tasks", "delete", kept, *url) == {"deleted": 1}
+
+
+def test_task_that_has_not_ended_is_not_deleted(server: Server) -> None:
+    url = ("--url", server.url)
+    task_id = hotloop("run", "sequential", *ENDLESS, "--background", *url).stdout.strip()
+    assert "cancel it first" in refusal("tasks", "delete", task_id, *url)
+    answer("tasks", "cancel", task_id, *url)
+    assert answer("tasks", "delete", task_id, *url) == {"deleted": 1}
+
+
+def test_deleting_all_asks_first(server: Server) -> None:
     text = refusal("tasks", "delete", "--url", server.url)
     assert "--yes" in text
+    task_id = answer("run", *LITTLE, "--url", server.url)["task_id"]
+    with on_terminal("tasks", "delete", "--url", server.url) as terminal:
+        terminal.wait_for("Remove all tasks that have ended")
+        terminal.type("n\n")
+        assert terminal.finish() == 1
+    assert answer("tasks", "show", task_id, "--url", server.url)["status"] == "completed"
+    with on_terminal("tasks", "delete", "--url", server.url) as terminal:
+        terminal.wait_for("Remove all tasks that have ended")
+        terminal.type("y\n")
+        assert terminal.finish() == 0
+        assert "removed, with all results" in terminal.text
+    assert task_id in refusal("tasks", "show", task_id, "--url", server.url)

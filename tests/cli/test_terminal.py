@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.command_line import COMMAND, LITTLE, hotloop
 from tests.fixtures.server import Server, plain_environment
+from tests.fixtures.terminal import on_terminal
 
 pytestmark = pytest.mark.long
 
@@ -20,31 +18,8 @@ ESCAPE = "\x1b"
 
 def on_a_terminal(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
     """The exit status, and all that the terminal got."""
-    ours, theirs = pty.openpty()
-    pieces: list[bytes] = []
-    with subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=plain_environment() | {"TERM": "xterm-256color"} | (environment or {}),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        reading = threading.Thread(target=_read, args=(ours, pieces))
-        reading.start()
-        code = process.wait(timeout=60)
-        reading.join()
-    os.close(ours)
-    return code, b"".join(pieces).decode()
-
-
-def _read(terminal: int, pieces: list[bytes]) -> None:
-    try:
-        while piece := os.read(terminal, 65_536):
-            pieces.append(piece)
-    except OSError:  # how Linux says that the other end is closed
-        pass
+    with on_terminal(*arguments, environment=environment) as terminal:
+        return terminal.finish(), terminal.raw
 
 
 def test_terminal_gets_a_bar_and_colours(server: Server) -> None:
@@ -55,6 +30,36 @@ def test_terminal_gets_a_bar_and_colours(server: Server) -> None:
     assert "items/s" in text
     assert "s left" in text
     assert f"{ESCAPE}[32mcompleted" in text
+
+
+def test_command_says_that_its_own_service_starts_before_it_has_started() -> None:
+    with on_terminal("run", *LITTLE) as terminal:
+        terminal.wait_for("starting a service of this command's own")
+        assert "checksum" not in terminal.text
+        assert terminal.finish() == 0
+        assert "checksum" in terminal.text
+        assert terminal.too_long() == []
+    done = hotloop("run", *LITTLE)
+    assert "starting a service of this command's own …\n" in done.stderr
+    assert hotloop("run", *LITTLE, "--quiet").stderr == ""
+
+
+def test_whole_lives_of_runs_and_tasks_fit_80_columns(server: Server) -> None:
+    url = ("--url", server.url)
+    slow = ("--items", "60", "--batch-size", "5", "--db-delay-ms", "40")
+    for command in (
+        ("run", "concurrent-futures", *slow),
+        ("run", "sequential", *slow, "--timeout-seconds", "0.1"),
+        ("run", "threading", "--items", "40", "--batch-size", "5000", "--db", "none"),
+        ("run", "--workers", "0"),
+        ("compare", *LITTLE, "--strategies", "sequential,threading", "--budget", "5"),
+        ("tasks", "list"),
+        ("tasks", "show", "task_00000000_1"),
+    ):
+        with on_terminal(*command, *url) as terminal:
+            terminal.finish()
+            assert "Traceback" not in terminal.text
+            assert terminal.too_long() == [], command
 
 
 def test_no_color_is_heard(server: Server) -> None:

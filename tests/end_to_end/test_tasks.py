@@ -168,6 +168,26 @@ def test_listing_filters_and_pages_newest_first(server: Server) -> None:
     assert {t["strategy"] for t in only} == {"threading"}
 
 
+def test_one_finished_task_is_removed_with_its_results(server: Server) -> None:
+    gone, kept = (server.run("sequential", **QUICK).json()["task_id"] for _ in range(2))
+    removed = server.client.delete(f"/api/v1/tasks/results/{gone}")
+    assert (removed.status_code, removed.json()) == (200, {"deleted": 1})
+    for path in (f"results/{gone}", f"status/{gone}"):
+        assert server.client.get(f"/api/v1/tasks/{path}").status_code == 404
+    assert server.client.delete(f"/api/v1/tasks/results/{gone}").status_code == 404
+    assert server.client.get(f"/api/v1/tasks/results/{kept}").status_code == 200
+
+
+def test_running_task_is_not_removed_but_says_to_cancel_it(server: Server) -> None:
+    body = {"items_count": 5_000, "strategy": "sequential", "db_delay_ms": 100}
+    task_id = server.client.post("/api/v1/tasks/background", json=body).json()["task_id"]
+    refused = server.client.delete(f"/api/v1/tasks/results/{task_id}")
+    assert refused.status_code == 409
+    assert "cancel it first" in refused.json()["detail"]
+    server.client.delete(f"/api/v1/tasks/{task_id}")
+    assert server.client.delete(f"/api/v1/tasks/results/{task_id}").json() == {"deleted": 1}
+
+
 def test_clearing_removes_finished_tasks_and_their_files(server: Server) -> None:
     task_id = server.run("sequential", **QUICK).json()["task_id"]
     assert server.client.delete("/api/v1/tasks/results").json()["deleted"] >= 1

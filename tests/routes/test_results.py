@@ -67,6 +67,13 @@ def test_clearing_tells_how_many(client: Client) -> None:
     assert client.delete("/api/v1/tasks/results").json() == {"deleted": 3}
 
 
+def test_one_task_is_removed_by_its_id(client: Client, services: FakeServices) -> None:
+    assert client.delete(EXPORT).json() == {"deleted": 1}
+    assert services.calls == [("delete", TASK_ID)]
+    assert client.delete("/api/v1/tasks/results/task_x").status_code == 404
+    assert len(services.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("accept", "query", "media_type"),
     [

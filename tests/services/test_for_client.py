@@ -1,14 +1,17 @@
-"""What a client gets to see of recommendations."""
+"""What a client gets to see of recommendations, and which tasks it may delete."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import pytest
+
 from app.errors import TaskNotFoundError
 from app.schemas.recommendation import PredictionRecord, Recommendation, RecommendationQuery
+from app.schemas.tasks import ClearedTasks
 from app.security.clients import ANYONE, Client, Scope
-from app.services.for_client import ClientRecommendations, Ownership
+from app.services.for_client import ClientRecommendations, ClientTasks, Ownership
 from tests.fixtures.recommendations import recommendation
 
 OWNERS = {"task_0000000a_1": "key:alice", "task_0000000b_1": "key:bob", "task_0000000c_1": None}
@@ -34,6 +37,9 @@ class Everything:
         error = found.prediction_error.model_copy(update={"last": last, "runs": len(last)})
         return found.model_copy(update={"prediction_error": error})
 
+    async def delete(self, task_id: str) -> ClearedTasks:
+        return ClearedTasks(deleted=1)
+
     def client_of(self, task_id: str) -> str | None:
         if task_id == GONE:
             raise TaskNotFoundError(task_id)
@@ -56,3 +62,13 @@ def test_runs_of_others_are_counted_and_not_named() -> None:
     assert recommend(alice).prediction_error.runs == 4
     assert shown(ANYONE) == [*OWNERS, GONE]
     assert shown(Client("root", "key:root", Scope.ADMIN)) == [*OWNERS, GONE]
+
+
+def test_task_of_another_client_is_not_deleted() -> None:
+    everything: Any = Everything()
+    own = Ownership(everything, Client("bob", "key:bob", Scope.RUN))
+    for task_id in ("task_0000000a_1", "task_0000000c_1", GONE):
+        with pytest.raises(TaskNotFoundError):
+            asyncio.run(ClientTasks(everything, own).delete(task_id))
+    deleted = asyncio.run(ClientTasks(everything, own).delete("task_0000000b_1"))
+    assert deleted.deleted == 1
