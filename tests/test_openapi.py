@@ -35,6 +35,8 @@ ENDPOINTS = {
     ("post", "/api/v1/tasks/compare"),
     ("post", "/api/v1/tasks/{task_id}/resume"),
     ("get", "/api/v1/tasks/recommendations"),
+    ("get", "/api/v1/tasks/calibration"),
+    ("post", "/api/v1/tasks/calibration"),
     ("get", "/api/v1/tasks/events/{task_id}"),
     ("get", "/api/v1/tasks/status/{task_id}"),
     ("get", "/api/v1/tasks/results"),
@@ -136,12 +138,13 @@ def test_headers_that_are_heeded_are_described(
 
 def test_acceptance_says_where_the_task_is(description: dict[str, Any]) -> None:
     accepting = [op for op in operations(description) if "202" in op["responses"]]
-    assert len(accepting) == 5
+    assert len(accepting) == 6
     for operation in accepting:
         answer = operation["responses"]["202"]
         assert "Location" in answer["headers"]
         schema = answer["content"]["application/json"]["schema"]
-        assert schema == {"$ref": "#/components/schemas/TaskView"}
+        what = "CalibrationState" if operation["operationId"] == "calibrate" else "TaskView"
+        assert schema == {"$ref": f"#/components/schemas/{what}"}
         # A run answers 200 as well, unless it is asked for in the background.
         assert ("Preference-Applied" in answer["headers"]) == ("200" in operation["responses"])
 
