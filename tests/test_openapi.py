@@ -35,6 +35,8 @@ ENDPOINTS = {
     ("post", "/api/v1/tasks/compare"),
     ("post", "/api/v1/tasks/{task_id}/resume"),
     ("get", "/api/v1/tasks/recommendations"),
+    ("get", "/api/v1/tasks/calibration"),
+    ("post", "/api/v1/tasks/calibration"),
     ("get", "/api/v1/tasks/events/{task_id}"),
     ("get", "/api/v1/tasks/status/{task_id}"),
     ("get", "/api/v1/tasks/results"),
@@ -137,13 +139,14 @@ def test_headers_that_are_heeded_are_described(
 
 def test_acceptance_says_where_the_task_is(description: dict[str, Any]) -> None:
     accepting = [op for op in operations(description) if "202" in op["responses"]]
-    assert len(accepting) == 5
+    assert len(accepting) == 6
     for operation in accepting:
         answer = operation["responses"]["202"]
         assert "Location" in answer["headers"]
         schema = answer["content"]["application/json"]["schema"]
-        is_run = operation["operationId"] in ("run_now", "run_upload")
-        model = "AcceptedRun" if is_run else "TaskView"
+        models = {"run_now": "AcceptedRun", "run_upload": "AcceptedRun"}
+        models |= {"calibrate": "CalibrationState"}
+        model = models.get(operation["operationId"], "TaskView")
         assert schema == {"$ref": f"#/components/schemas/{model}"}
         # A run answers 200 as well, unless it is asked for in the background.
         assert ("Preference-Applied" in answer["headers"]) == ("200" in operation["responses"])
