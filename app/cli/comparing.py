@@ -139,7 +139,7 @@ def compare(
                     "POST", f"{TASKS}/compare", body=body, headers={"Prefer": "respond-async"}
                 )
             with cancelled_when_stopped(client, task["task_id"], signals, shown):
-                _say_bound(shown, request)
+                _say_bound(shown, task["task_id"], request)
                 view = watch(client, task["task_id"], shown, unit="measurements")
         comparison = _print(view, as_json)
         if report is not None and comparison is not None:
@@ -148,15 +148,18 @@ def compare(
             raise typer.Exit(FAILED)
 
 
-def _say_bound(shown: Screen, request: CompareRequest) -> None:
+def _say_bound(shown: Screen, task_id: str, request: CompareRequest) -> None:
     """Announce a comparison that may take more than a minute."""
     if request.exact:
-        shown.say("Every cell is measured on all items, however long that takes. Ctrl-C cancels.")
+        shown.say(
+            f"{task_id} measures every cell on all items, however long that takes. Ctrl-C cancels "
+            "it."
+        )
     elif request.budget_seconds + request.setup_budget_seconds > LONG_SECONDS:
         shown.say(
-            f"This measures for at most {duration(request.budget_seconds)} (--budget), beside at "
-            f"most {duration(request.setup_budget_seconds)} of set-up (--setup-budget). Ctrl-C "
-            "cancels."
+            f"{task_id} measures for at most {duration(request.budget_seconds)} (--budget), beside "
+            f"at most {duration(request.setup_budget_seconds)} of set-up (--setup-budget). Ctrl-C "
+            "cancels it."
         )
 
 

@@ -120,7 +120,7 @@ def run(
                 _print_task(task, as_json)
                 return
             with cancelled_when_stopped(client, task_id, signals, shown):
-                say_estimate(shown, task["estimated_seconds"])
+                say_estimate(shown, task)
                 view = watch(client, task_id, shown)
             if output is not None and view["status"] == "completed":
                 pieces = client.download(task_id, {"format": format_of(output)})

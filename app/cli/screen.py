@@ -59,10 +59,12 @@ def screen(*, as_json: bool, quiet: bool = False) -> Screen:
     return LineScreen()
 
 
-def say_estimate(shown: Screen, seconds: float | None) -> None:
+def say_estimate(shown: Screen, task: dict[str, Any]) -> None:
     """Announce a job of more than a minute; one that cannot be estimated is begun without."""
+    seconds = task["estimated_seconds"]
     if seconds is not None and seconds > LONG_SECONDS:
-        shown.say(f"This is estimated to take {duration(seconds)}. Ctrl-C cancels it.")
+        words = f"is estimated to take {duration(seconds)}. Ctrl-C cancels it."
+        shown.say(f"{task['task_id']} {words}")
 
 
 class SilentScreen:

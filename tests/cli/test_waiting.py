@@ -135,7 +135,7 @@ def test_no_color_leaves_the_words_and_takes_the_colours(service: HeldService) -
 
 def test_job_of_more_than_a_minute_is_announced_with_its_estimate(service: HeldService) -> None:
     run = ("run", "--url", service.url)
-    assert "This is estimated to take 20 min 34 s." in here(*run).stderr
+    assert f"{TASK_ID} is estimated to take 20 min 34 s. Ctrl-C cancels it." in here(*run).stderr
     assert here(*run, "--quiet").stderr == ""
     assert here(*run, "--json").stderr == ""
     with held_service(COMPARISON) as comparing:
