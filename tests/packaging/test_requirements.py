@@ -6,11 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from pathlib import Path
 
 import pytest
+import setuptools
 
 from tests.fixtures.server import ROOT, server_of
 from tests.test_docs import SERVERS
@@ -44,7 +44,7 @@ def test_readme_installs_the_service_and_serves_it(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
-    (site / "needed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    (site / "needed.pth").write_text(f"{Path(setuptools.__file__).parents[1]}\n")
     assert install[0] == "pip"
     pip = (sys.executable, "-m", "pip", "--python", str(venv / "bin" / "python"))
     offline = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation")
