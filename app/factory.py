@@ -23,6 +23,7 @@ from app.routes import (
     background,
     compare,
     dashboard,
+    documentation,
     events,
     health,
     metrics,
@@ -54,7 +55,13 @@ _CORS_ANSWER_HEADERS: Final = [
 
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
-_OPEN_ROUTERS: Final = (root.router, dashboard.router, health.router, session.router)
+_OPEN_ROUTERS: Final = (
+    root.router,
+    dashboard.router,
+    documentation.router,
+    health.router,
+    session.router,
+)
 """For everybody: nothing in them is anybody's."""
 
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
@@ -114,6 +121,7 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         lifespan=lifespan,
         # FastAPI's own spans hold queries; app.routes.watch makes ours.
         telemetry={"tracing": False, "metrics": False, "logs": False},
+        redoc_url=None,  # app.routes.documentation has it
         # Otherwise the page asks a server on the internet to check the description.
         swagger_ui_parameters={"validatorUrl": None},
     )

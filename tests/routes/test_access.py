@@ -28,6 +28,7 @@ OPEN = {
     ("GET", "/health"),
     ("GET", "/health/ready"),
     ("GET", "/redoc"),
+    ("GET", "/redoc/redoc.standalone.js"),
     ("GET", "/session"),
     ("DELETE", "/session"),
     ("POST", "/session"),
