@@ -121,9 +121,10 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         lifespan=lifespan,
         # FastAPI's own spans hold queries; app.routes.watch makes ours.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        redoc_url=None,  # app.routes.documentation has it
-        # Otherwise the page asks a server on the internet to check the description.
-        swagger_ui_parameters={"validatorUrl": None},
+        # Both pages are in app.routes.documentation.
+        docs_url=None,
+        redoc_url=None,
+        static_url=documentation.FILES,
     )
     app.state.gate = gate
     app.state.bodies = bodies

@@ -29,7 +29,7 @@ OWN_FILES: Final = (
 )
 """For pages that do not say themselves what they need."""
 
-DOCUMENTATION: Final = ("/docs", "/redoc", "/docs/oauth2-redirect")
+DOCUMENTATION: Final = ("/docs", "/redoc")
 """Pages whose scripts are allowed by hash; FastAPI writes them."""
 
 

@@ -24,7 +24,6 @@ OPEN = {
     ("GET", "/dashboard"),
     ("GET", "/dashboard/{name}"),
     ("GET", "/docs"),
-    ("GET", "/docs/oauth2-redirect"),
     ("GET", "/health"),
     ("GET", "/health/ready"),
     ("GET", "/redoc"),

@@ -29,6 +29,17 @@ def test_documentation_is_rendered_without_a_fault(server: Server, page: Page, p
     assert netlocs == {urlsplit(server.url).netloc}
 
 
+def test_docs_follow_the_theme(server: Server, page: Page) -> None:
+    page.theme("dark")
+    page.open(f"{server.url}/docs")
+    page.wait_for(".opblock")
+    background = "getComputedStyle(document.documentElement).backgroundColor"
+    dark = page.js(background)
+    page.theme("light")
+    page.wait(f"{background} !== '{dark}'", "the page is light")
+    assert page.faults == []
+
+
 def test_request_is_tried_out_on_the_page(server: Server, page: Page) -> None:
     page.open(f"{server.url}/docs")
     page.click("#operations-service-get_health .opblock-summary-control")
