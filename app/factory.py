@@ -23,6 +23,7 @@ from app.routes import (
     background,
     compare,
     dashboard,
+    documentation,
     events,
     health,
     metrics,
@@ -54,7 +55,13 @@ _CORS_ANSWER_HEADERS: Final = [
 
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
-_OPEN_ROUTERS: Final = (root.router, dashboard.router, health.router, session.router)
+_OPEN_ROUTERS: Final = (
+    root.router,
+    dashboard.router,
+    documentation.router,
+    health.router,
+    session.router,
+)
 """For everybody: nothing in them is anybody's."""
 
 # The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
@@ -114,8 +121,10 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         lifespan=lifespan,
         # FastAPI's own spans hold queries; app.routes.watch makes ours.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        # Otherwise the page asks a server on the internet to check the description.
-        swagger_ui_parameters={"validatorUrl": None},
+        # Both pages are in app.routes.documentation.
+        docs_url=None,
+        redoc_url=None,
+        static_url=documentation.FILES,
     )
     app.state.gate = gate
     app.state.bodies = bodies

@@ -14,7 +14,6 @@ EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
         "free-threaded": "a build without a GIL has none that a kernel could keep",
         "PINOT_JARS is not set": "tests/pinot/fetch.sh has said why there is no real Pinot",
         "systemd is not installed": "elsewhere systemd reads the units",
-        "no Chromium is installed": ".ci/run has tried to get one; if it is there, it must start",
         "this is not the .venv of make install": "`make run` is tried where `make install` was",
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
+from html.parser import HTMLParser
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
@@ -29,8 +29,8 @@ OWN_FILES: Final = (
 )
 """For pages that do not say themselves what they need."""
 
-DOCUMENTATION: Final = ("/docs", "/redoc", "/docs/oauth2-redirect")
-_SCRIPT: Final = re.compile(rb"<script(?:\s[^>]*)?>(.+?)</script>", re.DOTALL | re.IGNORECASE)
+DOCUMENTATION: Final = ("/docs", "/redoc")
+"""Pages whose scripts are allowed by hash; FastAPI writes them."""
 
 
 class AnswerHeaders:
@@ -80,17 +80,41 @@ def _complete(headers: MutableHeaders, is_page: bool) -> None:
 
 
 def documentation_policy(page: bytes) -> str:
-    """What the interactive documentation needs: its bundled files, and the scripts in the page by
-    their hashes, so that a script that somebody else brings in does not run. Its styles are put
-    in by scripts, ReDoc searches in a worker that it makes itself.
+    """The policy of a page of the interactive documentation: it may load its bundled files and run
+    its own inline scripts, which are named by their hashes, so that an injected script does not
+    run. Inline styles are allowed, because scripts insert them; ReDoc searches in a worker that it
+    makes from a blob.
     """
+    finder = _InlineScripts()
+    finder.feed(page.decode())
+    finder.close()
     hashes = [
-        f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
-        for script in _SCRIPT.findall(page)
-        if script.strip()
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in finder.scripts
     ]
     return (
         f"default-src 'none'; script-src 'self' {' '.join(hashes)}; style-src 'self' "
         "'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
         "worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+
+
+class _InlineScripts(HTMLParser):
+    """Collects the text of each script element that has no `src`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self._is_inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._is_inside = tag == "script" and "src" not in dict(attrs)
+        if self._is_inside:
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self._is_inside:
+            self.scripts[-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_inside = False

@@ -10,6 +10,7 @@ from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.schemas.base import RequestModel, ResponseModel, TaskId
 from app.schemas.comparison import Comparison
 from app.schemas.links import TaskLinks
+from app.schemas.options import BatchSize
 from app.schemas.results import Count, RunResult
 from kernels.contract import KernelName
 
@@ -57,6 +58,14 @@ class TaskSummary(TaskProgress):
     strategy: StrategyName | None
     kernel: KernelName | None
     workload: str = Field(examples=["loops"])
+    workers: int = Field(ge=1)
+    """Threads or processes asked for."""
+    batch_size: BatchSize
+    """Items of a batch, as asked for."""
+    db: str = Field(examples=["simulated"])
+    """Database stage."""
+    cache: str = Field(examples=["none"])
+    """Cache stage."""
     created_at: AwareDatetime
     estimated_seconds: Annotated[float, Field(ge=0)] | None = None
     """How long it was estimated to run when it was accepted; null where nobody could say."""

@@ -155,6 +155,7 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         "strategy": StrategyName(task.strategy) if task.strategy else None,
         "kernel": KernelName(task.kernel) if task.kernel else None,
         "workload": task.workload,
+        **{name: task.spec[name] for name in ("workers", "batch_size", "db", "cache")},
         "items_processed": processed,
         "total_items": task.total_items,
         "progress": processed / task.total_items if task.total_items else 0.0,

@@ -57,11 +57,12 @@ function silent(error) {
 	throw new Problem(0, SILENCE);
 }
 
-/** The response, if it is a success; raises Problem, and AbortError when `signal` says so. */
+/** The response, if it is a success; raises Problem, and AbortError when `signal` says so. A body is
+ * sent as JSON, a file as it is. */
 export async function send(method, path, { body, query, headers, signal } = {}) {
 	const asked = { Accept: "application/json", "X-Requested-With": "hotloop", ...headers };
-	if (body) asked["Content-Type"] = "application/json";
-	const response = await fetch(ROOT + (query ? `${path}?${query}` : path), { method, headers: asked, signal, body: JSON.stringify(body) }).catch(silent);
+	if (body) asked["Content-Type"] ??= "application/json";
+	const response = await fetch(ROOT + (query ? `${path}?${query}` : path), { method, headers: asked, signal, body: body instanceof Blob ? body : JSON.stringify(body) }).catch(silent);
 	if (response.ok) return response;
 	if (response.status === 401) tell("refused");
 	throw new Problem(response.status, await response.json().catch(() => ({})));

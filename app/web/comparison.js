@@ -1,6 +1,6 @@
-// A comparison: the strategy × kernel matrix, and its cells ranked, with their intervals.
+// A comparison: the verdict, the strategy × kernel matrix, and its cells ranked.
 
-import { command, facts, figure, h, interval, pairs, seconds, table } from "./dom.js";
+import { cautions, command, count, facts, figure, h, interval, pairs, say, seconds, table } from "./dom.js";
 import { badge } from "./live.js";
 
 export const FLAGS = {
@@ -10,22 +10,34 @@ export const FLAGS = {
 	"few-rounds": "fewer rounds than asked for: the budget was used up",
 	throttled: "the container's CPU quota held the processes back",
 	disturbed: "another run was executing at the same time",
-	"failed-items": "some items failed: what took less time did less",
+	"failed-items": "some items failed, so the work was less",
+	"idle-workers": "the batch size that was asked for leaves workers without a batch",
+	"one-item": "projected from one item: the interval is wide, and the cell cannot win",
 };
 
 const nameOf = ({ strategy, kernel }) => `${strategy} × ${kernel}`;
-const named = (cells) => cells.map(nameOf).join(", ");
 const isSame = (a, b) => a?.strategy === b.strategy && a.kernel === b.kernel;
+const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
+/** The names of cells, each strategy once. */
+function named(cells, all = []) {
+	if (cells.length > 1 && cells.length === all.length) return "all cells";
+	const strategies = [...new Set(cells.map(({ strategy }) => strategy))];
+	return strategies.map((strategy) => `${strategy} × ${cells.filter((cell) => cell.strategy === strategy).map(({ kernel }) => kernel).join(", ")}`).join("; ");
+}
+
+/** `headline` is the verdict in one sentence, `node` all that it rests on. */
 export function comparisonView() {
-	const node = h("div.output");
+	const headline = h("p.headline");
+	const node = h("div.output.comparison");
 	let shown;
 	return {
-		node,
+		headline, node,
 		update(comparison) {
 			const text = JSON.stringify(comparison);
 			if (text === shown) return;
 			shown = text;
+			say(headline, sentence(comparison));
 			const focused = node.contains(document.activeElement) && document.activeElement.id;
 			node.replaceChildren(...parts(comparison).filter(Boolean));
 			if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
@@ -33,27 +45,46 @@ export function comparisonView() {
 	};
 }
 
+const measuredOf = (cells) => cells.filter((cell) => cell.median_seconds !== null);
+
+function sentence({ cells, winner, tied, status, mismatches, items_count: items }) {
+	const measured = measuredOf(cells);
+	if (mismatches.length) return "The outputs differ, so the times say nothing.";
+	if (!measured.length) return status === "running" ? "Nothing is measured yet." : "Nothing was measured.";
+	const best = cells.find((cell) => isSame(winner ?? tied[0], cell));
+	const fastest = best ?? measured.reduce((a, b) => (b.median_seconds < a.median_seconds ? b : a));
+	const gain = fastest.speedup > 1.05 ? `, ${figure(fastest.speedup)} times as fast as sequential × python` : "";
+	const took = `${seconds(fastest.median_seconds)} for ${plural(items, "item")}${gain}`;
+	if (!best) return `${status === "running" ? "So far" : "No verdict; so far"} ${nameOf(fastest)} leads: ${took}.`;
+	if (winner) return `${nameOf(best)} is the fastest: ${took}.`;
+	return `${tied.length > 3 ? `${nameOf(best)} and ${tied.length - 1} others` : tied.map(nameOf).join(" and ")} cannot be told apart: about ${took}.`;
+}
+
 function parts(comparison) {
 	const { cells, mismatches, winner, tied, host } = comparison;
-	const measured = cells.filter((cell) => cell.median_seconds !== null);
+	const measured = measuredOf(cells);
 	const marks = (cell) => [isSame(winner, cell) && "fastest", tied.some((one) => isSame(one, cell)) && "tied",
 		cell.status !== "measured" && cell.status].filter(Boolean);
 	return [
 		mismatches.length > 0 && h("div.problem", { role: "alert" }, h("strong", "Outputs differ that must be equal"),
 			mismatches.map((one) => h("p", `${named(one.cells)}: ${one.detail}`))),
-		comparison.error_message && h("div.problem", comparison.error_message),
-		comparison.verdict && h("p.verdict", comparison.verdict),
-		facts(comparison, "items_count workers batch_size rounds budget_seconds duration_seconds best_approach improvement_factor outputs_equal"),
-		heatmap(cells, measured, marks),
+		h("div", comparison.verdict && h("p.verdict", comparison.verdict), (comparison.status !== "running" || comparison.compared_cells > 0) && h("p.lead", outputs(comparison))),
+		heatmap(comparison, measured, marks),
 		measured.length > 0 && ranking(measured, marks),
 		toKeepInMind(cells),
 		comparison.curl && command(comparison.curl, "The fastest by curl"),
+		facts(comparison, "items_count workers batch_size io_concurrency rounds budget_seconds duration_seconds setup_seconds"),
 		host && h("details", h("summary", "The machine"),
 			facts(host, "cpu usable_cpus cpus memory_bytes system python gil load_before load_after throttled_seconds versions")),
 	];
 }
 
-function heatmap(cells, measured, marks) {
+function outputs({ outputs_equal: equal, compared_cells: compared, cells }) {
+	if (equal === null) return "Outputs were not compared: that takes two measured cells.";
+	return `The outputs of ${count(compared)} of ${plural(cells.length, "cell")} were compared: ${equal ? "all that must be equal are equal" : "some differ that must be equal"}.`;
+}
+
+function heatmap({ cells, workers }, measured, marks) {
 	const [strategies, kernels] = ["strategy", "kernel"].map((name) => [...new Set(cells.map((cell) => cell[name]))]);
 	const log = (cell) => Math.log(Math.max(cell.median_seconds, 1e-9));
 	const logs = measured.map(log);
@@ -68,10 +99,12 @@ function heatmap(cells, measured, marks) {
 			type: "button", id: `cell-${cell.strategy}-${cell.kernel}`, "aria-describedby": "cell-detail", onfocus: show, onmouseenter: show, onclick: show,
 			vars: isEmpty ? {} : { "--heat": `${Math.round((100 * (log(cell) - low)) / (high - low || 1))}%` },
 		}, h("span.value", seconds(cell.median_seconds)),
-		h("span", [cell.speedup && `${figure(cell.speedup)} ×`, ...marks(cell), cell.flags.length > 0 && "flagged"].filter(Boolean).join(" · ")));
+		h("span", [cell.speedup && `${figure(cell.speedup)} ×`, ...marks(cell), cell.flags.length > 0 && "flagged"].filter(Boolean).join(" · ")),
+		!isEmpty && h("span", `${count(cell.effective_workers)} of ${plural(workers, "worker")}`),
+		!isEmpty && h("span", `set-up ${seconds(cell.setup_seconds)}`));
 	}
 
-	return h("section", h("h3", "Median for all items"), table("Median, and speedup over sequential × python", ["Strategy", ...kernels],
+	return h("section", h("h3", "Median for all items"), table("Median, speedup over sequential × python, workers that worked, and set-up", ["Strategy", ...kernels],
 		strategies.map((strategy) => [strategy, ...kernels.map((kernel) => cells.filter((cell) => isSame(cell, { strategy, kernel })).map(button))]), "heatmap"),
 	h("p.scale", { "aria-hidden": "true" }, "fastest", h("span.ramp"), "slowest"), detail);
 }
@@ -79,30 +112,71 @@ function heatmap(cells, measured, marks) {
 const cellDetail = (cell) => [
 	h("h4", nameOf(cell), " ", badge(cell.status)),
 	cell.reason ?? "",
-	facts(cell, `median_seconds interval_seconds seconds speedup efficiency throughput_items_per_second measured_items effective_workers
-cpu_utilization peak_memory_bytes setup_seconds event_loop_lag_p99_ms throttled_seconds spread failed_items checksum`),
+	facts(cell, `median_seconds interval_seconds setup_seconds seconds speedup efficiency throughput_items_per_second measured_items effective_workers batch_size
+cpu_utilization peak_memory_bytes event_loop_lag_p99_ms throttled_seconds spread failed_items checksum`),
 	pairs(cell.flags.map((flag) => [flag, FLAGS[flag]])),
 ];
 
-/** Bars on a logarithmic scale, with the figures beside them. */
+const ends = (cell) => cell.interval_seconds ?? { low: cell.median_seconds, high: cell.median_seconds };
+
+/** 1, 2 and 5 times the powers of ten, from picoseconds to years. */
+const STEPS = Array.from({ length: 63 }, (_, i) => [1, 2, 5][i % 3] * 10 ** (Math.floor(i / 3) - 12));
+
+/** An axis from zero, or a logarithmic one where the slowest takes over ten times as long. */
+function axisOf(ranked) {
+	const low = Math.min(...ranked.map((cell) => ends(cell).low));
+	const high = Math.max(...ranked.map((cell) => ends(cell).high));
+	if (high < 10 * low) {
+		const step = STEPS.find((one) => high / one <= 4);
+		const ticks = Array.from({ length: Math.ceil(high / step) + 1 }, (_, i) => i * step);
+		return { words: "from zero", ticks, at: (value) => value / ticks.at(-1) };
+	}
+	const first = STEPS.findLastIndex((one) => one < 0.9 * low);
+	const last = STEPS.findIndex((one) => one >= high);
+	const every = Math.ceil((last - first) / 4);
+	const [least, most] = [STEPS[first], STEPS[last]];
+	return { words: "on a logarithmic axis", ticks: STEPS.slice(first, last + 1).filter((_, i) => i % every === 0), at: (value) => Math.log(value / least) / Math.log(most / least) };
+}
+
+/** A tick's value without zeros that say nothing. */
+function tick(value) {
+	const [factor, unit] = value === 0 || value >= 1 ? [1, "s"] : value >= 1e-3 ? [1e3, "ms"] : [1e6, "µs"];
+	return `${Number((value * factor).toPrecision(3)).toLocaleString("en")} ${unit}`;
+}
+
+/** Bars on a ruled axis, with the figures beside them. */
 function ranking(measured, marks) {
 	const ranked = measured.filter((cell) => cell.median_seconds > 0).sort((a, b) => a.median_seconds - b.median_seconds);
-	const ends = (cell) => cell.interval_seconds ?? { low: cell.median_seconds, high: cell.median_seconds };
-	const least = Math.min(...ranked.map((cell) => ends(cell).low)) / 1.1;
-	const most = Math.max(...ranked.map((cell) => ends(cell).high)) * 1.1;
-	const at = (value) => `${((100 * Math.log(Math.max(value, least) / least)) / Math.log(most / least)).toFixed(1)}%`;
+	const { words, ticks, at: share } = axisOf(ranked);
+	const at = (value) => `${(100 * share(value)).toFixed(1)}%`;
+	const rules = () => ticks.map((value) => h("i.rule", { vars: { "--at": at(value) } }));
 	const bar = (cell) => h(["div.track", ...marks(cell)].join("."), { vars: { "--at": at(cell.median_seconds), "--low": at(ends(cell).low), "--high": at(ends(cell).high) } },
-		h("i.bar"), h("i.range"));
-	return h("section", h("h3", "Ranked"), table("By median; bars on a logarithmic scale, with 95 % intervals",
-		["#", "Strategy × kernel", `${seconds(least)} … ${seconds(most)}, logarithmic`, "#Median", "#-95 % interval"],
-		ranked.map((cell, i) => [String(i + 1), [nameOf(cell), marks(cell).map((word) => [" ", badge(word)])], bar(cell),
+		rules(), h("i.bar"), h("i.range"));
+	const axis = h("div.axis", ticks.map((value) => h("span", { vars: { "--at": at(value) } }, tick(value))));
+	return h("section", h("h3", "Ranked"), table(`By median; bars ${words}, with 95 % intervals`,
+		["#", "Strategy × kernel", axis, "#Median", "#-95 % interval"],
+		ranked.map((cell, i) => [String(i + 1), [h("span.name", nameOf(cell)), marks(cell).map((word) => [" ", badge(word)])], bar(cell),
 			seconds(cell.median_seconds), interval(cell.interval_seconds)]), "ranking"));
 }
 
+const FIGURE = /\d[\d.,]*\d|\d/g;
+
+/** Each caution once; reasons that differ in nothing but figures are one. */
 function toKeepInMind(cells) {
-	const flags = Object.keys(FLAGS).map((flag) => [flag, cells.filter((cell) => cell.flags.includes(flag))]).filter(([, found]) => found.length);
-	const reasons = cells.filter((cell) => cell.reason);
-	return flags.length + reasons.length > 0 && h("section", h("h3", "To keep in mind"), h("ul.notes",
-		flags.map(([flag, found]) => h("li", h("strong", flag), `: ${FLAGS[flag]} (${named(found)})`)),
-		reasons.map((cell) => h("li", h("strong", `${nameOf(cell)} ${cell.status}`), `: ${cell.reason}`))));
+	const reasons = Map.groupBy(cells.filter((cell) => cell.reason), ({ status, reason }) => `${status} ${reason.replace(FIGURE, "#")}`);
+	return cautions([
+		...Object.entries(FLAGS).map(([flag, text]) => [flag, text, cells.filter((cell) => cell.flags.includes(flag))]),
+		...[...reasons.values()].map((found) => [found[0].status, shared(found.map(({ reason }) => reason)), found]),
+	].filter(([, , found]) => found.length).map(([name, text, found]) => [name, text, named(found, cells)]));
+}
+
+/** One text for several: figures that differ are given from the least to the most. */
+function shared(texts) {
+	const figures = texts.map((text) => text.match(FIGURE) ?? []);
+	let position = 0;
+	return texts[0].replace(FIGURE, () => {
+		const values = figures.map((found) => found[position]).sort((a, b) => Number(a.replaceAll(",", "")) - Number(b.replaceAll(",", "")));
+		position++;
+		return values[0] === values.at(-1) ? values[0] : `${values[0]} … ${values.at(-1)}`;
+	});
 }

@@ -52,7 +52,7 @@ export const seconds = written((value) => {
 });
 
 export const bytes = written((value) => (value < 1e9 ? `${figure(value / 1e6)} MB` : `${figure(value / 1e9)} GB`));
-export const percent = written((value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`);
+export const percent = written((value) => `${(100 * value).toFixed(value && value < 0.0995 ? 1 : 0)} %`);
 export const interval = written(({ low, high }) => `${seconds(low)} to ${seconds(high)}`);
 
 /** By the reader's clock; Sweden writes it as ISO 8601 does. */
@@ -61,10 +61,10 @@ export const moment = written((text) => new Date(text).toLocaleString("sv"));
 const LABELS = {
 	items_count: "Items", db: "Database", db_delay_ms: "Database delay", redis_delay_ms: "Cache delay", cpu: "CPU",
 	io_concurrency: "I/O concurrency", cpu_iterations: "CPU iterations", items: "Your own items, as JSON",
-	throughput_items_per_second: "Items per second",
+	throughput_items_per_second: "Items per second", throughput_with_setup_items_per_second: "Items per second, with set-up",
 	interval_seconds: "95 % interval", seconds: "Rounds", cpu_utilization: "CPU", io_seconds: "I/O, all workers",
-	cpu_seconds: "CPU time", setup_seconds: "Set-up, cold", event_loop_lag_ms: "API lag p99",
-	event_loop_lag_p99_ms: "API lag p99", improvement_factor: "Gain over sequential", cpus: "CPUs", gil: "GIL", lower_bound_seconds: "Nothing is faster than", age_seconds: "Calibrated before",
+	cpu_seconds: "CPU time", setup_seconds: "Set-up", event_loop_lag_ms: "API lag p99",
+	event_loop_lag_p99_ms: "API lag p99", cpus: "CPUs", gil: "GIL", lower_bound_seconds: "Nothing is faster than", age_seconds: "Age of the calibration",
 	median_ratio: "Predicted ÷ measured", within_25_percent: "Within 25 %", task_id: "Id",
 };
 
@@ -96,13 +96,18 @@ export const facts = (answer, names, kind = "small") => pairs(names.split(/\s/).
 export const pairs = (entries, kind = "small") =>
 	h(`dl.facts.${kind}`, entries.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
 
+/** Cautions by name, each once, with what it holds for. */
+export const cautions = (entries) => entries.length > 0 && h("section", h("h3", "To keep in mind"),
+	h("ul.notes", entries.map(([name, text, where]) => h("li", h("strong", name), `: ${text}`, where && [". ", h("span.hint", where)]))));
+
 /** A table that scrolls by itself where there is no room. A column's title begins with # when it
  * has numbers, with - when it is the first to go. The first cell of a row names it. */
 export function table(caption, titles, rows, kind = "plain") {
-	const marks = titles.map((title) => /^#?-?/.exec(title)[0].replace("#", ".number").replace("-", ".less"));
+	const written = (title) => (typeof title === "string" ? title : "");
+	const marks = titles.map((title) => /^(#(?=.))?-?/.exec(written(title))[0].replace("#", ".number").replace("-", ".less"));
 	const row = (cells) => h("tr", cells.map((cell, i) => (i ? h(`td${marks[i]}`, cell) : h(`th${marks[i]}`, { scope: "row" }, cell))));
 	return h("div.scroll", { tabindex: 0, role: "region", "aria-label": caption }, h(`table.${kind}`, h("caption", caption),
-		h("thead", h("tr", titles.map((title, i) => h(`th${marks[i]}`, { scope: "col" }, title.replace(/^#?-?/, ""))))), h("tbody", rows.map(row))));
+		h("thead", h("tr", titles.map((title, i) => h(`th${marks[i]}`, { scope: "col" }, title.replace?.(/^(#(?=.))?-?/, "") ?? title)))), h("tbody", rows.map(row))));
 }
 
 /** A command, and a button that copies it, or marks it where nothing can be copied. */
@@ -135,7 +140,8 @@ export function confirmed(question) {
 	return new Promise((answer) => dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true }));
 }
 
-export const started = ({ task_id: id }) => h("p", { role: "status" }, "Started: ", h("a", { href: `#task/${id}` }, id));
+/** A link to a task that was accepted, and what the service says of it. */
+export const started = ({ task_id: id, message }) => h("p", { role: "status" }, "Started: ", h("a", { href: `#task/${id}` }, id), message && h("span", ` ${message}`));
 
 export const problemBox = ({ title, detail }) => h("div.problem", { role: "alert" }, h("strong", title), h("p", detail));
 

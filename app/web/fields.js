@@ -6,10 +6,12 @@ import { h, label } from "./dom.js";
 /** What may be entered where the schema allows any name. */
 const SUGGESTIONS = { db: ["simulated", "pinot", "none"], cache: ["simulated", "redis", "none"] };
 
-/** The schema without references, and without `null` as a choice. */
+/** The schema without references, and without `null` as a choice. A number that may also be a word,
+ * as `auto`, has that as its `word`: an empty field stands for it. */
 function resolved(schema, schemas) {
-	const inner = schema.$ref ? schemas[schema.$ref.split("/").pop()] : schema.anyOf?.find((choice) => choice.type !== "null");
-	return inner ? { ...resolved(inner, schemas), ...schema, $ref: undefined, anyOf: undefined } : schema;
+	const word = schema.anyOf?.find((choice) => choice.const)?.const;
+	const inner = schema.$ref ? schemas[schema.$ref.split("/").pop()] : schema.anyOf?.find((choice) => choice.type !== "null" && !choice.const);
+	return inner ? { ...resolved(inner, schemas), ...schema, word, $ref: undefined, anyOf: undefined } : schema;
 }
 
 /** The fields of an object's schema and of objects in it, with dotted names. */
@@ -36,7 +38,7 @@ const textOf = (value) => String(value ?? "");
 export function makeField({ name, key, spec }, form, { isChosen, names = spec.enum, disabled = [] }) {
 	const id = `${form}-${name.replaceAll(".", "-")}`;
 	const shared = { id, name, "aria-describedby": `${id}-hint ${id}-fault`, autocomplete: "off", spellcheck: "false" };
-	const start = isChosen ? undefined : spec.default;
+	const start = isChosen || (spec.word && spec.default === spec.word) ? undefined : spec.default;
 	let inputs, get, fill;
 
 	function plain(input, parse = (text) => text, write = textOf) {
@@ -63,7 +65,7 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 		plain(h("textarea", { ...shared, rows: 3, placeholder }), JSON.parse, (value) => (value ? JSON.stringify(value) : ""));
 	} else if (["integer", "number"].includes(spec.type)) {
 		plain(h("input", { ...shared, type: "number", min: spec.minimum, max: spec.maximum, step: spec.type === "integer" ? 1 : "any",
-			placeholder: isChosen ? "chosen" : "none" }), Number);
+			placeholder: isChosen ? "chosen" : spec.word ?? "none" }), Number);
 	} else {
 		plain(h("input", { ...shared, list: SUGGESTIONS[name] && `${id}-list`, maxlength: spec.maxLength, placeholder: "default" }));
 	}
@@ -77,7 +79,7 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 	return {
 		name, key, fill, reset,
 		node: spec.type === "boolean" ? h("div.field.check", inputs, title, fault, about)
-			: h(spec.type === "array" ? "div.field.wide" : "div.field", title, h("div.pair", inputs), list, fault, about),
+			: h(spec.type === "array" && !spec.prefixItems ? "div.field.wide" : "div.field", title, h("div.pair", inputs), list, fault, about),
 		read() {
 			const value = get();
 			return textOf(value) === textOf(start) ? undefined : value;

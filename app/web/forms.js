@@ -1,10 +1,10 @@
 // The forms: a run, a comparison, a recommendation. What is entered in one is there in the others.
 
-import { ask, description, Problem, TASKS } from "./api.js";
+import { ask, description, Problem, ROOT, TASKS } from "./api.js";
 import { announce, attempt, command, figure, h, problemBox, started, table } from "./dom.js";
 import { fieldsOf, makeChoices, makeField, queryFields } from "./fields.js";
 import { note, refreshLive } from "./live.js";
-import { showRecommendation } from "./recommendation.js";
+import { recommendationView } from "./recommendation.js";
 
 const BASIC = ["items_count", "strategy", "kernel", "workers", "batch_size"];
 
@@ -17,11 +17,11 @@ const FORMS = {
 	compare: {
 		title: "Compare", button: "Start the comparison", path: `${TASKS}/compare`,
 		lead: "Measures strategies × kernels side by side, in rounds, on this machine.",
-		basic: ["items_count", "workers", "rounds", "budget_seconds", "strategies", "kernels"],
+		basic: ["items_count", "workers", "batch_size", "rounds", "budget_seconds", "strategies", "kernels"],
 	},
 	recommend: {
 		title: "Recommend", button: "Recommend", path: `${TASKS}/recommendations`,
-		lead: "Which way should be the fastest here, by calibration and a cost model.",
+		lead: "Predicts the fastest way to run something here, by a cost model. What you leave open is chosen for you.",
 		basic: BASIC,
 		chosen: ["strategy", "kernel", "workers", "batch_size", "io_concurrency"],
 	},
@@ -33,6 +33,22 @@ const GROUPS = [
 	["Limits and more", /./],
 ];
 
+/** Examples: text, form, and what differs from its defaults. */
+const PRESETS = [
+	["Sequential, 100 items", "run", { strategy: "sequential", items_count: 100 }],
+	["Async-batch, 100 items", "run", { strategy: "async-batch", items_count: 100, workers: 1 }],
+	["Multiprocessing, 50,000 items, 8 workers", "run", { strategy: "multiprocessing", items_count: 50000, workers: 8 }],
+	["Hybrid, 5,000 items in flight", "run", { strategy: "hybrid", items_count: 5000, io_concurrency: 5000, workers: 2 }],
+	["Compare, 1,000 items, 4 workers", "compare", { items_count: 1000, workers: 4 }],
+];
+
+/** A query field that the page has no use for: it renews a recommendation by itself. */
+const UNUSED = "wait";
+
+const MEDIA_TYPES = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson" };
+const PREFER = { Prefer: "respond-async" };
+const NO_FILE = { read() {}, refuse() {}, reset() {} };
+
 /** What was entered, by key. */
 const entered = new Map();
 
@@ -43,22 +59,22 @@ export async function formView(kind) {
 	const head = [h("h2", form.title), h("p.lead", form.lead)];
 	const specs = specsOf(kind, form, api);
 	const fields = specs.map((spec) => widget(spec, kind, api, kernels));
+	const file = kind === "run" ? fileField(() => note()) : NO_FILE;
 	const output = h("div.output");
 	const curl = h("div");
-	let gathered;
+	let request;
 	const button = h("button.main", { type: "submit" }, form.button);
 	for (const field of fields) if (entered.has(field.key)) field.fill(entered.get(field.key));
 	note();
-	return h("div", head, h("form", { novalidate: true, onsubmit: submit, oninput: note },
-		h("div.fields", form.basic.map((name) => fields.find((field) => field.name === name)?.node)),
+	return h("div", head, kind !== "recommend" && presets(kind, preset), h("form", { novalidate: true, onsubmit: submit, oninput: note, ...file.listeners },
+		h("div.fields", form.basic.map((name) => fields.find((field) => field.name === name)?.node), file.node),
 		groups(fields.filter(({ name }) => !form.basic.includes(name))), told,
-		h("div.actions", button, h("button.quiet", { onclick: reset }, "Defaults")), curl), output,
+		h("div.actions", button, h("button.quiet", { onclick: reset }, "Defaults")), kind === "run" && output, curl), kind !== "run" && output,
 	kind === "run" && kernels && kernelTable(kernels));
 
 	function note() {
-		gathered = gather(fields);
-		const { body, errors } = gathered;
-		curl.replaceChildren(errors.length ? "" : command(curlOf(kind, form, body), "The same by curl"));
+		request = requestOf(kind, form, gather(fields, file));
+		curl.replaceChildren(request.errors.length ? "" : command(curlOf(request), "The same by curl"));
 	}
 
 	function reset() {
@@ -66,8 +82,16 @@ export async function formView(kind) {
 			field.reset();
 			field.refuse("");
 		}
+		file.reset();
 		told.replaceChildren();
 		note();
+	}
+
+	function preset(values) {
+		reset();
+		for (const field of fields) if (field.key in values) field.fill(values[field.key]);
+		note();
+		button.focus();
 	}
 
 	async function submit(event) {
@@ -75,14 +99,14 @@ export async function formView(kind) {
 		if (button.disabled) return;
 		button.disabled = true;
 		told.replaceChildren();
-		for (const field of fields) field.refuse("");
+		for (const field of [...fields, file]) field.refuse("");
 		try {
-			const { body, errors } = gathered;
+			const { errors } = request;
 			if (errors.length) throw new Problem(422, { title: "The request is not valid", detail: "Nothing was sent.", errors });
-			await sent(kind, body, output);
+			await sent(kind, request, output);
 		} catch (error) {
 			if (!(error instanceof Problem)) throw error;
-			refuse(error, fields, told);
+			refuse(error, [...fields, file], told);
 		} finally {
 			button.disabled = false;
 		}
@@ -90,9 +114,68 @@ export async function formView(kind) {
 }
 
 function specsOf(kind, form, { components: { schemas }, paths }) {
-	if (kind === "recommend") return queryFields(paths[form.path].get, schemas);
+	if (kind === "recommend") return queryFields(paths[form.path].get, schemas).filter(({ name }) => name !== UNUSED);
 	return fieldsOf(schemas[kind === "run" ? "BackgroundRequest" : "CompareRequest"], schemas);
 }
+
+/** Buttons that fill the form, or go to the one that they fill. */
+function presets(kind, fill) {
+	function take(target, values) {
+		if (target === kind) return fill(values);
+		entered.clear();
+		for (const [key, value] of Object.entries(values)) entered.set(key, value);
+		location.hash = `#${target}`;
+		return undefined;
+	}
+	return h("div.actions", { role: "group", "aria-label": "Examples" }, h("span.hint", "Examples"),
+		PRESETS.map(([text, target, values]) => h("button.quiet", { onclick: () => take(target, values) }, text)));
+}
+
+/** A file of items, chosen or dropped onto the form. */
+function fileField(changed) {
+	const fault = h("p.fault", { id: "run-file-fault" });
+	const input = h("input", { id: "run-file", type: "file", accept: ".csv,.ndjson,.jsonl", "aria-describedby": "run-file-hint run-file-fault", onchange: taken });
+	const remove = h("button.quiet", { onclick: reset, hidden: true }, "Remove the file");
+	const node = h("div.field.wide.file", h("label", { for: "run-file" }, "Items from a file"), h("div.pair", input, remove), fault,
+		h("p.hint", { id: "run-file-hint" }, "CSV or NDJSON with item_id, value and offset; drop it anywhere on the form. The number of items above is then not used, and strategy auto is hybrid."));
+	const over = (isOver) => (event) => {
+		event.preventDefault();
+		node.classList.toggle("over", isOver);
+	};
+
+	function taken() {
+		remove.hidden = !input.files.length;
+		fault.textContent = "";
+		changed();
+	}
+
+	function reset() {
+		input.value = "";
+		taken();
+	}
+
+	return {
+		name: "file", key: "file", node, reset,
+		listeners: {
+			ondragover: over(true), ondragleave: over(false),
+			ondrop(event) {
+				over(false)(event);
+				if (!event.dataTransfer.files.length) return;
+				input.files = event.dataTransfer.files;
+				taken();
+			},
+		},
+		read() {
+			const [file] = input.files;
+			if (file && !mediaType(file)) throw new SyntaxError("must end in .csv, .ndjson or .jsonl");
+			return file;
+		},
+		refuse: (message) => { fault.textContent = message; },
+		focus: () => input.focus(),
+	};
+}
+
+const mediaType = ({ name }) => MEDIA_TYPES[name.split(".").pop().toLowerCase()];
 
 function widget(field, kind, { components: { schemas } }, kernels) {
 	const of = (name) => (kernels ? kernels.kernels.filter((one) => one.kernel === name) : []);
@@ -113,10 +196,11 @@ function groups(fields) {
 	});
 }
 
-/** What is entered as a body, and what cannot be sent; the other forms are told, too. */
-function gather(fields) {
+/** What is entered as a body, the file, and what cannot be sent; the other forms are told, too. */
+function gather(fields, fileOf) {
 	const body = {};
 	const errors = [];
+	let file;
 	for (const { name, key, read } of fields) {
 		entered.delete(key);
 		try {
@@ -130,39 +214,58 @@ function gather(fields) {
 			errors.push({ field: name, message: error.message });
 		}
 	}
-	return { body, errors };
+	try {
+		file = fileOf.read();
+		if (file && body.items) throw new SyntaxError("cannot be given together with items; leave one of the two out");
+	} catch (error) {
+		errors.push({ field: "file", message: error.message });
+	}
+	return { body, file, errors };
 }
 
 const queryOf = (body) => new URLSearchParams(Object.entries(body).flatMap(([key, value]) => [value].flat().map((one) => [key, one])));
 
-function curlOf(kind, { path }, body) {
-	const url = location.origin + path;
-	if (kind === "recommend") return `curl -s '${url}?${queryOf(body)}'`.replace("?'", "'");
-	const prefer = kind === "compare" ? "-H 'Prefer: respond-async' " : "";
-	return `curl -s ${url} \\\n  ${prefer}-H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
+/** What is sent: a body, a query, or a file with a query. */
+function requestOf(kind, { path }, { body, file, errors }) {
+	if (kind === "recommend") return { method: "GET", path, query: queryOf(body), given: body, errors };
+	if (!file) return { method: "POST", path, body, headers: kind === "compare" ? PREFER : {}, errors };
+	const { items_count: _, items: __, parameters, ...rest } = body;
+	const headers = { ...PREFER, "Content-Type": mediaType(file) };
+	return { method: "POST", path: `${TASKS}/upload`, query: queryOf({ ...rest, ...parameters }), body: file, headers, errors };
 }
 
-async function sent(kind, body, output) {
-	if (kind !== "recommend") {
-		const task = await post(kind, body);
-		if (kind === "compare") location.hash = `#task/${task.task_id}`;
-		else output.replaceChildren(started(task));
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function curlOf({ method, path, query, body, headers }) {
+	const url = location.origin + ROOT + path + (query?.size ? `?${query}` : "");
+	const start = `curl -s ${query ? quoted(url) : url}`;
+	if (method === "GET") return start;
+	const isFile = body instanceof File;
+	const all = isFile ? headers : { ...headers, "Content-Type": "application/json" };
+	const shown = Object.entries(all).map(([name, value]) => `-H '${name}: ${value}'`).join(" ");
+	return `${start} \\\n  ${shown} \\\n  ${isFile ? `--data-binary ${quoted(`@${body.name}`)}` : `-d ${quoted(JSON.stringify(body))}`}`;
+}
+
+async function sent(kind, request, output) {
+	if (kind === "recommend") {
+		const { query, given } = request;
+		output.replaceChildren(await recommendationView(query, (choice) => post({ path: FORMS.run.path, body: chosenBody(given, choice) })));
+		output.querySelector("h3").focus();
 		return;
 	}
-	const recommendation = await ask("GET", FORMS.recommend.path, { query: queryOf(body) });
-	output.replaceChildren(showRecommendation(recommendation, () => post("run", chosenBody(body, recommendation.recommended))));
-	output.querySelector("h3").focus();
+	const task = await post(request);
+	if (kind === "compare") location.hash = `#task/${task.task_id}`;
+	else output.replaceChildren(started(task));
 }
 
 let waiting = {};
 
 /** Has a task accepted, once: until there is an answer, the same request has the same key. */
-async function post(kind, body) {
-	const wanted = JSON.stringify([kind, body]);
+async function post({ path, query, body, headers }) {
+	const wanted = JSON.stringify([path, String(query), body instanceof File ? [body.name, body.size, body.lastModified] : body]);
 	if (waiting.wanted !== wanted) waiting = { wanted, key: Array.from(crypto.getRandomValues(new Uint32Array(4))).join("-") };
-	const headers = { "Idempotency-Key": waiting.key, ...(kind === "compare" && { Prefer: "respond-async" }) };
 	try {
-		const task = await ask("POST", FORMS[kind].path, { body, headers });
+		const task = await ask("POST", path, { query, body, headers: { ...headers, "Idempotency-Key": waiting.key } });
 		waiting = {};
 		announce(`${task.task_id} is accepted`);
 		ask("GET", `${TASKS}/status/${task.task_id}`).then((view) => note(view, true), () => {}).then(refreshLive);
@@ -173,7 +276,7 @@ async function post(kind, body) {
 	}
 }
 
-function chosenBody({ limit, wait, cpu_iterations, outer_iterations, inner_iterations, ...body }, choice) {
+function chosenBody({ limit, cpu_iterations, outer_iterations, inner_iterations, ...body }, choice) {
 	for (const name of FORMS.recommend.chosen) body[name] = choice[name];
 	return { ...body, parameters: { cpu_iterations, outer_iterations, inner_iterations } };
 }
@@ -199,4 +302,4 @@ const kernelTable = ({ kernels }) => h("section", h("h3", "Kernels here"),
 	table("As measured at start", ["Kernel", "State", "#Per item", "-Instructions", "-Threads"], kernels.map((one) => [
 		`${one.workload} · ${one.kernel}`, one.available ? "available" : h("span.bad", `not available: ${one.reason}`),
 		one.ns_per_item === null ? "–" : `${figure(one.ns_per_item / 1000)} µs`, one.instruction_set ?? "–",
-		one.releases_gil ? "in parallel" : "one at a time"])));
+		one.releases_gil ? "in parallel" : "one at a time"]), "fit"));

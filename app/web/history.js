@@ -1,12 +1,14 @@
 // The tasks that are kept: filtered, page by page, and removed.
 
-import { ask, description, TASKS } from "./api.js";
+import { ask, description, hasEnded, TASKS } from "./api.js";
 import { announce, attempt, confirmed, count, h, label, moment, seconds, table } from "./dom.js";
 import { badge, nameOf } from "./live.js";
 
 const LIMIT = 20;
 
 const took = ({ start_time, end_time }) => (end_time && start_time ? seconds((new Date(end_time) - new Date(start_time)) / 1000) : "–");
+
+const sources = ({ db, cache }) => (db === cache ? db : `${db}, ${cache}`);
 
 export async function historyView() {
 	const { paths, components: { schemas } } = await description();
@@ -25,7 +27,7 @@ export async function historyView() {
 	await go(0);
 	return h("div", h("h2", "History"),
 		h("div.fields", filters.map((select) => h("div.field", h("label", { for: select.id }, label(select.name)), select))),
-		list, told, h("div.actions", newer, older, button("Remove finished tasks", clear, "quiet.danger")));
+		list, told, h("div.actions", newer, older, button("Delete all finished tasks", clear, "quiet.danger")));
 
 	async function go(to) {
 		if (to < 0 || (to && to >= total)) return;
@@ -39,16 +41,33 @@ export async function historyView() {
 		newer.setAttribute("aria-disabled", offset === 0);
 		older.setAttribute("aria-disabled", last >= total);
 		announce(range);
-		list.replaceChildren(total ? table(range, ["Task", "State", "-Accepted", "#Items", "#Took", "-Id"], page.items.map((task) => [
-			h("a", { href: `#task/${task.task_id}` }, nameOf(task)), badge(task.status), moment(task.created_at), count(task.total_items), took(task),
-			h("code", task.task_id)])) : h("p.none", range));
+		list.replaceChildren(total ? table(range, ["Task", "State", "#-Items", "#-Workers", "#-Batch size", "-Database, cache", "#Took", "-Accepted", "-Id", "#Action"], page.items.map(row)) : h("p.none", range));
+	}
+
+	function row(task) {
+		const batches = task.batch_size === "auto" ? "auto" : count(task.batch_size);
+		const remove = h("button.quiet.danger", { onclick: () => removed(task) }, "Delete", h("span.hidden", ` ${nameOf(task)} ${task.task_id}`));
+		return [
+			[h("a", { href: `#task/${task.task_id}` }, nameOf(task)), h("p.hint.narrow", `${count(task.total_items)} items, ${task.workers} workers, batch size ${batches}, ${sources(task)}`)],
+			badge(task.status), count(task.total_items), count(task.workers), batches, sources(task), took(task), moment(task.created_at),
+			h("code", task.task_id), hasEnded(task) && remove,
+		];
+	}
+
+	async function removed(task) {
+		if (!(await confirmed(`Delete ${nameOf(task)}, ${task.task_id}, with its results?`))) return;
+		const gone = await attempt(told, () => ask("DELETE", `${TASKS}/results/${task.task_id}`));
+		if (gone) await after("The task is deleted.");
 	}
 
 	async function clear() {
-		if (!(await confirmed("Remove all finished tasks, with every result that they have? Running ones stay."))) return;
+		if (!(await confirmed("Delete all finished tasks, with all their results? Running ones stay."))) return;
 		const cleared = await attempt(told, () => ask("DELETE", `${TASKS}/results`));
-		if (!cleared) return;
+		if (cleared) await after(`${count(cleared.deleted)} tasks are deleted.`);
+	}
+
+	async function after(text) {
 		await go(0);
-		told.replaceChildren(h("p", { role: "status" }, `${count(cleared.deleted)} tasks are removed.`));
+		told.replaceChildren(h("p", { role: "status" }, text));
 	}
 }

@@ -89,8 +89,9 @@ export const nameOf = (task) => (task.kind === "comparison" ? "Comparison" : `${
 
 export const badge = (word) => h(`span.badge.${word}`, word);
 
-/** State, bar, figures and the buttons that the state allows; `update(task)` with newer ones. */
-export function progressBlock(task, dismiss) {
+/** State, bar, figures and the buttons that the state allows; `update(task)` with newer ones. A
+ * task's own page says elsewhere why it failed. */
+export function progressBlock(task, dismiss, isOwnPage) {
 	const name = nameOf(task);
 	const isComparison = task.kind === "comparison";
 	const state = h("span");
@@ -111,14 +112,15 @@ export function progressBlock(task, dismiss) {
 		const ended = hasEnded(now);
 		if (state.textContent !== now.status) state.replaceChildren(badge(now.status));
 		bar.value = now.progress;
+		bar.hidden = isOwnPage && now.status === "completed";
 		say(figures, [
-			isComparison ? percent(now.progress) : `${count(now.items_processed)} of ${count(now.total_items)}`,
+			isComparison ? now.status !== "completed" && percent(now.progress) : `${count(now.items_processed)} of ${count(now.total_items)}`,
 			!isComparison && now.throughput_items_per_second && `${figure(now.throughput_items_per_second)} items/s`,
 			!ended && now.estimated_remaining_seconds !== null && `${seconds(now.estimated_remaining_seconds)} left`,
 		].filter(Boolean).join(" · "));
 		say(place, [
 			now.node && `on ${now.node}`, now.attempts > 1 && `begun ${now.attempts} times`,
-			now.shards?.total > 1 && `${now.shards.completed} of ${now.shards.total} shards`, now.error_message,
+			now.shards?.total > 1 && `${now.shards.completed} of ${now.shards.total} shards`, !isOwnPage && now.error_message,
 		].filter(Boolean).join(" · "));
 		const hadFocus = buttons.contains(document.activeElement);
 		cancel.hidden = ended;
@@ -129,5 +131,5 @@ export function progressBlock(task, dismiss) {
 	}
 
 	update(task);
-	return { node: h("div.progress", h("div.line", state, bar), figures, place, told, buttons), update };
+	return { node: h("div.progress", h("div.line", state, bar, isOwnPage && figures), !isOwnPage && figures, place, told, buttons), update };
 }

@@ -23,13 +23,14 @@ async function show() {
 	} catch (error) {
 		if (!(error instanceof Problem)) throw error;
 		isUnanswered = [0, 401].includes(error.status);
-		view = { node: h("div", h("h2", "Not to be shown"), problemBox(error)) };
+		view = { node: h("div", h("h2", "This view cannot be shown"), problemBox(error)) };
 	}
 	if (mine !== turn) return view.close?.();
 	close?.();
 	close = view.close;
 	byId("view").replaceChildren(view.node);
 	const title = view.node.querySelector("h2");
+	document.body.dataset.view = name;
 	document.title = `${title.textContent} · Hotloop`;
 	for (const link of document.querySelectorAll("nav a")) link.ariaCurrent = link.hash === `#${name}` ? "page" : null;
 	return mine > 1 && title.focus(); // whoever opens the page begins at its top

@@ -1,27 +1,109 @@
-// A recommendation: what to take, why, and how far to trust it.
+// A recommendation: what to take, why, and how far to trust it. It is asked for again when a
+// calibration has ended.
 
-import { attempt, bytes, command, count, facts, h, interval, pairs, seconds, started, table } from "./dom.js";
+import { ask, poll, TASKS } from "./api.js";
+import { announce, attempt, bytes, command, count, facts, h, interval, pairs, percent, problemBox, say, seconds, started, table } from "./dom.js";
 
-export function showRecommendation(recommendation, run) {
-	const { recommended: best, ranked, calibration, prediction_error: error } = recommendation;
+const CALIBRATION = `${TASKS}/calibration`;
+const PERIOD_MS = 1000;
+
+/** `query` is what was asked; `run(choice)` has the choice accepted as a task. */
+export async function recommendationView(query, run) {
+	const recommend = () => ask("GET", `${TASKS}/recommendations`, { query });
+	const first = await recommend();
+	const body = h("div.output");
+	const calibration = calibrationBlock(async () => {
+		show(await recommend());
+		announce("The recommendation is renewed");
+	});
+	const node = h("section", body);
+	show(first);
+	return node;
+
+	function show(recommendation) {
+		calibration.update(recommendation);
+		body.replaceChildren(...parts(recommendation, calibration.node, run));
+	}
+}
+
+function parts({ recommended: best, ranked, considered, calibration, prediction_error: error, ...rest }, calibrationNode, run) {
 	const told = h("div");
 	async function start() {
-		const task = await attempt(told, run);
+		const task = await attempt(told, () => run(best));
 		if (task) told.replaceChildren(started(task));
 	}
-	return h("section",
-		h("h3", { tabindex: -1 }, `${best.strategy} × ${best.kernel}`),
-		h("p.verdict", recommendation.explanation),
-		facts(best, "predicted_seconds workers batch_size memory_bytes", "large"),
-		facts({ ...recommendation, ...best, "9_of_10_runs_interval": best.interval_seconds, ...calibration, ...error, runs: error.runs || "none yet" },
-			"9_of_10_runs_interval io_concurrency setup_seconds limited_by lower_bound_seconds age_seconds median_ratio within_25_percent runs"),
+	return [
+		h("h3.verdict", { tabindex: -1 }, `${best.strategy} × ${best.kernel} should take ${seconds(best.predicted_seconds)}.`),
+		h("p.lead", rest.explanation),
+		calibrationNode,
+		facts(best, "predicted_seconds workers batch_size io_concurrency memory_bytes", "large"),
+		facts({ ...rest, ...best, "9_of_10_runs_interval": best.interval_seconds, ...calibration, ...error, runs: error.runs || "none yet" },
+			"9_of_10_runs_interval setup_seconds limited_by lower_bound_seconds age_seconds median_ratio within_25_percent runs"),
 		h("div.actions", h("button.main", { onclick: start }, "Run this"), told),
-		command(recommendation.curl, "The recommended by curl"),
-		h("h3", "Ranked choices"),
-		table(`${ranked.length} of ${count(recommendation.considered)} choices`,
-			["#", "Strategy × kernel", "#Workers", "#-Batch", "#Predicted", "#-9 of 10 runs", "#-Memory", "-Limited by"],
-			ranked.map((one) => [String(one.rank), `${one.strategy} × ${one.kernel}`, count(one.workers), count(one.batch_size),
-				seconds(one.predicted_seconds), interval(one.interval_seconds), bytes(one.memory_bytes), one.limited_by])),
-		recommendation.guidelines.length > 0 && h("details", h("summary", "General advice"),
-			pairs(recommendation.guidelines.map(({ work, advice }) => [work, advice]))));
+		command(rest.curl, "The recommended by curl"),
+		h("h3", "Choices by rank"),
+		table(`The first ${ranked.length} of ${count(considered)} choices`,
+			["#", "Strategy × kernel", "#Workers", "#-Batch size", "#-I/O concurrency", "#Predicted", "#-9 of 10 runs", "#-Set-up", "#-Memory", "-Limited by"],
+			ranked.toSorted((a, b) => a.rank - b.rank).map((one) => [String(one.rank), [`${one.strategy} × ${one.kernel}`, h("p.hint.narrow", `batch size ${count(one.batch_size)}, I/O concurrency ${count(one.io_concurrency)}`)], count(one.workers), count(one.batch_size),
+				count(one.io_concurrency), seconds(one.predicted_seconds), interval(one.interval_seconds), seconds(one.setup_seconds), bytes(one.memory_bytes), one.limited_by])),
+		rest.guidelines.length > 0 && h("details", h("summary", "General advice"),
+			pairs(rest.guidelines.map(({ work, advice }) => [work, advice]))),
+	].filter(Boolean);
+}
+
+/** How the machine is calibrated, with the progress of a calibration, and a button that starts one. */
+function calibrationBlock(ended) {
+	const text = h("p", { role: "status" });
+	const bar = h("progress", { max: 1, "aria-label": "Progress of the calibration" });
+	const told = h("div");
+	const button = h("button.quiet", { onclick: start }, "Calibrate");
+	const node = h("div.note", text, bar, told, h("div.actions", button));
+	let isCalibrated, wasShown, polling;
+
+	async function start() {
+		const state = await attempt(told, () => ask("POST", CALIBRATION));
+		if (state) follow(state);
+	}
+
+	function follow(state) {
+		show(state);
+		polling ??= poll(async () => {
+			if (!node.isConnected) return wasShown && stop(); // another view is shown
+			wasShown = true;
+			const news = await ask("GET", CALIBRATION);
+			show(news);
+			if (news.status === "running") return undefined;
+			stop();
+			if (news.status !== "failed") return ended();
+			return told.replaceChildren(problemBox({ title: "The calibration failed", detail: news.error_message }));
+		}, () => PERIOD_MS);
+	}
+
+	function stop() {
+		polling?.stop();
+		polling = undefined;
+	}
+
+	function show(state) {
+		const isRunning = state?.status === "running";
+		const left = state?.estimated_remaining_seconds;
+		say(button, isCalibrated ? "Calibrate anew" : "Calibrate");
+		node.classList.toggle("caution", !isCalibrated);
+		bar.hidden = !isRunning;
+		button.hidden = isRunning;
+		bar.value = state?.progress ?? 0;
+		say(text, [
+			isCalibrated ? "" : "Not calibrated yet: the predictions rest on shipped constants, so their intervals are wide.",
+			isRunning ? `Calibrating, ${percent(state.progress)}${left ? `, about ${seconds(left)} left` : ""}. The recommendation is renewed when this ends.` : isCalibrated && "Predictions rest on measurements of this machine.",
+		].filter(Boolean).join(" "));
+	}
+
+	return {
+		node,
+		update({ calibrated, calibrating }) {
+			isCalibrated = calibrated;
+			if (calibrating?.status === "running") follow(calibrating);
+			else show(calibrating);
+		},
+	};
 }

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import mimetypes
-import re
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
+from html.parser import HTMLParser
 
 import httpx
 import pytest
 
 from app.errors import ServiceError
 from app.factory import create_app
-from app.guards.headers import DOCUMENTATION, NOTHING
+from app.guards.headers import DOCUMENTATION, NOTHING, documentation_policy
 from app.routes.dashboard import HEADERS
 from app.settings import Settings
 from tests.fixtures.access import endpoints
@@ -24,7 +24,7 @@ STATUS = f"/api/v1/tasks/status/{TASK_ID}"
 READABLE = [
     path.replace("{task_id}", TASK_ID)
     for method, path in endpoints(create_app(Settings(), FakeServices().open))
-    if method == "GET" and not path.startswith("/dashboard")
+    if method == "GET" and not path.startswith(("/dashboard", "/redoc/"))
 ]
 
 
@@ -91,25 +91,61 @@ def test_bundled_files_may_be_kept(client: Client) -> None:
     response = client.get("/static-offline-docs/swagger-ui.css")
     seen(response)
     assert "cache-control" not in response.headers
+    response = client.get("/redoc/redoc.standalone.js")
+    seen(response)
+    assert response.headers["cache-control"] == "max-age=86400"
+
+
+class Elements(HTMLParser):
+    """The elements of a page: tag, attributes and, for scripts, the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None], str]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs), ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem is not None:
+            tag, attributes, text = self.found[-1]
+            self.found[-1] = tag, attributes, text + data
+
+    def scripts(self) -> list[tuple[dict[str, str | None], str]]:
+        return [(attributes, text) for tag, attributes, text in self.found if tag == "script"]
+
+
+def hashed(script: str) -> str:
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def script_sources(policy: str) -> list[str]:
+    parts = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert parts["default-src"] == "'none'"
+    return parts["script-src"].split()
+
+
+def test_policy_names_inline_scripts_and_no_others() -> None:
+    page = (
+        b'<script src="/a.js"></script>\n<script>one()</script><script></script>\n'
+        b'<!-- <script>comment()</script> --><SCRIPT type="module">\n"</p>" + "\xc3\xa9"</SCRIPT>'
+        b'<script src="/b.js"> ignored() </script><p>text</p>'
+    )
+    expected = [hashed("one()"), hashed(""), hashed('\n"</p>" + "\u00e9"')]
+    assert script_sources(documentation_policy(page)) == ["'self'", *expected]
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
 def test_documentation_may_run_its_own_scripts_and_no_others(client: Client, path: str) -> None:
     response = client.get(path)
-    policy = dict(
-        part.strip().split(" ", 1)
-        for part in response.headers["content-security-policy"].split(";")
-    )
-    sources = policy["script-src"].split()
-    assert policy["default-src"] == "'none'"
-    assert "'unsafe-inline'" not in sources
-    inline = re.findall(r"<script[^>]*>(.+?)</script>", response.text, re.DOTALL)
-    scripts = [script.encode() for script in inline if script.strip()]
-    hashes = [f"'sha256-{b64encode(sha256(script).digest()).decode()}'" for script in scripts]
-    assert sources == ["'self'", *hashes]
-    assert bool(scripts) == (path == "/docs")
-    for source in re.findall(r'<script[^>]* src="([^"]+)"', response.text):
-        assert source.startswith("/static-offline-docs/")
+    scripts = Elements(response.text).scripts()
+    inline = [text for attributes, text in scripts if "src" not in attributes]
+    assert bool(inline) == (path == "/docs")
+    sources = script_sources(response.headers["content-security-policy"])
+    assert sources == ["'self'", *map(hashed, inline)]
+    linked = [str(attributes["src"]) for attributes, _ in scripts if "src" in attributes]
+    assert all(source.startswith(("/static-offline-docs/", "/redoc/")) for source in linked)
 
 
 @pytest.mark.parametrize("path", READABLE)

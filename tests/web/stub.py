@@ -62,6 +62,7 @@ def cell(strategy: str, kernel: str) -> Cell:
             "interval_seconds": median and {"low": 0.97 * median, "high": 1.04 * median},
             "seconds": [] if median is None else [0.97 * median, median, 1.04 * median],
             "rounds": 0 if median is None else 3,
+            "batch_size": 625,
             "measured_items": 0 if median is None else 500 if is_projected else 50_000,
             "speedup": median and 75.3 / median,
             "throughput_items_per_second": median and 50_000 / median,
@@ -86,10 +87,12 @@ def comparison(**changes: Any) -> Comparison:
         "kernel": "cython",
         "items_count": 50_000,
         "workers": 2,
-        "batch_size": 5_000,
+        "batch_size": "auto",
         "io_concurrency": 1_000,
         "rounds": 3,
         "budget_seconds": 120.0,
+        "setup_budget_seconds": 60.0,
+        "setup_seconds": 1.9,
         "exact": False,
         "start_time": START,
         "end_time": START,
@@ -109,6 +112,7 @@ def comparison(**changes: Any) -> Comparison:
         "tied": [hybrid, hybrid | {"kernel": "numba"}],
         "verdict": "hybrid × cython and hybrid × numba cannot be told apart: their intervals meet.",
         "outputs_equal": True,
+        "compared_cells": 8,
         "mismatches": [],
         "host": {
             "python": "3.11.7",
@@ -128,6 +132,14 @@ def comparison(**changes: Any) -> Comparison:
         "links": LINKS,
     }
     return Comparison.model_validate(values | changes)
+
+
+def calibration_state(status: str, progress: float, **changes: Any) -> dict[str, Any]:
+    """How a calibration stands."""
+    left = 4.0 if status == "running" else None
+    state = {"status": status, "progress": progress, "estimated_remaining_seconds": left}
+    times = {"started_at": START.isoformat(), "ended_at": None, "error_message": None}
+    return times | state | changes
 
 
 def recommendation() -> Recommendation:
@@ -193,6 +205,9 @@ class Stub:
 
     def __init__(self) -> None:
         self.comparison = comparison()
+        self.calibrated = True
+        self.ranked_backwards = False
+        self.calibration = calibration_state("none", 0.0)
         self.asked: list[tuple[str, Any]] = []
         self.services = FakeServices()
         self.app = create_app(Settings(), self.services.open)
@@ -208,9 +223,25 @@ class Stub:
             return self.task()
 
         @router.get("/recommendations")
-        async def recommend(query: Annotated[RecommendationQuery, Query()]) -> Recommendation:
+        async def recommend(query: Annotated[RecommendationQuery, Query()]) -> dict[str, Any]:
             self.asked.append(("recommend", query.model_dump(mode="json", exclude_unset=True)))
-            return recommendation()
+            is_running = self.calibration["status"] == "running"
+            calibrating = self.calibration if is_running else None
+            standing = {"calibrated": self.calibrated, "calibrating": calibrating}
+            answer = recommendation().model_dump(mode="json") | standing
+            if self.ranked_backwards:
+                answer["ranked"].reverse()
+            return answer
+
+        @router.post("/calibration", status_code=202)
+        async def calibrate() -> dict[str, Any]:
+            self.asked.append(("calibrate", None))
+            self.calibration = calibration_state("running", 0.0)
+            return self.calibration
+
+        @router.get("/calibration")
+        async def calibration() -> dict[str, Any]:
+            return self.calibration
 
         @router.get(f"/status/{TASK_ID}")
         async def status() -> dict[str, Any]:
@@ -226,7 +257,8 @@ class Stub:
         view = task_view().model_dump(mode="json")
         shown = self.comparison.model_dump(mode="json")
         changes = {"kind": "comparison", "strategy": None, "kernel": None, "result": None}
-        return view | changes | {"status": shown["status"], "comparison": shown}
+        ended = {"status": shown["status"], "error_message": shown["error_message"]}
+        return view | changes | ended | {"comparison": shown}
 
 
 @contextmanager

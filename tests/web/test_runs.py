@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from app.schemas.results import RunFlag
 from tests.fixtures.browser import Page
 from tests.fixtures.guarded import free_port
-from tests.fixtures.server import Server, running_server
+from tests.fixtures.server import SAMPLE, Server, running_server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -162,7 +163,8 @@ def test_history_is_filtered_and_turned_and_cleared(tmp_path: Path, page: Page) 
             assert server.run(strategy, **body).is_success
         open_view(page, server.url, "history", "History")
         page.wait_for("#view caption", "1 to 20 of 22 tasks")
-        page.js("[...document.querySelectorAll('#view button')][1].id = 'older'")
+        buttons = "[...document.querySelectorAll('#view button')]"
+        page.js(f"{buttons}.find((one) => one.textContent === 'Older').id = 'older'")
         page.click("#older")
         page.wait_for("#view caption", "21 to 22 of 22 tasks")
         assert page.count("#view tbody tr") == 2
@@ -171,16 +173,123 @@ def test_history_is_filtered_and_turned_and_cleared(tmp_path: Path, page: Page) 
         page.wait_for("#view tbody a", "threading")
         page.choose("#filter-status", "failed")
         page.wait_for("#view .none", "No task matches")
-        page.click("#view .danger")
-        page.wait_for("dialog[open] p", "Remove all finished tasks")
+        page.click("#view .danger:last-child")
+        page.wait_for("dialog[open] p", "Delete all finished tasks")
         page.press("Escape")
         page.wait("!document.querySelector('dialog').open", "it is closed")
         assert len(tasks(server, limit=50)) == 22
-        page.click("#view .danger")
+        page.click("#view .danger:last-child")
         page.click('dialog [value="yes"]')
-        page.wait_for('#view [role="status"]', "22 tasks are removed")
+        page.wait_for('#view [role="status"]', "22 tasks are deleted")
         assert tasks(server) == []
     assert page.faults == []
+
+
+def test_history_says_what_was_run_and_deletes_one(server: Server, page: Page) -> None:
+    body = {"items_count": 3, "workers": 2, "batch_size": 2, "db_delay_ms": 0, "cache": "none"}
+    kept = server.run("threading", **body).json()["task_id"]
+    gone = server.run("sequential", items_count=3, db="none", cache="none").json()["task_id"]
+    open_view(page, server.url, "history", "History")
+    page.wait_for("#view code", gone)
+    rows = page.js("[...document.querySelectorAll('#view tbody tr')].map((row) => row.innerText)")
+    cells = {row.split("\t")[-2]: row.split("\t") for row in rows}
+    assert cells[kept][0].startswith("threading × ")
+    assert cells[kept][1:6] == ["completed", "3", "2", "2", "simulated, none"]
+    assert cells[gone][1:6] == ["completed", "3", "4", "auto", "none"]
+    page.click("#view tbody tr .danger")
+    page.wait_for("dialog[open] p", f"{gone}, with its results?")
+    page.click('dialog [value="no"]')
+    page.wait("!document.querySelector('dialog').open", "it is closed")
+    page.click("#view tbody tr .danger")
+    page.click('dialog[open] [value="yes"]')
+    page.wait_for('#view [role="status"]', "The task is deleted.")
+    assert gone not in page.text("#view")
+    assert kept in page.text("#view")
+    status = "/api/v1/tasks/status/{}"
+    assert server.client.get(status.format(gone)).status_code == 404
+    assert server.client.get(status.format(kept)).is_success
+    assert page.faults == []
+
+
+def test_result_says_setup_workers_and_batches(server: Server, page: Page) -> None:
+    body = {"items_count": 40, "workers": 2, "db": "none", "cache": "none"}
+    chosen = server.run("threading", **body).json()
+    idle = server.run("threading", **body, batch_size=40).json()
+    assert idle["flags"] == ["idle-workers"]
+    open_view(page, server.url, f"task/{chosen['task_id']}", "threading")
+    page.wait_for("#view dl", "Checksum")
+    large = page.text("#view .large")
+    for words in ("Duration", "Set-up", "Items per second", "Items per second, with set-up"):
+        assert f"{words}\n" in large, words
+    assert f"Workers that worked\n{chosen['effective_workers']} of 2" in large
+    assert f"Batch size\n{chosen['batch_size']}, chosen" in page.text("#view")
+    assert page.count(".notes") == 0
+    open_view(page, server.url, f"task/{idle['task_id']}", "threading")
+    page.wait_for("#view .notes", "idle-workers: the batch size that was asked for makes fewer")
+    assert "Workers that worked\n1 of 2" in page.text("#view .large")
+    assert "Batch size\n40\n" in page.text("#view")
+    flags = page.js("import('/dashboard/task.js').then((page) => Object.keys(page.RUN_FLAGS))")
+    assert flags == [flag.value for flag in RunFlag]
+    assert page.faults == []
+
+
+def test_failed_task_says_why_first(server: Server, page: Page) -> None:
+    body = {"items_count": 50, "strategy": "sequential", "timeout_seconds": 0.1}
+    answer = server.client.post("/api/v1/tasks/background", json=body)
+    open_view(page, server.url, f"task/{answer.json()['task_id']}", "sequential")
+    page.wait_for('#view h2 + div [role="alert"]', "did not finish within timeout_seconds = 0.1")
+    page.wait_for("#view .badge", "failed")
+    assert page.text("#view").count("did not finish within") == 1
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drag a file over the form, and let it go there."""
+    page.wait_for("#view form")
+    x, y = page.js(
+        "(() => { const box = document.querySelector('#view form').getBoundingClientRect();"
+        "return [box.x + 40, box.y + 40]; })()"
+    )
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
+
+def test_file_is_dropped_onto_the_form_and_run(server: Server, page: Page) -> None:
+    open_view(page, server.url, "run", "Run")
+    page.choose('#view [name="strategy"]', "threading")
+    page.enter('#view [name="parameters.cpu_iterations"]', "5")
+    drop(page, SAMPLE)
+    page.wait_for("#view pre", "--data-binary '@flights-1000.csv'")
+    page.wait_for("#view pre", "/upload?strategy=threading&cpu_iterations=5'")
+    page.click("#view .main")
+    page.wait_for('#view [role="status"]', "Started")
+    task_id = page.text('#view [role="status"] a')
+    page.wait_for("#live .badge", "completed")
+    task = server.client.get(f"/api/v1/tasks/status/{task_id}").json()
+    assert (task["strategy"], task["total_items"], task["status"]) == (
+        "threading",
+        1_000,
+        "completed",
+    )
+    assert page.violations() == []
+    page.click("#view .file button")
+    page.wait_for("#view pre", "/background")
+    assert page.faults == []
+
+
+def test_file_that_cannot_be_used_is_told(server: Server, page: Page, tmp_path: Path) -> None:
+    open_view(page, server.url, "run", "Run")
+    wrong = tmp_path / "items.txt"
+    wrong.write_text("1,0.5,7")
+    drop(page, wrong)
+    page.click("#view .main")
+    page.wait_for("#run-file-fault", "must end in .csv, .ndjson or .jsonl")
+    assert page.js("document.activeElement.id") == "run-file"
+    bad = tmp_path / "items.csv"
+    bad.write_text("item_id,value,offset\n1,0.5,7\n2,many,7\n")
+    drop(page, bad)
+    page.click("#view .main")
+    page.wait_for("#live .hint", "line 3, column value: 'many' is not a number")
 
 
 def test_page_goes_on_after_the_service_was_killed(tmp_path: Path, page: Page) -> None:
