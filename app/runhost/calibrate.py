@@ -34,7 +34,7 @@ from app.runhost.waiting_costs import WaitingTimes, loop_costs, wait_costs
 from app.sources.breaker_reports import BreakerReport
 from app.sources.simulated import GeneratedItems
 from app.strategies.pools import PoolLimits, Pools
-from app.strategies.registry import STRATEGIES
+from app.strategies.registry import STRATEGIES, uses_processes
 
 RUN_ROUNDS: Final = 2
 ALONE_ROUNDS: Final = 1
@@ -133,7 +133,8 @@ class Calibrating:
         self, base_bytes: int, times: KernelTimes
     ) -> tuple[dict[StrategyName, float], int]:
         """Seconds to bring up the pool of each strategy, and bytes of a worker process."""
-        setup = {}
+        setup: dict[StrategyName, float] = {}
+        releases_gil = kernels.releases_gil(times.workload, times.kernel)
         for name, strategy in self._strategies.items():
             plan = probe_plan(
                 times.workload,
@@ -145,6 +146,9 @@ class Calibrating:
             started = time.perf_counter()
             await strategy.prepare(plan)
             setup[name] = time.perf_counter() - started
+        # The first pool of processes started what all of them are forked from.
+        in_processes = [n for n in setup if uses_processes(n, releases_gil)]
+        setup |= dict.fromkeys(in_processes, max(setup[name] for name in in_processes))
         await self._note_done(SETUP_SECONDS)
         self._around.gauge.look_around()
         held = await asyncio.to_thread(self._around.gauge.read)

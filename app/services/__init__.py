@@ -203,6 +203,7 @@ def _memory_budget(settings: Settings, usable_cpus: int) -> MemoryBudget:
         (settings.memory_budget_bytes or default_budget_bytes()) // settings.run_hosts,
         config.max_worker_threads,
         config.max_worker_processes,
+        usable_cpus,
     )
 
 

@@ -18,6 +18,7 @@ from app.services.stages import group_size
 from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
 from app.strategies.batching import window_size
+from app.strategies.pools import process_workers
 from app.strategies.registry import CAPABILITIES, uses_processes
 
 BATCHES_A_WORKER: Final = 4
@@ -114,8 +115,10 @@ class _Pace:
         in_processes = uses_processes(plan.strategy, kernel.releases_gil)
         workers = 1
         if CAPABILITIES[plan.strategy].parallel:
-            most = machine.max_processes if in_processes else machine.max_threads
-            workers = max(1, min(plan.workers, most, plan.item_count))
+            most = min(plan.workers, machine.max_threads)
+            if in_processes:
+                most = process_workers(plan, machine.max_processes, machine.usable_cpus)
+            workers = max(1, min(most, plan.item_count))
         side_by_side = in_processes or kernel.releases_gil
         cpus = min(workers, machine.usable_cpus if side_by_side else 1)
         cost = costs.full_batch_seconds

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, inf
+from typing import Final
 
 import kernels
 from app.names import StrategyName
@@ -22,8 +23,12 @@ from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count
 from app.strategies.hybrid import BATCHES_AHEAD
+from app.strategies.pools import process_workers
 from app.strategies.registry import CAPABILITIES, uses_processes
 from app.strategies.worker import fetcher_count
+
+FORK_SECONDS: Final = 0.05
+"""Starting one more worker process where the kernel is compiled: 0.8 … 1.2 s for 1 … 8 workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,11 @@ class _Model:
     def _effective_workers(self) -> int:
         if not CAPABILITIES[self._plan.strategy].parallel:
             return 1
-        most = self._machine.max_processes if self._in_processes else self._machine.max_threads
-        return max(1, min(self._plan.workers, most, self._batches))
+        plan, machine = self._plan, self._machine
+        most = min(plan.workers, machine.max_threads)
+        if self._in_processes:
+            most = process_workers(plan, machine.max_processes, machine.usable_cpus)
+        return max(1, min(most, self._batches))
 
     @property
     def _holds_gil(self) -> bool:
@@ -283,15 +291,13 @@ class _Model:
     # --- set-up and memory -------------------------------------------------------------------
 
     def _setup_seconds(self) -> float:
-        """More workers than CPUs start one after another."""
-        workers, cpus = min(self._plan.workers, self._machine.max_processes), self._machine
-        turns = max(1.0, workers / cpus.usable_cpus) if self._in_processes else 1.0
-        return self._passing.setup_seconds * turns
+        """A pool with a worker for each CPU was measured; each further one is forked."""
+        further = max(0, self._workers - self._machine.usable_cpus) if self._in_processes else 0
+        return self._passing.setup_seconds + further * FORK_SECONDS
 
     def _memory_bytes(self) -> int:
         machine = self._machine
         costs = MemoryCosts(
             machine.base_bytes, self._passing.worker_bytes, machine.waits.in_flight_bytes
         )
-        most = machine.max_processes if self._in_processes else machine.max_threads
-        return run_bytes(self._plan, costs, self._in_processes, most)
+        return run_bytes(self._plan, costs, self._workers, self._in_processes)

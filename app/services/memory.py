@@ -13,6 +13,7 @@ from app.names import StrategyName
 from app.strategies import registry
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count, window_size
+from app.strategies.pools import process_workers
 from app.system import memory_limit
 
 ITEM_BYTES: Final = 128
@@ -39,11 +40,10 @@ ROUGHLY: Final = MemoryCosts(200 << 20, 80 << 20, 3_000)
 """On the safe side, for refusals: they do not depend on when a machine was calibrated."""
 
 
-def run_bytes(plan: Plan, costs: MemoryCosts, in_processes: bool, most_workers: int) -> int:
-    """What a run needs at its peak, of the run host and all below it, with workers that are
-    processes or not, and so many at most.
+def run_bytes(plan: Plan, costs: MemoryCosts, workers: int, in_processes: bool) -> int:
+    """What a run needs at its peak, of the run host and all below it, with so many workers that
+    are processes or not.
     """
-    workers = min(plan.workers, most_workers)
     in_batches = min(plan.item_count, _batches_in_flight(plan, workers) * plan.batch_size)
     needed = costs.host + costs.worker * workers * in_processes + ITEM_BYTES * in_batches
     if plan.stages and registry.CAPABILITIES[plan.strategy].overlaps_io:
@@ -68,12 +68,15 @@ class MemoryBudget:
     max_threads: int
     max_processes: int
     """The most workers of each sort that a run gets, whatever it asks for."""
+    usable_cpus: int
 
     def needed(self, plan: Plan) -> int:
         """Bytes, of the run host and all below it."""
         in_processes = uses_processes(plan)
-        most = self.max_processes if in_processes else self.max_threads
-        return run_bytes(plan, ROUGHLY, in_processes, most)
+        workers = min(plan.workers, self.max_threads)
+        if in_processes:
+            workers = process_workers(plan, self.max_processes, self.usable_cpus)
+        return run_bytes(plan, ROUGHLY, workers, in_processes)
 
     def fits(self, plan: Plan) -> bool:
         return self.needed(plan) <= self.run_bytes

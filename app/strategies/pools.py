@@ -43,8 +43,7 @@ class Pools:
 
     def process_workers(self, plan: Plan) -> int:
         """How many processes a run may use, whatever it has for them to do."""
-        most = min(plan.workers, self.limits.processes)
-        return most if waits_in_workers(plan) else min(most, self.limits.cpus)
+        return process_workers(plan, self.limits.processes, self.limits.cpus)
 
     async def ensure_processes(self, pool: ProcessPool, plan: Plan) -> int:
         """Have as many worker processes as the plan has something to do for; returns how many."""
@@ -66,11 +65,12 @@ class Pools:
         await asyncio.to_thread(self.nursery.close)
 
 
-def waits_in_workers(plan: Plan) -> bool:
-    """Whether worker processes of this plan would wait for I/O, so that more of them than usable
-    CPUs help. `hybrid` waits beside them.
+def process_workers(plan: Plan, most: int, cpus: int) -> int:
+    """How many processes a run may use: at most `most`, and no more than usable CPUs unless they
+    wait for I/O, which those of `hybrid` do not.
     """
-    return bool(plan.stages) and plan.strategy is not StrategyName.HYBRID
+    waits = bool(plan.stages) and plan.strategy is not StrategyName.HYBRID
+    return min(plan.workers, most if waits else min(most, cpus))
 
 
 def effective_workers(plan: Plan, pool_workers: int) -> int:

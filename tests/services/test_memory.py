@@ -24,7 +24,7 @@ from tests.services.test_plans import plan as made
 
 NO_IO: dict[str, Any] = {"db": "none", "cache": "none"}
 NO_WORK = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}
-BUDGET = MemoryBudget(1 << 30, max_threads=256, max_processes=8)
+BUDGET = MemoryBudget(1 << 30, max_threads=256, max_processes=8, usable_cpus=8)
 
 
 def plan(strategy: str, **body: Any) -> Plan:
@@ -38,6 +38,14 @@ def test_worker_processes_count_as_many_as_there_may_be(strategy: str) -> None:
     assert few == ROUGHLY.host + 2 * ROUGHLY.worker + 8 * ITEM_BYTES
     most = BUDGET.needed(plan(strategy, workers=256, batch_size=1))
     assert most == ROUGHLY.host + 8 * ROUGHLY.worker + 20 * ITEM_BYTES
+
+
+def test_worker_processes_that_never_wait_count_as_many_as_there_are_cpus() -> None:
+    budget = MemoryBudget(1 << 30, max_threads=256, max_processes=8, usable_cpus=2)
+    computing = plan("multiprocessing", workers=8, batch_size=1)
+    assert budget.needed(computing) == ROUGHLY.host + 2 * ROUGHLY.worker + 8 * ITEM_BYTES
+    waiting = plan("multiprocessing", workers=8, batch_size=1, db="simulated")
+    assert budget.needed(waiting) == ROUGHLY.host + 8 * ROUGHLY.worker + 20 * ITEM_BYTES
 
 
 def test_threads_cost_their_batches_and_no_process() -> None:
@@ -64,10 +72,10 @@ def test_items_that_wait_side_by_side_are_counted(strategy: str) -> None:
 
 def test_what_needs_more_is_refused_with_the_figures() -> None:
     with pytest.raises(MemoryBudgetError, match="840 MiB of memory, over the 500 MiB") as caught:
-        MemoryBudget(500 << 20, 256, 8).check(plan("multiprocessing", workers=8, batch_size=1))
+        MemoryBudget(500 << 20, 256, 8, 8).check(plan("multiprocessing", workers=8, batch_size=1))
     assert caught.value.field == "workers"
     with pytest.raises(MemoryBudgetError) as caught:
-        MemoryBudget(220 << 20, 256, 8).check(plan("threading", batch_size=1_000_000))
+        MemoryBudget(220 << 20, 256, 8, 8).check(plan("threading", batch_size=1_000_000))
     assert caught.value.field == "batch_size"
     BUDGET.check(plan("multiprocessing", workers=8, batch_size=1))
 
@@ -80,13 +88,13 @@ def planned(choice: StrategyChoice, budget: MemoryBudget, **body: Any) -> Plan:
 
 
 def test_auto_takes_what_fits() -> None:
-    roomy, tight = MemoryBudget(8 << 30, 256, 8), MemoryBudget(220 << 20, 256, 8)
+    roomy, tight = MemoryBudget(8 << 30, 256, 8, 8), MemoryBudget(220 << 20, 256, 8, 8)
     assert memory.uses_processes(planned(StrategyChoice.AUTO, roomy, workers=8))
     assert not memory.uses_processes(planned(StrategyChoice.AUTO, tight, workers=8))
     with pytest.raises(MemoryBudgetError):
         planned(StrategyChoice.MULTIPROCESSING, tight, workers=8)
     with pytest.raises(MemoryBudgetError):
-        planned(StrategyChoice.AUTO, MemoryBudget(1, 256, 8))
+        planned(StrategyChoice.AUTO, MemoryBudget(1, 256, 8, 8))
 
 
 def test_default_is_a_share_of_the_container_or_the_machine(
@@ -104,7 +112,9 @@ def test_service_refuses_before_it_starts_and_runs_need_no_more_than_said(tmp_pa
     settings = {"run_hosts": 1, "memory_budget_bytes": budget, "max_worker_processes": 4}
     with running_server(tmp_path, **settings) as server:
         wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
-        body = NO_IO | {"items_count": 400, "batch_size": 10, "parameters": NO_WORK}
+        # Workers that wait are started, however few CPUs there are.
+        body = {"db_delay_ms": 0.1, "cache": "none", "items_count": 400, "batch_size": 10}
+        body |= {"parameters": NO_WORK}
         assert server.look_below()
         before = len(server.look_below())
         for strategy in ("concurrent-futures", "multiprocessing"):
@@ -118,13 +128,15 @@ def test_service_refuses_before_it_starts_and_runs_need_no_more_than_said(tmp_pa
             "/api/v1/tasks/background", json=body | {"strategy": "multiprocessing", "workers": 4}
         )
         assert waits.status_code == 422
-        upload = server.upload(b"item_id,value,offset\nx\n", strategy="multiprocessing", workers=4)
+        upload = server.upload(
+            b"item_id,value,offset\nx\n", strategy="multiprocessing", workers=4, db="simulated"
+        )
         assert upload.json()["type"].endswith("memory-budget"), "before its rows are read"
         assert server.client.get("/api/v1/tasks/results").json()["total"] == 0
         assert len(server.look_below()) == before, "no worker was started for any of them"
         answer = server.run("multiprocessing", **body, workers=3)
         assert answer.is_success
-        needed = MemoryBudget(budget, 256, 4).needed(
+        needed = MemoryBudget(budget, 256, 4, 4).needed(
             plan("multiprocessing", workers=3, batch_size=10, items_count=400)
         )
         assert answer.json()["peak_memory_bytes"] <= needed <= budget

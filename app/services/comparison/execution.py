@@ -57,7 +57,7 @@ async def new_record(
     estimate = partial(estimate_seconds, calibration=known)
     plans, reasons = make_plans(request, items, reports, known, context.settings, estimate)
     free = await asyncio.to_thread(host_facts.available_bytes)
-    setup = pool_seconds(reports, request.workload, request.workers, context.usable_cpus)
+    setup = pool_seconds(reports, request.workload, request.workers)
     memory = replace(context.memory, run_bytes=min(context.memory.run_bytes, free))
     record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, memory, setup)
     return record, plans

@@ -16,6 +16,7 @@ from app.services.comparison.course import OVERHEAD_SECONDS
 from app.services.comparison.projection import Estimate, full_size, sizes_within
 from app.services.comparison.record import BACKGROUND, CellId, CellRecord, ComparisonRecord
 from app.services.comparison.schedule import shares
+from app.services.cost_model import FORK_SECONDS
 from app.services.memory import MemoryBudget, uses_processes
 from app.services.plans import make_plan
 from app.services.reported_costs import nanoseconds_per_item
@@ -28,7 +29,7 @@ KEPT_BACK: Final = 0.1
 """Share of the budget that is not planned with: estimates are rough."""
 
 POOL_SECONDS: Final = 0.5
-"""That a pool of processes is expected to take to start, without the kernel in every worker."""
+"""Expected for the process that workers are forked from, without its kernel."""
 
 
 def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> CompareRequest:
@@ -142,15 +143,12 @@ def plan_record(
     return record
 
 
-def pool_seconds(
-    reports: Sequence[KernelReport], workload: str, workers: int, usable_cpus: int
-) -> dict[str, float]:
+def pool_seconds(reports: Sequence[KernelReport], workload: str, workers: int) -> dict[str, float]:
     """By kernel, how long a pool of processes is expected to take to start: the kernel is compiled
-    in every worker.
+    once, before workers are forked.
     """
-    waves = -(-workers // usable_cpus)
     return {
-        r.kernel: POOL_SECONDS + waves * r.warm_up_seconds
+        r.kernel: POOL_SECONDS + r.warm_up_seconds + workers * FORK_SECONDS
         for r in reports
         if r.workload == workload
     }

@@ -59,8 +59,8 @@ def planned(
     items = GeneratedItems(request.total_items)
     guess = partial(estimate, reports=reports)
     plans, reasons = make_plans(request, items, reports, ideal(reports), Settings(), guess)
-    setup = pool_seconds(reports, "loops", request.workers, 2)
-    memory = MemoryBudget(available_bytes, max_threads=256, max_processes=64)
+    setup = pool_seconds(reports, "loops", request.workers)
+    memory = MemoryBudget(available_bytes, max_threads=256, max_processes=64, usable_cpus=2)
     return plan_record(request, plans, reasons, guess, memory, setup)
 
 
