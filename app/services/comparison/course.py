@@ -111,9 +111,9 @@ class Course:
                 return
             if not must and not cell.samples and self._setup_left < cell.setup_estimate:
                 cell.reason = (
-                    f"setting up its workers takes about {cell.setup_estimate:.1f} s, of "
-                    f"{self.record.setup_budget_seconds:g} s for all set-up "
-                    f"{self._setup_left:.1f} s are left; raise setup_budget_seconds"
+                    f"setting up its workers takes about {cell.setup_estimate:.1f} s, and "
+                    f"{self._setup_left:.1f} s of setup_budget_seconds = "
+                    f"{self.record.setup_budget_seconds:g} are left; raise it"
                 )
                 await self._keep()
                 return
