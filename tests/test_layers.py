@@ -40,9 +40,12 @@ def test_environment_is_read_in_one_place() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
-    # The second hands a variable of prometheus-client down to the processes of one port, the third
-    # all of them to the process that forks workers, with inner libraries on one thread.
+    # None of the others reads a setting: the width and the kind of the terminal; a variable of
+    # prometheus-client that is handed down to the processes of one port; all of them, handed to the
+    # process that forks workers, with inner libraries on one thread.
     assert readers == {
+        "app/cli/lines.py",
+        "app/cli/screen.py",
         "app/environment.py",
         "app/services/metrics_folder.py",
         "app/strategies/nursery.py",

@@ -117,7 +117,8 @@ def test_result_has_every_field_measured(server: Server) -> None:
     )
     assert result["cpu_seconds"] > 0
     assert 0 < result["cpu_utilization"] <= 1
-    assert result["peak_memory_bytes"] > 20_000_000
+    # The run's own: not what the run host holds all its life.
+    assert 0 <= result["peak_memory_bytes"] < 20_000_000
     assert result["failed_items"] == 0
     assert result["error_rate"] == 0
     assert result["errors"] == []

@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
     task = Task(
         task_id=TASK_ID,
         task_type="background",
-        spec={"workers": 1, "batch_size": 10},
+        spec={"workers": 1, "batch_size": 10, "db": "redis", "cache": "none"},
         workload="loops",
         kernel="python",
         strategy="sequential",

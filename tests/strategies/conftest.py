@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,15 @@ from app.names import StrategyName
 from app.strategies.base import Strategy
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.registry import STRATEGIES
+
+
+@pytest.fixture(scope="package", autouse=True)
+def semaphores_are_freed_here() -> Iterator[None]:
+    """Pools that were closed are garbage in cycles; freeing their semaphores blocks, which later
+    tests forbid on their event loops.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="package")
