@@ -155,7 +155,7 @@ class RecommendationService(Protocol):
         ...
 
     async def calibration(self) -> CalibrationState:
-        """How the last calibration stands."""
+        """Return the state of the last calibration."""
         ...
 
 

@@ -56,7 +56,7 @@ def interval_of(cell: Cell) -> str:
 
 
 def workers_of(cell: Cell, asked: int) -> str:
-    """How many workers really worked, of those that were asked for."""
+    """The number of workers that worked, and of those that were asked for."""
     return "–" if cell.effective_workers is None else f"{cell.effective_workers} of {asked}"
 
 

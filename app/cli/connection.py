@@ -56,8 +56,8 @@ def connected(
 
 @contextmanager
 def connected_to_keep(target: Target, screen: Screen) -> Iterator[ServiceClient]:
-    """To leave something in the data folder: the named service, or one of this process that uses
-    `data_dir`, else the configured folder, which is made if it is not there.
+    """Connect to the service that keeps something in the data folder: the named one, or one of
+    this process that uses `data_dir`, else the configured folder, which is made if it is missing.
     """
     if target.url is not None:
         with _remote(target) as client:

@@ -52,7 +52,7 @@ def print_rich(*parts: RenderableType) -> None:
 
 
 def print_sentences(text: str) -> None:
-    """To the output; lines of a terminal end between words."""
+    """Print to the output; lines of a terminal end between words."""
     print_rich(cell(text))
 
 
@@ -131,7 +131,7 @@ def seconds(value: float | None) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """From one time to another; a unit that both have is written once."""
+    """Write two times as a range; a unit that both have is written once."""
     first, last = seconds(low), seconds(high)
     number, unit = first.split()
     return f"{number} … {last}" if unit == last.split()[1] else f"{first} … {last}"

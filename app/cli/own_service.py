@@ -52,8 +52,8 @@ def configured_folder() -> Path | None:
 
 
 def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
-    """For the configured store, or that in `data_dir`, which others may be working on. Raises
-    NoStoreError when there is none.
+    """Settings for the configured store, or the one in `data_dir`, which other processes may use.
+    Raises NoStoreError when there is none.
     """
     own: dict[str, Any] = {"run_hosts": 1, "background_runs": int(executes)}
     if data_dir is not None:

@@ -73,7 +73,7 @@ class ProgressBar:
 
 
 class _Words(ProgressColumn):
-    """How many there are, how fast, and what is left, which counts down between two messages."""
+    """The count, the pace and the time left, which counts down between two messages."""
 
     def __init__(self, unit: str) -> None:
         super().__init__(table_column=Column(no_wrap=True))

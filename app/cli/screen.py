@@ -1,4 +1,4 @@
-"""What a command shows on the error output while it works.
+"""The screen of a command while it works: a spinner, a bar or lines on the error output.
 
 A terminal gets a spinner with words, and bars; a file, a pipe or a terminal that cannot move its
 cursor gets lines; `--quiet`, and `--json` without a terminal, get nothing.
@@ -16,7 +16,7 @@ from app.cli.lines import duration, print_error
 from app.wording import plain
 
 _LINES: Final = 10
-"""Of progress, at most about, where it cannot be a bar."""
+"""Lines of progress at most, about, where it cannot be a bar."""
 
 LONG_SECONDS: Final = 60.0
 """A job that is estimated to take longer is announced with its estimate."""

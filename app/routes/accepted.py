@@ -70,7 +70,7 @@ ACCEPTED_RUN: Final[dict[str, Any]] = {
         },
     },
 }
-"""For OpenAPI, where a run may be too long to wait for."""
+"""The OpenAPI description of a 202 where a run may be too long to wait for."""
 
 
 def accepted_run(run: AcceptedRun) -> Response:

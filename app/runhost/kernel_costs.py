@@ -54,7 +54,7 @@ COMPANY_WARM_UP: Final = 3
 """Rounds that do not count: a fresh worker is slower than one that has computed for a while."""
 
 SIZING_ITEMS: Final = 16
-"""In a call by which others are sized."""
+"""Items of a first call, by whose seconds the other calls are sized."""
 
 IDLE_ITEMS: Final = 4_096
 """In a call that measures what an item costs without operations."""

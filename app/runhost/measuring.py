@@ -27,7 +27,7 @@ with four workers that was 2.5 % of a core, and once in a run of half a second s
 
 
 TREE_SECONDS: Final = 5.0
-"""How long a list of the processes below is good for: without lists of children it takes a walk
+"""A list of the processes below is used for this long: without lists of children it takes a walk
 through all of the system's. A run makes a new one when it starts and when it ends."""
 
 LEFT_OVER_BYTES: Final = 16 << 20

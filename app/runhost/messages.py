@@ -91,7 +91,7 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is between two results, about twice a second if it has gone on."""
+    """Progress of a run between two results, sent about twice a second if it has gone on."""
 
     items_passed: int
     """Items of finished batches, and those that items in work are worth: every stage that an item

@@ -48,8 +48,8 @@ class StrategyTimes:
         return cls(sized_call(kernel, cpus * FULL_SECONDS), cpus)
 
     def experiments(self) -> Iterator[Experiment]:
-        """With a worker for each CPU. Empty batches warm threads up for the full ones; processes
-        have not computed yet.
+        """Experiments with a worker for each CPU. Empty batches warm threads up for the full ones;
+        processes have not computed yet.
         """
         for name in STRATEGIES:
             yield Experiment("start", self._plan(name, 1, 1), START_RUNS)
@@ -61,7 +61,7 @@ class StrategyTimes:
             yield Experiment("full batches", self._full_plan(name, self.cpus), is_long=is_warm)
 
     def alone(self) -> Iterator[Experiment]:
-        """With a single worker; processes are new, and have to warm up."""
+        """Experiments with a single worker; processes are new, and have to warm up."""
         for name in STRATEGIES:
             if CAPABILITIES[name].parallel and name not in SAME_AS:
                 in_processes = uses_processes(name, releases_gil=True)

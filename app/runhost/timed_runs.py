@@ -28,11 +28,11 @@ class Experiment(NamedTuple):
     is_long: bool = False
     """A long run needs no run before it that only warms up."""
     rounds: int | None = None
-    """In how many of the rounds it takes part; None is all of them."""
+    """The number of rounds that it takes part in; None is all of them."""
 
     @property
     def typical_seconds(self) -> float:
-        """Of one run, roughly."""
+        """Rough seconds of one run."""
         plan = self.plan
         waiting = plan.item_count * len(plan.stages) * WAITING_SECONDS
         return RUN_SECONDS + batch_count(plan) * BATCH_SECONDS + waiting
@@ -98,5 +98,5 @@ def schedule(experiments: Sequence[Experiment], rounds: int) -> list[tuple[Exper
 
 
 def typical_seconds(experiments: Sequence[Experiment], rounds: int) -> float:
-    """How long `in_turns` takes, roughly."""
+    """Return the rough seconds of `in_turns`."""
     return sum(each.typical_seconds for each, _ in schedule(experiments, rounds))

@@ -39,7 +39,7 @@ ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 2, 2), strict=True))
 """By the number in flight: items one after another for each task, in runs that are long enough."""
 
 ROUNDS_OF: Final = dict(zip(IN_FLIGHT, (None, None, 1), strict=True))
-"""By the number in flight: the rounds of its runs. The longest last so long that a disturbance of
+"""The rounds of runs by the number in flight. The longest last so long that a disturbance of
 milliseconds does not matter."""
 
 FIRST: Final = f"{IN_FLIGHT[0]} at once"

@@ -1,4 +1,4 @@
-"""How a calibration of the machine stands."""
+"""The state of a calibration of the machine."""
 
 from __future__ import annotations
 

@@ -162,7 +162,8 @@ class Cell(CellName):
     """Each timed round, in the order in which they were measured; for all items."""
     rounds: Count
     batch_size: Annotated[int, Field(ge=1)] | None
-    """For all items: as asked for, or as chosen for this cell. Null when the cell cannot run."""
+    """The batch size for all items, as asked for or as chosen for this cell; null when the cell
+    cannot run."""
     measured_items: Count
     """Items of a round: fewer than `items_count` when projected."""
     spread: Annotated[float, Field(ge=0)] | None
@@ -233,7 +234,7 @@ class Comparison(ResponseModel):
     items_count: Count
     workers: int = Field(ge=1)
     batch_size: BatchSize
-    """As asked for; each cell says which size it has."""
+    """The size that was asked for; each cell says which size it has."""
     io_concurrency: int = Field(ge=1)
     rounds: Count
     """Asked for."""
@@ -245,7 +246,7 @@ class Comparison(ResponseModel):
     duration_seconds: Seconds | None
     """Set-up included."""
     setup_seconds: Seconds
-    """Of all cells together."""
+    """Set-up of all cells together."""
     error_message: str | None
 
     sequential_time: Seconds | None

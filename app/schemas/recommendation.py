@@ -62,8 +62,8 @@ class RankedChoice(ResponseModel):
     predicted_seconds: Seconds
     """From start to end, set-up excluded: what a result calls `duration_seconds`."""
     interval_seconds: IntervalView
-    """That 9 of 10 runs should fall into, by the errors of predictions so far; wide before the
-    machine is calibrated."""
+    """The interval that 9 of 10 runs should fall into, by the errors of predictions so far; wide
+    before the machine is calibrated."""
     setup_seconds: Seconds
     """Pools and compiled kernels of a run host that has just started."""
     memory_bytes: Count

@@ -65,7 +65,7 @@ class LoopLag(ResponseModel):
 
 
 class RunFlag(StrEnum):
-    """What to keep in mind about a run."""
+    """A caution about a run."""
 
     IDLE_WORKERS = "idle-workers"
     """The batch size that was asked for makes fewer batches than there are workers."""
@@ -99,7 +99,7 @@ class RunResult(ResponseModel):
     effective_workers: Count | None
     """Threads or processes that were used."""
     batch_size: Annotated[int, Field(ge=1)] | None
-    """As used; null as long as it is for the run to choose and the run has not begun."""
+    """The size that was used; null while it is left to the service and the run has not begun."""
     requested_batch_size: BatchSize
     flags: list[RunFlag]
 

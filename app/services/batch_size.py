@@ -91,7 +91,7 @@ def _even(size: int, count: int, workers: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How fast a run goes on. Seconds."""
+    """The pace of a run. Seconds."""
 
     workers: int
     worker_seconds: float

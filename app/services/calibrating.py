@@ -13,7 +13,7 @@ from app.services.calibration_file import Calibrated
 from app.tasks.model import utc_now
 
 TYPICAL_SECONDS: Final = 8.0
-"""How long calibrating takes, until its own pace says more."""
+"""Calibrating is expected to take this long, until its own pace says more."""
 
 TELLING_SHARE: Final = 0.2
 """The share of the measuring after which the pace so far says how long the rest takes."""
@@ -35,7 +35,7 @@ class Attempt:
     started_at: datetime = field(default_factory=utc_now)
     ended_at: datetime | None = None
     share: float = 0.0
-    """Of the planned measuring that is done."""
+    """The share of the planned measuring that is done."""
     error: BaseException | None = None
     _measuring_since: float | None = None
 

@@ -135,7 +135,7 @@ class Calibrations:
         return NOTHING if found is None else kept_state(found)
 
     def in_progress(self) -> CalibrationState | None:
-        """How the calibration in progress stands."""
+        """Return the state of the calibration in progress; None without one."""
         if self._calibrating is None or self._attempt is None:
             return None
         return self._attempt.state()

@@ -41,8 +41,8 @@ ROUGHLY: Final = MemoryCosts(200 << 20, 80 << 20, 3_000)
 
 
 def run_bytes(plan: Plan, costs: MemoryCosts, workers: int, in_processes: bool) -> int:
-    """What a run needs at its peak, of the run host and all below it, with so many workers that
-    are processes or not.
+    """Bytes of the run host and all below it at the peak of a run, with so many workers that are
+    processes or not.
     """
     in_batches = min(plan.item_count, _batches_in_flight(plan, workers) * plan.batch_size)
     needed = costs.host + costs.worker * workers * in_processes + ITEM_BYTES * in_batches

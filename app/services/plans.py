@@ -27,7 +27,7 @@ WAY_OUT = (
 
 
 SLICE_SECONDS: Final = 0.25
-"""Of computing, after which progress should move."""
+"""Seconds of computing after which progress should move."""
 
 LANES: Final = 64
 """Slices are a multiple of it, as compiled kernels compute so many items side by side."""
@@ -77,7 +77,7 @@ def make_plan(
 def _slice_items(
     workload: str, kernel: str, parameters: dict[str, int], reports: Sequence[KernelReport]
 ) -> int:
-    """How many items a kernel computes in about SLICE_SECONDS."""
+    """Return the number of items that a kernel computes in about SLICE_SECONDS."""
     operations = kernels.get_workload(workload).operations(parameters)
     (report,) = (r for r in reports if (r.workload, r.kernel) == (workload, kernel))
     nanoseconds = nanoseconds_per_item(report, operations)

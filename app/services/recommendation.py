@@ -105,7 +105,7 @@ class RecommendationService:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a recommendation rests on."""
+    """The constants and facts that a recommendation rests on."""
 
     calibration: Calibration
     fingerprint: str

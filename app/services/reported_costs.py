@@ -102,8 +102,8 @@ def reported_calibration(
 
 
 def pace(reports: Sequence[KernelReport]) -> float:
-    """How many times as long as on the machine of the typical constants Python takes here, by the
-    kernel that is made of it; 1 where that is not known.
+    """Seconds of the `python` kernel here ÷ those on the machine of the typical constants; 1 where
+    that is not known.
     """
     found = [
         ns / REFERENCE_NS[term]

@@ -125,7 +125,7 @@ def _own_stage(
 
 
 def _connections(request: RunRequest | UploadQuery) -> int:
-    """As many as there may be groups in flight, so that the pool never is what limits them.
+    """The number of groups that may be in flight, so that the pool never limits them.
 
     A batch size that is chosen for the run is smaller than a group only where there are no more
     batches than workers.

@@ -127,7 +127,7 @@ class Strategy(Protocol):
 
     @property
     def in_flight(self) -> InFlight:
-        """How far the batches are whose results `run` has not given yet."""
+        """The progress of batches whose results `run` has not given yet."""
         ...
 
     async def prepare(self, plan: Plan) -> int: ...

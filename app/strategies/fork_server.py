@@ -24,7 +24,7 @@ from app.strategies import worker_process
 from app.system import thread_count
 
 MAX_DESCRIPTORS: Final = 256
-"""That come with one request."""
+"""Descriptors that come with one request at most."""
 
 
 def main() -> None:

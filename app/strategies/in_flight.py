@@ -1,4 +1,4 @@
-"""How far the batches in work are, counted in steps: each stage that an item has passed is one, and
+"""The progress of batches in work, counted in steps: each stage that an item has passed is one, and
 its kernel call another.
 
 Threads count in an object of the batch. A worker process counts in its own word of memory that it

@@ -212,8 +212,8 @@ class ForkingContext(ForkServerContext):
 
 
 WorkerContext = SpawningContext | ForkingContext
-"""What a pool makes its workers by. Those that have ended are still in `made`, also when the pool
-has replaced them."""
+"""A context that a pool makes its workers by. Workers that have ended are still in `made`, also
+when the pool has replaced them."""
 
 
 def worker_context(server: ForkServer | None) -> WorkerContext:

@@ -42,7 +42,7 @@ class Pools:
         return min(plan.workers, self.limits.threads)
 
     def process_workers(self, plan: Plan) -> int:
-        """How many processes a run may use, whatever it has for them to do."""
+        """Return the number of processes that a run may use, whatever it has for them to do."""
         return process_workers(plan, self.limits.processes, self.limits.cpus)
 
     async def ensure_processes(self, pool: ProcessPool, plan: Plan) -> int:
@@ -66,8 +66,8 @@ class Pools:
 
 
 def process_workers(plan: Plan, most: int, cpus: int) -> int:
-    """How many processes a run may use: at most `most`, and no more than usable CPUs unless they
-    wait for I/O, which those of `hybrid` do not.
+    """Return the number of processes that a run may use: at most `most`, and no more than usable
+    CPUs unless they wait for I/O, which those of `hybrid` do not.
     """
     waits = bool(plan.stages) and plan.strategy is not StrategyName.HYBRID
     return min(plan.workers, most if waits else min(most, cpus))

@@ -102,7 +102,7 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class InWork:
-    """How far an execution is, items in work included; `in_work` in the details of a shard."""
+    """The progress of an execution, items in work included; `in_work` in the details of a shard."""
 
     attempt: int
     """The execution: what an earlier one had in work is lost."""

@@ -76,7 +76,7 @@ class CellRecord:
     setup_estimate: float = 0.0
     """Seconds that its first set-up is expected to take."""
     batch_size: int | None = None
-    """For all items; None when the cell cannot run."""
+    """The size for all items; None when the cell cannot run."""
     reason: str | None = None
     """Why it is skipped; nothing more is measured then."""
     deaths: int = 0
@@ -122,7 +122,7 @@ class ComparisonRecord:
     """Of the budget, over all executions of the task."""
     setup_budget_seconds: float = 60.0
     setup_seconds: float = 0.0
-    """Of the budget of set-up, over all executions of the task."""
+    """Seconds used of the budget of set-up, over all executions of the task."""
     cells: list[CellRecord] = field(default_factory=list)
     host: dict[str, Any] = field(default_factory=dict)
     """As `host_facts` gives them."""
