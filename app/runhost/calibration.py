@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from app.strategies.pools import PoolLimits
+
 IN_FLIGHT: Final = (500, 4_000, 10_000)
 """Items on the event loop at once for which its seconds are measured."""
 
@@ -128,6 +130,11 @@ class Calibration:
     """A run host without worker processes."""
     seconds: float = 0.0
     """How long calibrating took; 0 for constants that were not measured here."""
+
+    @property
+    def limits(self) -> PoolLimits:
+        """The most workers of a run."""
+        return PoolLimits(self.max_threads, self.max_processes, self.usable_cpus)
 
     def kernel(self, workload: str, name: str) -> KernelCosts:
         """Raises LookupError."""

@@ -40,6 +40,7 @@ from app.services.tasks import TaskService
 from app.services.upkeep import Upkeep, remove_orphans
 from app.services.vitals import VitalsService
 from app.settings import Settings
+from app.strategies.pools import PoolLimits
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
 from app.tasks.nodes import NodeStore, new_node_id
@@ -201,9 +202,7 @@ def _memory_budget(settings: Settings, usable_cpus: int) -> MemoryBudget:
     config = _host_config(settings, usable_cpus)
     return MemoryBudget(
         (settings.memory_budget_bytes or default_budget_bytes()) // settings.run_hosts,
-        config.max_worker_threads,
-        config.max_worker_processes,
-        usable_cpus,
+        PoolLimits(config.max_worker_threads, config.max_worker_processes, usable_cpus),
     )
 
 

@@ -18,7 +18,7 @@ from app.services.stages import group_size
 from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
 from app.strategies.batching import window_size
-from app.strategies.pools import process_workers
+from app.strategies.pools import pool_workers
 from app.strategies.registry import CAPABILITIES, uses_processes
 
 BATCHES_A_WORKER: Final = 4
@@ -53,14 +53,14 @@ def with_batch_size(plan: Plan, request: RunOptions, calibration: Calibration) -
 def leaves_workers_idle(
     strategy: str, spec: Mapping[str, Any], counts: Sequence[int], effective_workers: int
 ) -> bool:
-    """Whether the batch size that a task's spec asks for makes fewer batches of `counts` items than
-    the workers it asks for, so that a run used no more than `effective_workers`.
+    """Whether the batch size that a task's spec asks for makes fewer batches than the workers it
+    asks for, so that no shard (of `counts` items each) used more than `effective_workers`.
     """
     size: int | str = spec["batch_size"]
     if isinstance(size, str) or not CAPABILITIES[StrategyName(strategy)].parallel:
         return False
-    batches = sum(ceil(count / size) for count in counts)
-    wanted: int = min(spec["workers"], sum(counts))
+    batches = max(ceil(count / size) for count in counts)
+    wanted: int = min(spec["workers"], max(counts))
     return batches <= effective_workers < wanted
 
 
@@ -115,9 +115,7 @@ class _Pace:
         in_processes = uses_processes(plan.strategy, kernel.releases_gil)
         workers = 1
         if CAPABILITIES[plan.strategy].parallel:
-            most = min(plan.workers, machine.max_threads)
-            if in_processes:
-                most = process_workers(plan, machine.max_processes, machine.usable_cpus)
+            most = pool_workers(plan, machine.limits, in_processes=in_processes)
             workers = max(1, min(most, plan.item_count))
         side_by_side = in_processes or kernel.releases_gil
         cpus = min(workers, machine.usable_cpus if side_by_side else 1)

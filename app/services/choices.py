@@ -93,7 +93,8 @@ def _workers(
     most = calibration.max_processes if in_processes else calibration.max_threads
     most = min(most, MOST_WORKERS, plan.item_count)
     if not plan.stages or strategy is StrategyName.HYBRID:  # workers that wait for nothing
-        most = min(most, 2 * calibration.usable_cpus)
+        cpus = calibration.usable_cpus
+        most = min(most, cpus if in_processes else 2 * cpus)
     powers = {2**n for n in range(9) if 2**n < most}
     return sorted(powers | {most, min(most, calibration.usable_cpus)})
 

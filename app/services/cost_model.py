@@ -23,7 +23,7 @@ from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count
 from app.strategies.hybrid import BATCHES_AHEAD
-from app.strategies.pools import process_workers
+from app.strategies.pools import pool_workers
 from app.strategies.registry import CAPABILITIES, uses_processes
 from app.strategies.worker import fetcher_count
 
@@ -95,10 +95,7 @@ class _Model:
     def _effective_workers(self) -> int:
         if not CAPABILITIES[self._plan.strategy].parallel:
             return 1
-        plan, machine = self._plan, self._machine
-        most = min(plan.workers, machine.max_threads)
-        if self._in_processes:
-            most = process_workers(plan, machine.max_processes, machine.usable_cpus)
+        most = pool_workers(self._plan, self._machine.limits, in_processes=self._in_processes)
         return max(1, min(most, self._batches))
 
     @property

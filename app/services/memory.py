@@ -13,7 +13,7 @@ from app.names import StrategyName
 from app.strategies import registry
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count, window_size
-from app.strategies.pools import process_workers
+from app.strategies.pools import PoolLimits, pool_workers
 from app.system import memory_limit
 
 ITEM_BYTES: Final = 128
@@ -65,17 +65,12 @@ class MemoryBudget:
     """What each of the runs that may execute at once may need."""
 
     run_bytes: int
-    max_threads: int
-    max_processes: int
-    """The most workers of each sort that a run gets, whatever it asks for."""
-    usable_cpus: int
+    limits: PoolLimits
 
     def needed(self, plan: Plan) -> int:
         """Bytes, of the run host and all below it."""
         in_processes = uses_processes(plan)
-        workers = min(plan.workers, self.max_threads)
-        if in_processes:
-            workers = process_workers(plan, self.max_processes, self.usable_cpus)
+        workers = pool_workers(plan, self.limits, in_processes=in_processes)
         return run_bytes(plan, ROUGHLY, workers, in_processes)
 
     def fits(self, plan: Plan) -> bool:

@@ -42,8 +42,10 @@ def make_plan(
     reports: Sequence[KernelReport],
     calibration: Calibration,
     settings: Settings,
+    ranges: tuple[tuple[int, int], ...] | None = None,
 ) -> Plan:
-    """A complete plan; its batch size fits `items` and has to be chosen anew for others.
+    """A complete plan for all items, or those in `ranges`; its batch size fits these and has to be
+    chosen anew for others.
 
     Raises InvalidRequestError for an unknown workload, or a kernel or a source that is not
     available, and kernels.InvalidParameterError.
@@ -65,6 +67,7 @@ def make_plan(
         stages=make_stages(request, settings),
         parameters=parameters,
         batch_size=1,
+        ranges=ranges,
         workers=request.workers,
         io_concurrency=request.io_concurrency,
         timeout_seconds=request.timeout_seconds,

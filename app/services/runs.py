@@ -23,6 +23,7 @@ from app.errors import (
 )
 from app.logs.origin import bind_task
 from app.names import StrategyName, TaskType
+from app.runhost.calibration import Calibration
 from app.schemas.options import StrategyChoice
 from app.schemas.results import RunResult
 from app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
@@ -85,9 +86,10 @@ class RunService:
             asked = BackgroundRequest.of(request, strategy)
             return AcceptedRun(**dict(await self._background.submit(asked, key, client)))
         items = GeneratedItems(request.total_items)
-        plan = await self._plan(strategy, request, items)
+        known = await self._context.calibrations.known()
+        plan = await self._plan(strategy, request, items, known)
         try:
-            seconds = await self._check(plan)
+            seconds = self._check(plan, known)
         except EstimateTooLongError as error:
             return await self._long_runs.accept(strategy, request, error, key, client)
         source: TaskInput
@@ -117,23 +119,26 @@ class RunService:
         if key is not None:
             keyed = Keyed(key, upload_digest(query, strategy, media_type))
             chunks = hashed(chunks, keyed.digest)
-        plan = await self._plan(query.strategy, query, GeneratedItems(0))
+        known = await self._context.calibrations.known()
+        plan = await self._plan(query.strategy, query, GeneratedItems(0), known)
         self._context.memory.check(plan)  # its workers; what the items need is not known yet
         most = self._context.settings.max_upload_rows
         source = UploadInput(query.workload, media_type, chunks, most)
         return await self._supervise(plan, query, source, client, None, keyed=keyed)
 
     async def _plan(
-        self, strategy: StrategyName, request: RunRequest | UploadQuery, items: Items
+        self,
+        strategy: StrategyName,
+        request: RunRequest | UploadQuery,
+        items: Items,
+        calibration: Calibration,
     ) -> Plan:
-        context = self._context
-        reports, known = await context.hosts.kernels(), await context.calibrations.known()
-        return make_plan(strategy, request, items, reports, known, context.settings)
+        reports = await self._context.hosts.kernels()
+        return make_plan(strategy, request, items, reports, calibration, self._context.settings)
 
-    async def _check(self, plan: Plan) -> float:
+    def _check(self, plan: Plan, calibration: Calibration) -> float:
         """The estimate. Raises MemoryBudgetError, EstimateTooLongError."""
         self._context.memory.check(plan)
-        calibration = await self._context.calibrations.known()
         return check_estimate(plan, calibration, self._context.settings.sync_limit_seconds)
 
     async def _supervise(
@@ -215,7 +220,7 @@ class RunService:
                 if seconds is None:
                     known = await context.calibrations.known()
                     plan = with_batch_size(plan, request, known)
-                    seconds = await self._check(plan)
+                    seconds = self._check(plan, known)
                     await to_the_end(context.store.estimate, task_id, seconds)
                 ref = ShardRef(task_id, 0, 0)
                 shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)

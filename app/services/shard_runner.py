@@ -27,7 +27,6 @@ from app.logs.origin import bind, origin_from_json
 from app.names import StrategyName, TaskKind
 from app.runhost.messages import Batches
 from app.services.active_run import ActiveRun
-from app.services.batch_size import with_batch_size
 from app.services.collecting import RunCollector
 from app.services.comparison.execution import end_comparison
 from app.services.comparison.service import BackgroundComparisons
@@ -167,11 +166,10 @@ class ShardRunner:
                     missing = await asyncio.to_thread(context.store.shards.missing, shard.ref)
                 request, strategy = request_of(dict(task.spec)), StrategyName(task.strategy)
                 known = await context.calibrations.known()
-                plan = make_plan(strategy, request, items, reports, known, context.settings)
-                plan = replace(plan, ranges=tuple(missing))
                 if details.batch_size is not None:  # as before: its batches are numbered by it
                     request = request.model_copy(update={"batch_size": details.batch_size})
-                plan = with_batch_size(plan, request, known)
+                settings = context.settings
+                plan = make_plan(strategy, request, items, reports, known, settings, tuple(missing))
                 context.memory.check(plan)  # accepted elsewhere, perhaps, or before its items came
                 run.begins_on(client)
                 try:

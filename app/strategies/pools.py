@@ -39,11 +39,11 @@ class Pools:
         self.multiprocessing = MultiprocessingPool(self.nursery, instruction_set)
 
     def thread_workers(self, plan: Plan) -> int:
-        return min(plan.workers, self.limits.threads)
+        return pool_workers(plan, self.limits, in_processes=False)
 
     def process_workers(self, plan: Plan) -> int:
         """Return the number of processes that a run may use, whatever it has for them to do."""
-        return process_workers(plan, self.limits.processes, self.limits.cpus)
+        return pool_workers(plan, self.limits, in_processes=True)
 
     async def ensure_processes(self, pool: ProcessPool, plan: Plan) -> int:
         """Have as many worker processes as the plan has something to do for; returns how many."""
@@ -65,12 +65,15 @@ class Pools:
         await asyncio.to_thread(self.nursery.close)
 
 
-def process_workers(plan: Plan, most: int, cpus: int) -> int:
-    """Return the number of processes that a run may use: at most `most`, and no more than usable
-    CPUs unless they wait for I/O, which those of `hybrid` do not.
+def pool_workers(plan: Plan, limits: PoolLimits, *, in_processes: bool) -> int:
+    """Return the number of workers that a run may use: processes are no more than usable CPUs
+    unless they wait for I/O, which those of `hybrid` do not.
     """
+    if not in_processes:
+        return min(plan.workers, limits.threads)
     waits = bool(plan.stages) and plan.strategy is not StrategyName.HYBRID
-    return min(plan.workers, most if waits else min(most, cpus))
+    most = limits.processes if waits else min(limits.processes, limits.cpus)
+    return min(plan.workers, most)
 
 
 def effective_workers(plan: Plan, pool_workers: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.fixtures.command_line import here, hotloop
 from tests.fixtures.server import ROOT
 
 
+@cache
 def help_of(command: str) -> str:
     done = hotloop(*command.split(), "--help")
     assert done.returncode == 0

@@ -47,13 +47,24 @@ def concrete(path: str) -> str:
     return re.sub(r"\{\w+\}", lambda m: _PARAMETERS.get(m[0], TASK_ID), path)
 
 
-@pytest.fixture
-def app(services: FakeServices) -> FastAPI:
-    return create_app(SETTINGS, services.open)
+SHARED = FakeServices()
+"""The services of `app`, made once: making an application takes longer than a test here."""
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Iterator[Client]:
+def services() -> FakeServices:
+    """The shared services as if they were new."""
+    FakeServices.__init__(SHARED)
+    return SHARED
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    return create_app(SETTINGS, SHARED.open)
+
+
+@pytest.fixture
+def client(app: FastAPI, services: FakeServices) -> Iterator[Client]:
     with open_client(app) as client:
         yield client
 

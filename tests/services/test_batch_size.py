@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count, window_size
-from app.strategies.pools import process_workers
+from app.strategies.pools import pool_workers
 from app.strategies.registry import CAPABILITIES, uses_processes
 from tests.fixtures.calibrations import REPORTS, usual
 
@@ -75,7 +75,7 @@ def test_every_worker_gets_a_batch(strategy: StrategyName, body: dict[str, Any])
     made = plan(strategy, **body)
     if CAPABILITIES[strategy].parallel:
         processes = uses_processes(strategy, releases_gil=made.kernel != "python")
-        workers = process_workers(made, 8, 2) if processes else made.workers
+        workers = pool_workers(made, usual().limits, in_processes=processes)
         assert batch_count(made) >= min(workers, made.item_count)
 
 

@@ -15,6 +15,7 @@ from app.services.memory import ITEM_BYTES, ROUGHLY, MemoryBudget, default_budge
 from app.services.specs import plan_for
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
+from app.strategies.pools import PoolLimits
 from app.system import MemoryLimit
 from tests.fixtures.calibrations import ideal
 from tests.fixtures.server import running_server
@@ -24,7 +25,7 @@ from tests.services.test_plans import plan as made
 
 NO_IO: dict[str, Any] = {"db": "none", "cache": "none"}
 NO_WORK = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}
-BUDGET = MemoryBudget(1 << 30, max_threads=256, max_processes=8, usable_cpus=8)
+BUDGET = MemoryBudget(1 << 30, PoolLimits(256, 8, 8))
 
 
 def plan(strategy: str, **body: Any) -> Plan:
@@ -41,7 +42,7 @@ def test_worker_processes_count_as_many_as_there_may_be(strategy: str) -> None:
 
 
 def test_worker_processes_that_never_wait_count_as_many_as_there_are_cpus() -> None:
-    budget = MemoryBudget(1 << 30, max_threads=256, max_processes=8, usable_cpus=2)
+    budget = MemoryBudget(1 << 30, PoolLimits(256, 8, 2))
     computing = plan("multiprocessing", workers=8, batch_size=1)
     assert budget.needed(computing) == ROUGHLY.host + 2 * ROUGHLY.worker + 8 * ITEM_BYTES
     waiting = plan("multiprocessing", workers=8, batch_size=1, db="simulated")
@@ -72,10 +73,14 @@ def test_items_that_wait_side_by_side_are_counted(strategy: str) -> None:
 
 def test_what_needs_more_is_refused_with_the_figures() -> None:
     with pytest.raises(MemoryBudgetError, match="840 MiB of memory, over the 500 MiB") as caught:
-        MemoryBudget(500 << 20, 256, 8, 8).check(plan("multiprocessing", workers=8, batch_size=1))
+        MemoryBudget(500 << 20, PoolLimits(256, 8, 8)).check(
+            plan("multiprocessing", workers=8, batch_size=1)
+        )
     assert caught.value.field == "workers"
     with pytest.raises(MemoryBudgetError) as caught:
-        MemoryBudget(220 << 20, 256, 8, 8).check(plan("threading", batch_size=1_000_000))
+        MemoryBudget(220 << 20, PoolLimits(256, 8, 8)).check(
+            plan("threading", batch_size=1_000_000)
+        )
     assert caught.value.field == "batch_size"
     BUDGET.check(plan("multiprocessing", workers=8, batch_size=1))
 
@@ -88,13 +93,16 @@ def planned(choice: StrategyChoice, budget: MemoryBudget, **body: Any) -> Plan:
 
 
 def test_auto_takes_what_fits() -> None:
-    roomy, tight = MemoryBudget(8 << 30, 256, 8, 8), MemoryBudget(220 << 20, 256, 8, 8)
+    roomy, tight = (
+        MemoryBudget(8 << 30, PoolLimits(256, 8, 8)),
+        MemoryBudget(220 << 20, PoolLimits(256, 8, 8)),
+    )
     assert memory.uses_processes(planned(StrategyChoice.AUTO, roomy, workers=8))
     assert not memory.uses_processes(planned(StrategyChoice.AUTO, tight, workers=8))
     with pytest.raises(MemoryBudgetError):
         planned(StrategyChoice.MULTIPROCESSING, tight, workers=8)
     with pytest.raises(MemoryBudgetError):
-        planned(StrategyChoice.AUTO, MemoryBudget(1, 256, 8, 8))
+        planned(StrategyChoice.AUTO, MemoryBudget(1, PoolLimits(256, 8, 8)))
 
 
 def test_default_is_a_share_of_the_container_or_the_machine(
@@ -136,7 +144,7 @@ def test_service_refuses_before_it_starts_and_runs_need_no_more_than_said(tmp_pa
         assert len(server.look_below()) == before, "no worker was started for any of them"
         answer = server.run("multiprocessing", **body, workers=3)
         assert answer.is_success
-        needed = MemoryBudget(budget, 256, 4, 4).needed(
+        needed = MemoryBudget(budget, PoolLimits(256, 4, 4)).needed(
             plan("multiprocessing", workers=3, batch_size=10, items_count=400)
         )
         assert answer.json()["peak_memory_bytes"] <= needed <= budget

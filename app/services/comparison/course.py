@@ -111,9 +111,9 @@ class Course:
                 return
             if not must and not cell.samples and self._setup_left < cell.setup_estimate:
                 cell.reason = (
-                    f"setting up its workers takes about {cell.setup_estimate:.1f} s, and "
+                    f"Set-up takes about {cell.setup_estimate:.1f} s, but only "
                     f"{self._setup_left:.1f} s of setup_budget_seconds = "
-                    f"{self.record.setup_budget_seconds:g} are left; raise it"
+                    f"{self.record.setup_budget_seconds:g} are left. Raise setup_budget_seconds."
                 )
                 await self._keep()
                 return
@@ -146,7 +146,8 @@ class Course:
 
     async def _timed(self, cell: CellRecord, size: Size, number: int, must: bool) -> Sample:
         cold = number == 0 and cell.warm_up is None
-        timeout = None if must else max(LEAST_SECONDS, self._left()) + self._setup_left
+        setup = self._setup_left if cell.setup_estimate else 0.0
+        timeout = None if must else max(LEAST_SECONDS, self._left()) + setup
         sample = await self.measure(cell, size, number, cold=cold, timeout_seconds=timeout)
         self._count_used()
         self.record.used_seconds -= sample.setup_seconds

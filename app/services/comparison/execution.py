@@ -118,7 +118,7 @@ class ComparisonExecution:
             raise OutputsDifferError(", ".join(map(str, first.cells)), first.detail)
         if not any(cell.timed and not cell.is_skipped for cell in record.cells):
             counts = Counter(cell.reason for cell in record.cells)
-            reasons = "; ".join(f"{n} × {reason}" for reason, n in counts.most_common(3))
+            reasons = " | ".join(f"{n} × {reason}" for reason, n in counts.most_common(3))
             raise NothingMeasuredError(reasons)
 
     async def _save(self) -> None:

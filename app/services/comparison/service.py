@@ -63,14 +63,7 @@ class ComparisonService:
         kernels.InvalidInputError.
         """
         limit = self._context.settings.sync_limit_seconds
-        if request.budget_seconds > limit:
-            if "budget_seconds" in request.model_fields_set:
-                raise InvalidRequestError(
-                    "budget_seconds",
-                    f"must be at most {limit:g} for a comparison that the client waits for (got "
-                    f"{request.budget_seconds:g}); lower it, or send Prefer: respond-async",
-                )
-            request = request.model_copy(update={"budget_seconds": limit})
+        request = _within(limit, request)
         request, reports, record, _ = await self._planned(request)
         if request.exact and exact_seconds(record) > limit:
             raise EstimateTooLongError(exact_seconds(record), limit, WAY_OUT)
@@ -131,7 +124,7 @@ class ComparisonService:
             total_items=record.planned,
             created_at=utc_now(),
             owner=self._context.node,
-            estimated_seconds=max(record.budget_seconds, exact),
+            estimated_seconds=max(record.budget_seconds + record.setup_budget_seconds, exact),
             client=client,
         )
 
@@ -193,6 +186,29 @@ class ComparisonService:
             text = type(error).__name__, str(error)
             self._context.store.finish_unbegun(task_id, status, *text)
             self._context.metrics.comparison_ended(status, 0)
+
+
+def _within(limit_seconds: float, request: CompareRequest) -> CompareRequest:
+    """The request with budgets that a client may wait for: those it does not give are lowered.
+    Raises InvalidRequestError for one that it gives.
+    """
+    budget, setup = request.budget_seconds, request.setup_budget_seconds
+    if budget + setup <= limit_seconds:
+        return request
+    given = request.model_fields_set & {"budget_seconds", "setup_budget_seconds"}
+    if len(given) == 2 or any(getattr(request, name) >= limit_seconds for name in given):
+        raise InvalidRequestError(
+            "budget_seconds",
+            f"and setup_budget_seconds must be at most {limit_seconds:g} together for a comparison "
+            f"that the client waits for (got {budget:g} and {setup:g}); lower them, or send "
+            "Prefer: respond-async",
+        )
+    if "budget_seconds" in given:
+        setup = limit_seconds - budget
+    else:
+        setup = setup if given else min(setup, limit_seconds / 3)
+        budget = min(budget, limit_seconds - setup)
+    return request.model_copy(update={"budget_seconds": budget, "setup_budget_seconds": setup})
 
 
 class _Nothing:

@@ -2,7 +2,7 @@
 
 A winner must be apart from every other cell in two ways: its interval ends before theirs begin,
 and its median is less by LEAST_DIFFERENCE at least. Whatever is not apart from the fastest is tied
-with it. A cell that may not win is tied with the next one.
+with it.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Indexes of cells: the fastest first; one of them is the winner."""
+    """Indexes of the cells that cannot be told apart from the fastest, which is the first."""
 
     fastest: tuple[int, ...]
+    may_win: bool = True
+    """Whether the fastest may be called the winner where it stands alone."""
 
     @property
     def winner(self) -> int | None:
-        return self.fastest[0] if len(self.fastest) == 1 else None
+        return self.fastest[0] if len(self.fastest) == 1 and self.may_win else None
 
 
 def trusted_interval(seconds: Sequence[float]) -> Interval:
@@ -80,9 +82,7 @@ def judge(contenders: Sequence[Contender]) -> Verdict | None:
     order = sorted(contenders, key=lambda c: (c.interval.median, c.index))
     first = order[0].interval
     together = [c.index for c in order if c is order[0] or not _apart(first, c.interval)]
-    if len(together) == 1 and not order[0].may_win:
-        together += [c.index for c in order[1:2]]
-    return Verdict(tuple(together))
+    return Verdict(tuple(together), order[0].may_win)
 
 
 def _apart(faster: Interval, slower: Interval) -> bool:

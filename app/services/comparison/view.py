@@ -94,7 +94,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         improvement_factor=sequential / best_time if sequential and best_time else None,
         cells=cells,
         winner=None if overall is None else _winner(cells, overall),
-        tied=[] if overall is None or overall.winner is not None else _named(cells, overall),
+        tied=[] if overall is None or len(overall.fastest) == 1 else _named(cells, overall),
         verdict=words(task.status, record, cells, overall),
         outputs_equal=False if mismatches else (True if compared else None),
         compared_cells=len(compared),

@@ -52,7 +52,7 @@ def _verdict(
             "measurements are done."
         )
     if verdict is None:
-        return "No verdict: nothing could be measured; each cell says why."
+        return "No verdict: only background was measured."
     first = cells[verdict.fastest[0]]
     others = len([c for c in cells if c.median_seconds is not None and c.strategy != BACKGROUND])
     if verdict.winner is not None and others == 1:
@@ -63,6 +63,11 @@ def _verdict(
         return (
             f"{_of(first)} is the fastest: {_took(first)}, and the next one, {_of(following)}, "
             f"{_took(following)}."
+        )
+    if len(verdict.fastest) == 1:
+        return (
+            f"No winner: {_of(first)} has the least median, {_took(first)}, but it is projected "
+            "from one item. Raise budget_seconds to measure more."
         )
     tied = ", ".join(_of(cells[index]) for index in verdict.fastest)
     return (

@@ -25,6 +25,7 @@ from app.services.memory import MemoryBudget
 from app.settings import Settings
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
+from app.strategies.pools import PoolLimits
 from kernels import KernelName
 from tests.fixtures.calibrations import ideal
 
@@ -60,7 +61,7 @@ def planned(
     guess = partial(estimate, reports=reports)
     plans, reasons = make_plans(request, items, reports, ideal(reports), Settings(), guess)
     setup = pool_seconds(reports, "loops", request.workers)
-    memory = MemoryBudget(available_bytes, max_threads=256, max_processes=64, usable_cpus=2)
+    memory = MemoryBudget(available_bytes, PoolLimits(256, 64, 2))
     return plan_record(request, plans, reasons, guess, memory, setup)
 
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from app.errors import NothingMeasuredError, OutputsDifferError, RunError, TaskNotFoundError
+from app.errors import (
+    InvalidRequestError,
+    NothingMeasuredError,
+    OutputsDifferError,
+    RunError,
+    TaskNotFoundError,
+)
 from app.names import TaskKind, TaskStatus
 from app.schemas.comparison import CompareRequest
 from app.schemas.tasks import TaskView
@@ -17,6 +23,7 @@ from app.security.clients import Client, Scope
 from app.services import open_services
 from app.services.comparison.course import Course
 from app.services.comparison.measuring import Outputs
+from app.services.comparison.service import _within
 from app.settings import Settings
 from app.strategies.base import BatchResult
 from app.tasks.model import PART, Task
@@ -151,3 +158,36 @@ def test_whose_the_tasks_of_a_comparison_are(
     assert {kind for kind, _ in made} == {TaskKind.COMPARISON, PART}
     assert {client for _, client in made} == {"key:alice"}
     assert [kind for kind, _ in made].count(PART) >= 2
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, (200.0, 60.0)),
+        ({"budget_seconds": 240}, (240.0, 20.0)),
+        ({"setup_budget_seconds": 100}, (160.0, 100.0)),
+    ],
+)
+def test_budgets_that_are_not_given_fit_into_what_a_client_may_wait(
+    given: dict[str, float], kept: tuple[float, float]
+) -> None:
+    request = CompareRequest.model_validate_json(json.dumps(given))
+    if not given:
+        request = request.model_copy(update={"budget_seconds": 1_000.0})
+    found = _within(260.0, request)
+    assert (found.budget_seconds, found.setup_budget_seconds) == kept
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"budget_seconds": 300},
+        {"setup_budget_seconds": 260},
+        {"budget_seconds": 200, "setup_budget_seconds": 61},
+    ],
+)
+def test_given_budgets_that_a_client_may_not_wait_for_are_refused(given: dict[str, float]) -> None:
+    request = CompareRequest.model_validate_json(json.dumps(given))
+    with pytest.raises(InvalidRequestError, match="at most 260 together") as raised:
+        _within(260.0, request)
+    assert raised.value.field == "budget_seconds"

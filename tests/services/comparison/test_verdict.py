@@ -140,3 +140,13 @@ def test_interval_of_equal_rounds_has_no_width() -> None:
     found = trusted_interval([2.0] * 5)
     assert found.low == pytest.approx(2.0)
     assert found.high == pytest.approx(2.0)
+
+
+def test_cell_that_may_not_win_is_no_winner_and_ties_only_with_those_near_it() -> None:
+    first = Contender(0, Interval(1.0, 0.9, 1.1), may_win=False)
+    assert judge([first]) == Verdict((0,), may_win=False)
+    assert Verdict((0,), may_win=False).winner is None
+    far = Contender(1, Interval(10.0, 9.0, 11.0))
+    assert judge([first, far]) == Verdict((0,), may_win=False)
+    near = Contender(1, Interval(1.02, 0.9, 1.1))
+    assert judge([first, near]) == Verdict((0, 1), may_win=False)
