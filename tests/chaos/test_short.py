@@ -13,14 +13,10 @@ from tests.chaos.rounds import ONLY_POSTGRESQL, Kind, Outcome, Round
 SEED = 1
 TASKS = 4
 KINDS = list(Kind)
-MARKED = [
-    pytest.param(kind, marks=pytest.mark.long) if kind is Kind.FREEZE else kind for kind in KINDS
-]
+pytestmark = pytest.mark.long
 
 
-@pytest.fixture(
-    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
-)
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
@@ -35,7 +31,7 @@ def cluster(
         cluster.stop()
 
 
-@pytest.mark.parametrize("kind", MARKED)
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_lost_and_nothing_finished_is_done_again(cluster: Cluster, kind: Kind) -> None:
     if cluster.database is None and kind in ONLY_POSTGRESQL:
         return

@@ -75,13 +75,13 @@ def answers_for(command: str) -> dict[str, Any]:
     return COMPARISON if command.startswith("compare") else ANSWERS
 
 
-ALIKE = (f"tasks show {TASK_ID}", f"tasks cancel {TASK_ID}", "tasks delete --yes")
-"""Commands that wait by the same few lines as others; each start of a process takes a second."""
+SHORT = ("compare", "recommend")
+"""Commands that wait in ways of their own; each start of a process takes a second."""
 
 
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(c, marks=[pytest.mark.long] if c in ALIKE else []) for c in COMMANDS],
+    [pytest.param(c, marks=[] if c in SHORT else [pytest.mark.long]) for c in COMMANDS],
 )
 def test_terminal_shows_a_word_and_a_spinner_before_the_answer_is_there(command: str) -> None:
     with (

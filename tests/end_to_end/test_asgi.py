@@ -139,6 +139,7 @@ def test_wrong_settings_end_the_server_with_the_line_that_says_so(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_uvicorn_serves_and_stops_although_a_client_watches_a_task(data: Path) -> None:
     with server_of(UVICORN, data, {"run_hosts": 1, "shutdown_seconds": 60}) as server:
         assert server.run("sequential", **LITTLE).json()["status"] == "completed"
@@ -151,7 +152,8 @@ def test_uvicorn_serves_and_stops_although_a_client_watches_a_task(data: Path) -
         assert "timeout graceful shutdown exceeded" not in log
 
 
-@pytest.mark.parametrize("application", ["outer", pytest.param("bare", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("application", ["outer", "bare"])
 def test_mounted_it_answers_below_its_path_and_ends_with_the_server(
     data: Path, application: str
 ) -> None:

@@ -58,6 +58,7 @@ COMPARISON = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("prefer", ["", "respond-async"])
 def test_comparison_is_named_by_every_process_and_counted(tmp_path: Path, prefer: str) -> None:
     with running_server(tmp_path, log_format="json", log_level="debug", run_hosts=1) as server:

@@ -93,7 +93,9 @@ def test_recommendation_can_be_run_and_is_checked(server: Server) -> None:
 def test_command_has_only_what_is_not_a_default(server: Server) -> None:
     words = shlex.split(ask(server, workers=4, batch_size=5_000, io_concurrency=1_000)["curl"])
     body = json.loads(words[words.index("-d") + 1])
-    assert set(body) == {"kernel", "items_count", "db_delay_ms", "redis_delay_ms", "parameters"}
+    assert set(body) == {
+        *("kernel", "items_count", "batch_size", "db_delay_ms", "redis_delay_ms", "parameters")
+    }
     assert body["parameters"] == {"cpu_iterations": 100, "outer_iterations": 10}
 
 

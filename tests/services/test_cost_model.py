@@ -135,14 +135,14 @@ def plans(draw: st.DrawFn) -> Plan:
 
 
 @given(plans(), calibrations(), st.integers(1, 5_000))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_more_items_never_take_less(made: Plan, machine: Calibration, more: int) -> None:
     larger = replace(made, items=GeneratedItems(made.item_count + more))
     assert predict(larger, machine).seconds >= predict(made, machine).seconds * (1 - 1e-9)
 
 
 @given(plans(), calibrations())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_nothing_is_predicted_below_the_bound(made: Plan, machine: Calibration) -> None:
     bound = lower_bound_seconds(made, machine, max(made.io_concurrency, made.workers))
     assert predict(made, machine).seconds >= bound * (1 - 1e-9)

@@ -114,6 +114,7 @@ def test_default_is_a_share_of_the_container_or_the_machine(
     assert default_budget_bytes() == 8 << 20
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="no proportional sizes")
 def test_service_refuses_before_it_starts_and_runs_need_no_more_than_said(tmp_path: Path) -> None:
     budget = 500 << 20

@@ -19,6 +19,8 @@ from tests.fixtures.executions import Execution, begin, check_counts, queued, su
 from tests.fixtures.results import ids, opened
 from tests.fixtures.waiting import BOUND_SECONDS
 
+pytestmark = pytest.mark.long
+
 NewResult = Callable[..., BatchResult]
 Sharded = Callable[..., str]
 

@@ -14,6 +14,8 @@ from app.tasks.model import FINISHED, UNFINISHED, Task
 from app.tasks.store import TaskStore
 from tests.fixtures.executions import begin, summary
 
+pytestmark = pytest.mark.long
+
 NewTask = Callable[..., Task]
 BringTo = Callable[[Task, TaskStatus], None]
 Running = Callable[[int], str]

@@ -136,6 +136,7 @@ def test_shards_of_a_task_begin_in_order_and_before_later_tasks(
     assert work.began == accepted
 
 
+@pytest.mark.long
 def test_a_thousand_tasks_are_done_once_each(queues: Queues, store: TaskStore, work: Work) -> None:
     accepted = put(store, 1_000)
     queues.launch(work, concurrency=4, **NEVER)

@@ -13,7 +13,7 @@ from app.services.comparison.verdict import Contender, Verdict, judge, trusted_i
 from tests.fixtures.made_up import MadeUpMachine, record_of
 
 SLOWER = 1.05
-COMPARISONS = 100
+COMPARISONS = 60
 """For each kind of machine."""
 
 MACHINES: dict[str, dict[str, Any]] = {
