@@ -97,8 +97,8 @@ class Settings(LogSettings):
         ge=0.1,
         le=86_400,
         description=(
-            "Seconds a synchronous run may be estimated at; what happens to a longer one is said "
-            "by `HOTLOOP_LONG_RUNS`."
+            "Seconds that a synchronous run may be estimated at. `HOTLOOP_LONG_RUNS` says what "
+            "happens to a longer one."
         ),
     )
     long_runs: LongRuns = Field(

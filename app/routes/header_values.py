@@ -52,7 +52,8 @@ async def get_idempotency_key(
             description=(
                 "1 to 255 visible ASCII characters of the client's choice, for a background task: "
                 "the same request with the same key is accepted once, and answered with the same "
-                "task. A run that is not in the background does not heed it."
+                "task. A run that is answered at once does not keep it. If a background task has "
+                "the key, that task is the answer; another request under it is refused with 422."
             ),
             json_schema_extra=VISIBLE_ASCII,
             examples=["3f0c1a52-8d5e-4a53-9d43-7f6d0a6f2b11"],

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app import errors
 from app.dependencies import RecommendationServiceDep, SettingsDep, StateDep
 from app.error_handlers import STORE_ERRORS, problem_responses
+from app.root_path import link_to
 from app.routes.base_url import base_url_of
 from app.routes.disconnect import run_until_stop, run_while_connected
 from app.routes.paths import TASKS
@@ -84,7 +85,7 @@ async def calibrate(
     single run host, runs wait so long. A request that comes while a calibration is in progress is
     answered with that one.
     """
-    response.headers["Location"] = CALIBRATION
+    response.headers["Location"] = link_to(CALIBRATION)
     return await service.calibrate()
 
 

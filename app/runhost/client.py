@@ -163,7 +163,7 @@ class RunHostClient:
     async def calibrate(
         self,
         take: Callable[[Batches], Awaitable[None]],
-        tell: Callable[[float], None] = lambda share: None,
+        tell: Callable[[float], None],
     ) -> Calibration:
         """Measure the constants of the cost model now. `take` is given the results of the runs, to
         treat them as those of any run; `tell` is given the share that is done, 0 … 1, as it goes.

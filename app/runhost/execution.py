@@ -109,6 +109,7 @@ class _Run:
             self._duration_seconds = time.perf_counter() - started
             telling.cancel()
             self._cpu_seconds, self._peak_memory_bytes = await asyncio.to_thread(meter.stop)
+            await asyncio.gather(telling, return_exceptions=True)
             await outbox.close()
 
     async def _tell_progress(self) -> None:

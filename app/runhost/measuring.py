@@ -130,7 +130,7 @@ class RunMemory:
 class RunMeter:
     """Made before the run's set-up, started when its clock starts, stopped when that stops."""
 
-    def __init__(self, gauge: MemoryGauge, workers: Callable[[], Sequence[int]] = list) -> None:
+    def __init__(self, gauge: MemoryGauge, workers: Callable[[], Sequence[int]]) -> None:
         self._gauge = gauge
         self._memory = RunMemory(gauge, workers)
         self._cpu_before = 0.0

@@ -45,10 +45,6 @@ Done = Callable[[float], Awaitable[None]]
 """Called with the typical seconds of what was just done."""
 
 
-async def _untold(seconds: float) -> None:
-    """Progress that nobody is told of."""
-
-
 class TimedRuns:
     """Runs whose results leave as those of any run do, as that takes its part of the CPUs."""
 
@@ -57,7 +53,7 @@ class TimedRuns:
         strategies: Mapping[StrategyName, Strategy],
         around: Surroundings,
         send: Send,
-        done: Done = _untold,
+        done: Done,
     ) -> None:
         self._strategies = strategies
         self._around = around

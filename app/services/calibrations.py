@@ -57,6 +57,8 @@ class Calibrations:
         self._mark: tuple[tuple[KernelReport, ...], str] | None = None
         """The fingerprint with the reports that it is of: making one takes milliseconds."""
         self._calibrating: asyncio.Task[None] | None = None
+        self._urgent = asyncio.Event()
+        """Set when a request asks for the calibration in progress, which waits no longer then."""
         self._attempt: Attempt | None = None
         """The last one of this process."""
         self._failures = 0
@@ -86,7 +88,11 @@ class Calibrations:
         mark = await self.fingerprint()
         if (now := await asyncio.to_thread(version, self._folder)) not in (None, self._read):
             self._read = now
-            self._calibrated = await asyncio.to_thread(load, self._folder) or self._calibrated
+            loaded = await asyncio.to_thread(load, self._folder)
+            if loaded is not None and loaded.fingerprint == mark:
+                self._calibrated = loaded
+            elif loaded is not None:
+                logger.info("the calibration in the data folder is of another machine")
         if self._calibrated is not None and self._calibrated.fingerprint != mark:
             logger.info("the machine is another than the one that was calibrated")
             self._calibrated = None
@@ -106,7 +112,10 @@ class Calibrations:
         return await asyncio.to_thread(host_facts, reports, None), reports
 
     def begin(self) -> None:
-        """Start a calibration, unless one is in progress. It takes its turn among the runs."""
+        """Start a calibration, unless one is in progress. It takes its turn among the runs; so does
+        one in progress that waited for an idle run host.
+        """
+        self._urgent.set()
         self._begin(politely=False)
 
     def begin_if_due(self) -> None:
@@ -170,14 +179,15 @@ class Calibrations:
         finally:
             attempt.end(error)
             self._calibrating = None
+            self._urgent.clear()
 
     async def _calibrate(self, attempt: Attempt, politely: bool) -> Calibrated:
+        if politely:
+            await self._wait_for_idle()
         async with calibrating_alone(self._folder):
             found = await self.found()
             if found is not None and found.calibrated_at > attempt.started_at:
                 return found  # another process of this folder made it meanwhile
-            if politely:
-                await self._wait_for_idle()
             async with self._hosts.lease(patient=True) as client:
                 attempt.begin_to_measure()
                 calibration = await client.calibrate(_pack, attempt.tell)
@@ -191,7 +201,7 @@ class Calibrations:
 
     async def _wait_for_idle(self) -> None:
         for _ in range(MOST_LOOKS):
-            if self._hosts.states()["idle"]:
+            if self._urgent.is_set() or self._hosts.states()["idle"]:
                 return
             await asyncio.sleep(LOOK_SECONDS)
 

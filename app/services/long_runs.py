@@ -120,8 +120,8 @@ def _explained(error: EstimateTooLongError) -> Iterator[None]:
 
 def _answer(view: TaskView, error: EstimateTooLongError) -> AcceptedRun:
     text = (
-        f"{_why(error)} It was accepted as a background task: links.status and links.events tell "
-        f"how it stands, links.results has its results. {_IN_THE_FOREGROUND}"
+        f"{_why(error)} It was accepted as a background task. Follow it at links.status or "
+        f"links.events; its results are at links.results. {_IN_THE_FOREGROUND}"
     )
     return AcceptedRun(**dict(view), message=text)
 

@@ -58,7 +58,8 @@ class _Server:
         """Fork a worker for each request, and tell how each worker ended."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._woken_w)
-        self._control.send(json.dumps({"threads": thread_count()}).encode())
+        with contextlib.suppress(OSError):  # the run host is gone, as the first look will tell
+            self._control.send(json.dumps({"threads": thread_count()}).encode())
         is_open = True
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)

@@ -269,6 +269,11 @@ class _Popen(popen_forkserver.Popen):
             code: int | None = super().poll(os.WNOHANG)
             return code
 
+    def _send_signal(self, sig: int) -> None:
+        """The process id may be another process's as soon as the fork server has reaped it."""
+        if self.poll() is None:
+            super()._send_signal(sig)  # type: ignore[misc]
+
 
 def _close(*descriptors: int) -> None:
     for descriptor in descriptors:

@@ -58,7 +58,8 @@ def move_to_background(
         with writing(engine) as connection:
             check(*unfinished(connection, task.client))
             if not update_task(connection, task.task_id, {TaskStatus.PENDING}, values):
-                raise conflict(connection, task.task_id, "it is {status}; its items came too late")
+                text = "it is {status}; it was not accepted in the background"
+                raise conflict(connection, task.task_id, text)
             connection.execute(delete(shards).where(shards.c.task_id == task.task_id))
             return insert_shards(connection, task.task_id, counts, time.time())
     except IntegrityError as error:

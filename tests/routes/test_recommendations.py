@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from app.errors import InvalidRequestError, NotReadyError, TooBusyError
 from app.names import StrategyName
@@ -105,6 +106,13 @@ def test_calibration_is_started_by_post_and_watched_by_get(
     assert answer.json() == client.get(CALIBRATION).json()
     assert answer.json() == CALIBRATING.model_dump(mode="json")
     assert services.calls == [("calibrate",), ("calibration",)]
+
+
+def test_location_is_below_the_path_that_the_service_is_mounted_at(client: Client) -> None:
+    outer = FastAPI()
+    outer.mount("/hotloop", client.app)
+    answer = Client(outer, client.runner).post(f"/hotloop{CALIBRATION}")
+    assert answer.headers["Location"] == f"/hotloop{CALIBRATION}"
 
 
 @pytest.mark.parametrize(

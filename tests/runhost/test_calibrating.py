@@ -101,8 +101,10 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
 
 
 def test_death_while_calibrating_is_told(host: RunHostClient, runner: asyncio.Runner) -> None:
+    shares: list[float] = []
+
     async def check() -> None:
-        calibrating = asyncio.create_task(host.calibrate(drop))
+        calibrating = asyncio.create_task(host.calibrate(drop, shares.append))
         await asyncio.sleep(0)
         await host.kill()
         with pytest.raises(RunHostDiedError):
@@ -112,8 +114,10 @@ def test_death_while_calibrating_is_told(host: RunHostClient, runner: asyncio.Ru
 
 
 def test_cancelled_calibration_ends_its_host(host: RunHostClient, runner: asyncio.Runner) -> None:
+    shares: list[float] = []
+
     async def check() -> None:
-        calibrating = asyncio.create_task(host.calibrate(drop))
+        calibrating = asyncio.create_task(host.calibrate(drop, shares.append))
         await asyncio.sleep(0)
         calibrating.cancel()
         await asyncio.wait((calibrating,))

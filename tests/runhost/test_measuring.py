@@ -17,7 +17,7 @@ BURN = "import time\nwhile time.process_time() < 0.5: pass\n"
 
 
 def test_cpu_of_this_process_and_of_ended_and_living_children_counts() -> None:
-    meter = RunMeter(MemoryGauge())
+    meter = RunMeter(MemoryGauge(), list)
     meter.start()
     while time.process_time() < 0.1:
         pass

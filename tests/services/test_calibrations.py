@@ -35,6 +35,7 @@ class Hosts:
         self.idle = 2
         self.error: Exception | None = None
         self.tells: tuple[float, ...] = ()
+        self.looked_for = asyncio.Event()
         self.begun = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -44,6 +45,7 @@ class Hosts:
         return self.reports
 
     def states(self) -> dict[str, int]:
+        self.looked_for.set()
         return {"busy": 2 - self.idle, "idle": self.idle, "missing": 0}
 
     @asynccontextmanager
@@ -196,6 +198,39 @@ def test_calibration_of_another_process_is_found(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+def test_calibration_of_another_machine_in_the_folder_replaces_none_that_is_known(
+    tmp_path: Path,
+) -> None:
+    """A process with other limits of workers may share the folder."""
+
+    async def check() -> None:
+        ours = made(tmp_path, Hosts())
+        first = await measured(ours)
+        save(tmp_path, replace(first, fingerprint="0" * 16))
+        assert await ours.found() == first
+        assert (await ours.state()).status is CalibrationStatus.COMPLETED
+
+    asyncio.run(check())
+
+
+def test_waiting_for_an_idle_host_keeps_no_other_process_from_calibrating(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts, others = Hosts(), Hosts()
+        hosts.idle = 0
+        ours, theirs = made(tmp_path, hosts), made(tmp_path, others)
+        ours.begin_if_due()
+        await hosts.looked_for.wait()
+        theirs.begin()
+        async with asyncio.timeout(10):
+            await theirs.ended()
+        hosts.idle = 1
+        await ours.ended()
+        assert await ours.found() == await theirs.found()
+        assert (hosts.calibrations, others.calibrations) == (0, 1)
+
+    asyncio.run(check())
+
+
 def test_state_tells_how_far_it_is_and_how_it_ended(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
@@ -314,6 +349,36 @@ def test_one_that_was_asked_for_takes_its_turn_among_the_runs(tmp_path: Path) ->
         ours.begin()
         await ours.ended()
         assert hosts.calibrations == 1
+
+    asyncio.run(check())
+
+
+def test_one_that_waits_for_an_idle_host_takes_its_turn_once_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def check() -> None:
+        hosts = Hosts()
+        hosts.idle = 0
+        ours = made(tmp_path, hosts)
+
+        async def look(seconds: float) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                ours.begin()
+            elif looks == 3:
+                hosts.idle = 1
+
+        monkeypatch.setattr("app.services.calibrations.asyncio.sleep", look)
+        ours.begin_if_due()
+        await ours.ended()
+        assert (looks, hosts.calibrations) == (1, 1)
+        # The next one that nobody asked for waits again.
+        ours.begin_if_due()
+        await ours.ended()
+        assert (looks, hosts.calibrations) == (3, 2)
 
     asyncio.run(check())
 

@@ -7,8 +7,12 @@ import json
 import logging
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from app.sources.simulated import GeneratedItems, SimulatedStage
 from app.strategies import nursery as nursery_module
 from app.strategies.executor_pool import ExecutorPool
 from app.strategies.multiprocessing_pool import MultiprocessingPool
-from app.strategies.nursery import Nursery
+from app.strategies.nursery import ForkingContext, Nursery
 from app.strategies.pools import PoolLimits, Pools
 from app.strategies.process_pool import ProcessPool
 from app.strategies.registry import STRATEGIES
@@ -117,6 +121,44 @@ def test_workers_end_with_their_server_and_the_next_run_has_others(
 
     runner.run(run())
     nursery.close()
+
+
+@forking
+def test_worker_that_has_ended_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process id may be another process's by then."""
+    nursery = Nursery()
+    server = nursery.server_for(PYTHON)
+    assert server is not None
+    worker = ForkingContext(server).Process(target=os.getpid)
+    worker.start()
+    wait([worker.sentinel])
+    signalled: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *to: signalled.append(to))
+    worker.terminate()
+    worker.kill()
+    monkeypatch.undo()
+    assert signalled == []
+    assert worker.exitcode == 0
+    nursery.close()
+
+
+@forking
+def test_fork_server_whose_run_host_is_gone_ends_without_a_word() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    tracker = resource_tracker.getfd()
+    assert tracker is not None
+    config = json.dumps({"kernels": [], "instruction_set": None})
+    command = [sys.executable, "-m", "app.strategies.fork_server"]
+    with theirs:
+        ended = subprocess.run(
+            [*command, str(theirs.fileno()), str(tracker), config],
+            pass_fds=(theirs.fileno(), tracker),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
 @pytest.mark.parametrize("threads", [None, 2])

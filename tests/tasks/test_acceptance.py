@@ -115,7 +115,7 @@ def test_task_moves_to_the_background_only_while_it_waits_and_its_key_is_free(
     with pytest.raises(TaskConflictError, match="another task has its key"):
         move_to_background(store.engine, same, [10], _unchecked)
     store.shards.begin(ShardRef(second.task_id, 0, 0), "me")
-    with pytest.raises(TaskConflictError, match="running"):
+    with pytest.raises(TaskConflictError, match="is running; it was not accepted in the"):
         move_to_background(store.engine, replace(second, task_type="background"), [10], _unchecked)
 
 
