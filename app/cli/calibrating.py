@@ -49,6 +49,8 @@ def calibrate(
             with shown.waiting("asking for a calibration"):
                 client.call("POST", CALIBRATION)
             state = follow_calibration(client, shown)
+        if state["status"] != "completed":
+            raise CommandError("Another process of the service calibrates; ask again.")
         _print(state, as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,13 +13,16 @@ from app.schemas.comparison import Cell, CellFlag, CellName, CellStatus, Compari
 FLAG_WORDS: Final[Mapping[CellFlag, str]] = {
     CellFlag.OUTLIERS: "a round lies far outside the others; it is kept",
     CellFlag.WIDE_SPREAD: "the rounds lie more than 10 % apart",
-    CellFlag.SHORT_SAMPLE: "a round takes less than a millisecond: clock and scheduler decide",
+    CellFlag.SHORT_SAMPLE: "a round takes less than a millisecond: the clock and the "
+    "scheduler decide",
     CellFlag.FEW_ROUNDS: "fewer rounds than asked for: the budget was used up",
     CellFlag.THROTTLED: "the container's CPU quota held the processes back",
-    CellFlag.DISTURBED: "another run was executing on this machine at the same time",
-    CellFlag.IDLE_WORKERS: "the batch size makes too few batches for all workers; leave it out",
-    CellFlag.ONE_ITEM: "projected from rounds of one item: the interval is wide, and it cannot win",
-    CellFlag.FAILED_ITEMS: "some items failed: what took less time did less",
+    CellFlag.DISTURBED: "something else was executing in the service at the same time",
+    CellFlag.IDLE_WORKERS: "the batch size that was asked for makes fewer batches than there are "
+    "workers",
+    CellFlag.ONE_ITEM: "projected from rounds of one item: the interval is wide, and the cell "
+    "cannot win",
+    CellFlag.FAILED_ITEMS: "some items failed, so the cell did less work",
 }
 """What to keep in mind about a cell."""
 
@@ -98,20 +102,41 @@ class Caution:
 
 
 def cautions(cells: Sequence[Cell]) -> list[Caution]:
-    """Each once: why cells were skipped or projected, then their flags."""
-    found: dict[tuple[str, str], list[Cell]] = {}
+    """Each once: why cells were skipped or projected, then their flags. Reasons that differ in
+    nothing but figures are one.
+    """
+    found: dict[tuple[str, ...], list[tuple[str, Cell]]] = {}
+
+    def add(name: str, words: str, cell: Cell) -> None:
+        found.setdefault((name, *_FIGURE.split(words)), []).append((words, cell))
+
     for cell in cells:
         if cell.status is CellStatus.PROJECTED:
-            found.setdefault((cell.status.value, _PROJECTED), []).append(cell)
+            add(cell.status.value, _PROJECTED, cell)
         elif cell.reason is not None:
-            found.setdefault((cell.status.value, cell.reason), []).append(cell)
+            add(cell.status.value, cell.reason, cell)
     for cell in cells:
         for flag in cell.flags:
-            found.setdefault((flag.value, FLAG_WORDS[flag]), []).append(cell)
+            add(flag.value, FLAG_WORDS[flag], cell)
     return [
-        Caution(name, words, some_of(concerned, cells))
-        for (name, words), concerned in found.items()
+        Caution(name, _shared([words for words, _ in same]), some_of([c for _, c in same], cells))
+        for (name, *_), same in found.items()
     ]
+
+
+_FIGURE: Final = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+
+
+def _shared(texts: Sequence[str]) -> str:
+    """One text for several: figures that differ are given from the least to the most."""
+    columns = iter(list(zip(*(_FIGURE.findall(text) for text in texts), strict=True)))
+
+    def span(_: re.Match[str]) -> str:
+        ordered = sorted(next(columns), key=lambda figure: float(figure.replace(",", "")))
+        least, most = ordered[0], ordered[-1]
+        return least if least == most else f"{least} … {most}"
+
+    return _FIGURE.sub(span, texts[0])
 
 
 _PROJECTED: Final = "measured on fewer items (~): all of them would take too much of the budget"

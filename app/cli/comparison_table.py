@@ -139,7 +139,7 @@ def _cautions(comparison: Comparison) -> list[RenderableType]:
     found = cautions(comparison.cells)
     if not found:
         return []
-    rows = [(each.name, text(f"{each.words}: {each.cells}")) for each in found]
+    rows = [(each.name, text(f"{each.words.removesuffix('.')}: {each.cells}")) for each in found]
     return ["To keep in mind", pairs(rows), ""]
 
 

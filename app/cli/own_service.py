@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from app.environment import load_settings
 from app.factory import create_app
 from app.logs.setup import LogLevel, set_up_logging
 from app.server import Server
+from app.services import open_services
 from app.services.machine import check_machine
 from app.settings import Settings, SettingsError
 
@@ -87,15 +89,15 @@ def own_service(settings: Settings) -> Iterator[httpx.Client]:
     """A client of a service that runs in a thread of this process while the block lasts.
 
     It listens on a socket in a folder that only this user can open. Run hosts end with it, and
-    with this process, whatever ends that. Its log goes to stderr, warnings unless the settings say
-    otherwise.
+    with this process, whatever ends that. It begins no calibration unasked: that would end with it.
+    Its log goes to stderr, warnings unless the settings say otherwise.
     """
     if "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": LogLevel.WARNING})
     set_up_logging(settings.log_options, "command", settings.secrets())
     with _socket_folder() as folder:
         path = str(folder / "service")
-        app = create_app(settings)
+        app = create_app(settings, partial(open_services, calibrates_unasked=False))
         config = uvicorn.Config(
             app,
             uds=path,

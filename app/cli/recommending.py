@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from app.cli.body_options import checked, run_body, with_body_options
-from app.cli.calibrating import follow_calibration
+from app.cli.calibrating import CALIBRATION, follow_calibration
 from app.cli.connection import Target, connected
 from app.cli.exits import carried_out
 from app.cli.options import ApiKey, AsJson, Param, Quiet, RecommendDir, Url, taught
@@ -33,8 +33,8 @@ HELP: Final = taught(
     kept. --kernel, --workers, --batch-size and --io-concurrency are chosen unless they are given.
     """,
     EXAMPLES,
-    "Exit status: 0 done; 2 refused, the message says why; 3 the service cannot be reached or "
-    "cannot answer now; 130 after Ctrl-C.",
+    "Exit status: 0 done; 1 the calibration that --wait waits for failed; 2 refused, the message "
+    "says why; 3 the service cannot be reached or cannot answer now; 130 after Ctrl-C.",
 )
 
 
@@ -76,7 +76,7 @@ def recommend(
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown, only_asks=True) as client:
             if wait:
-                _wait_calibrated(client, query, shown)
+                _wait_calibrated(client, query, shown, is_own=url is None)
             with shown.waiting("predicting"):
                 answer = client.call("GET", f"{TASKS}/recommendations", query=words(query))
         from app.cli.answers import read
@@ -89,10 +89,16 @@ def recommend(
             print_rich(*recommendation_tables(read(Recommendation, answer), width()))
 
 
-def _wait_calibrated(client: ServiceClient, query: dict[str, Any], shown: Screen) -> None:
-    """Show the progress of the calibration that the question begins, where there is none yet."""
+def _wait_calibrated(
+    client: ServiceClient, query: dict[str, Any], shown: Screen, *, is_own: bool
+) -> None:
+    """Show the progress of the calibration that the question begins, where there is none yet; a
+    service of this command's own begins one only when it is asked for.
+    """
     at_once = {name: value for name, value in query.items() if name != "wait"}
     with shown.waiting("asking whether the machine is calibrated"):
         answer = client.call("GET", f"{TASKS}/recommendations", query=words(at_once))
     if not answer["calibrated"]:
+        if is_own:
+            client.call("POST", CALIBRATION)
         follow_calibration(client, shown)

@@ -40,9 +40,10 @@ class CellFlag(StrEnum):
     """What to keep in mind about a cell."""
 
     OUTLIERS = "outliers"
-    """A round lies more than 1.5 interquartile ranges outside the quartiles; it is kept."""
+    """A round lies far outside the others; it is kept. Far is more than 1.5 interquartile ranges
+    outside the quartiles."""
     WIDE_SPREAD = "wide-spread"
-    """The rounds lie more than 10 % apart, from the lower to the upper quartile."""
+    """The rounds lie more than 10 % apart: from the lower to the upper quartile."""
     SHORT_SAMPLE = "short-sample"
     """A round takes less than a millisecond: the clock and the scheduler decide."""
     FEW_ROUNDS = "few-rounds"
@@ -50,13 +51,13 @@ class CellFlag(StrEnum):
     THROTTLED = "throttled"
     """The container's CPU quota held the processes back."""
     DISTURBED = "disturbed"
-    """Something else was executing in this service at the same time."""
+    """Something else was executing in the service at the same time."""
     FAILED_ITEMS = "failed-items"
-    """Some items failed: what took less time did less."""
+    """Some items failed, so the cell did less work."""
     IDLE_WORKERS = "idle-workers"
     """The batch size that was asked for makes fewer batches than there are workers."""
     ONE_ITEM = "one-item"
-    """Projected from rounds of one item: its interval is wide, and it cannot win."""
+    """Projected from rounds of one item: the interval is wide, and the cell cannot win."""
 
 
 def _without_repeats(values: tuple[object, ...]) -> tuple[object, ...]:

@@ -96,9 +96,12 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, role: str = "api", *, calibrates_unasked: bool = True
+) -> AsyncIterator[Services]:
     """Everything that the service consists of, from the store up to the run hosts, which go on
-    starting while requests are answered. Closed in the opposite order. Raises StoreError.
+    starting while requests are answered. Closed in the opposite order. Unless it
+    `calibrates_unasked`, only a request for a calibration begins one. Raises StoreError.
     """
     usable_cpus = usable_cpu_count()
     async with AsyncExitStack() as stack:
@@ -126,7 +129,9 @@ async def open_services(settings: Settings, role: str = "api") -> AsyncIterator[
         sampler = GaugeSampler(metrics, hosts, store)
         sampler.start()
         stack.push_async_callback(sampler.close)
-        calibrations = Calibrations(settings.data_dir, hosts, config)
+        calibrations = Calibrations(
+            settings.data_dir, hosts, config, begins_unasked=calibrates_unasked
+        )
         stack.push_async_callback(calibrations.close)
         context = RunContext(
             settings=settings,

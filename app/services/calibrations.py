@@ -47,8 +47,16 @@ that wait."""
 class Calibrations:
     """One calibration at a time, whoever asks for it; `close` in the end."""
 
-    def __init__(self, folder: Path, hosts: RunHostPool, config: RunHostConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        hosts: RunHostPool,
+        config: RunHostConfig,
+        *,
+        begins_unasked: bool = True,
+    ) -> None:
         self._folder = folder
+        self._begins_unasked = begins_unasked
         self._hosts = hosts
         self._config = config
         self._calibrated: Calibrated | None = None
@@ -120,9 +128,9 @@ class Calibrations:
 
     def begin_if_due(self) -> None:
         """Start a calibration that nobody asked for: not too soon after one that failed, and when a
-        run host has nothing else to do.
+        run host has nothing else to do; never in a process that does not live to see its end.
         """
-        if time.monotonic() >= self._due:
+        if self._begins_unasked and time.monotonic() >= self._due:
             self._begin(politely=True)
 
     async def ended(self) -> None:

@@ -50,8 +50,8 @@ GUIDELINES: Final = (
 
 
 UNCALIBRATED: Final = (
-    "This machine is not calibrated yet: the prediction rests on typical figures, scaled by how "
-    "fast its kernels are. GET /api/v1/tasks/calibration tells how calibrating stands."
+    "This machine is not calibrated yet, so the prediction rests on typical figures, scaled by the "
+    "speed of its kernels. POST /api/v1/tasks/calibration or `hotloop calibrate` measures it."
 )
 
 

@@ -4,15 +4,15 @@ import { cautions, command, count, facts, figure, h, interval, pairs, say, secon
 import { badge } from "./live.js";
 
 export const FLAGS = {
-	outliers: "a round lies far outside the others",
+	outliers: "a round lies far outside the others; it is kept",
 	"wide-spread": "the rounds lie more than 10 % apart",
-	"short-sample": "a round takes less than a millisecond",
+	"short-sample": "a round takes less than a millisecond: the clock and the scheduler decide",
 	"few-rounds": "fewer rounds than asked for: the budget was used up",
 	throttled: "the container's CPU quota held the processes back",
-	disturbed: "another run was executing at the same time",
-	"failed-items": "some items failed, so the work was less",
-	"idle-workers": "the batch size that was asked for leaves workers without a batch",
-	"one-item": "projected from one item: the interval is wide, and the cell cannot win",
+	disturbed: "something else was executing in the service at the same time",
+	"failed-items": "some items failed, so the cell did less work",
+	"idle-workers": "the batch size that was asked for makes fewer batches than there are workers",
+	"one-item": "projected from rounds of one item: the interval is wide, and the cell cannot win",
 };
 
 const nameOf = ({ strategy, kernel }) => `${strategy} × ${kernel}`;
@@ -166,7 +166,7 @@ function toKeepInMind(cells) {
 	const reasons = Map.groupBy(cells.filter((cell) => cell.reason), ({ status, reason }) => `${status} ${reason.replace(FIGURE, "#")}`);
 	return cautions([
 		...Object.entries(FLAGS).map(([flag, text]) => [flag, text, cells.filter((cell) => cell.flags.includes(flag))]),
-		...[...reasons.values()].map((found) => [found[0].status, shared(found.map(({ reason }) => reason)), found]),
+		...[...reasons.values()].map((found) => [found[0].status, shared(found.map(({ reason }) => reason)).replace(/\.$/, ""), found]),
 	].filter(([, , found]) => found.length).map(([name, text, found]) => [name, text, named(found, cells)]));
 }
 

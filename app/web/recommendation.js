@@ -6,6 +6,7 @@ import { announce, attempt, bytes, command, count, facts, h, interval, pairs, pe
 
 const CALIBRATION = `${TASKS}/calibration`;
 const PERIOD_MS = 1000;
+const MOST_UNSEEN = 5;
 
 /** `query` is what was asked; `run(choice)` has the choice accepted as a task. */
 export async function recommendationView(query, run) {
@@ -58,7 +59,7 @@ function calibrationBlock(ended) {
 	const told = h("div");
 	const button = h("button.quiet", { onclick: start }, "Calibrate");
 	const node = h("div.note", text, bar, told, h("div.actions", button));
-	let isCalibrated, wasShown, polling;
+	let isCalibrated, polling;
 
 	async function start() {
 		const state = await attempt(told, () => ask("POST", CALIBRATION));
@@ -67,14 +68,14 @@ function calibrationBlock(ended) {
 
 	function follow(state) {
 		show(state);
+		let unseen = 0;
 		polling ??= poll(async () => {
-			if (!node.isConnected) return wasShown && stop(); // another view is shown
-			wasShown = true;
+			if (!node.isConnected) return ++unseen > MOST_UNSEEN && stop(); // another view is shown
 			const news = await ask("GET", CALIBRATION);
 			show(news);
 			if (news.status === "running") return undefined;
+			if (news.status !== "failed") return attempt(told, ended); // asked again until `update` stops it
 			stop();
-			if (news.status !== "failed") return ended();
 			return told.replaceChildren(problemBox({ title: "The calibration failed", detail: news.error_message }));
 		}, () => PERIOD_MS);
 	}
@@ -93,7 +94,7 @@ function calibrationBlock(ended) {
 		button.hidden = isRunning;
 		bar.value = state?.progress ?? 0;
 		say(text, [
-			isCalibrated ? "" : "Not calibrated yet: the predictions rest on shipped constants, so their intervals are wide.",
+			isCalibrated ? "" : "Not calibrated yet: the predictions rest on typical figures, so their intervals are wide.",
 			isRunning ? `Calibrating, ${percent(state.progress)}${left ? `, about ${seconds(left)} left` : ""}. The recommendation is renewed when this ends.` : isCalibrated && "Predictions rest on measurements of this machine.",
 		].filter(Boolean).join(" "));
 	}
@@ -103,7 +104,10 @@ function calibrationBlock(ended) {
 		update({ calibrated, calibrating }) {
 			isCalibrated = calibrated;
 			if (calibrating?.status === "running") follow(calibrating);
-			else show(calibrating);
+			else {
+				stop();
+				show(calibrating);
+			}
 		},
 	};
 }

@@ -42,8 +42,18 @@ def test_recommendation_by_itself_answers_at_once(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert "the first 20 of" in first.stdout
     assert "curl -s http://localhost:8001/" in first.stdout
-    assert "Not calibrated yet" in first.stdout
+    flowing = " ".join(first.stdout.split())
+    assert "Not calibrated yet" in flowing
+    assert "wide. `hotloop calibrate` measures this machine." in flowing
+    assert "A calibration is running" not in flowing
     assert not (tmp_path / "here" / NAME).exists()
+
+
+def test_recommendation_by_itself_calibrates_first_if_it_is_to_wait(tmp_path: Path) -> None:
+    done = hotloop("recommend", *WORK, "--wait", "--data-dir", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Not calibrated" not in done.stdout
+    assert (tmp_path / "here" / NAME).exists()
 
 
 def test_recommendation_by_itself_uses_the_calibration_that_is_kept(tmp_path: Path) -> None:

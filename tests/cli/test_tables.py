@@ -88,11 +88,24 @@ def test_each_caution_is_said_once_with_the_cells_that_it_holds_for() -> None:
     text = text_of(comparison_tables(comparison(cells=cells)))
     assert text.count("fewer rounds than asked for") == 1
     assert "the budget was used up: all 21 cells" in text
-    assert text.count("too few batches") == 1
-    assert "leave it out: sequential (all kernels), multiprocessing × cython" in text
+    assert text.count("fewer batches than there are") == 1
+    assert "workers: sequential (all kernels), multiprocessing × cython" in " ".join(text.split())
     assert text.count("measured on fewer items") == 1
     assert "too much of the budget: sequential × python, background × numba" in text
     assert "no time was left: multiprocessing × python" in text
+
+
+def test_reasons_that_differ_in_nothing_but_figures_are_said_once() -> None:
+    cells = all_cells()
+    why = "Set-up takes about {} s, but only {} s of setup_budget_seconds = 60 are left."
+    for at, figures in ((6, ("3.1", "1.2")), (7, ("1,022.5", "0")), (10, ("22.1", "0.0"))):
+        cells[at] |= {"status": "skipped", "reason": why.format(*figures)}
+    text = " ".join(text_of(comparison_tables(comparison(cells=cells))).split())
+    assert text.count("Set-up takes about") == 1
+    assert (
+        "Set-up takes about 3.1 … 1,022.5 s, but only 0 … 1.2 s of setup_budget_seconds = 60 are "
+        "left: multiprocessing × python and cython, async-batch × cython" in text
+    )
 
 
 @pytest.mark.parametrize(

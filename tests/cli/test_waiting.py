@@ -178,6 +178,15 @@ def test_calibration_that_failed_says_why_and_is_exit_status_1() -> None:
         assert "The calibration failed: the run host died" in done.stderr
 
 
+def test_calibration_that_another_process_makes_is_not_said_to_be_done() -> None:
+    elsewhere = CALIBRATED | {"status": "none", "progress": 0.0}
+    with held_service(ANSWERS | {f"GET {TASKS}/calibration": elsewhere}) as service:
+        service.release()
+        done = here("calibrate", "--url", service.url)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Another process of the service calibrates; ask again." in done.stderr
+
+
 def test_recommendation_waits_for_the_calibration_only_if_it_is_asked_to() -> None:
     rough = recommendation().model_dump(mode="json") | {"calibrated": False}
     answers = ANSWERS | {f"GET {TASKS}/recommendations": rough}

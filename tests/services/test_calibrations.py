@@ -100,6 +100,21 @@ def test_measured_once_then_kept(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+def test_process_that_begins_none_unasked_measures_only_for_who_asks(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        ours = Calibrations(tmp_path, cast(RunHostPool, hosts), CONFIG, begins_unasked=False)
+        ours.begin_if_due()
+        assert ours.in_progress() is None
+        await ours.ended()
+        assert hosts.calibrations == 0
+        ours.begin()
+        await ours.ended()
+        assert await ours.found() is not None
+
+    asyncio.run(check())
+
+
 def test_begin_measures_anew(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import APIRouter, FastAPI, Query, Request
 
+from app.errors import ServiceError
 from app.factory import create_app
 from app.routes.paths import TASKS
 from app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
@@ -209,6 +210,8 @@ class Stub:
         self.ranked_backwards = False
         self.calibration = calibration_state("none", 0.0)
         self.asked: list[tuple[str, Any]] = []
+        self.errors: list[ServiceError] = []
+        """What the next recommendations are refused with."""
         self.services = FakeServices()
         self.app = create_app(Settings(), self.services.open)
         self._add_routes(self.app)
@@ -225,6 +228,8 @@ class Stub:
         @router.get("/recommendations")
         async def recommend(query: Annotated[RecommendationQuery, Query()]) -> dict[str, Any]:
             self.asked.append(("recommend", query.model_dump(mode="json", exclude_unset=True)))
+            if self.errors:
+                raise self.errors.pop()
             is_running = self.calibration["status"] == "running"
             calibrating = self.calibration if is_running else None
             standing = {"calibrated": self.calibrated, "calibrating": calibrating}

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.cli.cell_words import FLAG_WORDS
+from app.errors import NotReadyError
 from app.names import TaskStatus
 from app.schemas.comparison import CellFlag, CellName, CellStatus, Mismatch
 from tests.fixtures.browser import Page
@@ -225,10 +227,10 @@ def test_comparison_grows_while_it_runs_and_the_focus_stays(
     assert "780 ms" in page.text("#cell-hybrid-numba")
 
 
-def test_every_flag_is_explained(stub: tuple[Stub, str], page: Page) -> None:
+def test_every_flag_is_explained_as_in_the_terminal(stub: tuple[Stub, str], page: Page) -> None:
     page.open(f"{stub[1]}/dashboard")
-    flags = page.js("import('/dashboard/comparison.js').then(({FLAGS}) => Object.keys(FLAGS))")
-    assert flags == [flag.value for flag in CellFlag]
+    flags = page.js("import('/dashboard/comparison.js').then(({FLAGS}) => FLAGS)")
+    assert flags == {flag.value: words for flag, words in FLAG_WORDS.items()}
 
 
 def test_recommendation_is_shown_and_run(stub: tuple[Stub, str], page: Page) -> None:
@@ -292,6 +294,24 @@ def test_recommendation_is_renewed_when_the_machine_is_calibrated(
     assert not page.js("document.querySelector('.note progress').checkVisibility()")
     assert page.violations() == []
     assert page.faults == []
+
+
+def test_recommendation_that_is_refused_when_calibrating_ends_is_asked_for_again(
+    stub: tuple[Stub, str], page: Page
+) -> None:
+    service, url = stub
+    service.calibrated = False
+    service.calibration = calibration_state("running", 0.4)
+    page.open(f"{url}/dashboard#recommend")
+    page.wait_for("#view form")
+    page.click("#view .main")
+    page.wait_for(".note", "Calibrating, 40 %")
+    service.errors.append(NotReadyError("The run hosts are starting.", 1))
+    service.calibrated = True
+    service.calibration = calibration_state("completed", 1.0)
+    page.wait_for(".note:not(.caution)", "Predictions rest on measurements of this machine.")
+    assert [name for name, _ in service.asked] == ["recommend"] * 3
+    assert page.count('.note [role="alert"]') == 0
 
 
 def test_calibration_is_started_by_a_button_and_its_failure_is_told(
