@@ -112,8 +112,9 @@ def test_workers_end_with_their_server_and_the_next_run_has_others(
         await pool.ensure(2, plan)
         workers = [psutil.Process(pid) for pid in pool.pids]
         assert nursery.pid is not None
+        gone = [psutil.Process(nursery.pid), *workers]
         os.kill(nursery.pid, signal.SIGKILL)
-        await until(lambda: all(map(is_gone, workers)), "the workers are gone")
+        await until(lambda: all(map(is_gone, gone)), "the server and its workers are gone")
         await pool.ensure(2, plan)
         assert pool.generation == 2
         assert await pool.submit(os.getppid) == nursery.pid
