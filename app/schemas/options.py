@@ -112,9 +112,8 @@ class RunOptions(RequestModel):
     """Everything about a run but its items and the workload's parameters."""
 
     batch_size: BatchSize = AUTO
-    """Items that are computed, stored and reported together. `auto`: every worker gets several
-    batches, one ends about once a second, and batches cost under 2 % of the run; the result says
-    which size that was."""
+    """Items that are computed, stored and reported together. `auto` chooses a size that keeps every
+    worker busy; the result says which."""
 
     workers: int = Field(default=4, ge=1, le=256)
     """Threads or processes asked for; the result says how many were used."""
