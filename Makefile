@@ -11,6 +11,10 @@ IN_PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # cython-lint looks for pycodestyle there.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Packages are installed without bytecode, which the first import of each module writes: without it,
+# every process would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run node test test-long check parity pinot chaos soak attack audit bench clean
 
