@@ -261,6 +261,7 @@ def test_every_error_is_a_problem(server: Server, method: str, path: str, status
         assert response.headers["allow"]
 
 
+@pytest.mark.long
 def test_bodies_over_the_bound_are_cut_off(tmp_path_factory: pytest.TempPathFactory) -> None:
     with running_server(
         tmp_path_factory.mktemp("data"),

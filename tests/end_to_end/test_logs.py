@@ -23,6 +23,7 @@ def processes(server: Server, request_id: str) -> set[str]:
     return {one["process"] for one in lines(server) if one.get("request_id") == request_id}
 
 
+@pytest.mark.long
 def test_request_and_task_are_named_by_every_process(tmp_path: Path) -> None:
     with running_server(tmp_path, log_format="json", log_level="debug", run_hosts=1) as server:
         headers = {"X-Request-ID": "now.1"}

@@ -17,6 +17,8 @@ from tests.fixtures.fake_services import FakeServices
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 ALICE, BOB, ALICE_READS = make_key("alice"), make_key("bob"), make_key("alice", Scope.READ)
 ADMIN = make_key("root", Scope.ADMIN)
 UNKNOWN = "task_00000000_1"

@@ -28,6 +28,7 @@ def completed(response: Any) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.long
 def test_upload_through_all_cells_gives_one_checksum_per_kernel(server: Server) -> None:
     content = SAMPLE.read_bytes()
     checksums: dict[str, set[str]] = {name: set() for name in KERNELS}

@@ -32,6 +32,8 @@ from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.processes import is_gone
 from tests.fixtures.waiting import until
 
+pytestmark = pytest.mark.long
+
 WAITS = (SimulatedStage("db", 0.0001, 0.0001),)
 PYTHON, NUMBA = ("loops", "python"), ("loops", "numba")
 forking = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are spawned")
@@ -241,7 +243,6 @@ def test_larger_pool_is_kept_for_fewer_batches_and_not_for_fewer_workers(
     runner.run(run())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", [StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES])
 def test_eight_workers_take_at_most_three_times_the_set_up_of_one(
     runner: asyncio.Runner, name: StrategyName

@@ -23,6 +23,8 @@ from app.tasks.store import TaskStore
 from tests.fixtures.guarded import ROOT
 from tests.tasks.queue_fixtures import Queues, Work, put
 
+pytestmark = pytest.mark.long
+
 BEAT_AND_DIE = """
 import sys
 from pathlib import Path

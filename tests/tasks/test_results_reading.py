@@ -161,6 +161,7 @@ def test_nothing_is_held_between_two_blocks(
     assert list(blocks) == []
 
 
+@pytest.mark.long
 def test_memory_is_that_of_a_few_chunks(
     store: TaskStore, running: Running, result: NewResult
 ) -> None:

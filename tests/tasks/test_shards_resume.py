@@ -16,6 +16,8 @@ from app.tasks.store import TaskStore
 from tests.fixtures.executions import begin, check_counts, queued, refuses_all, summary
 from tests.fixtures.results import ids, opened
 
+pytestmark = pytest.mark.long
+
 NewTask = Callable[..., Task]
 BringTo = Callable[[Task, TaskStatus], None]
 NewResult = Callable[..., BatchResult]

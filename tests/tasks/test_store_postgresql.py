@@ -16,6 +16,8 @@ from app.tasks.store import open_store
 from tests.fixtures.guarded import free_port
 from tests.fixtures.postgres_server import RunningPostgres
 
+pytestmark = pytest.mark.long
+
 NewTask = Callable[..., Task]
 
 

@@ -29,6 +29,8 @@ from app.strategies.base import BatchResult
 from app.tasks.model import PART, Task
 from app.tasks.store import TaskStore
 
+pytestmark = pytest.mark.long
+
 BODY: dict[str, Any] = {
     "items_count": 30,
     "rounds": 1,
