@@ -64,7 +64,7 @@ class Run:
     """By calibration: the last is of the round to come."""
     measured: list[float] = field(default_factory=list)
     typical: float = 0.0
-    """What would have been predicted before any calibration."""
+    """The prediction that would have been made before any calibration."""
     ratios: list[float] = field(default_factory=list)
     """Predicted ÷ measured, of each round."""
 

@@ -1,4 +1,4 @@
-"""What would have been predicted for runs before the machine was calibrated."""
+"""Predictions that would have been made for runs before the machine was calibrated."""
 
 from __future__ import annotations
 

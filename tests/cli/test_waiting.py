@@ -1,4 +1,4 @@
-"""What a command shows while it waits: on a terminal a word and a spinner, before the answer."""
+"""Commands that wait show a word and a spinner on a terminal before the answer is there."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_requirements_are_the_project_itself_with_pinned_versions() -> None:
 
 @pytest.mark.long
 def test_readme_installs_the_service_and_serves_it(tmp_path: Path) -> None:
-    """In a copy of the checkout, without a registry: the packages are those of this environment."""
+    """Install in a copy of the checkout without a registry, with packages of this environment."""
     (commands,) = (c.text.splitlines() for c in SERVERS if c.page == "README.md")
     install, serve = (command.split() for command in commands)
     copy = tmp_path / "copy"

@@ -292,7 +292,7 @@ def test_resumed_shard_goes_on_from_the_details(
 
 
 def shown(store: TaskStore) -> int:
-    """What a client sees as processed, and what watchers of events are told."""
+    """Return the processed items that clients see and that watchers of events are told."""
     view = task_view(store, TASK_ID)
     assert store.progress([TASK_ID]) == {TASK_ID: (view.status, view.items_processed)}
     assert view.progress == view.items_processed / 1_000

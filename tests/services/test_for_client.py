@@ -1,4 +1,4 @@
-"""What a client gets to see of recommendations, and which tasks it may delete."""
+"""Recommendations as each client sees them, and the tasks that a client may delete."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def _chunks() -> AsyncIterator[bytes]:
 
 
 async def refusals(services: Services) -> list[str]:
-    """What a long run and a long upload are told; nothing of them is left."""
+    """Return the refusals of a long run and a long upload; check that nothing of them is left."""
     texts = []
     for work in (
         services.runs.run(StrategyName.SEQUENTIAL, HOURS, "key"),

@@ -94,7 +94,7 @@ def test_items_in_work_are_counted_before_their_batch_is_done(
 
 
 def test_next_run_begins_at_nothing(runner: asyncio.Runner, process_strategy: Strategy) -> None:
-    """What the workers of a warm pool have counted last is not the next run's."""
+    """Workers of a warm pool keep their last count, which is not taken for the next run's."""
     plan = make_plan(process_strategy.name, items=GeneratedItems(100), batch_size=50)
 
     async def run() -> None:

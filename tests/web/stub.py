@@ -136,7 +136,7 @@ def comparison(**changes: Any) -> Comparison:
 
 
 def calibration_state(status: str, progress: float, **changes: Any) -> dict[str, Any]:
-    """How a calibration stands."""
+    """The state of a calibration."""
     left = 4.0 if status == "running" else None
     state = {"status": status, "progress": progress, "estimated_remaining_seconds": left}
     times = {"started_at": START.isoformat(), "ended_at": None, "error_message": None}
@@ -211,7 +211,7 @@ class Stub:
         self.calibration = calibration_state("none", 0.0)
         self.asked: list[tuple[str, Any]] = []
         self.errors: list[ServiceError] = []
-        """What the next recommendations are refused with."""
+        """The problem that refuses the next recommendations."""
         self.services = FakeServices()
         self.app = create_app(Settings(), self.services.open)
         self._add_routes(self.app)
