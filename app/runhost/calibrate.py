@@ -78,7 +78,7 @@ class Calibrating:
         )
         self._pools = Pools(limits, config.instruction_set)
         self._strategies = {name: make(self._pools) for name, make in STRATEGIES.items()}
-        self._runs = TimedRuns(self._strategies, around, send, self._note_done)
+        self._runs = TimedRuns(self._strategies, self._cpus, send, self._note_done)
 
     async def run(self) -> Calibration:
         started = time.perf_counter()

@@ -78,6 +78,19 @@ class MemoryGauge:
         return self._proportional_bytes
 
 
+class NoGauge(MemoryGauge):
+    """Measures nothing, which takes no time: for runs of which only the duration is asked."""
+
+    def look_around(self) -> list[psutil.Process]:
+        return []
+
+    def tree(self) -> list[psutil.Process]:
+        return []
+
+    def resident_bytes(self) -> int:
+        return 0
+
+
 class RunMemory:
     """Memory of one run, made when it begins: what its worker processes hold, and what this process
     holds beyond what it held then. What it held before, and pools of other strategies, are not the

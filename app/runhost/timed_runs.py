@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from app.names import StrategyName
 from app.runhost.execution import Send, Surroundings, execute
+from app.runhost.measuring import NoGauge
 from app.strategies.base import Plan, Strategy
 from app.strategies.batching import batch_count
 
@@ -51,12 +52,12 @@ class TimedRuns:
     def __init__(
         self,
         strategies: Mapping[StrategyName, Strategy],
-        around: Surroundings,
+        usable_cpus: int,
         send: Send,
         done: Done,
     ) -> None:
         self._strategies = strategies
-        self._around = around
+        self._around = Surroundings(usable_cpus, NoGauge())
         self._send = send
         self._done = done
 

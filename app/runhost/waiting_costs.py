@@ -24,9 +24,6 @@ from app.strategies.registry import CAPABILITIES, STRATEGIES
 WAITING: Final = tuple(name for name in STRATEGIES if CAPABILITIES[name].overlaps_io)
 """Strategies that have items wait on the event loop."""
 
-SHORT_RUNS: Final = 2
-"""Runs of milliseconds in each round."""
-
 MANY_ON: Final = StrategyName.HYBRID
 """The strategy on which large numbers in flight are measured: what they cost more than a few is
 the caches' doing, and the same for every strategy."""
@@ -38,7 +35,7 @@ time, as most have begun to wait when the first goes on."""
 ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 2, 2), strict=True))
 """By the number in flight: items one after another for each task, in runs that are long enough."""
 
-ROUNDS_OF: Final = dict(zip(IN_FLIGHT, (None, None, 1), strict=True))
+ROUNDS_OF: Final = dict(zip(IN_FLIGHT, (None, 1, 1), strict=True))
 """The rounds of runs by the number in flight. The longest last so long that a disturbance of
 milliseconds does not matter."""
 
@@ -72,9 +69,9 @@ class WaitingTimes:
         few = IN_FLIGHT[0]
         for name in WAITING:
             first = self._plan(name, few, few, few, *_stages(few)[:1])
-            yield Experiment(FIRST, first, SHORT_RUNS)
+            yield Experiment(FIRST, first)
             for what, plan in self._longer(name, few):
-                yield Experiment(what, plan, SHORT_RUNS)
+                yield Experiment(what, plan)
         for many in IN_FLIGHT[1:]:
             for what, plan in self._longer(MANY_ON, many):
                 yield Experiment(what, plan, is_long=True, rounds=ROUNDS_OF[many])

@@ -11,12 +11,26 @@ import threading
 from collections.abc import Callable
 from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Final
 
 from app.logs.setup import log_options
 from app.strategies.nursery import WorkerContext
 from app.strategies.process_pool import FINISH_SECONDS, ProcessPool, WorkersDiedError, resolve
 from app.strategies.worker_process import initialise_worker
+
+_GRACE_SECONDS: Final = 0.02
+"""After its workers are gone, a pool that has not ended by now waits for a lock that one held."""
+
+
+class _Pool(Pool):
+    """multiprocessing's pool, whose thread that replaces workers is not woken by results.
+
+    CPython has it wait for the results' pipe as well, which another thread reads: as long as a
+    result lies there it is awake without end, and keeps the GIL from the thread that would read it.
+    """
+
+    def _get_sentinels(self) -> list[Any]:
+        return [self._change_notifier._reader]  # type: ignore[attr-defined]
 
 
 class MultiprocessingPool(ProcessPool):
@@ -25,10 +39,11 @@ class MultiprocessingPool(ProcessPool):
     _pool: Pool
 
     def _build(self, workers: int, context: WorkerContext) -> None:
-        self._pool = context.Pool(
+        self._pool = _Pool(
             workers,
             initialise_worker,
             (context.Barrier(workers), self.words, self._instruction_set, log_options()),
+            context=context,
         )
 
     def _submit(
@@ -57,7 +72,9 @@ class MultiprocessingPool(ProcessPool):
                 # It ended when it could start no worker, and has not told the thread of tasks,
                 # which terminate() waits for.
                 pool._taskqueue.put(None)  # type: ignore[attr-defined]
-            terminating.join(FINISH_SECONDS)
+            for process in processes:
+                process.join(FINISH_SECONDS)
+            terminating.join(_GRACE_SECONDS)
             if terminating.is_alive():
                 # A worker that waits for a task holds the lock of the task queue, one that
                 # returns a result that of the result queue; killed, it never gives it back, and

@@ -1,0 +1,46 @@
+"""The threads of multiprocessing's pool work as little as they must."""
+
+from __future__ import annotations
+
+import asyncio
+from multiprocessing.pool import Pool
+
+import pytest
+
+from app.names import StrategyName
+from app.runhost.kernel_costs import probe_plan
+from app.strategies.multiprocessing_pool import MultiprocessingPool
+from app.strategies.nursery import Nursery
+
+CALLS = 100
+RESULT_BYTES = 1_000_000
+"""So many that the thread that reads a result is at it for a while."""
+
+
+def test_results_do_not_wake_the_thread_that_replaces_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It looks after them when they start, and each time when nothing is in flight any more."""
+    looks = 0
+    maintain = Pool._maintain_pool  # type: ignore[attr-defined]
+
+    def counted(*args: object) -> None:
+        nonlocal looks
+        looks += 1
+        maintain(*args)
+
+    monkeypatch.setattr(Pool, "_maintain_pool", staticmethod(counted))
+
+    async def compute() -> None:
+        nursery = Nursery()
+        pool = MultiprocessingPool(nursery)
+        try:
+            await pool.ensure(2, probe_plan("loops", "python", StrategyName.MULTIPROCESSING))
+            calls = (pool.submit(bytes, RESULT_BYTES) for _ in range(CALLS))
+            assert set(map(len, await asyncio.gather(*calls))) == {RESULT_BYTES}
+        finally:
+            await pool.discard()
+            nursery.close()
+
+    asyncio.run(compute())
+    assert 0 < looks <= CALLS
