@@ -147,8 +147,7 @@ def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
         items.append(max(1e-9, item + its_item - measured.item))
         stages.append(max(0.0, stage + its_stage - measured.stage))
     count = few * ITEMS_OF_A_TASK[few]
-    # In small batches each item begins a task, as tasks find no next item.
-    one_batch = seconds[name, _more(few)] + (count - few) * task
+    one_batch = seconds[name, _more(few)]
     small = seconds.get((name, SMALL), one_batch)
     return LoopCosts(
         item_seconds=tuple(accumulate(items, max)),

@@ -7,12 +7,14 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from app.environment import run_host_environment
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
 from app.services.background import BackgroundService
+from app.services.calibration_results import stored_results
 from app.services.calibrations import Calibrations
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
@@ -130,7 +132,11 @@ async def open_services(
         sampler.start()
         stack.push_async_callback(sampler.close)
         calibrations = Calibrations(
-            settings.data_dir, hosts, config, begins_unasked=calibrates_unasked
+            settings.data_dir,
+            hosts,
+            config,
+            partial(stored_results, store, nodes.node_id),
+            begins_unasked=calibrates_unasked,
         )
         stack.push_async_callback(calibrations.close)
         context = RunContext(

@@ -133,12 +133,8 @@ class _Pace:
                 each = waits.longest / in_flight + on_loop + compute
                 return cls(1, each, each, cost, in_flight, in_flight)
             each = max(waits.mean / in_flight, on_loop, compute / cpus)
-            # A fetcher goes on with the items of two batches; where these are fewer than what is in
-            # flight, each item takes a new fetcher.
-            fetchers_cost = loop.task_seconds > OVERHEAD * each * plan.group_size
-            goes_on = plan.item_count > in_flight and fetchers_cost
-            least = in_flight / 2 if goes_on else plan.group_size
-            return cls(workers, each, each, cost + loop.batch_seconds, least, plan.group_size)
+            cost += loop.batch_seconds
+            return cls(workers, each, each, cost, plan.group_size, plan.group_size)
 
         wait = blocking_seconds(plan.stages, plan.group_size, machine.waits.overshoot_seconds)
         wait /= plan.group_size

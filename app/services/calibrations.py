@@ -12,7 +12,7 @@ from app.errors import ServiceError
 from app.runhost.calibration import Calibration
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import RunHostPool
-from app.runhost.messages import Batches, KernelReport
+from app.runhost.messages import KernelReport
 from app.schemas.calibration import CalibrationState
 from app.services.calibrating import NOTHING, Attempt, kept_state
 from app.services.calibration_file import (
@@ -24,9 +24,9 @@ from app.services.calibration_file import (
     save,
     version,
 )
+from app.services.calibration_results import StoresResults
 from app.services.host_facts import host_facts
 from app.services.reported_costs import reported_calibration
-from app.tasks.chunks import pack
 from app.tasks.model import utc_now
 
 logger = logging.getLogger(__name__)
@@ -52,13 +52,16 @@ class Calibrations:
         folder: Path,
         hosts: RunHostPool,
         config: RunHostConfig,
+        store_results: StoresResults,
         *,
         begins_unasked: bool = True,
     ) -> None:
+        """Each calibration enters `store_results`, through which its results go."""
         self._folder = folder
         self._begins_unasked = begins_unasked
         self._hosts = hosts
         self._config = config
+        self._store_results = store_results
         self._calibrated: Calibrated | None = None
         self._read: Version | None = None
         """The version of the file that was read last."""
@@ -196,9 +199,12 @@ class Calibrations:
             found = await self.found()
             if found is not None and found.calibrated_at > attempt.started_at:
                 return found  # another process of this folder made it meanwhile
-            async with self._hosts.lease(patient=True) as client:
+            async with (
+                self._hosts.lease(patient=True) as client,
+                self._store_results() as store_results,
+            ):
                 attempt.begin_to_measure()
-                calibration = await client.calibrate(_pack, attempt.tell)
+                calibration = await client.calibrate(store_results, attempt.tell)
             calibrated = Calibrated(calibration, utc_now(), await self.fingerprint())
             logger.info("calibrating took %.1f s", calibration.seconds)
             try:
@@ -212,10 +218,3 @@ class Calibrations:
             if self._urgent.is_set() or self._hosts.states()["idle"]:
                 return
             await asyncio.sleep(LOOK_SECONDS)
-
-
-async def _pack(event: Batches) -> None:
-    """What storing results takes of the CPUs, or most of it; then they are forgotten."""
-    found = event.results[0].columns
-    columns = tuple((name, column.dtype.name) for name, column in found.items())
-    await asyncio.to_thread(pack, event.results, columns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import ceil, inf
+from math import ceil
 from typing import Final
 
 import kernels
@@ -22,7 +22,6 @@ from app.services.memory import MemoryCosts, run_bytes
 from app.services.waiting import blocking_seconds, waits_at_once
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count
-from app.strategies.hybrid import BATCHES_AHEAD
 from app.strategies.pools import pool_workers
 from app.strategies.registry import CAPABILITIES, uses_processes
 from app.strategies.worker import fetcher_count
@@ -216,14 +215,13 @@ class _Model:
     @property
     def _event_loop(self) -> EventLoop:
         """Of a plan whose items wait on it."""
-        plan, groups = self._plan, self._size / self._plan.group_size
+        plan = self._plan
         overshoot = self._machine.waits.async_overshoot_seconds
         return EventLoop(
             costs=self._machine.loops[plan.strategy],
             stages=plan.stages,
             waits=waits_at_once(plan.stages, plan.group_size, overshoot),
-            groups_of_batch=groups,
-            groups_ahead=BATCHES_AHEAD * groups if plan.strategy is StrategyName.HYBRID else inf,
+            groups_of_batch=self._size / plan.group_size,
         )
 
     def _groups(self, count: float) -> int:

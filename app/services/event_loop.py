@@ -21,9 +21,6 @@ class EventLoop:
     waits: Waits
     """Of a group."""
     groups_of_batch: float
-    groups_ahead: float
-    """Tasks find a next group among so many that no task has taken yet; where more are in flight,
-    each task is for one group."""
 
     def group_seconds(self, in_flight: float) -> float:
         """What each group costs, with its share of the batch."""
@@ -68,8 +65,6 @@ class EventLoop:
             self._group_in_step(in_flight),
             self.costs.task_seconds,
         )
-        if in_flight > self.groups_ahead:
-            each, first, task = each + task, first + task, 0.0
         begun = min(groups, in_flight)
         whole = (ceil(groups / in_flight) - 1) * in_flight
         last = groups - whole + self.waits.unevenness * (begun - groups + whole)

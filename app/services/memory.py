@@ -13,6 +13,7 @@ from app.names import StrategyName
 from app.strategies import registry
 from app.strategies.base import Plan
 from app.strategies.batching import batch_count, window_size
+from app.strategies.hybrid import batches_open
 from app.strategies.pools import PoolLimits, pool_workers
 from app.system import memory_limit
 
@@ -56,7 +57,7 @@ def _batches_in_flight(plan: Plan, workers: int) -> int:
         return 1
     window = window_size(workers)
     if plan.strategy is StrategyName.HYBRID and plan.stages:
-        window += -(-plan.io_concurrency // plan.batch_size) + 1
+        window += batches_open(plan)
     return min(window, batch_count(plan))
 
 

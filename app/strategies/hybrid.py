@@ -10,8 +10,9 @@ the Feed until its last item has arrived, then to the worker that computes it; r
 one queue, and the place of a batch is given back when its result was taken. So a slow consumer
 stops the workers, and slow workers stop the I/O.
 
-The opener keeps one batch loaded ahead, and starts fetchers when it has opened one; a fetcher that
-finds no group ends. So no item waits for a load, and nobody queues for a lock.
+The opener keeps as many items loaded ahead as may be in flight, at least one batch, and starts
+fetchers when it has opened one; a fetcher that finds no group ends. So no item waits for a load,
+and nobody queues for a lock.
 """
 
 from __future__ import annotations
@@ -109,9 +110,7 @@ class Hybrid:
             pool = self._pools.executor
             return await run_in_pool(pool, plan, opened.batch, compute_batch, *args)
 
-        # Enough batches to have io_concurrency items in flight while `window` are computed.
-        open_batches = -(-plan.io_concurrency // plan.batch_size) + 1 + window
-        feed = _Feed(plan, compute, open_batches, self.in_flight)
+        feed = _Feed(plan, compute, window, self.in_flight)
         try:
             for _ in iter_batches(plan):
                 result = await feed.take()
@@ -144,23 +143,40 @@ class _OpenBatch:
     """Items that have not arrived."""
 
 
-BATCHES_AHEAD: Final = 2
+LEAST_AHEAD: Final = 2
 """Batches with items that no fetcher has taken yet: the one in use, and the next."""
+
+
+def batches_arriving(plan: Plan) -> int:
+    """Batches whose items may be in flight together."""
+    return -(-plan.io_concurrency // plan.batch_size)
+
+
+def batches_ahead(plan: Plan) -> int:
+    """Batches that are loaded before a fetcher asks for one: as many as arrive together, so that
+    each fetcher finds a next group when it goes on.
+    """
+    return max(LEAST_AHEAD, batches_arriving(plan))
+
+
+def batches_open(plan: Plan) -> int:
+    """Batches that are loaded and not complete, at most."""
+    return batches_arriving(plan) + batches_ahead(plan) - 1
 
 
 class _Feed:
     """Hands out items group by group, and computes a batch when its last item has arrived."""
 
-    def __init__(
-        self, plan: Plan, compute: Compute, open_batches: int, in_flight: InFlight
-    ) -> None:
+    def __init__(self, plan: Plan, compute: Compute, window: int, in_flight: InFlight) -> None:
+        """`window` batches may be computed, or wait for that, while others arrive."""
         self._plan = plan
         self._in_flight = in_flight
         self._compute = compute
         self._ready: deque[_OpenBatch] = deque()
         self._wanted = asyncio.Event()
         self._idle_fetchers = fetcher_count(plan, plan.item_count)
-        self._places = asyncio.Semaphore(open_batches)
+        self._ahead = batches_ahead(plan)
+        self._places = asyncio.Semaphore(batches_open(plan) + window)
         self._results: asyncio.Queue[BatchResult | BaseException] = asyncio.Queue()
         self._io = _IoClock()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -189,7 +205,7 @@ class _Feed:
         """The opener: batch after batch, with as many fetchers as find something to do."""
         plan = self._plan
         for batch in iter_batches(plan):
-            while len(self._ready) >= BATCHES_AHEAD:
+            while len(self._ready) >= self._ahead:
                 self._wanted.clear()
                 await self._wanted.wait()
             await self._places.acquire()

@@ -81,7 +81,6 @@ def loop_seconds(plan: Plan, what: str) -> float:
         seconds += (items - in_flight) * costs.stage_seconds[number]
     if what == "small batches":
         seconds += (items / plan.batch_size - 1) * costs.batch_seconds
-        seconds += (items - in_flight) * costs.task_seconds
     return seconds
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -15,10 +15,11 @@ from app.errors import RunHostDiedError
 from app.runhost.calibration import Calibration
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import RunHostPool
-from app.runhost.messages import KernelReport
+from app.runhost.messages import Batches, KernelReport
 from app.schemas.calibration import CalibrationStatus
 from app.services.calibrating import TYPICAL_SECONDS
 from app.services.calibration_file import NAME, Calibrated, calibrating_alone, load, save
+from app.services.calibration_results import StoreResults
 from app.services.calibrations import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Calibrations
 from app.tasks.model import utc_now
 from tests.fixtures.calibrations import REPORTS, usual
@@ -68,8 +69,17 @@ class Hosts:
         return replace(usual(), seconds=float(self.calibrations))
 
 
+def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
+    """For hosts that compute nothing."""
+
+    async def refuse(event: Batches) -> None:
+        raise AssertionError(event)
+
+    return nullcontext(refuse)
+
+
 def made(folder: Path, hosts: Hosts) -> Calibrations:
-    return Calibrations(folder, cast(RunHostPool, hosts), CONFIG)
+    return Calibrations(folder, cast(RunHostPool, hosts), CONFIG, stores_nothing)
 
 
 async def measured(ours: Calibrations) -> Calibrated:
@@ -103,7 +113,9 @@ def test_measured_once_then_kept(tmp_path: Path) -> None:
 def test_process_that_begins_none_unasked_measures_only_for_who_asks(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
-        ours = Calibrations(tmp_path, cast(RunHostPool, hosts), CONFIG, begins_unasked=False)
+        ours = Calibrations(
+            tmp_path, cast(RunHostPool, hosts), CONFIG, stores_nothing, begins_unasked=False
+        )
         ours.begin_if_due()
         assert ours.in_progress() is None
         await ours.ended()

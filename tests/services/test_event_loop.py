@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 
 from app.runhost.calibration import LoopCosts
@@ -14,11 +12,11 @@ from app.sources.simulated import SimulatedStage
 ITEM, STAGE = (10e-6, 20e-6, 30e-6), (1e-6, 2e-6, 9e-6)
 
 
-def loop(*seconds: float, task: float = 0.0, ahead: float = inf) -> EventLoop:
+def loop(*seconds: float, task: float = 0.0) -> EventLoop:
     """With even waits of so many seconds; a batch costs nothing."""
     stages = tuple(SimulatedStage("db", each, each) for each in seconds)
     waits = waits_at_once(stages, 1, 0.0)
-    return EventLoop(LoopCosts(ITEM, STAGE, task, 0.0), stages, waits, 1_000.0, ahead)
+    return EventLoop(LoopCosts(ITEM, STAGE, task, 0.0), stages, waits, 1_000.0)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +63,3 @@ def test_second_stage_of_a_busy_loop_has_half_of_them() -> None:
 def test_further_stage_costs_little_in_the_first_wave() -> None:
     assert loop(1e-3, 1e-3).fetch_seconds(10_000, 10_000) == pytest.approx(2e-3 + 0.31)
     assert loop(1e-3, 1e-3).fetch_seconds(20_000, 10_000) == pytest.approx(2e-3 + 0.31 + 0.39)
-
-
-def test_each_item_is_a_task_where_no_task_finds_a_next_one() -> None:
-    few = loop(1e-3, task=5e-6, ahead=500)
-    assert few.fetch_seconds(10_000, 500) == pytest.approx(1e-3 + 10_000 * 10e-6 + 500 * 5e-6)
-    assert few.fetch_seconds(10_000, 501) == pytest.approx(1e-3 + 10_000 * 15e-6, rel=1e-3)
