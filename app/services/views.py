@@ -9,7 +9,14 @@ from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.root_path import link_to
 from app.schemas.links import TaskLinks
 from app.schemas.options import AUTO
-from app.schemas.results import ResultRow, RunFlag, RunResult, StageView
+from app.schemas.results import (
+    ItemFailure,
+    LoopLag,
+    ResultRow,
+    RunFlag,
+    RunResult,
+    StageView,
+)
 from app.schemas.tasks import Shards, TaskSummary, TaskView
 from app.services.batch_size import leaves_workers_idle
 from app.services.comparison.record import ComparisonRecord
@@ -42,7 +49,7 @@ def run_result(
     are its first items.
     """
     measured: dict[str, Any] = dict(task.measurements or {})
-    duration = duration_seconds(task, shards)
+    duration, lag = duration_seconds(task, shards), measured.get("event_loop_lag_ms")
     processed, setup = task.items_processed, measured.get("setup_seconds")
     requested = task.spec["batch_size"]
     batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
@@ -76,9 +83,12 @@ def run_result(
         peak_memory_bytes=measured.get("peak_memory_bytes"),
         failed_items=task.failed_items,
         error_rate=task.failed_items / processed if processed else 0.0,
-        errors=measured.get("errors", []),
+        errors=[
+            ItemFailure.model_validate(error, extra="ignore")
+            for error in measured.get("errors", [])
+        ],
         stages=[_stage_view(stage) for stage in measured.get("stages", [])],
-        event_loop_lag_ms=measured.get("event_loop_lag_ms"),
+        event_loop_lag_ms=None if lag is None else LoopLag.model_validate(lag, extra="ignore"),
         checksum=measured.get("checksum"),
     )
 
@@ -93,7 +103,8 @@ def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -
 
 def _stage_view(measured: dict[str, Any]) -> StageView:
     asked = measured["hits"] + measured["misses"]
-    return StageView(**measured, hit_rate=measured["hits"] / asked if asked else None)
+    hit_rate = measured["hits"] / asked if asked else None
+    return StageView.model_validate(measured | {"hit_rate": hit_rate}, extra="ignore")
 
 
 def task_summary(task: Task, shards: Sequence[Shard]) -> TaskSummary:

@@ -49,6 +49,8 @@ COMPARISON: Final = QUICK | {
     "rounds": 2,
 }
 ROWS: Final = b"item_id,value,offset\n" + b"".join(b"%d,%d.5,2\n" % (n, n) for n in range(40))
+MACHINE: Final = {"cpu": "a processor", "system": "Linux 6.1 x86_64"}
+"""What a comparison says in place of what it was measured on."""
 BACKGROUND: Final = {"Prefer": "respond-async"}
 
 
@@ -123,6 +125,7 @@ class Maker:
             results = self._client.get(f"{TASKS}/results/{task_id}")
             rows = results.text if results.is_success else None
             said[name] = {"view": self.view(task_id), "results": rows}
+        said["comparison"]["view"]["comparison"]["host"] |= MACHINE
         return said
 
 
@@ -171,7 +174,7 @@ def _forget_machine(connection: sqlite3.Connection) -> None:
         ).fetchall():
             details = json.loads(text)
             if host := details.get("comparison", {}).get("host"):
-                host |= {"cpu": "a processor", "system": "Linux 6.1 x86_64"}
+                host |= MACHINE
                 connection.execute(
                     "UPDATE shards SET details = ? WHERE task_id = ? AND shard = ?",
                     (json.dumps(details), task_id, shard),
@@ -191,13 +194,13 @@ def _copied_to_postgresql(folder: Path, ids: dict[str, str]) -> str:
                         target.execute(insert(table).values(**row))
             nodes = source.exec_driver_sql("SELECT * FROM nodes").mappings().all()
             for row in nodes:
-                names = ", ".join(row)
-                marks = ", ".join(f"%({name})s" for name in row)
+                names = ", ".join(row.keys())
+                marks = ", ".join(f"%({name})s" for name in row.keys())  # noqa: SIM118
                 target.exec_driver_sql(f"INSERT INTO nodes ({names}) VALUES ({marks})", dict(row))
             for task_id in ids.values():  # with PostgreSQL the items are in the database
                 for path in sorted((folder / "uploads").glob(f"{task_id}.*")):
-                    row = {"task_id": task_id, "part": 0, "data": path.read_bytes()}
-                    target.execute(insert(inputs).values(**row))
+                    part = {"task_id": task_id, "part": 0, "data": path.read_bytes()}
+                    target.execute(insert(inputs).values(**part))
         new.close()
         old.close()
         options = ["--inserts", "--no-owner", "--no-privileges", "--no-comments"]
