@@ -17,7 +17,7 @@ from app.schemas.results import (
     RunResult,
     StageView,
 )
-from app.schemas.tasks import Shards, TaskSummary, TaskView
+from app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
 from app.services.batch_size import leaves_workers_idle
 from app.services.comparison.record import ComparisonRecord
 from app.services.comparison.view import comparison_view
@@ -149,7 +149,11 @@ def _node(shards: Sequence[Shard]) -> str | None:
     return ", ".join(sorted(nodes)) or None
 
 
-def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+def task_progress(task: Task, shards: Sequence[Shard]) -> TaskProgress:
+    return TaskProgress(**_progress_fields(task, shards))
+
+
+def _progress_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
         processed += sum(shard.items_in_work for shard in shards)
@@ -160,19 +164,12 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         remaining = (task.total_items - processed) / rate
     return {
         "task_id": task.task_id,
-        "task_type": TaskType(task.task_type),
         "status": task.status,
-        "kind": TaskKind(task.kind),
-        "strategy": StrategyName(task.strategy) if task.strategy else None,
-        "kernel": KernelName(task.kernel) if task.kernel else None,
-        "workload": task.workload,
-        **{name: task.spec[name] for name in ("workers", "batch_size", "db", "cache")},
         "items_processed": processed,
         "total_items": task.total_items,
         "progress": processed / task.total_items if task.total_items else 0.0,
         "throughput_items_per_second": rate,
         "estimated_remaining_seconds": remaining,
-        "created_at": task.created_at,
         "start_time": task.start_time,
         "end_time": task.end_time,
         "error_message": task.error_message,
@@ -182,6 +179,18 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
             total=len(shards),
             completed=sum(shard.status is TaskStatus.COMPLETED for shard in shards),
         ),
+    }
+
+
+def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+    return _progress_fields(task, shards) | {
+        "task_type": TaskType(task.task_type),
+        "kind": TaskKind(task.kind),
+        "strategy": StrategyName(task.strategy) if task.strategy else None,
+        "kernel": KernelName(task.kernel) if task.kernel else None,
+        "workload": task.workload,
+        **{name: task.spec[name] for name in ("workers", "batch_size", "db", "cache")},
+        "created_at": task.created_at,
         "estimated_seconds": task.estimated_seconds,
         "links": TaskLinks(
             status=link_to(f"{BASE_PATH}/status/{task.task_id}"),

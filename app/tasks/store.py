@@ -202,6 +202,18 @@ class TaskStore:
             of_task = all_shards(connection, task_id)
         return Task(**{field.name: row[field.name] for field in fields(Task)}), of_task
 
+    def several(self, task_ids: Sequence[str]) -> dict[str, tuple[Task, list[Shard]]]:
+        """What `with_shards` tells of each of some tasks, by their ids; those that there are."""
+        found: dict[str, tuple[Task, list[Shard]]] = {}
+        with reading(self.engine) as connection:
+            for start in range(0, len(task_ids), _IDS_PER_STATEMENT):
+                some = task_ids[start : start + _IDS_PER_STATEMENT]
+                of_tasks = shards_of(connection, some)
+                rows = connection.execute(select(*TASK_FIELDS).where(tasks.c.task_id.in_(some)))
+                for row in rows.mappings():
+                    found[row["task_id"]] = Task(**row), of_tasks[row["task_id"]]
+        return found
+
     def status(self, task_id: str) -> TaskStatus | None:
         """The task's state; None when there is no such task."""
         try:
