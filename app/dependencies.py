@@ -115,6 +115,10 @@ class BackgroundService(Protocol):
         """Take a failed or cancelled task up again where it ended; TaskConflictError for others."""
         ...
 
+    async def status_of(self, task_id: str) -> TaskStatus:
+        """The task's state, as `events` begins with it. Raises TaskNotFoundError."""
+        ...
+
     def events(self, task_id: str, last_event_id: str | None) -> AsyncGenerator[TaskEvent, None]:
         """What happens to the task from `last_event_id` on; without it, or when it is none of this
         task's, first of all how the task stands now.

@@ -10,15 +10,13 @@ from typing import Final
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from pydantic import TypeAdapter
+from fastapi.sse import KEEPALIVE_COMMENT
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.errors import ServiceError
 from app.routes.disconnect import end, run_while_connected
 from app.schemas.events import TaskEvent
-from app.schemas.tasks import TaskProgress
 
 HEARTBEAT_SECONDS: Final = 15.0
 
@@ -27,8 +25,6 @@ HEADERS: Final[Mapping[str, str]] = {
     # A proxy that collects an answer before it passes it on would hold events back.
     "X-Accel-Buffering": "no",
 }
-
-_PROGRESS: Final = TypeAdapter(TaskProgress)
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +41,6 @@ class EventStreamResponse(StreamingResponse):
     # Not FastAPI's EventSourceResponse: with that, a route has to be a generator, whose errors
     # come after the status was sent.
     media_type = "text/event-stream"
-    body_iterator: AsyncGenerator[bytes, None]
 
     def __init__(
         self,
@@ -55,11 +50,13 @@ class EventStreamResponse(StreamingResponse):
         only_if_any: bool = False,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        super().__init__(self._pieces(), headers=HEADERS)
+        super().__init__((), headers=HEADERS)
         self._events = events
         self._stopping = stopping
         self._only_if_any = only_if_any
         self._heartbeat_seconds = heartbeat_seconds
+        self._has_begun = self._is_sending = False
+        self._sent = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Not the base's task group: it cancels again and again, and so closing would not finish.
@@ -68,60 +65,65 @@ class EventStreamResponse(StreamingResponse):
                 await run_while_connected(Request(scope, receive), self._answer(send))
 
     async def _answer(self, send: Send) -> None:
-        async with aclosing(self.body_iterator) as pieces:
-            # An error here is an answer of its own; later it can only end the stream.
-            piece = await anext(pieces, None) if self._only_if_any else b""
-            if piece is None and not self._stopping.is_set():
-                self.status_code = 204
-                del self.headers["Content-Type"]
-            start = {"type": "http.response.start", "status": self.status_code}
-            await send(start | {"headers": self.raw_headers})
-            while piece is not None:
-                if piece:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                piece = await _next_if_any(pieces)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        # One task for the whole stream: a task for each event would cost more than the event.
+        telling = asyncio.ensure_future(self._tell(send))
         stopping = asyncio.ensure_future(self._stopping.wait())
-        following: asyncio.Future[TaskEvent | None] | None = None
         try:
             while True:
-                if following is None:
-                    following = asyncio.ensure_future(anext(self._events, None))
+                before = self._sent
                 await asyncio.wait(
-                    (following, stopping),
+                    (telling, stopping),
                     timeout=self._heartbeat_seconds,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                if stopping.done():
-                    return
-                if not following.done():
-                    yield KEEPALIVE_COMMENT
-                    continue
-                event, following = following.result(), None
-                if event is None:
-                    return
-                yield encoded(event)
-                if event.event == "state" and event.data.status.has_ended:
-                    return
+                if telling.done() or stopping.done():
+                    break
+                if self._sent == before and self._has_begun and not self._is_sending:
+                    await self._send_piece(send, KEEPALIVE_COMMENT)
+            if telling.done():
+                telling.result()
         finally:
             await end(stopping)
-            if following is not None:
-                await end(following)
+            await end(telling)
+        await self._begin(send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _tell(self, send: Send) -> None:
+        """Send events until the last; an error before the first one was awaited is raised."""
+        if self._stopping.is_set():
+            return
+        event: TaskEvent | None = None
+        if self._only_if_any:
+            # An error here is an answer of its own; later it can only end the stream.
+            event = await anext(self._events, None)
+            if event is None:
+                self.status_code = 204
+                del self.headers["Content-Type"]
+                return
+        await self._begin(send)
+        while event is not None or (event := await self._next()) is not None:
+            await self._send_piece(send, event.encoded)
+            if event.event == "state" and event.data.status.has_ended:
+                return
+            event = None
 
-async def _next_if_any(pieces: AsyncGenerator[bytes, None]) -> bytes | None:
-    try:
-        return await anext(pieces, None)
-    except ServiceError as error:
-        logger.warning("a stream of events ended early: %s", error)
-    except Exception:
-        logger.exception("a stream of events ended early")
-    return None
+    async def _begin(self, send: Send) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            start = {"type": "http.response.start", "status": self.status_code}
+            await send(start | {"headers": self.raw_headers})
 
+    async def _send_piece(self, send: Send, piece: bytes) -> None:
+        self._is_sending = True
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        self._is_sending = False
+        self._sent += 1
 
-def encoded(event: TaskEvent) -> bytes:
-    """In the format of `text/event-stream`."""
-    data = _PROGRESS.dump_json(event.data).decode()
-    return format_sse_event(data_str=data, event=event.event, id=event.id)
+    async def _next(self) -> TaskEvent | None:
+        try:
+            return await anext(self._events, None)
+        except ServiceError as error:
+            logger.warning("a stream of events ended early: %s", error)
+        except Exception:
+            logger.exception("a stream of events ended early")
+        return None

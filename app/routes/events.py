@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query
 
 from app import errors
-from app.dependencies import BackgroundServiceDep, StateDep, TaskIdDep, TaskServiceDep
+from app.dependencies import BackgroundServiceDep, StateDep, TaskIdDep
 from app.error_handlers import STORE_ERRORS, problem_responses
 from app.routes.event_stream import HEADERS, EventStreamResponse
 from app.routes.header_values import LastEventIdDep
@@ -81,7 +81,6 @@ _STREAM: Final[dict[str, Any]] = {
 async def watch_task(
     task_id: TaskIdDep,
     last_event_id: LastEventIdDep,
-    tasks: TaskServiceDep,
     background: BackgroundServiceDep,
     state: StateDep,
     query: Annotated[EventQuery, Query()],
@@ -92,10 +91,10 @@ async def watch_task(
     field for clients that cannot set headers, has the stream go on where it was.
     """
     # Asked first, because a stream that has begun cannot become a 404 any more.
-    task = await tasks.get(task_id)
+    status = await background.status_of(task_id)
     seen = last_event_id or query.last_event_id or None
     return EventStreamResponse(
         background.events(task_id, seen),
         state.stopping,
-        only_if_any=seen is not None and task.status.has_ended,
+        only_if_any=seen is not None and status.has_ended,
     )

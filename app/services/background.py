@@ -17,7 +17,7 @@ from app.schemas.options import StrategyChoice
 from app.schemas.runs import BackgroundRequest, UploadQuery
 from app.schemas.tasks import TaskView
 from app.services.client_limits import check_client
-from app.services.event_hub import EventHub
+from app.services.event_hub import EventHub, Moment
 from app.services.executions import RunContext, to_the_end, withdraw
 from app.services.inputs import InlineInput, UploadInput
 from app.services.specs import plan_for, request_hash, shard_counts, spec_of
@@ -122,6 +122,10 @@ class BackgroundService:
     async def resume(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError, TaskConflictError, ClientLimitError, StoreError."""
         return await asyncio.to_thread(self._resume, task_id)
+
+    async def now(self, task_id: str) -> Moment:
+        """The task as streams of events show it. Raises TaskNotFoundError, StoreError."""
+        return await self._hub.now(task_id)
 
     def events(self, task_id: str, last_event_id: str | None) -> AsyncGenerator[TaskEvent, None]:
         """The first step raises TaskNotFoundError."""

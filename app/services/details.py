@@ -10,7 +10,7 @@ from app.services.comparison.record import KEY
 from app.services.loop_lag import LagSummary
 from app.sources.base import ItemError, StageCounts
 from app.strategies.checksum import MODULUS, checksum_text
-from app.tasks.model import InWork, Shard
+from app.tasks.model import InWork, Shard, known
 
 KEPT_ERRORS: Final = 100
 
@@ -80,21 +80,19 @@ class Details:
             return cls()
         lag, in_work = stored["event_loop_lag_ms"], stored.get("in_work")
         return cls(
-            **dict(stored)
+            **known(cls, stored)
             | {
                 "checksum": int(stored["checksum"], 16),
-                "errors": tuple(ItemError(**error) for error in stored["errors"]),
+                "errors": tuple(ItemError(**known(ItemError, error)) for error in stored["errors"]),
                 "stages": {
                     stage["stage"]: (
                         stage["source"],
-                        StageCounts(
-                            **{k: v for k, v in stage.items() if k not in ("stage", "source")}
-                        ),
+                        StageCounts(**known(StageCounts, stage)),
                     )
                     for stage in stored["stages"]
                 },
-                "event_loop_lag_ms": LagSummary(**lag) if lag else None,
-                "in_work": InWork(**in_work) if in_work else None,
+                "event_loop_lag_ms": LagSummary(**known(LagSummary, lag)) if lag else None,
+                "in_work": InWork(**known(InWork, in_work)) if in_work else None,
             }
         )
 

@@ -42,8 +42,11 @@ class Ownership:
         """Raises TaskNotFoundError for a task that the client may not see, or that is not there."""
         if self.client.sees_all:
             return
-        owner = await asyncio.to_thread(self.store.client_of, task_id)
-        if owner is None or owner != self.client.id:
+        self.check_owner(task_id, await asyncio.to_thread(self.store.client_of, task_id))
+
+    def check_owner(self, task_id: str, owner: str | None) -> None:
+        """The same for a task whose owner is known already."""
+        if not self.client.sees_all and (owner is None or owner != self.client.id):
             raise TaskNotFoundError(task_id)
 
     @property
@@ -179,10 +182,15 @@ class ClientBackground:
         await self.own.check(task_id)
         return await self.service.resume(task_id)
 
+    async def status_of(self, task_id: str) -> TaskStatus:
+        moment = await self.service.now(task_id)
+        self.own.check_owner(task_id, moment.client)
+        return moment.status
+
     async def events(
         self, task_id: str, last_event_id: str | None
     ) -> AsyncGenerator[TaskEvent, None]:
-        await self.own.check(task_id)
+        await self.status_of(task_id)
         async with aclosing(self.service.events(task_id, last_event_id)) as events:
             async for event in events:
                 yield event

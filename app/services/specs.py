@@ -49,9 +49,11 @@ def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
 
 
 def request_of(spec: dict[str, Any]) -> RunRequest:
-    """The request that `spec_of` was made of, without its items."""
+    """The request that `spec_of` was made of, without its items and without fields that this
+    version does not know.
+    """
     asked = {name: value for name, value in spec.items() if name not in BESIDE}
-    return RunRequest.model_validate_json(json.dumps(asked))
+    return RunRequest.model_validate_json(json.dumps(asked), extra="ignore")
 
 
 def request_hash(request: RunRequest) -> str:

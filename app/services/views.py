@@ -9,8 +9,15 @@ from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.root_path import link_to
 from app.schemas.links import TaskLinks
 from app.schemas.options import AUTO
-from app.schemas.results import ResultRow, RunFlag, RunResult, StageView
-from app.schemas.tasks import Shards, TaskSummary, TaskView
+from app.schemas.results import (
+    ItemFailure,
+    LoopLag,
+    ResultRow,
+    RunFlag,
+    RunResult,
+    StageView,
+)
+from app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
 from app.services.batch_size import leaves_workers_idle
 from app.services.comparison.record import ComparisonRecord
 from app.services.comparison.view import comparison_view
@@ -42,7 +49,7 @@ def run_result(
     are its first items.
     """
     measured: dict[str, Any] = dict(task.measurements or {})
-    duration = duration_seconds(task, shards)
+    duration, lag = duration_seconds(task, shards), measured.get("event_loop_lag_ms")
     processed, setup = task.items_processed, measured.get("setup_seconds")
     requested = task.spec["batch_size"]
     batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
@@ -76,9 +83,12 @@ def run_result(
         peak_memory_bytes=measured.get("peak_memory_bytes"),
         failed_items=task.failed_items,
         error_rate=task.failed_items / processed if processed else 0.0,
-        errors=measured.get("errors", []),
+        errors=[
+            ItemFailure.model_validate(error, extra="ignore")
+            for error in measured.get("errors", [])
+        ],
         stages=[_stage_view(stage) for stage in measured.get("stages", [])],
-        event_loop_lag_ms=measured.get("event_loop_lag_ms"),
+        event_loop_lag_ms=None if lag is None else LoopLag.model_validate(lag, extra="ignore"),
         checksum=measured.get("checksum"),
     )
 
@@ -93,7 +103,8 @@ def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -
 
 def _stage_view(measured: dict[str, Any]) -> StageView:
     asked = measured["hits"] + measured["misses"]
-    return StageView(**measured, hit_rate=measured["hits"] / asked if asked else None)
+    hit_rate = measured["hits"] / asked if asked else None
+    return StageView.model_validate(measured | {"hit_rate": hit_rate}, extra="ignore")
 
 
 def task_summary(task: Task, shards: Sequence[Shard]) -> TaskSummary:
@@ -138,7 +149,11 @@ def _node(shards: Sequence[Shard]) -> str | None:
     return ", ".join(sorted(nodes)) or None
 
 
-def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+def task_progress(task: Task, shards: Sequence[Shard]) -> TaskProgress:
+    return TaskProgress(**_progress_fields(task, shards))
+
+
+def _progress_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
         processed += sum(shard.items_in_work for shard in shards)
@@ -149,19 +164,12 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         remaining = (task.total_items - processed) / rate
     return {
         "task_id": task.task_id,
-        "task_type": TaskType(task.task_type),
         "status": task.status,
-        "kind": TaskKind(task.kind),
-        "strategy": StrategyName(task.strategy) if task.strategy else None,
-        "kernel": KernelName(task.kernel) if task.kernel else None,
-        "workload": task.workload,
-        **{name: task.spec[name] for name in ("workers", "batch_size", "db", "cache")},
         "items_processed": processed,
         "total_items": task.total_items,
         "progress": processed / task.total_items if task.total_items else 0.0,
         "throughput_items_per_second": rate,
         "estimated_remaining_seconds": remaining,
-        "created_at": task.created_at,
         "start_time": task.start_time,
         "end_time": task.end_time,
         "error_message": task.error_message,
@@ -171,6 +179,18 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
             total=len(shards),
             completed=sum(shard.status is TaskStatus.COMPLETED for shard in shards),
         ),
+    }
+
+
+def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+    return _progress_fields(task, shards) | {
+        "task_type": TaskType(task.task_type),
+        "kind": TaskKind(task.kind),
+        "strategy": StrategyName(task.strategy) if task.strategy else None,
+        "kernel": KernelName(task.kernel) if task.kernel else None,
+        "workload": task.workload,
+        **{name: task.spec[name] for name in ("workers", "batch_size", "db", "cache")},
+        "created_at": task.created_at,
         "estimated_seconds": task.estimated_seconds,
         "links": TaskLinks(
             status=link_to(f"{BASE_PATH}/status/{task.task_id}"),

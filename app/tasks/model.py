@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -141,7 +141,14 @@ class Shard:
     def items_in_work(self) -> int:
         """Items that those in work are worth by now, beside the ones that are processed."""
         in_work = (self.details or {}).get("in_work")
-        return 0 if in_work is None else items_in_work(self, InWork(**in_work))
+        return 0 if in_work is None else items_in_work(self, InWork(**known(InWork, in_work)))
+
+
+def known(record: type, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored values of a dataclass's fields. Values that a newer version of the service has
+    stored beside them are left out.
+    """
+    return {field.name: stored[field.name] for field in fields(record) if field.name in stored}
 
 
 def items_in_work(shard: Any, in_work: InWork) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
+    JSON,
     Column,
     ColumnElement,
     Connection,
@@ -55,6 +56,8 @@ _nodes: Final = Table(
     Column("joined_at", Float(53), nullable=False),
     Column("beat_at", Float(53), nullable=False),
     Column("claimed_by", String(128)),
+    # What the node can do; null of a version that does not say.
+    Column("abilities", JSON(none_as_null=True)),
 )
 
 _NOW: Final = {

@@ -29,6 +29,7 @@ from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskKind, TaskStatus, TaskType
 from app.tasks.engine import Observe, alone, make_engine, reading, writing
 from app.tasks.inputs import InputStore
+from app.tasks.migrations import prepare_schema
 from app.tasks.model import (
     FINISHED,
     PART,
@@ -37,13 +38,14 @@ from app.tasks.model import (
     Shard,
     Task,
     items_in_work,
+    known,
     utc_now,
 )
 from app.tasks.results import ResultsReader
 from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
 from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of
 from app.tasks.shards import ShardStore
-from app.tasks.tables import prepare_schema, shards, tasks
+from app.tasks.tables import shards, tasks
 from app.tasks.upkeep import set_up, shrink
 
 INTERRUPTED: Final = "interrupted"
@@ -80,7 +82,7 @@ class TaskStore:
 
     def __init__(self, engine: Engine) -> None:
         """`engine` is one of `app.tasks.engine.make_engine`. Makes the tables where they are
-        missing; StoreError when another version of the service made them.
+        missing, and converts those of an earlier version; StoreError for those of a newer one.
         """
         self.engine = engine
         self.shards = ShardStore(engine)
@@ -200,6 +202,18 @@ class TaskStore:
             of_task = all_shards(connection, task_id)
         return Task(**{field.name: row[field.name] for field in fields(Task)}), of_task
 
+    def several(self, task_ids: Sequence[str]) -> dict[str, tuple[Task, list[Shard]]]:
+        """What `with_shards` tells of each of some tasks, by their ids; those that there are."""
+        found: dict[str, tuple[Task, list[Shard]]] = {}
+        with reading(self.engine) as connection:
+            for start in range(0, len(task_ids), _IDS_PER_STATEMENT):
+                some = task_ids[start : start + _IDS_PER_STATEMENT]
+                of_tasks = shards_of(connection, some)
+                rows = connection.execute(select(*TASK_FIELDS).where(tasks.c.task_id.in_(some)))
+                for row in rows.mappings():
+                    found[row["task_id"]] = Task(**row), of_tasks[row["task_id"]]
+        return found
+
     def status(self, task_id: str) -> TaskStatus | None:
         """The task's state; None when there is no such task."""
         try:
@@ -248,7 +262,7 @@ class TaskStore:
                 for row in connection.execute(_running(some)):
                     status, processed = found.get(row.task_id, (None, 0))
                     if status is TaskStatus.RUNNING and row.in_work is not None:
-                        more = items_in_work(row, InWork(**row.in_work))
+                        more = items_in_work(row, InWork(**known(InWork, row.in_work)))
                         found[row.task_id] = status, processed + more
         return found
 

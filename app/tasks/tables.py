@@ -9,7 +9,6 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
-    Connection,
     DateTime,
     Enum,
     Float,
@@ -22,19 +21,15 @@ from sqlalchemy import (
     Table,
     Text,
     func,
-    insert,
-    inspect,
-    select,
     text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 5
-"""Raised with every change that older code could not live with."""
+SCHEMA_VERSION: Final = 6
+"""Raised with every change, which gets a step in `app.tasks.migrations`."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -101,6 +96,10 @@ tasks: Final = Table(
     Column("request_hash", String(64)),
     # [[name, dtype], …] of the output columns in `results`; null before the first execution.
     Column("result_columns", JSON(none_as_null=True)),
+    # Bytes stored for the task: its inputs and its results.
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    # SHA-256 of the file of its items, as hexadecimal digits.
+    Column("input_sha256", String(64)),
     Index("tasks_newest", "created_at", "task_id"),
     Index("tasks_of_client", "client", "created_at"),
     # What a client has asked for and not got yet, whatever else is kept.
@@ -136,6 +135,11 @@ shards: Final = Table(
     Column("error_message", Text),
     # Its place in the queue, unix seconds, until it has ended; null for what is not queued.
     Column("queued_at", Float(53)),
+    # Executions begun since the shard last made progress.
+    Column("beginnings", Integer, nullable=False, server_default="0"),
+    # What a node must be able to do for it, and the bytes of memory it needs; null: any node.
+    Column("needs", String(255)),
+    Column("needs_bytes", BigInteger),
     # All that the queue asks, whatever else is kept: who waits, and who holds what.
     Index(
         "shards_queued",
@@ -173,22 +177,3 @@ results: Final = Table(
     Column("rows", LargeBinary, nullable=False),
 )
 """A row for each chunk, see `app.tasks.chunks`; it goes with its task."""
-
-
-def prepare_schema(connection: Connection) -> None:
-    """Make the tables where there are none. StoreError when another version made them."""
-    if not inspect(connection).has_table(schema.name):
-        metadata.create_all(connection)
-        connection.execute(insert(schema).values(version=SCHEMA_VERSION))
-    version = connection.scalar(select(func.max(schema.c.version)))
-    if version is not None and version < SCHEMA_VERSION:
-        raise StoreError(
-            f"the task store was made by an older version of the service (its schema is {version}, "
-            f"this one needs {SCHEMA_VERSION}) and cannot be converted; use another data folder, "
-            "or delete the store with the tasks in it"
-        )
-    if version is None or version > SCHEMA_VERSION:
-        raise StoreError(
-            f"the task store was made by a newer version of the service (its schema is {version}, "
-            f"this one knows {SCHEMA_VERSION}); start that version, or use another data folder"
-        )

@@ -46,7 +46,7 @@ def test_events_are_sent_in_order_and_the_stream_ends(
         ("2", "progress"),
         ("3", "state"),
     ]
-    assert services.calls == [("get", TASK_ID), ("events", TASK_ID, None)]
+    assert services.calls == [("status_of", TASK_ID), ("events", TASK_ID, None)]
     assert (services.watching, services.ended_streams) == (0, 1)
 
 
@@ -169,7 +169,7 @@ def test_unknown_task_is_404_before_the_stream(client: Client, services: FakeSer
     response = client.get("/api/v1/tasks/events/task_00000000_1")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
-    assert services.calls == [("get", "task_00000000_1")]
+    assert services.calls == [("status_of", "task_00000000_1")]
 
 
 @pytest.mark.parametrize("name", ["x", "task_1_1", "%00", "%ff", "a" * 999])

@@ -18,7 +18,6 @@ from app.strategies.base import BatchResult
 from app.tasks.engine import FILE_NAME, writing
 from app.tasks.model import Task
 from app.tasks.store import TaskStore, open_store
-from app.tasks.tables import SCHEMA_VERSION
 from tests.fixtures.executions import begin
 from tests.fixtures.refusals import refused
 
@@ -167,46 +166,6 @@ def test_damaged_file_is_a_store_error(tmp_path: Path, new_task: NewTask) -> Non
         file.write(b"\xa5" * 4096 * 4)
     text = refused(lambda: open_store(tmp_path).page(limit=10), tmp_path)
     assert "it is damaged; put a copy in its place" in text
-
-
-def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: NewTask) -> None:
-    store = open_store(tmp_path)
-    store.create(new_task())
-    store.close()
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute(f"UPDATE hotloop_schema SET version = {SCHEMA_VERSION + 1}")
-        connection.execute("ALTER TABLE tasks RENAME TO jobs")
-        connection.commit()
-    assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by a newer version of the service (its schema is "
-        f"{SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION}); start that version, or use "
-        "another data folder"
-    )
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {
-            "hotloop_schema",
-            "inputs",
-            "jobs",
-            "results",
-            "shards",
-        }
-
-
-def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
-    open_store(tmp_path).close()
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute("UPDATE hotloop_schema SET version = version - 1")
-        connection.execute("DROP TABLE shards")
-        connection.commit()
-    assert refused(lambda: open_store(tmp_path), tmp_path) == (
-        "the task store was made by an older version of the service (its schema is "
-        f"{SCHEMA_VERSION - 1}, this one needs {SCHEMA_VERSION}) and cannot be converted; use "
-        "another data folder, or delete the store with the tasks in it"
-    )
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"hotloop_schema", "inputs", "tasks", "results"}
 
 
 def test_folder_that_is_missing_is_a_store_error(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from app.tasks.model import known
+
 BACKGROUND: Final = "background"
 
 
@@ -159,7 +161,7 @@ class ComparisonRecord:
     def from_json(cls, stored: Mapping[str, Any] | None) -> ComparisonRecord | None:
         if stored is None or KEY not in stored:
             return None
-        values = dict(stored[KEY])
+        values = known(cls, stored[KEY])
         values["cells"] = [_cell(cell) for cell in values["cells"]]
         return cls(**values)
 
@@ -169,10 +171,10 @@ KEY: Final = "comparison"
 
 def _cell(values: Mapping[str, Any]) -> CellRecord:
     return CellRecord(
-        **dict(values)
+        **known(CellRecord, values)
         | {
-            "cell": CellId(**values["cell"]),
-            "sizes": tuple(Size(**size) for size in values["sizes"]),
-            "samples": [Sample(**sample) for sample in values["samples"]],
+            "cell": CellId(**known(CellId, values["cell"])),
+            "sizes": tuple(Size(**known(Size, size)) for size in values["sizes"]),
+            "samples": [Sample(**known(Sample, sample)) for sample in values["samples"]],
         }
     )

@@ -31,9 +31,11 @@ def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:
 
 
 def compare_request_of(spec: Mapping[str, Any]) -> CompareRequest:
-    """The resolved request, with the number of its items instead of them."""
+    """The resolved request, with the number of its items instead of them. Fields that this version
+    does not know are left out.
+    """
     asked = {name: value for name, value in spec.items() if name not in _OURS}
-    return CompareRequest.model_validate_json(json.dumps(asked))
+    return CompareRequest.model_validate_json(json.dumps(asked), extra="ignore")
 
 
 def compare_hash(request: CompareRequest) -> str:
@@ -53,7 +55,8 @@ def run_body(spec: Mapping[str, Any], kernel: str) -> dict[str, Any] | None:
     )
     given = {name: spec[name] for name in RunRequest.model_fields if name in spec}
     del given["items_count"]
-    request = RunRequest.model_validate_json(json.dumps(given | items | {"kernel": kernel}))
+    asked = json.dumps(given | items | {"kernel": kernel})
+    request = RunRequest.model_validate_json(asked, extra="ignore")
     body = request.model_dump(mode="json", exclude_defaults=True) | {"kernel": kernel}
     for stage, source in (("db", request.db_source), ("cache", request.cache_source)):
         default = "none" if from_body else "simulated"

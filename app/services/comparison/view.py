@@ -99,7 +99,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         outputs_equal=False if mismatches else (True if compared else None),
         compared_cells=len(compared),
         mismatches=mismatches,
-        host=HostView(**record.host) if record.host else None,
+        host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
         curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
         links=links,
     )

@@ -1,0 +1,1 @@
+"""Stores that released versions have written, each with what those versions answered about it."""
