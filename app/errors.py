@@ -18,6 +18,7 @@ ServiceError
 ├── ClientLimitError             a client has as much work waiting as it may have
 ├── NotReadyError                no run host is warm yet
 ├── StoreError                   the task store or the data folder cannot be used
+│   ├── DamagedFileError         a file of the data folder is not as it was written
 │   └── StoreUnavailableError    the store cannot be reached now
 └── RunError                     a run that started and did not complete
     ├── RunTimeoutError
@@ -212,6 +213,10 @@ class NotReadyError(TooBusyError):
 
 class StoreError(ServiceError):
     """The task store or the data folder cannot be used (disk full, file locked, …)."""
+
+
+class DamagedFileError(StoreError):
+    """A file in the data folder is not as it was written."""
 
 
 class StoreUnavailableError(StoreError):

@@ -189,7 +189,7 @@ async def open_services(
 def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
     """What processes that were killed left behind: tasks without an owner, and their files."""
     interrupted = remove_orphans(store, folder, nodes)
-    removed = folder.sweep(store.status)
+    removed = folder.sweep(store.needing_files)
     if interrupted or removed:
         logger.warning(
             "an earlier process was killed: %d tasks ended, %d files removed",

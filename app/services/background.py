@@ -7,9 +7,11 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from app.errors import IdempotencyConflictError, TaskConflictError
+from app.disk import file_sha256
+from app.errors import DamagedFileError, IdempotencyConflictError, TaskConflictError
 from app.logs.origin import current, origin_to_json
 from app.names import TaskType
 from app.schemas.events import TaskEvent
@@ -86,7 +88,7 @@ class BackgroundService:
         async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
             received = None if idempotency_key is None else digest.hexdigest()
-            return await to_the_end(self._accept, task, [0], received)
+            return await to_the_end(self._accept, task, [0], received, source.sha256)
 
     async def submit_task(
         self, task: Task, source: InlineInput | None, digest: str | None
@@ -117,7 +119,7 @@ class BackgroundService:
             return await asyncio.to_thread(self._same, known, digest)
         async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
-            return await to_the_end(self._accept, task, counts, digest)
+            return await to_the_end(self._accept, task, counts, digest, source.sha256)
 
     async def resume(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError, TaskConflictError, ClientLimitError, StoreError."""
@@ -219,8 +221,11 @@ class BackgroundService:
 
     def _take_over(self, task: Task, counts: list[int]) -> TaskView:
         store, folder = self._context.store, self._context.folder
+        path = folder.items_path(task.task_id)
+        digest = file_sha256(path)
         if store.inputs.is_needed:
-            store.inputs.save(task.task_id, folder.items_path(task.task_id))
+            self._save(task.task_id, path, digest)
+        task = replace(task, input_sha256=digest)
 
         def check(count: int, seconds: float) -> None:
             check_client(self._context.settings, task, count, seconds)
@@ -239,6 +244,11 @@ class BackgroundService:
         self._queue.wake()
         return new_task_view(task, counts)
 
+    def _save(self, task_id: str, path: Path, sha256: str | None) -> None:
+        """Copy the file of items into the database, for nodes that share no disk."""
+        if self._context.store.inputs.save(task_id, path) != sha256:
+            raise DamagedFileError("the items on disk are not as they came; send them again")
+
     def _same(self, known: Task, request_hash: str | None) -> TaskView:
         if known.request_hash is None:
             text = "its request is still coming in; repeat yours when it is complete"
@@ -247,13 +257,15 @@ class BackgroundService:
             raise IdempotencyConflictError(known.task_id)
         return task_view(self._context.store, known.task_id)
 
-    def _accept(self, task: Task, counts: list[int], request_hash: str | None) -> TaskView:
-        """All items of the task are in the data folder."""
+    def _accept(
+        self, task: Task, counts: list[int], request_hash: str | None, sha256: str | None
+    ) -> TaskView:
+        """All items of the task are in the data folder, in a file of this digest."""
         store, folder, task_id = self._context.store, self._context.folder, task.task_id
         if store.inputs.is_needed:
             paths = folder.items_path(task_id), folder.upload_path(task_id)
-            store.inputs.save(task_id, next(path for path in paths if path.exists()))
-        accept(store.engine, task_id, counts, request_hash)
+            self._save(task_id, next((path for path in paths if path.exists()), paths[0]), sha256)
+        accept(store.engine, task_id, counts, request_hash, sha256)
         self._queue.wake()
         return new_task_view(task, counts)
 

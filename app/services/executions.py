@@ -91,6 +91,14 @@ def withdraw(context: RunContext, task_id: str) -> None:
     context.folder.remove(task_id)
 
 
+def drop_files(context: RunContext, task_id: str) -> None:
+    """Remove the files of a task that has ended for good. Blocks."""
+    try:
+        context.folder.remove(task_id)
+    except StoreError as error:
+        logger.warning("%s; upkeep removes it later", error)
+
+
 async def to_the_end(call: Callable[..., T], *args: object) -> T:
     """Run the call in a thread and return what it made, even when cancelled meanwhile: the
     cancellation then comes with the next await, when somebody is there to clean up.

@@ -32,7 +32,15 @@ from app.services.active_run import ActiveRun
 from app.services.background import BackgroundService, hashed, upload_digest
 from app.services.batch_size import with_batch_size
 from app.services.details import Details
-from app.services.executions import Outcome, RunContext, end, execute, to_the_end, withdraw
+from app.services.executions import (
+    Outcome,
+    RunContext,
+    drop_files,
+    end,
+    execute,
+    to_the_end,
+    withdraw,
+)
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from app.services.long_runs import LongRunService
 from app.services.plans import check_estimate, make_plan
@@ -251,12 +259,12 @@ class RunService:
         return await asyncio.to_thread(task_result, context.store, task_id)
 
     def _end(self, task_id: str, plan: Plan, shard: Shard | None, outcome: Outcome) -> None:
+        drop_files(self._context, task_id)  # it cannot be resumed
         if shard is not None:
             end(self._context, plan.strategy, plan.kernel, shard, outcome)
             return
         # Its execution never began.
         error = outcome.error
-        self._context.folder.remove(task_id)
         self._context.store.finish_unbegun(
             task_id, outcome.status, type(error).__name__, str(error)
         )

@@ -17,6 +17,7 @@ from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus, TaskType
 from app.tasks.chunks import Chunk
 from app.tasks.engine import reading, writing
+from app.tasks.inputs import forget_inputs
 from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, may_become, utc_now
 from app.tasks.results import insert_chunks
 from app.tasks.rows import conflict, lock_task, move_task, task_row, update_task
@@ -133,6 +134,8 @@ class ShardStore:
                 end_shards(connection, ref.task_id, TaskStatus.CANCELLED, {})
             ends = {"end_time": utc_now(), "measurements": summarize(of_task), **error}
             move_task(connection, ref.task_id, status, ends)
+            if status is TaskStatus.COMPLETED:  # another end may be resumed, which needs them
+                forget_inputs(connection, ref.task_id)
             return status
 
     def give_back(

@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Raised with every change that older code could not live with."""
 
 
@@ -101,6 +101,8 @@ tasks: Final = Table(
     Column("request_hash", String(64)),
     # [[name, dtype], …] of the output columns in `results`; null before the first execution.
     Column("result_columns", JSON(none_as_null=True)),
+    # Of the input as it was accepted: the upload, or the item file.
+    Column("input_sha256", String(64)),
     Index("tasks_newest", "created_at", "task_id"),
     Index("tasks_of_client", "client", "created_at"),
     # What a client has asked for and not got yet, whatever else is kept.
