@@ -14,6 +14,7 @@ from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
 from app.services.background import BackgroundService
 from app.services.calibrations import Calibrations
+from app.services.client_storage import ClientStorage
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
@@ -145,6 +146,7 @@ async def open_services(
             sources=sources,
             metrics=metrics,
             memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
+            storage=ClientStorage(store.stored_bytes, settings.client_stored_bytes),
         )
         runner = ShardRunner(context)
         queue = WorkQueue(

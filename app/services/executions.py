@@ -16,6 +16,7 @@ from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, Progress, RunStarted
 from app.services.calibrations import Calibrations
+from app.services.client_storage import ClientStorage
 from app.services.collecting import RunCollector
 from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
@@ -51,6 +52,7 @@ class RunContext:
     sources: SourceMonitor
     metrics: Metrics
     memory: MemoryBudget
+    storage: ClientStorage
 
 
 class Recorded(Protocol):

@@ -17,7 +17,7 @@ from app.runhost.messages import IngestCommand
 from app.schemas.item_columns import ItemColumns
 from app.schemas.runs import ItemRow
 from app.sources.base import Items
-from app.sources.item_file import FileItems, new_item_file
+from app.sources.item_file import FileItems, item_dtype, new_item_file
 from app.sources.simulated import GeneratedItems
 from app.tasks.folder import DataFolder
 
@@ -53,6 +53,8 @@ class InlineInput:
 
     def __init__(self, workload: str, rows: Sequence[ItemRow]) -> None:
         self.count = len(rows)
+        self.size = self.count * item_dtype(workload).itemsize
+        """Bytes of the item file, about."""
         self.sha256: str | None = None
         """Digest of the item file, once it was received."""
         self._workload = workload
@@ -82,6 +84,8 @@ class UploadInput:
     ) -> None:
         """`chunks` may raise PayloadTooLargeError: whoever receives them bounds them."""
         self.count = 0
+        self.size = 0
+        """Bytes that were received so far."""
         self.sha256: str | None = None
         """Digest of the upload, once it was received."""
         self._workload = workload
@@ -96,6 +100,7 @@ class UploadInput:
             with await asyncio.to_thread(folder.upload_path(task_id).open, "wb") as file:
                 async for chunk in self._chunks:
                     digest.update(chunk)
+                    self.size += len(chunk)
                     await asyncio.to_thread(file.write, chunk)
                 await asyncio.to_thread(_to_disk, file)
         except OSError as error:

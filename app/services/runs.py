@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from app.errors import (
     BodyTooSlowError,
+    ClientStorageError,
     EstimateTooLongError,
     InvalidRequestError,
     PayloadTooLargeError,
@@ -49,13 +50,20 @@ from app.services.views import task_result
 from app.sources.base import Items
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
+from app.tasks.chunks import result_bytes
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REFUSALS = (InvalidRequestError, PayloadTooLargeError, BodyTooSlowError, TooBusyError)
+REFUSALS = (
+    InvalidRequestError,
+    PayloadTooLargeError,
+    BodyTooSlowError,
+    TooBusyError,
+    ClientStorageError,
+)
 """Errors after which a task is as if it had never been asked for."""
 
 
@@ -108,6 +116,10 @@ class RunService:
         # Before the store is asked: a flood of runs must not become one of tasks that are written
         # and removed again.
         with self._context.hosts.place(client) as place:
+            needed = request.total_items * result_bytes(plan.workload)
+            if isinstance(source, InlineInput):
+                needed += source.size
+            await asyncio.to_thread(self._context.storage.check, client, needed)
             return await self._supervise(plan, request, source, client, seconds, place)
 
     async def run_upload(
@@ -130,9 +142,11 @@ class RunService:
         known = await self._context.calibrations.known()
         plan = await self._plan(query.strategy, query, GeneratedItems(0), known)
         self._context.memory.check(plan)  # its workers; what the items need is not known yet
-        most = self._context.settings.max_upload_rows
-        source = UploadInput(query.workload, media_type, chunks, most)
-        return await self._supervise(plan, query, source, client, None, keyed=keyed)
+        storage, most = self._context.storage, self._context.settings.max_upload_rows
+        await asyncio.to_thread(storage.check, client, 0)
+        with storage.receiving(client, chunks) as bounded:
+            source = UploadInput(query.workload, media_type, bounded, most)
+            return await self._supervise(plan, query, source, client, None, keyed=keyed)
 
     async def _plan(
         self,
@@ -204,6 +218,7 @@ class RunService:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
         bind_task(task_id)
+        item_bytes = result_bytes(plan.workload)
         task = Task(
             task_id=task_id,
             task_type=TaskType.SYNCHRONOUS,
@@ -216,6 +231,8 @@ class RunService:
             owner=self._context.node,
             client=owner,
             estimated_seconds=seconds,
+            stored_bytes=source.count * item_bytes,
+            item_bytes=item_bytes,
         )
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
@@ -226,6 +243,8 @@ class RunService:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 if seconds is None:
+                    results = items.count * item_bytes
+                    await asyncio.to_thread(context.storage.check, owner, results)
                     known = await context.calibrations.known()
                     plan = with_batch_size(plan, request, known)
                     seconds = self._check(plan, known)

@@ -73,7 +73,9 @@ class ShardStore:
             current_shard(connection, ref, attempt)
             connection.execute(update(shards).where(*is_shard(ref)).values(count=total_items))
             known = update(tasks).where(tasks.c.task_id == ref.task_id)
-            connection.execute(known.values(total_items=total_items))
+            more = (total_items - tasks.c.total_items) * tasks.c.item_bytes
+            stored = tasks.c.stored_bytes + more
+            connection.execute(known.values(total_items=total_items, stored_bytes=stored))
 
     def add_results(
         self,

@@ -196,6 +196,14 @@ class TaskStore:
         with reading(self.engine) as connection:
             return unfinished(connection, client)
 
+    def stored_bytes(self, client: str | None) -> int:
+        """Bytes of the inputs and results of all tasks of the client, as far as they are known."""
+        # PostgreSQL would not use the index for both at once.
+        own = tasks.c.client.is_(None) if client is None else tasks.c.client == client
+        total = select(func.sum(tasks.c.stored_bytes)).where(own)
+        with reading(self.engine) as connection:
+            return int(connection.scalar(total) or 0)
+
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
         """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
         with reading(self.engine) as connection:

@@ -103,8 +103,13 @@ tasks: Final = Table(
     Column("result_columns", JSON(none_as_null=True)),
     # Of the input as it was accepted: the upload, or the item file.
     Column("input_sha256", String(64)),
+    # What the task takes of its client's room: its input, its results, and those still to come.
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    # Results of one item, as they are stored.
+    Column("item_bytes", Integer, nullable=False, server_default="0"),
     Index("tasks_newest", "created_at", "task_id"),
     Index("tasks_of_client", "client", "created_at"),
+    Index("tasks_stored", "client", "stored_bytes"),
     # What a client has asked for and not got yet, whatever else is kept.
     Index(
         "tasks_unfinished",

@@ -141,6 +141,7 @@ class ComparisonService:
         source: GeneratedInput | InlineInput = GeneratedInput(request.items_count)
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
+            await asyncio.to_thread(context.storage.check, task.client, source.size)
         bench = Bench(context, patient=False, owner=task.client)
         error: ServiceError | None = None
         shard: Shard | None = None
