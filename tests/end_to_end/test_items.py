@@ -23,7 +23,7 @@ from tests.fixtures.waiting import wait_until
 pytestmark = pytest.mark.long
 
 ROWS = 20_000
-TASKS = 4
+TASKS = 2
 
 
 @pytest.fixture(scope="module")
