@@ -74,6 +74,15 @@ class AccessSettings(TokenSettings):
             "at together; a task that would exceed them is refused."
         ),
     )
+    client_stored_bytes: int = Field(
+        default=64 << 30,
+        ge=1 << 20,
+        le=1 << 50,
+        description=(
+            "Bytes of inputs and results that the tasks of a client may have together, finished "
+            "ones that are kept included; a task that would exceed them is refused."
+        ),
+    )
 
     api_keys: tuple[ApiKeyEntry, ...] = Field(
         default=(),

@@ -1,10 +1,20 @@
-"""What the system says about the disk, in words fit for a client."""
+"""Files that appear complete or not at all, and the system's errors in words fit for a client.
+
+A process that writes or uses a file holds a shared lock on it, which the system gives up when the
+process ends, by whatever means. Only files that no process has locked are removed.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
-from typing import Final
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
 
 from app.errors import StoreError
 
@@ -31,3 +41,84 @@ def disk_error(what: str, error: OSError) -> StoreError:
     if reason is None:
         reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
     return StoreError(f"{what}: {reason}")
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of the file's bytes. Raises StoreError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise disk_error(f"the file {path.name} cannot be read", error) from error
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Make a file at `path`, replacing one that is there. Every call writes a part file of its own.
+
+    The file appears under its name, complete, when the block ends; when the block raises, nothing
+    is left. Raises OSError.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    with _locked_part(part) as file:
+        try:
+            yield file
+            file.flush()
+            # The new name must not reach the disk before the bytes do.
+            os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _locked_part(part: Path) -> BinaryIO:
+    while True:
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _is_at(descriptor, part):
+            return os.fdopen(descriptor, "w+b")
+        os.close(descriptor)  # another process has removed it before it was locked
+
+
+def hold(path: Path) -> int | None:
+    """Keep processes from removing the file at `path` until the descriptor that is returned is
+    closed; None when there is no such file. Raises OSError.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def remove_unused(path: Path) -> bool:
+    """Remove the file unless a process writes or holds it; whether it was removed. Raises
+    OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(descriptor, path):
+            return False
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one at `path`, and not one that was replaced or removed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

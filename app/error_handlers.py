@@ -84,8 +84,14 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.ClientLimitError: ProblemKind(
         429, "client-limit", "The client has as much work waiting as it may have"
     ),
+    errors.ClientStorageError: ProblemKind(
+        507, "client-storage", "The client stores as much as it may"
+    ),
     errors.NotReadyError: ProblemKind(503, "not-ready", "The service is not ready yet"),
     errors.StoreError: ProblemKind(503, "store-unavailable", "The task store cannot be used"),
+    errors.DamagedFileError: ProblemKind(
+        503, "damaged-file", "A file in the data folder is not as it was written"
+    ),
     errors.StoreUnavailableError: ProblemKind(
         503, "store-unreachable", "The task store cannot be reached now"
     ),
@@ -189,7 +195,9 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, errors.UnauthorizedError):
         headers["WWW-Authenticate"] = CHALLENGE
-    if isinstance(error, errors.PayloadTooLargeError | errors.BodyTooSlowError):
+    if isinstance(
+        error, errors.PayloadTooLargeError | errors.BodyTooSlowError | errors.ClientStorageError
+    ):
         # The rest of the body is not read, so the connection cannot carry another request.
         headers["Connection"] = "close"
     if kind.status == 405 and "Allow" in headers:
@@ -236,6 +244,9 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
             members |= _faulty([_fault(error.field, error.text)])
         case InvalidInputError():
             members["errors"] = [_fault(error.field, error.message)]
+        case errors.ClientStorageError():
+            members["needed_bytes"] = error.stored_bytes + error.asked_bytes
+            members["limit_bytes"] = error.limit_bytes
         case errors.TooBusyError() | errors.StoreUnavailableError():
             members["retry_after_seconds"] = error.retry_after_seconds
         case errors.TaskConflictError():

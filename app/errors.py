@@ -16,8 +16,10 @@ ServiceError
 ├── TooBusyError                 no place for another run now
 ├── RateLimitedError             a client asks too often
 ├── ClientLimitError             a client has as much work waiting as it may have
+├── ClientStorageError           a client stores as many bytes as it may
 ├── NotReadyError                no run host is warm yet
 ├── StoreError                   the task store or the data folder cannot be used
+│   ├── DamagedFileError         a file of the data folder is not as it was written
 │   └── StoreUnavailableError    the store cannot be reached now
 └── RunError                     a run that started and did not complete
     ├── RunTimeoutError
@@ -206,12 +208,35 @@ class ClientLimitError(TooBusyError):
     """A client that has as much work waiting as it may have."""
 
 
+class ClientStorageError(ServiceError):
+    """A task that would exceed the bytes that its client may store."""
+
+    def __init__(self, stored_bytes: int, asked_bytes: int, limit_bytes: int) -> None:
+        super().__init__(stored_bytes, asked_bytes, limit_bytes)
+        self.stored_bytes = stored_bytes
+        self.asked_bytes = asked_bytes
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        more = f", and this one needs {self.asked_bytes:,}" if self.asked_bytes else ""
+        return (
+            f"inputs and results of your tasks take {self.stored_bytes:,} bytes{more}; "
+            f"{self.limit_bytes:,} may be stored. Delete finished tasks (DELETE "
+            "/api/v1/tasks/results, or one by one), or have the operator raise "
+            "HOTLOOP_CLIENT_STORED_BYTES."
+        )
+
+
 class NotReadyError(TooBusyError):
     """The service is starting or restarting its run hosts."""
 
 
 class StoreError(ServiceError):
     """The task store or the data folder cannot be used (disk full, file locked, …)."""
+
+
+class DamagedFileError(StoreError):
+    """A file in the data folder is not as it was written."""
 
 
 class StoreUnavailableError(StoreError):

@@ -20,6 +20,7 @@ SUBMIT_ERRORS: Final = (
     errors.BodyTooSlowError,
     errors.RateLimitedError,
     errors.ClientLimitError,
+    errors.ClientStorageError,
     errors.TooBusyError,
     errors.NotReadyError,
     *STORE_ERRORS,

@@ -56,6 +56,7 @@ async def run_in_background(
             errors.TaskConflictError,
             errors.RateLimitedError,
             errors.ClientLimitError,
+            errors.ClientStorageError,
             errors.TooBusyError,
             errors.NotReadyError,
             *STORE_ERRORS,

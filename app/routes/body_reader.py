@@ -11,8 +11,10 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Final, TypeVar
@@ -20,6 +22,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from app.errors import NotReadyError
+from app.runhost.fair_queue import FairQueue
 from app.schemas.item_columns import ItemColumns
 from app.schemas.runs import RunRequest
 from app.wording import RULE, describe
@@ -94,16 +97,51 @@ def _end_with_parent() -> None:
 
 
 class BodyReader:
-    """One other process, started for the first large body; bodies are read one after another."""
+    """One other process, started for the first large body. Bodies are read one after another, in
+    turns over clients: one that sends many delays nobody but itself.
+    """
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
         self._starting = asyncio.Lock()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._is_reading = False
 
-    async def read(self, model: type[Body], content: bytes) -> Body | Faults:
+    async def read(
+        self, model: type[Body], content: bytes, client: str | None = None
+    ) -> Body | Faults:
         """Raises NotReadyError when the other process dies."""
         if len(content) < LARGE_BYTES:
             return read_body(model, content)
+        async with self._in_turn(client):
+            return await self._read_there(model, content)
+
+    @asynccontextmanager
+    async def _in_turn(self, client: str | None) -> AsyncIterator[None]:
+        if self._is_reading:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.put(client, turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not self._waiting.remove(client, turn):
+                    self._next_turn()  # it was this one's already
+                raise
+        self._is_reading = True
+        try:
+            yield
+        finally:
+            self._next_turn()
+
+    def _next_turn(self) -> None:
+        while self._waiting:
+            turn = self._waiting.get()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_reading = False
+
+    async def _read_there(self, model: type[Body], content: bytes) -> Body | Faults:
         async with self._starting:
             if self._pool is None:
                 self._pool = await asyncio.to_thread(_started)

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 
+from app.access import ClientDep
 from app.routes.body_reader import BodyReader, Faults, refused
 from app.routes.media_types import JSON, require_content_type
 from app.schemas.comparison import CompareRequest
 from app.schemas.runs import BackgroundRequest, RunRequest
+from app.security.clients import Client
 
 _HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
 
@@ -28,20 +30,22 @@ COMPARE_BODY_SCHEMA: Final = _body_schema(CompareRequest, required=False)
 """The `openapi_extra=` of a route that reads such a body."""
 
 
-async def read_run_request(request: Request) -> RunRequest:
-    return await _read(request, RunRequest)
+async def read_run_request(request: Request, client: ClientDep) -> RunRequest:
+    return await _read(request, client, RunRequest)
 
 
-async def read_background_request(request: Request) -> BackgroundRequest:
-    return await _read(request, BackgroundRequest)
+async def read_background_request(request: Request, client: ClientDep) -> BackgroundRequest:
+    return await _read(request, client, BackgroundRequest)
 
 
-async def read_compare_request(request: Request) -> CompareRequest:
+async def read_compare_request(request: Request, client: ClientDep) -> CompareRequest:
     """No body at all is `{}`: the query may say everything."""
-    return await _read(request, CompareRequest) if await request.body() else CompareRequest()
+    if not await request.body():
+        return CompareRequest()
+    return await _read(request, client, CompareRequest)
 
 
-async def _read(request: Request, model: type[Body]) -> Body:
+async def _read(request: Request, client: Client, model: type[Body]) -> Body:
     """Raises RequestValidationError, a 415, NotReadyError, or PayloadTooLargeError from the body's
     bound.
 
@@ -54,7 +58,7 @@ async def _read(request: Request, model: type[Body]) -> Body:
         raise RequestValidationError(refused("is empty; send {} for the defaults").faults)
     require_content_type(request, (JSON,), _HINT)
     reader: BodyReader = request.app.state.bodies
-    read = await reader.read(model, body)
+    read = await reader.read(model, body, client.id)
     if isinstance(read, Faults):
         raise RequestValidationError(read.faults)
     return read

@@ -147,6 +147,7 @@ async def _ingest(command: IngestCommand) -> Ingested:
             command.items_path,
             command.workload,
             command.max_rows,
+            command.sha256,
         )
     except ServiceError as error:
         return Ingested(0, error)

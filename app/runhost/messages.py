@@ -31,6 +31,8 @@ class IngestCommand:
     items_path: str
     workload: str
     max_rows: int
+    sha256: str | None = None
+    """Digest of the upload as it was received."""
     origin: Origin = NOWHERE
 
 

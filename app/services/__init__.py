@@ -16,6 +16,7 @@ from app.security.clients import Client
 from app.services.background import BackgroundService
 from app.services.calibration_results import stored_results
 from app.services.calibrations import Calibrations
+from app.services.client_storage import ClientStorage
 from app.services.comparison.service import ComparisonService
 from app.services.event_hub import EventHub
 from app.services.executions import RunContext
@@ -151,6 +152,7 @@ async def open_services(
             sources=sources,
             metrics=metrics,
             memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
+            storage=ClientStorage(store.stored_bytes, settings.client_stored_bytes),
         )
         runner = ShardRunner(context)
         queue = WorkQueue(
@@ -195,7 +197,7 @@ async def open_services(
 def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
     """What processes that were killed left behind: tasks without an owner, and their files."""
     interrupted = remove_orphans(store, folder, nodes)
-    removed = folder.sweep(store.status)
+    removed = folder.sweep(store.needing_files)
     if interrupted or removed:
         logger.warning(
             "an earlier process was killed: %d tasks ended, %d files removed",

@@ -7,9 +7,11 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from app.errors import IdempotencyConflictError, TaskConflictError
+from app.disk import file_sha256
+from app.errors import DamagedFileError, IdempotencyConflictError, TaskConflictError
 from app.logs.origin import current, origin_to_json
 from app.names import TaskType
 from app.schemas.events import TaskEvent
@@ -26,6 +28,7 @@ from app.services.views import new_task_view, task_view
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.acceptance import accept, move_to_background
+from app.tasks.chunks import result_bytes
 from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.work_queue import WorkQueue
 
@@ -44,8 +47,8 @@ class BackgroundService:
         idempotency_key: str | None,
         client: str | None = None,
     ) -> TaskView:
-        """For a client, as the store names it. Raises InvalidRequestError,
-        MemoryBudgetError, IdempotencyConflictError, ClientLimitError, NotReadyError, StoreError.
+        """For a client, as the store names it. Raises InvalidRequestError, MemoryBudgetError,
+        IdempotencyConflictError, ClientLimitError, ClientStorageError, NotReadyError, StoreError.
         """
         total = request.total_items
         plan, seconds = await self._plan(request.strategy, request, total)
@@ -82,11 +85,12 @@ class BackgroundService:
             async for _ in hashed(chunks, digest):
                 pass
             return await asyncio.to_thread(self._same, known, digest.hexdigest())
-        source = UploadInput(query.workload, media_type, hashed(chunks, digest), 1)
-        async with self._receiving(task.task_id):
-            await source.receive(self._context.folder, task.task_id)
-            received = None if idempotency_key is None else digest.hexdigest()
-            return await to_the_end(self._accept, task, [0], received)
+        with self._context.storage.receiving(client, hashed(chunks, digest)) as bounded:
+            source = UploadInput(query.workload, media_type, bounded, 1)
+            async with self._receiving(task.task_id):
+                await source.receive(self._context.folder, task.task_id)
+                received = None if idempotency_key is None else digest.hexdigest()
+                return await to_the_end(self._accept, task, [0], received, source)
 
     async def submit_task(
         self, task: Task, source: InlineInput | None, digest: str | None
@@ -112,15 +116,17 @@ class BackgroundService:
     async def _submit_items(
         self, task: Task, counts: list[int], source: InlineInput, digest: str | None
     ) -> TaskView:
-        known = await asyncio.to_thread(self._create, task, [])
+        known = await asyncio.to_thread(self._create, task, [], source.size)
         if known is not None:
             return await asyncio.to_thread(self._same, known, digest)
         async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
-            return await to_the_end(self._accept, task, counts, digest)
+            return await to_the_end(self._accept, task, counts, digest, source)
 
     async def resume(self, task_id: str) -> TaskView:
-        """Raises TaskNotFoundError, TaskConflictError, ClientLimitError, StoreError."""
+        """Raises TaskNotFoundError, TaskConflictError, ClientLimitError, ClientStorageError,
+        StoreError.
+        """
         return await asyncio.to_thread(self._resume, task_id)
 
     async def now(self, task_id: str) -> Moment:
@@ -174,6 +180,7 @@ class BackgroundService:
         key: str | None,
         client: str | None,
     ) -> Task:
+        item_bytes = result_bytes(plan.workload)
         return Task(
             task_id=new_task_id(),
             task_type=TaskType.BACKGROUND,
@@ -187,6 +194,8 @@ class BackgroundService:
             estimated_seconds=seconds,
             client=client,
             idempotency_key=key,
+            stored_bytes=total * item_bytes,
+            item_bytes=item_bytes,
         )
 
     # What follows blocks, and is called in threads.
@@ -199,19 +208,24 @@ class BackgroundService:
         self._queue.wake()
         return new_task_view(task, counts)
 
-    def _create(self, task: Task, counts: list[int]) -> Task | None:
-        """Keep the task; or return the one that its key belongs to already."""
+    def _create(self, task: Task, counts: list[int], input_bytes: int = 0) -> Task | None:
+        """Keep the task, whose input has so many bytes; or return the one that its key belongs to
+        already.
+        """
         store = self._context.store
 
         def check(count: int, seconds: float) -> None:
             check_client(self._context.settings, task, count, seconds)
 
+        asked = task.client, task.stored_bytes + input_bytes
         if task.idempotency_key is None:
+            self._context.storage.check(*asked)
             store.create(task, counts, check)
             return None
         known = store.by_key(task.idempotency_key, task.client)
         if known is not None:
             return known
+        self._context.storage.check(*asked)
         try:
             store.create(task, counts, check)
         except TaskConflictError:
@@ -223,8 +237,12 @@ class BackgroundService:
 
     def _take_over(self, task: Task, counts: list[int]) -> TaskView:
         store, folder = self._context.store, self._context.folder
+        path = folder.items_path(task.task_id)
+        digest = file_sha256(path)
         if store.inputs.is_needed:
-            store.inputs.save(task.task_id, folder.items_path(task.task_id))
+            self._save(task.task_id, path, digest)
+        stored = task.total_items * task.item_bytes + path.stat().st_size
+        task = replace(task, input_sha256=digest, stored_bytes=stored)
 
         def check(count: int, seconds: float) -> None:
             check_client(self._context.settings, task, count, seconds)
@@ -243,6 +261,11 @@ class BackgroundService:
         self._queue.wake()
         return new_task_view(task, counts)
 
+    def _save(self, task_id: str, path: Path, sha256: str | None) -> None:
+        """Copy the file of items into the database, for nodes that share no disk."""
+        if self._context.store.inputs.save(task_id, path) != sha256:
+            raise DamagedFileError("the items on disk are not as they came; send them again")
+
     def _same(self, known: Task, request_hash: str | None) -> TaskView:
         if known.request_hash is None:
             text = "its request is still coming in; repeat yours when it is complete"
@@ -251,13 +274,20 @@ class BackgroundService:
             raise IdempotencyConflictError(known.task_id)
         return task_view(self._context.store, known.task_id)
 
-    def _accept(self, task: Task, counts: list[int], request_hash: str | None) -> TaskView:
+    def _accept(
+        self,
+        task: Task,
+        counts: list[int],
+        request_hash: str | None,
+        source: InlineInput | UploadInput,
+    ) -> TaskView:
         """All items of the task are in the data folder."""
         store, folder, task_id = self._context.store, self._context.folder, task.task_id
         if store.inputs.is_needed:
             paths = folder.items_path(task_id), folder.upload_path(task_id)
-            store.inputs.save(task_id, next(path for path in paths if path.exists()))
-        accept(store.engine, task_id, counts, request_hash)
+            path = next((path for path in paths if path.exists()), paths[0])
+            self._save(task_id, path, source.sha256)
+        accept(store.engine, task_id, counts, request_hash, source.sha256, source.size)
         self._queue.wake()
         return new_task_view(task, counts)
 
@@ -269,6 +299,8 @@ class BackgroundService:
             raise TaskConflictError(task_id, text)
         if task.end_time is not None:
             check_client(self._context.settings, task, *store.unfinished(task.client))
+            missing = task.total_items - task.items_processed
+            self._context.storage.check(task.client, missing * task.item_bytes)
         store.shards.resume(task_id)
         view = task_view(store, task_id)
         self._queue.wake()

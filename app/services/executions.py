@@ -16,6 +16,7 @@ from app.runhost.client import RunHostClient
 from app.runhost.host_pool import RunHostPool
 from app.runhost.messages import Batches, Progress, RunStarted
 from app.services.calibrations import Calibrations
+from app.services.client_storage import ClientStorage
 from app.services.collecting import RunCollector
 from app.services.details import summarize
 from app.services.loop_lag import LoopLagMonitor
@@ -51,6 +52,7 @@ class RunContext:
     sources: SourceMonitor
     metrics: Metrics
     memory: MemoryBudget
+    storage: ClientStorage
 
 
 class Recorded(Protocol):
@@ -89,6 +91,14 @@ def withdraw(context: RunContext, task_id: str) -> None:
     """
     context.store.withdraw(task_id)
     context.folder.remove(task_id)
+
+
+def drop_files(context: RunContext, task_id: str) -> None:
+    """Remove the files of a task that has ended for good. Blocks."""
+    try:
+        context.folder.remove(task_id)
+    except StoreError as error:
+        logger.warning("%s; upkeep removes it later", error)
 
 
 async def to_the_end(call: Callable[..., T], *args: object) -> T:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 from collections.abc import AsyncIterator, Sequence
+from io import BufferedWriter
 from pathlib import Path
 from typing import Protocol
 
-from app.disk import disk_error
+from app.disk import disk_error, file_sha256
 from app.logs.origin import current
 from app.runhost.client import RunHostClient
 from app.runhost.messages import IngestCommand
 from app.schemas.item_columns import ItemColumns
 from app.schemas.runs import ItemRow
 from app.sources.base import Items
-from app.sources.item_file import FileItems, new_item_file
+from app.sources.item_file import FileItems, item_dtype, new_item_file
 from app.sources.simulated import GeneratedItems
 from app.tasks.folder import DataFolder
 
@@ -50,6 +53,10 @@ class InlineInput:
 
     def __init__(self, workload: str, rows: Sequence[ItemRow]) -> None:
         self.count = len(rows)
+        self.size = self.count * item_dtype(workload).itemsize
+        """Bytes of the item file, about."""
+        self.sha256: str | None = None
+        """Digest of the item file, once it was received."""
         self._workload = workload
         self._rows = rows
 
@@ -61,6 +68,7 @@ class InlineInput:
         rows = ItemColumns.of(self._rows)
         with new_item_file(path, self._workload) as writer:
             writer.append(rows.item_id, {"value": rows.value, "offset": rows.offset})
+        self.sha256 = file_sha256(path)
 
     async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:
         return FileItems(str(folder.items_path(task_id)), self.count)
@@ -76,6 +84,10 @@ class UploadInput:
     ) -> None:
         """`chunks` may raise PayloadTooLargeError: whoever receives them bounds them."""
         self.count = 0
+        self.size = 0
+        """Bytes that were received so far."""
+        self.sha256: str | None = None
+        """Digest of the upload, once it was received."""
         self._workload = workload
         self._media_type = media_type
         self._chunks = chunks
@@ -83,12 +95,17 @@ class UploadInput:
 
     async def receive(self, folder: DataFolder, task_id: str) -> None:
         """Raises StoreError, and what the chunks raise."""
+        digest = hashlib.sha256()
         try:
             with await asyncio.to_thread(folder.upload_path(task_id).open, "wb") as file:
                 async for chunk in self._chunks:
+                    digest.update(chunk)
+                    self.size += len(chunk)
                     await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(_to_disk, file)
         except OSError as error:
             raise disk_error("the upload cannot be stored", error) from error
+        self.sha256 = digest.hexdigest()
 
     async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:
         """Raises BadRowError, StoreError, RunHostDiedError."""
@@ -100,8 +117,15 @@ class UploadInput:
                 items_path=str(items),
                 workload=self._workload,
                 max_rows=self._max_rows,
+                sha256=self.sha256,
                 origin=current(),
             )
         )
         await asyncio.to_thread(upload.unlink)
         return FileItems(str(items), self.count)
+
+
+def _to_disk(file: BufferedWriter) -> None:
+    """An accepted upload is still whole after a power cut."""
+    file.flush()
+    os.fsync(file.fileno())

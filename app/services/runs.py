@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from app.errors import (
     BodyTooSlowError,
+    ClientStorageError,
     EstimateTooLongError,
     InvalidRequestError,
     PayloadTooLargeError,
@@ -32,7 +33,15 @@ from app.services.active_run import ActiveRun
 from app.services.background import BackgroundService, hashed, upload_digest
 from app.services.batch_size import with_batch_size
 from app.services.details import Details
-from app.services.executions import Outcome, RunContext, end, execute, to_the_end, withdraw
+from app.services.executions import (
+    Outcome,
+    RunContext,
+    drop_files,
+    end,
+    execute,
+    to_the_end,
+    withdraw,
+)
 from app.services.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from app.services.long_runs import LongRunService
 from app.services.plans import check_estimate, make_plan
@@ -41,13 +50,20 @@ from app.services.views import task_result
 from app.sources.base import Items
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
+from app.tasks.chunks import result_bytes
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-REFUSALS = (InvalidRequestError, PayloadTooLargeError, BodyTooSlowError, TooBusyError)
+REFUSALS = (
+    InvalidRequestError,
+    PayloadTooLargeError,
+    BodyTooSlowError,
+    TooBusyError,
+    ClientStorageError,
+)
 """Errors after which a task is as if it had never been asked for."""
 
 
@@ -100,6 +116,10 @@ class RunService:
         # Before the store is asked: a flood of runs must not become one of tasks that are written
         # and removed again.
         with self._context.hosts.place(client) as place:
+            needed = request.total_items * result_bytes(plan.workload)
+            if isinstance(source, InlineInput):
+                needed += source.size
+            await asyncio.to_thread(self._context.storage.check, client, needed)
             return await self._supervise(plan, request, source, client, seconds, place)
 
     async def run_upload(
@@ -122,9 +142,11 @@ class RunService:
         known = await self._context.calibrations.known()
         plan = await self._plan(query.strategy, query, GeneratedItems(0), known)
         self._context.memory.check(plan)  # its workers; what the items need is not known yet
-        most = self._context.settings.max_upload_rows
-        source = UploadInput(query.workload, media_type, chunks, most)
-        return await self._supervise(plan, query, source, client, None, keyed=keyed)
+        storage, most = self._context.storage, self._context.settings.max_upload_rows
+        await asyncio.to_thread(storage.check, client, 0)
+        with storage.receiving(client, chunks) as bounded:
+            source = UploadInput(query.workload, media_type, bounded, most)
+            return await self._supervise(plan, query, source, client, None, keyed=keyed)
 
     async def _plan(
         self,
@@ -196,6 +218,7 @@ class RunService:
         """The whole life of a task. Raises what ended it, after that was stored."""
         context, task_id = self._context, active.task_id
         bind_task(task_id)
+        item_bytes = result_bytes(plan.workload)
         task = Task(
             task_id=task_id,
             task_type=TaskType.SYNCHRONOUS,
@@ -208,6 +231,8 @@ class RunService:
             owner=self._context.node,
             client=owner,
             estimated_seconds=seconds,
+            stored_bytes=source.count * item_bytes,
+            item_bytes=item_bytes,
         )
         shard: Shard | None = None
         outcome = Outcome(None, Details(), 0, 0)
@@ -218,6 +243,8 @@ class RunService:
                 items = await source.read(client, context.folder, task_id)
                 plan = replace(plan, items=items)
                 if seconds is None:
+                    results = items.count * item_bytes
+                    await asyncio.to_thread(context.storage.check, owner, results)
                     known = await context.calibrations.known()
                     plan = with_batch_size(plan, request, known)
                     seconds = self._check(plan, known)
@@ -251,12 +278,12 @@ class RunService:
         return await asyncio.to_thread(task_result, context.store, task_id)
 
     def _end(self, task_id: str, plan: Plan, shard: Shard | None, outcome: Outcome) -> None:
+        drop_files(self._context, task_id)  # it cannot be resumed
         if shard is not None:
             end(self._context, plan.strategy, plan.kernel, shard, outcome)
             return
         # Its execution never began.
         error = outcome.error
-        self._context.folder.remove(task_id)
         self._context.store.finish_unbegun(
             task_id, outcome.status, type(error).__name__, str(error)
         )

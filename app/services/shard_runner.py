@@ -34,7 +34,7 @@ from app.services.details import Details
 from app.services.executions import Outcome, RunContext, end, execute
 from app.services.plans import make_plan
 from app.services.specs import request_of
-from app.services.task_items import items_of
+from app.services.task_items import has_files, items_of
 from app.tasks.claims import Claim
 from app.tasks.model import Shard, ShardRef, Task
 from app.tasks.work_queue import HandOver
@@ -105,6 +105,8 @@ class ShardRunner:
         finally:
             if self.active.get(ref) is run:  # and not one that has taken over in this process
                 del self.active[ref]
+            if has_files(claimed.task):
+                await asyncio.shield(asyncio.to_thread(self._release, ref.task_id))
 
     async def _drive(self, claimed: Claim, run: ActiveRun) -> bool:
         task, shard, ref = claimed.task, claimed.shard, claimed.shard.ref
@@ -133,6 +135,13 @@ class ShardRunner:
             pass  # and this process stops
         return False
 
+    def _release(self, task_id: str) -> None:
+        """Remove the task's files from the data folder, unless they are still needed here."""
+        try:
+            self._context.folder.sweep(self._context.store.needing_files, task_id)
+        except StoreError as error:
+            logger.warning("%s; upkeep removes it later", error)
+
     def _is_last(self, shard: Shard, outcome: Outcome, retries: int) -> bool:
         if isinstance(outcome.error, RunCancelledError) and self._stopping.is_set():
             return False
@@ -155,8 +164,12 @@ class ShardRunner:
         try:
             reports = await context.hosts.kernels()
             lease = context.hosts.lease(patient=True, owner=task.client)
-            async with self._held(shard, run), lease as client:
-                items = await items_of(context, client, task)
+            rows = shard.start, shard.count
+            async with (
+                self._held(shard, run),
+                lease as client,
+                items_of(context, client, task, rows) as items,
+            ):
                 if items.count != task.total_items:
                     count = context.store.shards.count_items
                     await asyncio.to_thread(count, shard.ref, shard.attempt, items.count)

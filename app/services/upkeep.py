@@ -79,12 +79,13 @@ class Upkeep:
 
     def sweep(self) -> None:
         """Queue again what an unforeseen error has thrown out of its execution; end what processes
-        that are gone have left behind.
+        that are gone have left behind, and remove the files that no task needs any more.
         """
         lost = self._queue.sweep()
         if lost:
             logger.warning("%d shards were held here by nothing; they go on", len(lost))
         remove_orphans(self._context.store, self._context.folder, self._nodes)
+        self._context.folder.sweep(self._context.store.needing_files)
 
     def remove_old(self) -> None:
         """Forget tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all they had."""

@@ -6,7 +6,6 @@ thread or process.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from app.disk import disk_error
+from app.disk import disk_error, new_file
 from app.errors import StoreError
-from app.row_file import RowFile, header_bytes, native_column, row_dtype
+from app.row_file import Checksums, RowFile, header_bytes, native_column, row_dtype
 from app.sources.base import Columns, ItemBatch
 from kernels import get_workload
 
@@ -37,6 +36,7 @@ class ItemWriter:
         self._file = file
         self._dtype = dtype
         self._names = (dtype.names or ())[1:]
+        self._checksums = Checksums()
 
     def append(self, item_ids: npt.NDArray[np.int64], columns: Columns) -> None:
         """Write n items: `item_ids` int64[n], and n values for each input column."""
@@ -44,8 +44,16 @@ class ItemWriter:
         rows["item_id"] = item_ids
         for name in self._names:
             rows[name] = columns[name]
-        self._file.write(rows.tobytes())
+        data = rows.tobytes()
+        self._file.write(data)
+        self._checksums.add(data)
         self.count += len(rows)
+
+    def finish(self) -> None:
+        """Write what is known only now: the checksums, and the number of rows."""
+        self._file.write(self._checksums.packed())
+        self._file.seek(0)
+        self._file.write(header_bytes(self._dtype, self.count))
 
 
 @contextmanager
@@ -55,24 +63,31 @@ def new_item_file(path: str | Path, workload: str) -> Iterator[ItemWriter]:
     It appears under its name, complete, when the block ends; when the block raises, nothing is
     left. Raises StoreError when the disk refuses.
     """
-    part = Path(f"{path}.part")
     dtype = item_dtype(workload)
     try:
-        with part.open("wb") as file:
+        with new_file(Path(path)) as file:
             file.write(header_bytes(dtype, 0))
             writer = ItemWriter(file, dtype)
             yield writer
-            file.seek(0)
-            file.write(header_bytes(dtype, writer.count))
-            file.flush()
-            # The new name must not reach the disk before the rows do.
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise disk_error("the items cannot be stored", error) from error
-        raise
+            writer.finish()
+    except OSError as error:
+        raise disk_error("the items cannot be stored", error) from error
+
+
+def add_checksums(path: Path) -> None:
+    """Add checksums to an item file of a version that wrote none. Raises StoreError."""
+    checksums = Checksums()
+    with RowFile(path) as old:
+        rows_bytes = old.count * old.dtype.itemsize
+    try:
+        with path.open("rb") as source, new_file(path) as file:
+            file.write(source.read(path.stat().st_size - rows_bytes))
+            while data := source.read(1 << 20):
+                file.write(data)
+                checksums.add(data)
+            file.write(checksums.packed())
+    except OSError as error:
+        raise disk_error("the items cannot be stored", error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +100,26 @@ class FileItems:
     def load(self, workload: str, start: int, count: int) -> ItemBatch:
         """Items `start … start + count - 1`, each column contiguous, aligned and native.
 
-        Raises StoreError when the file is missing or damaged, holds items of another workload or
-        another number of them; ValueError when the range is not within it.
+        Raises StoreError when the file is missing, holds items of another workload or another
+        number of them; DamagedFileError when it is not as it was written; ValueError when the range
+        is not within it.
         """
-        with RowFile(self.path) as file:
-            if file.dtype != item_dtype(workload) or file.count != self.count:
-                raise StoreError(
-                    f"the file {file.name} does not hold {self.count:,} items for the workload "
-                    f"{workload!r}, but {file.count:,} rows of {', '.join(file.names)}"
-                )
+        with self._opened(workload) as file:
             rows = file.read(start, count)
             columns = {name: native_column(rows, name) for name in file.names}
         return ItemBatch(columns.pop("item_id"), columns)
+
+    def check(self, workload: str, start: int, count: int) -> None:
+        """Check that `load` can give these items. Raises as `load`."""
+        with self._opened(workload) as file:
+            file.check(start, count)
+
+    def _opened(self, workload: str) -> RowFile:
+        file = RowFile(self.path)
+        if file.dtype == item_dtype(workload) and file.count == self.count:
+            return file
+        file.close()
+        raise StoreError(
+            f"the file {file.name} does not hold {self.count:,} items for the workload "
+            f"{workload!r}, but {file.count:,} rows of {', '.join(file.names)}"
+        )

@@ -7,13 +7,15 @@ Item ids may repeat: an id names an item for the client, and items are told apar
 
 from __future__ import annotations
 
+import hashlib
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from app.disk import disk_error
-from app.errors import BadRowError, InvalidRequestError
+from app.errors import BadRowError, DamagedFileError, InvalidRequestError
 from app.sources.base import Columns
 from app.sources.csv_rows import CsvRows
 from app.sources.item_file import new_item_file
@@ -40,12 +42,14 @@ def ingest(
     items_path: str | Path,
     workload: str,
     max_rows: int,
+    sha256: str | None = None,
 ) -> int:
     """Read the upload into a new item file and return the number of items, at least 1.
 
     `media_type` is one of MEDIA_TYPES, without parameters. The first row that cannot be used, or
     is one more than `max_rows`, raises BadRowError; another media type InvalidRequestError; a
-    disk that refuses StoreError. An error leaves no part of an item file.
+    disk that refuses StoreError; an upload of another digest than `sha256`, if that is given,
+    DamagedFileError. An error leaves no part of an item file.
     """
     if media_type not in MEDIA_TYPES:
         raise InvalidRequestError(
@@ -53,6 +57,9 @@ def ingest(
         )
     columns = row_columns(workload)
     with _opened(upload_path) as upload, new_item_file(items_path, workload) as items:
+        if sha256 not in (None, hashlib.file_digest(upload, "sha256").hexdigest()):
+            raise DamagedFileError("the upload on disk is not as it was received")
+        upload.seek(0)
         lines = upload_lines(upload)
         rows: RowFormat
         rows = CsvRows(columns, next(lines, None)) if media_type == CSV else NdjsonRows(columns)
@@ -72,7 +79,7 @@ def ingest(
     return items.count
 
 
-def _opened(upload_path: str | Path) -> BinaryIO:
+def _opened(upload_path: str | Path) -> BufferedReader:
     try:
         return Path(upload_path).open("rb")
     except OSError as error:

@@ -29,14 +29,24 @@ _IS_INCOMPLETE = (
 
 
 def accept(
-    engine: Engine, task_id: str, counts: Sequence[int], request_hash: str | None
+    engine: Engine,
+    task_id: str,
+    counts: Sequence[int],
+    request_hash: str | None,
+    input_sha256: str | None = None,
+    input_bytes: int = 0,
 ) -> list[Shard]:
-    """The task's items are all there: it is queued, in these shards of so many items.
+    """The task's items are all there, in a file of this digest and size: it is queued, in these
+    shards of so many items.
 
     Blocks. Raises StoreError, TaskNotFoundError, and TaskConflictError when it was cancelled.
     """
     with writing(engine) as connection:
-        values = {"request_hash": request_hash}
+        values = {
+            "request_hash": request_hash,
+            "input_sha256": input_sha256,
+            "stored_bytes": tasks.c.stored_bytes + input_bytes,
+        }
         if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
             raise conflict(connection, task_id, "it is {status}; its items came too late")
         return insert_shards(connection, task_id, counts, time.time())

@@ -65,6 +65,11 @@ def result_columns(workload: str) -> ResultColumns:
     return tuple((column.name, column.dtype) for column in get_workload(workload).columns_out)
 
 
+def result_bytes(workload: str) -> int:
+    """Bytes that the stored results of one item take."""
+    return sum(np.dtype(dtype).itemsize for _, dtype in _stored(result_columns(workload)))
+
+
 def pack(results: Iterable[BatchResult], columns: ResultColumns) -> list[Chunk]:
     """The results of some batches as chunks: adjacent batches together, cut at CHUNK_ROWS.
 

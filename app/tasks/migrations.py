@@ -57,6 +57,7 @@ def _add_needs_and_sizes(connection: Connection) -> None:
         "tasks": (
             "stored_bytes BIGINT DEFAULT '0' NOT NULL",
             "input_sha256 VARCHAR(64)",
+            "item_bytes INTEGER DEFAULT '0' NOT NULL",
         ),
         "shards": (
             "beginnings INTEGER DEFAULT '0' NOT NULL",
@@ -69,6 +70,7 @@ def _add_needs_and_sizes(connection: Connection) -> None:
         if inspect(connection).has_table(table):  # a store without nodes is possible
             for column in columns:
                 connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
+    connection.exec_driver_sql("CREATE INDEX tasks_stored ON tasks (client, stored_bytes)")
 
 
 _STEPS: Final[Mapping[int, Callable[[Connection], None]]] = MappingProxyType(

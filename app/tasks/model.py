@@ -84,6 +84,12 @@ class Task:
     idempotency_key: str | None = None
     request_hash: str | None = None
     """Of what the client asked under the key: the same key for something else is refused."""
+    input_sha256: str | None = None
+    """Digest of the file that the items come from, as it was accepted; None without a file."""
+    stored_bytes: int = 0
+    """Bytes of its input and its results, those included that are still to come."""
+    item_bytes: int = 0
+    """Bytes that the results of one item take."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -6,14 +6,32 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, case, select, update
 
 from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus
+from app.names import TaskStatus, TaskType
 from app.tasks.model import Task, is_task_id, may_become
 from app.tasks.tables import tasks
 
 TASK_FIELDS: Final = [tasks.c[field.name] for field in fields(Task)]
+
+
+_RESULTS: Final = tasks.c.items_processed * tasks.c.item_bytes
+_MISSING: Final = (tasks.c.total_items - tasks.c.items_processed) * tasks.c.item_bytes
+# The input of a synchronous task goes with its end, whatever that is: it cannot be resumed.
+_RESUMABLE: Final = {
+    "stored_bytes": case(
+        (tasks.c.task_type == TaskType.SYNCHRONOUS, _RESULTS),
+        else_=tasks.c.stored_bytes - _MISSING,
+    )
+}
+_STORED: Final[dict[TaskStatus, dict[str, Any]]] = {
+    TaskStatus.COMPLETED: {"stored_bytes": _RESULTS},
+    TaskStatus.FAILED: _RESUMABLE,
+    TaskStatus.CANCELLED: _RESUMABLE,
+    TaskStatus.PENDING: {"stored_bytes": tasks.c.stored_bytes + _MISSING},
+}
+"""What a task stores once it has moved to a state."""
 
 
 def task_row(connection: Connection, task_id: str) -> RowMapping:
@@ -42,10 +60,13 @@ def update_task(
     statuses: Iterable[TaskStatus],
     values: dict[str, Any],
 ) -> bool:
-    """Change the task if it is in one of `statuses`; whether it was."""
+    """Change the task if it is in one of `statuses`; whether it was. What it stores is counted
+    anew when it ends, or is to go on.
+    """
     check_id(task_id)
     change = update(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
-    return connection.execute(change.values(**values)).rowcount == 1
+    stored = _STORED.get(values.get("status", TaskStatus.RUNNING), {})
+    return connection.execute(change.values(**{**stored, **values})).rowcount == 1
 
 
 def move_task(

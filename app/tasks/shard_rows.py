@@ -14,7 +14,7 @@ from app.names import TaskStatus
 from app.tasks.chunks import result_columns
 from app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, utc_now
 from app.tasks.rows import check_id, lock_task, move_task
-from app.tasks.tables import shards
+from app.tasks.tables import shards, tasks
 
 _NAMES: Final = [field.name for field in fields(Shard)]
 _NEW_SHARDS: Final = insert(shards)
@@ -76,6 +76,8 @@ def begin_shard(
     }
     if total_items is not None:
         values["total_items"] = mine["count"] = total_items
+        more = (total_items - tasks.c.total_items) * tasks.c.item_bytes
+        values["stored_bytes"] = tasks.c.stored_bytes + more
     move_task(connection, ref.task_id, TaskStatus.RUNNING, values)
     connection.execute(update(shards).where(*is_shard(ref)).values(**mine))
     return replace(to_shard(row), **mine)

@@ -17,6 +17,7 @@ from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskStatus, TaskType
 from app.tasks.chunks import Chunk
 from app.tasks.engine import reading, writing
+from app.tasks.inputs import forget_inputs
 from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, may_become, utc_now
 from app.tasks.results import insert_chunks
 from app.tasks.rows import conflict, lock_task, move_task, task_row, update_task
@@ -72,7 +73,9 @@ class ShardStore:
             current_shard(connection, ref, attempt)
             connection.execute(update(shards).where(*is_shard(ref)).values(count=total_items))
             known = update(tasks).where(tasks.c.task_id == ref.task_id)
-            connection.execute(known.values(total_items=total_items))
+            more = (total_items - tasks.c.total_items) * tasks.c.item_bytes
+            stored = tasks.c.stored_bytes + more
+            connection.execute(known.values(total_items=total_items, stored_bytes=stored))
 
     def add_results(
         self,
@@ -133,6 +136,8 @@ class ShardStore:
                 end_shards(connection, ref.task_id, TaskStatus.CANCELLED, {})
             ends = {"end_time": utc_now(), "measurements": summarize(of_task), **error}
             move_task(connection, ref.task_id, status, ends)
+            if status is TaskStatus.COMPLETED:  # another end may be resumed, which needs them
+                forget_inputs(connection, ref.task_id)
             return status
 
     def give_back(

@@ -17,9 +17,12 @@ from sqlalchemy import (
     Engine,
     Select,
     bindparam,
+    case,
     delete,
+    exists,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -195,6 +198,14 @@ class TaskStore:
         with reading(self.engine) as connection:
             return unfinished(connection, client)
 
+    def stored_bytes(self, client: str | None) -> int:
+        """Bytes of the inputs and results of all tasks of the client, as far as they are known."""
+        # PostgreSQL would not use the index for both at once.
+        own = tasks.c.client.is_(None) if client is None else tasks.c.client == client
+        total = select(func.sum(tasks.c.stored_bytes)).where(own)
+        with reading(self.engine) as connection:
+            return int(connection.scalar(total) or 0)
+
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
         """The task and its shards, in order, as they were at one moment. TaskNotFoundError."""
         with reading(self.engine) as connection:
@@ -220,6 +231,31 @@ class TaskStore:
             return self.get(task_id).status
         except TaskNotFoundError:
             return None
+
+    def needing_files(self, task_ids: Sequence[str]) -> set[str]:
+        """Those of some tasks whose items must stay in the data folder. Where the database has
+        them too, the folder has copies, which are kept while a shard waits for a node: this one
+        may be the next.
+        """
+        waiting = exists().where(
+            shards.c.task_id == tasks.c.task_id,
+            shards.c.node.is_(None),
+            shards.c.status.in_(UNFINISHED),
+        )
+        # An execution in this folder holds its file, and needs no row to keep it.
+        shared = or_(tasks.c.status == TaskStatus.PENDING, waiting)
+        resumable = tasks.c.status != TaskStatus.COMPLETED
+        is_needed = case(
+            (tasks.c.task_type == TaskType.SYNCHRONOUS, tasks.c.status.in_(UNFINISHED)),
+            else_=shared if self.inputs.is_needed else resumable,
+        )
+        found: set[str] = set()
+        with reading(self.engine) as connection:
+            for start in range(0, len(task_ids), _IDS_PER_STATEMENT):
+                some = task_ids[start : start + _IDS_PER_STATEMENT]
+                wanted = select(tasks.c.task_id).where(tasks.c.task_id.in_(some), is_needed)
+                found.update(connection.scalars(wanted))
+        return found
 
     def page(
         self,

@@ -96,12 +96,15 @@ tasks: Final = Table(
     Column("request_hash", String(64)),
     # [[name, dtype], …] of the output columns in `results`; null before the first execution.
     Column("result_columns", JSON(none_as_null=True)),
-    # Bytes stored for the task: its inputs and its results.
-    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
-    # SHA-256 of the file of its items, as hexadecimal digits.
+    # Of the input as it was accepted: the upload, or the item file.
     Column("input_sha256", String(64)),
+    # What the task takes of its client's room: its input, its results, and those still to come.
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    # Results of one item, as they are stored.
+    Column("item_bytes", Integer, nullable=False, server_default="0"),
     Index("tasks_newest", "created_at", "task_id"),
     Index("tasks_of_client", "client", "created_at"),
+    Index("tasks_stored", "client", "stored_bytes"),
     # What a client has asked for and not got yet, whatever else is kept.
     Index(
         "tasks_unfinished",

@@ -25,7 +25,7 @@ LONG = {"items_count": 1_000, "strategy": "sequential", "db_delay_ms": 1_000, "c
 def server(tmp_path: Path) -> Iterator[Server]:
     """One that accepts and executes nothing: what is accepted waits."""
     keys = keys_setting([ALICE, BOB])
-    limits = {"client_tasks": 2, "client_seconds": 1_500}
+    limits = {"client_tasks": 2, "client_seconds": 1_500, "client_stored_bytes": 1 << 20}
     with running_server(
         tmp_path, api_keys=keys, run_hosts=1, background_runs=0, **limits
     ) as server:
@@ -76,3 +76,36 @@ def test_seconds_of_a_client_are_added_up(server: Server) -> None:
     assert "1,500 s may be" in text
     assert asked(server, ALICE.headers, LITTLE).status_code == 202
     assert asked(server, BOB.headers, LONG).status_code == 202
+
+
+def test_bytes_of_a_client_are_bounded_and_those_of_others_are_not(server: Server) -> None:
+    def upload(headers: dict[str, str], rows: int) -> httpx.Response:
+        return server.client.post(
+            f"{TASKS}/upload",
+            content="item_id,value,offset\n" + "1,0.5,2\n" * rows,
+            headers=headers | {"Content-Type": "text/csv", "Prefer": "respond-async"},
+        )
+
+    def refused(answer: httpx.Response) -> str:
+        assert answer.status_code == 507, answer.text
+        problem = answer.json()
+        assert problem["type"] == "urn:hotloop:problem:client-storage"
+        assert problem["limit_bytes"] == 1 << 20
+        return str(problem["detail"])
+
+    first = upload(ALICE.headers, 100_000)
+    assert first.status_code == 202
+    assert "Delete finished tasks" in refused(upload(ALICE.headers, 100_000))
+    large = {"items_count": 100_000, "db": "none", "cache": "none"}
+    assert "this one needs 2,500,000" in refused(asked(server, ALICE.headers, large))
+    assert "this one needs 2,500,000" in refused(
+        server.client.post(f"{TASKS}/sequential", json=large, headers=ALICE.headers)
+    )
+    assert upload(BOB.headers, 100_000).status_code == 202
+    # What was refused has left nothing, and what is deleted makes room.
+    assert len(list((server.data_dir / "uploads").iterdir())) == 2
+    task_id = first.json()["task_id"]
+    assert server.client.delete(f"{TASKS}/{task_id}", headers=ALICE.headers).status_code == 200
+    path = f"{TASKS}/results/{task_id}"
+    assert server.client.delete(path, headers=ALICE.headers).status_code == 200
+    assert upload(ALICE.headers, 100_000).status_code == 202

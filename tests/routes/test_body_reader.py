@@ -176,6 +176,37 @@ def test_refusals_say_the_same(client: Client, name: str) -> None:
 
 
 @in_loop
+async def test_bodies_are_read_in_turns_over_clients() -> None:
+    read: list[str] = []
+
+    async def ask(bodies: Reader, client: str, padding: bytes) -> None:
+        await bodies.read(RunRequest, b"{}" + padding, client)
+        read.append(client)
+
+    async with reader() as bodies:
+        await bodies.request(RunRequest, {}, PADDING)
+        many = [asyncio.create_task(ask(bodies, "many", PADDING * 30)) for _ in range(8)]
+        await asyncio.sleep(0)
+        await ask(bodies, "one", PADDING)
+        assert read.count("many") <= 2
+        await asyncio.gather(*many)
+    assert read.count("many") == 8
+
+
+@in_loop
+async def test_request_that_is_cancelled_leaves_the_turn_to_the_next() -> None:
+    async with reader() as bodies:
+        first = asyncio.create_task(bodies.request(RunRequest, {}, PADDING))
+        waiting = [asyncio.create_task(bodies.request(RunRequest, {}, PADDING)) for _ in range(4)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await first
+        waiting[1].cancel()  # as it has its turn
+        await asyncio.gather(*waiting[2:])
+        await bodies.request(RunRequest, {}, PADDING)
+
+
+@in_loop
 async def test_death_of_the_other_process_is_told_and_mended() -> None:
     async with reader() as bodies:
         await bodies.request(RunRequest, {}, PADDING)

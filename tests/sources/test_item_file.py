@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.errors import StoreError
+from app.errors import DamagedFileError, StoreError
+from app.row_file import BLOCK_BYTES
 from app.sources.base import Items
-from app.sources.item_file import FileItems, item_dtype, new_item_file
+from app.sources.item_file import FileItems, add_checksums, item_dtype, new_item_file
 from kernels import UnknownWorkloadError
 
 
@@ -149,6 +150,67 @@ def test_damaged_file_is_a_store_error(items: FileItems, kind: str) -> None:
         items.load("loops", 0, 1)
 
 
+@pytest.mark.parametrize("row", [0, 499, 999])
+def test_flipped_bit_is_found_by_every_read_of_its_row(items: FileItems, row: int) -> None:
+    path = Path(items.path)
+    content = bytearray(path.read_bytes())
+    content[len(content) - 2 * 4 - (1000 - row) * 24] ^= 4
+    path.write_bytes(content)
+    for call in (items.load, items.check):
+        with pytest.raises(DamagedFileError, match="do not match their checksums"):
+            call("loops", row, 1)
+        with pytest.raises(DamagedFileError, match="do not match their checksums"):
+            call("loops", 0, 1000)
+
+
+def test_blocks_that_changed_places_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "t.npy"
+    write_items(path, 4_096)
+    content = path.read_bytes()
+    header, sums = len(content) - 6 * BLOCK_BYTES - 6 * 4, content[-6 * 4 :]
+    first, second = (content[header + n * BLOCK_BYTES :][:BLOCK_BYTES] for n in (0, 1))
+    rest = content[header + 2 * BLOCK_BYTES : -6 * 4]
+    path.write_bytes(content[:header] + second + first + rest + sums[4:8] + sums[:4] + sums[8:])
+    with pytest.raises(DamagedFileError):
+        FileItems(str(path), 4_096).load("loops", 0, 1)
+
+
+def test_damage_elsewhere_leaves_the_other_rows_readable(items: FileItems) -> None:
+    path = Path(items.path)
+    content = bytearray(path.read_bytes())
+    content[-2 * 4 - 1] ^= 1  # of the last row
+    path.write_bytes(content)
+    assert items.load("loops", 0, 10).item_ids[9] == 9
+
+
+def test_file_of_the_first_versions_is_read_once_it_has_checksums(items: FileItems) -> None:
+    path = Path(items.path)
+    with_checksums = path.read_bytes()
+    path.write_bytes(with_checksums[: -2 * 4])
+    with pytest.raises(DamagedFileError, match="has no checksums"):
+        items.load("loops", 0, 1)
+    add_checksums(path)
+    assert path.read_bytes() == with_checksums
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "t.npy"
+    barrier = threading.Barrier(8)
+
+    def write() -> None:
+        barrier.wait()
+        for _ in range(10):
+            write_items(path, 3_000, 3_000)
+            rows = FileItems(str(path), 6_000).load("loops", 0, 6_000)
+            np.testing.assert_array_equal(rows.columns["offset"], rows.item_ids * 3)
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(write) for _ in range(8)]:
+            future.result()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_folder_in_place_of_the_file_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read: is a directory"):
         FileItems(str(tmp_path), 1).load("loops", 0, 1)
@@ -196,7 +258,9 @@ def test_header_has_room_for_any_count(tmp_path: Path) -> None:
     write_items(path)
     empty = path.stat().st_size
     write_items(path, 123_456)
-    assert path.stat().st_size == empty + 123_456 * item_dtype("loops").itemsize
+    rows = 123_456 * item_dtype("loops").itemsize
+    checksums = 4 * -(-rows // BLOCK_BYTES)
+    assert path.stat().st_size == empty + rows + checksums
 
 
 FULL_DISK = """

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import stat
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from app.disk import hold, new_file
 from app.errors import StoreError, TaskNotFoundError
-from app.names import TaskStatus
 from app.tasks.folder import DataFolder
 
 TASK = "task_0123abcd_1700000000"
@@ -32,10 +35,11 @@ def suffix(file: str) -> str:
 
 
 def fill(path: Path, task_id: str) -> set[str]:
-    """One file of each kind, a half-written item file included."""
+    """One file of each kind, and parts that killed processes left."""
     folder = DataFolder(path)
     made = [where(folder, task_id) for where in PATHS]
-    made.append(Path(f"{folder.items_path(task_id)}.part"))
+    parts = "items.npy.part", "items.npy.0123456789abcdef.part", "upload.ab12ab12ab12ab12.part"
+    made.extend(path / "uploads" / f"{task_id}.{part}" for part in parts)
     for file in made:
         file.write_bytes(b"x")
     return {str(file.relative_to(path)) for file in made}
@@ -88,27 +92,66 @@ def test_file_that_cannot_be_removed_is_a_store_error(tmp_path: Path) -> None:
         folder.remove(TASK)
 
 
-@pytest.mark.parametrize(
-    ("status", "kept"),
-    [
-        (None, set()),
-        (TaskStatus.PENDING, {".upload", ".items.npy", ".items.npy.part"}),
-        (TaskStatus.RUNNING, {".upload", ".items.npy", ".items.npy.part"}),
-        (TaskStatus.COMPLETED, {".items.npy"}),
-        (TaskStatus.FAILED, {".items.npy"}),
-        (TaskStatus.CANCELLED, {".items.npy"}),
-    ],
-)
-def test_sweep_takes_what_no_task_needs(
-    tmp_path: Path, status: TaskStatus | None, kept: set[str]
+@pytest.mark.parametrize(("is_needed", "kept"), [(False, set()), (True, {".upload", ".items.npy"})])
+def test_sweep_takes_what_no_task_needs_and_all_parts(
+    tmp_path: Path, is_needed: bool, kept: set[str]
 ) -> None:
     all_of_it = fill(tmp_path, TASK)
     others = fill(tmp_path, OTHER)
-    states = {TASK: status, OTHER: TaskStatus.RUNNING}
-    removed = DataFolder(tmp_path).sweep(lambda task_id: states[task_id])
+    needed = {TASK, OTHER} if is_needed else {OTHER}
+    removed = DataFolder(tmp_path).sweep(lambda _: needed)
     left = {file for file in all_of_it if suffix(file) in kept}
-    assert files(tmp_path) == left | others
-    assert sorted(removed) == sorted(Path(file).name for file in all_of_it - left)
+    left |= {file for file in others if suffix(file) in (".upload", ".items.npy")}
+    assert files(tmp_path) == left
+    assert sorted(removed) == sorted(Path(file).name for file in (all_of_it | others) - left)
+
+
+def test_sweep_of_one_task_leaves_the_others(tmp_path: Path) -> None:
+    fill(tmp_path, TASK)
+    others = fill(tmp_path, OTHER)
+    asked: list[Sequence[str]] = []
+    DataFolder(tmp_path).sweep(lambda ids: asked.append(ids) or (), TASK)  # type: ignore[func-returns-value]
+    assert asked == [[TASK]]
+    assert files(tmp_path) == others
+
+
+def test_sweep_leaves_what_a_process_writes_or_holds(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    held = folder.items_path(TASK)
+    held.write_bytes(b"x")
+    descriptor = hold(held)
+    assert descriptor is not None
+    with new_file(folder.upload_path(OTHER)):
+        assert folder.sweep(lambda _: ()) == []
+        assert len(files(tmp_path)) == 2
+    os.close(descriptor)
+    assert sorted(folder.sweep(lambda _: ())) == [held.name, f"{OTHER}.upload"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from app.disk import hold, new_file
+from app.tasks.folder import DataFolder
+folder = DataFolder(Path(sys.argv[1]))
+folder.items_path(sys.argv[2]).write_bytes(b"x")
+hold(folder.items_path(sys.argv[2]))
+with new_file(folder.items_path(sys.argv[2])) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_sweep_takes_what_a_killed_process_wrote_and_held(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), TASK]
+    assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+    assert len(files(tmp_path)) == 2
+    folder = DataFolder(tmp_path)
+    assert len(folder.sweep(lambda ids: ids)) == 1
+    assert folder.items_path(TASK).read_bytes() == b"x"
+    folder.sweep(lambda _: ())
+    assert files(tmp_path) == set()
 
 
 def test_sweep_leaves_files_that_are_not_the_service_s(tmp_path: Path) -> None:
@@ -119,7 +162,7 @@ def test_sweep_leaves_files_that_are_not_the_service_s(tmp_path: Path) -> None:
     (tmp_path / f"{TASK}.items.npy").write_text("")
     (tmp_path / "uploads" / f"{TASK}.npy").write_text("")  # of no kind
     before = files(tmp_path)
-    assert folder.sweep(lambda _: None) == []
+    assert folder.sweep(lambda _: ()) == []
     assert files(tmp_path) == before
 
 
@@ -128,12 +171,13 @@ def test_sweep_asks_for_the_task_after_it_has_seen_the_file(tmp_path: Path) -> N
     fill(tmp_path, TASK)
     folder = DataFolder(tmp_path)
 
-    def status(task_id: str) -> None:
+    def needed(task_ids: Sequence[str]) -> tuple[str, ...]:
         fill(tmp_path, OTHER)
-        assert task_id == TASK
+        assert task_ids == [TASK]
+        return ()
 
-    folder.sweep(status)
-    assert len(files(tmp_path)) == 3
+    folder.sweep(needed)
+    assert len(files(tmp_path)) == 5
 
 
 def test_folder_that_is_a_file_is_a_store_error(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from app.services.comparison.measuring import Bench
 from app.services.comparison.planning import exact_seconds, resolve
 from app.services.comparison.record import CellId, ComparisonRecord
 from app.services.comparison.specs import compare_hash, compare_request_of, compare_spec
-from app.services.executions import Outcome, RunContext, to_the_end, withdraw
+from app.services.executions import Outcome, RunContext, drop_files, to_the_end, withdraw
 from app.services.inputs import GeneratedInput, InlineInput
 from app.services.runs import REFUSALS, RunService
 from app.services.task_items import items_of
@@ -141,6 +141,7 @@ class ComparisonService:
         source: GeneratedInput | InlineInput = GeneratedInput(request.items_count)
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
+            await asyncio.to_thread(context.storage.check, task.client, source.size)
         bench = Bench(context, patient=False, owner=task.client)
         error: ServiceError | None = None
         shard: Shard | None = None
@@ -171,6 +172,7 @@ class ComparisonService:
             raise
         finally:
             await bench.close()
+            await asyncio.to_thread(drop_files, context, task_id)  # it cannot be resumed
         if error is None:
             return await asyncio.to_thread(task_view, context.store, task_id)
         await asyncio.to_thread(self._end_unbegun, task_id, shard, error)
@@ -181,7 +183,6 @@ class ComparisonService:
     def _end_unbegun(self, task_id: str, shard: Shard | None, error: ServiceError) -> None:
         """Its execution never began; one that did has been ended."""
         if shard is None:
-            self._context.folder.remove(task_id)
             status = Outcome(error, _NOTHING, 0, 0).status
             text = type(error).__name__, str(error)
             self._context.store.finish_unbegun(task_id, status, *text)
@@ -238,15 +239,15 @@ class BackgroundComparisons:
             client = await bench.client()
             request = compare_request_of(task.spec)
             whole = replace(task, total_items=request.items_count)
-            items = await items_of(context, client, whole)
-            record, plans = await new_record(context, request, items, reports)
-            for cell in stored.cells if stored else ():
-                if cell.cell not in plans and not cell.is_skipped:
-                    cell.reason = "its kernel is not available where the comparison goes on"
-            execution = ComparisonExecution(
-                context, shard, active, request, stored or record, plans, bench, call
-            )
-            return await execution.execute()
+            async with items_of(context, client, whole) as items:
+                record, plans = await new_record(context, request, items, reports)
+                for cell in stored.cells if stored else ():
+                    if cell.cell not in plans and not cell.is_skipped:
+                        cell.reason = "its kernel is not available where the comparison goes on"
+                execution = ComparisonExecution(
+                    context, shard, active, request, stored or record, plans, bench, call
+                )
+                return await execution.execute()
         except asyncio.CancelledError:
             return replace(before, error=RunCancelledError())
         except ServiceError as error:
