@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from app.errors import StoreError
+from app.errors import StoreError, UnreadableTaskError
 from app.logs.origin import current
 from app.row_file import RowFile
 from app.runhost.client import RunHostClient
@@ -37,10 +37,13 @@ def input_spec(kind: InputKind, media_type: str | None = None) -> dict[str, Any]
 async def items_of(context: RunContext, client: RunHostClient, task: Task) -> Items:
     """The task's items; of an upload, they are read on `client` unless they were before.
 
-    Raises BadRowError for an upload that is not usable, StoreError when the input is not to be
-    had, and RunHostDiedError.
+    Raises UnreadableTaskError, BadRowError for an upload that is not usable, StoreError when the
+    input is not to be had, and RunHostDiedError.
     """
-    kind = InputKind(task.spec["input"]["kind"])
+    try:
+        kind, media_type = InputKind(task.spec["input"]["kind"]), task.spec["input"]["media_type"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableTaskError("where its items are") from error
     if kind is InputKind.GENERATED:
         return GeneratedItems(task.total_items)
     path = context.folder.items_path(task.task_id)
@@ -54,7 +57,7 @@ async def items_of(context: RunContext, client: RunHostClient, task: Task) -> It
     count = await client.ingest(
         IngestCommand(
             upload_path=str(context.folder.upload_path(task.task_id)),
-            media_type=task.spec["input"]["media_type"],
+            media_type=media_type,
             items_path=str(path),
             workload=task.workload,
             max_rows=context.settings.max_upload_rows,
