@@ -180,12 +180,10 @@ def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
         details = shards[0].details or {}
         try:
             record = ComparisonRecord.from_json(details)
-        except UnreadableTaskError:
+            seconds = details.get("duration_seconds") if record is None else record.duration_seconds
+        except (UnreadableTaskError, TypeError):
             return None
-        if record is not None:
-            return record.duration_seconds
-        seconds: float | None = details.get("duration_seconds")
-        return seconds
+        return seconds if isinstance(seconds, int | float) else None
     if task.start_time is None:
         return None
     return ((task.end_time or utc_now()) - task.start_time).total_seconds()
