@@ -79,6 +79,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.TaskConflictError: ProblemKind(
         409, "task-conflict", "The state of the task does not allow this"
     ),
+    errors.TooManyBeginningsError: ProblemKind(
+        409, "too-many-beginnings", "The task began too often without progress"
+    ),
     errors.TooBusyError: ProblemKind(503, "too-busy", "There is no place for another run now"),
     errors.RateLimitedError: ProblemKind(429, "rate-limited", "The client asks too often"),
     errors.ClientLimitError: ProblemKind(
@@ -105,6 +108,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     ),
     errors.WorkerCrashedError: ProblemKind(500, "worker-crashed", "A worker process died"),
     errors.RunHostDiedError: ProblemKind(500, "run-host-died", "The process of the run died"),
+    errors.UnreadableTaskError: ProblemKind(
+        500, "unreadable-task", "The stored task cannot be read"
+    ),
     errors.OutputsDifferError: ProblemKind(
         500, "outputs-differ", "Outputs that must be equal are not"
     ),

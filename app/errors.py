@@ -13,6 +13,7 @@ ServiceError
 │   └── MissingScopeError        for want of a scope
 ├── TaskNotFoundError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
+│   └── TooManyBeginningsError   a task whose executions begin again and again without progress
 ├── TooBusyError                 no place for another run now
 ├── RateLimitedError             a client asks too often
 ├── ClientLimitError             a client has as much work waiting as it may have
@@ -27,6 +28,7 @@ ServiceError
     ├── ErrorRateExceededError
     ├── WorkerCrashedError       a worker of a pool died more often than the run may retry
     ├── RunHostDiedError         the process that executes runs died
+    ├── UnreadableTaskError      a stored task that this version of the service cannot read
     ├── OutputsDifferError       cells of a comparison that must agree did not
     └── NothingMeasuredError     no cell of a comparison could be measured
 
@@ -188,6 +190,23 @@ class TaskConflictError(ServiceError):
         return f"task {self.task_id}: {self.text}"
 
 
+class TooManyBeginningsError(TaskConflictError):
+    """A task that is ended because executions of a shard began too often without any progress;
+    `attempts` are all that ever began.
+    """
+
+    def __init__(self, task_id: str, shard: int, attempts: int) -> None:
+        Exception.__init__(self, task_id, shard, attempts)
+        self.task_id = task_id
+        self.shard = shard
+        self.attempts = attempts
+        self.text = (
+            f"the execution of its shard {shard} began again and again without storing a result, "
+            f"the last time as attempt {attempts}, and its process ended or lost it each time. "
+            "Look into the logs for what ended the process, then resume the task to try it again"
+        )
+
+
 class TooBusyError(ServiceError):
     """No place for another run; try again after `retry_after_seconds`."""
 
@@ -334,6 +353,20 @@ class OutputsDifferError(RunError):
         return (
             f"outputs that must be equal are not, and their times say nothing: {self.cells}: "
             f"{self.detail}. Do not use these kernels before that is understood."
+        )
+
+
+class UnreadableTaskError(RunError):
+    """A stored task that this version of the service cannot read; `reason` says what of it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"this version of the service cannot read the stored task: {self.reason}. Ask for it "
+            "anew, or resume it with the version that accepted it."
         )
 
 

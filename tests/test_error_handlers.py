@@ -57,6 +57,8 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.MissingScopeError("alice", "run"), 403, "missing-scope"),
     (errors.TaskNotFoundError("task_x"), 404, "task-not-found"),
     (errors.TaskConflictError(TASK_ID, "it is running"), 409, "task-conflict"),
+    (errors.TooManyBeginningsError("task_x", 0, 20), 409, "too-many-beginnings"),
+    (errors.UnreadableTaskError("its workers must be an integer"), 500, "unreadable-task"),
     (errors.TooBusyError("16 runs wait", 7), 503, "too-busy"),
     (errors.RateLimitedError("too often", 7), 429, "rate-limited"),
     (errors.ClientLimitError("too much", 30), 429, "client-limit"),

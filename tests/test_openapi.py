@@ -10,11 +10,10 @@ import pytest
 
 from app.error_handlers import ERROR_KINDS, HTTP_KINDS
 from app.factory import create_app
-from app.routes.event_stream import encoded
 from app.schemas.comparison import CompareRequest
 from app.schemas.events import TaskEvent
 from app.schemas.runs import BackgroundRequest, RunRequest
-from app.schemas.tasks import TaskProgress, TaskView
+from app.schemas.tasks import TaskProgress
 from app.settings import Settings
 from tests.fixtures.fake_services import FakeServices
 
@@ -189,8 +188,8 @@ def test_example_of_an_event_is_what_an_event_looks_like(description: dict[str, 
     assert set(media) == {"example", "itemSchema"}  # `schema` would be that of all events at once
     lines = dict(line.split(": ", 1) for line in media["example"].splitlines() if line)
     progress = TaskProgress.model_validate_json(lines["data"])
-    event = TaskEvent(lines["id"], "progress", TaskView.model_construct(**dict(progress)))
-    assert encoded(event).decode() == media["example"]
+    event = TaskEvent(lines["id"], "progress", progress)
+    assert event.encoded.decode() == media["example"]
 
 
 def test_answers_without_a_body_have_no_content(description: dict[str, Any]) -> None:

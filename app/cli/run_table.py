@@ -114,6 +114,7 @@ def task_table(task: dict[str, Any]) -> list[RenderableType]:
     done, total = task["items_processed"], task["total_items"]
     unit = "measurements" if task["kind"] == "comparison" else "items"
     rows = [("error", cell(task["error_message"], "red"))] if task["error_message"] else []
+    rows += [("waits for", cell(task["waiting_for"]))] if task.get("waiting_for") else []
     rows += [
         ("status", status_text(task["status"])),
         ("kind", cell(f"{task['task_type']} {_what(task)}")),

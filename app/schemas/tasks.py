@@ -47,6 +47,11 @@ class TaskProgress(ResponseModel):
     node: str | None = Field(default=None, examples=["node-1"])
     """The node that executes it now."""
     shards: Shards = Shards()
+    waiting_for: str | None = Field(
+        default=None, examples=["a node with the kernel cython of the workload loops"]
+    )
+    """What the task needs and no process that is up can give it now. It goes on by itself once one
+    can. Null when the task only waits for its turn, is executed, or has ended."""
 
 
 class TaskSummary(TaskProgress):
@@ -56,7 +61,9 @@ class TaskSummary(TaskProgress):
     kind: TaskKind = TaskKind.RUN
     """`comparison`: its items are measurements, and it has no one strategy or kernel."""
     strategy: StrategyName | None
+    """Null for a comparison, which has several, and for one that this version does not know."""
     kernel: KernelName | None
+    """Null as `strategy`."""
     workload: str = Field(examples=["loops"])
     workers: int = Field(ge=1)
     """Threads or processes asked for."""

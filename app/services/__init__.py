@@ -13,6 +13,7 @@ from app.environment import run_host_environment
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
+from app.services.abilities import take_work
 from app.services.background import BackgroundService
 from app.services.calibration_results import stored_results
 from app.services.calibrations import Calibrations
@@ -46,6 +47,7 @@ from app.settings import Settings
 from app.strategies.pools import PoolLimits
 from app.system import usable_cpu_count
 from app.tasks.folder import DataFolder
+from app.tasks.needs import NOTHING
 from app.tasks.nodes import NodeStore, new_node_id
 from app.tasks.store import TaskStore, open_store
 from app.tasks.work_queue import QueueOptions, WorkQueue
@@ -165,13 +167,18 @@ async def open_services(
                 settings.queue_poll_seconds,
             ),
         )
+        if not settings.background_runs:
+            await asyncio.to_thread(nodes.publish, NOTHING)
         upkeep = Upkeep(context, queue, nodes)
         stack.push_async_callback(upkeep.close)
         await upkeep.start()
         stack.push_async_callback(asyncio.to_thread, queue.close)
         stack.push_async_callback(runner.stop)  # before others may take over what is handed over
         stack.callback(queue.take_no_more)
-        queue.launch()  # whoever takes work is listed by now
+        if settings.background_runs:
+            taking = asyncio.create_task(take_work(context, nodes, queue))
+            stack.push_async_callback(asyncio.wait, [taking])
+            stack.callback(taking.cancel)
         hub = EventHub(store)
         stack.push_async_callback(hub.close)
         vitals = VitalsService(context.lag, usable_cpus)

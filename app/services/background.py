@@ -30,6 +30,7 @@ from app.strategies.base import Plan
 from app.tasks.acceptance import accept, move_to_background
 from app.tasks.chunks import result_bytes
 from app.tasks.model import Task, new_task_id, utc_now
+from app.tasks.needs import NEEDS_KEY
 from app.tasks.work_queue import WorkQueue
 
 
@@ -184,7 +185,7 @@ class BackgroundService:
         return Task(
             task_id=new_task_id(),
             task_type=TaskType.BACKGROUND,
-            spec=spec | {"origin": origin_to_json(current())},
+            spec=spec | {"origin": origin_to_json(current())} | self.memory_needed(plan),
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,
@@ -197,6 +198,10 @@ class BackgroundService:
             stored_bytes=total * item_bytes,
             item_bytes=item_bytes,
         )
+
+    def memory_needed(self, plan: Plan) -> dict[str, Any]:
+        """What a task's spec says of the memory that its run needs."""
+        return {NEEDS_KEY: {"bytes": self._context.memory.needed(plan)}}
 
     # What follows blocks, and is called in threads.
 

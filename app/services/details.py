@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
+from app.errors import UnreadableTaskError
 from app.services.comparison.record import KEY
 from app.services.loop_lag import LagSummary
 from app.sources.base import ItemError, StageCounts
 from app.strategies.checksum import MODULUS, checksum_text
-from app.tasks.model import InWork, Shard, known
+from app.tasks.model import InWork, Shard, from_fields
 
 KEPT_ERRORS: Final = 100
 
@@ -76,36 +78,39 @@ class Details:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Details:
-        if stored is None:
+        """Fields that this version does not know are left out. UnreadableTaskError for others."""
+        if not stored:
             return cls()
-        lag, in_work = stored["event_loop_lag_ms"], stored.get("in_work")
-        return cls(
-            **known(cls, stored)
-            | {
-                "checksum": int(stored["checksum"], 16),
-                "errors": tuple(ItemError(**known(ItemError, error)) for error in stored["errors"]),
-                "stages": {
-                    stage["stage"]: (
-                        stage["source"],
-                        StageCounts(**known(StageCounts, stage)),
-                    )
-                    for stage in stored["stages"]
-                },
-                "event_loop_lag_ms": LagSummary(**known(LagSummary, lag)) if lag else None,
-                "in_work": InWork(**known(InWork, in_work)) if in_work else None,
-            }
-        )
+        try:
+            return from_fields(cls, {**stored, **_parts(stored)})
+        except (TypeError, KeyError, ValueError) as error:
+            raise UnreadableTaskError("what its executions have measured") from error
+
+
+def _parts(stored: Mapping[str, Any]) -> dict[str, Any]:
+    lag, in_work = stored["event_loop_lag_ms"], stored.get("in_work")
+    return {
+        "checksum": int(stored["checksum"], 16),
+        "errors": tuple(from_fields(ItemError, error) for error in stored["errors"]),
+        "stages": {
+            stage["stage"]: (stage["source"], from_fields(StageCounts, stage))
+            for stage in stored["stages"]
+        },
+        "event_loop_lag_ms": from_fields(LagSummary, lag) if lag else None,
+        "in_work": from_fields(InWork, in_work) if in_work else None,
+    }
 
 
 def summarize(shards: Sequence[Shard]) -> dict[str, Any]:
     """A task's measurements: those of its shards together, as JSON. A comparison has its own, which
-    stay with its shard.
+    stay with its shard. What cannot be read is left out, so that its task can be ended.
     """
     if any(KEY in (shard.details or {}) for shard in shards):
         return {}
     total = Details()
     for shard in shards:
-        total = total.plus(Details.from_json(shard.details))
+        with suppress(UnreadableTaskError):
+            total = total.plus(Details.from_json(shard.details))
     # In the order of items, whichever shard was done first.
     return replace(total, errors=tuple(sorted(total.errors, key=_by_item))).to_json()
 

@@ -18,7 +18,7 @@ from app.errors import StoreError, TaskNotFoundError
 from app.names import TaskStatus
 from app.schemas.events import TaskEvent
 from app.schemas.tasks import TaskProgress
-from app.services.views import task_progress
+from app.services.views import living_nodes, task_progress
 from app.tasks.model import Shard, Task
 from app.tasks.store import TaskStore
 
@@ -215,12 +215,15 @@ class EventHub:
         """By the task's id; for one that cannot be shown, the reason."""
         read_at = time.monotonic()
         found: dict[str, Moment | Exception] = {}
-        for task_id, read in self._several(task_ids).items():
+        several = self._several(task_ids)
+        readable = (read for read in several.values() if not isinstance(read, Exception))
+        living = living_nodes(self._store, readable)
+        for task_id, read in several.items():
             try:
                 if isinstance(read, Exception):
                     raise read
                 task, shards = read
-                found[task_id] = Moment(task.client, task_progress(task, shards), read_at)
+                found[task_id] = Moment(task.client, task_progress(task, shards, living), read_at)
             except Exception as error:
                 found[task_id] = error
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -64,6 +64,19 @@ class Recorded(Protocol):
         ...
 
     def to_json(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsStored:
+    """What a shard has measured, as it is stored: an execution that never came to measure anything
+    leaves it so.
+    """
+
+    stored: Mapping[str, Any] | None = None
+    duration_seconds: None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.stored or {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class LongRunService:
         long = replace(
             task,
             task_type=TaskType.BACKGROUND,
-            spec=spec | input_spec(InputKind.ITEMS),
+            spec=spec | input_spec(InputKind.ITEMS) | self._background.memory_needed(plan),
             total_items=plan.item_count,
             estimated_seconds=error.estimate_seconds,
         )

@@ -74,7 +74,8 @@ def _records(store: TaskStore, limit: int) -> Sequence[PredictionRecord]:
     found = []
     for task, shards in store.estimated(limit):
         predicted, measured = task.estimated_seconds, duration_seconds(task, shards)
-        if predicted and measured:
+        known = task.strategy in set(StrategyName) and task.kernel in set(KernelName)
+        if predicted and measured and known:
             found.append(
                 PredictionRecord(
                     task_id=task.task_id,

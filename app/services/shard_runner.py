@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from app.errors import (
+    MemoryBudgetError,
     NotReadyError,
     RunCancelledError,
     RunError,
@@ -20,34 +21,31 @@ from app.errors import (
     StoreUnavailableError,
     TaskConflictError,
     TaskNotFoundError,
+    UnreadableTaskError,
     WorkerCrashedError,
     internal_text,
 )
 from app.logs.origin import bind, origin_from_json
-from app.names import StrategyName, TaskKind
+from app.names import StrategyName, TaskKind, TaskStatus
 from app.runhost.messages import Batches
 from app.services.active_run import ActiveRun
 from app.services.collecting import RunCollector
 from app.services.comparison.execution import end_comparison
 from app.services.comparison.service import BackgroundComparisons
 from app.services.details import Details
-from app.services.executions import Outcome, RunContext, end, execute
+from app.services.executions import AsStored, Outcome, RunContext, end, execute
 from app.services.plans import make_plan
 from app.services.specs import request_of
 from app.services.task_items import has_files, items_of
 from app.tasks.claims import Claim
 from app.tasks.model import Shard, ShardRef, Task
+from app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from app.tasks.work_queue import HandOver
+from kernels import InvalidInputError
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-MAX_RETRIES: Final = 3
-"""Of an execution whose run host or workers died, or that met a fault, without any progress."""
-
-MAX_ATTEMPTS: Final = 1_000
-"""Executions of one shard, in whatever process: a task that kills its node must end some time."""
 
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 15.0
@@ -56,8 +54,11 @@ LONGEST_PAUSE_SECONDS: Final = 15.0
 HOLD_CHECK_SECONDS: Final = 0.5
 """How late an execution hears that its task was cancelled, or taken over, elsewhere."""
 
-_WORTH_RETRYING = (RunHostDiedError, WorkerCrashedError, StoreError, NotReadyError)
-"""What may be otherwise the next time."""
+_SURROUNDINGS = (StoreUnavailableError, NotReadyError, MemoryBudgetError)
+"""What a shard has no part in: it waits until they change, however long that takes."""
+
+_WORTH_RETRYING = (RunHostDiedError, WorkerCrashedError, StoreError)
+"""What may be otherwise the next time, and counts as FAILED_BEGINNING beginnings."""
 
 
 class ShardRunner:
@@ -109,30 +110,50 @@ class ShardRunner:
                 await asyncio.shield(asyncio.to_thread(self._release, ref.task_id))
 
     async def _drive(self, claimed: Claim, run: ActiveRun) -> bool:
-        task, shard, ref = claimed.task, claimed.shard, claimed.shard.ref
-        shards, node = self._context.store.shards, self._context.node
-        retries, pause = 0, FIRST_PAUSE_SECONDS
-        bind(origin_from_json(task.spec.get("origin", {}), task.task_id))
+        task, ref = claimed.task, claimed.shard.ref
         try:
-            while not self._stopping.is_set():
-                outcome = await self._attempt(task, shard, run)
-                progressed = outcome.items_processed > shard.items_processed
-                retries = 0 if progressed else retries + 1
-                if self._is_last(shard, outcome, retries):
-                    await self._patient(self._end, task, shard, outcome)
-                    return True
-                known = outcome.details.to_json(), outcome.items_processed
-                keeper = None if self._stopping.is_set() else node
-                await self._patient(shards.give_back, ref, shard.attempt, *known, keeper)
-                logger.warning("shard %d of %s: %s", ref.shard, ref.task_id, outcome.error)
-                pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
-                if not self._stopping.is_set():
-                    again = partial(shards.begin, after=shard.attempt)
-                    shard = await self._patient(again, ref, node)
+            return await self._execute(claimed, run)
         except (TaskNotFoundError, TaskConflictError):
             return True  # it has ended, or is another's by now
         except StoreUnavailableError:
-            pass  # and this process stops
+            return False  # and this process stops
+        except StoreError:
+            raise
+        except Exception as fault:
+            logger.exception("shard %d of %s cannot be executed", ref.shard, ref.task_id)
+            with suppress(TaskNotFoundError, TaskConflictError):
+                await self._patient(self._fail, task, ref, RunError(internal_text(fault)))
+            return True
+
+    async def _execute(self, claimed: Claim, run: ActiveRun) -> bool:
+        """Execute a shard again and again until it ends, or is left to other nodes. False when
+        this process stops before.
+        """
+        task, shard, ref = claimed.task, claimed.shard, claimed.shard.ref
+        shards, node = self._context.store.shards, self._context.node
+        pause = FIRST_PAUSE_SECONDS
+        bind(origin_from_json(task.spec.get("origin", {}), task.task_id))
+        while not self._stopping.is_set():
+            outcome = await self._attempt(task, shard, run)
+            progressed = outcome.items_processed > shard.items_processed
+            error, stopping = outcome.error, self._stopping.is_set()
+            counts_as = 0 if stopping or isinstance(error, _SURROUNDINGS) else FAILED_BEGINNING
+            counted = counts_as - 1 + (0 if progressed else shard.beginnings)
+            if not self._goes_on(error, counted):
+                await self._patient(self._end, task, shard, outcome)
+                return True
+            logger.warning("shard %d of %s: %s", ref.shard, ref.task_id, error)
+            needed = error.needed_bytes if isinstance(error, MemoryBudgetError) else None
+            keeper = None if stopping or needed is not None else node
+            back = partial(shards.give_back, counts_as=counts_as, needs_bytes=needed)
+            known = outcome.details.to_json(), outcome.items_processed
+            await self._patient(back, ref, shard.attempt, *known, keeper)
+            if needed is not None:
+                return True  # it waits for a node with so much memory
+            pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
+            if not self._stopping.is_set():
+                again = partial(shards.begin, after=shard.attempt)
+                shard = await self._patient(again, ref, node)
         return False
 
     def _release(self, task_id: str) -> None:
@@ -142,11 +163,31 @@ class ShardRunner:
         except StoreError as error:
             logger.warning("%s; upkeep removes it later", error)
 
-    def _is_last(self, shard: Shard, outcome: Outcome, retries: int) -> bool:
-        if isinstance(outcome.error, RunCancelledError) and self._stopping.is_set():
-            return False
-        worth_retrying = isinstance(outcome.error, _WORTH_RETRYING) and retries <= MAX_RETRIES
-        return not worth_retrying or shard.attempt >= MAX_ATTEMPTS
+    def _goes_on(self, error: ServiceError | None, counted: int) -> bool:
+        """Whether a shard is executed again after this end, here or elsewhere; it would then have
+        so many beginnings without progress.
+        """
+        if isinstance(error, _SURROUNDINGS):
+            return True
+        if isinstance(error, RunCancelledError):
+            return self._stopping.is_set()
+        return isinstance(error, _WORTH_RETRYING) and counted < MAX_BEGINNINGS
+
+    def _fail(self, task: Task, ref: ShardRef, error: ServiceError) -> None:
+        """End a task as failed, whatever is stored of its execution."""
+        shards = self._context.store.shards
+        shard = shards.of_task(task.task_id)[ref.shard]
+        if shard.ref == ref and shard.node == self._context.node:
+            shards.end(
+                ref,
+                shard.attempt,
+                TaskStatus.FAILED,
+                shard.details or {},
+                shard.items_processed,
+                lambda _: {},
+                error_code=type(error).__name__,
+                error_message=str(error),
+            )
 
     def _end(self, task: Task, shard: Shard, outcome: Outcome) -> None:
         if task.kind == TaskKind.COMPARISON:
@@ -156,12 +197,14 @@ class ShardRunner:
 
     async def _attempt(self, task: Task, shard: Shard, run: ActiveRun) -> Outcome:
         """One execution of a shard that has begun."""
-        if task.kind == TaskKind.COMPARISON:
-            async with self._held(shard, run):
-                return await self._comparisons.attempt(task, shard, run, self._patient)
-        context, details = self._context, Details.from_json(shard.details)
-        outcome = Outcome(None, details, shard.items_processed, shard.failed_items)
+        context, stored = self._context, AsStored(shard.details)
+        outcome = Outcome(None, stored, shard.items_processed, shard.failed_items)
         try:
+            if task.kind == TaskKind.COMPARISON:
+                async with self._held(shard, run):
+                    return await self._comparisons.attempt(task, shard, run, self._patient)
+            details, request = Details.from_json(shard.details), request_of(task.spec)
+            strategy = StrategyName(task.strategy)
             reports = await context.hosts.kernels()
             lease = context.hosts.lease(patient=True, owner=task.client)
             rows = shard.start, shard.count
@@ -177,7 +220,6 @@ class ShardRunner:
                 missing = [(shard.start, shard.count)]
                 if shard.items_processed:
                     missing = await asyncio.to_thread(context.store.shards.missing, shard.ref)
-                request, strategy = request_of(dict(task.spec)), StrategyName(task.strategy)
                 known = await context.calibrations.known()
                 if details.batch_size is not None:  # as before: its batches are numbered by it
                     request = request.model_copy(update={"batch_size": details.batch_size})
@@ -193,6 +235,8 @@ class ShardRunner:
             return replace(outcome, error=RunCancelledError())
         except ServiceError as error:
             return replace(outcome, error=error)
+        except InvalidInputError as error:
+            return replace(outcome, error=UnreadableTaskError(str(error)))
         except Exception as error:
             logger.exception("shard %d of %s met a fault", shard.shard, shard.task_id)
             return replace(outcome, error=RunError(internal_text(error)))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
+from pydantic import ValidationError
+
+from app.errors import UnreadableTaskError
 from app.names import StrategyName
 from app.runhost.calibration import Calibration
 from app.runhost.messages import KernelReport
@@ -18,13 +22,12 @@ from app.services.plans import make_plan
 from app.settings import Settings
 from app.sources.base import Items
 from app.strategies.base import Plan
+from app.tasks.needs import SPEC_VERSION, VERSION_KEY
+from app.wording import describe
 
 _NOT_KEPT: Final = {"items", "items_count", "strategy", *("cpu_iterations", "outer_iterations")} | {
     "inner_iterations"
 }
-
-BESIDE: Final = frozenset({"input", "origin"})
-"""What a spec has beside the request: where the items are, and whose log lines they belong to."""
 
 BY_PREFERENCE: Final = (
     StrategyName.HYBRID,
@@ -45,15 +48,32 @@ def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
         "parameters": request.parameters.model_dump(mode="json"),
         "db": request.db_source,
         "cache": request.cache_source,
+        VERSION_KEY: SPEC_VERSION,
     }
 
 
-def request_of(spec: dict[str, Any]) -> RunRequest:
-    """The request that `spec_of` was made of, without its items and without fields that this
-    version does not know.
+def request_of(spec: Mapping[str, Any]) -> RunRequest:
+    """The request that `spec_of` was made of, without its items. Raises UnreadableTaskError."""
+    return read_spec(RunRequest, spec)
+
+
+R = TypeVar("R", bound=RunRequest)
+
+
+def read_spec(model: type[R], spec: Mapping[str, Any]) -> R:
+    """The request in a stored spec; fields that this version does not know are left out.
+
+    Raises UnreadableTaskError.
     """
-    asked = {name: value for name, value in spec.items() if name not in BESIDE}
-    return RunRequest.model_validate_json(json.dumps(asked), extra="ignore")
+    if not spec:
+        raise UnreadableTaskError("its request is empty, or no JSON")
+    asked = {name: spec[name] for name in model.model_fields if name in spec}
+    try:
+        return model.model_validate_json(json.dumps(asked))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "request"
+        raise UnreadableTaskError(f"its {field} {describe(first)}") from error
 
 
 def request_hash(request: RunRequest) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.disk import disk_error, hold
-from app.errors import DamagedFileError, StoreError
+from app.errors import DamagedFileError, StoreError, UnreadableTaskError
 from app.logs.origin import current
 from app.row_file import RowFile
 from app.runhost.client import RunHostClient
@@ -49,7 +49,8 @@ def input_spec(kind: InputKind, media_type: str | None = None) -> dict[str, Any]
 
 def has_files(task: Task) -> bool:
     """Whether the task's items are kept in files."""
-    return bool(task.spec["input"]["kind"] != InputKind.GENERATED)
+    found = task.spec.get("input")
+    return isinstance(found, dict) and found.get("kind") != InputKind.GENERATED
 
 
 @asynccontextmanager
@@ -60,10 +61,13 @@ async def items_of(
     read on `client` unless they were before. `rows` (start, count) are those that the block needs,
     or all: they are as they were accepted.
 
-    Raises BadRowError for an upload that is not usable, StoreError when the input is not to be
-    had, and RunHostDiedError.
+    Raises UnreadableTaskError, BadRowError for an upload that is not usable, StoreError when the
+    input is not to be had, and RunHostDiedError.
     """
-    kind = InputKind(task.spec["input"]["kind"])
+    try:
+        kind = InputKind(task.spec["input"]["kind"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableTaskError("where its items are") from error
     if kind is InputKind.GENERATED:
         yield GeneratedItems(task.total_items)
         return

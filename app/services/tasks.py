@@ -20,7 +20,7 @@ from app.services.executions import RunContext
 from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
 from app.services.upkeep import remove_finished
-from app.services.views import BASE_PATH, task_summary, task_view
+from app.services.views import BASE_PATH, task_summaries, task_view
 from app.sources.rows import CSV, NDJSON
 from app.tasks.arrow import ARROW, arrow_stream
 from app.tasks.chunks import ResultColumns, ResultRows
@@ -83,7 +83,7 @@ class TaskService:
         query |= {"limit": str(limit), "offset": str(following)}
         following_path = f"{BASE_PATH}/results?{urlencode(query)}"
         return TaskPage(
-            items=[task_summary(t, page.shards[t.task_id]) for t in page.tasks],
+            items=await asyncio.to_thread(task_summaries, self._store, page),
             total=page.total,
             limit=limit,
             offset=offset,

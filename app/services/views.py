@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
 
+from pydantic import ValidationError
+
+from app.errors import UnreadableTaskError
 from app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from app.root_path import link_to
 from app.schemas.links import TaskLinks
@@ -22,13 +26,34 @@ from app.services.batch_size import leaves_workers_idle
 from app.services.comparison.record import ComparisonRecord
 from app.services.comparison.view import comparison_view
 from app.tasks.model import FINISHED, Shard, Task, utc_now
-from app.tasks.store import TaskStore
+from app.tasks.needs import Abilities, Needs, read_needs, waiting_for
+from app.tasks.nodes import living_abilities
+from app.tasks.shard_rows import task_needs
+from app.tasks.store import TaskPage, TaskStore
 from kernels import KernelName
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=TaskProgress)
+N = TypeVar("N", StrategyName, KernelName)
 
 BASE_PATH: Final = "/api/v1/tasks"
 
 
 KEPT_RESULTS: Final = 5
+
+_SAYING_LEAST: Final[dict[str, Any]] = {
+    "task_type": TaskType.BACKGROUND,
+    "kind": TaskKind.RUN,
+    "workers": 1,
+    "batch_size": AUTO,
+    "db": "none",
+    "cache": "none",
+    "progress": 0.0,
+    **dict.fromkeys(("items_processed", "total_items"), 0),
+    **dict.fromkeys(("throughput_items_per_second", "estimated_remaining_seconds")),
+    "estimated_seconds": None,
+}
 
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
@@ -107,37 +132,77 @@ def _stage_view(measured: dict[str, Any]) -> StageView:
     return StageView.model_validate(measured | {"hit_rate": hit_rate}, extra="ignore")
 
 
-def task_summary(task: Task, shards: Sequence[Shard]) -> TaskSummary:
-    return TaskSummary(**_summary_fields(task, shards))
+def living_nodes(
+    store: TaskStore, shown: Iterable[tuple[Task, Sequence[Shard]]]
+) -> Sequence[Abilities | None]:
+    """What each living node can do, for saying what these tasks wait for; empty when none of them
+    waits. Blocks; raises StoreError.
+    """
+    if any(_waiting(task, shards) for task, shards in shown):
+        return living_abilities(store.engine)
+    return ()
+
+
+def task_summaries(store: TaskStore, page: TaskPage) -> list[TaskSummary]:
+    """The tasks of a page. Blocks; raises StoreError."""
+    living = living_nodes(store, ((task, page.shards[task.task_id]) for task in page.tasks))
+    return [task_summary(task, page.shards[task.task_id], living) for task in page.tasks]
+
+
+def task_summary(
+    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None] = ()
+) -> TaskSummary:
+    """The task without its result; `living` says what each living node can do."""
+    return _shown(TaskSummary, _summary_fields(task, shards, living))
+
+
+def _shown(model: type[M], fields: dict[str, Any]) -> M:
+    """A task as `model`. Fields that this version cannot show, because another one stored them,
+    have the value that says least, so that a list shows this task and all others.
+    """
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        wrong = {str(found["loc"][0]) for found in error.errors()}
+        least = {name: value for name, value in _SAYING_LEAST.items() if name in wrong}
+        return model(**fields | least)
 
 
 def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
     """A task as it was accepted, in shards of so many items, before anybody executes it."""
     waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
-    return TaskView(**_summary_fields(task, waiting), result=None)
+    return TaskView(**_summary_fields(task, waiting, ()), result=None)
 
 
 def task_view(store: TaskStore, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
     task, shards = store.with_shards(task_id)
-    fields = _summary_fields(task, shards)
-    if task.kind == TaskKind.COMPARISON:
-        record = ComparisonRecord.from_json(shards[0].details if shards else None)
-        comparison = None if record is None else comparison_view(task, record, fields["links"])
-        return TaskView(**fields, result=None, comparison=comparison)
-    result = _result(store, task, shards) if task.status in FINISHED else None
-    return TaskView(**fields, result=result)
+    living = living_nodes(store, [(task, shards)])
+    fields = _summary_fields(task, shards, living)
+    result = comparison = None
+    try:
+        if task.kind == TaskKind.COMPARISON:
+            record = ComparisonRecord.from_json(shards[0].details if shards else None)
+            if record is not None:
+                comparison = comparison_view(task, record, fields["links"])
+        elif task.status in FINISHED:
+            result = _result(store, task, shards)
+    except (UnreadableTaskError, ValueError, KeyError, TypeError):
+        # Another version stored it, or the row is damaged: the rest of the task can be shown.
+        logger.warning("what task %s has measured cannot be read", task_id, exc_info=True)
+    return _shown(TaskView, {**fields, "result": result, "comparison": comparison})
 
 
 def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
     """Of one shard what its executions took; of several, which ran side by side, the whole time."""
     if len(shards) == 1:
         details = shards[0].details or {}
-        record = ComparisonRecord.from_json(details)
-        if record is not None:
-            return record.duration_seconds
-        seconds: float | None = details.get("duration_seconds")
-        return seconds
+        try:
+            record = ComparisonRecord.from_json(details)
+            seconds = details.get("duration_seconds") if record is None else record.duration_seconds
+        except (UnreadableTaskError, TypeError):
+            return None
+        return seconds if isinstance(seconds, int | float) else None
     if task.start_time is None:
         return None
     return ((task.end_time or utc_now()) - task.start_time).total_seconds()
@@ -149,11 +214,40 @@ def _node(shards: Sequence[Shard]) -> str | None:
     return ", ".join(sorted(nodes)) or None
 
 
-def task_progress(task: Task, shards: Sequence[Shard]) -> TaskProgress:
-    return TaskProgress(**_progress_fields(task, shards))
+def task_progress(
+    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None] = ()
+) -> TaskProgress:
+    """How far the task is; `living` says what each living node can do."""
+    return _shown(TaskProgress, _progress_fields(task, shards, living))
 
 
-def _progress_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+def _waiting(task: Task, shards: Sequence[Shard]) -> list[Shard]:
+    """The shards of a background task that no node holds and that have not ended."""
+    if task.task_type != TaskType.BACKGROUND:
+        return []
+    return [shard for shard in shards if shard.node is None and shard.status not in FINISHED]
+
+
+def _waiting_for(
+    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None]
+) -> str | None:
+    for shard in _waiting(task, shards):
+        needs = task_needs(task)
+        if needs is not None and shard.needs is not None:
+            needs = Needs(read_needs(shard.needs), shard.needs_bytes)
+        if needs is not None and (text := waiting_for(needs, living)) is not None:
+            return text
+    return None
+
+
+def _known(names: type[N], name: str) -> N | None:
+    """The name among those that this version knows; None for others."""
+    return names(name) if name in {known.value for known in names} else None
+
+
+def _progress_fields(
+    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None]
+) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
         processed += sum(shard.items_in_work for shard in shards)
@@ -167,7 +261,7 @@ def _progress_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         "status": task.status,
         "items_processed": processed,
         "total_items": task.total_items,
-        "progress": processed / task.total_items if task.total_items else 0.0,
+        "progress": min(1.0, processed / task.total_items) if task.total_items else 0.0,
         "throughput_items_per_second": rate,
         "estimated_remaining_seconds": remaining,
         "start_time": task.start_time,
@@ -179,17 +273,20 @@ def _progress_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
             total=len(shards),
             completed=sum(shard.status is TaskStatus.COMPLETED for shard in shards),
         ),
+        "waiting_for": _waiting_for(task, shards, living),
     }
 
 
-def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
-    return _progress_fields(task, shards) | {
-        "task_type": TaskType(task.task_type),
-        "kind": TaskKind(task.kind),
-        "strategy": StrategyName(task.strategy) if task.strategy else None,
-        "kernel": KernelName(task.kernel) if task.kernel else None,
+def _summary_fields(
+    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None]
+) -> dict[str, Any]:
+    return _progress_fields(task, shards, living) | {
+        "task_type": task.task_type,
+        "kind": task.kind,
+        "strategy": _known(StrategyName, task.strategy),
+        "kernel": _known(KernelName, task.kernel),
         "workload": task.workload,
-        **{name: task.spec[name] for name in ("workers", "batch_size", "db", "cache")},
+        **{name: task.spec.get(name) for name in ("workers", "batch_size", "db", "cache")},
         "created_at": task.created_at,
         "estimated_seconds": task.estimated_seconds,
         "links": TaskLinks(

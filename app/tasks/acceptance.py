@@ -17,8 +17,8 @@ from app.errors import TaskConflictError
 from app.names import TaskStatus, TaskType
 from app.tasks.engine import reading, writing
 from app.tasks.model import Shard, Task
-from app.tasks.rows import conflict, update_task
-from app.tasks.shard_rows import insert_shards
+from app.tasks.rows import conflict, task_row, to_task, update_task
+from app.tasks.shard_rows import insert_shards, task_needs
 from app.tasks.store import CheckUnfinished, unfinished
 from app.tasks.tables import shards, tasks
 
@@ -49,7 +49,8 @@ def accept(
         }
         if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
             raise conflict(connection, task_id, "it is {status}; its items came too late")
-        return insert_shards(connection, task_id, counts, time.time())
+        needs = task_needs(to_task(task_row(connection, task_id)))
+        return insert_shards(connection, task_id, counts, time.time(), needs)
 
 
 def move_to_background(
@@ -71,7 +72,7 @@ def move_to_background(
                 text = "it is {status}; it was not accepted in the background"
                 raise conflict(connection, task.task_id, text)
             connection.execute(delete(shards).where(shards.c.task_id == task.task_id))
-            return insert_shards(connection, task.task_id, counts, time.time())
+            return insert_shards(connection, task.task_id, counts, time.time(), task_needs(task))
     except IntegrityError as error:
         raise TaskConflictError(task.task_id, "another task has its key") from error
 

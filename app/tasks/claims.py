@@ -7,26 +7,51 @@ Claiming a shard begins its next execution: there is nothing between the two tha
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Collection
-from dataclasses import dataclass, fields
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, RowMapping, func, select, update
+from sqlalchemy import Connection, Engine, Float, bindparam, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-from app.errors import TaskConflictError, TaskNotFoundError
+from app.errors import StoreError, TaskConflictError, TaskNotFoundError, UnreadableTaskError
 from app.names import TaskStatus
 from app.tasks.engine import alone, reading, writing
-from app.tasks.model import Shard, ShardRef, Task, utc_now
-from app.tasks.rows import lock_task, move_task, task_row
-from app.tasks.shard_rows import begin_shard, end_shards
+from app.tasks.model import UNFINISHED, Shard, ShardRef, Task, utc_now
+from app.tasks.needs import Abilities
+from app.tasks.rows import lock_task, task_row, to_task, update_task
+from app.tasks.shard_rows import (
+    LONGEST_PAUSE_SECONDS,
+    begin_shard,
+    end_shards,
+    ended_beginning,
+    task_needs,
+)
 from app.tasks.tables import shards
+
+logger = logging.getLogger(__name__)
 
 _WAITING: Final = shards.c.queued_at.is_not(None), shards.c.node.is_(None)
 _HELD: Final = shards.c.queued_at.is_not(None), shards.c.node.is_not(None)
 _REF: Final = shards.c.task_id, shards.c.shard, shards.c.generation
 # As in the index, with `node`: PostgreSQL does not see that it is the same in all that wait.
 _IN_ORDER: Final = shards.c.node, shards.c.queued_at, shards.c.task_id, shards.c.shard
-_FIRST: Final = select(*_REF).where(*_WAITING).order_by(*_IN_ORDER).limit(1)
+_NOW: Final = bindparam("now", type_=Float(53))
+# A pause that seems longer than any is none: a clock has jumped, or another machine's is ahead.
+_IS_DUE: Final = or_(
+    shards.c.retry_at.is_(None),
+    shards.c.retry_at <= _NOW,
+    shards.c.retry_at > _NOW + LONGEST_PAUSE_SECONDS,
+)
+_MAY_FIT: Final = (
+    or_(shards.c.needs.is_(None), shards.c.needs.not_in(bindparam("unfit", expanding=True))),
+    or_(shards.c.needs_bytes.is_(None), shards.c.needs_bytes <= bindparam("run_bytes")),
+)
+_FIRST: Final = (
+    select(*_REF, shards.c.needs).where(*_WAITING, _IS_DUE, *_MAY_FIT).order_by(*_IN_ORDER).limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,47 +62,114 @@ class Claim:
     shard: Shard
 
 
-def claim(engine: Engine, node: str, in_all: int | None = None) -> Claim | None:
-    """Begin the execution of the first shard that waits, for `node`; None when none does, or
-    when all nodes together hold `in_all` already. Blocks; raises StoreError.
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A shard that waits, and the text of what it needs, if that is known."""
+
+    ref: ShardRef
+    needs: str | None
+
+
+def claim(
+    engine: Engine, node: str, in_all: int | None = None, abilities: Abilities | None = None
+) -> Claim | None:
+    """Begin the execution of the first shard that waits and that a node with these `abilities` can
+    execute (None: all), for `node`; None when there is no such shard, or when all nodes together
+    hold `in_all` already. A shard that cannot be executed fails with its task, and the next one is
+    looked at. Blocks; raises StoreError.
     """
+    able = Abilities() if abilities is None else abilities
     with reading(engine) as connection:
-        first = connection.execute(_FIRST).first()
+        first = _first(connection, able)
     while first is not None:
-        with writing(engine) as connection:
-            if in_all is not None:
-                alone(connection)  # or two count at once, and both take the last place
-                if (connection.scalar(select(func.count()).where(*_HELD)) or 0) >= in_all:
-                    return None
-            first = connection.execute(_FIRST).first()
-            if first is not None and (got := _begin(connection, ShardRef(*first), node)):
-                return got
+        try:
+            with writing(engine) as connection:
+                if in_all is not None:
+                    alone(connection)  # or two count at once, and both take the last place
+                    if (connection.scalar(select(func.count()).where(*_HELD)) or 0) >= in_all:
+                        return None
+                first = _first(connection, able)
+                if first and (got := _begin(connection, first.ref.task_id, node, able)):
+                    return got
+        except (StoreError, IntegrityError):
+            raise
+        except Exception as fault:  # of this row: the others must go on
+            if first is None:
+                raise
+            logger.exception("the shard %s cannot be begun; its task fails", first.ref)
+            error = UnreadableTaskError(f"beginning it met an unexpected {type(fault).__name__}")
+            with writing(engine) as connection:
+                _set_aside(connection, first.ref.task_id, error)
     return None
 
 
-def _begin(connection: Connection, first: ShardRef, node: str) -> Claim | None:
-    """None when others got it meanwhile; and when it cannot be executed: its task has failed."""
+def _first(
+    connection: Connection, able: Abilities, task_id: str | None = None
+) -> _Candidate | None:
+    """The first shard that waits, of all or of one task, and that a node `able` to may begin."""
+    wanted = _FIRST if task_id is None else _FIRST.where(shards.c.task_id == task_id)
+    while True:
+        asked = {"now": time.time(), "unfit": list(able.unfit), "run_bytes": able.run_bytes}
+        row = connection.execute(wanted, asked).first()
+        if row is None:
+            return None
+        *ref, needs = row
+        if able.has(needs):
+            return _Candidate(ShardRef(*ref), needs)
+
+
+def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> Claim | None:
+    """None when other nodes got all shards of the task meanwhile, when this one cannot execute it,
+    and when nobody can: it has failed.
+    """
     try:
-        lock_task(connection, first.task_id)  # everybody locks a task first, and its shards then
+        lock_task(connection, task_id)  # everybody locks a task first, and its shards then
     except TaskNotFoundError:
         return None
-    of_task = _FIRST.where(shards.c.task_id == first.task_id)
-    row = connection.execute(of_task).first()
-    if row is None:
+    first = _first(connection, able, task_id)
+    if first is None:
         return None
-    task = task_row(connection, first.task_id)
+    row = task_row(connection, task_id)
+    task = to_task(row)
+    if first.needs is None and not _fits(connection, task, able):
+        return None
     try:
-        return Claim(_task(task), begin_shard(connection, task, ShardRef(*row), node))
+        return Claim(task, begin_shard(connection, row, first.ref, node))
     except TaskConflictError as error:
-        failed = {"error_code": type(error).__name__, "error_message": str(error)}
-        end_shards(connection, first.task_id, TaskStatus.FAILED, failed)
-        move_task(connection, first.task_id, TaskStatus.FAILED, {"end_time": utc_now(), **failed})
+        _set_aside(connection, task_id, error)
         return None
 
 
-def put_back(engine: Engine, node: str, but: Collection[ShardRef] = ()) -> list[ShardRef]:
+def _fits(connection: Connection, task: Task, able: Abilities) -> bool:
+    """Whether a node can execute a task whose needs nobody has worked out, as those of a store of
+    an older version. If it cannot, they are kept, so that it does not look at the task again.
+    """
+    needs = task_needs(task)
+    if needs is None or able.fits(needs):
+        return True
+    kept = {"needs": needs.text, "needs_bytes": needs.memory_bytes}
+    connection.execute(update(shards).where(shards.c.task_id == task.task_id).values(**kept))
+    return False
+
+
+def _set_aside(connection: Connection, task_id: str, error: Exception) -> None:
+    """Fail a task that cannot be executed, whatever its rows say, so that it leaves the queue."""
+    failed: dict[str, Any] = {"error_code": type(error).__name__, "error_message": str(error)}
+    end_shards(connection, task_id, TaskStatus.FAILED, failed)
+    queued = shards.c.task_id == task_id, shards.c.queued_at.is_not(None)
+    out = {"status": TaskStatus.FAILED, "queued_at": None, **failed}
+    connection.execute(update(shards).where(*queued).values(**out))
+    ended = {"status": TaskStatus.FAILED, "end_time": utc_now(), **failed}
+    update_task(connection, task_id, UNFINISHED, ended)
+
+
+def put_back(
+    engine: Engine, node: str, but: Collection[ShardRef] = (), *, counts_as: int = 1
+) -> list[ShardRef]:
     """Have all that `node` holds wait for another execution, `but` these; returns it. What still
-    executes it can store nothing once that has begun. Blocks; raises StoreError.
+    executes it can store nothing once that has begun. The last execution of each counts as so many
+    beginnings without progress: as none where its process has stopped on purpose. Blocks; raises
+    StoreError.
     """
     with reading(engine) as connection:
         wanted = select(*_REF).where(shards.c.queued_at.is_not(None), shards.c.node == node)
@@ -91,7 +183,8 @@ def put_back(engine: Engine, node: str, but: Collection[ShardRef] = ()) -> list[
                 lock_task(connection, ref.task_id)
             except TaskNotFoundError:
                 continue
-            freed = update(shards).where(*same, *still).values(node=None)
+            freed = update(shards).where(*same, *still)
+            freed = freed.values(node=None, **ended_beginning(counts_as))
             if connection.execute(freed).rowcount:
                 put.append(ref)
     return put
@@ -111,7 +204,3 @@ def count_queued(engine: Engine) -> dict[str, int]:
 def holders(connection: Connection) -> set[str]:
     """The nodes that hold something."""
     return set(connection.scalars(select(shards.c.node).where(*_HELD).distinct()))
-
-
-def _task(row: RowMapping) -> Task:
-    return Task(**{field.name: row[field.name] for field in fields(Task)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
@@ -98,10 +99,25 @@ def make_engine(
             execution_options=options,
         )
     options[_TURN] = _Turn(threading.Lock(), busy_timeout_seconds)
-    engine = create_engine(url, pool_size=_KEPT_CONNECTIONS, execution_options=options)
+    engine = create_engine(
+        url,
+        pool_size=_KEPT_CONNECTIONS,
+        execution_options=options,
+        json_deserializer=_json_or_nothing,
+    )
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine, busy_timeout_seconds)
     return engine
+
+
+def _json_or_nothing(text: str) -> Any:
+    """What is stored as JSON; nothing for text that is none, so that one damaged row, which fails
+    with its task, keeps no other row from being read. (PostgreSQL stores nothing but JSON.)
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 @contextmanager

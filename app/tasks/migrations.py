@@ -49,6 +49,7 @@ def prepare_schema(connection: Connection) -> None:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
         for number in range(version, SCHEMA_VERSION):
             _STEPS[number](connection)
+        metadata.create_all(connection)  # tables that are new since
         connection.execute(update(schema).values(version=SCHEMA_VERSION))
 
 
@@ -61,13 +62,14 @@ def _add_needs_and_sizes(connection: Connection) -> None:
         ),
         "shards": (
             "beginnings INTEGER DEFAULT '0' NOT NULL",
-            "needs VARCHAR(255)",
+            "retry_at DOUBLE PRECISION",
+            "needs TEXT",
             "needs_bytes BIGINT",
         ),
         "nodes": ("abilities JSON",),
     }
     for table, columns in added.items():
-        if inspect(connection).has_table(table):  # a store without nodes is possible
+        if inspect(connection).has_table(table):  # there may be no nodes
             for column in columns:
                 connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
     connection.exec_driver_sql("CREATE INDEX tasks_stored ON tasks (client, stored_bytes)")

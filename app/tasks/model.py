@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from app.names import TaskKind, TaskStatus
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 JsonObject = Mapping[str, Any]
 """Text to anything JSON can hold."""
@@ -138,6 +141,12 @@ class Shard:
     """What executions measured and counted so far, as JSON: the last one goes on from there."""
     error_code: str | None = None
     error_message: str | None = None
+    beginnings: int = 0
+    """Executions begun since it last made progress."""
+    needs: str | None = None
+    """Abilities that a node must have, see `app.tasks.needs`; None while they are not known."""
+    needs_bytes: int | None = None
+    """Memory that a run of it needs, as far as it is known."""
 
     @property
     def ref(self) -> ShardRef:
@@ -146,23 +155,35 @@ class Shard:
     @property
     def items_in_work(self) -> int:
         """Items that those in work are worth by now, beside the ones that are processed."""
-        in_work = (self.details or {}).get("in_work")
-        return 0 if in_work is None else items_in_work(self, InWork(**known(InWork, in_work)))
+        return items_in_work(self, (self.details or {}).get("in_work"))
 
 
-def known(record: type, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored values of a dataclass's fields. Values that a newer version of the service has
-    stored beside them are left out.
+def items_in_work(shard: Any, stored: Any) -> int:
+    """`Shard.items_in_work`, for a row of a shard as well; `stored` is an InWork as JSON. One that
+    cannot be read is worth nothing.
     """
-    return {field.name: stored[field.name] for field in fields(record) if field.name in stored}
-
-
-def items_in_work(shard: Any, in_work: InWork) -> int:
-    """`Shard.items_in_work`, for a row of a shard as well."""
+    try:
+        in_work = from_fields(InWork, stored)
+    except TypeError:
+        return 0
     if shard.status is not TaskStatus.RUNNING or in_work.attempt != shard.attempt:
         return 0
     passed: int = min(in_work.items_passed, shard.count)
     return max(0, passed - int(shard.items_processed))
+
+
+T = TypeVar("T", bound="DataclassInstance")
+
+
+def from_fields(cls: type[T], stored: Any) -> T:
+    """A record that was stored as JSON. Fields that this version does not know are left out.
+
+    Raises TypeError when a field without a default is missing, or `stored` is no object.
+    """
+    if not isinstance(stored, Mapping):
+        raise TypeError(f"not an object: {type(stored).__name__}")
+    known = {each.name for each in fields(cls)}
+    return cls(**{name: value for name, value in stored.items() if name in known})
 
 
 def new_task_id() -> str:

@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
-    JSON,
-    Column,
     ColumnElement,
     Connection,
     Engine,
     Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
     delete,
     insert,
     literal_column,
@@ -35,30 +29,14 @@ from sqlalchemy.exc import IntegrityError
 
 from app.tasks.claims import holders
 from app.tasks.engine import alone, reading, writing
+from app.tasks.needs import Abilities
 from app.tasks.owner import current_owner, owner_is_alive
+from app.tasks.tables import nodes as _nodes
 
 BEAT_SECONDS: Final = 2.0
 """Between two heartbeats of a node."""
 DEAD_SECONDS: Final = 8.0
 """Without a heartbeat, after which a node counts as dead."""
-
-_metadata: Final = MetaData()
-
-_nodes: Final = Table(
-    "nodes",
-    _metadata,
-    Column("node_id", String(128), primary_key=True),
-    Column("host", String(255), nullable=False),
-    Column("machine", String(128), nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("owner", String(64), nullable=False),
-    Column("role", String(32), nullable=False),
-    Column("joined_at", Float(53), nullable=False),
-    Column("beat_at", Float(53), nullable=False),
-    Column("claimed_by", String(128)),
-    # What the node can do; null of a version that does not say.
-    Column("abilities", JSON(none_as_null=True)),
-)
 
 _NOW: Final = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -101,13 +79,14 @@ class NodeStore:
         self._engine = engine
         self.node_id = node_id
         self._role = role
+        self._abilities: dict[str, Any] | None = None
         self._joined = False
         self._calm_since = time.monotonic()
         self._last_beat = time.monotonic()
         self._now: ColumnElement[float] = literal_column(_NOW[engine.dialect.name], Float(53))
         with writing(engine) as connection:
             alone(connection)
-            _metadata.create_all(connection)
+            _nodes.create(connection, checkfirst=True)
 
     def beat(self) -> bool:
         """Say that this process lives; False when it was declared dead: its work is another's, and
@@ -135,6 +114,13 @@ class NodeStore:
         except IntegrityError:
             return False
         return True
+
+    def publish(self, abilities: Abilities) -> None:
+        """Tell the other nodes what this one can do, from now on."""
+        self._abilities = abilities.to_json()
+        with writing(self._engine) as connection:
+            mine = _nodes.c.node_id == self.node_id, _nodes.c.claimed_by.is_(None)
+            connection.execute(update(_nodes).where(*mine).values(abilities=self._abilities))
 
     def leave(self) -> None:
         """Be a node no more. What it has begun and not ended is adopted at once."""
@@ -229,12 +215,24 @@ class NodeStore:
             "role": self._role,
             "joined_at": self._now,
             "beat_at": self._now,
+            "abilities": self._abilities,
         }
 
     def _read(self, connection: Connection) -> tuple[Node, ...]:
         columns: Iterable[Any] = [_nodes.c[field.name] for field in fields(Node)]
         rows = connection.execute(select(*columns).order_by(_nodes.c.joined_at, _nodes.c.node_id))
         return tuple(Node(*row) for row in rows)
+
+
+def living_abilities(engine: Engine) -> list[Abilities | None]:
+    """What each living node can do; None for a node that has not published it yet. Blocks; raises
+    StoreError.
+    """
+    now: ColumnElement[float] = literal_column(_NOW[engine.dialect.name], Float(53))
+    alive = _nodes.c.claimed_by.is_(None), _nodes.c.beat_at >= now - DEAD_SECONDS
+    with reading(engine) as connection:
+        stored = connection.scalars(select(_nodes.c.abilities).where(*alive)).all()
+    return [None if one is None else Abilities.from_json(one) for one in stored]
 
 
 def machine() -> str:

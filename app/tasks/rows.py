@@ -34,6 +34,16 @@ _STORED: Final[dict[TaskStatus, dict[str, Any]]] = {
 """What a task stores once it has moved to a state."""
 
 
+def to_task(row: RowMapping) -> Task:
+    """The task of a row. A spec that is no JSON object is read as an empty one."""
+    values = {field.name: row[field.name] for field in fields(Task)}
+    if not isinstance(values["spec"], dict):
+        values["spec"] = {}
+    if not isinstance(values["measurements"], dict):
+        values["measurements"] = None
+    return Task(**values)
+
+
 def task_row(connection: Connection, task_id: str) -> RowMapping:
     """All columns of the task. Raises TaskNotFoundError."""
     check_id(task_id)

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import accumulate
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, case, insert, select, update
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus
+from app.errors import TaskConflictError, TaskNotFoundError, TooManyBeginningsError
+from app.names import TaskStatus, TaskType
 from app.tasks.chunks import result_columns
-from app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, utc_now
+from app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, utc_now
+from app.tasks.needs import Needs, needs_of
 from app.tasks.rows import check_id, lock_task, move_task
 from app.tasks.tables import shards, tasks
 
 _NAMES: Final = [field.name for field in fields(Shard)]
 _NEW_SHARDS: Final = insert(shards)
 SHARD_FIELDS: Final = [shards.c[name] for name in _NAMES]
+
+MAX_BEGINNINGS: Final = 20
+"""Executions of a shard that may begin without any progress; the next one ends its task."""
+
+FAILED_BEGINNING: Final = 5
+"""As how many beginnings an execution counts that was seen to fail: four of these are enough. The
+end of others is unknown, as their process is gone, perhaps for a reason of its own."""
+
+FREE_BEGINNINGS: Final = 2
+"""As many begin without a pause before the next one."""
+FIRST_PAUSE_SECONDS: Final = 0.5
+LONGEST_PAUSE_SECONDS: Final = 10.0
+"""Between beginnings without progress, doubled from one to the next."""
 
 TAKEN_OVER: Final = "it has been taken over by a later execution, which goes on alone"
 
@@ -32,15 +48,29 @@ def shards_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list
     return found
 
 
+def task_needs(task: Task) -> Needs | None:
+    """What a node must be able to do for a background task; None for a synchronous one, which its
+    own process executes.
+    """
+    if task.task_type != TaskType.BACKGROUND:
+        return None
+    return needs_of(task.kind, task.workload, task.kernel, task.strategy, task.spec)
+
+
 def insert_shards(
-    connection: Connection, task_id: str, counts: Sequence[int], queued_at: float | None
+    connection: Connection,
+    task_id: str,
+    counts: Sequence[int],
+    queued_at: float | None,
+    needs: Needs | None = None,
 ) -> list[Shard]:
     """The shards of a new task, of so many items one after another, at a place in the queue;
-    None for those that are not queued.
+    None for those that are not queued. `needs` are those of each.
     """
     starts = accumulate(counts, initial=0)
+    text, size = (None, None) if needs is None else (needs.text, needs.memory_bytes)
     made = [
-        Shard(task_id=task_id, shard=number, start=start, count=count)
+        Shard(task_id=task_id, shard=number, start=start, count=count, needs=text, needs_bytes=size)
         for number, (start, count) in enumerate(zip(starts, counts, strict=False))
     ]
     rows = [
@@ -62,6 +92,8 @@ def begin_shard(
     row = shard_row(connection, ref)
     if row["status"] in FINISHED:
         raise TaskConflictError(ref.task_id, f"its shard {ref.shard} is {row['status']}")
+    if row["beginnings"] >= MAX_BEGINNINGS:
+        raise TooManyBeginningsError(ref.task_id, ref.shard, row["attempt"])
     columns = [list(column) for column in result_columns(task["workload"])]
     if task["result_columns"] not in (None, columns):
         text = "its workload has other columns now than its first results; ask for it anew"
@@ -73,14 +105,35 @@ def begin_shard(
         "status": TaskStatus.RUNNING,
         "attempt": row["attempt"] + 1,
         "node": node,
+        "beginnings": row["beginnings"] + 1,
     }
     if total_items is not None:
         values["total_items"] = mine["count"] = total_items
         more = (total_items - tasks.c.total_items) * tasks.c.item_bytes
         values["stored_bytes"] = tasks.c.stored_bytes + more
     move_task(connection, ref.task_id, TaskStatus.RUNNING, values)
-    connection.execute(update(shards).where(*is_shard(ref)).values(**mine))
+    pause = {"retry_at": _retry_at(mine["beginnings"])}
+    connection.execute(update(shards).where(*is_shard(ref)).values(**mine, **pause))
     return replace(to_shard(row), **mine)
+
+
+def _retry_at(beginnings: int) -> float | None:
+    """When a shard may be claimed again if this execution makes no progress. By chance earlier or
+    later: those that went down together with one of them shall not begin together again.
+    """
+    if beginnings <= FREE_BEGINNINGS:
+        return None
+    pause = FIRST_PAUSE_SECONDS * 2.0 ** (beginnings - FREE_BEGINNINGS - 1)
+    return time.time() + min(pause, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
+
+
+def ended_beginning(counts_as: int) -> dict[str, Any]:
+    """The columns of a shard whose last execution did not end it, to be counted as so many
+    beginnings: 0 when that was not the shard's own doing.
+    """
+    counted = shards.c.beginnings + counts_as - 1
+    values: dict[str, Any] = {"beginnings": case((counted > 0, counted), else_=0)}
+    return values if counts_as else {**values, "retry_at": None}
 
 
 def end_shards(
@@ -137,4 +190,7 @@ def all_shards(connection: Connection, task_id: str) -> list[Shard]:
 
 
 def to_shard(row: RowMapping) -> Shard:
-    return Shard(**row)
+    values = dict(row)
+    if not isinstance(values["details"], dict):
+        values["details"] = None
+    return Shard(**values)

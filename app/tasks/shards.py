@@ -28,6 +28,7 @@ from app.tasks.shard_rows import (
     check_current,
     current_shard,
     end_shards,
+    ended_beginning,
     is_shard,
     shard_row,
 )
@@ -94,9 +95,10 @@ class ShardStore:
         with writing(self._engine) as connection:
             before = current_shard(connection, ref, attempt)
             more = {name: tasks.c[name] + count - before[name] for name, count in counts.items()}
-            connection.execute(
-                update(shards).where(*is_shard(ref)).values(**counts, details=dict(details))
-            )
+            stored = {**counts, "details": dict(details)}
+            if items_processed > before["items_processed"]:
+                stored |= {"beginnings": 0, "retry_at": None}
+            connection.execute(update(shards).where(*is_shard(ref)).values(**stored))
             task = update(tasks).where(tasks.c.task_id == ref.task_id).values(**more)
             connection.execute(task)
             insert_chunks(connection, ref.task_id, chunks, before["start"], before["count"])
@@ -147,13 +149,23 @@ class ShardStore:
         details: JsonObject,
         items_processed: int,
         node: str | None = None,
+        *,
+        counts_as: int = 1,
+        needs_bytes: int | None = None,
     ) -> None:
         """The execution stops before its end; another goes on from here: one by `node`, or by
         whoever is the first to take it. `details` are those of so many items, as for `end`.
+
+        It counts as so many of the MAX_BEGINNINGS that a shard has without progress: as none when
+        its process stops, or lacked something, so that the shard had no part in it. `needs_bytes`
+        is the memory that a run of it was found to need.
         """
         with writing(self._engine) as connection:
             before = current_shard(connection, ref, attempt)
             values = {"node": node, **_details(before, items_processed, details)}
+            values |= ended_beginning(counts_as)
+            if needs_bytes is not None:
+                values["needs_bytes"] = needs_bytes
             connection.execute(update(shards).where(*is_shard(ref)).values(**values))
 
     def cancel(self, task_id: str, summarize: Summarize) -> list[ShardRef]:
@@ -192,6 +204,8 @@ class ShardStore:
                     node=None,
                     error_code=None,
                     error_message=None,
+                    beginnings=0,
+                    retry_at=None,
                 )
             )
             if not connection.execute(again).rowcount:

@@ -37,16 +37,14 @@ from app.tasks.model import (
     FINISHED,
     PART,
     UNFINISHED,
-    InWork,
     Shard,
     Task,
     items_in_work,
-    known,
     utc_now,
 )
 from app.tasks.results import ResultsReader
-from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, update_task
-from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of
+from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, to_task, update_task
+from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of, task_needs
 from app.tasks.shards import ShardStore
 from app.tasks.tables import shards, tasks
 from app.tasks.upkeep import set_up, shrink
@@ -122,7 +120,7 @@ class TaskStore:
                 queued_at = (
                     task.created_at.timestamp() if task.task_type == TaskType.BACKGROUND else None
                 )
-                return insert_shards(connection, task.task_id, counts, queued_at)
+                return insert_shards(connection, task.task_id, counts, queued_at, task_needs(task))
         except IntegrityError as error:
             raise TaskConflictError(task.task_id, "there is such a task already") from error
 
@@ -175,7 +173,7 @@ class TaskStore:
             .limit(limit)
         )
         with reading(self.engine) as connection:
-            found = [Task(**row) for row in connection.execute(wanted).mappings()]
+            found = [to_task(row) for row in connection.execute(wanted).mappings()]
             of_tasks = shards_of(connection, [task.task_id for task in found])
         return [(task, list(of_tasks[task.task_id])) for task in found]
 
@@ -183,7 +181,7 @@ class TaskStore:
         """The task, or TaskNotFoundError."""
         with reading(self.engine) as connection:
             row = task_row(connection, task_id)
-        return Task(**{field.name: row[field.name] for field in fields(Task)})
+        return to_task(row)
 
     def client_of(self, task_id: str) -> str | None:
         """Whose the task is. Raises TaskNotFoundError."""
@@ -211,7 +209,7 @@ class TaskStore:
         with reading(self.engine) as connection:
             row = task_row(connection, task_id)
             of_task = all_shards(connection, task_id)
-        return Task(**{field.name: row[field.name] for field in fields(Task)}), of_task
+        return to_task(row), of_task
 
     def several(self, task_ids: Sequence[str]) -> dict[str, tuple[Task, list[Shard]]]:
         """What `with_shards` tells of each of some tasks, by their ids; those that there are."""
@@ -282,7 +280,7 @@ class TaskStore:
             count = select(func.count()).select_from(tasks).where(*conditions)
             total = connection.scalar(count) or 0
             shards = shards_of(connection, [row["task_id"] for row in rows])
-        return TaskPage(tuple(Task(**row) for row in rows), total, shards)
+        return TaskPage(tuple(map(to_task, rows)), total, shards)
 
     def progress(self, task_ids: Sequence[str]) -> dict[str, tuple[TaskStatus, int]]:
         """State and items processed of some tasks, by their ids; those that there are. What items
@@ -298,7 +296,7 @@ class TaskStore:
                 for row in connection.execute(_running(some)):
                     status, processed = found.get(row.task_id, (None, 0))
                     if status is TaskStatus.RUNNING and row.in_work is not None:
-                        more = items_in_work(row, InWork(**known(InWork, row.in_work)))
+                        more = items_in_work(row, row.in_work)
                         found[row.task_id] = status, processed + more
         return found
 
@@ -352,7 +350,7 @@ class TaskStore:
         )
         with reading(self.engine) as connection:
             row = connection.execute(wanted).mappings().first()
-        return None if row is None else Task(**row)
+        return None if row is None else to_task(row)
 
     def interrupt_orphans(self, is_alive: Callable[[str], bool]) -> list[str]:
         """Fail the unfinished synchronous tasks whose owner `is_alive` denies; return their ids.

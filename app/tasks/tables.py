@@ -10,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
-    Enum,
     Float,
     ForeignKey,
     Index,
@@ -52,13 +51,28 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-# Text to the database, so that a state more needs no change of its types.
-_STATUS: Final = Enum(
-    TaskStatus,
-    values_callable=lambda states: [state.value for state in states],
-    native_enum=False,
-    length=16,
-)
+class _Status(TypeDecorator[TaskStatus]):
+    """Text to the database, so that a state more needs no change of its types. One that this
+    version does not know is read as failed: nothing here can go on with such a task, and the
+    others must still be listed.
+    """
+
+    impl = String(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else TaskStatus(value).value
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> TaskStatus | None:
+        if value is None:
+            return None
+        try:
+            return TaskStatus(value)
+        except ValueError:
+            return TaskStatus.FAILED
+
+
+_STATUS: Final = _Status()
 
 metadata: Final = MetaData()
 
@@ -138,10 +152,13 @@ shards: Final = Table(
     Column("error_message", Text),
     # Its place in the queue, unix seconds, until it has ended; null for what is not queued.
     Column("queued_at", Float(53)),
-    # Executions begun since the shard last made progress.
+    # Executions begun since it last made progress: how often that may happen is bounded.
     Column("beginnings", Integer, nullable=False, server_default="0"),
-    # What a node must be able to do for it, and the bytes of memory it needs; null: any node.
-    Column("needs", String(255)),
+    # Not claimed before, unix seconds; null for at once.
+    Column("retry_at", Float(53)),
+    # Abilities that a node must have, see `app.tasks.needs`; null while nobody has worked them out.
+    Column("needs", Text),
+    # Memory that a run of it needs; null where it is not known.
     Column("needs_bytes", BigInteger),
     # All that the queue asks, whatever else is kept: who waits, and who holds what.
     Index(
@@ -155,6 +172,23 @@ shards: Final = Table(
     ),
 )
 """A row for each shard of a task, at least one; it goes with its task."""
+
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    Column("node_id", String(128), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("machine", String(128), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("joined_at", Float(53), nullable=False),
+    Column("beat_at", Float(53), nullable=False),
+    Column("claimed_by", String(128)),
+    # See `app.tasks.needs.Abilities`; null while the node is starting.
+    Column("abilities", JSON(none_as_null=True)),
+)
+"""A row for each process that shares the database, see `app.tasks.nodes`."""
 
 inputs: Final = Table(
     "inputs",

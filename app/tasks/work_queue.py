@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from app.errors import StoreError
 from app.tasks.claims import Claim, claim, put_back
 from app.tasks.model import ShardRef
+from app.tasks.needs import Abilities
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class WorkQueue:
         self._node = node
         self._execute = execute
         self._options = options
+        self._abilities = Abilities()
         self._looking = threading.Lock()
         """Of the threads that have nothing to do, one looks for work."""
         self._claiming = threading.Lock()
@@ -75,8 +77,9 @@ class WorkQueue:
         self._closing = threading.Event()
         self._failing = False
 
-    def launch(self) -> None:
-        """Begin to take work."""
+    def launch(self, abilities: Abilities | None = None) -> None:
+        """Begin to take work: what a node with these `abilities` can execute (None: all)."""
+        self._abilities = Abilities() if abilities is None else abilities
         self._closing.clear()
         for number in range(self._options.concurrency):
             name = f"hotloop-queue-{number}"
@@ -119,7 +122,7 @@ class WorkQueue:
                 logger.warning("%d shards did not stop in time", len(self._running))
         try:
             with self._claiming:
-                put_back(self._engine, self._node)
+                put_back(self._engine, self._node, counts_as=0)
         except StoreError as error:
             logger.warning("what this node held is others' once they take it for dead: %s", error)
 
@@ -159,11 +162,12 @@ class WorkQueue:
         try:
             with self._claiming:
                 if self._failing:  # the last claim may have succeeded without our hearing of it
-                    put_back(self._engine, self._node, self._executed())
+                    put_back(self._engine, self._node, self._executed(), counts_as=0)
                     self._failing = False
                 if self._closing.is_set():
                     return None
-                claimed = claim(self._engine, self._node, self._options.total_concurrency)
+                in_all = self._options.total_concurrency
+                claimed = claim(self._engine, self._node, in_all, self._abilities)
                 if claimed is not None:
                     with self._changed:
                         self._running.add(claimed.shard.ref)

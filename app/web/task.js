@@ -33,7 +33,7 @@ export async function taskView(id) {
 	}
 
 	function show() {
-		failure.replaceChildren(task.error_message ? problemBox({ title: `The task ${task.status === "cancelled" ? "was cancelled" : task.status}`, detail: task.error_message }) : "");
+		failure.replaceChildren(task.error_message ? problemBox({ title: `The task ${task.status === "cancelled" ? "was cancelled" : task.status}`, detail: task.error_message }) : task.waiting_for ? problemBox({ title: "The task waits for", detail: task.waiting_for }) : "");
 		if (!comparison) body.replaceChildren(...(task.result ? resultParts(task.result) : []));
 		else if (task.comparison) comparison.update(task.comparison);
 	}

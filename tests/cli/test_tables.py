@@ -254,6 +254,13 @@ def test_nothing_is_wider_than_80_columns_and_ids_are_whole() -> None:
             assert TASK_ID in text
 
 
+def test_task_says_what_it_waits_for() -> None:
+    view = task_view().model_dump(mode="json")
+    assert "waits for" not in text_of(task_table(view), 80)
+    view["waiting_for"] = "a node with the kernel cython"
+    assert "a node with the kernel cython" in text_of(task_table(view), 80)
+
+
 def test_recommendation_on_a_narrow_terminal_keeps_names_and_times_whole() -> None:
     given = recommendation()
     text = text_of(recommendation_tables(given, 80), 80)

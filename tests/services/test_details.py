@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.errors import UnreadableTaskError
 from app.services.details import KEPT_ERRORS, Details, summarize
 from app.services.loop_lag import LagSummary
 from app.sources.base import ItemError, StageCounts
@@ -225,3 +226,23 @@ def test_errors_of_a_task_are_bounded_and_in_the_order_of_items() -> None:
 
 def test_task_without_measured_shards_has_measured_nothing() -> None:
     assert summarize(shards_of([None, None])) == Details().to_json()
+
+
+def test_fields_of_a_later_version_are_left_out_and_nothing_is_nothing() -> None:
+    stored = FULL.to_json() | {"newer": 1}
+    stored["errors"][0]["newer"] = stored["stages"][0]["newer"] = 1
+    stored["event_loop_lag_ms"] = {"p50": 1.0, "p99": 2.0, "max": 3.0, "newer": 4.0}
+    read = Details.from_json(stored)
+    assert read == replace(FULL, event_loop_lag_ms=LagSummary(1.0, 2.0, 3.0))
+    assert Details.from_json({}) == Details()
+
+
+def test_what_cannot_be_read_is_said_and_left_out_of_the_sum() -> None:
+    damaged = FULL.to_json() | {"checksum": None}
+    with pytest.raises(UnreadableTaskError, match="what its executions have measured"):
+        Details.from_json(damaged)
+    of_task = [
+        Shard(task_id="task_00000000_1", shard=n, start=n, count=1, details=details)
+        for n, details in enumerate((damaged, FULL.to_json(), {}))
+    ]
+    assert summarize(of_task)["duration_seconds"] == FULL.duration_seconds

@@ -137,3 +137,9 @@ def test_before_the_machine_is_calibrated_the_interval_is_wide() -> None:
     interval = errors(*[0.01, 100.0] * 20).interval(4.0, calibrated=False)
     assert interval.low < 4 * low
     assert interval.high > 4 * high
+
+
+def test_runs_of_a_strategy_that_nobody_knows_are_left_out(store: TaskStore) -> None:
+    run(store, task(1, strategy="newer"), 1.0)
+    run(store, task(2), 1.0)
+    assert len(read_errors(store).records) == 1

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.results import RunFlag, RunResult
 from app.services.details import Details
-from app.services.views import run_result
+from app.services.views import run_result, task_summaries, task_view
+from app.tasks.engine import writing
 from app.tasks.model import Shard, Task, new_task_id, utc_now
+from app.tasks.needs import NOTHING, Abilities
+from app.tasks.nodes import NodeStore
+from app.tasks.store import TaskStore, open_store
+from app.tasks.tables import shards, tasks
 
 
 def result(
@@ -79,3 +87,89 @@ def test_batch_size_that_leaves_workers_idle_is_flagged(
 ) -> None:
     found = result(strategy, asked=asked, effective_workers=effective)
     assert found.flags == ([RunFlag.IDLE_WORKERS] if flagged else [])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TaskStore]:
+    opened = open_store(tmp_path)
+    yield opened
+    opened.close()
+
+
+def kept(store: TaskStore, status: TaskStatus = TaskStatus.PENDING, **values: Any) -> str:
+    """A background task that is stored with `values` in its row."""
+    task = Task(
+        task_id=new_task_id(),
+        task_type=TaskType.BACKGROUND,
+        spec={"workers": 2, "batch_size": "auto", "db": "none", "cache": "none"},
+        workload="loops",
+        kernel="python",
+        strategy="sequential",
+        total_items=10,
+        created_at=utc_now(),
+        owner="node",
+    )
+    store.create(task)
+    row = tasks.c.task_id == task.task_id
+    with writing(store.engine) as connection:
+        connection.execute(update(tasks).where(row).values(status=status, **values))
+    return task.task_id
+
+
+STRANGE: list[dict[str, Any]] = [
+    {"strategy": "newer"},
+    {"kernel": "newer"},
+    {"workload": "newer"},
+    {"kind": "newer"},
+    {"task_type": "newer"},
+    {"spec": {}},
+    {"spec": {"workers": "many", "batch_size": -1, "db": 7}},
+    {"measurements": {"stages": [{}]}},
+    {"items_processed": 11},
+    {"kind": "comparison"},
+]
+
+
+@pytest.mark.parametrize("status", [TaskStatus.PENDING, TaskStatus.FAILED])
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
+def test_task_that_this_version_does_not_know_is_shown_and_so_are_the_others(
+    store: TaskStore, strange: dict[str, Any], status: TaskStatus
+) -> None:
+    odd, plain = kept(store, status, **strange), kept(store)
+    listed = {task.task_id: task for task in task_summaries(store, store.page(limit=9))}
+    assert set(listed) == {odd, plain}
+    shown = task_view(store, odd)
+    assert shown.status is status
+    assert {name: getattr(shown, name) for name in type(listed[odd]).model_fields} == dict(
+        listed[odd]
+    )
+
+
+@pytest.mark.parametrize(
+    "details",
+    [{"comparison": {"newer": 1}}, {"in_work": {"newer": 1}}, {"duration_seconds": "long"}, [], 7],
+    ids=str,
+)
+def test_measurements_that_cannot_be_read_are_left_out(store: TaskStore, details: object) -> None:
+    for status in (TaskStatus.RUNNING, TaskStatus.FAILED):
+        task_id = kept(store, status, kind="comparison")
+        row = shards.c.task_id == task_id
+        with writing(store.engine) as connection:
+            connection.execute(update(shards).where(row).values(details=details, status=status))
+        assert task_view(store, task_id).comparison is None
+        assert store.progress([task_id])[task_id][0] is status
+    assert len(task_summaries(store, store.page(limit=9))) == 2
+
+
+def test_view_says_what_a_task_waits_for(store: TaskStore) -> None:
+    task_id = kept(store)
+    node = NodeStore(store.engine, "node:1", "test")
+    node.beat()
+    assert task_view(store, task_id).waiting_for == "a run host: none is ready yet"
+    node.publish(Abilities(frozenset({"kind:run"}), 0))
+    waiting_for = str(task_view(store, task_id).waiting_for)
+    assert waiting_for.startswith("a node with the cache source none, ")
+    node.publish(NOTHING)
+    assert task_view(store, task_id).waiting_for == "a node that executes background tasks"
+    store.shards.cancel(task_id, lambda _: {})
+    assert task_view(store, task_id).waiting_for is None

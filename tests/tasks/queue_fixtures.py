@@ -13,6 +13,7 @@ from app.errors import TaskConflictError
 from app.names import TaskStatus, TaskType
 from app.tasks.claims import Claim
 from app.tasks.model import ShardRef, Task, new_task_id, utc_now
+from app.tasks.needs import Abilities
 from app.tasks.store import TaskStore
 from app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
 from tests.fixtures.executions import summary
@@ -74,10 +75,17 @@ class Queues:
         self.store = store
         self._made: list[tuple[WorkQueue, Work]] = []
 
-    def launch(self, work: Work, node: str = "here:1", **options: Any) -> WorkQueue:
+    def launch(
+        self,
+        work: Work,
+        node: str = "here:1",
+        *,
+        abilities: Abilities | None = None,
+        **options: Any,
+    ) -> WorkQueue:
         fields = {"concurrency": 2, "polling_seconds": POLLING_SECONDS, **options}
         queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields))
-        queue.launch()
+        queue.launch(abilities)
         self._made.append((queue, work))
         return queue
 

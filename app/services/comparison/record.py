@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from app.tasks.model import known
+from app.errors import UnreadableTaskError
+from app.tasks.model import from_fields
 
 BACKGROUND: Final = "background"
 
@@ -159,22 +160,26 @@ class ComparisonRecord:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> ComparisonRecord | None:
+        """None where there is none. Fields that this version does not know are left out.
+        UnreadableTaskError for others.
+        """
         if stored is None or KEY not in stored:
             return None
-        values = known(cls, stored[KEY])
-        values["cells"] = [_cell(cell) for cell in values["cells"]]
-        return cls(**values)
+        try:
+            values = dict(stored[KEY])
+            values["cells"] = [_cell(cell) for cell in values["cells"]]
+            return from_fields(cls, values)
+        except (TypeError, KeyError, ValueError) as error:
+            raise UnreadableTaskError("what the comparison has measured") from error
 
 
 KEY: Final = "comparison"
 
 
 def _cell(values: Mapping[str, Any]) -> CellRecord:
-    return CellRecord(
-        **known(CellRecord, values)
-        | {
-            "cell": CellId(**known(CellId, values["cell"])),
-            "sizes": tuple(Size(**known(Size, size)) for size in values["sizes"]),
-            "samples": [Sample(**known(Sample, sample)) for sample in values["samples"]],
-        }
-    )
+    parts = {
+        "cell": from_fields(CellId, values["cell"]),
+        "sizes": tuple(from_fields(Size, size) for size in values["sizes"]),
+        "samples": [from_fields(Sample, sample) for sample in values["samples"]],
+    }
+    return from_fields(CellRecord, {**values, **parts})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -30,7 +31,14 @@ from app.services.comparison.measuring import Bench
 from app.services.comparison.planning import exact_seconds, resolve
 from app.services.comparison.record import CellId, ComparisonRecord
 from app.services.comparison.specs import compare_hash, compare_request_of, compare_spec
-from app.services.executions import Outcome, RunContext, drop_files, to_the_end, withdraw
+from app.services.executions import (
+    AsStored,
+    Outcome,
+    RunContext,
+    drop_files,
+    to_the_end,
+    withdraw,
+)
 from app.services.inputs import GeneratedInput, InlineInput
 from app.services.runs import REFUSALS, RunService
 from app.services.task_items import items_of
@@ -38,6 +46,7 @@ from app.services.views import task_view
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
+from app.tasks.needs import NEEDS_KEY
 
 WAY_OUT: Final = (
     "Ask for it in the background (Prefer: respond-async), without exact, for fewer items, or for "
@@ -84,8 +93,9 @@ class ComparisonService:
         """Accept a comparison for the background: when this returns, it survives the death of the
         process. Raises what accepting any background task raises.
         """
-        request, _, record, _ = await self._planned(request)
+        request, _, record, plans = await self._planned(request)
         task = self._task(request, record, base_url, TaskType.BACKGROUND, client)
+        task = replace(task, spec={**task.spec, NEEDS_KEY: self._needs(record, plans)})
         digest = None
         if idempotency_key is not None:
             digest = await asyncio.to_thread(compare_hash, request)
@@ -94,6 +104,14 @@ class ComparisonService:
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
         return await self._background.submit_task(task, source, digest)
+
+    def _needs(self, record: ComparisonRecord, plans: Mapping[CellId, Plan]) -> dict[str, Any]:
+        """What a node needs to measure all cells that are not skipped."""
+        cells = [cell.cell for cell in record.cells if not cell.is_skipped]
+        return {
+            "kernels": sorted({cell.kernel for cell in cells}),
+            "bytes": max((self._context.memory.needed(plans[cell]) for cell in cells), default=0),
+        }
 
     async def _planned(
         self, request: CompareRequest
@@ -183,7 +201,7 @@ class ComparisonService:
     def _end_unbegun(self, task_id: str, shard: Shard | None, error: ServiceError) -> None:
         """Its execution never began; one that did has been ended."""
         if shard is None:
-            status = Outcome(error, _NOTHING, 0, 0).status
+            status = Outcome(error, AsStored(), 0, 0).status
             text = type(error).__name__, str(error)
             self._context.store.finish_unbegun(task_id, status, *text)
             self._context.metrics.comparison_ended(status, 0)
@@ -212,16 +230,6 @@ def _within(limit_seconds: float, request: CompareRequest) -> CompareRequest:
     return request.model_copy(update={"budget_seconds": budget, "setup_budget_seconds": setup})
 
 
-class _Nothing:
-    duration_seconds: Final = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {}
-
-
-_NOTHING: Final = _Nothing()
-
-
 class BackgroundComparisons:
     """Executes the shards of comparisons that the queue hands to this node."""
 
@@ -229,15 +237,16 @@ class BackgroundComparisons:
         self._context = context
 
     async def attempt(self, task: Task, shard: Shard, active: ActiveRun, call: Any) -> Outcome:
-        """One execution of a shard that has begun; it goes on where the last one was."""
+        """One execution of a shard that has begun; it goes on where the last one was. Raises what
+        keeps it from measuring anything.
+        """
         context = self._context
         stored = ComparisonRecord.from_json(shard.details)
-        before = Outcome(None, stored or _NOTHING, shard.items_processed, 0)
+        request = compare_request_of(task.spec)
         bench = Bench(context, patient=True, owner=task.client)
         try:
             reports = await context.hosts.kernels()
             client = await bench.client()
-            request = compare_request_of(task.spec)
             whole = replace(task, total_items=request.items_count)
             async with items_of(context, client, whole) as items:
                 record, plans = await new_record(context, request, items, reports)
@@ -248,9 +257,5 @@ class BackgroundComparisons:
                     context, shard, active, request, stored or record, plans, bench, call
                 )
                 return await execution.execute()
-        except asyncio.CancelledError:
-            return replace(before, error=RunCancelledError())
-        except ServiceError as error:
-            return replace(before, error=error)
         finally:
             await bench.close()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from app.schemas.comparison import CompareRequest
 from app.schemas.runs import RunRequest
-from app.services.specs import BESIDE, request_hash, spec_of
+from app.services.specs import read_spec, request_hash, spec_of
 from app.services.task_items import InputKind, input_spec
 
 _SHOWN_ITEMS: Final = 20
@@ -18,7 +18,6 @@ _SHOWN_ITEMS: Final = 20
 _SHOWN: Final = "shown_items"
 BASE_URL: Final = "base_url"
 """Where the command that runs the winner sends its request."""
-_OURS: Final = BESIDE | {_SHOWN, BASE_URL}
 
 
 def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:
@@ -31,11 +30,10 @@ def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:
 
 
 def compare_request_of(spec: Mapping[str, Any]) -> CompareRequest:
-    """The resolved request, with the number of its items instead of them. Fields that this version
-    does not know are left out.
+    """The resolved request, with the number of its items instead of them. Raises
+    UnreadableTaskError.
     """
-    asked = {name: value for name, value in spec.items() if name not in _OURS}
-    return CompareRequest.model_validate_json(json.dumps(asked), extra="ignore")
+    return read_spec(CompareRequest, spec)
 
 
 def compare_hash(request: CompareRequest) -> str:

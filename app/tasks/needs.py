@@ -1,0 +1,150 @@
+"""What a node must be able to do to execute a shard, what each node can do, and whether both fit.
+
+An ability is a text such as `kernel:loops/numba`, `strategy:hybrid` or `db:pinot`. A node of an
+older version lacks every ability that it does not know, so it leaves such shards to other nodes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.names import TaskKind
+
+SPEC_VERSION: Final = 1
+"""Of the stored requests that this version writes. Those without a version are read as 0."""
+
+VERSION_KEY: Final = "version"
+NEEDS_KEY: Final = "needs"
+"""Under which a spec keeps `kernels` and `bytes`, as far as they were known at acceptance."""
+
+_ANY_BYTES: Final = 1 << 62
+_WORDS: Final = {
+    "kind": "support for tasks of the kind {}",
+    "strategy": "the strategy {}",
+    "db": "the database source {}",
+    "cache": "the cache source {}",
+    "workload": "the workload {}",
+    "spec": "a newer version of the service, which reads stored requests of version {}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a node must be able to do for every shard of a task."""
+
+    abilities: frozenset[str]
+    memory_bytes: int | None = None
+    """Of the run host and all processes below it; None where it is not known."""
+
+    @property
+    def text(self) -> str:
+        """The same text for the same abilities."""
+        return json.dumps(sorted(self.abilities))
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a node can do; by default everything."""
+
+    names: frozenset[str] | None = None
+    """None stands for every ability."""
+    run_bytes: int = _ANY_BYTES
+    """Memory that one run may use."""
+    unfit: set[str] = field(default_factory=set, compare=False)
+    """Texts of needs that were found to ask for more; the queue then skips their rows."""
+
+    def has(self, needs: str | None) -> bool:
+        """Whether the node has all abilities in a stored text of needs."""
+        if needs is None or self.names is None:
+            return True
+        if needs not in self.unfit and read_needs(needs) <= self.names:
+            return True
+        self.unfit.add(needs)
+        return False
+
+    def fits(self, needs: Needs) -> bool:
+        """Whether the node has all abilities and the memory."""
+        return self.has(needs.text) and (needs.memory_bytes or 0) <= self.run_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        return {"names": sorted(self.names or ()), "run_bytes": self.run_bytes}
+
+    @classmethod
+    def from_json(cls, stored: Any) -> Abilities:
+        """What a node has published. What cannot be read counts as no ability."""
+        try:
+            return cls(frozenset(map(str, stored["names"])), int(stored["run_bytes"]))
+        except (TypeError, KeyError, ValueError):
+            return NOTHING
+
+
+NOTHING: Final = Abilities(frozenset(), 0)
+"""Published by a process that executes no background tasks."""
+
+
+def needs_of(kind: str, workload: str, kernel: str, strategy: str, spec: Any) -> Needs:
+    """What a task needs. `spec` may come from any version: what is not there is not needed."""
+    spec = spec if isinstance(spec, Mapping) else {}
+    version, known = spec.get(VERSION_KEY, 0), spec.get(NEEDS_KEY)
+    if isinstance(version, int) and version > SPEC_VERSION:
+        return Needs(frozenset({f"kind:{kind}", f"spec:{version}"}))
+    known = known if isinstance(known, Mapping) else {}
+    names = {f"kind:{kind}", f"workload:{workload}"}
+    if kind == TaskKind.COMPARISON:
+        kernels = known.get("kernels")
+        names |= {f"kernel:{workload}/{k}" for k in (kernels if isinstance(kernels, list) else ())}
+    elif kind == TaskKind.RUN:
+        names |= {f"kernel:{workload}/{kernel}", f"strategy:{strategy}"}
+    names |= {f"{s}:{spec[s]}" for s in ("db", "cache") if isinstance(spec.get(s), str)}
+    memory = known.get("bytes")
+    is_size = isinstance(memory, int) and 0 < memory < _ANY_BYTES
+    return Needs(frozenset(names), memory if is_size else None)
+
+
+def read_needs(text: str) -> frozenset[str]:
+    """The abilities in a stored text. A text of an unknown form is an ability that no node has."""
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return frozenset({text})
+    return frozenset(map(str, names)) if isinstance(names, list) else frozenset({text})
+
+
+def waiting_for(needs: Needs, living: Sequence[Abilities | None]) -> str | None:
+    """What a waiting shard waits for, in words; None where a living node can execute it. A node
+    that has not published its abilities yet is None.
+    """
+    nodes = [abilities for abilities in living if abilities is not None]
+    if not living or any(node.fits(needs) for node in nodes):
+        return None
+    if len(nodes) < len(living):
+        return "a run host: none is ready yet"
+    nodes = [node for node in nodes if node.names != frozenset()]
+    if not nodes:
+        return "a node that executes background tasks"
+    missing = needs.abilities.difference(*(node.names or needs.abilities for node in nodes))
+    if missing:
+        return f"a node with {_joined(missing)}"
+    able = [node for node in nodes if node.has(needs.text)]
+    if able:
+        most = max(node.run_bytes for node in able)
+        return (
+            f"a node where a run may use {(needs.memory_bytes or 0) >> 20:,} MiB of memory; those "
+            f"that are up allow {most >> 20:,} MiB, see HOTLOOP_MEMORY_BUDGET_BYTES"
+        )
+    return f"a single node with {_joined(needs.abilities)}"
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(_in_words, names)))
+
+
+def _in_words(name: str) -> str:
+    key, _, value = name.partition(":")
+    if key == "kernel":
+        workload, _, kernel = value.rpartition("/")
+        return f"the kernel {kernel} of the workload {workload}"
+    return _WORDS[key].format(value) if key in _WORDS else f"the ability {name!r}"

@@ -1,0 +1,89 @@
+"""Nodes that cannot execute what waits, and rows that they do not know: everything else goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.test_background import QUICK, ended, submit, view
+from tests.fixtures.server import Server, running_server
+
+pytestmark = pytest.mark.long
+
+WITHOUT_CYTHON = "import sys\nsys.modules['kernels.loops._cython'] = None\n"
+CYTHON: dict[str, Any] = QUICK | {"kernel": "cython", "strategy": "sequential"}
+PYTHON: dict[str, Any] = QUICK | {"kernel": "python", "strategy": "sequential"}
+
+
+def submit_comparison(server: Server, kernel: str) -> str:
+    body = QUICK | {"kernels": [kernel], "strategies": ["sequential"], "rounds": 1}
+    answer = server.client.post(
+        "/api/v1/tasks/compare", json=body, headers={"Prefer": "respond-async"}
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["task_id"])
+
+
+def change(folder: Path, task_id: str, change: str) -> None:
+    """Change a task's row, and have its needs worked out anew, as those of an older store are."""
+    with closing(sqlite3.connect(folder / "hotloop.sqlite3", timeout=30)) as connection:
+        connection.execute(f"UPDATE tasks SET {change} WHERE task_id = ?", [task_id])
+        connection.execute("UPDATE shards SET needs = NULL WHERE task_id = ?", [task_id])
+        connection.commit()
+
+
+def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, code = tmp_path / "data", tmp_path / "code"
+    folder.mkdir()
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(WITHOUT_CYTHON)
+    with running_server(folder, run_hosts=1, background_runs=0) as accepting:
+        waiting = [submit(accepting, **CYTHON) for _ in range(5)]
+        waiting.append(submit_comparison(accepting, "cython"))
+        assert view(accepting, waiting[0])["waiting_for"] == "a node that executes background tasks"
+        unknown = {
+            "strategy = 'warp'": "the strategy warp",
+            "workload = 'other'": "the kernel python of the workload other, the workload other",
+            "kind = 'sweep'": "support for tasks of the kind sweep",
+            "spec = json_set(spec, '$.version', 99)": "reads stored requests of version 99",
+            "spec = json_set(spec, '$.db', 'pinot')": "the database source pinot",
+        }
+        odd = {submit(accepting, **PYTHON): words for words in unknown.values()}
+        for task_id, row in zip(odd, unknown, strict=True):
+            change(folder, task_id, row)
+        broken = [submit(accepting, **PYTHON), submit_comparison(accepting, "python")]
+        for task_id in broken:
+            change(folder, task_id, "spec = json_set(spec, '$.workers', 'many')")
+        extra = submit(accepting, **PYTHON)
+        change(folder, extra, "spec = json_set(spec, '$.of_a_newer_version', 1)")
+        good = [extra, submit(accepting, **PYTHON), submit_comparison(accepting, "python")]
+        monkeypatch.setenv("PYTHONPATH", str(code))
+        with running_server(folder, run_hosts=1) as unable:
+            for task_id in good:
+                ended(unable, task_id)
+            for task_id in broken:
+                message = ended(unable, task_id, "failed")["error_message"]
+                assert "cannot read the stored task: its workers must be an integer" in message
+            for task_id in waiting:
+                task = view(unable, task_id)
+                assert (task["status"], task["attempts"]) == ("pending", 0)
+                expected = "a node with the kernel cython of the workload loops"
+                assert task["waiting_for"] == expected
+            for task_id, words in odd.items():
+                assert words in view(unable, task_id)["waiting_for"]
+            listed = unable.client.get("/api/v1/tasks/results", params={"limit": 100}).json()
+            assert {task["task_id"] for task in listed["items"]} == {*waiting, *odd, *broken, *good}
+            assert all(task["waiting_for"] for task in listed["items"] if task["task_id"] in odd)
+            monkeypatch.undo()
+    with running_server(folder, run_hosts=1) as able:
+        for task_id in waiting:
+            ended(able, task_id)
+        for task_id in odd:
+            assert able.client.delete(f"/api/v1/tasks/{task_id}").json()["status"] == "cancelled"
+        assert able.client.delete("/api/v1/tasks/results").json()["deleted"] == listed["total"]

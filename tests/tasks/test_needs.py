@@ -1,0 +1,82 @@
+"""What tasks need, what nodes can do, and the words for what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.tasks.needs import (
+    NOTHING,
+    SPEC_VERSION,
+    Abilities,
+    Needs,
+    needs_of,
+    read_needs,
+    waiting_for,
+)
+
+RUN = ("run", "loops", "cython", "hybrid")
+
+
+def test_run_needs_its_kernel_strategy_sources_and_memory() -> None:
+    needs = needs_of(*RUN, {"db": "pinot", "cache": "none", "needs": {"bytes": 7}})
+    assert needs == Needs(
+        frozenset(
+            {"kind:run", "workload:loops", "kernel:loops/cython", "strategy:hybrid"}
+            | {"db:pinot", "cache:none"}
+        ),
+        7,
+    )
+    assert read_needs(needs.text) == needs.abilities
+
+
+def test_comparison_needs_the_kernels_of_its_cells() -> None:
+    spec = {"needs": {"kernels": ["python", "numba"], "bytes": 7}}
+    needs = needs_of("comparison", "loops", "", "", spec)
+    kernels = {"kernel:loops/python", "kernel:loops/numba"}
+    assert needs.abilities == kernels | {"kind:comparison", "workload:loops"}
+
+
+def test_nothing_but_its_version_is_read_of_a_newer_spec() -> None:
+    needs = needs_of(*RUN, {"version": SPEC_VERSION + 1, "db": {}, "needs": 3})
+    assert needs.abilities == {"kind:run", f"spec:{SPEC_VERSION + 1}"}
+    assert needs_of(*RUN, {"version": SPEC_VERSION}) == needs_of(*RUN, {})
+
+
+@pytest.mark.parametrize(
+    "spec", [None, [], 7, {"db": 7, "needs": []}, {"needs": {"bytes": "x", "kernels": 3}}], ids=str
+)
+def test_spec_that_cannot_be_read_needs_nothing_of_its_own(spec: Any) -> None:
+    assert needs_of(*RUN, spec) == needs_of(*RUN, {})
+
+
+def test_text_of_an_unknown_form_is_what_no_node_has() -> None:
+    assert not Abilities(frozenset({"a"})).has("{newer")
+    assert not Abilities(frozenset({"a"})).has('{"newer": 1}')
+    assert Abilities(frozenset({"a"})).has('["a"]')
+    assert Abilities().has("{newer")
+
+
+@pytest.mark.parametrize("stored", [7, {}, {"names": 3, "run_bytes": 1}, {"names": ["a"]}], ids=str)
+def test_abilities_that_cannot_be_read_are_none(stored: Any) -> None:
+    assert Abilities.from_json(stored) == NOTHING
+    able = Abilities(frozenset({"a", "b"}), 5)
+    assert Abilities.from_json(able.to_json()) == able
+
+
+def test_words_name_what_no_living_node_has() -> None:
+    needs = Needs(frozenset({"kernel:loops/cython", "db:pinot"}), 3 << 20)
+    cython = Abilities(frozenset({"kernel:loops/cython"}), 1 << 30)
+    both, small = (Abilities(needs.abilities, n << 20) for n in (3, 2))
+    pinot = Abilities(frozenset({"db:pinot"}), 1 << 30)
+    assert waiting_for(needs, []) is None
+    assert waiting_for(needs, [cython, both, None]) is None
+    assert waiting_for(needs, [cython, None]) == "a run host: none is ready yet"
+    assert waiting_for(needs, [NOTHING]) == "a node that executes background tasks"
+    assert waiting_for(needs, [NOTHING, cython]) == "a node with the database source pinot"
+    expected = "a node where a run may use 3 MiB of memory; those that are up allow 2 MiB, see "
+    assert waiting_for(needs, [cython, small]) == expected + "HOTLOOP_MEMORY_BUDGET_BYTES"
+    expected = "the database source pinot, the kernel cython of the workload loops"
+    assert waiting_for(needs, [cython, pinot]) == f"a single node with {expected}"
+    assert waiting_for(Needs(frozenset({"gpu:1"})), [both]) == "a node with the ability 'gpu:1'"
