@@ -98,7 +98,10 @@ class _TaskFiles:
             if found is not None:
                 return found
             await self._bring()
-        raise StoreError("the task's items were removed while they were brought; try again")
+        raise StoreError(
+            f"the task's items were damaged, or gone, {_TRIES} times after they were brought; "
+            "check the disk of the data folder, and resume the task"
+        )
 
     def _held(self) -> tuple[FileItems, int] | None:
         """None when the file is not there, or is damaged. Blocks."""

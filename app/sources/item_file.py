@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.disk import disk_error, new_file
-from app.errors import StoreError
+from app.errors import DamagedFileError
 from app.row_file import Checksums, RowFile, header_bytes, native_column, row_dtype
 from app.sources.base import Columns, ItemBatch
 from kernels import get_workload
@@ -100,9 +100,9 @@ class FileItems:
     def load(self, workload: str, start: int, count: int) -> ItemBatch:
         """Items `start … start + count - 1`, each column contiguous, aligned and native.
 
-        Raises StoreError when the file is missing, holds items of another workload or another
-        number of them; DamagedFileError when it is not as it was written; ValueError when the range
-        is not within it.
+        Raises StoreError when the file is missing; DamagedFileError when it is not as it was
+        written, holds items of another workload or another number of them; ValueError when the
+        range is not within it.
         """
         with self._opened(workload) as file:
             rows = file.read(start, count)
@@ -119,7 +119,7 @@ class FileItems:
         if file.dtype == item_dtype(workload) and file.count == self.count:
             return file
         file.close()
-        raise StoreError(
+        raise DamagedFileError(
             f"the file {file.name} does not hold {self.count:,} items for the workload "
             f"{workload!r}, but {file.count:,} rows of {', '.join(file.names)}"
         )

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.tasks.shard_rows import MAX_BEGINNINGS
 from tests.end_to_end.test_background import QUICK, ended, submit, view
 from tests.fixtures.server import Server, running_server
 
 pytestmark = pytest.mark.long
+
+DEADLY = """
+import psutil
+from app.sources.simulated import SimulatedStage
+
+class Stage(SimulatedStage):
+    def fetch(self, batch, positions, stop):
+        for process in psutil.Process().parents():
+            if any(word.endswith("main.py") for word in process.cmdline()):
+                process.kill()
+                break
+        stop.wait()
+
+def make(*, name, **_):
+    return Stage(name, 0.001, 0.001)
+"""
+"""A source that kills the service for which it is asked."""
 
 WITHOUT_CYTHON = "import sys\nsys.modules['kernels.loops._cython'] = None\n"
 CYTHON: dict[str, Any] = QUICK | {"kernel": "cython", "strategy": "sequential"}
@@ -87,3 +107,26 @@ def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
         for task_id in odd:
             assert able.client.delete(f"/api/v1/tasks/{task_id}").json()["status"] == "cancelled"
         assert able.client.delete("/api/v1/tasks/results").json()["deleted"] == listed["total"]
+
+
+def test_task_that_takes_its_service_along_ends_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, code = tmp_path / "data", tmp_path / "code"
+    folder.mkdir()
+    code.mkdir()
+    (code / "deadly.py").write_text(DEADLY)
+    monkeypatch.setenv("PYTHONPATH", str(code))
+    start = partial(running_server, folder, run_hosts=1, sources='{"deadly": "deadly:make"}')
+    with start(background_runs=0) as accepting:
+        task_id = submit(accepting, **PYTHON | {"db": "deadly"})
+    with closing(sqlite3.connect(folder / "hotloop.sqlite3")) as connection:
+        connection.execute("UPDATE shards SET beginnings = ?", [MAX_BEGINNINGS - 1])
+        connection.commit()
+    with start() as server:
+        assert server.process.wait(timeout=60) == -signal.SIGKILL
+    with start() as server:
+        failed = ended(server, task_id, "failed")
+        assert failed["attempts"] == 1
+        assert "began again and again without storing a result" in failed["error_message"]
+        assert server.run("sequential", **QUICK).status_code == 200
