@@ -34,7 +34,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.tasks.claims import holders
 from app.tasks.engine import alone, reading, writing
-from app.tasks.owner import current_owner, owner_is_alive
+from app.tasks.owner import counts_ticks, current_owner, owner_is_alive
 
 BEAT_SECONDS: Final = 2.0
 """Between two heartbeats of a node."""
@@ -235,9 +235,14 @@ class NodeStore:
 
 
 def machine() -> str:
-    """Where process ids mean what they mean here: hosts and containers may share a name."""
+    """Where process ids mean what they mean here: hosts and containers may share a name.
+
+    It also says how `current_owner` tells the start of a process: processes of a version that did
+    so otherwise are known to be dead by their silence alone.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        where = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:  # not Linux
-        return platform.node()
+        where = platform.node()
+    return f"{where} ticks" if counts_ticks() else where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -115,6 +116,22 @@ def test_process_of_another_machine_is_not_looked_up_here(
     here = node("here:1")
     monkeypatch.setattr(nodes_module, "machine", lambda: "another boot")
     assert here.dead(3_600) == ()
+
+
+def test_node_of_a_version_that_told_starts_otherwise_is_dead_by_its_silence_alone(
+    node: NewNode, engine: Engine
+) -> None:
+    """Versions before 0.3 told starts in unix seconds."""
+    node("old:1")
+    here = node("here:1")
+    end_patience(here)
+    where, owner = machine().removesuffix(" ticks"), f"{os.getpid()}:1700000000.123"
+    with writing(engine) as connection:
+        change = text("UPDATE nodes SET machine = :machine, owner = :owner WHERE node_id = 'old:1'")
+        connection.execute(change, {"machine": where, "owner": owner})
+    assert here.dead(500) == ()
+    silence(engine, "old:1", 1_000)
+    assert ids(here.dead(500)) == ["old:1"]
 
 
 def test_silent_node_is_dead_after_a_while(node: NewNode, engine: Engine) -> None:
