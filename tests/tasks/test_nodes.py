@@ -121,7 +121,7 @@ def test_process_of_another_machine_is_not_looked_up_here(
 def test_node_of_a_version_that_told_starts_otherwise_is_dead_by_its_silence_alone(
     node: NewNode, engine: Engine
 ) -> None:
-    """Versions before 0.3 told starts in unix seconds."""
+    """Older versions told starts in unix seconds."""
     node("old:1")
     here = node("here:1")
     end_patience(here)
