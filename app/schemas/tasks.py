@@ -46,6 +46,9 @@ class TaskProgress(ResponseModel):
     """How often its execution has begun: more than once after a crash, or when it was resumed."""
     node: str | None = Field(default=None, examples=["node-1"])
     """The node that executes it now."""
+    waiting_for: str | None = Field(default=None, examples=["a run host"])
+    """What a background task needs before it can be executed, as far as it is known; null while it
+    is executed, waits for its turn, or has ended."""
     shards: Shards = Shards()
 
 

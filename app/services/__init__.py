@@ -156,6 +156,7 @@ async def open_services(
                 settings.background_runs_in_all,
                 settings.queue_poll_seconds,
             ),
+            lambda: hosts.alive_count > 0,
         )
         upkeep = Upkeep(context, queue, nodes)
         stack.push_async_callback(upkeep.close)

@@ -56,7 +56,7 @@ LONGEST_PAUSE_SECONDS: Final = 15.0
 HOLD_CHECK_SECONDS: Final = 0.5
 """How late an execution hears that its task was cancelled, or taken over, elsewhere."""
 
-_WORTH_RETRYING = (RunHostDiedError, WorkerCrashedError, StoreError, NotReadyError)
+_WORTH_RETRYING = (RunHostDiedError, WorkerCrashedError, StoreError)
 """What may be otherwise the next time."""
 
 
@@ -114,6 +114,9 @@ class ShardRunner:
         try:
             while not self._stopping.is_set():
                 outcome = await self._attempt(task, shard, run)
+                if isinstance(outcome.error, NotReadyError):
+                    await self._put_back(shard, outcome)
+                    return True
                 progressed = outcome.items_processed > shard.items_processed
                 retries = 0 if progressed else retries + 1
                 if self._is_last(shard, outcome, retries):
@@ -132,6 +135,16 @@ class ShardRunner:
         except StoreUnavailableError:
             pass  # and this process stops
         return False
+
+    async def _put_back(self, shard: Shard, outcome: Outcome) -> None:
+        """Have the shard wait in the queue until this or another process has a run host for it:
+        that there is none is no attempt of the task.
+        """
+        known = outcome.details.to_json(), outcome.items_processed
+        await self._patient(self._context.store.shards.give_back, shard.ref, shard.attempt, *known)
+        logger.warning(
+            "shard %d of %s waits in the queue: %s", shard.shard, shard.task_id, outcome.error
+        )
 
     def _is_last(self, shard: Shard, outcome: Outcome, retries: int) -> bool:
         if isinstance(outcome.error, RunCancelledError) and self._stopping.is_set():
@@ -153,9 +166,9 @@ class ShardRunner:
         context, details = self._context, Details.from_json(shard.details)
         outcome = Outcome(None, details, shard.items_processed, shard.failed_items)
         try:
-            reports = await context.hosts.kernels()
             lease = context.hosts.lease(patient=True, owner=task.client)
             async with self._held(shard, run), lease as client:
+                reports = await context.hosts.kernels()
                 items = await items_of(context, client, task)
                 if items.count != task.total_items:
                     count = context.store.shards.count_items

@@ -20,7 +20,7 @@ from app.services.executions import RunContext
 from app.services.runs import RunService
 from app.services.shard_runner import ShardRunner
 from app.services.upkeep import remove_finished
-from app.services.views import BASE_PATH, task_summary, task_view
+from app.services.views import BASE_PATH, task_summary, task_view, waits_of
 from app.sources.rows import CSV, NDJSON
 from app.tasks.arrow import ARROW, arrow_stream
 from app.tasks.chunks import ResultColumns, ResultRows
@@ -77,13 +77,14 @@ class TaskService:
                 client=client,
             )
         )
+        waits = await asyncio.to_thread(waits_of, self._store, page.tasks)
         following = offset + len(page.tasks)
         filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
         query = {k: str(v) for k, v in filters.items() if v is not None}
         query |= {"limit": str(limit), "offset": str(following)}
         following_path = f"{BASE_PATH}/results?{urlencode(query)}"
         return TaskPage(
-            items=[task_summary(t, page.shards[t.task_id]) for t in page.tasks],
+            items=[task_summary(t, page.shards[t.task_id], waits) for t in page.tasks],
             total=page.total,
             limit=limit,
             offset=offset,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from app.names import StrategyName, TaskKind, TaskStatus, TaskType
@@ -14,7 +15,8 @@ from app.schemas.tasks import Shards, TaskSummary, TaskView
 from app.services.batch_size import leaves_workers_idle
 from app.services.comparison.record import ComparisonRecord
 from app.services.comparison.view import comparison_view
-from app.tasks.model import FINISHED, Shard, Task, utc_now
+from app.tasks.model import FINISHED, UNFINISHED, Shard, Task, utc_now
+from app.tasks.nodes import A_RUN_HOST, waits_of_nodes
 from app.tasks.store import TaskStore
 from kernels import KernelName
 
@@ -22,6 +24,11 @@ BASE_PATH: Final = "/api/v1/tasks"
 
 
 KEPT_RESULTS: Final = 5
+
+Waits = Mapping[str, str | None]
+"""What each node waits for before it executes tasks, by its id."""
+
+NO_WAITS: Final[Waits] = MappingProxyType({})
 
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
@@ -96,8 +103,9 @@ def _stage_view(measured: dict[str, Any]) -> StageView:
     return StageView(**measured, hit_rate=measured["hits"] / asked if asked else None)
 
 
-def task_summary(task: Task, shards: Sequence[Shard]) -> TaskSummary:
-    return TaskSummary(**_summary_fields(task, shards))
+def task_summary(task: Task, shards: Sequence[Shard], waits: Waits = NO_WAITS) -> TaskSummary:
+    """`waits` are those of `waits_of`."""
+    return TaskSummary(**_summary_fields(task, shards, waits))
 
 
 def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
@@ -109,7 +117,7 @@ def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
 def task_view(store: TaskStore, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
     task, shards = store.with_shards(task_id)
-    fields = _summary_fields(task, shards)
+    fields = _summary_fields(task, shards, waits_of(store, [task]))
     if task.kind == TaskKind.COMPARISON:
         record = ComparisonRecord.from_json(shards[0].details if shards else None)
         comparison = None if record is None else comparison_view(task, record, fields["links"])
@@ -138,7 +146,28 @@ def _node(shards: Sequence[Shard]) -> str | None:
     return ", ".join(sorted(nodes)) or None
 
 
-def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+def waits_of(store: TaskStore, tasks: Iterable[Task]) -> Waits:
+    """What nodes wait for, if any of the tasks is in the queue. Blocks; raises StoreError."""
+    return waits_of_nodes(store.engine) if any(map(_is_queued, tasks)) else NO_WAITS
+
+
+def _is_queued(task: Task) -> bool:
+    return task.task_type == TaskType.BACKGROUND and task.status not in FINISHED
+
+
+def _waiting_for(task: Task, shards: Sequence[Shard], waits: Waits) -> str | None:
+    """What all nodes wait for that hold a shard of the task, or that may take one if none does."""
+    if not _is_queued(task) or not shards:
+        return None
+    holders = {s.node for s in shards if s.status in UNFINISHED and s.node is not None}
+    missing = {waits.get(node) for node in holders} or set(waits.values())
+    if None in missing:
+        return None
+    # Of a process without a run host more is to be hoped than of one that executes nothing.
+    return A_RUN_HOST if A_RUN_HOST in missing else next(iter(missing), None)
+
+
+def _summary_fields(task: Task, shards: Sequence[Shard], waits: Waits = NO_WAITS) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
         processed += sum(shard.items_in_work for shard in shards)
@@ -167,6 +196,7 @@ def _summary_fields(task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
         "error_message": task.error_message,
         "attempts": sum(shard.attempt for shard in shards),
         "node": _node(shards),
+        "waiting_for": _waiting_for(task, shards, waits),
         "shards": Shards(
             total=len(shards),
             completed=sum(shard.status is TaskStatus.COMPLETED for shard in shards),

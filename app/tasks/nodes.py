@@ -21,7 +21,6 @@ from sqlalchemy import (
     Engine,
     Float,
     Integer,
-    MetaData,
     String,
     Table,
     delete,
@@ -35,17 +34,16 @@ from sqlalchemy.exc import IntegrityError
 from app.tasks.claims import holders
 from app.tasks.engine import alone, reading, writing
 from app.tasks.owner import counts_ticks, current_owner, owner_is_alive
+from app.tasks.tables import metadata
 
 BEAT_SECONDS: Final = 2.0
 """Between two heartbeats of a node."""
 DEAD_SECONDS: Final = 8.0
 """Without a heartbeat, after which a node counts as dead."""
 
-_metadata: Final = MetaData()
-
 _nodes: Final = Table(
     "nodes",
-    _metadata,
+    metadata,
     Column("node_id", String(128), primary_key=True),
     Column("host", String(255), nullable=False),
     Column("machine", String(128), nullable=False),
@@ -55,7 +53,12 @@ _nodes: Final = Table(
     Column("joined_at", Float(53), nullable=False),
     Column("beat_at", Float(53), nullable=False),
     Column("claimed_by", String(128)),
+    Column("waiting_for", String(64)),
 )
+
+A_RUN_HOST: Final = "a run host"
+A_NODE: Final = "a node that executes background tasks"
+"""What keeps a process from executing tasks: it has no run host, or is not to execute any."""
 
 _NOW: Final = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -79,6 +82,8 @@ class Node:
     beat_at: float
     claimed_by: str | None
     """The node that adopts its work, for it is dead."""
+    waiting_for: str | None = None
+    """What it waits for before it executes tasks; None when it does so."""
 
 
 def new_node_id(name: str | None) -> str:
@@ -99,17 +104,19 @@ class NodeStore:
         self.node_id = node_id
         self._role = role
         self._joined = False
+        self._waiting_for: str | None = None
         self._calm_since = time.monotonic()
         self._last_beat = time.monotonic()
         self._now: ColumnElement[float] = literal_column(_NOW[engine.dialect.name], Float(53))
         with writing(engine) as connection:
             alone(connection)
-            _metadata.create_all(connection)
+            _nodes.create(connection, checkfirst=True)
 
-    def beat(self) -> bool:
-        """Say that this process lives; False when it was declared dead: its work is another's, and
-        it is a node again once it could `rejoin`.
+    def beat(self, waiting_for: str | None = None) -> bool:
+        """Say that this process lives, and what it waits for before it executes tasks; False when
+        it was declared dead: its work is another's, and it is a node again once it could `rejoin`.
         """
+        self._waiting_for = waiting_for
         before, self._last_beat = self._last_beat, time.monotonic()
         if self._last_beat - before > DEAD_SECONDS / 2:
             self._calm_since = self._last_beat  # all may have been frozen, not this one alone
@@ -119,7 +126,8 @@ class NodeStore:
                 self._joined = True
                 return True
             mine = _nodes.c.node_id == self.node_id, _nodes.c.claimed_by.is_(None)
-            beaten = connection.execute(update(_nodes).where(*mine).values(beat_at=self._now))
+            said = {"beat_at": self._now, "waiting_for": waiting_for}
+            beaten = connection.execute(update(_nodes).where(*mine).values(said))
             return beaten.rowcount == 1
 
     def rejoin(self) -> bool:
@@ -226,12 +234,22 @@ class NodeStore:
             "role": self._role,
             "joined_at": self._now,
             "beat_at": self._now,
+            "waiting_for": self._waiting_for,
         }
 
     def _read(self, connection: Connection) -> tuple[Node, ...]:
         columns: Iterable[Any] = [_nodes.c[field.name] for field in fields(Node)]
         rows = connection.execute(select(*columns).order_by(_nodes.c.joined_at, _nodes.c.node_id))
         return tuple(Node(*row) for row in rows)
+
+
+def waits_of_nodes(engine: Engine) -> dict[str, str | None]:
+    """What each node that is not known to be dead waits for before it executes tasks, by its id.
+    Blocks; raises StoreError.
+    """
+    listed = select(_nodes.c.node_id, _nodes.c.waiting_for).where(_nodes.c.claimed_by.is_(None))
+    with reading(engine) as connection:
+        return {row.node_id: row.waiting_for for row in connection.execute(listed)}
 
 
 def machine() -> str:

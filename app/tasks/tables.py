@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeDecorator
 from app.errors import StoreError
 from app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Raised with every change that older code could not live with."""
 
 

@@ -9,8 +9,9 @@ import pytest
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.results import RunFlag, RunResult
 from app.services.details import Details
-from app.services.views import run_result
+from app.services.views import NO_WAITS, Waits, run_result, task_summary
 from app.tasks.model import Shard, Task, new_task_id, utc_now
+from app.tasks.nodes import A_NODE, A_RUN_HOST
 
 
 def result(
@@ -79,3 +80,57 @@ def test_batch_size_that_leaves_workers_idle_is_flagged(
 ) -> None:
     found = result(strategy, asked=asked, effective_workers=effective)
     assert found.flags == ([RunFlag.IDLE_WORKERS] if flagged else [])
+
+
+QUEUED, RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
+
+
+def waiting_for(
+    shards: list[tuple[TaskStatus, str | None]],
+    waits: Waits,
+    status: TaskStatus = RUNNING,
+    task_type: TaskType = TaskType.BACKGROUND,
+) -> str | None:
+    task = Task(
+        task_id=new_task_id(),
+        task_type=task_type,
+        status=status,
+        spec={"workers": 1, "batch_size": 5, "db": "none", "cache": "none"},
+        workload="loops",
+        kernel="cython",
+        strategy="sequential",
+        total_items=len(shards),
+        created_at=utc_now(),
+        owner="node",
+    )
+    made = [
+        Shard(task_id=task.task_id, shard=n, start=n, count=1, status=state, node=node)
+        for n, (state, node) in enumerate(shards)
+    ]
+    return task_summary(task, made, waits).waiting_for
+
+
+@pytest.mark.parametrize(
+    ("shards", "waits", "expected"),
+    [
+        ([(QUEUED, None)], {"a": A_RUN_HOST}, A_RUN_HOST),
+        ([(QUEUED, None)], {"a": A_RUN_HOST, "b": None}, None),  # the other one takes it
+        ([(QUEUED, None)], {"a": A_NODE, "b": A_RUN_HOST}, A_RUN_HOST),
+        ([(QUEUED, None)], {"a": A_NODE}, A_NODE),
+        ([(QUEUED, None)], NO_WAITS, None),
+        ([(RUNNING, "a")], {"a": A_RUN_HOST, "b": None}, A_RUN_HOST),
+        ([(RUNNING, "a"), (QUEUED, None)], {"a": None, "b": A_RUN_HOST}, None),
+        ([(TaskStatus.COMPLETED, "b"), (RUNNING, "a")], {"a": A_RUN_HOST}, A_RUN_HOST),
+        ([], {"a": A_RUN_HOST}, None),  # its items are still coming in
+    ],
+)
+def test_task_waits_for_what_all_wait_for_who_could_execute_it(
+    shards: list[tuple[TaskStatus, str | None]], waits: Waits, expected: str | None
+) -> None:
+    assert waiting_for(shards, waits) == expected
+
+
+def test_only_a_background_task_that_has_not_ended_waits() -> None:
+    waits = {"a": A_RUN_HOST}
+    assert waiting_for([(QUEUED, None)], waits, task_type=TaskType.SYNCHRONOUS) is None
+    assert waiting_for([(TaskStatus.FAILED, "a")], waits, TaskStatus.FAILED) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,15 @@ class Queues:
         self.store = store
         self._made: list[tuple[WorkQueue, Work]] = []
 
-    def launch(self, work: Work, node: str = "here:1", **options: Any) -> WorkQueue:
+    def launch(
+        self,
+        work: Work,
+        node: str = "here:1",
+        can_execute: Callable[[], bool] = lambda: True,
+        **options: Any,
+    ) -> WorkQueue:
         fields = {"concurrency": 2, "polling_seconds": POLLING_SECONDS, **options}
-        queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields))
+        queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields), can_execute)
         queue.launch()
         self._made.append((queue, work))
         return queue

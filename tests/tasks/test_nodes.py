@@ -18,7 +18,15 @@ from app.tasks import nodes as nodes_module
 from app.tasks.adoption import adopt_dead
 from app.tasks.claims import claim
 from app.tasks.engine import make_engine, writing
-from app.tasks.nodes import Node, NodeStore, machine, new_node_id
+from app.tasks.nodes import (
+    A_NODE,
+    A_RUN_HOST,
+    Node,
+    NodeStore,
+    machine,
+    new_node_id,
+    waits_of_nodes,
+)
 from app.tasks.owner import current_owner
 from app.tasks.store import TaskStore
 from tests.fixtures.guarded import ROOT
@@ -102,6 +110,16 @@ def test_a_beat_is_kept(node: NewNode, engine: Engine) -> None:
     assert living.beat()
     (after,) = living.list()
     assert after.beat_at - before.beat_at >= 100
+
+
+def test_node_says_what_it_waits_for_with_each_beat(node: NewNode, engine: Engine) -> None:
+    first = node("first:1")
+    node("second:1").beat(A_NODE)
+    assert waits_of_nodes(engine) == {"first:1": None, "second:1": A_NODE}
+    first.beat(A_RUN_HOST)
+    assert waits_of_nodes(engine)["first:1"] == A_RUN_HOST
+    first.beat()
+    assert waits_of_nodes(engine)["first:1"] is None
 
 
 @pytest.mark.usefixtures("gone")

@@ -54,11 +54,11 @@ def test_pid_that_came_again_is_another_process() -> None:
 
 def test_clock_that_is_set_makes_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of the boot, in unix seconds, moves with the clock."""
-    owner, booted = current_owner(), psutil.boot_time()
+    owner, booted, now = current_owner(), psutil.boot_time(), time.time()
     for step in (-86_400.0, -1.0, 1.0, 86_400.0):
         with monkeypatch.context() as set_clock:
             set_clock.setattr("psutil._pslinux.boot_time", lambda step=step: booted + step)
-            set_clock.setattr("time.time", lambda now=time.time() + step: now)
+            set_clock.setattr("time.time", lambda step=step: now + step)
             assert owner_is_alive(owner)
             assert current_owner() == owner
 

@@ -234,8 +234,8 @@ class BackgroundComparisons:
         before = Outcome(None, stored or _NOTHING, shard.items_processed, 0)
         bench = Bench(context, patient=True, owner=task.client)
         try:
-            reports = await context.hosts.kernels()
             client = await bench.client()
+            reports = await context.hosts.kernels()
             request = compare_request_of(task.spec)
             whole = replace(task, total_items=request.items_count)
             items = await items_of(context, client, whole)
