@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     Engine,
     Float,
-    Integer,
-    String,
-    Table,
     delete,
     insert,
     literal_column,
@@ -34,27 +30,12 @@ from sqlalchemy.exc import IntegrityError
 from app.tasks.claims import holders
 from app.tasks.engine import alone, reading, writing
 from app.tasks.owner import counts_ticks, current_owner, owner_is_alive
-from app.tasks.tables import metadata
+from app.tasks.tables import nodes as _nodes
 
 BEAT_SECONDS: Final = 2.0
 """Between two heartbeats of a node."""
 DEAD_SECONDS: Final = 8.0
 """Without a heartbeat, after which a node counts as dead."""
-
-_nodes: Final = Table(
-    "nodes",
-    metadata,
-    Column("node_id", String(128), primary_key=True),
-    Column("host", String(255), nullable=False),
-    Column("machine", String(128), nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("owner", String(64), nullable=False),
-    Column("role", String(32), nullable=False),
-    Column("joined_at", Float(53), nullable=False),
-    Column("beat_at", Float(53), nullable=False),
-    Column("claimed_by", String(128)),
-    Column("waiting_for", String(64)),
-)
 
 A_RUN_HOST: Final = "a run host"
 A_NODE: Final = "a node that executes background tasks"

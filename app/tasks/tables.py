@@ -174,6 +174,22 @@ results: Final = Table(
 )
 """A row for each chunk, see `app.tasks.chunks`; it goes with its task."""
 
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    Column("node_id", String(128), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("machine", String(128), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("joined_at", Float(53), nullable=False),
+    Column("beat_at", Float(53), nullable=False),
+    Column("claimed_by", String(128)),
+    Column("waiting_for", String(64)),
+)
+"""A row for each process that takes part, see `app.tasks.nodes`."""
+
 
 def prepare_schema(connection: Connection) -> None:
     """Make the tables where there are none. StoreError when another version made them."""

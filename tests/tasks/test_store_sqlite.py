@@ -188,6 +188,7 @@ def test_file_of_a_newer_version_is_refused_in_words(tmp_path: Path, new_task: N
             "hotloop_schema",
             "inputs",
             "jobs",
+            "nodes",
             "results",
             "shards",
         }
@@ -206,7 +207,8 @@ def test_file_of_an_older_version_is_refused_in_words(tmp_path: Path) -> None:
     )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"hotloop_schema", "inputs", "tasks", "results"}
+        left = {"hotloop_schema", "inputs", "nodes", "tasks", "results"}
+        assert {name for (name,) in tables} == left
 
 
 def test_folder_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
