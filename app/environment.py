@@ -22,6 +22,11 @@ BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEB
 CLIENT_VARIABLES: Final = frozenset({"HOTLOOP_API_KEY", "HOTLOOP_URL"})
 """Read by the command line, as whom it asks; no settings of the service."""
 
+SERVICE_SECRETS: Final = frozenset(
+    {"PGPASSWORD", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
+)
+"""Secrets that libraries of the service read: to connect to the store, and to export traces."""
+
 
 def load_settings(**arguments: Any) -> Settings:
     """Settings from `arguments`, the environment and the defaults, in this order.
@@ -43,12 +48,31 @@ def load_settings(**arguments: Any) -> Settings:
 
 
 def run_host_environment() -> dict[str, str]:
-    """The environment of a run host: that of this process, inner libraries on one thread.
+    """The environment of a run host: that of this process without what only the service needs, and
+    with inner libraries on one thread.
 
-    A run's workers are already as many as may compute at once; a library that starts threads
-    of its own in each of them would take more than the usable CPUs.
+    Settings come to a run host with its start and with each plan; some of them are secrets. A run's
+    workers are already as many as may compute at once; a library that starts threads of its own in
+    each of them would take more than the usable CPUs.
     """
-    return dict(os.environ) | dict.fromkeys(INNER_THREAD_VARIABLES, "1")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not _is_setting(name) and name not in SERVICE_SECRETS
+    }
+    return kept | dict.fromkeys(INNER_THREAD_VARIABLES, "1")
+
+
+def drop_settings() -> None:
+    """Remove the settings from the environment of this process, which has loaded them: processes
+    that it starts would inherit the secrets among them.
+    """
+    for name in filter(_is_setting, list(os.environ)):
+        del os.environ[name]
+
+
+def _is_setting(name: str) -> bool:
+    return name.upper().startswith(PREFIX)
 
 
 def _not_json() -> list[str]:
@@ -56,7 +80,7 @@ def _not_json() -> list[str]:
     faults = []
     for name, value in sorted(os.environ.items()):
         info = Settings.model_fields.get(name[len(PREFIX) :].lower())
-        if name.upper().startswith(PREFIX) and info is not None and _is_json(info):
+        if _is_setting(name) and info is not None and _is_json(info):
             try:
                 json.loads(value)
             except ValueError:
@@ -77,7 +101,7 @@ def _unknown_variables() -> list[str]:
     return [
         f"{name} is not a setting. {_hint(name)} Otherwise unset it."
         for name in sorted(os.environ)
-        if name.upper().startswith(PREFIX) and name.upper() not in known
+        if _is_setting(name) and name.upper() not in known
     ]
 
 

@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.connection import ConnectionLimits, bounded_protocol
+from app.environment import drop_settings
 from app.factory import begin_stop, create_app
 from app.listening import BACKLOG, address_of, open_listener
 from app.logs.setup import set_up_logging
@@ -69,9 +71,6 @@ class Server(uvicorn.Server):
         await asyncio.sleep(_TICK_SECONDS)  # what the loop has accepted becomes a connection
         await self._wait(SILENT_SECONDS, self._has_silent_connections)
         await super().shutdown(sockets)
-        # Then uvicorn ends the process by the signal that it got, and nothing comes after that.
-        for handler in logging.getLogger().handlers:
-            handler.flush()
 
     def _has_silent_connections(self) -> bool:
         connections = list(self.server_state.connections)
@@ -85,7 +84,10 @@ class Server(uvicorn.Server):
 
 
 def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
-    """One process's part of it, until a signal says stop."""
+    """One process's part of it, until a signal says stop. To be called in the main thread."""
+    # uvicorn repeats the signal that stopped it once all is closed: by default it would end the
+    # process, with a status that says that it was killed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = create_app(settings)
     app.openapi()  # or the first request for it would hold up all others
     # What is loaded by now is never garbage; looking through it would hold up all requests, too.
@@ -127,6 +129,7 @@ def serve(settings: Settings) -> None:
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    drop_settings()
     set_up_logging(settings.log_options, "api", settings.secrets())
     if settings.api_processes > 1:
         settings = _with_one_secret(settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -64,6 +65,17 @@ def trim_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def end_with_starter() -> None:
+    """Have the system kill this process as soon as the thread that started it has ended, even while
+    a call into compiled code keeps the GIL. Does nothing where the system cannot do so.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int] | None:

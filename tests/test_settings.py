@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.environment import load_settings, run_host_environment
+from app.environment import drop_settings, load_settings, run_host_environment
 from app.settings import (
     Settings,
     SettingsError,
@@ -193,6 +193,32 @@ def test_run_host_environment_keeps_inner_libraries_on_one_thread(
     assert environment["OTHER"] == "kept"
     assert {environment[name] for name in INNER_THREAD_VARIABLES} == {"1"}
     assert os.environ["OMP_NUM_THREADS"] == "8"
+
+
+def test_run_host_environment_has_no_settings_and_no_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets = {
+        "HOTLOOP_DATABASE_URL": "postgresql://user:hush-hush@host/name",
+        "hotloop_redis_url": "redis://:hush-hush@host",
+        "HOTLOOP_API_KEY": "hush-hush",
+        "PGPASSWORD": "hush-hush",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=hush-hush",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    environment = run_host_environment()
+    assert not secrets.keys() & environment.keys()
+    assert not any("hush-hush" in value for value in environment.values())
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_loaded_settings_are_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTLOOP_REDIS_URL", "redis://:hush-hush@host")
+    monkeypatch.setenv("PGPASSWORD", "hush-hush")
+    drop_settings()
+    assert "HOTLOOP_REDIS_URL" not in os.environ
+    assert os.environ["PGPASSWORD"] == "hush-hush"  # what connects to the store reads it
 
 
 def test_committed_reference_is_the_generated_one() -> None:

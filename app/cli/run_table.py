@@ -110,11 +110,12 @@ def _errors(errors: list[dict[str, Any]], shown: int = 10) -> Table:
 
 
 def task_table(task: dict[str, Any]) -> list[RenderableType]:
-    """`task` is a TaskView as JSON; why it failed comes first."""
+    """`task` is a TaskView as JSON; why it failed, or what it waits for, comes first."""
     done, total = task["items_processed"], task["total_items"]
     unit = "measurements" if task["kind"] == "comparison" else "items"
     rows = [("error", cell(task["error_message"], "red"))] if task["error_message"] else []
-    rows += [("waits for", cell(task["waiting_for"]))] if task.get("waiting_for") else []
+    waiting_for = task.get("waiting_for")  # older services do not say
+    rows += [("waiting for", cell(waiting_for, "yellow"))] if waiting_for else []
     rows += [
         ("status", status_text(task["status"])),
         ("kind", cell(f"{task['task_type']} {_what(task)}")),

@@ -13,11 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import resource_tracker
 
 from app.logs.setup import set_up_logging
 from app.runhost.config import RunHostConfig
+from app.system import end_with_starter
 
 
 def main() -> None:
@@ -29,6 +31,8 @@ def main() -> None:
     resource_tracker.ensure_running()
     os.setsid()
     _start_keeper(leash_fd)
+    end_with_starter()
+    threading.Thread(target=_watch, args=(leash_fd,), name="leash", daemon=True).start()
     set_up_logging(config.log_options, "run_host")
     os.nice(config.niceness)
     _allow_many_connections()
@@ -43,7 +47,14 @@ def _start_keeper(leash_fd: int) -> None:
     The API process alone holds that end, so it closes when the API ends, by whatever means.
     """
     subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=leash_fd)
-    os.close(leash_fd)
+
+
+def _watch(leash_fd: int) -> None:
+    """Do what the keeper does: it may have been killed. The system does it as well where it can,
+    for this thread cannot run while a kernel keeps the GIL.
+    """
+    os.read(leash_fd, 1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _allow_many_connections() -> None:

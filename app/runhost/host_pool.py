@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from app.runhost.messages import KernelReport, Ready
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.1
-LONGEST_PAUSE_SECONDS: Final = 10.0
+LONGEST_PAUSE_SECONDS: Final = 5.0
 """Between attempts to start a run host that does not come up: doubled from the first to this."""
 
 BUSY_RETRY_SECONDS: Final = range(5, 16)
@@ -29,6 +30,10 @@ BUSY_RETRY_SECONDS: Final = range(5, 16)
 START_SECONDS: Final = 15.0
 """How long a caller waits for the first run host after the start of the service, instead of
 being told to come back in the two seconds that it usually takes."""
+
+PATIENT_SECONDS: Final = 10.0
+"""How long a patient caller waits while there is no run host at all. That is longer than one takes
+to replace; after it, another process may have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,12 @@ class RunHostPool:
         """Of callers for whom there was no idle one."""
         self._waiting: Counter[str | None] = Counter()
         """Callers in the line that count, by owner."""
+        self._turns: dict[asyncio.Future[RunHostClient], bool] = {}
+        """Callers in the line, and whether they are patient."""
+        self._missing_since = time.monotonic()
+        """When there was a run host last, where there is none."""
+        self.changed = asyncio.Event()
+        """Set when a run host came up, or ended; for one task that waits for it and clears it."""
         self.deaths = 0
         """Run hosts that came up and ended; each was replaced."""
         self.leases = 0
@@ -122,6 +133,7 @@ class RunHostPool:
                     self.last_failure,
                     exc_info=None if known else error,
                 )
+                self._refuse()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
@@ -129,14 +141,29 @@ class RunHostPool:
             self.last_ready, self.last_failure = client.ready, None
             self._settled.set()
             self._clients.add(client)
+            self.changed.set()
             self._offer(client)
             try:
                 code = await asyncio.shield(client.exited)
             finally:
                 await client.kill()
                 self._clients.discard(client)
+                self.changed.set()
+                if self.alive_count == 0:
+                    self._missing_since = time.monotonic()
             self.deaths += 1
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
+
+    def _refuse(self) -> None:
+        """Tell callers who wait that no run host comes up, if there is none; patient ones only when
+        there has been none for long.
+        """
+        if self.alive_count:
+            return
+        is_long = time.monotonic() - self._missing_since > PATIENT_SECONDS
+        for turn, patient in self._turns.items():
+            if not turn.done() and (is_long or not patient):
+                turn.set_exception(self._not_ready())
 
     @contextlib.contextmanager
     def place(self, owner: str | None = None) -> Generator[contextlib.ExitStack, None, None]:
@@ -163,10 +190,10 @@ class RunHostPool:
 
         Raises TooBusyError when `queue_limit` callers wait already (one that is patient waits all
         the same, and is not counted; so does, up to twice the limit, the first one of an owner of
-        whom nobody waits yet), NotReadyError when no run host has ever come up. Who has a `place`
-        is counted by that.
+        whom nobody waits yet), NotReadyError when there is no run host and none comes up: to a
+        patient caller after PATIENT_SECONDS. Who has a `place` is counted by that.
         """
-        client = await self._take(patient or place is not None, owner)
+        client = await self._take(patient, place is not None, owner)
         if place is not None:
             place.close()
         self.leases += 1
@@ -177,24 +204,26 @@ class RunHostPool:
             self.busy_count -= 1
             self._offer(client)
 
-    async def _take(self, patient: bool, owner: str | None) -> RunHostClient:
-        await self.kernels()
-        if self.alive_count == 0 and self.last_failure is not None:
-            raise self._not_ready()
+    async def _take(self, patient: bool, has_place: bool, owner: str | None) -> RunHostClient:
+        if not patient:
+            await self.kernels()
+            if self.alive_count == 0 and self.last_failure is not None:
+                raise self._not_ready()
         while self._idle:
             client = self._idle.popleft()
             if client.alive:
                 return client
-        if not patient:
+        counts = not (patient or has_place)
+        if counts:
             self._check_line(owner)
             self._waiting[owner] += 1
         try:
             while True:
-                client = await self._wait(owner)
+                client = await self._wait(owner, patient)
                 if client.alive:
                     return client
         finally:
-            if not patient:
+            if counts:
                 self._leave_line(owner)
 
     def _leave_line(self, owner: str | None) -> None:
@@ -213,15 +242,19 @@ class RunHostPool:
                 random.choice(BUSY_RETRY_SECONDS),
             )
 
-    async def _wait(self, owner: str | None) -> RunHostClient:
+    async def _wait(self, owner: str | None, patient: bool) -> RunHostClient:
         turn: asyncio.Future[RunHostClient] = asyncio.get_running_loop().create_future()
         self._line.put(owner, turn)
+        self._turns[turn] = patient
         try:
             return await turn
-        except asyncio.CancelledError:
-            if not self._line.remove(owner, turn) and not turn.cancelled():
+        except (asyncio.CancelledError, NotReadyError):
+            self._line.remove(owner, turn)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._offer(turn.result())  # it came in the same moment
             raise
+        finally:
+            del self._turns[turn]
 
     def _offer(self, client: RunHostClient) -> None:
         """It is free: the next one's, if it lives."""

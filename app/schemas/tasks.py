@@ -48,7 +48,8 @@ class TaskProgress(ResponseModel):
     """The node that executes it now."""
     shards: Shards = Shards()
     waiting_for: str | None = Field(
-        default=None, examples=["a node with the kernel cython of the workload loops"]
+        default=None,
+        examples=["a run host", "a node with the kernel cython of the workload loops"],
     )
     """What the task needs and no process that is up can give it now. It goes on by itself once one
     can. Null when the task only waits for its turn, is executed, or has ended."""

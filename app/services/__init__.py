@@ -166,6 +166,7 @@ async def open_services(
                 settings.background_runs_in_all,
                 settings.queue_poll_seconds,
             ),
+            lambda: hosts.alive_count > 0,
         )
         if not settings.background_runs:
             await asyncio.to_thread(nodes.publish, NOTHING)

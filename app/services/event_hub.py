@@ -216,8 +216,9 @@ class EventHub:
         read_at = time.monotonic()
         found: dict[str, Moment | Exception] = {}
         several = self._several(task_ids)
-        readable = (read for read in several.values() if not isinstance(read, Exception))
-        living = living_nodes(self._store, readable)
+        living = living_nodes(
+            self._store, (read[0] for read in several.values() if not isinstance(read, Exception))
+        )
         for task_id, read in several.items():
             try:
                 if isinstance(read, Exception):

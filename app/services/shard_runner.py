@@ -144,12 +144,13 @@ class ShardRunner:
                 return True
             logger.warning("shard %d of %s: %s", ref.shard, ref.task_id, error)
             needed = error.needed_bytes if isinstance(error, MemoryBudgetError) else None
-            keeper = None if stopping or needed is not None else node
+            is_left = needed is not None or isinstance(error, NotReadyError)
+            keeper = None if stopping or is_left else node
             back = partial(shards.give_back, counts_as=counts_as, needs_bytes=needed)
             known = outcome.details.to_json(), outcome.items_processed
             await self._patient(back, ref, shard.attempt, *known, keeper)
-            if needed is not None:
-                return True  # it waits for a node with so much memory
+            if is_left:
+                return True  # it waits for a node with so much memory, or with a run host
             pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
             if not self._stopping.is_set():
                 again = partial(shards.begin, after=shard.attempt)
@@ -205,7 +206,6 @@ class ShardRunner:
                     return await self._comparisons.attempt(task, shard, run, self._patient)
             details, request = Details.from_json(shard.details), request_of(task.spec)
             strategy = StrategyName(task.strategy)
-            reports = await context.hosts.kernels()
             lease = context.hosts.lease(patient=True, owner=task.client)
             rows = shard.start, shard.count
             async with (
@@ -213,6 +213,7 @@ class ShardRunner:
                 lease as client,
                 items_of(context, client, task, rows) as items,
             ):
+                reports = await context.hosts.kernels()
                 if items.count != task.total_items:
                     count = context.store.shards.count_items
                     await asyncio.to_thread(count, shard.ref, shard.attempt, items.count)

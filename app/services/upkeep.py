@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -45,8 +46,9 @@ class Upkeep:
         """
         await asyncio.to_thread(self.beat)
         await asyncio.to_thread(self.sweep)
+        changed = self._context.hosts.changed
         self._loops = [
-            asyncio.create_task(_every(BEAT_SECONDS, self.beat, thread=self._heart)),
+            asyncio.create_task(_every(BEAT_SECONDS, self.beat, thread=self._heart, early=changed)),
             asyncio.create_task(_every(SWEEP_SECONDS, self.sweep)),
             asyncio.create_task(_every(RETENTION_SECONDS, self.remove_old, at_once=True)),
         ]
@@ -68,7 +70,7 @@ class Upkeep:
 
     def beat(self) -> None:
         """Say that this process lives, and take over from those that do not."""
-        if not self._nodes.beat():
+        if not self._nodes.beat(self._is_able()):
             logger.error("this process was silent for so long that others have taken its work")
             self._nodes.rejoin()
         dead, adopted = adopt_dead(self._nodes, self._queue)
@@ -76,6 +78,10 @@ class Upkeep:
             logger.warning("%d shards of processes that are gone go on", len(adopted))
         if dead:
             remove_orphans(self._context.store, self._context.folder, self._nodes)
+
+    def _is_able(self) -> bool:
+        executes_none = not self._context.settings.background_runs
+        return executes_none or self._context.hosts.alive_count > 0
 
     def sweep(self) -> None:
         """Queue again what an unforeseen error has thrown out of its execution; end what processes
@@ -122,12 +128,19 @@ async def _every(
     *,
     at_once: bool = False,
     thread: ThreadPoolExecutor | None = None,
+    early: asyncio.Event | None = None,
 ) -> None:
-    """At a fixed rate, whatever the calls take; one that fails is made again the next time."""
+    """At a fixed rate, whatever the calls take, and when `early` is set; one that fails is made
+    again the next time.
+    """
+    early = early or asyncio.Event()
     due = time.monotonic() - (seconds if at_once else 0)
     while True:
         due = max(due + seconds, time.monotonic())
-        await asyncio.sleep(due - time.monotonic())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(early.wait(), due - time.monotonic())
+            early.clear()
+            due = time.monotonic()
         try:
             await asyncio.get_running_loop().run_in_executor(thread, call)
         except StoreError as error:

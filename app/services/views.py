@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -26,7 +27,7 @@ from app.services.batch_size import leaves_workers_idle
 from app.services.comparison.record import ComparisonRecord
 from app.services.comparison.view import comparison_view
 from app.tasks.model import FINISHED, Shard, Task, utc_now
-from app.tasks.needs import Abilities, Needs, read_needs, waiting_for
+from app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from app.tasks.nodes import living_abilities
 from app.tasks.shard_rows import task_needs
 from app.tasks.store import TaskPage, TaskStore
@@ -36,6 +37,11 @@ logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=TaskProgress)
 N = TypeVar("N", StrategyName, KernelName)
+
+Living = Mapping[str, Abilities | None]
+"""What each living node can do, by its id; None for one without a run host."""
+
+NOBODY: Final[Living] = MappingProxyType({})
 
 BASE_PATH: Final = "/api/v1/tasks"
 
@@ -132,26 +138,24 @@ def _stage_view(measured: dict[str, Any]) -> StageView:
     return StageView.model_validate(measured | {"hit_rate": hit_rate}, extra="ignore")
 
 
-def living_nodes(
-    store: TaskStore, shown: Iterable[tuple[Task, Sequence[Shard]]]
-) -> Sequence[Abilities | None]:
-    """What each living node can do, for saying what these tasks wait for; empty when none of them
-    waits. Blocks; raises StoreError.
+def living_nodes(store: TaskStore, shown: Iterable[Task]) -> Living:
+    """What each living node can do, by its id, for saying what these tasks wait for; empty when
+    none of them is queued. Blocks; raises StoreError.
     """
-    if any(_waiting(task, shards) for task, shards in shown):
-        return living_abilities(store.engine)
-    return ()
+    return living_abilities(store.engine) if any(map(_is_queued, shown)) else NOBODY
+
+
+def _is_queued(task: Task) -> bool:
+    return task.task_type == TaskType.BACKGROUND and task.status not in FINISHED
 
 
 def task_summaries(store: TaskStore, page: TaskPage) -> list[TaskSummary]:
     """The tasks of a page. Blocks; raises StoreError."""
-    living = living_nodes(store, ((task, page.shards[task.task_id]) for task in page.tasks))
+    living = living_nodes(store, page.tasks)
     return [task_summary(task, page.shards[task.task_id], living) for task in page.tasks]
 
 
-def task_summary(
-    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None] = ()
-) -> TaskSummary:
+def task_summary(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskSummary:
     """The task without its result; `living` says what each living node can do."""
     return _shown(TaskSummary, _summary_fields(task, shards, living))
 
@@ -171,13 +175,13 @@ def _shown(model: type[M], fields: dict[str, Any]) -> M:
 def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
     """A task as it was accepted, in shards of so many items, before anybody executes it."""
     waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
-    return TaskView(**_summary_fields(task, waiting, ()), result=None)
+    return TaskView(**_summary_fields(task, waiting, NOBODY), result=None)
 
 
 def task_view(store: TaskStore, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
     task, shards = store.with_shards(task_id)
-    living = living_nodes(store, [(task, shards)])
+    living = living_nodes(store, [task])
     fields = _summary_fields(task, shards, living)
     result = comparison = None
     try:
@@ -214,28 +218,28 @@ def _node(shards: Sequence[Shard]) -> str | None:
     return ", ".join(sorted(nodes)) or None
 
 
-def task_progress(
-    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None] = ()
-) -> TaskProgress:
+def task_progress(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskProgress:
     """How far the task is; `living` says what each living node can do."""
     return _shown(TaskProgress, _progress_fields(task, shards, living))
 
 
-def _waiting(task: Task, shards: Sequence[Shard]) -> list[Shard]:
-    """The shards of a background task that no node holds and that have not ended."""
-    if task.task_type != TaskType.BACKGROUND:
-        return []
-    return [shard for shard in shards if shard.node is None and shard.status not in FINISHED]
-
-
-def _waiting_for(
-    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None]
-) -> str | None:
-    for shard in _waiting(task, shards):
+def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | None:
+    """What a queued task waits for: a run host of the nodes that hold its shards, or a node that
+    can execute a shard which nobody holds.
+    """
+    if not _is_queued(task):
+        return None
+    waiting = [shard for shard in shards if shard.status not in FINISHED]
+    holders = {shard.node for shard in waiting if shard.node is not None}
+    if holders and all(living.get(node, NOTHING) is None for node in holders):
+        return A_RUN_HOST
+    for shard in waiting:
+        if shard.node is not None:
+            continue
         needs = task_needs(task)
         if needs is not None and shard.needs is not None:
             needs = Needs(read_needs(shard.needs), shard.needs_bytes)
-        if needs is not None and (text := waiting_for(needs, living)) is not None:
+        if needs is not None and (text := waiting_for(needs, living.values())) is not None:
             return text
     return None
 
@@ -245,9 +249,7 @@ def _known(names: type[N], name: str) -> N | None:
     return names(name) if name in {known.value for known in names} else None
 
 
-def _progress_fields(
-    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None]
-) -> dict[str, Any]:
+def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
         processed += sum(shard.items_in_work for shard in shards)
@@ -277,9 +279,7 @@ def _progress_fields(
     }
 
 
-def _summary_fields(
-    task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None]
-) -> dict[str, Any]:
+def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
     return _progress_fields(task, shards, living) | {
         "task_type": task.task_type,
         "kind": task.kind,

@@ -21,13 +21,14 @@ from typing import Any, Final, NoReturn
 
 import kernels
 from app.strategies import worker_process
-from app.system import thread_count
+from app.system import end_with_starter, thread_count
 
 MAX_DESCRIPTORS: Final = 256
 """Descriptors that come with one request at most."""
 
 
 def main() -> None:
+    end_with_starter()
     control = socket.socket(fileno=int(sys.argv[1]))
     # The workers' semaphores and shared memory are freed by the tracker of the run host.
     resource_tracker._resource_tracker._fd = int(sys.argv[2])  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import BatchResult, Plan
 from app.strategies.in_flight import Words, count_in
 from app.strategies.worker import run_batch
-from app.system import return_freed_memory
+from app.system import end_with_starter, return_freed_memory
 
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 """For all workers of a pool to start and compile; a slow machine takes about 10 s."""
@@ -37,6 +37,7 @@ def initialise_worker(
     `logs` is how the run host writes its own.
     """
     global _barrier, _words
+    end_with_starter()
     _words = words
     if logs is not None:
         set_up_logging(logs, "worker")

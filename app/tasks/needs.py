@@ -7,7 +7,7 @@ older version lacks every ability that it does not know, so it leaves such shard
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ SPEC_VERSION: Final = 1
 VERSION_KEY: Final = "version"
 NEEDS_KEY: Final = "needs"
 """Under which a spec keeps `kernels` and `bytes`, as far as they were known at acceptance."""
+
+A_RUN_HOST: Final = "a run host"
+A_NODE: Final = "a node that executes background tasks"
 
 _ANY_BYTES: Final = 1 << 62
 _WORDS: Final = {
@@ -113,18 +116,18 @@ def read_needs(text: str) -> frozenset[str]:
     return frozenset(map(str, names)) if isinstance(names, list) else frozenset({text})
 
 
-def waiting_for(needs: Needs, living: Sequence[Abilities | None]) -> str | None:
+def waiting_for(needs: Needs, living: Collection[Abilities | None]) -> str | None:
     """What a waiting shard waits for, in words; None where a living node can execute it. A node
-    that has not published its abilities yet is None.
+    without a run host is None.
     """
     nodes = [abilities for abilities in living if abilities is not None]
     if not living or any(node.fits(needs) for node in nodes):
         return None
     if len(nodes) < len(living):
-        return "a run host: none is ready yet"
+        return A_RUN_HOST
     nodes = [node for node in nodes if node.names != frozenset()]
     if not nodes:
-        return "a node that executes background tasks"
+        return A_NODE
     missing = needs.abilities.difference(*(node.names or needs.abilities for node in nodes))
     if missing:
         return f"a node with {_joined(missing)}"

@@ -30,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 from app.tasks.claims import holders
 from app.tasks.engine import alone, reading, writing
 from app.tasks.needs import Abilities
-from app.tasks.owner import current_owner, owner_is_alive
+from app.tasks.owner import counts_ticks, current_owner, owner_is_alive
 from app.tasks.tables import nodes as _nodes
 
 BEAT_SECONDS: Final = 2.0
@@ -60,6 +60,8 @@ class Node:
     beat_at: float
     claimed_by: str | None
     """The node that adopts its work, for it is dead."""
+    waiting_for: str | None = None
+    """What it waits for before it executes tasks; None when it does so."""
 
 
 def new_node_id(name: str | None) -> str:
@@ -81,6 +83,7 @@ class NodeStore:
         self._role = role
         self._abilities: dict[str, Any] | None = None
         self._joined = False
+        self._is_able = True
         self._calm_since = time.monotonic()
         self._last_beat = time.monotonic()
         self._now: ColumnElement[float] = literal_column(_NOW[engine.dialect.name], Float(53))
@@ -88,10 +91,12 @@ class NodeStore:
             alone(connection)
             _nodes.create(connection, checkfirst=True)
 
-    def beat(self) -> bool:
-        """Say that this process lives; False when it was declared dead: its work is another's, and
-        it is a node again once it could `rejoin`.
+    def beat(self, is_able: bool = True) -> bool:
+        """Say that this process lives, and whether it is able to do now what it has published, for
+        which it needs a run host; False when it was declared dead: its work is another's, and it is
+        a node again once it could `rejoin`.
         """
+        self._is_able = is_able
         before, self._last_beat = self._last_beat, time.monotonic()
         if self._last_beat - before > DEAD_SECONDS / 2:
             self._calm_since = self._last_beat  # all may have been frozen, not this one alone
@@ -101,7 +106,8 @@ class NodeStore:
                 self._joined = True
                 return True
             mine = _nodes.c.node_id == self.node_id, _nodes.c.claimed_by.is_(None)
-            beaten = connection.execute(update(_nodes).where(*mine).values(beat_at=self._now))
+            said = {"beat_at": self._now, "abilities": self._published()}
+            beaten = connection.execute(update(_nodes).where(*mine).values(said))
             return beaten.rowcount == 1
 
     def rejoin(self) -> bool:
@@ -120,7 +126,10 @@ class NodeStore:
         self._abilities = abilities.to_json()
         with writing(self._engine) as connection:
             mine = _nodes.c.node_id == self.node_id, _nodes.c.claimed_by.is_(None)
-            connection.execute(update(_nodes).where(*mine).values(abilities=self._abilities))
+            connection.execute(update(_nodes).where(*mine).values(abilities=self._published()))
+
+    def _published(self) -> dict[str, Any] | None:
+        return self._abilities if self._is_able else None
 
     def leave(self) -> None:
         """Be a node no more. What it has begun and not ended is adopted at once."""
@@ -215,7 +224,7 @@ class NodeStore:
             "role": self._role,
             "joined_at": self._now,
             "beat_at": self._now,
-            "abilities": self._abilities,
+            "abilities": self._published(),
         }
 
     def _read(self, connection: Connection) -> tuple[Node, ...]:
@@ -224,21 +233,29 @@ class NodeStore:
         return tuple(Node(*row) for row in rows)
 
 
-def living_abilities(engine: Engine) -> list[Abilities | None]:
-    """What each living node can do; None for a node that has not published it yet. Blocks; raises
+def living_abilities(engine: Engine) -> dict[str, Abilities | None]:
+    """What each living node can do, by its id; None for a node that has no run host. Blocks; raises
     StoreError.
     """
     now: ColumnElement[float] = literal_column(_NOW[engine.dialect.name], Float(53))
     alive = _nodes.c.claimed_by.is_(None), _nodes.c.beat_at >= now - DEAD_SECONDS
     with reading(engine) as connection:
-        stored = connection.scalars(select(_nodes.c.abilities).where(*alive)).all()
-    return [None if one is None else Abilities.from_json(one) for one in stored]
+        stored = connection.execute(select(_nodes.c.node_id, _nodes.c.abilities).where(*alive))
+        return {
+            row.node_id: None if row.abilities is None else Abilities.from_json(row.abilities)
+            for row in stored
+        }
 
 
 def machine() -> str:
-    """Where process ids mean what they mean here: hosts and containers may share a name."""
+    """Where process ids mean what they mean here: hosts and containers may share a name.
+
+    It also says how `current_owner` tells the start of a process: processes of a version that did
+    so otherwise are known to be dead by their silence alone.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        where = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:  # not Linux
-        return platform.node()
+        where = platform.node()
+    return f"{where} ticks" if counts_ticks() else where

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _END_SECONDS: Final = 1.0
 _LEAST_PAUSE_SECONDS: Final = 0.5
 """After a look that failed."""
+_UNABLE_PAUSE_SECONDS: Final = 0.25
+"""Between two looks at whether this process can execute anything: they ask no database."""
 
 
 class HandOver(BaseException):
@@ -57,16 +59,19 @@ class WorkQueue:
         node: str,
         execute: Callable[[Claim], None],
         options: QueueOptions,
+        can_execute: Callable[[], bool] = lambda: True,
     ) -> None:
         """`engine` is that of a TaskStore; `node` names this process and no other. `execute` is
         called in a thread for each shard that was claimed, and has to end it in the store; what it
-        left unended, whether it returned or raised, `sweep` puts back.
+        left unended, whether it returned or raised, `sweep` puts back. While `can_execute` denies
+        it, this process takes no work, and leaves it to others.
         """
         self._engine = engine
         self._node = node
         self._execute = execute
         self._options = options
         self._abilities = Abilities()
+        self._can_execute = can_execute
         self._looking = threading.Lock()
         """Of the threads that have nothing to do, one looks for work."""
         self._claiming = threading.Lock()
@@ -151,10 +156,13 @@ class WorkQueue:
                 self._woken.clear()
                 if self._closing.is_set():
                     return None  # and said so just before it was cleared
+                pause = self._options.polling_seconds
+                if not self._can_execute():
+                    self._woken.wait(min(pause, _UNABLE_PAUSE_SECONDS))
+                    continue
                 claimed = self._claim()
                 if claimed is not None:
                     return claimed
-                pause = self._options.polling_seconds
                 self._woken.wait(max(pause, _LEAST_PAUSE_SECONDS) if self._failing else pause)
         return None
 

@@ -119,7 +119,7 @@ export function progressBlock(task, dismiss, isOwnPage) {
 			!ended && now.estimated_remaining_seconds !== null && `${seconds(now.estimated_remaining_seconds)} left`,
 		].filter(Boolean).join(" · "));
 		say(place, [
-			now.node && `on ${now.node}`, now.attempts > 1 && `begun ${now.attempts} times`,
+			now.waiting_for && `waits for ${now.waiting_for}`, now.node && `on ${now.node}`, now.attempts > 1 && `begun ${now.attempts} times`,
 			now.shards?.total > 1 && `${now.shards.completed} of ${now.shards.total} shards`, !isOwnPage && now.error_message,
 		].filter(Boolean).join(" · "));
 		const hadFocus = buttons.contains(document.activeElement);

@@ -226,6 +226,13 @@ def test_batch_size_that_leaves_workers_idle_says_what_to_take(
     assert "idle" not in run_text(**asked, requested_workers=workers)
 
 
+def test_task_says_what_it_waits_for_and_only_then() -> None:
+    view = task_view().model_dump(mode="json")
+    assert "waiting for" not in text_of(task_table(view), 80)
+    waits = text_of(task_table(view | {"waiting_for": "a run host"}), 80)
+    assert " ".join(waits.split()).startswith(f"{TASK_ID} waiting for a run host")
+
+
 def test_nothing_is_wider_than_80_columns_and_ids_are_whole() -> None:
     view = task_view().model_dump(mode="json") | {
         "strategy": "concurrent-futures",

@@ -114,6 +114,27 @@ def test_who_signed_in_at_one_process_is_signed_in_at_all(tmp_path: Path) -> Non
         assert seen == {200}
 
 
+def test_no_process_below_inherits_a_secret(tmp_path: Path) -> None:
+    settings = {
+        "api_processes": 2,
+        "run_hosts": 1,
+        "redis_url": "redis://:hush-hush@127.0.0.1:1",
+        "pinot_authorization": "Bearer hush-hush",
+    }
+    with running_server(tmp_path, **settings) as server:
+        assert server.run("multiprocessing", **LOOPS, workers=2).status_code == 200
+        rows = [{"item_id": n, "value": 0.5, "offset": 7} for n in range(2_000)]
+        assert server.run("sequential", items=rows, kernel="python").status_code == 200
+        below = server.look_below()
+        words = [" ".join(process.cmdline()) for process in below]
+        for what in ("app.runhost", "app.strategies.fork_server", "spawn_main", "resource_tracker"):
+            assert any(what in line for line in words), what
+        for process in below:
+            held = " ".join(f"{k}={v}" for k, v in process.environ().items())
+            assert "hush-hush" not in held, process
+            assert "HOTLOOP_" not in held, process
+
+
 def test_nothing_is_left_when_the_supervisor_is_killed(server: Server) -> None:
     assert len(server.look_below()) >= 4
     server.stop(signal.SIGKILL)

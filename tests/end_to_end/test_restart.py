@@ -65,7 +65,7 @@ def test_no_request_fails_when_one_process_follows_another(
         wait_until(lambda: client.answered > 50, "the old one answers")
         with process_on(listener, data, tmp_path / "new"):
             old.send_signal(signal.SIGTERM)
-            assert old.wait(timeout=60) == -signal.SIGTERM  # uvicorn ends by the signal
+            assert old.wait(timeout=60) == 0
             enough = client.answered + 50
             wait_until(lambda: client.answered > enough, "the new one answers")
             client.stop()
@@ -101,7 +101,30 @@ def test_server_that_stops_is_not_ready_and_answers_for_a_while(tmp_path: Path) 
         run = {"items_count": 10, "db": "none", "cache": "none", "kernel": "python"}
         assert server.run("sequential", **run).json()["status"] == "completed"
         # A second signal means now.
-        assert server.stop(signal.SIGINT) == -signal.SIGTERM  # uvicorn ends by the first
+        assert server.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [("serve", signal.SIGTERM), ("serve", signal.SIGINT), ("node", signal.SIGTERM)],
+)
+def test_stop_by_a_signal_is_a_success(command: str, how: signal.Signals, tmp_path: Path) -> None:
+    with (
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "main.py"), command],
+            env=plain_environment() | {"HOTLOOP_DATA_DIR": str(tmp_path), "HOTLOOP_PORT": "0"},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        leashed(process),
+    ):
+        try:
+            assert process.stderr is not None
+            assert any("running on" in line or "takes tasks" in line for line in process.stderr)
+            process.send_signal(how)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
 
 
 def test_socket_of_a_file_is_served_and_its_requests_are_told(tmp_path: Path) -> None:

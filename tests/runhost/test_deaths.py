@@ -105,14 +105,14 @@ PARENT = """
 import asyncio, sys
 from app.runhost.messages import RunStarted
 from tests.fixtures.plans import make_plan
-from tests.fixtures.stages import EndlessStage
+from tests.fixtures import stages
 from tests.runhost.conftest import start_host
 
 async def main():
     host = await start_host()
     if sys.argv[1] != "idle":
-        stages = (EndlessStage(sys.argv[2]),)
-        async for event in host.run(make_plan(sys.argv[1], kernel=sys.argv[3], stages=stages)):
+        stage = getattr(stages, sys.argv[4])(started=sys.argv[2])
+        async for event in host.run(make_plan(sys.argv[1], kernel=sys.argv[3], stages=(stage,))):
             print("started", flush=True)
     print("ready", flush=True)
     await asyncio.Event().wait()
@@ -125,7 +125,7 @@ asyncio.run(main())
 def test_killed_parent_leaves_nothing_behind(strategy: str, tmp_path: Path) -> None:
     started = str(tmp_path / "started")
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, strategy, started, "python"],
+        [sys.executable, "-c", PARENT, strategy, started, "python", "EndlessStage"],
         stdout=subprocess.PIPE,
         text=True,
     ) as parent:
@@ -140,10 +140,37 @@ def test_killed_parent_leaves_nothing_behind(strategy: str, tmp_path: Path) -> N
     wait_until(lambda: all(map(is_gone, below)), f"all of {below} are gone")
 
 
+@pytest.mark.parametrize("strategy", ["sequential", "multiprocessing", "hybrid"])
+@pytest.mark.parametrize("stage", ["EndlessStage", "HoldingStage"])
+def test_parent_and_keeper_killed_together_leave_nothing_behind(
+    strategy: str, stage: str, tmp_path: Path
+) -> None:
+    started = str(tmp_path / "started")
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, strategy, started, "python", stage],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "started\n"
+        wait_until(lambda: byte_count(started) > 0, "an item is in work")
+        below = tree(parent.pid)
+        (keeper,) = [process for process in below if "sh" in process.name()]
+        try:
+            keeper.kill()
+            parent.send_signal(signal.SIGKILL)
+            parent.wait()
+            wait_until(lambda: all(map(is_gone, below)), f"all of {below} are gone", bound=5)
+        finally:
+            for process in below:
+                if not is_gone(process):
+                    process.kill()
+
+
 def test_parent_killed_while_the_run_host_starts_leaves_nothing_behind() -> None:
     """Before it is ready, the keeper and the closed socket are what ends it."""
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, "idle", "-", "-"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT, "idle", "-", "-", "-"], stdout=subprocess.PIPE, text=True
     ) as parent:
         me = psutil.Process(parent.pid)
         wait_until(lambda: me.children(), "the run host process exists")

@@ -12,6 +12,7 @@ import pytest
 
 from app.errors import NotReadyError, TooBusyError
 from app.names import StrategyName
+from app.runhost import host_pool as host_pool_module
 from app.runhost.host_pool import BUSY_RETRY_SECONDS, HostPoolOptions, RunHostPool
 from tests.fixtures.plans import make_plan
 from tests.fixtures.processes import is_gone, tree
@@ -62,6 +63,70 @@ def test_failing_start_is_told_and_tried_again(
                 assert len(await pool.kernels()) == 3
 
     runner.run(recover())
+
+
+async def _leased(pool: RunHostPool, patient: bool) -> bool:
+    async with pool.lease(patient=patient) as client:
+        return client.alive
+
+
+def test_patient_caller_waits_for_a_run_host_that_does_not_come_up(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait() -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/bin/false")
+            async with host_pool() as pool:
+                before_the_first = asyncio.create_task(_leased(pool, patient=True))
+                await until(lambda: pool.last_failure is not None, "the start failed")
+                later = asyncio.create_task(_leased(pool, patient=True))
+                pool.last_failure = None
+                await until(lambda: pool.last_failure is not None, "it failed again")
+                assert not before_the_first.done()
+                assert not later.done()
+                broken.undo()
+                assert await before_the_first
+                assert await later
+
+    runner.run(wait())
+
+
+def test_patient_caller_is_told_when_there_was_no_run_host_for_long(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(host_pool_module, "PATIENT_SECONDS", 0.0)
+
+    async def wait() -> None:
+        async with host_pool() as pool:
+            with pytest.raises(NotReadyError, match="exit code 1"):
+                await _leased(pool, patient=True)
+
+    runner.run(wait())
+
+
+def test_caller_in_the_line_is_told_when_no_run_host_comes_up(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that died was the last, and its successor does not start."""
+
+    async def wait() -> None:
+        with monkeypatch.context() as broken:
+            async with host_pool() as pool:
+                async with pool.lease() as client:
+                    hurried = asyncio.create_task(_leased(pool, patient=False))
+                    patient = asyncio.create_task(_leased(pool, patient=True))
+                    await until(lambda: pool.waiting_count == 1, "both are in the line")
+                    broken.setattr(sys, "executable", "/bin/false")
+                    await client.kill()
+                with pytest.raises(NotReadyError, match="exit code 1"):
+                    await hurried
+                assert pool.waiting_count == 0
+                assert not patient.done()
+                broken.undo()
+                assert await patient
+
+    runner.run(wait())
 
 
 def test_leases_are_exclusive_in_order_and_bounded(runner: asyncio.Runner) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy import update
 from app.names import StrategyName, TaskStatus, TaskType
 from app.schemas.results import RunFlag, RunResult
 from app.services.details import Details
-from app.services.views import run_result, task_summaries, task_view
+from app.services.views import NOBODY, Living, run_result, task_summaries, task_summary, task_view
 from app.tasks.engine import writing
 from app.tasks.model import Shard, Task, new_task_id, utc_now
-from app.tasks.needs import NOTHING, Abilities
+from app.tasks.needs import A_NODE, A_RUN_HOST, NOTHING, Abilities
 from app.tasks.nodes import NodeStore
 from app.tasks.store import TaskStore, open_store
 from app.tasks.tables import shards, tasks
@@ -165,11 +165,66 @@ def test_view_says_what_a_task_waits_for(store: TaskStore) -> None:
     task_id = kept(store)
     node = NodeStore(store.engine, "node:1", "test")
     node.beat()
-    assert task_view(store, task_id).waiting_for == "a run host: none is ready yet"
+    assert task_view(store, task_id).waiting_for == A_RUN_HOST
     node.publish(Abilities(frozenset({"kind:run"}), 0))
     waiting_for = str(task_view(store, task_id).waiting_for)
     assert waiting_for.startswith("a node with the cache source none, ")
     node.publish(NOTHING)
-    assert task_view(store, task_id).waiting_for == "a node that executes background tasks"
+    assert task_view(store, task_id).waiting_for == A_NODE
     store.shards.cancel(task_id, lambda _: {})
     assert task_view(store, task_id).waiting_for is None
+
+
+QUEUED, RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
+ALL = Abilities()
+
+
+def waiting_for(
+    shards: list[tuple[TaskStatus, str | None]],
+    living: Living,
+    status: TaskStatus = RUNNING,
+    task_type: TaskType = TaskType.BACKGROUND,
+) -> str | None:
+    task = Task(
+        task_id=new_task_id(),
+        task_type=task_type,
+        status=status,
+        spec={"workers": 1, "batch_size": 5, "db": "none", "cache": "none"},
+        workload="loops",
+        kernel="cython",
+        strategy="sequential",
+        total_items=len(shards),
+        created_at=utc_now(),
+        owner="node",
+    )
+    made = [
+        Shard(task_id=task.task_id, shard=n, start=n, count=1, status=state, node=node)
+        for n, (state, node) in enumerate(shards)
+    ]
+    return task_summary(task, made, living).waiting_for
+
+
+@pytest.mark.parametrize(
+    ("shards", "living", "expected"),
+    [
+        ([(QUEUED, None)], {"a": None}, A_RUN_HOST),
+        ([(QUEUED, None)], {"a": None, "b": ALL}, None),  # the other one takes it
+        ([(QUEUED, None)], {"a": NOTHING, "b": None}, A_RUN_HOST),
+        ([(QUEUED, None)], {"a": NOTHING}, A_NODE),
+        ([(QUEUED, None)], NOBODY, None),
+        ([(RUNNING, "a")], {"a": None, "b": ALL}, A_RUN_HOST),
+        ([(RUNNING, "a"), (QUEUED, None)], {"a": ALL, "b": None}, None),
+        ([(TaskStatus.COMPLETED, "b"), (RUNNING, "a")], {"a": None}, A_RUN_HOST),
+        ([], {"a": None}, None),  # its items are still coming in
+    ],
+)
+def test_task_living_for_what_all_wait_for_who_could_execute_it(
+    shards: list[tuple[TaskStatus, str | None]], living: Living, expected: str | None
+) -> None:
+    assert waiting_for(shards, living) == expected
+
+
+def test_only_a_background_task_that_has_not_ended_living() -> None:
+    living = {"a": None}
+    assert waiting_for([(QUEUED, None)], living, task_type=TaskType.SYNCHRONOUS) is None
+    assert waiting_for([(TaskStatus.FAILED, "a")], living, TaskStatus.FAILED) is None

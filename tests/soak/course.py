@@ -77,7 +77,7 @@ def soak(folder: Path, seconds: float, seed: int, **settings: object) -> Outcome
             outcome.completed = len(asker.completed)
             outcome.faults += _left_running(server, temporary)
             code = server.stop(signal.SIGTERM)
-            if code not in (0, -signal.SIGTERM):
+            if code != 0:
                 outcome.faults.append(f"the service ended with {code}")
     except AssertionError as error:
         outcome.faults.append(str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,13 @@ class Queues:
         self,
         work: Work,
         node: str = "here:1",
+        can_execute: Callable[[], bool] = lambda: True,
         *,
         abilities: Abilities | None = None,
         **options: Any,
     ) -> WorkQueue:
         fields = {"concurrency": 2, "polling_seconds": POLLING_SECONDS, **options}
-        queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields))
+        queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields), can_execute)
         queue.launch(abilities)
         self._made.append((queue, work))
         return queue

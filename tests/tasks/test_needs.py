@@ -72,7 +72,7 @@ def test_words_name_what_no_living_node_has() -> None:
     pinot = Abilities(frozenset({"db:pinot"}), 1 << 30)
     assert waiting_for(needs, []) is None
     assert waiting_for(needs, [cython, both, None]) is None
-    assert waiting_for(needs, [cython, None]) == "a run host: none is ready yet"
+    assert waiting_for(needs, [cython, None]) == "a run host"
     assert waiting_for(needs, [NOTHING]) == "a node that executes background tasks"
     assert waiting_for(needs, [NOTHING, cython]) == "a node with the database source pinot"
     expected = "a node where a run may use 3 MiB of memory; those that are up allow 2 MiB, see "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -17,7 +18,14 @@ from app.tasks import nodes as nodes_module
 from app.tasks.adoption import adopt_dead
 from app.tasks.claims import claim
 from app.tasks.engine import make_engine, writing
-from app.tasks.nodes import Node, NodeStore, machine, new_node_id
+from app.tasks.needs import NOTHING, Abilities
+from app.tasks.nodes import (
+    Node,
+    NodeStore,
+    living_abilities,
+    machine,
+    new_node_id,
+)
 from app.tasks.owner import current_owner
 from app.tasks.store import TaskStore
 from tests.fixtures.guarded import ROOT
@@ -103,6 +111,18 @@ def test_a_beat_is_kept(node: NewNode, engine: Engine) -> None:
     assert after.beat_at - before.beat_at >= 100
 
 
+def test_node_says_with_each_beat_whether_it_has_a_run_host(node: NewNode, engine: Engine) -> None:
+    first, able = node("first:1"), Abilities(frozenset({"kind:run"}), 1)
+    node("second:1").publish(NOTHING)
+    assert living_abilities(engine) == {"first:1": None, "second:1": NOTHING}
+    first.publish(able)
+    assert living_abilities(engine)["first:1"] == able
+    first.beat(is_able=False)
+    assert living_abilities(engine)["first:1"] is None
+    first.beat()
+    assert living_abilities(engine)["first:1"] == able
+
+
 @pytest.mark.usefixtures("gone")
 def test_process_that_is_gone_from_this_machine_is_dead_at_once(node: NewNode) -> None:
     assert ids(node("here:1").dead(3_600)) == ["gone:1"]
@@ -115,6 +135,22 @@ def test_process_of_another_machine_is_not_looked_up_here(
     here = node("here:1")
     monkeypatch.setattr(nodes_module, "machine", lambda: "another boot")
     assert here.dead(3_600) == ()
+
+
+def test_node_of_a_version_that_told_starts_otherwise_is_dead_by_its_silence_alone(
+    node: NewNode, engine: Engine
+) -> None:
+    """Older versions told starts in unix seconds."""
+    node("old:1")
+    here = node("here:1")
+    end_patience(here)
+    where, owner = machine().removesuffix(" ticks"), f"{os.getpid()}:1700000000.123"
+    with writing(engine) as connection:
+        change = text("UPDATE nodes SET machine = :machine, owner = :owner WHERE node_id = 'old:1'")
+        connection.execute(change, {"machine": where, "owner": owner})
+    assert here.dead(500) == ()
+    silence(engine, "old:1", 1_000)
+    assert ids(here.dead(500)) == ["old:1"]
 
 
 def test_silent_node_is_dead_after_a_while(node: NewNode, engine: Engine) -> None:

@@ -57,6 +57,33 @@ def test_what_is_accepted_is_done_once(queues: Queues, store: TaskStore, work: W
     assert queued(store) == []
 
 
+def test_process_that_cannot_execute_leaves_its_work_to_others_until_it_can(
+    queues: Queues, store: TaskStore, work: Work
+) -> None:
+    able, asked, other = threading.Event(), threading.Semaphore(0), Work(store)
+
+    def can_execute() -> bool:
+        asked.release()
+        return able.is_set()
+
+    queue = queues.launch(work, can_execute=can_execute, **NEVER)
+    (first,) = put(store)
+    queue.wake()
+    assert asked.acquire(timeout=30)
+    queues.launch(other, node="there:1")
+    wait_until(lambda: first in other.ended, "the other one does it")
+    queues.close()
+    (second,) = put(store)
+    queue.launch()
+    for _ in range(3):
+        assert asked.acquire(timeout=30)
+    shard = store.shards.of_task(second.task_id)[0]
+    assert (shard.attempt, shard.node) == (0, None)
+    able.set()
+    wait_until(lambda: second in work.ended, "it is done here")
+    assert first not in work.began
+
+
 def test_the_end_of_one_is_the_beginning_of_the_next(
     queues: Queues, store: TaskStore, work: Work
 ) -> None:

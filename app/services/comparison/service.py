@@ -245,8 +245,8 @@ class BackgroundComparisons:
         request = compare_request_of(task.spec)
         bench = Bench(context, patient=True, owner=task.client)
         try:
-            reports = await context.hosts.kernels()
             client = await bench.client()
+            reports = await context.hosts.kernels()
             whole = replace(task, total_items=request.items_count)
             async with items_of(context, client, whole) as items:
                 record, plans = await new_record(context, request, items, reports)
