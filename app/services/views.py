@@ -205,11 +205,13 @@ def _waiting(task: Task, shards: Sequence[Shard]) -> list[Shard]:
 def _waiting_for(
     task: Task, shards: Sequence[Shard], living: Sequence[Abilities | None]
 ) -> str | None:
+    of_task = task_needs(task)
+    if of_task is None:
+        return None
     for shard in _waiting(task, shards):
-        needs = task_needs(task)
-        if needs is not None and shard.needs is not None:
-            needs = Needs(read_needs(shard.needs), shard.needs_bytes)
-        if needs is not None and (text := waiting_for(needs, living)) is not None:
+        abilities = of_task.abilities if shard.needs is None else read_needs(shard.needs)
+        needs = Needs(abilities, shard.needs_bytes or of_task.memory_bytes)
+        if (text := waiting_for(needs, living)) is not None:
             return text
     return None
 
