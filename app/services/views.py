@@ -233,13 +233,13 @@ def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | N
     holders = {shard.node for shard in waiting if shard.node is not None}
     if holders and all(living.get(node, NOTHING) is None for node in holders):
         return A_RUN_HOST
+    of_task = task_needs(task)
     for shard in waiting:
-        if shard.node is not None:
+        if shard.node is not None or of_task is None:
             continue
-        needs = task_needs(task)
-        if needs is not None and shard.needs is not None:
-            needs = Needs(read_needs(shard.needs), shard.needs_bytes)
-        if needs is not None and (text := waiting_for(needs, living.values())) is not None:
+        abilities = of_task.abilities if shard.needs is None else read_needs(shard.needs)
+        needs = Needs(abilities, shard.needs_bytes or of_task.memory_bytes)
+        if (text := waiting_for(needs, living.values())) is not None:
             return text
     return None
 

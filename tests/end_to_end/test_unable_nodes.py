@@ -14,6 +14,7 @@ import pytest
 from app.tasks.shard_rows import MAX_BEGINNINGS
 from tests.end_to_end.test_background import QUICK, ended, submit, view
 from tests.fixtures.server import Server, running_server
+from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
@@ -37,6 +38,14 @@ def make(*, name, **_):
 WITHOUT_CYTHON = "import sys\nsys.modules['kernels.loops._cython'] = None\n"
 CYTHON: dict[str, Any] = QUICK | {"kernel": "cython", "strategy": "sequential"}
 PYTHON: dict[str, Any] = QUICK | {"kernel": "python", "strategy": "sequential"}
+LARGE: dict[str, Any] = QUICK | {"kernel": "python", "strategy": "multiprocessing", "workers": 2}
+SMALL_BUDGET = 280_000_000
+
+
+def waits_for_memory(server: Server, task_id: str) -> bool:
+    task = view(server, task_id)
+    waits_for = str(task["waiting_for"])
+    return task["node"] is None and "those that are up allow 267 MiB" in waits_for
 
 
 def submit_comparison(server: Server, kernel: str) -> str:
@@ -52,7 +61,8 @@ def change(folder: Path, task_id: str, change: str) -> None:
     """Change a task's row, and have its needs worked out anew, as those of an older store are."""
     with closing(sqlite3.connect(folder / "hotloop.sqlite3", timeout=30)) as connection:
         connection.execute(f"UPDATE tasks SET {change} WHERE task_id = ?", [task_id])
-        connection.execute("UPDATE shards SET needs = NULL WHERE task_id = ?", [task_id])
+        unknown = "UPDATE shards SET needs = NULL, needs_bytes = NULL WHERE task_id = ?"
+        connection.execute(unknown, [task_id])
         connection.commit()
 
 
@@ -67,6 +77,8 @@ def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
         waiting = [submit(accepting, **CYTHON) for _ in range(5)]
         waiting.append(submit_comparison(accepting, "cython"))
         assert view(accepting, waiting[0])["waiting_for"] == "a node that executes background tasks"
+        large = [submit(accepting, **LARGE) for _ in range(2)]
+        change(folder, large[1], "spec = json_remove(spec, '$.needs')")
         unknown = {
             "strategy = 'warp'": "the strategy warp",
             "workload = 'other'": "the kernel python of the workload other, the workload other",
@@ -84,7 +96,7 @@ def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
         change(folder, extra, "spec = json_set(spec, '$.of_a_newer_version', 1)")
         good = [extra, submit(accepting, **PYTHON), submit_comparison(accepting, "python")]
         monkeypatch.setenv("PYTHONPATH", str(code))
-        with running_server(folder, run_hosts=1) as unable:
+        with running_server(folder, run_hosts=1, memory_budget_bytes=SMALL_BUDGET) as unable:
             for task_id in good:
                 ended(unable, task_id)
             for task_id in broken:
@@ -95,14 +107,18 @@ def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
                 assert (task["status"], task["attempts"]) == ("pending", 0)
                 expected = "a node with the kernel cython of the workload loops"
                 assert task["waiting_for"] == expected
+            for task_id, attempts in zip(large, (0, 1), strict=True):
+                wait_until(partial(waits_for_memory, unable, task_id), "it waits for memory", 60)
+                assert view(unable, task_id)["attempts"] == attempts
             for task_id, words in odd.items():
                 assert words in view(unable, task_id)["waiting_for"]
             listed = unable.client.get("/api/v1/tasks/results", params={"limit": 100}).json()
-            assert {task["task_id"] for task in listed["items"]} == {*waiting, *odd, *broken, *good}
+            accepted = {*waiting, *large, *odd, *broken, *good}
+            assert {task["task_id"] for task in listed["items"]} == accepted
             assert all(task["waiting_for"] for task in listed["items"] if task["task_id"] in odd)
             monkeypatch.undo()
     with running_server(folder, run_hosts=1) as able:
-        for task_id in waiting:
+        for task_id in (*waiting, *large):
             ended(able, task_id)
         for task_id in odd:
             assert able.client.delete(f"/api/v1/tasks/{task_id}").json()["status"] == "cancelled"
