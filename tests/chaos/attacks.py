@@ -12,7 +12,7 @@ from typing import Final
 import psutil
 
 from tests.chaos.clock import STEPS
-from tests.chaos.cluster import Cluster, Member
+from tests.chaos.cluster import PATIENCE_SECONDS, Cluster, Member
 from tests.chaos.databases import hanging
 from tests.chaos.kinds import Event, Kind
 from tests.fixtures.processes import is_gone
@@ -109,6 +109,9 @@ class Attack:
         elif self._kind is Kind.DATABASE:
             assert cluster.database is not None
             cluster.database.restart()
+        elif self._kind in (Kind.STARTS_KILLED, Kind.STARTS_FAIL):
+            for member in cluster.members:  # it may pause before it tries again
+                wait_until(member.run_hosts, f"{member.name} starts a run host", PATIENCE_SECONDS)
         cluster.wait_up(cluster.revive())
 
     def left_over(self) -> int:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -103,8 +104,10 @@ class TakingNodeStage(CountingStage):
 
     def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
         if Path(self.armed).exists():
-            main = [p for p in psutil.Process().parents() if _is_main(p)]
-            os.kill(main[0].pid, signal.SIGKILL)
+            for process in psutil.Process().parents():
+                if _is_main(process):
+                    process.kill()
+            time.sleep(60)  # what is below the killed process ends very soon
         self._note(batch, positions)
 
 
@@ -115,7 +118,9 @@ def make_taking_node(*, name: str, **_: Any) -> TakingNodeStage:
 
 
 def _is_main(process: psutil.Process) -> bool:
-    return any(Path(word).name == "main.py" for word in process.cmdline())
+    with suppress(psutil.Error):
+        return any(Path(word).name == "main.py" for word in process.cmdline())
+    return False
 
 
 def computed(log: Path) -> Iterator[Computed]:

@@ -17,12 +17,14 @@ STRATEGIES: Final = (
     "sequential",
     "threading",
 )
+_QUICK: Final = tuple(name for name in STRATEGIES if name != "sequential")
+"""Those that wait for a batch at once, and not for one item after another."""
 WITH_WORKERS: Final = ("concurrent-futures", "multiprocessing")
 
 LARGE_BATCH_ITEMS: Final = 50
 LARGE_ITEMS: Final = 3_000
 """Three shards of HOTLOOP_SHARD_ITEMS."""
-_FORMS: Final = (None, CSV, None, NDJSON)
+_FORMS: Final = (None, None, CSV, NDJSON)
 
 _DEMANDING: Final = (
     ("sequential", "cython"),
@@ -43,13 +45,15 @@ def healthy(kind: Kind, number: int, index: int) -> Asked:
     first_id = number * IDS_OF_ROUND + index * _IDS_OF_TASK
     turn = number + index
     if kind is Kind.SHARDS:
-        strategy, form = STRATEGIES[turn % len(STRATEGIES)], _FORMS[index % len(_FORMS)]
+        strategy, form = _QUICK[turn % len(_QUICK)], _FORMS[index % len(_FORMS)]
         return Asked(first_id, LARGE_ITEMS, LARGE_BATCH_ITEMS, strategy, media_type=form)
     if kind is Kind.WEAK:
         strategy, kernel = _DEMANDING[turn % len(_DEMANDING)]
-        return Asked(first_id, ITEMS, BATCH_ITEMS, strategy, kernel)
-    names = WITH_WORKERS if kind is Kind.WORKER else STRATEGIES
-    return Asked(first_id, ITEMS, BATCH_ITEMS, names[turn % len(names)])
+    else:
+        names = WITH_WORKERS if kind is Kind.WORKER else STRATEGIES
+        strategy, kernel = names[turn % len(names)], "python"
+    items = ITEMS if strategy in _QUICK else ITEMS // 2
+    return Asked(first_id, items, BATCH_ITEMS, strategy, kernel)
 
 
 def unhealthy(kind: Kind, number: int) -> Asked:
