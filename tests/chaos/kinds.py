@@ -48,14 +48,14 @@ WEIGHTS: Final = {
     Kind.FREEZE: 4,
     Kind.CUT: 4,
     Kind.DATABASE: 8,
-    Kind.STARTS_KILLED: 3,
-    Kind.STARTS_FAIL: 3,
-    Kind.HANG: 5,
-    Kind.WEAK: 6,
-    Kind.SHARDS: 8,
-    Kind.CLOCK: 8,
+    Kind.STARTS_KILLED: 2,
+    Kind.STARTS_FAIL: 2,
+    Kind.HANG: 4,
+    Kind.WEAK: 7,
+    Kind.SHARDS: 9,
+    Kind.CLOCK: 9,
     Kind.TAKES_HOST: 2,
-    Kind.TAKES_NODE: 2,
+    Kind.TAKES_NODE: 1,
 }
 """How often each kind comes, in relation to the others: what lasts long is rare."""
 

@@ -23,9 +23,9 @@ from tests.chaos.outcomes import Outcome
 from tests.chaos.tasks_of_round import IDS_OF_ROUND, ITEMS, healthy, unhealthy
 from tests.fixtures.waiting import wait_until
 
-MOST_DEATHS: Final = 8
+MOST_DEATHS: Final = 24
 """Of nodes, by one unhealthy task; then it should have ended."""
-BOUND_SECONDS: Final = 90.0
+BOUND_SECONDS: Final = 300.0
 """For the end of an unhealthy task."""
 
 
