@@ -1,10 +1,9 @@
-"""An API process and a node over one database; each may be killed, frozen and started again."""
+"""An API process and nodes over one database; each may be killed, frozen and started again."""
 
 from __future__ import annotations
 
 import signal
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -14,10 +13,13 @@ import httpx
 import psutil
 
 from app.tasks.model import Shard
-from app.tasks.nodes import NodeStore
+from app.tasks.nodes import Node, NodeStore
 from app.tasks.store import TaskStore, open_store
+from tests.chaos.clock import Clock
 from tests.chaos.databases import MortalPostgres
-from tests.chaos.source import LOG_VARIABLE, WAIT_VARIABLE
+from tests.chaos.interpreter import Interpreter
+from tests.chaos.source import LOG_VARIABLE, SOURCES, WAIT_VARIABLE
+from tests.chaos.surroundings import sitecustomize
 from tests.fixtures.guarded import GuardedProcess, free_port
 from tests.fixtures.processes import is_gone, pool_workers, tree
 from tests.fixtures.server import ROOT, plain_environment
@@ -25,75 +27,132 @@ from tests.fixtures.waiting import wait_until
 
 WAIT_SECONDS: Final = 0.02
 """Of each batch in its stage."""
-PATIENCE_SECONDS: Final = 90.0
+PATIENCE_SECONDS: Final = 120.0
 """For whatever must come about; a loaded machine takes its time."""
+
+ROLES: Final[dict[str, dict[str, str]]] = {
+    "api": {"HOTLOOP_RUN_HOSTS": "1", "HOTLOOP_BACKGROUND_RUNS": "1"},
+    "node": {"HOTLOOP_RUN_HOSTS": "2", "HOTLOOP_BACKGROUND_RUNS": "2"},
+    "weak": {
+        "HOTLOOP_RUN_HOSTS": "1",
+        "HOTLOOP_BACKGROUND_RUNS": "1",
+        "HOTLOOP_MEMORY_BUDGET_BYTES": str(256 << 20),  # the least that there may be
+        sitecustomize.NO_CYTHON_VARIABLE: "1",
+    },
+}
+"""What is particular to the members."""
 
 
 class Member:
     """A process of the service; `name` is how its node id begins."""
 
-    def __init__(self, name: str, process: GuardedProcess, log: Path) -> None:
+    def __init__(self, role: str, name: str, process: GuardedProcess, log: Path) -> None:
+        self.role = role
         self.name = name
         self.process = process
         self.log = log
 
     def run_hosts(self) -> list[psutil.Process]:
-        with suppress(psutil.Error):
-            return [p for p in tree(self.process.pid) if "app.runhost" in _words(p)]
-        return []
+        return [p for p in self.below() if "app.runhost" in _words(p)]
 
     def workers(self) -> list[psutil.Process]:
         with suppress(psutil.Error):
             return pool_workers(self.process.pid)
         return []
 
+    def below(self) -> list[psutil.Process]:
+        """Every process below it, as far as there are any."""
+        with suppress(psutil.Error):
+            return tree(self.process.pid)
+        return []
+
 
 class Cluster:
-    """`api` and `node` are the members that are up."""
+    """`members` are those that are up, or are to be; `api` and `node` are there always."""
 
     def __init__(self, folder: Path, database: MortalPostgres | None) -> None:
         self.folder = folder
         self.database = database
         self.log = folder / "computed"
+        self.clock = Clock(folder, database)
+        self.interpreter = Interpreter(folder)
         self.port = free_port()
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self.seen: set[psutil.Process] = set()
         """Every process that was ever seen below a member."""
+        self.accepted: set[str] = set()
+        """The ids of all tasks."""
         self._numbers = count()
-        self.api = self.start("api")
-        wait_until(self.is_ready, "the service is ready", PATIENCE_SECONDS, 0.05)
-        self.node = self.start("node")
+        self._by_role: dict[str, Member] = {}
+        self.wait_up([self.start("api")])
         self.store: TaskStore = open_store(self._location())
         self._nodes = NodeStore(self.store.engine, "observer", "test")
-        self.wait_listed(self.node)
+        self.wait_up([self.start("node")])
+
+    @property
+    def api(self) -> Member:
+        return self._by_role["api"]
+
+    @property
+    def node(self) -> Member:
+        return self._by_role["node"]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return tuple(self._by_role.values())
 
     def start(self, role: str) -> Member:
+        """Start a member in place of the last one of its role, which has ended; returns at once."""
         name = f"{role}-{next(self._numbers)}"
         log = self.folder / f"{name}.log"
         settings = {
-            "HOTLOOP_DATA_DIR": str(self.folder / "data"),
+            "HOTLOOP_DATA_DIR": str(self.data_folder(role)),
             "HOTLOOP_PORT": str(self.port),
             "HOTLOOP_NODE_ID": name,
-            "HOTLOOP_RUN_HOSTS": "1",
             "HOTLOOP_SHARD_ITEMS": "1000",
-            "HOTLOOP_SOURCES": '{"counted": "tests.chaos.source:make"}',
-            "PYTHONPATH": str(ROOT),
+            "HOTLOOP_SOURCES": SOURCES,
+            "PYTHONPATH": f"{Path(sitecustomize.__file__).parent}:{ROOT}",
+            sitecustomize.CLOCK_VARIABLE: str(self.clock.file),
             LOG_VARIABLE: str(self.log),
             WAIT_VARIABLE: str(WAIT_SECONDS),
-        }
+        } | ROLES[role]
         if self.database is not None:
             way = self.database.linked_url if role == "node" else self.database.url
             settings["HOTLOOP_DATABASE_URL"] = way("postgres")
         environment = plain_environment() | settings
         words = [f"{key}={value}" for key, value in environment.items()]
-        command = [sys.executable, str(ROOT / "main.py"), *(["node"] if role == "node" else [])]
+        command = [str(self.interpreter.path), str(ROOT / "main.py")]
+        if role != "api":
+            command.append("node")
         write = f'exec "$0" "$@" >>{log} 2>&1'
         process = GuardedProcess(["/bin/sh", "-c", write, "/usr/bin/env", "-i", *words, *command])
-        return Member(name, process, log)
+        member = self._by_role[role] = Member(role, name, process, log)
+        return member
 
-    @property
-    def members(self) -> tuple[Member, Member]:
-        return self.api, self.node
+    def revive(self) -> list[Member]:
+        """Start the dead members anew, as a supervisor would; returns the new ones at once."""
+        dead = [member for member in self.members if not member.process.is_alive]
+        for member in dead:
+            member.process.kill()
+        return [self.start(member.role) for member in dead]
+
+    def wait_up(self, members: Iterable[Member]) -> None:
+        """Until the API process is ready for requests, and nodes take tasks."""
+        for member in members:
+            if member is self.api:
+                wait_until(self.is_ready, "the service is ready", PATIENCE_SECONDS, 0.05)
+            else:
+                self.wait_listed(member)
+
+    def dismiss(self, role: str) -> None:
+        """End a member in order, if it is there."""
+        if role in self._by_role:
+            self._end([self._by_role[role]])
+            del self._by_role[role]
+
+    def data_folder(self, role: str) -> Path:
+        """Members that share an SQLite file share its folder; others have one each."""
+        return self.folder / ("data" if self.database is None else f"data-{role}")
 
     def member(self, shard: Shard) -> Member | None:
         """Who executes it, of those that are up."""
@@ -108,42 +167,52 @@ class Cluster:
 
     def is_listed(self, member: Member) -> bool:
         """Whether the others count it as alive: a node that was taken for dead must join again."""
-        return any(node.partition(":")[0] == member.name for node in self._nodes.alive())
+        assert member.process.is_alive, member.log.read_text()
+        return any(node.claimed_by is None for node in self._listed(member))
 
     def is_adopted(self, member: Member) -> bool:
         """Whether a dead member's work is back in the queue."""
-        return not any(node.node_id.partition(":")[0] == member.name for node in self._nodes.list())
+        return not self._listed(member)
 
     def wait_listed(self, member: Member) -> None:
-        wait_until(lambda: self.is_listed(member), f"{member.name} is listed", PATIENCE_SECONDS)
+        wait_until(
+            lambda: self.is_listed(member), f"{member.name} is listed", PATIENCE_SECONDS, 0.02
+        )
 
     def look(self) -> None:
         for member in self.members:
-            with suppress(psutil.Error):
-                self.seen |= set(tree(member.process.pid))
+            self.seen.update(member.below())
 
     def stop(self) -> None:
         """All of it, in order; and see that nothing is left."""
-        self.look()
-        for member in self.members:
-            member.process.send_signal(signal.SIGCONT)
-            member.process.send_signal(signal.SIGTERM)
-        for member in self.members:
-            what = f"{member.name} has ended"
-            wait_until(lambda m=member: not m.process.is_alive, what, PATIENCE_SECONDS)  # type: ignore[misc]
-            member.process.kill()
+        self._end(list(self.members))
         wait_until(lambda: all(map(is_gone, self.seen)), "no process is left")
 
     def kill(self) -> None:
         """At the end, whatever has happened."""
+        self.interpreter.put_back()
         for member in self.members:
             member.process.kill()
         self.client.close()
         self.store.close()
 
+    def _end(self, members: list[Member]) -> None:
+        self.look()
+        for member in members:
+            member.process.send_signal(signal.SIGTERM)
+        what = f"{', '.join(member.name for member in members)} ended"
+        wait_until(
+            lambda: not any(member.process.is_alive for member in members), what, PATIENCE_SECONDS
+        )
+        for member in members:
+            member.process.kill()
+
+    def _listed(self, member: Member) -> list[Node]:
+        return [n for n in self._nodes.list() if n.node_id.partition(":")[0] == member.name]
+
     def _location(self) -> Path | str:
         if self.database is None:
-            return self.folder / "data"
+            return self.data_folder("api")
         return self.database.url("postgres")
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 
+from app.tasks.engine import FILE_NAME
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.link import Link
 from tests.fixtures.postgres_server import RunningPostgres
+from tests.fixtures.processes import tree
 from tests.fixtures.waiting import wait_until
 
 
@@ -49,10 +53,29 @@ class MortalPostgres(RunningPostgres):
 
         wait_until(answers, "the killed server answers again", interval=0.1)
 
+    def hang(self) -> None:
+        """SIGSTOP of the server and of the processes that serve its connections: they stay open,
+        and nothing is answered.
+        """
+        self.pause()
+        self._signal_below(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End `hang`. Can be called at any time."""
+        self._signal_below(signal.SIGCONT)
+        self.resume()
+
     def stop(self) -> None:
+        self.go_on()
         self.link.close()
         super().stop()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _signal_below(self, how: signal.Signals) -> None:
+        with suppress(psutil.Error):
+            for process in tree(self.process.pid):
+                with suppress(psutil.Error):
+                    process.send_signal(how)
 
     def _launch(self, command: list[str], folder: Path | None) -> None:
         self._command = command
@@ -68,3 +91,24 @@ def mortal_postgres() -> Iterator[MortalPostgres]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def hanging(database: MortalPostgres | None, data: Path) -> Iterator[None]:
+    """The database answers nothing in the block, and nothing is closed. The file in the folder
+    `data`, where there is no server, is locked by another process.
+    """
+    if database is not None:
+        database.hang()
+        try:
+            yield
+        finally:
+            database.go_on()
+        return
+    command = [sys.executable, "-m", "tests.chaos.locking", str(data / FILE_NAME)]
+    locking = GuardedProcess(command)
+    try:
+        assert locking.read_line() == "locked"
+        yield
+    finally:
+        locking.kill()

@@ -9,11 +9,24 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import machine_lines
+from tests.chaos.kinds import UNHEALTHY, Kind
 from tests.chaos.load import LoadFigures
-from tests.chaos.rounds import Kind, Outcome
+from tests.chaos.outcomes import Outcome
 from tests.fixtures.sections import replaced, table
 
 WRITER: Final = "make chaos"
+
+_SUMS: Final = (
+    "kills",
+    "tasks",
+    "failed",
+    "lost",
+    "wrong_checksums",
+    "wrong_chunks",
+    "finished_recomputed",
+    "left_over",
+)
+"""The fields of an outcome that a row shows the sums of, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +37,15 @@ class Series:
     seed: int
     seconds: float
     outcomes: Sequence[Outcome]
+    unknown: int = 0
+    """Tasks of all rounds that the store did not have at the end."""
+    left_over: Sequence[str] = ()
+    """What was left at the end, once all tasks were removed, in words."""
+
+    @property
+    def is_good(self) -> bool:
+        ends = not self.unknown and not self.left_over
+        return ends and all(outcome.is_good for outcome in self.outcomes)
 
 
 def write(path: Path, command: str, series: Sequence[Series], loads: Sequence[LoadFigures]) -> None:
@@ -31,34 +53,50 @@ def write(path: Path, command: str, series: Sequence[Series], loads: Sequence[Lo
     text = path.read_text("utf-8") if path.exists() else ""
     how = [f"`{command}`", "", *machine_lines()]
     for one in series:
-        text = replaced(text, f"kills on {one.database}", WRITER, [*_table(one), "", *how])
+        text = replaced(text, f"kills on {one.database}", WRITER, [*lines(one), "", *how])
     if loads:
         text = replaced(text, "many tasks", WRITER, [*_load_table(loads), "", *how])
     path.write_text(text, "utf-8")
 
 
-def _table(series: Series) -> list[str]:
-    title = f"### {len(series.outcomes)} kills on {series.database}"
+def lines(series: Series) -> list[str]:
+    """Lines of Markdown."""
+    outcomes = series.outcomes
     head = [
-        "killed",
+        "what happens",
         "times",
-        "tasks",
+        "processes killed",
+        "healthy tasks",
+        "failed",
         "lost",
         "other checksum",
         "items not stored once",
         "finished batches recomputed",
+        "processes left over",
         "unfinished batches recomputed, median / max",
         "back in the queue after, median / max s",
     ]
-    rows = [_row(kind.value, [o for o in series.outcomes if o.kind is kind]) for kind in Kind]
-    rows.append(_row("all", series.outcomes))
+    rows = [_row(kind.value, [o for o in outcomes if o.kind is kind]) for kind in Kind]
+    rows.append(_row("all", outcomes))
+    unhealthy = [o for o in outcomes if o.kind in UNHEALTHY]
+    bounded = sum(not o.unbounded for o in unhealthy)
+    left = ", ".join(series.left_over) or "no file, no row, no process"
     return [
-        title,
+        f"### {len(outcomes)} kills on {series.database}",
         "",
-        f"Seed {series.seed}, {series.seconds:,.0f} s.",
+        f"Seed {series.seed}, {series.seconds:,.0f} s. Healthy tasks: "
+        f"{_sum(outcomes, 'failed')} failed, {_sum(outcomes, 'lost') + series.unknown} lost, "
+        f"{_sum(outcomes, 'wrong_checksums') + _sum(outcomes, 'wrong_chunks')} wrong, "
+        f"{_sum(outcomes, 'finished_recomputed')} finished batches recomputed. Unhealthy tasks: "
+        f"{len(unhealthy)}, ended as failed with the reason: {bounded}. Left over once all tasks "
+        f"were removed: {left}.",
         "",
         *table(head, [row for row in rows if row]),
     ]
+
+
+def _sum(outcomes: Sequence[Outcome], name: str) -> int:
+    return sum(getattr(outcome, name) for outcome in outcomes)
 
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
@@ -69,11 +107,7 @@ def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
     return [
         name,
         str(len(outcomes)),
-        str(sum(o.tasks for o in outcomes)),
-        str(sum(o.lost for o in outcomes)),
-        str(sum(o.wrong_checksums for o in outcomes)),
-        str(sum(o.wrong_chunks for o in outcomes)),
-        str(sum(o.finished_recomputed for o in outcomes)),
+        *(str(_sum(outcomes, field)) for field in _SUMS),
         f"{statistics.median(again):g} / {max(again)}",
         f"{statistics.median(seconds):.1f} / {max(seconds):.1f}" if seconds else "–",
     ]

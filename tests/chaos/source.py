@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 from app.sources.base import ItemBatch, Positions
 
 LOG_VARIABLE: Final = "CHAOS_LOG"
 WAIT_VARIABLE: Final = "CHAOS_WAIT_SECONDS"
+SOURCES: Final = json.dumps(
+    {
+        "counted": "tests.chaos.source:make",
+        "takes-host": "tests.chaos.source:make_deadly",
+        "takes-node": "tests.chaos.source:make_taking_node",
+    }
+)
+"""HOTLOOP_SOURCES of the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,35 @@ def make_deadly(*, name: str, **_: Any) -> DeadlyStage:
     """The same, armed as long as `<log>.armed` exists."""
     log = os.environ[LOG_VARIABLE]
     return DeadlyStage(name, log, 0.0, armed=f"{log}.armed")
+
+
+@dataclass(frozen=True, slots=True)
+class TakingNodeStage(CountingStage):
+    """Kills the API process, or the node, that it works for with every batch, while `armed` is
+    there.
+    """
+
+    armed: str = ""
+
+    def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
+        if Path(self.armed).exists():
+            for process in psutil.Process().parents():
+                if _is_main(process):
+                    process.kill()
+            time.sleep(60)  # what is below the killed process ends very soon
+        self._note(batch, positions)
+
+
+def make_taking_node(*, name: str, **_: Any) -> TakingNodeStage:
+    """The same, armed as long as `<log>.armed` exists."""
+    log = os.environ[LOG_VARIABLE]
+    return TakingNodeStage(name, log, 0.0, armed=f"{log}.armed")
+
+
+def _is_main(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any(Path(word).name == "main.py" for word in process.cmdline())
+    return False
 
 
 def computed(log: Path) -> Iterator[Computed]:

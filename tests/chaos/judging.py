@@ -1,0 +1,129 @@
+"""Whether the tasks of a round came out as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import httpx
+from sqlalchemy import func, select
+
+from app.tasks.engine import reading
+from app.tasks.tables import inputs, results, shards, tasks
+from tests.chaos.asking import Asked
+from tests.chaos.cluster import PATIENCE_SECONDS, Cluster
+from tests.chaos.outcomes import Outcome
+from tests.chaos.source import computed
+from tests.fixtures.waiting import wait_until
+
+SWEPT_SECONDS: Final = 45.0
+"""Until each process has looked for files without a task."""
+
+UNENDED: Final = ("pending", "running")
+
+
+def views_of(cluster: Cluster, ids: Mapping[int, str]) -> dict[int, dict[str, Any]]:
+    """The tasks as the API shows them, as far as it answers."""
+    views = {}
+    with suppress(httpx.TransportError):
+        for index, task_id in ids.items():
+            answer = cluster.client.get(f"/api/v1/tasks/status/{task_id}")
+            if answer.status_code == 200:
+                views[index] = answer.json()
+    return views
+
+
+def judge(
+    cluster: Cluster, asked: Mapping[int, Asked], ids: Mapping[int, str], outcome: Outcome
+) -> None:
+    """Wait until all have ended, and count what is not as it must be."""
+    outcome.tasks = len(asked)
+    views: dict[int, dict[str, Any]] = {}
+
+    def all_ended() -> bool:
+        views.update(views_of(cluster, ids))
+        states = [view["status"] for view in views.values()]
+        return len(states) == len(asked) and not set(UNENDED) & set(states)
+
+    with suppress(AssertionError):  # those that have not ended are lost
+        wait_until(all_ended, "all tasks have ended", PATIENCE_SECONDS, 0.05)
+    for index, task in asked.items():
+        view = views.get(index, {"status": "unknown"})
+        if view["status"] == "completed":
+            outcome.wrong_checksums += view["result"]["checksum"] != task.checksum
+            outcome.wrong_chunks += not _is_stored_once(cluster, view["task_id"], task.items)
+            continue
+        if view["status"] in (*UNENDED, "unknown"):
+            outcome.lost += 1
+        else:
+            outcome.failed += 1
+        text = {name: view.get(name) for name in ("task_id", "status", "attempts", "error_message")}
+        print(f"    {task.strategy} {task.kernel}: {text}", flush=True)
+
+
+def stored_batches(
+    cluster: Cluster, asked: Mapping[int, Asked], ids: Mapping[int, str]
+) -> set[int]:
+    """The first ids of the batches whose results are in the store now."""
+    index_of = {task_id: index for index, task_id in ids.items()}
+    wanted = select(results.c.task_id, results.c.start, results.c["count"]).where(
+        results.c.task_id.in_(list(index_of))
+    )
+    stored = set()
+    with reading(cluster.store.engine) as connection:
+        for task_id, start, count in connection.execute(wanted):
+            stored |= asked[index_of[task_id]].batches(start, count)
+    return stored
+
+
+def count_recomputed(
+    cluster: Cluster, ids: range, stored: set[int], since_ns: int, outcome: Outcome
+) -> None:
+    """Count batches of items with these ids: `stored` ones that were computed after `since_ns`, and
+    others that were computed more than once.
+    """
+    batches = [batch for batch in computed(cluster.log) if batch.first_id in ids]
+    again = [b for b in batches if b.at_ns > since_ns and b.first_id in stored]
+    outcome.finished_recomputed = len(again)
+    times = Counter(batch.first_id for batch in batches)
+    outcome.unfinished_recomputed = sum(times.values()) - len(times) - len(again)
+
+
+def unknown_tasks(cluster: Cluster) -> set[str]:
+    """Tasks that were accepted, and that the store does not have."""
+    with reading(cluster.store.engine) as connection:
+        return cluster.accepted - set(connection.scalars(select(tasks.c.task_id)))
+
+
+def left_after_removal(cluster: Cluster) -> list[str]:
+    """Remove all tasks, which have ended; what is left of them then, in words."""
+    answer = cluster.client.delete("/api/v1/tasks/results")
+    assert answer.status_code == 200, answer.text
+
+    def files() -> list[str]:
+        return [
+            str(path.relative_to(cluster.folder)) for path in cluster.folder.glob("data*/uploads/*")
+        ]
+
+    with suppress(AssertionError):
+        wait_until(lambda: not files(), "no file is left", SWEPT_SECONDS, 0.1)
+    left = [f"file {name}" for name in files()]
+    with reading(cluster.store.engine) as connection:
+        for table in (tasks, shards, results, inputs):
+            count = connection.scalar(select(func.count()).select_from(table)) or 0
+            if count:
+                left.append(f"{count} rows of {table.name}")
+    return left
+
+
+def _is_stored_once(cluster: Cluster, task_id: str, items: int) -> bool:
+    chunks = select(results.c.start, results.c["count"]).where(results.c.task_id == task_id)
+    position = 0
+    with reading(cluster.store.engine) as connection:
+        for start, count in connection.execute(chunks.order_by(results.c.start)):
+            if start != position:
+                return False
+            position = start + count
+    return position == items
