@@ -19,6 +19,9 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 ANSWER_HEADERS: Final = "answer_headers"
 """In a request's state: headers that its answer gets."""
 
+CLIENT: Final = "client"
+"""In a request's state: the id of the client, for the log; None where nobody needs a key."""
+
 PAGE_HEADER: Final = "X-Requested-With"
 PAGE: Final = "hotloop"
 """What the service's own page says it is, in PAGE_HEADER: a form of another page cannot."""
@@ -82,6 +85,7 @@ async def get_client(
     except (UnauthorizedError, MissingScopeError):
         await count(request, gate, None)
         raise
+    request.scope["state"][CLIENT] = client.id
     await count(request, gate, client)
     is_safe = request.method in SAFE_METHODS
     if shown.by_session and not gate.is_open and not is_safe:

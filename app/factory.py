@@ -18,6 +18,7 @@ from app.guards.body_time import BodyTimeMiddleware
 from app.guards.head import HeadAsGet
 from app.guards.headers import AnswerHeaders
 from app.guards.origins import OriginGuard
+from app.guards.turns import OpeningTurns
 from app.openapi import DESCRIPTION, TAGS, complete_openapi
 from app.routes import (
     background,
@@ -38,6 +39,7 @@ from app.routes import (
 )
 from app.routes.body_limit import BodyLimitMiddleware
 from app.routes.body_reader import BodyReader
+from app.routes.paths import EVENTS
 from app.routes.watch import WatchMiddleware
 from app.security.gate import Gate
 from app.services import open_services
@@ -167,6 +169,7 @@ def _wrap(app: FastAPI) -> None:
             shared.services.metrics.request_ended(route, method, status, seconds)
 
     def build_wrapped() -> ASGIApp:
-        return WatchMiddleware(HeadAsGet(AnswerHeaders(build())), note, is_stopping)
+        answering = HeadAsGet(AnswerHeaders(build()))
+        return WatchMiddleware(OpeningTurns(answering, EVENTS), note, is_stopping)
 
     app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ async def run_while_connected(
     whoever reads it learns of the disconnect. Cancelling this call cancels `work` as well.
     """
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_disconnected(request, body_read))
+    watcher = asyncio.ensure_future(disconnected(request, body_read))
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -51,7 +51,10 @@ async def run_until_stop(work: Coroutine[object, object, T], stopping: asyncio.E
         await end(task)
 
 
-async def _disconnected(request: Request, body_read: asyncio.Event | None) -> None:
+async def disconnected(request: Request, body_read: asyncio.Event | None = None) -> None:
+    """Return when the client has gone. The request's body must have been read, or `body_read` be
+    set once it is.
+    """
     if body_read is not None:
         await body_read.wait()
     while (await request.receive())["type"] != "http.disconnect":

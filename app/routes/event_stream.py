@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
-from typing import Final
+from contextlib import aclosing
+from typing import Any, Final
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.errors import ServiceError
-from app.routes.disconnect import end, run_while_connected
+from app.routes.disconnect import disconnected, end
 from app.schemas.events import TaskEvent
 
 HEARTBEAT_SECONDS: Final = 15.0
@@ -60,31 +59,35 @@ class EventStreamResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Not the base's task group: it cancels again and again, and so closing would not finish.
-        async with aclosing(self._events):
-            with suppress(ClientDisconnect):
-                await run_while_connected(Request(scope, receive), self._answer(send))
-
-    async def _answer(self, send: Send) -> None:
-        # One task for the whole stream: a task for each event would cost more than the event.
+        # Tasks are for the whole stream: one for each event would cost more than the event.
         telling = asyncio.ensure_future(self._tell(send))
+        leaving = asyncio.ensure_future(disconnected(Request(scope, receive)))
         stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            while True:
-                before = self._sent
-                await asyncio.wait(
-                    (telling, stopping),
-                    timeout=self._heartbeat_seconds,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if telling.done() or stopping.done():
-                    break
-                if self._sent == before and self._has_begun and not self._is_sending:
-                    await self._send_piece(send, KEEPALIVE_COMMENT)
-            if telling.done():
-                telling.result()
-        finally:
-            await end(stopping)
-            await end(telling)
+        async with aclosing(self._events):
+            try:
+                await self._wait((telling, leaving, stopping), send)
+                if telling.done():
+                    telling.result()
+                elif leaving.done():
+                    return
+            finally:
+                for task in (telling, leaving, stopping):
+                    await end(task)
+        await self._end(send)
+
+    async def _wait(self, tasks: tuple[asyncio.Future[Any], ...], send: Send) -> None:
+        """Until one is done; comments are sent in silence."""
+        while True:
+            before = self._sent
+            done, _ = await asyncio.wait(
+                tasks, timeout=self._heartbeat_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done:
+                return
+            if self._sent == before and self._has_begun and not self._is_sending:
+                await self._send_piece(send, KEEPALIVE_COMMENT)
+
+    async def _end(self, send: Send) -> None:
         await self._begin(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -11,10 +11,10 @@ from app.dependencies import BackgroundServiceDep, StateDep, TaskIdDep
 from app.error_handlers import STORE_ERRORS, problem_responses
 from app.routes.event_stream import HEADERS, EventStreamResponse
 from app.routes.header_values import LastEventIdDep
-from app.routes.paths import TASKS
+from app.routes.paths import EVENTS
 from app.schemas.events import EventQuery
 
-router = APIRouter(prefix=f"{TASKS}/events", tags=["background"])
+router = APIRouter(prefix=EVENTS, tags=["background"])
 
 _EXAMPLE: Final = """\
 event: progress

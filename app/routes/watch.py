@@ -13,6 +13,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.access import CLIENT
 from app.logs.formatting import FIELDS
 from app.logs.origin import Origin, bound
 from app.root_path import below
@@ -53,6 +54,7 @@ class WatchMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        scope.setdefault("state", {})  # here, so that it is one for all who copy the scope
         request_id = request_id_of(Headers(scope=scope).get(REQUEST_ID))
         status = 0
 
@@ -99,11 +101,20 @@ class WatchMiddleware:
             "status": status,
             "duration_seconds": round(seconds, 6),
         }
-        client = scope.get("state", {}).get("client_name")
+        client = client_of(scope)
         if client is not None:
             fields["client"] = client
         access.info("%s %s %d", method, route, status, extra={FIELDS: fields})
         self._note(route, method, status, seconds)
+
+
+def client_of(scope: Scope) -> str | None:
+    """The client as the store names it (`key:NAME`, `jwt:SUBJECT`), else the address that it asked
+    from; None for a request over a Unix socket that shows no credentials.
+    """
+    client: str | None = scope["state"].get(CLIENT)
+    peer = scope.get("client")
+    return client if client is not None or peer is None else str(peer[0])
 
 
 def request_id_of(given: str | None) -> str:

@@ -7,9 +7,14 @@ import re
 
 import pytest
 
+from app.factory import create_app
 from app.logs.formatting import FIELDS
 from app.logs.origin import current
-from tests.fixtures.client import Client
+from app.security.clients import Scope as SecurityScope
+from app.security.keys import KEY_HEADER, new_key
+from app.settings import Settings
+from tests.fixtures.access import make_key
+from tests.fixtures.client import Client, open_client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
 
 
@@ -80,3 +85,28 @@ def test_services_know_the_request(
     monkeypatch.setattr(services, "text", text)
     client.get("/metrics", headers={"X-Request-ID": "mine"})
     assert known == ["mine"]
+
+
+def test_line_names_the_client_and_never_its_credentials(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    key = make_key("alice", SecurityScope.READ)
+    app = create_app(Settings(api_keys=(key.setting,)), FakeServices().open)
+    status = f"/api/v1/tasks/status/{TASK_ID}"
+    with open_client(app) as client:
+        client.get(status, headers={KEY_HEADER: key.key})
+        client.request("HEAD", status, headers={KEY_HEADER: key.key})
+        client.get(status, headers={KEY_HEADER: new_key()})
+        client.get("/health")
+    named = [(one["status"], one["client"]) for one in lines(caplog)]
+    peer = named[-1][1]
+    assert named == [(200, "key:alice"), (200, "key:alice"), (401, peer), (200, peer)]
+    assert peer == "127.0.0.1"
+    assert key.key not in caplog.text + str(lines(caplog))
+
+
+def test_line_of_an_open_service_names_the_address(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.get(f"/api/v1/tasks/status/{TASK_ID}")
+    assert [one["client"] for one in lines(caplog)] == ["127.0.0.1"]
