@@ -80,6 +80,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
         409, "task-conflict", "The state of the task does not allow this"
     ),
     errors.TooBusyError: ProblemKind(503, "too-busy", "There is no place for another run now"),
+    errors.KeyInUseError: ProblemKind(
+        503, "key-in-use", "The first request with this key is still coming in"
+    ),
     errors.RateLimitedError: ProblemKind(429, "rate-limited", "The client asks too often"),
     errors.ClientLimitError: ProblemKind(
         429, "client-limit", "The client has as much work waiting as it may have"

@@ -58,6 +58,7 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.TaskNotFoundError("task_x"), 404, "task-not-found"),
     (errors.TaskConflictError(TASK_ID, "it is running"), 409, "task-conflict"),
     (errors.TooBusyError("16 runs wait", 7), 503, "too-busy"),
+    (errors.KeyInUseError("task_1"), 503, "key-in-use"),
     (errors.RateLimitedError("too often", 7), 429, "rate-limited"),
     (errors.ClientLimitError("too much", 30), 429, "client-limit"),
     (errors.NotReadyError("starting", 1), 503, "not-ready"),

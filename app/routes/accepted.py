@@ -21,6 +21,7 @@ SUBMIT_ERRORS: Final = (
     errors.RateLimitedError,
     errors.ClientLimitError,
     errors.TooBusyError,
+    errors.KeyInUseError,
     errors.NotReadyError,
     *STORE_ERRORS,
 )

@@ -14,6 +14,7 @@ from app.names import TaskStatus
 from app.schemas.events import TaskEvent
 from app.services.views import task_view
 from app.tasks.store import TaskStore
+from app.tasks.threads import in_store_thread
 
 POLL_SECONDS: Final = 0.25
 """How late a watcher hears of a change, at most about twice this."""
@@ -37,7 +38,7 @@ class EventHub:
         """How the task stands, unless the watcher knows that, and every change that is seen until
         the task has ended or is deleted. Raises TaskNotFoundError, StoreError.
         """
-        view = await asyncio.to_thread(task_view, self._store, task_id)
+        view = await in_store_thread(task_view, self._store, task_id)
         seen, status = last_event_id, None
         with self._watching(task_id):
             while True:
@@ -50,7 +51,7 @@ class EventHub:
                 async with self._changed:
                     await self._changed.wait_for(partial(self._differs, task_id, mark))
                 try:
-                    view = await asyncio.to_thread(task_view, self._store, task_id)
+                    view = await in_store_thread(task_view, self._store, task_id)
                 except TaskNotFoundError:
                     return
 
@@ -74,7 +75,7 @@ class EventHub:
         while self._watched:
             with contextlib.suppress(StoreError):  # watchers wait until it is there again
                 watched = list(self._watched)
-                found = await asyncio.to_thread(self._store.progress, watched)
+                found = await in_store_thread(self._store.progress, watched)
                 async with self._changed:
                     for task_id in watched:
                         if task_id in self._watched:

@@ -37,6 +37,7 @@ from app.services.specs import request_of
 from app.services.task_items import items_of
 from app.tasks.claims import Claim
 from app.tasks.model import Shard, ShardRef, Task
+from app.tasks.threads import in_store_thread
 from app.tasks.work_queue import HandOver
 
 T = TypeVar("T")
@@ -52,6 +53,9 @@ MAX_ATTEMPTS: Final = 1_000
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 15.0
 """Between two tries; doubled from the first to the second."""
+
+STORE_PAUSE_SECONDS: Final = 0.5
+"""Between two questions whether the store can be reached again: work is to go on at once."""
 
 HOLD_CHECK_SECONDS: Final = 0.5
 """How late an execution hears that its task was cancelled, or taken over, elsewhere."""
@@ -115,7 +119,11 @@ class ShardRunner:
             while not self._stopping.is_set():
                 outcome = await self._attempt(task, shard, run)
                 progressed = outcome.items_processed > shard.items_processed
-                retries = 0 if progressed else retries + 1
+                is_outage = isinstance(outcome.error, StoreUnavailableError)
+                if progressed:
+                    retries = 0
+                elif not is_outage:  # which is not the task's fault
+                    retries += 1
                 if self._is_last(shard, outcome, retries):
                     await self._patient(self._end, task, shard, outcome)
                     return True
@@ -123,7 +131,10 @@ class ShardRunner:
                 keeper = None if self._stopping.is_set() else node
                 await self._patient(shards.give_back, ref, shard.attempt, *known, keeper)
                 logger.warning("shard %d of %s: %s", ref.shard, ref.task_id, outcome.error)
-                pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
+                if is_outage:
+                    await self._wait(STORE_PAUSE_SECONDS)
+                else:
+                    pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
                 if not self._stopping.is_set():
                     again = partial(shards.begin, after=shard.attempt)
                     shard = await self._patient(again, ref, node)
@@ -159,11 +170,11 @@ class ShardRunner:
                 items = await items_of(context, client, task)
                 if items.count != task.total_items:
                     count = context.store.shards.count_items
-                    await asyncio.to_thread(count, shard.ref, shard.attempt, items.count)
+                    await in_store_thread(count, shard.ref, shard.attempt, items.count)
                     shard = replace(shard, count=items.count)
                 missing = [(shard.start, shard.count)]
                 if shard.items_processed:
-                    missing = await asyncio.to_thread(context.store.shards.missing, shard.ref)
+                    missing = await in_store_thread(context.store.shards.missing, shard.ref)
                 request, strategy = request_of(dict(task.spec)), StrategyName(task.strategy)
                 known = await context.calibrations.known()
                 if details.batch_size is not None:  # as before: its batches are numbered by it
@@ -199,7 +210,7 @@ class ShardRunner:
             await asyncio.sleep(HOLD_CHECK_SECONDS)
             with suppress(StoreError):
                 is_current = self._context.store.shards.is_current
-                if not await asyncio.to_thread(is_current, shard.ref, shard.attempt):
+                if not await in_store_thread(is_current, shard.ref, shard.attempt):
                     await run.cancel()
                     return
 
@@ -210,14 +221,13 @@ class ShardRunner:
         """Call in a thread, and again as long as the store cannot be reached and this process
         goes on.
         """
-        pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await asyncio.to_thread(call, *args)
+                return await in_store_thread(call, *args)
             except StoreUnavailableError:
                 if self._stopping.is_set():
                     raise
-            pause = await self._wait(pause)
+            await self._wait(STORE_PAUSE_SECONDS)
 
     async def _wait(self, pause_seconds: float) -> float:
         """Wait, unless this process stops; returns the next pause, which is longer."""

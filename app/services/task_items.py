@@ -17,6 +17,7 @@ from app.sources.base import Items
 from app.sources.item_file import FileItems
 from app.sources.simulated import GeneratedItems
 from app.tasks.model import Task
+from app.tasks.threads import in_store_thread
 
 
 class InputKind(StrEnum):
@@ -45,12 +46,12 @@ async def items_of(context: RunContext, client: RunHostClient, task: Task) -> It
         return GeneratedItems(task.total_items)
     path = context.folder.items_path(task.task_id)
     if kind is InputKind.ITEMS:
-        await asyncio.to_thread(_bring, context, task.task_id, kind)
+        await in_store_thread(_bring, context, task.task_id, kind)
         return FileItems(str(path), task.total_items)
     read = await asyncio.to_thread(_read_before, path)
     if read is not None:
         return read
-    await asyncio.to_thread(_bring, context, task.task_id, kind)
+    await in_store_thread(_bring, context, task.task_id, kind)
     count = await client.ingest(
         IngestCommand(
             upload_path=str(context.folder.upload_path(task.task_id)),
