@@ -44,15 +44,15 @@ def _await_store(settings: Settings, is_stopping: Callable[[], bool]) -> None:
             may_pass = isinstance(error, StoreUnavailableError) and not lets_nobody_in(error)
             if not may_pass:
                 raise SettingsError(f"{_place(settings)}: {error}") from error
-            if is_stopping() or time.monotonic() >= give_up:
-                raise StoreUnavailableError(f"{_place(settings)}: {error}") from error
-            if not is_told:
+            if not is_told and settings.store_wait_seconds > 0:
                 is_told = True
                 logger.warning(
                     "%s; waiting for it for up to %g s (HOTLOOP_STORE_WAIT_SECONDS)",
                     error,
                     settings.store_wait_seconds,
                 )
+            if is_stopping() or time.monotonic() >= give_up:
+                raise StoreUnavailableError(f"{_place(settings)}: {error}") from error
         else:
             return
         time.sleep(_PAUSE_SECONDS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.tasks import nodes as nodes_module
 from app.tasks.clock import DOUBT_SECONDS, STEP_SECONDS, SteadyClock
+from app.tasks.model import Task
 from app.tasks.store import TaskStore
 
 DAY = 86_400.0
@@ -83,9 +85,9 @@ def test_clock_that_was_put_right_is_believed_at_once(store: TaskStore, clock: C
 
 
 def test_first_look_at_an_older_store_counts_from_its_newest_task(
-    store: TaskStore, clock: Clock, new_task: object
+    store: TaskStore, clock: Clock, new_task: Callable[..., Task]
 ) -> None:
-    task = new_task()  # type: ignore[operator]
+    task = new_task()
     store.create(task)
     clock.set(task.created_at.timestamp() + 10 * DAY)
     assert seen(SteadyClock(store.engine)) is None
