@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,15 +25,16 @@ BACKGROUND = "/api/v1/tasks/background"
 ITEMS = [{"item_id": number, "value": 0.5, "offset": number} for number in range(2_000)]
 FAST = {"cpu_iterations": 10, "outer_iterations": 1, "inner_iterations": 10}
 LONG: dict[str, Any] = {
-    "items_count": 2_000,
+    "items_count": 400,
     "batch_size": 10,
     "strategy": "sequential",
     "kernel": "python",
     "db": "simulated",
+    "db_delay_ms": 40,
     "cache": "none",
     "parameters": FAST,
 }
-"""200 batches that wait for a simulated query each: some seconds."""
+"""40 batches that wait for a simulated query each: some seconds."""
 
 STOP_SECONDS = 20.0
 """Far more than it takes on a machine that does other things besides; it was 45 s and more."""
@@ -148,9 +148,7 @@ def test_database_that_hangs_is_told_within_seconds_and_keeps_no_process_from_en
         submit(server, **LONG)
         postgres.freeze()
         try:
-            asked = time.monotonic()
-            answer = ready(server)
-            assert time.monotonic() - asked < 5
+            answer = server.client.get("/health/ready", timeout=5)
             assert answer.status_code == 503
             assert "store: the task store" in answer.json()["detail"]
             assert server.client.get("/health").status_code == 200
@@ -196,11 +194,12 @@ def test_work_waits_for_a_database_that_is_away_or_takes_no_writes_and_goes_on_a
 
         postgres.crash()
         wait_until(lambda: ready(server).status_code == 503, "it is not ready")
-        time.sleep(10)  # so long that pauses which grow would have grown
+        # For more than ten seconds: pauses that grow would have grown.
+        logged = len(server.log)
+        wait_until(lambda: "repeated" in "".join(server.log[logged:]), "the outage lasts")
         postgres.restart()
         before = progress()
-        back = time.monotonic()
-        wait_until(lambda: progress() > before, "it goes on")
-        assert time.monotonic() - back < 8  # 2 s, where nothing else uses the machine
+        # Two seconds, where nothing else uses the machine.
+        wait_until(lambda: progress() > before, "it goes on", 8)
         wait_until(lambda: view(server, task_id)["status"] == "completed", "it is completed", 60)
         assert view(server, task_id)["result"]["failed_items"] == 0
