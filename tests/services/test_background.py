@@ -23,6 +23,7 @@ from app.services import background as background_module
 from app.services import withdrawals
 from app.services.background import BackgroundService
 from app.settings import Settings
+from app.tasks.acceptance import accept, withdraw_unaccepted
 from app.tasks.folder import DataFolder
 from app.tasks.model import Task, new_task_id
 from app.tasks.store import TaskStore, open_store
@@ -180,7 +181,7 @@ def test_store_that_is_lost_while_items_come_in_leaves_nothing_in_the_way_of_the
 ) -> None:
     """The row of the lost request is committed, and nobody can look at it or remove it yet."""
     is_down = True
-    create, get, forget = store.create, store.get, withdrawals.withdraw_unaccepted
+    create, get = store.create, store.get
 
     def down(*_: Any) -> Any:
         if is_down:
@@ -188,7 +189,9 @@ def test_store_that_is_lost_while_items_come_in_leaves_nothing_in_the_way_of_the
 
     monkeypatch.setattr(store, "create", lambda *args: (create(*args), down()))
     monkeypatch.setattr(store, "get", lambda *args: down() or get(*args))
-    monkeypatch.setattr(withdrawals, "withdraw_unaccepted", lambda *args: down() or forget(*args))
+    monkeypatch.setattr(
+        withdrawals, "withdraw_unaccepted", lambda *args: down() or withdraw_unaccepted(*args)
+    )
 
     async def main() -> None:
         nonlocal is_down
@@ -211,20 +214,23 @@ def test_task_that_was_accepted_is_not_withdrawn_after_an_outage(
 ) -> None:
     """The client was told 503, came again, and was told that its task is accepted."""
     is_down = True
-    accept, of_task = background_module.accept, store.shards.of_task
-    forget = withdrawals.withdraw_unaccepted
+    of_task = store.shards.of_task
     forgotten: list[bool] = []
 
     def down(*_: Any) -> Any:
         if is_down:
             raise LOST
 
+    def look(*args: Any) -> bool:
+        forgotten.append(withdraw_unaccepted(*args))
+        return forgotten[-1]
+
     monkeypatch.setattr(background_module, "accept", lambda *args: (accept(*args), down()))
     monkeypatch.setattr(store.shards, "of_task", lambda *args: down() or of_task(*args))
     monkeypatch.setattr(
         withdrawals,
         "withdraw_unaccepted",
-        lambda *args: down() or forgotten.append(forget(*args)) or forgotten[-1],
+        lambda *args: down() or look(*args),
     )
 
     async def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from app.errors import StoreError, StoreUnavailableError
@@ -22,7 +23,7 @@ SECRET = "hush-hush-1"
 
 def settings(tmp_path: Path, **changes: Any) -> Settings:
     url = f"postgresql://someone:{SECRET}@127.0.0.1:{free_port()}/hotloop"
-    return Settings(data_dir=tmp_path, database_url=url, **changes)
+    return Settings(data_dir=tmp_path, database_url=SecretStr(url), **changes)
 
 
 def test_start_waits_for_a_database_says_so_and_gives_up(

@@ -22,7 +22,7 @@ from app.tasks.claims import Claim, claim
 from app.tasks.model import Shard, Task, new_task_id
 from app.tasks.store import TaskStore, open_store
 
-OUTAGE = StoreUnavailableError("it is down")
+OUTAGE: ServiceError = StoreUnavailableError("it is down")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.errors import StoreUnavailableError
+from app.names import TaskStatus
 from app.services.upkeep import Upkeep
 from app.settings import Settings
 from app.tasks import nodes as nodes_module
@@ -51,19 +52,19 @@ def test_clock_that_jumps_by_days_removes_no_finished_task(
             total_items=1,
             created_at=now - age,
             owner="this",
-            status="failed",
+            status=TaskStatus.FAILED,
             end_time=now - age,
         )
         store.create(task)
     old, young = ended.values()
     upkeep = upkeep_of(store, tmp_path)
     upkeep.remove_old()
-    assert (store.status(old), store.status(young)) == (None, "failed")
+    assert (store.status(old), store.status(young)) == (None, TaskStatus.FAILED)
     ahead = (now + timedelta(days=10)).timestamp()
     monkeypatch.setitem(nodes_module._NOW, "sqlite", repr(ahead))
     upkeep.remove_old()
     upkeep_of(store, tmp_path).remove_old()  # nor does a process that begins now
-    assert store.status(young) == "failed"
+    assert store.status(young) is TaskStatus.FAILED
 
 
 def test_heartbeat_that_cannot_be_written_is_told_until_one_can(
