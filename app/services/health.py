@@ -13,7 +13,7 @@ from app.services.sources import SourceMonitor
 from app.tasks.store import TaskStore
 from app.tasks.threads import in_store_thread
 
-STORE_SECONDS: Final = 1.5
+STORE_SECONDS: Final = 1.0
 """Time that the store gets to answer: a balancer does not wait much longer for this service."""
 
 
