@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_WRONG_SETTINGS: Final = "the service cannot start with its settings; its log says what is wrong"
+_WRONG_SETTINGS: Final = "the service cannot start now; its log says what is wrong"
 
 
 class LazyApplication:
@@ -38,11 +38,12 @@ class LazyApplication:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
             return
+        from app.errors import StoreUnavailableError
         from app.settings import SettingsError
 
         try:
             service = await self._started(is_mounted=True)
-        except SettingsError as error:
+        except (SettingsError, StoreUnavailableError) as error:
             logger.error("%s", error)
             await _refuse(scope, receive, send)
             return
@@ -62,12 +63,13 @@ class LazyApplication:
             await service.close()
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        from app.errors import StoreUnavailableError
         from app.settings import SettingsError
 
         await receive()
         try:
             service = await self._started(is_mounted=False)
-        except SettingsError as error:
+        except (SettingsError, StoreUnavailableError) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         except Exception:
@@ -140,7 +142,7 @@ class _Service:
 
 
 def _make(outer: OuterServer | None, is_mounted: bool) -> tuple[Settings, FastAPI]:
-    """Blocks. Raises SettingsError."""
+    """Blocks. Raises SettingsError, StoreUnavailableError."""
     from app.environment import load_settings
     from app.factory import create_app
     from app.logs.setup import set_up_logging
@@ -149,9 +151,9 @@ def _make(outer: OuterServer | None, is_mounted: bool) -> tuple[Settings, FastAP
     settings = load_settings()
     if outer is not None:
         outer.check_address(settings)
-    check_machine(settings)
     if not is_mounted:
         set_up_logging(settings.log_options, "api", settings.secrets())
+    check_machine(settings, (lambda: False) if outer is None else outer.is_stopping)
     if outer is not None:
         outer.warn(settings)
     app = create_app(settings)

@@ -83,6 +83,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
         409, "too-many-beginnings", "The task began too often without progress"
     ),
     errors.TooBusyError: ProblemKind(503, "too-busy", "There is no place for another run now"),
+    errors.KeyInUseError: ProblemKind(
+        503, "key-in-use", "The first request with this key is still coming in"
+    ),
     errors.RateLimitedError: ProblemKind(429, "rate-limited", "The client asks too often"),
     errors.ClientLimitError: ProblemKind(
         429, "client-limit", "The client has as much work waiting as it may have"

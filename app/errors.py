@@ -15,6 +15,7 @@ ServiceError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
 │   └── TooManyBeginningsError   a task whose executions begin again and again without progress
 ├── TooBusyError                 no place for another run now
+│   └── KeyInUseError            the first request with an idempotency key is still coming in
 ├── RateLimitedError             a client asks too often
 ├── ClientLimitError             a client has as much work waiting as it may have
 ├── ClientStorageError           a client stores as many bytes as it may
@@ -217,6 +218,19 @@ class TooBusyError(ServiceError):
 
     def __str__(self) -> str:
         return self.text
+
+
+class KeyInUseError(TooBusyError):
+    """An idempotency key whose first request is not complete yet, that of task `task_id`."""
+
+    def __init__(self, task_id: str) -> None:
+        Exception.__init__(self, task_id)
+        self.task_id = task_id
+        self.retry_after_seconds = 2
+        self.text = (
+            f"the first request with this Idempotency-Key, that of task {task_id}, is still coming "
+            "in or was withdrawn; send yours again"
+        )
 
 
 class RateLimitedError(TooBusyError):

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from app.factory import begin_stop
 from app.security.addresses import is_loopback
 from app.settings import Settings, SettingsError
+from app.tasks.threads import store_threads
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +86,9 @@ class OuterServer:
         """
         told = False
         while not closing.is_set():
-            if not told and self._is_stopping():
+            if not told and self.is_stopping():
                 begin_stop(app)
+                store_threads().hurry()
                 told = True
             if ends_with_parent and not told and self._is_orphan():
                 logger.warning("the process that started this server is gone; it stops")
@@ -96,7 +98,7 @@ class OuterServer:
             except TimeoutError:
                 continue
 
-    def _is_stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """A server that has answered its last request stops without `should_exit`."""
         servers = getattr(self._server, "servers", [])
         has_closed = bool(servers) and not any(server.is_serving() for server in servers)

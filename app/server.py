@@ -27,6 +27,7 @@ from app.logs.setup import set_up_logging
 from app.services.metrics_folder import metrics_folder
 from app.settings import Settings, SettingsError
 from app.supervisor import Supervisor
+from app.tasks.threads import store_threads
 from app.token_settings import MIN_SECRET_BYTES
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         begin_stop(self._app)
         await self._wait(self._drain_seconds, lambda: True)
+        store_threads().hurry()
         for server in self.servers:
             server.close()
         await asyncio.sleep(_TICK_SECONDS)  # what the loop has accepted becomes a connection

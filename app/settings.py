@@ -74,6 +74,15 @@ class Settings(LogSettings):
             "for more than one machine; when not set, an SQLite file in the data folder."
         ),
     )
+    store_wait_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=3_600,
+        description=(
+            "Seconds that a process waits at its start for a task store that cannot be reached; "
+            "then it ends with status 3."
+        ),
+    )
     node_id: str | None = Field(
         default=None,
         min_length=1,

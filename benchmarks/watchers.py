@@ -153,8 +153,8 @@ def watch(port: int, tasks: Sequence[str]) -> None:
     until: float | None = None
     while until is None or time.perf_counter() < until:
         for key, is_writable in ready.select(0.1):
+            assert isinstance(key.fileobj, socket.socket)
             connection = key.fileobj
-            assert isinstance(connection, socket.socket)
             if is_writable & selectors.EVENT_WRITE:
                 path = f"/api/v1/tasks/events/{key.data}"
                 connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

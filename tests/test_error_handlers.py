@@ -60,6 +60,7 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.TooManyBeginningsError("task_x", 0, 20), 409, "too-many-beginnings"),
     (errors.UnreadableTaskError("its workers must be an integer"), 500, "unreadable-task"),
     (errors.TooBusyError("16 runs wait", 7), 503, "too-busy"),
+    (errors.KeyInUseError("task_1"), 503, "key-in-use"),
     (errors.RateLimitedError("too often", 7), 429, "rate-limited"),
     (errors.ClientLimitError("too much", 30), 429, "client-limit"),
     (errors.ClientStorageError(9, 2, 10), 507, "client-storage"),

@@ -15,6 +15,7 @@ import uvicorn
 
 from app.cli.exits import CommandError, NoStoreError, UnreachableError
 from app.environment import load_settings
+from app.errors import StoreUnavailableError
 from app.factory import create_app
 from app.logs.setup import LogLevel, set_up_logging
 from app.server import Server
@@ -58,6 +59,7 @@ def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
     Raises NoStoreError when there is none.
     """
     own: dict[str, Any] = {"run_hosts": 1, "background_runs": int(executes)}
+    own["store_wait_seconds"] = 0
     if data_dir is not None:
         own |= {"data_dir": data_dir, "database_url": None}
     settings = _loaded(**own)
@@ -81,6 +83,8 @@ def _checked(settings: Settings) -> Settings:
         check_machine(settings)
     except SettingsError as error:
         raise CommandError(str(error)) from error
+    except StoreUnavailableError as error:
+        raise UnreachableError(str(error)) from error
     return settings
 
 

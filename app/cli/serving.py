@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.cli.exits import REFUSED
+from app.cli.exits import REFUSED, UNREACHABLE
 from app.cli.options import taught
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _EXITS: Final = (
     "Ends in order on SIGTERM and Ctrl-C. Exit status: 0 after that; 2 for settings that cannot be "
-    "met, the message says which."
+    "met, the message says which; 3 when the database could not be reached for "
+    "HOTLOOP_STORE_WAIT_SECONDS."
 )
 
 SERVE_EXAMPLES: Final = ("hotloop serve", "hotloop serve --port 0 --data-dir data")
@@ -89,14 +90,18 @@ def node(data_dir: DataFolder = None) -> None:
 
 def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
     """Settings that this machine can meet; otherwise what is wrong with them is printed, and the
-    exit status is 2.
+    exit status is 2, or 3 for a database that cannot be reached.
     """
     from app.environment import load_settings
+    from app.errors import StoreUnavailableError
+    from app.logs.setup import set_up_logging
     from app.services.machine import check_machine
     from app.settings import SettingsError
 
     try:
         settings = load_settings(**{k: v for k, v in options.items() if v is not None})
+        role = "node" if as_node else "api"
+        set_up_logging(settings.log_options, role, settings.secrets())
         check_machine(settings)
         if as_node:
             from app.node import check_node
@@ -105,4 +110,7 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
     except SettingsError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(REFUSED) from error
+    except StoreUnavailableError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(UNREACHABLE) from error
     return settings

@@ -22,6 +22,7 @@ SUBMIT_ERRORS: Final = (
     errors.ClientLimitError,
     errors.ClientStorageError,
     errors.TooBusyError,
+    errors.KeyInUseError,
     errors.NotReadyError,
     *STORE_ERRORS,
 )

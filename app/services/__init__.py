@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from app.environment import run_host_environment
+from app.errors import StoreError
 from app.runhost.config import RunHostConfig
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
 from app.security.clients import Client
@@ -50,6 +51,7 @@ from app.tasks.folder import DataFolder
 from app.tasks.needs import NOTHING
 from app.tasks.nodes import NodeStore, new_node_id
 from app.tasks.store import TaskStore, open_store
+from app.tasks.threads import in_store_thread, new_store_threads
 from app.tasks.work_queue import QueueOptions, WorkQueue
 from app.tracing import exporting
 
@@ -109,16 +111,18 @@ async def open_services(
     `calibrates_unasked`, only a request for a calibration begins one. Raises StoreError.
     """
     usable_cpus = usable_cpu_count()
+    threads = new_store_threads()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exporting(settings.traces_url, role))
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
         sources = SourceMonitor(_configured_sources(settings))
         metrics = Metrics(sources)
         observe = metrics.transaction_ended
-        store = await asyncio.to_thread(open_store, settings.store_location, observe=observe)
-        stack.callback(store.close)
-        nodes = NodeStore(store.engine, new_node_id(settings.node_id), role)
-        await asyncio.to_thread(_tidy, store, folder, nodes)
+        store = await in_store_thread(open_store, settings.store_location, observe=observe)
+        stack.push_async_callback(_close, store.close)
+        node_id = new_node_id(settings.node_id)
+        nodes = await in_store_thread(NodeStore, store.engine, node_id, role)
+        await in_store_thread(_tidy, store, folder, nodes)
         config = _host_config(settings, usable_cpus)
         hosts = RunHostPool(
             config,
@@ -169,11 +173,11 @@ async def open_services(
             lambda: hosts.alive_count > 0,
         )
         if not settings.background_runs:
-            await asyncio.to_thread(nodes.publish, NOTHING)
+            await in_store_thread(nodes.publish, NOTHING)
         upkeep = Upkeep(context, queue, nodes)
         stack.push_async_callback(upkeep.close)
         await upkeep.start()
-        stack.push_async_callback(asyncio.to_thread, queue.close)
+        stack.push_async_callback(_close, queue.close)
         stack.push_async_callback(runner.stop)  # before others may take over what is handed over
         stack.callback(queue.take_no_more)
         if settings.background_runs:
@@ -185,8 +189,10 @@ async def open_services(
         vitals = VitalsService(context.lag, usable_cpus)
         stack.push_async_callback(vitals.close)
         background = BackgroundService(context, queue, hub)
+        stack.push_async_callback(background.close)
         runs = RunService(context, background, LongRunService(context, background, nodes))
         stack.push_async_callback(runs.close)
+        stack.callback(threads.hurry)
         yield Services(
             store=store,
             node=nodes.node_id,
@@ -196,10 +202,18 @@ async def open_services(
             comparisons=ComparisonService(context, runs, background),
             recommendations=RecommendationService(context),
             kernels=KernelService(hosts),
-            health=HealthService(hosts, store, sources, settings.run_hosts),
+            health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
             vitals=vitals,
             metrics=metrics,
         )
+
+
+async def _close(close: Callable[[], None]) -> None:
+    """Close a part that works on the store, unless the store hangs."""
+    try:
+        await in_store_thread(close)
+    except StoreError as error:
+        logger.warning("closed without its last words to the store: %s", error)
 
 
 def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:

@@ -19,6 +19,7 @@ from app.services.executions import RunContext
 from app.settings import Settings
 from app.tasks.needs import SPEC_VERSION, Abilities
 from app.tasks.nodes import NodeStore
+from app.tasks.threads import in_store_thread
 from app.tasks.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> 
         try:
             reports = await context.hosts.kernels()
             able = abilities(reports, context.settings, context.memory.run_bytes)
-            await asyncio.to_thread(nodes.publish, able)
+            await in_store_thread(nodes.publish, able)
         except (NotReadyError, StoreError) as error:
             logger.debug("this node takes no work yet: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from app.disk import file_sha256
-from app.errors import DamagedFileError, IdempotencyConflictError, TaskConflictError
+from app.errors import (
+    ClientLimitError,
+    DamagedFileError,
+    IdempotencyConflictError,
+    KeyInUseError,
+    StoreError,
+    StoreUnavailableError,
+    TaskConflictError,
+    TaskNotFoundError,
+)
 from app.logs.origin import current, origin_to_json
 from app.names import TaskType
 from app.schemas.events import TaskEvent
@@ -20,18 +30,26 @@ from app.schemas.runs import BackgroundRequest, UploadQuery
 from app.schemas.tasks import TaskView
 from app.services.client_limits import check_client
 from app.services.event_hub import EventHub, Moment
-from app.services.executions import RunContext, to_the_end, withdraw
+from app.services.executions import RunContext, to_the_end
 from app.services.inputs import InlineInput, UploadInput
 from app.services.specs import plan_for, request_hash, shard_counts, spec_of
 from app.services.task_items import InputKind, input_spec
 from app.services.views import new_task_view, task_view
+from app.services.withdrawals import Withdrawals
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.acceptance import accept, move_to_background
 from app.tasks.chunks import result_bytes
 from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.needs import NEEDS_KEY
+from app.tasks.threads import in_store_thread
 from app.tasks.work_queue import WorkQueue
+
+FIRST_SECONDS: Final = 20.0
+"""Time that a request waits for the first one with its idempotency key to come in."""
+
+_LOOK_SECONDS: Final = 0.1
+"""Between two looks for that."""
 
 
 class BackgroundService:
@@ -41,6 +59,7 @@ class BackgroundService:
         self._context = context
         self._queue = queue
         self._hub = hub
+        self._withdrawals = Withdrawals(context)
 
     async def submit(
         self,
@@ -60,7 +79,7 @@ class BackgroundService:
         if request.items is None:
             if idempotency_key is not None:
                 task = replace(task, request_hash=request_hash(request))
-            return await asyncio.to_thread(self._submit, task, counts)
+            return await self._submit(task, counts)
         digest = None
         if idempotency_key is not None:
             digest = await asyncio.to_thread(request_hash, request)
@@ -81,11 +100,11 @@ class BackgroundService:
         spec = spec_of(query) | {"kernel": plan.kernel} | input_spec(InputKind.UPLOAD, media_type)
         task = self._task(plan, spec, 0, None, idempotency_key, client)
         digest = upload_digest(query, strategy, media_type)
-        known = await asyncio.to_thread(self._create, task, [])
+        known = await self._create(task, [])
         if known is not None:
             async for _ in hashed(chunks, digest):
                 pass
-            return await asyncio.to_thread(self._same, known, digest.hexdigest())
+            return await self._same(known, digest.hexdigest())
         with self._context.storage.receiving(client, hashed(chunks, digest)) as bounded:
             source = UploadInput(query.workload, media_type, bounded, 1)
             async with self._receiving(task.task_id):
@@ -101,8 +120,7 @@ class BackgroundService:
         """
         counts = [task.total_items]
         if source is None:
-            task = replace(task, request_hash=digest)
-            return await asyncio.to_thread(self._submit, task, counts)
+            return await self._submit(replace(task, request_hash=digest), counts)
         return await self._submit_items(task, counts, source, digest)
 
     async def take_over(self, task: Task, batch_size: int) -> TaskView:
@@ -112,14 +130,18 @@ class BackgroundService:
         """
         counts = shard_counts(task.total_items, batch_size, self._shard_items)
         async with self._receiving(task.task_id):
-            return await to_the_end(self._take_over, task, counts)
+            known = await to_the_end(self._take_over, task, counts)
+            if known is None:
+                return new_task_view(task, counts)
+            view = await self._same(known, task.request_hash)
+        await self._withdrawals.withdraw(task.task_id)
+        return view
 
     async def _submit_items(
         self, task: Task, counts: list[int], source: InlineInput, digest: str | None
     ) -> TaskView:
-        known = await asyncio.to_thread(self._create, task, [], source.size)
-        if known is not None:
-            return await asyncio.to_thread(self._same, known, digest)
+        if (view := await self._create_or_answer(task, [], digest, source.size)) is not None:
+            return view
         async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
             return await to_the_end(self._accept, task, counts, digest, source)
@@ -128,7 +150,7 @@ class BackgroundService:
         """Raises TaskNotFoundError, TaskConflictError, ClientLimitError, ClientStorageError,
         StoreError.
         """
-        return await asyncio.to_thread(self._resume, task_id)
+        return await in_store_thread(self._resume, task_id)
 
     async def now(self, task_id: str) -> Moment:
         """The task as streams of events show it. Raises TaskNotFoundError, StoreError."""
@@ -154,7 +176,7 @@ class BackgroundService:
         if idempotency_key is None:
             return False
         return (
-            await asyncio.to_thread(self._context.store.by_key, idempotency_key, client) is not None
+            await in_store_thread(self._context.store.by_key, idempotency_key, client) is not None
         )
 
     @asynccontextmanager
@@ -163,7 +185,73 @@ class BackgroundService:
         try:
             yield
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(withdraw, self._context, task_id))
+            await asyncio.shield(self._withdrawals.withdraw(task_id))
+            raise
+
+    async def close(self) -> None:
+        """To be called when nothing is accepted any more."""
+        await self._withdrawals.close()
+
+    async def _submit(self, task: Task, counts: list[int]) -> TaskView:
+        """Accept a task whose items need not come in: it is kept and queued at once."""
+        view = await self._create_or_answer(task, counts, task.request_hash)
+        if view is not None:
+            return view
+        self._queue.wake()
+        return new_task_view(task, counts)
+
+    async def _create_or_answer(
+        self, task: Task, counts: list[int], request_hash: str | None, input_bytes: int = 0
+    ) -> TaskView | None:
+        """Keep the task, whose input has so many bytes; or answer with the one that its key belongs
+        to already, once the request for that one is complete. If that one is withdrawn, this one
+        takes its place.
+        """
+        while (known := await self._create(task, counts, input_bytes)) is not None:
+            if (first := await self._complete(known)) is not None:
+                return await self._answer(first, request_hash)
+        return None
+
+    async def _complete(self, known: Task) -> Task | None:
+        """A task under a key, once its request is complete; None when it is withdrawn instead.
+        Raises KeyInUseError when that takes too long.
+        """
+        give_up = time.monotonic() + FIRST_SECONDS
+        by_key, key = self._context.store.by_key, known.idempotency_key
+        assert key is not None
+        first: Task | None = known
+        while first is not None and first.request_hash is None:
+            if first.end_time is not None:
+                raise IdempotencyConflictError(first.task_id)  # it was cancelled before
+            if time.monotonic() > give_up:
+                raise KeyInUseError(first.task_id)
+            await asyncio.sleep(_LOOK_SECONDS)
+            first = await in_store_thread(by_key, key, known.client)
+        return first
+
+    async def _same(self, known: Task, request_hash: str | None) -> TaskView:
+        """The answer to a request whose key belongs to a task. Raises KeyInUseError when that is
+        withdrawn, for the caller has nothing left to take its place with.
+        """
+        first = await self._complete(known)
+        if first is None:
+            raise KeyInUseError(known.task_id)
+        return await self._answer(first, request_hash)
+
+    async def _answer(self, first: Task, request_hash: str | None) -> TaskView:
+        if first.request_hash != request_hash:
+            raise IdempotencyConflictError(first.task_id)
+        return await in_store_thread(task_view, self._context.store, first.task_id)
+
+    async def _create(self, task: Task, counts: list[int], input_bytes: int = 0) -> Task | None:
+        """Keep the task, whose input has so many bytes; or return the one that its key belongs to
+        already.
+        """
+        try:
+            return await in_store_thread(self._create_or_find, task, counts, input_bytes)
+        except StoreError:
+            if not counts:  # it may be kept nevertheless, and its items will not come
+                await asyncio.shield(self._withdrawals.withdraw(task.task_id))
             raise
 
     @property
@@ -205,42 +293,37 @@ class BackgroundService:
 
     # What follows blocks, and is called in threads.
 
-    def _submit(self, task: Task, counts: list[int]) -> TaskView:
-        """Accept a task whose items need not come in: it is kept and queued at once."""
-        known = self._create(task, counts)
-        if known is not None:
-            return self._same(known, task.request_hash)
-        self._queue.wake()
-        return new_task_view(task, counts)
-
-    def _create(self, task: Task, counts: list[int], input_bytes: int = 0) -> Task | None:
-        """Keep the task, whose input has so many bytes; or return the one that its key belongs to
-        already.
-        """
+    def _create_or_find(self, task: Task, counts: list[int], input_bytes: int) -> Task | None:
         store = self._context.store
 
         def check(count: int, seconds: float) -> None:
             check_client(self._context.settings, task, count, seconds)
 
-        asked = task.client, task.stored_bytes + input_bytes
-        if task.idempotency_key is None:
-            self._context.storage.check(*asked)
-            store.create(task, counts, check)
-            return None
-        known = store.by_key(task.idempotency_key, task.client)
-        if known is not None:
+        key = task.idempotency_key
+        if key is not None and (known := store.by_key(key, task.client)) is not None:
             return known
-        self._context.storage.check(*asked)
+        self._context.storage.check(task.client, task.stored_bytes + input_bytes)
         try:
             store.create(task, counts, check)
-        except TaskConflictError:
+        except (TaskConflictError, ClientLimitError):
             # Another request with this key came first.
-            known = store.by_key(task.idempotency_key, task.client)
+            known = None if key is None else store.by_key(key, task.client)
             if known is None:
                 raise
-        return known
+            return known
+        except StoreUnavailableError:
+            if self._kept(task.task_id) is None:
+                raise
+        return None
 
-    def _take_over(self, task: Task, counts: list[int]) -> TaskView:
+    def _kept(self, task_id: str) -> Task | None:
+        """The task, if the store has it: only the answer to a commit may have been lost."""
+        with suppress(StoreError, TaskNotFoundError):
+            return self._context.store.get(task_id)
+        return None
+
+    def _take_over(self, task: Task, counts: list[int]) -> Task | None:
+        """Make the task one for the background; or return the one that its key belongs to."""
         store, folder = self._context.store, self._context.folder
         path = folder.items_path(task.task_id)
         digest = file_sha256(path)
@@ -260,24 +343,18 @@ class BackgroundService:
             known = None if key is None else store.by_key(key, task.client)
             if known is None:
                 raise
-            view = self._same(known, task.request_hash)
-            withdraw(self._context, task.task_id)
-            return view
+            return known
+        except StoreUnavailableError:
+            moved = self._kept(task.task_id)
+            if moved is None or moved.task_type != TaskType.BACKGROUND:
+                raise
         self._queue.wake()
-        return new_task_view(task, counts)
+        return None
 
     def _save(self, task_id: str, path: Path, sha256: str | None) -> None:
         """Copy the file of items into the database, for nodes that share no disk."""
         if self._context.store.inputs.save(task_id, path) != sha256:
             raise DamagedFileError("the items on disk are not as they came; send them again")
-
-    def _same(self, known: Task, request_hash: str | None) -> TaskView:
-        if known.request_hash is None:
-            text = "its request is still coming in; repeat yours when it is complete"
-            raise TaskConflictError(known.task_id, text)
-        if known.request_hash != request_hash:
-            raise IdempotencyConflictError(known.task_id)
-        return task_view(self._context.store, known.task_id)
 
     def _accept(
         self,
@@ -292,9 +369,19 @@ class BackgroundService:
             paths = folder.items_path(task_id), folder.upload_path(task_id)
             path = next((path for path in paths if path.exists()), paths[0])
             self._save(task_id, path, source.sha256)
-        accept(store.engine, task_id, counts, request_hash, source.sha256, source.size)
+        try:
+            accept(store.engine, task_id, counts, request_hash, source.sha256, source.size)
+        except StoreUnavailableError:
+            if not self._has_shards(task_id):
+                raise
         self._queue.wake()
         return new_task_view(task, counts)
+
+    def _has_shards(self, task_id: str) -> bool:
+        """Whether the task was accepted: only the answer to a commit may have been lost."""
+        with suppress(StoreError, TaskNotFoundError):
+            return bool(self._context.store.shards.of_task(task_id))
+        return False
 
     def _resume(self, task_id: str) -> TaskView:
         store = self._context.store

@@ -14,6 +14,7 @@ from app.runhost.messages import Batches
 from app.tasks.chunks import pack
 from app.tasks.model import PART, ShardRef, Task, new_task_id, utc_now
 from app.tasks.store import TaskStore
+from app.tasks.threads import in_store_thread
 
 MOST_ITEMS: Final = 1 << 40
 """More than all calibrating runs have together: each one's results follow those of the last."""
@@ -41,9 +42,9 @@ async def stored_results(store: TaskStore, node: str) -> AsyncIterator[StoreResu
     )
     stored = 0
     try:
-        await asyncio.to_thread(store.create, task)
+        await in_store_thread(store.create, task)
         ref = ShardRef(task.task_id, 0, 0)
-        shard = await asyncio.to_thread(store.shards.begin, ref, node)
+        shard = await in_store_thread(store.shards.begin, ref, node)
 
         def add(event: Batches) -> None:
             nonlocal stored
@@ -57,8 +58,8 @@ async def stored_results(store: TaskStore, node: str) -> AsyncIterator[StoreResu
             stored = chunks[-1].start + chunks[-1].count
 
         async def store_results(event: Batches) -> None:
-            await asyncio.to_thread(add, event)
+            await in_store_thread(add, event)
 
         yield store_results
     finally:
-        await asyncio.shield(asyncio.to_thread(store.remove_part, task.task_id))
+        await asyncio.shield(in_store_thread(store.remove_part, task.task_id))

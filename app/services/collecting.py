@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +24,9 @@ STORE_SECONDS: Final = 0.75
 
 
 class RunCollector:
-    """Takes a run's events. `add` and `store_progress` block on the store: they are called in a
-    thread, once at a time.
+    """Takes a run's events. `add` and `store_progress` block on the store: they are called in
+    threads, one after another. A call that its caller has given up may still run: the next one
+    waits for it.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class RunCollector:
         self._errors: list[ItemError] = []
         self._items_passed = 0
         self._stored = float("-inf")
+        self._storing = threading.Lock()
+        self._added: Batches | None = None
 
     def start(self, event: RunStarted) -> None:
         self._setup = event
@@ -58,6 +62,12 @@ class RunCollector:
         when this execution may not store any more. Then nothing has changed here either, and it
         may be called again.
         """
+        with self._storing:
+            if event is not self._added:  # or a call that was given up has stored it
+                self._add(event)
+                self._added = event
+
+    def _add(self, event: Batches) -> None:
         processed = self.items_processed + sum(r.batch.count for r in event.results)
         failed = self.failed_items + sum(len(r.errors) for r in event.results)
         chunks = pack(event.results, self._columns)
@@ -86,7 +96,8 @@ class RunCollector:
 
     def store_progress(self) -> None:
         """Store how far the run is. Raises as `add`."""
-        self._store([], self.items_processed, self.failed_items, self._stages)
+        with self._storing:
+            self._store([], self.items_processed, self.failed_items, self._stages)
 
     def _store(
         self,

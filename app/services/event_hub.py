@@ -21,6 +21,7 @@ from app.schemas.tasks import TaskProgress
 from app.services.views import living_nodes, task_progress
 from app.tasks.model import Shard, Task
 from app.tasks.store import TaskStore
+from app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 
@@ -195,14 +196,14 @@ class EventHub:
         watched = {name: one for name, one in self._channels.items() if one.moment is not None}
         if not watched:
             return
-        found = await asyncio.to_thread(self._store.progress, list(watched))
+        found = await in_store_thread(self._store.progress, list(watched))
         changed = [one for name, one in watched.items() if one.differs(found.get(name))]
         for some in _slices(changed):
             await self._read(some)
 
     async def _read(self, channels: list[_Channel]) -> None:
         """Read these tasks, and wake the watchers of those that have changed."""
-        found = await asyncio.to_thread(self._moments, [one.task_id for one in channels])
+        found = await in_store_thread(self._moments, [one.task_id for one in channels])
         for channel in channels:
             if not channel.take(found.get(channel.task_id)):
                 continue

@@ -30,6 +30,7 @@ from app.strategies.base import Plan
 from app.tasks.folder import DataFolder
 from app.tasks.model import Shard
 from app.tasks.store import TaskStore
+from app.tasks.threads import in_store_thread
 
 T = TypeVar("T")
 
@@ -118,7 +119,7 @@ async def to_the_end(call: Callable[..., T], *args: object) -> T:
     """Run the call in a thread and return what it made, even when cancelled meanwhile: the
     cancellation then comes with the next await, when somebody is there to clean up.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(call, *args))
+    work = asyncio.ensure_future(in_store_thread(call, *args))
     cancelled = False
     while not work.done():
         try:
@@ -136,14 +137,14 @@ Add = Callable[[RunCollector, Batches], Awaitable[None]]
 
 async def add_once(collector: RunCollector, event: Batches) -> None:
     """Store results; raises what the store raises."""
-    await asyncio.to_thread(collector.add, event)
+    await in_store_thread(collector.add, event)
 
 
 async def _note(collector: RunCollector, event: Progress) -> None:
     """Store how far a run is. A store that cannot be reached is no reason to end the run."""
     if collector.note(event):
         with suppress(StoreError):
-            await asyncio.to_thread(collector.store_progress)
+            await in_store_thread(collector.store_progress)
 
 
 async def execute(

@@ -5,7 +5,6 @@ Tasks of others are answered exactly as those that there are not. What a client 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from app.services.recommendation import RecommendationService
 from app.services.runs import RunService
 from app.services.tasks import TaskService
 from app.tasks.store import TaskStore
+from app.tasks.threads import in_store_thread
 from kernels import KernelName
 
 
@@ -42,7 +42,7 @@ class Ownership:
         """Raises TaskNotFoundError for a task that the client may not see, or that is not there."""
         if self.client.sees_all:
             return
-        self.check_owner(task_id, await asyncio.to_thread(self.store.client_of, task_id))
+        self.check_owner(task_id, await in_store_thread(self.store.client_of, task_id))
 
     def check_owner(self, task_id: str, owner: str | None) -> None:
         """The same for a task whose owner is known already."""
@@ -138,7 +138,7 @@ class ClientRecommendations:
         found = await self.service.recommend(query, base_url)
         if self.own.visible is None:
             return found
-        last = await asyncio.to_thread(self._own_runs, found.prediction_error.last)
+        last = await in_store_thread(self._own_runs, found.prediction_error.last)
         error = found.prediction_error.model_copy(update={"last": last})
         return found.model_copy(update={"prediction_error": error})
 

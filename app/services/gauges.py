@@ -16,6 +16,7 @@ from app.services.metrics import Gauges, Metrics
 from app.services.metrics_folder import shared_folder
 from app.tasks.claims import count_queued
 from app.tasks.store import TaskStore
+from app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class GaugeSampler:
     async def _watch_store(self) -> None:
         while True:
             try:
-                self._queued = await asyncio.to_thread(count_queued, self._store.engine)
+                self._queued = await in_store_thread(count_queued, self._store.engine)
             except StoreError:
                 logger.debug("the queue is not counted", exc_info=True)
             except Exception:

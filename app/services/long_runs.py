@@ -19,6 +19,7 @@ from app.services.task_items import InputKind, input_spec
 from app.strategies.base import Plan
 from app.tasks.model import Task
 from app.tasks.nodes import NodeStore
+from app.tasks.threads import in_store_thread
 
 _NODE_ROLE: Final = "node"
 
@@ -79,7 +80,7 @@ class LongRunService:
         try:
             await self._check(error)
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(withdraw, self._context, task.task_id))
+            await asyncio.shield(in_store_thread(withdraw, self._context, task.task_id))
             raise
         spec = {**task.spec, "kernel": plan.kernel, "origin": origin_to_json(current())}
         long = replace(
@@ -97,7 +98,7 @@ class LongRunService:
         settings = self._context.settings
         if settings.long_runs is LongRuns.REFUSE:
             raise error
-        if not settings.background_runs and not await asyncio.to_thread(self._has_nodes):
+        if not settings.background_runs and not await in_store_thread(self._has_nodes):
             raise EstimateTooLongError(error.estimate_seconds, error.limit_seconds, _NOT_EXECUTED)
 
     def _has_nodes(self) -> bool:

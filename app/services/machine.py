@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
 import kernels
-from app.errors import StoreError
+from app.errors import StoreError, StoreUnavailableError
 from app.settings import Settings, SettingsError
+from app.tasks.engine import lets_nobody_in
 from app.tasks.folder import DataFolder
 from app.tasks.store import open_store
 
+logger = logging.getLogger(__name__)
 
-def check_machine(settings: Settings) -> None:
+_PAUSE_SECONDS: Final = 0.5
+"""Between two tries to open the store."""
+
+
+def check_machine(settings: Settings, is_stopping: Callable[[], bool] = lambda: False) -> None:
     """Raises SettingsError for settings that this machine cannot meet: an instruction set that no
-    kernel has here, a data folder that cannot be used. Blocking; called before the server starts.
+    kernel has here, a data folder that cannot be used; StoreUnavailableError for a database that
+    could not be reached for HOTLOOP_STORE_WAIT_SECONDS, or until `is_stopping`. Blocking; called
+    before the server starts.
     """
     _check_instruction_set(settings)
     try:
         DataFolder(settings.data_dir)
     except StoreError as error:
         raise SettingsError(f"HOTLOOP_DATA_DIR ({settings.data_dir}): {error}") from error
-    try:
-        open_store(settings.store_location).close()
-    except StoreError as error:
-        if settings.database_url is None:
-            raise SettingsError(f"HOTLOOP_DATA_DIR ({settings.data_dir}): {error}") from error
-        raise SettingsError(f"HOTLOOP_DATABASE_URL: {error}") from error
+    _await_store(settings, is_stopping)
+
+
+def _await_store(settings: Settings, is_stopping: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + settings.store_wait_seconds
+    is_told = False
+    while True:
+        try:
+            open_store(settings.store_location).close()
+        except StoreError as error:
+            may_pass = isinstance(error, StoreUnavailableError) and not lets_nobody_in(error)
+            if not may_pass:
+                raise SettingsError(f"{_place(settings)}: {error}") from error
+            if not is_told and settings.store_wait_seconds > 0:
+                is_told = True
+                logger.warning(
+                    "%s; waiting for it for up to %g s (HOTLOOP_STORE_WAIT_SECONDS)",
+                    error,
+                    settings.store_wait_seconds,
+                )
+            if is_stopping() or time.monotonic() >= give_up:
+                raise StoreUnavailableError(f"{_place(settings)}: {error}") from error
+        else:
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _place(settings: Settings) -> str:
+    """The setting that says where the store is."""
+    if settings.database_url is None:
+        return f"HOTLOOP_DATA_DIR ({settings.data_dir})"
+    return "HOTLOOP_DATABASE_URL"
 
 
 def _check_instruction_set(settings: Settings) -> None:

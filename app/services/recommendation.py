@@ -33,6 +33,7 @@ from app.services.recommendation_words import GUIDELINES, curl, explanation
 from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.model import utc_now
+from app.tasks.threads import in_store_thread
 from kernels import KernelName
 
 MOST_IN_FLIGHT: Final = 20_000
@@ -56,7 +57,7 @@ class RecommendationService:
         self._plan(request, await context.hosts.kernels(), await context.calibrations.known())
         basis = await self._basis(query.wait)
         facts, reports = await context.calibrations.facts()
-        errors = await asyncio.to_thread(read_errors, context.store)
+        errors = await in_store_thread(read_errors, context.store)
         plan = self._plan(request, reports, basis.calibration)
         return await asyncio.to_thread(
             _answer,

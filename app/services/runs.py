@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from app.errors import (
     RunCancelledError,
     RunError,
     ServiceError,
+    TaskNotFoundError,
     TooBusyError,
     internal_text,
 )
@@ -52,6 +53,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.chunks import result_bytes
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
+from app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +262,7 @@ class RunService:
                 task = replace(task, idempotency_key=keyed.key, request_hash=digest)
             return await self._long_runs.take_over(task, plan, error)
         except REFUSALS:
-            await asyncio.to_thread(withdraw, context, task_id)
+            await in_store_thread(withdraw, context, task_id)
             raise
         except asyncio.CancelledError:
             outcome = replace(outcome, error=RunCancelledError())
@@ -268,14 +270,14 @@ class RunService:
             outcome = replace(outcome, error=error)
         except Exception as error:
             outcome = replace(outcome, error=RunError(internal_text(error)))
-            await asyncio.to_thread(self._end, task_id, plan, shard, outcome)
+            await in_store_thread(self._end, task_id, plan, shard, outcome)
             raise
-        await asyncio.to_thread(self._end, task_id, plan, shard, outcome)
+        await in_store_thread(self._end, task_id, plan, shard, outcome)
         if outcome.error is not None:
             if isinstance(outcome.error, RunError):
                 outcome.error.task_id = task_id
             raise outcome.error
-        return await asyncio.to_thread(task_result, context.store, task_id)
+        return await in_store_thread(task_result, context.store, task_id)
 
     def _end(self, task_id: str, plan: Plan, shard: Shard | None, outcome: Outcome) -> None:
         drop_files(self._context, task_id)  # it cannot be resumed
@@ -284,9 +286,10 @@ class RunService:
             return
         # Its execution never began.
         error = outcome.error
-        self._context.store.finish_unbegun(
-            task_id, outcome.status, type(error).__name__, str(error)
-        )
+        with suppress(TaskNotFoundError):  # the store did not take it, and the error says why
+            self._context.store.finish_unbegun(
+                task_id, outcome.status, type(error).__name__, str(error)
+            )
         self._context.metrics.run_ended(plan.strategy, plan.kernel, outcome.status, 0, 0)
 
     async def close(self) -> None:

@@ -40,6 +40,7 @@ from app.services.task_items import has_files, items_of
 from app.tasks.claims import Claim
 from app.tasks.model import Shard, ShardRef, Task
 from app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from app.tasks.threads import in_store_thread
 from app.tasks.work_queue import HandOver
 from kernels import InvalidInputError
 
@@ -50,6 +51,9 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 15.0
 """Between two tries; doubled from the first to the second."""
+
+STORE_PAUSE_SECONDS: Final = 0.5
+"""Between two questions whether the store can be reached again: work is to go on at once."""
 
 HOLD_CHECK_SECONDS: Final = 0.5
 """How late an execution hears that its task was cancelled, or taken over, elsewhere."""
@@ -151,7 +155,10 @@ class ShardRunner:
             await self._patient(back, ref, shard.attempt, *known, keeper)
             if is_left:
                 return True  # it waits for a node with so much memory, or with a run host
-            pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
+            if isinstance(error, StoreUnavailableError):
+                await self._wait(STORE_PAUSE_SECONDS)
+            else:
+                pause = await self._wait(FIRST_PAUSE_SECONDS if progressed else pause)
             if not self._stopping.is_set():
                 again = partial(shards.begin, after=shard.attempt)
                 shard = await self._patient(again, ref, node)
@@ -216,11 +223,11 @@ class ShardRunner:
                 reports = await context.hosts.kernels()
                 if items.count != task.total_items:
                     count = context.store.shards.count_items
-                    await asyncio.to_thread(count, shard.ref, shard.attempt, items.count)
+                    await in_store_thread(count, shard.ref, shard.attempt, items.count)
                     shard = replace(shard, count=items.count)
                 missing = [(shard.start, shard.count)]
                 if shard.items_processed:
-                    missing = await asyncio.to_thread(context.store.shards.missing, shard.ref)
+                    missing = await in_store_thread(context.store.shards.missing, shard.ref)
                 known = await context.calibrations.known()
                 if details.batch_size is not None:  # as before: its batches are numbered by it
                     request = request.model_copy(update={"batch_size": details.batch_size})
@@ -257,7 +264,7 @@ class ShardRunner:
             await asyncio.sleep(HOLD_CHECK_SECONDS)
             with suppress(StoreError):
                 is_current = self._context.store.shards.is_current
-                if not await asyncio.to_thread(is_current, shard.ref, shard.attempt):
+                if not await in_store_thread(is_current, shard.ref, shard.attempt):
                     await run.cancel()
                     return
 
@@ -268,14 +275,13 @@ class ShardRunner:
         """Call in a thread, and again as long as the store cannot be reached and this process
         goes on.
         """
-        pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await asyncio.to_thread(call, *args)
+                return await in_store_thread(call, *args)
             except StoreUnavailableError:
                 if self._stopping.is_set():
                     raise
-            pause = await self._wait(pause)
+            await self._wait(STORE_PAUSE_SECONDS)
 
     async def _wait(self, pause_seconds: float) -> float:
         """Wait, unless this process stops; returns the next pause, which is longer."""

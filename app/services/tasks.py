@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -27,6 +26,7 @@ from app.tasks.chunks import ResultColumns, ResultRows
 from app.tasks.export import csv_lines, ndjson_lines
 from app.tasks.model import FINISHED, ShardRef
 from app.tasks.results import ResultsReader
+from app.tasks.threads import in_store_thread
 from kernels import KernelName
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
@@ -52,7 +52,7 @@ class TaskService:
 
     async def get(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError."""
-        return await asyncio.to_thread(task_view, self._store, task_id)
+        return await in_store_thread(task_view, self._store, task_id)
 
     async def page(
         self,
@@ -65,7 +65,7 @@ class TaskService:
         client: str | None = None,
     ) -> TaskPage:
         """Newest first; those of a client, or of all."""
-        page = await asyncio.to_thread(
+        page = await in_store_thread(
             partial(
                 self._store.page,
                 status,
@@ -83,7 +83,7 @@ class TaskService:
         query |= {"limit": str(limit), "offset": str(following)}
         following_path = f"{BASE_PATH}/results?{urlencode(query)}"
         return TaskPage(
-            items=await asyncio.to_thread(task_summaries, self._store, page),
+            items=await in_store_thread(task_summaries, self._store, page),
             total=page.total,
             limit=limit,
             offset=offset,
@@ -99,11 +99,11 @@ class TaskService:
         if active is not None:
             await active.cancel()
             await active.wait_ended()
-        task = await asyncio.to_thread(self._store.get, task_id)
+        task = await in_store_thread(self._store.get, task_id)
         if task.task_type == TaskType.BACKGROUND and task.status not in FINISHED:
-            refs = await asyncio.to_thread(self._cancel_in_background, task_id)
+            refs = await in_store_thread(self._cancel_in_background, task_id)
             await self._runner.cancel(refs)
-        view = await asyncio.to_thread(task_view, self._store, task_id)
+        view = await in_store_thread(task_view, self._store, task_id)
         if view.status not in FINISHED:
             raise TaskConflictError(
                 task_id, "another process of the service runs it; ask that one, or try again later"
@@ -118,7 +118,7 @@ class TaskService:
 
     async def clear_finished(self, client: str | None = None) -> ClearedTasks:
         """Delete the tasks that have ended, a client's or all, with their files."""
-        deleted = await asyncio.to_thread(remove_finished, self._context, client=client)
+        deleted = await in_store_thread(remove_finished, self._context, client=client)
         return ClearedTasks(deleted=len(deleted))
 
     async def delete(self, task_id: str) -> ClearedTasks:
@@ -126,7 +126,7 @@ class TaskService:
 
         Raises TaskNotFoundError, and TaskConflictError for a task that has not ended.
         """
-        await asyncio.to_thread(self._delete, task_id)
+        await in_store_thread(self._delete, task_id)
         return ClearedTasks(deleted=1)
 
     def _delete(self, task_id: str) -> None:
@@ -140,14 +140,14 @@ class TaskService:
         Raises, before the first piece, TaskNotFoundError, StoreError, and TaskConflictError for a
         task that is still running or has no results.
         """
-        reader = await asyncio.to_thread(self._reader, task_id)
+        reader = await in_store_thread(self._reader, task_id)
         blocks = reader.blocks(offset, limit)
         # Read now, so that damage at the start is an answer of its own.
-        first = await asyncio.to_thread(next, blocks, None)
+        first = await in_store_thread(next, blocks, None)
         read = iter(()) if first is None else iter((first,))
         pieces = EXPORTS[media_type](reader.columns, chain(read, blocks))
         next_offset = None
-        if limit is not None and offset + limit < await asyncio.to_thread(reader.end):
+        if limit is not None and offset + limit < await in_store_thread(reader.end):
             next_offset = offset + limit
         return Export(_in_thread(pieces), next_offset)
 
@@ -172,5 +172,5 @@ class TaskService:
 
 
 async def _in_thread(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+    while (piece := await in_store_thread(next, pieces, None)) is not None:
         yield piece

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,10 +16,11 @@ from app.errors import StoreError
 from app.services.executions import RunContext
 from app.tasks.acceptance import withdraw_incomplete
 from app.tasks.adoption import adopt_dead
+from app.tasks.clock import SteadyClock
 from app.tasks.folder import DataFolder
-from app.tasks.model import utc_now
 from app.tasks.nodes import BEAT_SECONDS, NodeStore
 from app.tasks.store import TaskStore
+from app.tasks.threads import StoreThreads, in_store_thread, store_threads
 from app.tasks.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -38,19 +38,22 @@ class Upkeep:
         self._nodes = nodes
         self._loops: list[asyncio.Task[None]] = []
         # Whatever else waits for the store: a process that says nothing is taken for dead.
-        self._heart = ThreadPoolExecutor(1, "hotloop-heart")
+        self._heart = StoreThreads(1, "hotloop-heart")
+        self._clock: SteadyClock | None = None
+        self.failure: str | None = None
+        """Why the last heartbeat could not be written; None when it was."""
 
     async def start(self) -> None:
         """Once everything now, then for ever; removing may take longer, and nobody waits for it.
         Raises StoreError.
         """
-        await asyncio.to_thread(self.beat)
-        await asyncio.to_thread(self.sweep)
-        changed = self._context.hosts.changed
+        await in_store_thread(self.beat)
+        await in_store_thread(self.sweep)
+        others, changed = store_threads(), self._context.hosts.changed
         self._loops = [
-            asyncio.create_task(_every(BEAT_SECONDS, self.beat, thread=self._heart, early=changed)),
-            asyncio.create_task(_every(SWEEP_SECONDS, self.sweep)),
-            asyncio.create_task(_every(RETENTION_SECONDS, self.remove_old, at_once=True)),
+            asyncio.create_task(_every(BEAT_SECONDS, self.beat, self._heart, early=changed)),
+            asyncio.create_task(_every(SWEEP_SECONDS, self.sweep, others)),
+            asyncio.create_task(_every(RETENTION_SECONDS, self.remove_old, others, at_once=True)),
         ]
 
     async def close(self) -> None:
@@ -58,21 +61,26 @@ class Upkeep:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        self._heart.hurry()
+        self._heart.hangs = store_threads().hangs
         try:
             # In the thread of the heartbeats, so that a last one does not bring it back.
-            await asyncio.get_running_loop().run_in_executor(self._heart, self._nodes.leave)
+            await self._heart.run(self._nodes.leave)
         except StoreError as error:
             logger.warning("the others learn by its silence that this node has left: %s", error)
-        finally:
-            self._heart.shutdown(wait=False)
 
     # What follows blocks, and raises StoreError.
 
     def beat(self) -> None:
         """Say that this process lives, and take over from those that do not."""
-        if not self._nodes.beat(self._is_able()):
-            logger.error("this process was silent for so long that others have taken its work")
-            self._nodes.rejoin()
+        try:
+            if not self._nodes.beat(self._is_able()):
+                logger.error("this process was silent for so long that others have taken its work")
+                self._nodes.rejoin()
+        except StoreError as error:
+            self.failure = str(error)
+            raise
+        self.failure = None
         dead, adopted = adopt_dead(self._nodes, self._queue)
         if adopted:
             logger.warning("%d shards of processes that are gone go on", len(adopted))
@@ -95,8 +103,12 @@ class Upkeep:
 
     def remove_old(self) -> None:
         """Forget tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all they had."""
+        if self._clock is None:
+            self._clock = SteadyClock(self._context.store.engine)
         age = timedelta(hours=self._context.settings.retention_hours)
-        remove_finished(self._context, utc_now() - age)
+        now = self._clock.now()
+        if now is not None:
+            remove_finished(self._context, now - age)
 
 
 def remove_finished(
@@ -125,9 +137,9 @@ def remove_orphans(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> li
 async def _every(
     seconds: float,
     call: Callable[[], None],
+    threads: StoreThreads,
     *,
     at_once: bool = False,
-    thread: ThreadPoolExecutor | None = None,
     early: asyncio.Event | None = None,
 ) -> None:
     """At a fixed rate, whatever the calls take, and when `early` is set; one that fails is made
@@ -142,7 +154,7 @@ async def _every(
             early.clear()
             due = time.monotonic()
         try:
-            await asyncio.get_running_loop().run_in_executor(thread, call)
+            await threads.run(call)
         except StoreError as error:
             logger.warning("%s; again in %g s", error, seconds)
         except Exception:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Container, Sequence
 from dataclasses import fields
 
-from sqlalchemy import Engine, delete, exists, select
+from sqlalchemy import Engine, delete, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError
@@ -75,6 +75,22 @@ def move_to_background(
             return insert_shards(connection, task.task_id, counts, time.time(), task_needs(task))
     except IntegrityError as error:
         raise TaskConflictError(task.task_id, "another task has its key") from error
+
+
+def withdraw_unaccepted(engine: Engine, task_id: str) -> bool:
+    """Forget a task that was not accepted in the background: its items never came in whole, or it
+    is still the synchronous task that was to be moved. Whether there is no such task any more: one
+    that was accepted stays. Blocks; raises StoreError.
+    """
+    unaccepted = or_(
+        tasks.c.task_type == TaskType.SYNCHRONOUS, ~exists().where(shards.c.task_id == task_id)
+    )
+    mine = tasks.c.task_id == task_id
+    with writing(engine) as connection:
+        connection.execute(
+            delete(tasks).where(mine, tasks.c.status == TaskStatus.PENDING, unaccepted)
+        )
+        return connection.scalar(select(tasks.c.task_id).where(mine)) is None
 
 
 def withdraw_incomplete(engine: Engine, alive: Container[str]) -> list[str]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.errors import StoreError, StoreUnavailableError
 from app.tasks.upkeep import PAGE_BYTES, make_room
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "hotloop.sqlite3"
 _WRITES: Final = "hotloop_writes"
@@ -30,18 +34,8 @@ _KEPT_LOG_BYTES: Final = 16 << 20
 """Of the write-ahead log, which a large transaction may make as large as itself."""
 
 _KEPT_CONNECTIONS: Final = 8
-_CONNECT_ARGUMENTS: Final = {
-    "application_name": "hotloop",
-    "connect_timeout": 10,
-    # A network that swallows everything is noticed in about as long as a dead node is; otherwise
-    # whoever waits for an answer would do so for up to two hours.
-    "keepalives_idle": 4,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-    # A process that is frozen within a transaction keeps nobody else from its rows for longer.
-    "options": "-c idle_in_transaction_session_timeout=5s",
-}
+_MAX_WORDS: Final = 500
+"""Characters of what a database says that are logged."""
 
 _SQLITE_REASONS: Final = {
     "SQLITE_BUSY": "another process has kept it locked for too long; try again",
@@ -52,19 +46,7 @@ _SQLITE_REASONS: Final = {
     "SQLITE_CORRUPT": "it is damaged; put a copy in its place, or move it away and start anew",
     "SQLITE_NOTADB": "it is no SQLite file; put a copy in its place, or move it away",
 }
-_POSTGRESQL_REASONS: Final = {
-    "28": "it refuses the user or the password of HOTLOOP_DATABASE_URL",
-    "3D": "there is no such database; make it, or change HOTLOOP_DATABASE_URL",
-    "40": "another process wrote the same rows; try again",
-    "42501": "its user may not do this; give it the rights on the database",
-    "53100": "the disk of its server is full; free some space, or delete finished tasks",
-    "53": "its server has no connections or memory left; raise its limits",
-    "55": "another process has kept it locked for too long; try again",
-    "57": "its server is stopping or starting; try again",
-}
-"""By how an SQLSTATE begins."""
-_PASSING: Final = ("08", "25P0", "40", "53", "55", "57")
-_DISK_FULL: Final = "53100"
+_SQLITE_PASSING: Final = ("SQLITE_BUSY", "SQLITE_READONLY")
 _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 """What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
 
@@ -91,13 +73,18 @@ def make_engine(
     else:
         url = make_url(location)
     if url.drivername == "postgresql":
-        return create_engine(
+        from app.tasks import postgresql  # loads the driver
+
+        engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,  # a server that was restarted has dropped all connections
             pool_size=_KEPT_CONNECTIONS,
-            connect_args=_CONNECT_ARGUMENTS,
+            pool_timeout=postgresql.POOL_SECONDS,
+            connect_args=postgresql.CONNECT_ARGUMENTS,
             execution_options=options,
         )
+        postgresql.bound_waits(engine)
+        return engine
     options[_TURN] = _Turn(threading.Lock(), busy_timeout_seconds)
     engine = create_engine(
         url,
@@ -186,12 +173,32 @@ def alone(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
 
 
+@contextmanager
+def slow(connection: Connection) -> Iterator[None]:
+    """What the transaction does in the block may take minutes, like deleting many results."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    from app.tasks import postgresql
+
+    with postgresql.slow(connection):
+        yield
+
+
 def writer(engine: Engine) -> Engine:
     """The same engine for one who writes in every transaction."""
     return engine.execution_options(**{_WRITES: True})
 
 
 def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
+    @event.listens_for(engine, "do_connect")
+    def on_connecting(*_: object) -> None:
+        # SQLite would make the file for everybody to read. Its log gets the mode of the file.
+        database = engine.url.database
+        if database and not database.startswith((":", "file:")):
+            with suppress(OSError):  # SQLite reports what is wrong
+                os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
+
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions; on_begin does
@@ -245,18 +252,35 @@ def store_errors(engine: Engine) -> Iterator[None]:
         text = "the task store has no connection free; try again"
         raise StoreUnavailableError(text) from error
     except DBAPIError as error:
+        name, words = _name(engine), database_words(error)
+        logger.warning("the database of the task store %s says: %s", name, words)
         kind = StoreUnavailableError if _will_pass(error) else StoreError
-        raise kind(f"the task store {_name(engine)}: {_reason(error)}") from error
+        raise kind(f"the task store {name}: {_reason(error)}") from error
+
+
+def database_words(error: DBAPIError) -> str:
+    """What the database itself says, for the log: without the statement and its values."""
+    name, words = _code(error), " ".join(str(error.orig).split())
+    return f"{name}: {words}"[:_MAX_WORDS] if name else words[:_MAX_WORDS]
+
+
+def lets_nobody_in(error: StoreError) -> bool:
+    """Whether a server was reached, and refused the user, the password or the database."""
+    cause = error.__cause__
+    if not isinstance(cause, DBAPIError) or isinstance(cause.orig, sqlite3.Error):
+        return False
+    from app.tasks import postgresql
+
+    return postgresql.lets_nobody_in(cause)
 
 
 def _will_pass(error: DBAPIError) -> bool:
     """Whether the same may succeed later with nothing changed by anybody here."""
     if isinstance(error.orig, sqlite3.Error):
-        return _code(error).startswith("SQLITE_BUSY")
-    state = getattr(error.orig, "sqlstate", None)
-    if state is None:
-        return isinstance(error, OperationalError | InterfaceError)
-    return str(state).startswith(_PASSING) and state != _DISK_FULL
+        return _code(error).startswith(_SQLITE_PASSING)
+    from app.tasks import postgresql
+
+    return postgresql.will_pass(error)
 
 
 def _name(engine: Engine) -> str:
@@ -270,24 +294,11 @@ def _code(error: DBAPIError) -> str:
 
 
 def _reason(error: DBAPIError) -> str:
-    # Extended codes begin with the name of the plain one: SQLITE_READONLY_DIRECTORY, …
+    unknown = f"the database answered with {type(error.orig).__name__}; the log has the details"
     if not isinstance(error.orig, sqlite3.Error):
-        return _postgresql_reason(error)
+        from app.tasks import postgresql
+
+        return postgresql.reason(error) or unknown
+    # Extended codes begin with the name of the plain one: SQLITE_READONLY_DIRECTORY, …
     name = _code(error)
-    for code, reason in _SQLITE_REASONS.items():
-        if name.startswith(code):
-            return reason
-    return f"the database answered with {type(error.orig).__name__}; the log has the details"
-
-
-def _postgresql_reason(error: DBAPIError) -> str:
-    state = getattr(error.orig, "sqlstate", None) or ""
-    for beginning, reason in _POSTGRESQL_REASONS.items():
-        if state.startswith(beginning):
-            return reason
-    if not state and isinstance(error, OperationalError):
-        return (
-            "it cannot be reached, or lets nobody in; check that its server runs, and "
-            "HOTLOOP_DATABASE_URL. The log has the details"
-        )
-    return f"the database answered with {type(error.orig).__name__}; the log has the details"
+    return next((text for code, text in _SQLITE_REASONS.items() if name.startswith(code)), unknown)

@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import IntegrityError
 
 from app.tasks.claims import holders
@@ -64,6 +65,11 @@ class Node:
     """What it waits for before it executes tasks; None when it does so."""
 
 
+def now_of(dialect: Dialect) -> ColumnElement[float]:
+    """The database's clock, unix seconds, for use in a statement."""
+    return literal_column(_NOW[dialect.name], Float(53))
+
+
 def new_node_id(name: str | None) -> str:
     """An id for this start of this process: `name`, or the host's, and eight random digits."""
     return f"{name or platform.node() or 'node'}:{secrets.token_hex(4)}"
@@ -86,7 +92,7 @@ class NodeStore:
         self._is_able = True
         self._calm_since = time.monotonic()
         self._last_beat = time.monotonic()
-        self._now: ColumnElement[float] = literal_column(_NOW[engine.dialect.name], Float(53))
+        self._now = now_of(engine.dialect)
         with writing(engine) as connection:
             alone(connection)
             _nodes.create(connection, checkfirst=True)

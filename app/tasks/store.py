@@ -30,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.errors import TaskConflictError, TaskNotFoundError
 from app.names import TaskKind, TaskStatus, TaskType
-from app.tasks.engine import Observe, alone, make_engine, reading, writing
+from app.tasks.engine import Observe, alone, make_engine, reading, slow, writing
 from app.tasks.inputs import InputStore
 from app.tasks.migrations import prepare_schema
 from app.tasks.model import (
@@ -335,9 +335,10 @@ class TaskStore:
             finished = finished.where(tasks.c.client == client)
         with writing(self.engine) as connection:
             ids = list(connection.scalars(finished.with_for_update()))
-            for start in range(0, len(ids), _IDS_PER_STATEMENT):
-                some = ids[start : start + _IDS_PER_STATEMENT]
-                connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
+            with slow(connection):
+                for start in range(0, len(ids), _IDS_PER_STATEMENT):
+                    some = ids[start : start + _IDS_PER_STATEMENT]
+                    connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
         if ids:
             shrink(self.engine)
         return ids
@@ -386,7 +387,7 @@ class TaskStore:
     def _forget(self, task_id: str, statuses: Iterable[TaskStatus], text: str) -> None:
         check_id(task_id)
         gone = delete(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
-        with writing(self.engine) as connection:
+        with writing(self.engine) as connection, slow(connection):
             if connection.execute(gone).rowcount == 0:
                 raise conflict(connection, task_id, text)
 

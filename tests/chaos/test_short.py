@@ -13,7 +13,9 @@ from tests.chaos.kinds import ONLY_POSTGRESQL, Event, Kind
 from tests.chaos.rounds import Round
 
 SEED = 1
-KINDS: list[Kind] = [kind for kind in Kind if kind is not Kind.TAKES_NODE]  # minutes of starting anew
+KINDS: list[Kind] = [
+    kind for kind in Kind if kind is not Kind.TAKES_NODE
+]  # minutes of starting anew
 SEVERITY = 0.1
 """What lasts for a while is short here."""
 pytestmark = pytest.mark.long

@@ -366,3 +366,15 @@ def test_items_in_work_go_with_their_execution(
     with pytest.raises(TaskConflictError, match="taken over"):
         first.store_progress()
     assert shown(store) == 13
+
+
+def test_message_that_a_call_given_up_has_stored_counts_once(
+    store: TaskStore, collect: Collect
+) -> None:
+    collector = collect(store.shards.begin(REF, "1:1.0"))
+    event = Batches((batch(0, failed=1), batch(10)))
+    collector.add(event)
+    before = state(collector)
+    collector.add(event)
+    assert state(collector) == before
+    assert before[0] == 20

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from app.runhost.host_pool import HostPoolOptions, RunHostPool
+from app.services import health as health_module
 from app.services.health import HealthService
 from app.services.sources import SourceMonitor
 from app.tasks.engine import FILE_NAME
@@ -29,3 +34,46 @@ def test_service_whose_store_cannot_be_used_is_not_ready(tmp_path: Path) -> None
     assert not readiness.ready
     assert not readiness.checks["store"].ready
     assert "no SQLite file" in readiness.checks["store"].detail
+
+
+def test_store_that_hangs_is_not_waited_for_and_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_module, "STORE_SECONDS", 0.02)
+    store, answers, asked = open_store(tmp_path), threading.Event(), []
+    page = store.page
+
+    def hang(**arguments: Any) -> Any:
+        asked.append(arguments)
+        answers.wait()
+        return page(**arguments)
+
+    monkeypatch.setattr(store, "page", hang)
+    hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
+    health = HealthService(hosts, store, SourceMonitor(()), 1)
+
+    async def main() -> None:
+        for _ in range(3):
+            check = (await health.ready()).checks["store"]
+            assert not check.ready
+            assert "has not answered within" in check.detail
+        assert len(asked) == 1
+        monkeypatch.setattr(health_module, "STORE_SECONDS", 30.0)
+        answers.set()
+        assert (await health.ready()).checks["store"].ready
+
+    try:
+        asyncio.run(main())
+    finally:
+        answers.set()
+        store.close()
+
+
+def test_store_that_takes_no_heartbeat_is_not_ready(tmp_path: Path) -> None:
+    """One that is read-only answers questions, and no run can be taken."""
+    store = open_store(tmp_path)
+    hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
+    health = HealthService(hosts, store, SourceMonitor(()), 1, lambda: "it takes no writes")
+    check = asyncio.run(health.ready()).checks["store"]
+    store.close()
+    assert (check.ready, check.detail) == (False, "it takes no writes")

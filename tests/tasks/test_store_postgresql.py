@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from app.errors import StoreError
+from app.errors import StoreError, StoreUnavailableError
+from app.tasks import postgresql
+from app.tasks.engine import reading, slow, writing
 from app.tasks.model import Task
 from app.tasks.store import open_store
 from tests.fixtures.guarded import free_port
@@ -103,3 +105,70 @@ def test_connection_left_in_a_transaction_is_ended(location: str) -> None:
         limit = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
     assert limit == "5s"
     store.close()
+
+
+def test_server_that_hangs_is_noticed_and_used_again(
+    postgres: RunningPostgres, location: str, new_task: NewTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections stay open, and its machine goes on to answer for it."""
+    monkeypatch.setattr(postgresql, "SILENT_SECONDS", 0.5)
+    store, task = open_store(location), new_task()
+    store.create(task)
+
+    def freeze_within() -> None:
+        with reading(store.engine) as connection:
+            connection.exec_driver_sql("SELECT 1")
+            postgres.freeze()
+            connection.exec_driver_sql("SELECT 1")
+
+    try:
+        assert "its server does not answer; check it" in refused(freeze_within)
+        with pytest.raises(StoreUnavailableError):
+            store.create(new_task())
+    finally:
+        postgres.thaw()
+    assert store.get(task.task_id) == task
+    store.close()
+
+
+def test_statement_that_takes_too_long_is_given_up_by_the_server(location: str) -> None:
+    store = open_store(location)
+    with reading(store.engine) as connection:
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "20s"
+    with writing(store.engine) as connection, slow(connection):
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "10min"
+
+    def wait() -> None:
+        with reading(store.engine) as connection:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = '10ms'")
+            connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+    assert "its server did not finish within" in refused(wait)
+    store.close()
+
+
+def test_server_that_takes_no_writes_is_an_outage(
+    postgres: RunningPostgres, location: str, new_task: NewTask
+) -> None:
+    store, task = open_store(location), new_task()
+    store.create(task)
+    database = location.rsplit("/", 1)[1]
+    with postgres.connect() as server:
+        server.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        store.close()  # it counts for new connections
+        with pytest.raises(StoreUnavailableError, match="it takes no writes now"):
+            store.create(new_task())
+        assert store.get(task.task_id) == task
+        server.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    store.close()
+    store.create(new_task())
+    store.close()
+
+
+def test_log_has_what_the_database_said_and_no_password(
+    postgres: RunningPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.url("absent").replace("postgres@", "postgres:hush-hush-1@")
+    refused(lambda: open_store(url), "hush-hush-1")
+    assert 'database "absent" does not exist' in caplog.text
+    assert "hush-hush-1" not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from app.errors import StoreUnavailableError
 from app.names import TaskStatus
 from app.strategies.base import BatchResult
 from app.tasks.engine import FILE_NAME, writing
@@ -39,6 +41,19 @@ def test_file_is_in_the_data_folder_with_a_write_ahead_log(tmp_path: Path) -> No
         assert connected.exec_driver_sql("PRAGMA journal_size_limit").scalar() == 1 << 24
     store.close()
     assert {path.name for path in tmp_path.iterdir()} == {FILE_NAME, f"{FILE_NAME}-reserve"}
+
+
+def test_files_are_for_their_owner_only(tmp_path: Path, new_task: NewTask) -> None:
+    before = os.umask(0o022)
+    try:
+        store = open_store(tmp_path)
+        store.create(new_task())
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert {f"{FILE_NAME}{suffix}" for suffix in ("", "-wal", "-shm")} < set(modes)
+    assert set(modes.values()) == {0o600}
 
 
 def test_store_opens_by_url_and_in_a_folder_of_any_name(tmp_path: Path, new_task: NewTask) -> None:
@@ -186,6 +201,8 @@ def test_file_that_cannot_be_written_is_a_store_error(tmp_path: Path, new_task: 
     read_only = open_store(f"sqlite:///file:{tmp_path / FILE_NAME}?mode=ro&uri=true")
     text = refused(lambda: read_only.create(new_task()), tmp_path)
     assert "it cannot be written; check the owner of the data folder" in text
+    with pytest.raises(StoreUnavailableError):  # work waits until it can be written again
+        read_only.create(new_task())
     assert read_only.get(task.task_id) == task
     read_only.close()
     store.close()

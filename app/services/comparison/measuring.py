@@ -35,6 +35,7 @@ from app.strategies.base import BatchResult, Plan
 from app.strategies.checksum import MODULUS, checksum_text, rows_checksum
 from app.system import throttling
 from app.tasks.model import PART, Shard, ShardRef, Task, new_task_id, utc_now
+from app.tasks.threads import in_store_thread
 
 SAMPLE_ROWS: Final = 8
 """Of each kernel, by which `python` and the compiled ones are held against each other."""
@@ -189,14 +190,14 @@ class Measuring:
 
             async def add(event: Batches) -> None:
                 span.batches(event)
-                await asyncio.to_thread(collector.add, event)
+                await in_store_thread(collector.add, event)
                 for result in event.results:
                     outputs.add(result)
 
             report = await self._run(client, plan, cold, add, collector)
             collector.report = report
             details = collector.details(None).to_json()
-            await asyncio.to_thread(
+            await in_store_thread(
                 store.shards.end,
                 shard.ref,
                 shard.attempt,
@@ -258,11 +259,11 @@ class Measuring:
             client=self.bench.owner,
         )
         try:
-            await asyncio.to_thread(store.create, task)
+            await in_store_thread(store.create, task)
             ref = ShardRef(task.task_id, 0, 0)
-            yield await asyncio.to_thread(store.shards.begin, ref, node)
+            yield await in_store_thread(store.shards.begin, ref, node)
         finally:
-            await asyncio.shield(asyncio.to_thread(store.remove_part, task.task_id))
+            await asyncio.shield(in_store_thread(store.remove_part, task.task_id))
 
 
 def _least(*bounds: float | None) -> float | None:

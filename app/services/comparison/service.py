@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from app.errors import (
     RunCancelledError,
     RunError,
     ServiceError,
+    TaskNotFoundError,
     internal_text,
 )
 from app.logs.origin import bind_task, current, origin_to_json
@@ -47,6 +49,7 @@ from app.sources.simulated import GeneratedItems
 from app.strategies.base import Plan
 from app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
 from app.tasks.needs import NEEDS_KEY
+from app.tasks.threads import in_store_thread
 
 WAY_OUT: Final = (
     "Ask for it in the background (Prefer: respond-async), without exact, for fewer items, or for "
@@ -172,13 +175,13 @@ class ComparisonService:
             ref = ShardRef(task_id, 0, 0)
             shard = await to_the_end(context.store.shards.begin, ref, context.node, record.planned)
             execution = ComparisonExecution(
-                context, shard, active, request, record, plans, bench, asyncio.to_thread
+                context, shard, active, request, record, plans, bench, in_store_thread
             )
             outcome = await execution.execute()
             await to_the_end(end_comparison, context, shard, outcome)
             error = outcome.error
         except REFUSALS:
-            await asyncio.to_thread(withdraw, context, task_id)
+            await in_store_thread(withdraw, context, task_id)
             raise
         except asyncio.CancelledError:
             error = RunCancelledError()
@@ -186,14 +189,14 @@ class ComparisonService:
             error = raised
         except Exception as fault:
             error = RunError(internal_text(fault))
-            await asyncio.to_thread(self._end_unbegun, task_id, shard, error)
+            await in_store_thread(self._end_unbegun, task_id, shard, error)
             raise
         finally:
             await bench.close()
             await asyncio.to_thread(drop_files, context, task_id)  # it cannot be resumed
         if error is None:
-            return await asyncio.to_thread(task_view, context.store, task_id)
-        await asyncio.to_thread(self._end_unbegun, task_id, shard, error)
+            return await in_store_thread(task_view, context.store, task_id)
+        await in_store_thread(self._end_unbegun, task_id, shard, error)
         if isinstance(error, RunError):
             error.task_id = task_id
         raise error
@@ -203,7 +206,8 @@ class ComparisonService:
         if shard is None:
             status = Outcome(error, AsStored(), 0, 0).status
             text = type(error).__name__, str(error)
-            self._context.store.finish_unbegun(task_id, status, *text)
+            with suppress(TaskNotFoundError):  # the store did not take it; the error says why
+                self._context.store.finish_unbegun(task_id, status, *text)
             self._context.metrics.comparison_ended(status, 0)
 
 

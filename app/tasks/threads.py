@@ -1,0 +1,198 @@
+"""Threads for the blocking calls of the task store, apart from the threads of everything else.
+
+A database that hangs without closing its connections keeps the threads that call it. These are
+bounded, nothing else waits for a place among them, and none of them keeps the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from app.errors import StoreUnavailableError
+
+T = TypeVar("T")
+
+THREADS: Final = 16
+"""Calls that run at once; further ones wait."""
+
+BEGIN_SECONDS: Final = 10.0
+"""A call that found no free thread for this long is not made."""
+
+END_SECONDS: Final = 120.0
+"""A call that runs for longer is no longer waited for. PostgreSQL has shorter bounds of its own,
+see `app.tasks.postgresql`: this one is for a disk that is stalled."""
+
+STOPPING_SECONDS: Final = 3.0
+"""The same for calls that are waited for while the process stops."""
+
+_IDLE_SECONDS: Final = 30.0
+
+
+class DaemonThreads:
+    """At most `most` threads, begun when they are needed. The interpreter does not wait for them
+    at its end, as it would for those of a ThreadPoolExecutor.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._count = 0
+        self._idle = 0
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        with self._changed:
+            self._waiting.append((future, call))
+            if self._idle >= len(self._waiting):
+                self._changed.notify()
+            elif self._count < self._most:
+                self._count += 1
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while (taken := self._next()) is not None:
+            future, call = taken
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = call()
+                except BaseException as error:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+                    del result
+            del taken, future, call  # or an idle thread would hold what it has made
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._changed:
+            self._idle += 1
+            try:
+                if not self._changed.wait_for(lambda: bool(self._waiting), _IDLE_SECONDS):
+                    self._count -= 1
+                    return None
+                return self._waiting.popleft()
+            finally:
+                self._idle -= 1
+
+
+class StoreThreads:
+    """Makes blocking calls for one event loop, each with an end. All methods are for the loop."""
+
+    def __init__(self, most: int = THREADS, name: str = "hotloop-store") -> None:
+        self._threads = DaemonThreads(most, name)
+        self._calls: dict[asyncio.Future[Any], Future[Any]] = {}
+        """The calls that are waited for: their answers on the loop, and in the threads."""
+        self._is_stopping = False
+        self.hangs = False
+        """Whether a call was given up while the process stops: then no other one is made."""
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Make the call in a thread. Raises what it raises, and StoreUnavailableError when it does
+        not begin or end in time: one that had begun may still do its work.
+        """
+        if self.hangs:
+            raise _unavailable()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        made = self._threads.submit(partial(contextvars.copy_context().run, call))
+        self._calls[answer] = made
+        made.add_done_callback(partial(_tell, loop, answer))
+        if self._is_stopping:
+            timers = [loop.call_later(STOPPING_SECONDS, self._notice_hanging, answer)]
+        else:
+            timers = [
+                loop.call_later(BEGIN_SECONDS, self._give_up, answer, True),
+                loop.call_later(END_SECONDS, self._give_up, answer),
+            ]
+        try:
+            return await answer
+        finally:
+            made.cancel()
+            del self._calls[answer]
+            for timer in timers:
+                timer.cancel()
+
+    def hurry(self) -> None:
+        """The process stops: from now on no call is waited for longer than STOPPING_SECONDS. Once
+        one that begins from now on takes longer, no other is made at all.
+        """
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        loop = asyncio.get_running_loop()
+        for answer in self._calls:
+            loop.call_later(STOPPING_SECONDS, self._give_up, answer)
+
+    def _notice_hanging(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.done():
+            self.hangs = True
+            for each in list(self._calls):
+                self._give_up(each)
+
+    def _give_up(self, answer: asyncio.Future[Any], only_waiting: bool = False) -> None:
+        made = self._calls.get(answer)
+        if made is None or answer.done():
+            return
+        if made.cancel() or not only_waiting:
+            answer.set_exception(_unavailable())
+
+
+def _unavailable() -> StoreUnavailableError:
+    return StoreUnavailableError("the task store does not answer; check its database and its disk")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], made: Future[T]) -> None:
+    """Hand the answer over to the loop; called in the thread."""
+    if not made.cancelled():
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            loop.call_soon_threadsafe(_settle, answer, made)
+
+
+def _settle(answer: asyncio.Future[T], made: Future[T]) -> None:
+    if answer.done():
+        return
+    error = made.exception()
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(made.result())
+
+
+class _OfLoop(threading.local):
+    """The event loop that ran last in this thread, and its threads."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    threads: StoreThreads
+
+
+_of_loop: Final = _OfLoop()
+
+
+def new_store_threads() -> StoreThreads:
+    """New threads for the running event loop, in place of those of an earlier service."""
+    _of_loop.loop, _of_loop.threads = asyncio.get_running_loop(), StoreThreads()
+    return _of_loop.threads
+
+
+def store_threads() -> StoreThreads:
+    """The threads of the running event loop."""
+    if _of_loop.loop is not asyncio.get_running_loop():
+        return new_store_threads()
+    return _of_loop.threads
+
+
+async def in_store_thread(call: Callable[..., T], *args: Any, **keywords: Any) -> T:
+    """Make a call that blocks on the task store, as `asyncio.to_thread` would, in the store's own
+    threads. Raises what the call raises, and StoreUnavailableError as `StoreThreads.run`.
+    """
+    return await store_threads().run(partial(call, *args, **keywords))
