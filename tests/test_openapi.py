@@ -10,7 +10,6 @@ import pytest
 
 from app.error_handlers import ERROR_KINDS, HTTP_KINDS
 from app.factory import create_app
-from app.routes.event_stream import encoded
 from app.schemas.comparison import CompareRequest
 from app.schemas.events import TaskEvent
 from app.schemas.runs import BackgroundRequest, RunRequest
@@ -190,7 +189,7 @@ def test_example_of_an_event_is_what_an_event_looks_like(description: dict[str, 
     lines = dict(line.split(": ", 1) for line in media["example"].splitlines() if line)
     progress = TaskProgress.model_validate_json(lines["data"])
     event = TaskEvent(lines["id"], "progress", TaskView.model_construct(**dict(progress)))
-    assert encoded(event).decode() == media["example"]
+    assert event.encoded.decode() == media["example"]
 
 
 def test_answers_without_a_body_have_no_content(description: dict[str, Any]) -> None:

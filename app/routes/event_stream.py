@@ -63,15 +63,16 @@ class EventStreamResponse(StreamingResponse):
         telling = asyncio.ensure_future(self._tell(send))
         leaving = asyncio.ensure_future(disconnected(Request(scope, receive)))
         stopping = asyncio.ensure_future(self._stopping.wait())
+        tasks: tuple[asyncio.Future[Any], ...] = telling, leaving, stopping
         async with aclosing(self._events):
             try:
-                await self._wait((telling, leaving, stopping), send)
+                await self._wait(tasks, send)
                 if telling.done():
                     telling.result()
                 elif leaving.done():
                     return
             finally:
-                for task in (telling, leaving, stopping):
+                for task in tasks:
                     await end(task)
         await self._end(send)
 
