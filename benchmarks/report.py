@@ -1,7 +1,7 @@
 """`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
 the table in README.md. With sections named (cells, kernels, jobs, growth, memory, io, redis,
-results, background, nodes, cold), only those are measured, and replaced in the page. `model` holds
-the cost model against measurements, and is written to docs/model.md.
+results, background, nodes, watchers, cold), only those are measured, and replaced in the page.
+`model` holds the cost model against measurements, and is written to docs/model.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks import (
     plots,
     redis_reads,
     results,
+    watchers,
 )
 from benchmarks import kernels as kernel_benchmark
 from benchmarks.items import flights_csv
@@ -206,6 +207,7 @@ SECTIONS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "results": results.section,
     "background": background.section,
     "nodes": nodes.section,
+    "watchers": watchers.section,
     "cold": _cold,
 }
 

@@ -1,4 +1,5 @@
-"""How soon /health answers beside streams of events: `python -m benchmarks.watchers`.
+"""How soon /health answers beside streams of events: `python -m benchmarks.watchers`, or
+`python -m benchmarks.report watchers`, which writes it into docs/performance.md.
 
 One process opens a thousand streams as fast as it can and reads them; another one asks /health 50
 times a second meanwhile. A minute and a half, on a machine that should do nothing else.
@@ -143,7 +144,7 @@ def watch(port: int, tasks: Sequence[str]) -> None:
     SECONDS more, how many events came in these.
     """
     ready = selectors.DefaultSelector()
-    started, begun, events = time.perf_counter(), set[socket.socket](), 0
+    started, begun, events = time.perf_counter(), set[object](), 0
     for number in range(STREAMS):
         connection = socket.socket()
         connection.setblocking(False)
@@ -153,18 +154,18 @@ def watch(port: int, tasks: Sequence[str]) -> None:
     until: float | None = None
     while until is None or time.perf_counter() < until:
         for key, is_writable in ready.select(0.1):
-            assert isinstance(key.fileobj, socket.socket)
-            connection = key.fileobj
+            stream = key.fileobj
+            assert isinstance(stream, socket.socket)
             if is_writable & selectors.EVENT_WRITE:
                 path = f"/api/v1/tasks/events/{key.data}"
-                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-                ready.modify(connection, selectors.EVENT_READ)
+                stream.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                ready.modify(stream, selectors.EVENT_READ)
                 continue
-            piece = connection.recv(65_536)
+            piece = stream.recv(65_536)
             if not piece:
                 raise RuntimeError("the service has ended a stream")
             if count := piece.count(b"\ndata: "):
-                begun.add(connection)
+                begun.add(stream)
                 events += count
         if until is None and len(begun) == STREAMS:
             print(json.dumps({"seconds": time.perf_counter() - started}), flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 from app.intervals import interval, ratios
 from app.system import usable_cpu_count
-from benchmarks import io, memory, redis_reads, results
+from benchmarks import io, memory, redis_reads, results, watchers
 from benchmarks.probing import Latencies
 
 HEALTH = Latencies(100, 1.0, 4.0, 9.0)
@@ -75,3 +75,11 @@ def test_exports_are_rows_a_second() -> None:
 def test_formats_are_those_that_the_service_describes(schema: dict[str, Any]) -> None:
     schemas: dict[str, dict[str, Any]] = {"Format": {"enum": ["ndjson", "csv"]}}
     assert results.choices(schema, schemas) == ["ndjson", "csv"]
+
+
+def test_watchers_have_both_phases() -> None:
+    lines = watchers.table(
+        [watchers.Watched(8, 2.25, HEALTH, 1_000.4, 12.3, Latencies(9, 2, 3, 4))]
+    )
+    assert lines[0] == "## Watchers"
+    assert lines[-1] == "| 8 | 2.2 | 1.0 / 4.0 | 1,000 | 12 | 2.0 / 3.0 |"
