@@ -61,8 +61,6 @@ class Node:
     beat_at: float
     claimed_by: str | None
     """The node that adopts its work, for it is dead."""
-    waiting_for: str | None = None
-    """What it waits for before it executes tasks; None when it does so."""
 
 
 def now_of(dialect: Dialect) -> ColumnElement[float]:
