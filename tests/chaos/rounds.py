@@ -25,7 +25,7 @@ from tests.fixtures.waiting import wait_until
 
 MOST_DEATHS: Final = 24
 """Of nodes, by one unhealthy task; then it should have ended."""
-BOUND_SECONDS: Final = 300.0
+BOUND_SECONDS: Final = 420.0
 """For the end of an unhealthy task."""
 
 

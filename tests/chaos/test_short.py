@@ -13,9 +13,8 @@ from tests.chaos.kinds import ONLY_POSTGRESQL, Event, Kind
 from tests.chaos.rounds import Round
 
 SEED = 1
-KINDS: list[Kind] = [
-    kind for kind in Kind if kind is not Kind.TAKES_NODE
-]  # minutes of starting anew
+# A task that takes its node along does so for minutes before it ends.
+KINDS: list[Kind] = [kind for kind in Kind if kind is not Kind.TAKES_NODE]
 SEVERITY = 0.1
 """What lasts for a while is short here."""
 pytestmark = pytest.mark.long
