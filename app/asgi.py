@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_WRONG_SETTINGS: Final = "the service cannot start now; its log says what is wrong"
+_NOT_STARTED: Final = "the service cannot start now; its log says what is wrong"
 
 
 class LazyApplication:
@@ -167,5 +167,5 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     from app.error_handlers import problem_response
     from app.errors import NotReadyError
 
-    response = problem_response(Request(scope), NotReadyError(_WRONG_SETTINGS, 30))
+    response = problem_response(Request(scope), NotReadyError(_NOT_STARTED, 30))
     await response(scope, receive, send)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from app.disk import file_sha256
 from app.errors import (
     ClientLimitError,
     DamagedFileError,
-    IdempotencyConflictError,
-    KeyInUseError,
     StoreError,
     StoreUnavailableError,
     TaskConflictError,
@@ -31,6 +28,7 @@ from app.schemas.tasks import TaskView
 from app.services.client_limits import check_client
 from app.services.event_hub import EventHub, Moment
 from app.services.executions import RunContext, to_the_end
+from app.services.idempotency import answer, answer_once_complete, complete
 from app.services.inputs import InlineInput, UploadInput
 from app.services.specs import plan_for, request_hash, shard_counts, spec_of
 from app.services.task_items import InputKind, input_spec
@@ -44,12 +42,6 @@ from app.tasks.model import Task, new_task_id, utc_now
 from app.tasks.needs import NEEDS_KEY
 from app.tasks.threads import in_store_thread
 from app.tasks.work_queue import WorkQueue
-
-FIRST_SECONDS: Final = 20.0
-"""Time that a request waits for the first one with its idempotency key to come in."""
-
-_LOOK_SECONDS: Final = 0.1
-"""Between two looks for that."""
 
 
 class BackgroundService:
@@ -104,7 +96,7 @@ class BackgroundService:
         if known is not None:
             async for _ in hashed(chunks, digest):
                 pass
-            return await self._same(known, digest.hexdigest())
+            return await answer_once_complete(self._context.store, known, digest.hexdigest())
         with self._context.storage.receiving(client, hashed(chunks, digest)) as bounded:
             source = UploadInput(query.workload, media_type, bounded, 1)
             async with self._receiving(task.task_id):
@@ -133,7 +125,7 @@ class BackgroundService:
             known = await to_the_end(self._take_over, task, counts)
             if known is None:
                 return new_task_view(task, counts)
-            view = await self._same(known, task.request_hash)
+            view = await answer_once_complete(self._context.store, known, task.request_hash)
         await self._withdrawals.withdraw(task.task_id)
         return view
 
@@ -208,47 +200,16 @@ class BackgroundService:
         takes its place.
         """
         while (known := await self._create(task, counts, input_bytes)) is not None:
-            if (first := await self._complete(known)) is not None:
-                return await self._answer(first, request_hash)
+            if (first := await complete(self._context.store, known)) is not None:
+                return await answer(self._context.store, first, request_hash)
         return None
-
-    async def _complete(self, known: Task) -> Task | None:
-        """A task under a key, once its request is complete; None when it is withdrawn instead.
-        Raises KeyInUseError when that takes too long.
-        """
-        give_up = time.monotonic() + FIRST_SECONDS
-        by_key, key = self._context.store.by_key, known.idempotency_key
-        assert key is not None
-        first: Task | None = known
-        while first is not None and first.request_hash is None:
-            if first.end_time is not None:
-                raise IdempotencyConflictError(first.task_id)  # it was cancelled before
-            if time.monotonic() > give_up:
-                raise KeyInUseError(first.task_id)
-            await asyncio.sleep(_LOOK_SECONDS)
-            first = await in_store_thread(by_key, key, known.client)
-        return first
-
-    async def _same(self, known: Task, request_hash: str | None) -> TaskView:
-        """The answer to a request whose key belongs to a task. Raises KeyInUseError when that is
-        withdrawn, for the caller has nothing left to take its place with.
-        """
-        first = await self._complete(known)
-        if first is None:
-            raise KeyInUseError(known.task_id)
-        return await self._answer(first, request_hash)
-
-    async def _answer(self, first: Task, request_hash: str | None) -> TaskView:
-        if first.request_hash != request_hash:
-            raise IdempotencyConflictError(first.task_id)
-        return await in_store_thread(task_view, self._context.store, first.task_id)
 
     async def _create(self, task: Task, counts: list[int], input_bytes: int = 0) -> Task | None:
         """Keep the task, whose input has so many bytes; or return the one that its key belongs to
         already.
         """
         try:
-            return await in_store_thread(self._create_or_find, task, counts, input_bytes)
+            return await to_the_end(self._create_or_find, task, counts, input_bytes)
         except StoreError:
             if not counts:  # it may be kept nevertheless, and its items will not come
                 await asyncio.shield(self._withdrawals.withdraw(task.task_id))

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -193,11 +194,9 @@ def writer(engine: Engine) -> Engine:
 def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
     @event.listens_for(engine, "do_connect")
     def on_connecting(*_: object) -> None:
-        # SQLite would make the file for everybody to read. Its log gets the mode of the file.
         database = engine.url.database
-        if database and not database.startswith((":", "file:")):
-            with suppress(OSError):  # SQLite reports what is wrong
-                os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
+        if database and not database.startswith((":", "file:")) and not Path(database).exists():
+            _make_private(Path(database))
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, record: object) -> None:
@@ -227,6 +226,21 @@ def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _make_private(database: Path) -> None:
+    """Make an empty file for its owner only: SQLite would make one that everybody may read. Its log
+    gets the mode of the file.
+    """
+    # Linked, and never opened by its own name: whoever closes a file loses all locks that SQLite
+    # has on it in the same process.
+    with suppress(OSError):  # SQLite reports what is wrong
+        descriptor, name = tempfile.mkstemp(dir=database.parent, prefix=f"{database.name}-")
+        os.close(descriptor)
+        try:
+            os.link(name, database)
+        finally:
+            Path(name).unlink()
+
+
 def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:
     # The one statement that does not wait: it fails when others open a new file just now, too.
     give_up = time.monotonic() + busy_timeout_seconds
@@ -252,16 +266,12 @@ def store_errors(engine: Engine) -> Iterator[None]:
         text = "the task store has no connection free; try again"
         raise StoreUnavailableError(text) from error
     except DBAPIError as error:
-        name, words = _name(engine), database_words(error)
+        name = _name(engine)
+        # Without the statement and its values.
+        words = " ".join(f"{_code(error)} {error.orig}".split())[:_MAX_WORDS]
         logger.warning("the database of the task store %s says: %s", name, words)
         kind = StoreUnavailableError if _will_pass(error) else StoreError
         raise kind(f"the task store {name}: {_reason(error)}") from error
-
-
-def database_words(error: DBAPIError) -> str:
-    """What the database itself says, for the log: without the statement and its values."""
-    name, words = _code(error), " ".join(str(error.orig).split())
-    return f"{name}: {words}"[:_MAX_WORDS] if name else words[:_MAX_WORDS]
 
 
 def lets_nobody_in(error: StoreError) -> bool:

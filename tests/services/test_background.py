@@ -20,7 +20,7 @@ from app.errors import (
 )
 from app.schemas.tasks import TaskView
 from app.services import background as background_module
-from app.services import withdrawals
+from app.services import idempotency, withdrawals
 from app.services.background import BackgroundService
 from app.settings import Settings
 from app.tasks.acceptance import accept, withdraw_unaccepted
@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
 
 @pytest.fixture
 def service(store: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackgroundService:
-    monkeypatch.setattr(background_module, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(idempotency, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(withdrawals, "RETRY_SECONDS", 0.01)
     context: Any = SimpleNamespace(
         store=store, folder=DataFolder(tmp_path), settings=Settings(), node="this"
@@ -140,7 +140,7 @@ def test_next_request_takes_the_place_of_one_that_was_withdrawn(
 def test_first_request_that_takes_too_long_is_a_reason_to_try_again(
     service: BackgroundService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background_module, "FIRST_SECONDS", 0.02)
+    monkeypatch.setattr(idempotency, "FIRST_SECONDS", 0.02)
 
     async def main() -> None:
         source = Source()
