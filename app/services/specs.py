@@ -69,7 +69,7 @@ def read_spec(model: type[R], spec: Mapping[str, Any]) -> R:
         raise UnreadableTaskError("its request is empty, or no JSON")
     asked = {name: spec[name] for name in model.model_fields if name in spec}
     try:
-        return model.model_validate_json(json.dumps(asked))
+        return model.model_validate_json(json.dumps(asked), extra="ignore")
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "request"

@@ -62,7 +62,7 @@ def _add_needs_and_sizes(connection: Connection) -> None:
         ),
         "shards": (
             "beginnings INTEGER DEFAULT '0' NOT NULL",
-            "retry_at DOUBLE PRECISION",
+            "retry_at FLOAT",
             "needs TEXT",
             "needs_bytes BIGINT",
         ),
