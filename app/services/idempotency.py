@@ -21,9 +21,9 @@ LOOK_SECONDS: Final = 0.1
 
 
 async def complete(store: TaskStore, known: Task) -> Task | None:
-    """A task under a key, once its request is complete; None when it is withdrawn instead. Raises
-    KeyInUseError when that takes too long, StoreError, and IdempotencyConflictError when the task
-    was cancelled before its request was complete.
+    """Wait until the request of a task under a key is complete, and return the task; None when it
+    is withdrawn instead. Raises KeyInUseError when that takes too long, StoreError, and
+    IdempotencyConflictError when the task was cancelled before its request was complete.
     """
     give_up = time.monotonic() + FIRST_SECONDS
     key = known.idempotency_key
@@ -49,8 +49,9 @@ async def answer(store: TaskStore, first: Task, request_hash: str | None) -> Tas
 
 
 async def answer_once_complete(store: TaskStore, known: Task, request_hash: str | None) -> TaskView:
-    """Both. Raises KeyInUseError, too, when the task is withdrawn: for a caller that has nothing
-    left to take its place with.
+    """Wait until the task's request is complete, and answer with it. Raises what the other two
+    raise, and KeyInUseError when the task is withdrawn: for a caller that has nothing left to take
+    its place with.
     """
     first = await complete(store, known)
     if first is None:

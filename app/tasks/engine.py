@@ -230,8 +230,8 @@ def _make_private(database: Path) -> None:
     """Make an empty file for its owner only: SQLite would make one that everybody may read. Its log
     gets the mode of the file.
     """
-    # Linked, and never opened by its own name: whoever closes a file loses all locks that SQLite
-    # has on it in the same process.
+    # Linked, and never opened by its own name: to close a file drops all locks that SQLite holds
+    # on it in the same process.
     with suppress(OSError):  # SQLite reports what is wrong
         descriptor, name = tempfile.mkstemp(dir=database.parent, prefix=f"{database.name}-")
         os.close(descriptor)

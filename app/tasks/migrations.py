@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, func, insert, inspect, select, update
 
 from app.errors import StoreError
+from app.tasks.engine import slow
 from app.tasks.tables import SCHEMA_VERSION, metadata, schema
 
 OLDEST_VERSION: Final = 5
@@ -47,8 +48,9 @@ def prepare_schema(connection: Connection) -> None:
     if version < SCHEMA_VERSION:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
-        for number in range(version, SCHEMA_VERSION):
-            _STEPS[number](connection)
+        with slow(connection):
+            for number in range(version, SCHEMA_VERSION):
+                _STEPS[number](connection)
         metadata.create_all(connection)  # tables that are new since
         connection.execute(update(schema).values(version=SCHEMA_VERSION))
 

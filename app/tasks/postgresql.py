@@ -129,9 +129,6 @@ def bound_waits(engine: Engine) -> None:
 @contextmanager
 def slow(connection: Connection) -> Iterator[None]:
     """What the transaction does in the block may take long."""
-    if connection.dialect.name != "postgresql":
-        yield
-        return
     seconds = STATEMENT_SECONDS * _SLOW
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{seconds}s'")
     _patience.factor = _SLOW

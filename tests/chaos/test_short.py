@@ -35,7 +35,7 @@ def cluster(
         cluster.stop()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.option)
 def test_nothing_is_lost_and_nothing_finished_is_done_again(cluster: Cluster, kind: Kind) -> None:
     if cluster.database is None and kind in ONLY_POSTGRESQL:
         return

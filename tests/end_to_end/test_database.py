@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from tests.fixtures.waiting import wait_until
 pytestmark = pytest.mark.long
 
 BACKGROUND = "/api/v1/tasks/background"
-ITEMS = [{"item_id": number, "value": 0.5, "offset": number} for number in range(2_000)]
 FAST = {"cpu_iterations": 10, "outer_iterations": 1, "inner_iterations": 10}
 LONG: dict[str, Any] = {
     "items_count": 400,
@@ -119,21 +117,6 @@ def test_start_waits_for_the_database_and_ends_with_its_own_status(
         postgres.restart()
         wait_until(lambda: "takes tasks" in log.read_text(), "it works", 60)
         assert node.poll() is None
-
-
-def test_equal_requests_to_two_processes_are_one_task(url: str, tmp_path: Path) -> None:
-    body = {"items": ITEMS, "db": "none", "cache": "none", "parameters": FAST}
-    with running_server(tmp_path, database_url=url, run_hosts=1, api_processes=2) as server:
-        wait_until(lambda: ready(server).status_code == 200, "it is ready", 60)
-
-        def ask(_: int) -> httpx.Response:
-            headers = {"Idempotency-Key": "one", "Connection": "close"}
-            return httpx.post(f"{server.url}{BACKGROUND}", json=body, headers=headers, timeout=60)
-
-        with ThreadPoolExecutor(50) as threads:
-            answers = list(threads.map(ask, range(50)))
-        assert {answer.status_code for answer in answers} == {202}
-        assert len({answer.json()["task_id"] for answer in answers}) == 1
 
 
 def test_database_that_hangs_is_told_within_seconds_and_keeps_no_process_from_ending(

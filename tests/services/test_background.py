@@ -56,16 +56,20 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
     store.close()
 
 
-@pytest.fixture
-def service(store: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackgroundService:
-    monkeypatch.setattr(idempotency, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(withdrawals, "RETRY_SECONDS", 0.01)
+def service_of(store: TaskStore, folder: Path) -> BackgroundService:
     context: Any = SimpleNamespace(
-        store=store, folder=DataFolder(tmp_path), settings=Settings(), node="this"
+        store=store, folder=DataFolder(folder), settings=Settings(), node="this"
     )
     queue: Any = SimpleNamespace(wake=lambda: None)
     hub: Any = None
     return BackgroundService(context, queue, hub)
+
+
+@pytest.fixture
+def service(store: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackgroundService:
+    monkeypatch.setattr(idempotency, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(withdrawals, "RETRY_SECONDS", 0.01)
+    return service_of(store, tmp_path)
 
 
 def new_task(**changes: Any) -> Task:
@@ -100,13 +104,17 @@ def kept(store: TaskStore) -> list[str]:
 
 
 def test_equal_requests_wait_for_the_first_and_get_its_answer(
-    service: BackgroundService, store: TaskStore
+    service: BackgroundService, store: TaskStore, tmp_path: Path
 ) -> None:
+    """Those to another process over the same database, too."""
+    another_store = open_store(tmp_path)
+    another = service_of(another_store, tmp_path)
+
     async def main() -> None:
         source = Source()
         first = submit(service, source)
         await source.begun.wait()
-        others = [submit(service, ready()) for _ in range(49)]
+        others = [submit(one, ready()) for one in (service, another) for _ in range(25)]
         other = submit(service, ready(), "another digest")
         await asyncio.sleep(0.05)
         assert not any(task.done() for task in (first, *others, other))
@@ -117,6 +125,7 @@ def test_equal_requests_wait_for_the_first_and_get_its_answer(
             await other
 
     asyncio.run(main())
+    another_store.close()
 
 
 def test_next_request_takes_the_place_of_one_that_was_withdrawn(
