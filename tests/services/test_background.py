@@ -22,6 +22,7 @@ from app.schemas.tasks import TaskView
 from app.services import background as background_module
 from app.services import idempotency, withdrawals
 from app.services.background import BackgroundService
+from app.services.client_storage import ClientStorage
 from app.settings import Settings
 from app.tasks.acceptance import accept, withdraw_unaccepted
 from app.tasks.folder import DataFolder
@@ -40,6 +41,7 @@ class Source:
         self.begun = asyncio.Event()
         self.complete = asyncio.Event()
         self.error: Exception | None = None
+        self.size, self.sha256 = 10, "0" * 64
 
     async def receive(self, folder: DataFolder, task_id: str) -> None:
         self.begun.set()
@@ -58,7 +60,11 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
 
 def service_of(store: TaskStore, folder: Path) -> BackgroundService:
     context: Any = SimpleNamespace(
-        store=store, folder=DataFolder(folder), settings=Settings(), node="this"
+        store=store,
+        folder=DataFolder(folder),
+        settings=Settings(),
+        storage=ClientStorage(lambda client: 0, 1 << 20),
+        node="this",
     )
     queue: Any = SimpleNamespace(wake=lambda: None)
     hub: Any = None

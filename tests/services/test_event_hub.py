@@ -27,6 +27,7 @@ class Counted:
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
+        self.engine = store.engine
         self.reads: list[list[str]] = []
         self.is_away = False
         self.unreadable: str | None = None

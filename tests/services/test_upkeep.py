@@ -30,7 +30,10 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
 
 def upkeep_of(store: TaskStore, folder: Path, nodes: Any = None) -> Upkeep:
     context: Any = SimpleNamespace(
-        store=store, folder=DataFolder(folder), settings=Settings(retention_hours=1)
+        store=store,
+        folder=DataFolder(folder),
+        settings=Settings(retention_hours=1),
+        hosts=SimpleNamespace(alive_count=1),
     )
     queue: Any = None
     return Upkeep(context, queue, nodes)
@@ -73,7 +76,7 @@ def test_heartbeat_that_cannot_be_written_is_told_until_one_can(
     is_down = True
 
     class Nodes:
-        def beat(self) -> bool:
+        def beat(self, is_able: bool) -> bool:
             if is_down:
                 raise StoreUnavailableError("it takes no writes now")
             return True
