@@ -109,7 +109,7 @@ def test_database_that_cannot_be_reached_is_told_without_its_password(tmp_path: 
     url = f"postgresql://me:{SECRET}@127.0.0.1:9/none"
     with (
         pytest.raises(AssertionError) as failed,
-        running_server(tmp_path, database_url=url, log_format="json"),
+        running_server(tmp_path, database_url=url, log_format="json", store_wait_seconds=1),
     ):
         pass
     assert SECRET not in str(failed.value)
