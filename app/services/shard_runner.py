@@ -111,7 +111,8 @@ class ShardRunner:
             if self.active.get(ref) is run:  # and not one that has taken over in this process
                 del self.active[ref]
             if has_files(claimed.task):
-                await asyncio.shield(asyncio.to_thread(self._release, ref.task_id))
+                with suppress(StoreError):  # upkeep removes them later
+                    await asyncio.shield(in_store_thread(self._release, ref.task_id))
 
     async def _drive(self, claimed: Claim, run: ActiveRun) -> bool:
         task, ref = claimed.task, claimed.shard.ref
@@ -146,10 +147,11 @@ class ShardRunner:
             if not self._goes_on(error, counted):
                 await self._patient(self._end, task, shard, outcome)
                 return True
-            logger.warning("shard %d of %s: %s", ref.shard, ref.task_id, error)
             needed = error.needed_bytes if isinstance(error, MemoryBudgetError) else None
             is_left = needed is not None or isinstance(error, NotReadyError)
             keeper = None if stopping or is_left else node
+            goes_on = "waits in the queue" if is_left else "is tried again"
+            logger.warning("shard %d of %s %s: %s", ref.shard, ref.task_id, goes_on, error)
             back = partial(shards.give_back, counts_as=counts_as, needs_bytes=needed)
             known = outcome.details.to_json(), outcome.items_processed
             await self._patient(back, ref, shard.attempt, *known, keeper)
@@ -166,10 +168,7 @@ class ShardRunner:
 
     def _release(self, task_id: str) -> None:
         """Remove the task's files from the data folder, unless they are still needed here."""
-        try:
-            self._context.folder.sweep(self._context.store.needing_files, task_id)
-        except StoreError as error:
-            logger.warning("%s; upkeep removes it later", error)
+        self._context.folder.sweep(self._context.store.needing_files, task_id)
 
     def _goes_on(self, error: ServiceError | None, counted: int) -> bool:
         """Whether a shard is executed again after this end, here or elsewhere; it would then have
