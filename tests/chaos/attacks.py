@@ -13,7 +13,7 @@ import psutil
 
 from tests.chaos.clock import STEPS
 from tests.chaos.cluster import PATIENCE_SECONDS, Cluster, Member
-from tests.chaos.databases import hanging
+from tests.chaos.databases import can_be_written, hanging
 from tests.chaos.kinds import Event, Kind
 from tests.fixtures.processes import is_gone
 from tests.fixtures.waiting import wait_until
@@ -70,7 +70,7 @@ class Attack:
             self._cluster.database.crash()
             self.kills += 1
         elif self._kind is Kind.FREEZE:
-            victim.process.send_signal(signal.SIGSTOP)
+            self._freeze(victim)
         elif self._kind is Kind.CUT:
             assert self._cluster.database is not None
             self._cluster.database.link.cut()
@@ -95,6 +95,18 @@ class Attack:
             self._kill_member_or_host(victim)
         else:
             self._kill_member(victim)
+
+    def _freeze(self, victim: Member) -> None:
+        """Freeze it between two of its writes: in the middle of one it would keep all others from
+        the SQLite file for as long as it is frozen.
+        """
+        while True:
+            victim.process.send_signal(signal.SIGSTOP)
+            if self._cluster.database is not None:
+                return
+            if can_be_written(self._cluster.data_folder("api")):
+                return
+            victim.process.send_signal(signal.SIGCONT)
 
     def recover(self, victim: Member) -> None:
         """Have everything up again. Raises AssertionError when something does not come back."""

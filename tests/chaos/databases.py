@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -112,3 +113,15 @@ def hanging(database: MortalPostgres | None, data: Path) -> Iterator[None]:
         yield
     finally:
         locking.kill()
+
+
+def can_be_written(data: Path) -> bool:
+    """Whether nobody keeps the SQLite file in this folder locked for longer than a write takes."""
+    file = sqlite3.connect(data / FILE_NAME, isolation_level=None, timeout=2)
+    with closing(file):
+        try:
+            file.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        file.execute("ROLLBACK")
+        return True
