@@ -273,14 +273,11 @@ class _Model:
             waiting = loop.fetch_seconds(arrived, fetchers)
             terms = Terms(waiting, computing(self._batches - before), start)
             worst = max(worst, terms, key=lambda each: each.seconds)
-        # The event loop takes CPUs, too, and passing on to processes more than it does to threads.
-        further = max(0.0, self._passing.full_batch_seconds - self._own.full_batch_seconds)
-        beside = (groups - first_groups) * loop.group_seconds(fetchers)
-        beside += (self._batches - 1) * further
+        # The event loop takes CPUs, too, and passing batches on holds up all of them.
+        beside = (groups - first_groups) * loop.group_seconds(fetchers) / cpus
         total = (self._batches - 1) * compute + last_compute
-        busy = Terms(
-            loop.fetch_seconds(first_groups, fetchers), total / cpus, start + beside / cpus
-        )
+        beside += (self._batches - 1) * self._passing.batch_seconds(total / cpus / self._batches)
+        busy = Terms(loop.fetch_seconds(first_groups, fetchers), total / cpus, start + beside)
         return max(worst, busy, key=lambda each: each.seconds)
 
     # --- set-up and memory -------------------------------------------------------------------

@@ -256,6 +256,16 @@ def test_tasks_of_hybrid_go_on_however_small_batches_are() -> None:
         assert seconds == pytest.approx(10 + 1, rel=0.02)
 
 
+def test_hybrid_passes_on_each_batch_beside_the_work() -> None:
+    machine = ideal()
+    costs = replace(machine.strategies["hybrid"], empty_batch_seconds=1e-3, full_batch_seconds=1e-3)
+    machine = replace(machine, strategies={**machine.strategies, "hybrid": costs})
+    wait = (SimulatedStage("db", 0.0, 1e-6),)
+    made = plan(stages=wait, items=100_000, io_concurrency=1_000)
+    few, many = (predict(replace(made, batch_size=size), machine) for size in (10_000, 100))
+    assert many.seconds - few.seconds == pytest.approx(0.99, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("call", "workers", "expected"),
     [
