@@ -58,7 +58,7 @@ check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/lint-imports
 	$(BIN)/cython-lint kernels benchmarks
 
-chaos: $(STAMP) ## kill the service in every part, and write docs/reliability.md (half an hour)
+chaos: $(STAMP) ## kill the service in every part, and write docs/reliability.md (forty minutes)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 soak: $(STAMP) ## mixed load and deaths, and write docs/reliability.md (ten minutes)
