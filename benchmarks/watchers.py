@@ -70,7 +70,7 @@ def section() -> Iterator[str]:
 
 
 def table(found: Sequence[Watched]) -> list[str]:
-    """As Markdown."""
+    """The section of the report, as Markdown."""
     return [
         "## Watchers",
         "",

@@ -59,7 +59,8 @@ class BackgroundService:
         idempotency_key: str | None,
         client: str | None = None,
     ) -> TaskView:
-        """For a client, as the store names it. Raises InvalidRequestError, MemoryBudgetError,
+        """Accept a task for a client, as the store names it. Raises InvalidRequestError,
+        MemoryBudgetError,
         IdempotencyConflictError, ClientLimitError, ClientStorageError, NotReadyError, StoreError.
         """
         total = request.total_items

@@ -213,7 +213,7 @@ class EventHub:
             await self._wake(waiting)
 
     def _moments(self, task_ids: list[str]) -> dict[str, Moment | Exception]:
-        """By the task's id; for one that cannot be shown, the reason."""
+        """Return how each task stands, by its id; for one that cannot be shown, the reason."""
         read_at = time.monotonic()
         found: dict[str, Moment | Exception] = {}
         several = self._several(task_ids)

@@ -80,4 +80,4 @@ def _add_needs_and_sizes(connection: Connection) -> None:
 _STEPS: Final[Mapping[int, Callable[[Connection], None]]] = MappingProxyType(
     {5: _add_needs_and_sizes}
 )
-"""By the schema that each begins with; it leads to the next."""
+"""The step from each schema to the next, by the number of the schema that it begins with."""

@@ -53,7 +53,7 @@ _REASONS: Final = {
     "57014": f"its server did not finish within {STATEMENT_SECONDS} s; try again",
     "57": "its server is stopping or starting; try again",
 }
-"""By how an SQLSTATE begins."""
+"""What an error of PostgreSQL means, by how its SQLSTATE begins."""
 _PASSING: Final = ("08", "25P0", "25006", "40", "53", "55", "57")
 _DISK_FULL: Final = "53100"
 

@@ -27,11 +27,11 @@ MAX_BEGINNINGS: Final = 20
 """Executions of a shard that may begin without any progress; the next one ends its task."""
 
 FAILED_BEGINNING: Final = 5
-"""As how many beginnings an execution counts that was seen to fail: four of these are enough. The
+"""An execution that was seen to fail counts as so many beginnings: four of these are enough. The
 end of others is unknown, as their process is gone, perhaps for a reason of its own."""
 
 FREE_BEGINNINGS: Final = 2
-"""As many begin without a pause before the next one."""
+"""So many executions without progress begin at once; a pause comes before each further one."""
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0
 """Between beginnings without progress, doubled from one to the next."""

@@ -58,7 +58,7 @@ class Asked:
 
     @cached_property
     def checksum(self) -> str:
-        """By one direct call in this process. Compiled kernels are equal to the bit."""
+        """The checksum of a direct call in this process. Compiled kernels are equal to the bit."""
         ids = np.arange(self.first_id, self.first_id + self.items, dtype=np.int64)
         columns = {
             "value": np.array([row["value"] for row in self._rows()]),

@@ -40,7 +40,7 @@ class Round:
         self._number = number
         self._random = random.Random(f"{seed} {number}")
         self._asked: dict[int, Asked] = {}
-        """By index; healthy ones only."""
+        """What the healthy tasks ask for, by their index."""
         self._ids: dict[int, str] = {}
         self._stored: set[int] = set()
         self._noted_ns = 0

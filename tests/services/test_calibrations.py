@@ -70,7 +70,7 @@ class Hosts:
 
 
 def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
-    """For hosts that compute nothing."""
+    """Where results would go; hosts that compute nothing have none."""
 
     async def refuse(event: Batches) -> None:
         raise AssertionError(event)

@@ -76,7 +76,7 @@ class World:
         return found
 
     async def ingest(self, command: IngestCommand) -> int:
-        """As a run host does."""
+        """Read the upload in this process, as a run host does."""
         self.ingested += 1
         fields = command.upload_path, command.media_type, command.items_path, command.workload
         return await asyncio.to_thread(ingest, *fields, command.max_rows, command.sha256)

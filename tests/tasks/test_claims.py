@@ -34,7 +34,7 @@ ABLE = Abilities(
 
 
 def able(**changes: Any) -> Abilities:
-    """As ABLE, with nothing learnt from other tests."""
+    """The abilities of ABLE, with nothing learnt from other tests."""
     return Abilities(**{"names": ABLE.names, "run_bytes": ABLE.run_bytes, **changes})
 
 

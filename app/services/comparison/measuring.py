@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from app.errors import RunCancelledError, ServiceError
-from app.names import TaskStatus, TaskType
+from app.names import TaskStatus
 from app.runhost.client import RunHostClient
 from app.runhost.messages import Batches, RunReport, RunStarted
 from app.services.active_run import ActiveRun
@@ -29,12 +28,13 @@ from app.services.comparison.record import (
 )
 from app.services.details import summarize
 from app.services.executions import RunContext
+from app.services.parts import begun_part
 from app.services.spans import RunSpan, measurement_span
 from app.sources.breaker_reports import BreakerReport
 from app.strategies.base import BatchResult, Plan
 from app.strategies.checksum import MODULUS, checksum_text, rows_checksum
 from app.system import throttling
-from app.tasks.model import PART, Shard, ShardRef, Task, new_task_id, utc_now
+from app.tasks.model import Shard
 from app.tasks.threads import in_store_thread
 
 SAMPLE_ROWS: Final = 8
@@ -241,29 +241,11 @@ class Measuring:
         assert report is not None
         return report
 
-    @asynccontextmanager
-    async def _part(self, plan: Plan) -> AsyncIterator[Shard]:
+    def _part(self, plan: Plan) -> AbstractAsyncContextManager[Shard]:
         """A task that has begun; gone when the block ends."""
-        store, node = self.context.store, self.context.node
-        task = Task(
-            task_id=new_task_id(),
-            task_type=TaskType.SYNCHRONOUS,
-            kind=PART,
-            spec={},
-            workload=plan.workload,
-            kernel=plan.kernel,
-            strategy=plan.strategy,
-            total_items=plan.item_count,
-            created_at=utc_now(),
-            owner=node,
-            client=self.bench.owner,
-        )
-        try:
-            await in_store_thread(store.create, task)
-            ref = ShardRef(task.task_id, 0, 0)
-            yield await in_store_thread(store.shards.begin, ref, node)
-        finally:
-            await asyncio.shield(in_store_thread(store.remove_part, task.task_id))
+        names = plan.workload, plan.kernel, plan.strategy
+        context, owner = self.context, self.bench.owner
+        return begun_part(context.store, context.node, plan.item_count, *names, owner)
 
 
 def _least(*bounds: float | None) -> float | None:
