@@ -106,7 +106,7 @@ def _matrix(comparison: Comparison) -> Html:
         "Median seconds for all items, and the speedup over sequential × python; the stronger the "
         "colour, the slower. ★ winner, = tied, ~ projected."
     )
-    header = ["strategy", *(kernel.value for kernel in kernels)]
+    header = ["strategy", *kernels]
     return _wide_table(caption, header, rows)
 
 
@@ -257,7 +257,7 @@ def _asked(comparison: Comparison) -> Html:
             ("rounds", str(comparison.rounds)),
             ("budget", seconds(comparison.budget_seconds)),
             ("exact", "yes" if comparison.exact else "no"),
-            ("kernel of the single times", comparison.kernel.value),
+            ("kernel of the single times", comparison.kernel),
             ("best strategy on it", comparison.best_approach or "–"),
             ("improvement over sequential", times(comparison.improvement_factor)),
             ("outputs", outputs_words(comparison)),

@@ -10,7 +10,7 @@ from typing import Any, Final
 from hotloop.app.execution.items import InputKind, input_spec
 from hotloop.app.execution.specs import read_spec, request_hash, spec_of
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.schemas.runs import RunRequest, read_request
 
 _SHOWN_ITEMS: Final = 20
 """Items of a body that are repeated in the command that runs the winner."""
@@ -54,8 +54,11 @@ def run_body(spec: Mapping[str, Any], kernel: str) -> dict[str, Any] | None:
     given = {name: spec[name] for name in RunRequest.model_fields if name in spec}
     del given["items_count"]
     asked = json.dumps(given | items | {"kernel": kernel})
-    request = RunRequest.model_validate_json(asked, extra="ignore")
-    body = request.model_dump(mode="json", exclude_defaults=True) | {"kernel": kernel}
+    request = read_request(RunRequest, asked, ignore_unknown=True)
+    body = request.model_dump(mode="json", exclude_defaults=True, exclude={"parameters"})
+    body |= {"kernel": kernel}
+    if request.changed_parameters:
+        body["parameters"] = request.changed_parameters
     for stage, source in (("db", request.db_source), ("cache", request.cache_source)):
         default = "none" if from_body else "simulated"
         if source == default:

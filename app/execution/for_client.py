@@ -20,7 +20,7 @@ from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import CompareRequest, Comparison
 from hotloop.app.schemas.events import TaskEvent
 from hotloop.app.schemas.exports import Export
-from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.schemas.options import KernelName, StrategyChoice
 from hotloop.app.schemas.recommendation import PredictionRecord, Recommendation, RecommendationQuery
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
@@ -28,7 +28,6 @@ from hotloop.app.schemas.tasks import AcceptedRun, ClearedTasks, TaskPage, TaskV
 from hotloop.app.security.clients import Client
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
-from hotloop.kernels import KernelName
 
 
 @dataclass(frozen=True, slots=True)

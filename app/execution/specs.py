@@ -17,17 +17,19 @@ from hotloop.app.prediction.plans import make_plan
 from hotloop.app.runhost.calibration import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.options import StrategyChoice
-from hotloop.app.schemas.runs import RunRequest, UploadQuery
+from hotloop.app.schemas.options import AUTO, StrategyChoice
+from hotloop.app.schemas.runs import RunRequest, UploadQuery, read_request
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.needs import SPEC_VERSION, VERSION_KEY
 from hotloop.app.wording import describe
+from hotloop.kernels import declared_workloads
 
-_NOT_KEPT: Final = {"items", "items_count", "strategy", *("cpu_iterations", "outer_iterations")} | {
-    "inner_iterations"
+_NOT_KEPT: Final = {"items", "items_count", "strategy"} | {
+    parameter.name for workload in declared_workloads() for parameter in workload.parameters
 }
+"""Fields of a body, or of a query, that are not stored, or not by themselves."""
 
 BY_PREFERENCE: Final = (
     StrategyName.HYBRID,
@@ -45,7 +47,7 @@ def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
     items themselves are kept apart.
     """
     return request.model_dump(mode="json", exclude=_NOT_KEPT) | {
-        "parameters": request.parameters.model_dump(mode="json"),
+        "parameters": dict(request.parameters),
         "db": request.db_source,
         "cache": request.cache_source,
         VERSION_KEY: SPEC_VERSION,
@@ -69,7 +71,7 @@ def read_spec(model: type[R], spec: Mapping[str, Any]) -> R:
         raise UnreadableTaskError("its request is empty, or no JSON")
     asked = {name: spec[name] for name in model.model_fields if name in spec}
     try:
-        return model.model_validate_json(json.dumps(asked), extra="ignore")
+        return read_request(model, json.dumps(asked), ignore_unknown=True)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "request"
@@ -79,7 +81,7 @@ def read_spec(model: type[R], spec: Mapping[str, Any]) -> R:
 def request_hash(request: RunRequest) -> str:
     """The same for requests that ask for the same."""
     # Items apart: JSON of 100,000 rows would keep the interpreter to itself for long.
-    rows = "" if request.items is None else ItemColumns.of(request.items).digest
+    rows = "" if request.items is None else ItemColumns.of(request.workload, request.items).digest
     text = request.model_dump_json(exclude={"items"})
     return hashlib.sha256(f"{text} {rows}".encode()).hexdigest()
 
@@ -97,7 +99,7 @@ def plan_for(
     are fewest, of those whose memory may be had. Raises what make_plan raises, and
     MemoryBudgetError.
     """
-    names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
+    names = BY_PREFERENCE if choice == AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, calibration, settings) for name in names]
     fitting = [plan for plan in plans if memory.fits(plan)]
     if not fitting:

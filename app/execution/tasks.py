@@ -27,7 +27,6 @@ from hotloop.app.tasks.export import csv_lines, ndjson_lines
 from hotloop.app.tasks.model import FINISHED, ShardRef
 from hotloop.app.tasks.results import ResultsReader
 from hotloop.app.tasks.threads import in_store_thread
-from hotloop.kernels import KernelName
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
 
@@ -58,7 +57,7 @@ class TaskService:
         self,
         status: TaskStatus | None,
         strategy: StrategyName | None,
-        kernel: KernelName | None,
+        kernel: str | None,
         limit: int,
         offset: int,
         kind: TaskKind | None = None,

@@ -19,14 +19,13 @@ from hotloop.app.schemas.events import TaskEvent
 from hotloop.app.schemas.exports import Export
 from hotloop.app.schemas.health import Readiness, Vitals
 from hotloop.app.schemas.kernels import KernelList
-from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.schemas.options import KernelName, StrategyChoice
 from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from hotloop.app.schemas.tasks import AcceptedRun, ClearedTasks, TaskPage, TaskView
 from hotloop.app.security.clients import Client
 from hotloop.app.settings.settings import Settings
-from hotloop.kernels.contract import KernelName
 
 
 class RunService(Protocol):

@@ -20,7 +20,8 @@ from hotloop.app.runhost.calibration import Calibration, KernelCosts
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
-from hotloop.app.schemas.options import AUTO, KernelChoice, RunOptions
+from hotloop.app.schemas.declared import Parameters
+from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.recommendation import (
     CalibrationView,
     KernelCalibration,
@@ -29,12 +30,11 @@ from hotloop.app.schemas.recommendation import (
     RecommendationQuery,
     StrategyCalibration,
 )
-from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.schemas.runs import RunRequest, request_model
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import utc_now
 from hotloop.app.tasks.threads import in_store_thread
-from hotloop.kernels import KernelName
 
 MOST_IN_FLIGHT: Final = 20_000
 """The bound of `io_concurrency`."""
@@ -120,7 +120,7 @@ def run_request(query: RecommendationQuery) -> RunRequest:
     names = {*RunOptions.model_fields, "items_count"} & query.model_fields_set
     given = {name: getattr(query, name) for name in names}
     # What was validated need not be validated again, and would be refused as too lax in places.
-    return RunRequest.model_construct(
+    return request_model(RunRequest, query.workload).model_construct(
         _fields_set=set(names),
         **{name: field.get_default(call_default_factory=True) for name, field in _FIELDS.items()}
         | given
@@ -134,7 +134,7 @@ _FIELDS: Final = RunRequest.model_fields
 def _fixed(query: RecommendationQuery, plan: Plan, calibration: Calibration) -> Fixed:
     given = query.model_fields_set
     names = [each.kernel for each in calibration.kernels if each.workload == plan.workload]
-    if "kernel" in given and query.kernel is not KernelChoice.AUTO:
+    if "kernel" in given and query.kernel != AUTO:
         names = [plan.kernel]
     return Fixed(
         kernels=names,
@@ -194,7 +194,7 @@ def _view(rank: int, choice: Choice, interval: IntervalView) -> RankedChoice:
     return RankedChoice(
         rank=rank,
         strategy=plan.strategy,
-        kernel=KernelName(plan.kernel),
+        kernel=plan.kernel,
         workers=plan.workers,
         batch_size=plan.batch_size,
         io_concurrency=plan.io_concurrency,
@@ -242,7 +242,7 @@ def _kernel_view(
     if not report.available:
         return KernelCalibration(
             workload=report.workload,
-            kernel=KernelName(report.kernel),
+            kernel=report.kernel,
             available=False,
             seconds_per_call=None,
             seconds_per_item=None,
@@ -250,11 +250,11 @@ def _kernel_view(
         )
     costs = calibration.kernel(report.workload, report.kernel)
     workload = kernels.get_workload(report.workload)
-    operations = workload.operations(parameters.model_dump())
+    operations = workload.operations(parameters)
     many = costs.seconds_of_call(operations, _MANY) - costs.call_seconds
     return KernelCalibration(
         workload=report.workload,
-        kernel=KernelName(report.kernel),
+        kernel=report.kernel,
         available=True,
         seconds_per_call=costs.call_seconds,
         seconds_per_item=many / _MANY,

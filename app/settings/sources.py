@@ -12,8 +12,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hotloop.app.names import RedisLayout
+from hotloop.app.names import ITEM_ID, RedisLayout
 from hotloop.app.wording import RULE
+from hotloop.kernels import Workload, declared_workloads, get_workload
 
 PREFIX: Final = "HOTLOOP_"
 
@@ -34,6 +35,25 @@ def load_factory(target: str) -> Callable[..., Any]:
         raise TypeError(f"{target} cannot be called")
     made: Callable[..., Any] = factory
     return made
+
+
+def default_redis_columns(workload: Workload) -> dict[str, str]:
+    """Return the last input column: with the layout `string` there is only one."""
+    return {column.name: column.name for column in workload.columns_in[-1:]}
+
+
+def default_pinot_columns(workload: Workload) -> dict[str, str]:
+    """Return each input column, read from a column of the same name."""
+    return {column.name: column.name for column in workload.columns_in}
+
+
+def default_pinot_sql(workload: Workload) -> str:
+    """Return a query for the input columns, from a table `items`."""
+    columns = "".join(f', "{column.name}"' for column in workload.columns_in)
+    return f"SELECT {ITEM_ID.name}{columns} FROM items WHERE {ITEM_ID.name} IN ({{ids}})"
+
+
+_DEFAULT: Final = declared_workloads()[0]
 
 
 def _refuse(text: str) -> PydanticCustomError:
@@ -79,7 +99,7 @@ class SourceSettings(BaseSettings):
         ),
     )
     redis_columns: dict[str, str] = Field(
-        default={"offset": "offset"},
+        default=default_redis_columns(_DEFAULT),
         min_length=1,
         max_length=64,
         description=(
@@ -102,19 +122,19 @@ class SourceSettings(BaseSettings):
         description="Authorization header for the broker: `Basic …` or `Bearer …`.",
     )
     pinot_sql: str = Field(
-        default='SELECT item_id, "value", "offset" FROM items WHERE item_id IN ({ids})',
+        default=default_pinot_sql(_DEFAULT),
         min_length=1,
         max_length=10_000,
         description="Query for some items; `{ids}` stands for their ids. LIMIT is added to it.",
     )
     pinot_id_column: str = Field(
-        default="item_id",
+        default=ITEM_ID.name,
         min_length=1,
         max_length=256,
         description="Column of the query's answer that says which item a row is.",
     )
     pinot_columns: dict[str, str] = Field(
-        default={"value": "value", "offset": "offset"},
+        default=default_pinot_columns(_DEFAULT),
         min_length=1,
         max_length=64,
         description=(
@@ -151,6 +171,21 @@ class SourceSettings(BaseSettings):
             "until it answers again."
         ),
     )
+
+    def redis_columns_of(self, workload: str) -> dict[str, str]:
+        """The columns that the cache stage fills; if not set, the workload's own default."""
+        is_set = "redis_columns" in self.model_fields_set
+        return self.redis_columns if is_set else default_redis_columns(get_workload(workload))
+
+    def pinot_columns_of(self, workload: str) -> dict[str, str]:
+        """The columns that the database stage fills; if not set, the workload's own default."""
+        is_set = "pinot_columns" in self.model_fields_set
+        return self.pinot_columns if is_set else default_pinot_columns(get_workload(workload))
+
+    def pinot_sql_of(self, workload: str) -> str:
+        """The query of the database stage; if not set, the workload's own default."""
+        is_set = "pinot_sql" in self.model_fields_set
+        return self.pinot_sql if is_set else default_pinot_sql(get_workload(workload))
 
     @field_validator("redis_url")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Final
 
 from hotloop import kernels
 from hotloop.app.logs.setup import LogOptions, set_up_logging
-from hotloop.app.sources.base import Batch
+from hotloop.app.sources.base import Batch, Parameters
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult, Plan
 from hotloop.app.strategies.in_flight import Words, count_in
@@ -65,9 +65,9 @@ def choose_instruction_set(instruction_set: str | None) -> None:
                 kernels.force_instruction_set(workload, kernel, instruction_set)
 
 
-def idle_parameters(workload: str) -> dict[str, int]:
+def idle_parameters(workload: str) -> Parameters:
     """Those under which an item costs no operations."""
-    return {p.name: p.minimum for p in kernels.get_workload(workload).parameters}
+    return kernels.get_workload(workload).idle_parameters
 
 
 def warm_up_worker(plan: Plan) -> BatchResult:
