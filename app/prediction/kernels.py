@@ -27,12 +27,13 @@ class KernelService:
     async def list(self) -> KernelList:
         """Raises NotReadyError."""
         return KernelList(
-            workloads=[_workload_view(name) for name in kernels.workloads()],
+            workloads=[workload_view(name) for name in kernels.workloads()],
             kernels=[_kernel_view(report) for report in await self._hosts.kernels()],
         )
 
 
-def _workload_view(name: str) -> WorkloadView:
+def workload_view(name: str) -> WorkloadView:
+    """Return the declaration of a workload, as clients see it."""
     workload = kernels.get_workload(name)
     return WorkloadView(
         name=name,
