@@ -20,6 +20,16 @@ from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
 
+BY_PREFERENCE: Final = (
+    StrategyName.HYBRID,
+    StrategyName.THREADING,
+    StrategyName.CONCURRENT_FUTURES,
+    StrategyName.MULTIPROCESSING,
+    StrategyName.ASYNC_BATCH,
+    StrategyName.SEQUENTIAL,
+)
+"""Of strategies that are estimated alike, `auto` takes the first of these."""
+
 WAY_OUT = (
     "Ask for it in the background (Prefer: respond-async), for fewer items, a compiled kernel or "
     "more workers, or use hybrid, which waits for io_concurrency items at once."
