@@ -16,7 +16,7 @@ from hotloop.app.prediction.memory import MemoryBudget, uses_processes
 from hotloop.app.prediction.model import FORK_SECONDS
 from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
 from hotloop.app.prediction.reported_costs import nanoseconds_per_item
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.options import KernelChoice

@@ -14,7 +14,7 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.options import StrategyChoice

@@ -12,7 +12,7 @@ from hotloop.app.prediction.batch_size import with_batch_size
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.prediction.reported_costs import nanoseconds_per_item
 from hotloop.app.prediction.stages import make_stages
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import KernelChoice
 from hotloop.app.schemas.runs import RunRequest, UploadQuery

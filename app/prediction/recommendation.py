@@ -16,7 +16,7 @@ from hotloop.app.prediction.explanation import GUIDELINES, curl, explanation
 from hotloop.app.prediction.lower_bound import lower_bound_seconds
 from hotloop.app.prediction.plans import make_plan
 from hotloop.app.prediction.search_space import MOST_WORKERS, Choice, Fixed, candidates, ranked
-from hotloop.app.runhost.calibration import Calibration, KernelCosts
+from hotloop.app.runhost.calibrate.constants import Calibration, KernelCosts
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.calibration import CalibrationState
