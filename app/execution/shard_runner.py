@@ -31,11 +31,11 @@ from hotloop.app.execution.active_run import ActiveRun
 from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.executions import AsStored, Outcome, RunContext, end, execute
 from hotloop.app.execution.items import has_files, items_of
-from hotloop.app.execution.measurements import Details
 from hotloop.app.execution.specs import request_of
 from hotloop.app.logs.origin import bind, origin_from_json
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
 from hotloop.app.prediction.plans import make_plan
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.messages import Batches
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.model import Shard, ShardRef, Task
@@ -210,7 +210,7 @@ class ShardRunner:
             if task.kind == TaskKind.COMPARISON:
                 async with self._held(shard, run):
                     return await self._comparisons.attempt(task, shard, run, self._patient)
-            details, request = Details.from_json(shard.details), request_of(task.spec)
+            details, request = Measurements.from_json(shard.details), request_of(task.spec)
             strategy = StrategyName(task.strategy)
             lease = context.hosts.lease(patient=True, owner=task.client)
             rows = shard.start, shard.count
