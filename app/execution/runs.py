@@ -224,7 +224,7 @@ class RunService:
         task = Task(
             task_id=task_id,
             task_type=TaskType.SYNCHRONOUS,
-            spec=spec_of(request),
+            spec=spec_of(request, source.kind, source.media_type).to_json(),
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,
