@@ -11,7 +11,8 @@ from typing import Final
 
 import psutil
 
-from hotloop.app.observability.lag import LagSummary, LoopLagMonitor
+from hotloop.app.observability.lag import LoopLagMonitor
+from hotloop.app.runhost.measurements import LagSummary
 from hotloop.app.schemas.health import Vitals, VitalsSample
 from hotloop.app.tasks.model import utc_now
 
