@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from hotloop.app.errors import MissingScopeError
-
-
-class Scope(StrEnum):
-    """What a client may do; each includes those before it."""
-
-    READ = "read"
-    """See its own tasks, and what the service offers."""
-    RUN = "run"
-    """Ask for runs, cancel, resume and remove its own tasks."""
-    ADMIN = "admin"
-    """The same for the tasks of all."""
-
+from hotloop.app.names import Scope
 
 _ORDER: Final = tuple(Scope)
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from hotloop.app.errors import UnauthorizedError
 from hotloop.app.security.clients import ANYONE, Client
-from hotloop.app.security.keys import KEY_HEADER, KeyRing
+from hotloop.app.security.keys import KEY_HEADER, ApiKey, KeyRing, Sessions
 from hotloop.app.security.rates import Quota, RateLimiter, network_of
-from hotloop.app.security.sessions import Sessions
-from hotloop.app.settings.access import AccessSettings
+from hotloop.app.settings.settings import Settings
 
 _BEARER = "a token as Authorization: Bearer"
 
@@ -33,10 +32,10 @@ class Credentials:
 class Gate:
     """One for each application; knows the settings and no request."""
 
-    def __init__(self, settings: AccessSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.is_open = not settings.needs_authentication
         """Whether nobody has to say who they are."""
-        self.keys = KeyRing(entry.key for entry in settings.api_keys)
+        self.keys = KeyRing(map(ApiKey.of, settings.api_keys))
         secret = settings.session_secret
         self.sessions = Sessions(None if secret is None else secret.get_secret_value(), self.keys)
         self._rates = _limiter(settings)
@@ -91,7 +90,7 @@ class Gate:
             await self._rates.close()
 
 
-def _limiter(settings: AccessSettings) -> RateLimiter | None:
+def _limiter(settings: Settings) -> RateLimiter | None:
     if settings.rate_limit is None:
         return None
     url = settings.rate_limit_storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from hotloop.app.security.addresses import is_loopback
+from hotloop.app.settings.rules import is_loopback
 from hotloop.app.settings.settings import Settings, SettingsError
 
 BACKLOG = 2048

@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from hotloop.app.factory import begin_stop
-from hotloop.app.security.addresses import is_loopback
+from hotloop.app.settings.rules import is_loopback
 from hotloop.app.settings.settings import Settings, SettingsError
 from hotloop.app.tasks.threads import store_threads
 

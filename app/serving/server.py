@@ -26,8 +26,8 @@ from hotloop.app.serving.connection import ConnectionLimits, bounded_protocol
 from hotloop.app.serving.listening import BACKLOG, address_of, open_listener
 from hotloop.app.serving.supervisor import Supervisor
 from hotloop.app.settings.environment import drop_settings
+from hotloop.app.settings.rules import MIN_SECRET_BYTES
 from hotloop.app.settings.settings import Settings, SettingsError
-from hotloop.app.settings.tokens import MIN_SECRET_BYTES
 from hotloop.app.tasks.threads import store_threads
 
 logger = logging.getLogger(__name__)

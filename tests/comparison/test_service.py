@@ -19,10 +19,10 @@ from hotloop.app.errors import (
     RunError,
     TaskNotFoundError,
 )
-from hotloop.app.names import TaskKind, TaskStatus
+from hotloop.app.names import Scope, TaskKind, TaskStatus
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.tasks import TaskView
-from hotloop.app.security.clients import Client, Scope
+from hotloop.app.security.clients import Client
 from hotloop.app.settings.settings import Settings
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks.model import PART, Task

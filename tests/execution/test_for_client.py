@@ -9,9 +9,10 @@ import pytest
 
 from hotloop.app.errors import TaskNotFoundError
 from hotloop.app.execution.for_client import ClientRecommendations, ClientTasks, Ownership
+from hotloop.app.names import Scope
 from hotloop.app.schemas.recommendation import PredictionRecord, Recommendation, RecommendationQuery
 from hotloop.app.schemas.tasks import ClearedTasks
-from hotloop.app.security.clients import ANYONE, Client, Scope
+from hotloop.app.security.clients import ANYONE, Client
 from tests.fixtures.recommendations import recommendation
 
 OWNERS = {"task_0000000a_1": "key:alice", "task_0000000b_1": "key:bob", "task_0000000c_1": None}
