@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Final
 
 from hotloop.app.execution.measurements import KEPT_ERRORS, Details
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.lag import LagSummary
-from hotloop.app.observability.sources import SourceMonitor
 from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from hotloop.app.sources.base import ItemError, StageCounts
 from hotloop.app.strategies.base import Plan

@@ -9,9 +9,8 @@ from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCreden
 
 from hotloop.app.errors import ForbiddenError, MissingScopeError, UnauthorizedError
 from hotloop.app.names import Scope
-from hotloop.app.security.clients import Client
+from hotloop.app.security.clients import COOKIE, KEY_HEADER, Client
 from hotloop.app.security.gate import Credentials, Gate
-from hotloop.app.security.keys import COOKIE, KEY_HEADER
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Those that change nothing, as HTTP has it."""

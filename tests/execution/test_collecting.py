@@ -18,8 +18,8 @@ from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.measurements import KEPT_ERRORS, Details, summarize
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.lag import LagSummary
-from hotloop.app.observability.sources import SourceMonitor
 from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from hotloop.app.sources.base import Batch, ItemError, StageCounts
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage

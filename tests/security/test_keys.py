@@ -11,9 +11,8 @@ import pytest
 from hotloop.app.errors import MissingScopeError, UnauthorizedError
 from hotloop.app.names import Scope
 from hotloop.app.security.__main__ import main
-from hotloop.app.security.clients import ANYONE, Client
+from hotloop.app.security.clients import ANYONE, ApiKey, Client, KeyRing, digest_of, new_key
 from hotloop.app.security.gate import Credentials, Gate
-from hotloop.app.security.keys import ApiKey, KeyRing, digest_of, new_key
 from hotloop.app.settings.settings import ApiKeyEntry, Settings
 from tests.fixtures.access import make_key
 

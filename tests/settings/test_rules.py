@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hotloop.app.security.keys import new_key
-from hotloop.app.security.rates import RateLimiter
+from hotloop.app.security.clients import new_key
+from hotloop.app.security.gate import RateLimiter
 from hotloop.app.settings.environment import load_settings
 from hotloop.app.settings.rules import host_of, is_loopback
 from hotloop.app.settings.settings import SettingsError

@@ -12,7 +12,7 @@ import pytest
 from hotloop.app.factory import create_app
 from hotloop.app.http.access import PAGE_HEADER
 from hotloop.app.names import Scope
-from hotloop.app.security.keys import (
+from hotloop.app.security.clients import (
     COOKIE,
     SESSION_SECONDS,
     KeyRing,
