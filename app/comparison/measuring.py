@@ -26,7 +26,7 @@ from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.executions import RunContext
 from hotloop.app.execution.measurements import summarize
 from hotloop.app.names import TaskStatus
-from hotloop.app.observability.spans import RunSpan, measurement_span
+from hotloop.app.observability.tracing import RunSpan, measurement_span
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.messages import Batches, RunReport, RunStarted

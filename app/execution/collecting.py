@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
 from hotloop.app.runhost.messages import Batches, Progress, RunStarted
 from hotloop.app.sources.base import ItemError, StageCounts

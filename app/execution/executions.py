@@ -15,10 +15,10 @@ from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.measurements import summarize
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
-from hotloop.app.observability.sources import SourceMonitor
-from hotloop.app.observability.spans import RunSpan, run_span
+from hotloop.app.observability.tracing import RunSpan, run_span
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.runhost.client import RunHostClient

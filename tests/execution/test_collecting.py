@@ -18,7 +18,7 @@ from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.measurements import summarize
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.names import StrategyName, TaskStatus
-from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
 from hotloop.app.runhost.messages import Batches, Progress, RunStarted
 from hotloop.app.sources.base import Batch, ItemError, StageCounts

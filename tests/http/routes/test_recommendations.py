@@ -9,10 +9,9 @@ from fastapi import FastAPI
 
 from hotloop.app.errors import InvalidRequestError, NotReadyError, TaskNotFoundError, TooBusyError
 from hotloop.app.factory import create_app
-from hotloop.app.names import StrategyName
+from hotloop.app.names import Scope, StrategyName
 from hotloop.app.schemas.options import KernelChoice
 from hotloop.app.schemas.recommendation import PredictionRecord, RecommendationQuery
-from hotloop.app.security.clients import Scope
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import make_key
 from tests.fixtures.client import Client, open_client
