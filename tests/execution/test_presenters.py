@@ -102,7 +102,7 @@ def test_batch_size_that_leaves_workers_idle_is_flagged(
     [
         (1_000, 5_000, 4, "makes 1 batch for 4 workers; leave it out, or take at most 250"),
         (1_000, 400, 4, "makes 3 batches for 4 workers; leave it out, or take at most 250"),
-        (3, 1, 8, "makes 3 batches for 8 workers; 3 items keep at most 3 workers busy"),
+        (3, 2, 8, "makes 2 batches for 8 workers; 3 items keep at most 3 workers busy"),
     ],
 )
 def test_caution_about_idle_workers_says_what_batch_size_to_take(
