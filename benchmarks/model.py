@@ -273,10 +273,13 @@ Predictions from typical figures, before any calibration, are for **{before}**: 
 is {min(factors):.2f} … {max(factors):.2f}, and from the 5th to the 95th percentile {low:.2f} …
 {high:.2f}.
 
-{len(verdicts)} random workloads were recommended a choice. For **{good}** of them that choice took
-at most {BEST - 1:.0%} longer than the best choice that was measured. Measured were the first five
-of the ranking and the best of each strategy, except those predicted at {HOPELESS:g} times as long.
-{CHOICE_ROUNDS} rounds found the best; {PAIRS} runs of both by turns found the ratio.
+The service recommended a choice for {len(verdicts)} random workloads. For **{good}** of them the
+choice took at most {BEST - 1:.0%} longer than the best choice that was measured. Measured were the
+first five of the ranking and the best of each strategy, except those predicted at {HOPELESS:g}
+times as long. {CHOICE_ROUNDS} rounds found the best; {PAIRS} runs of both by turns found the ratio.
+
+In the first table, "ratio" is predicted ÷ measured seconds by the first calibration; "in rounds" is
+the median over the rounds, each with its own calibration.
 """
     yield from machine_lines()
     yield load_line("after")
