@@ -4,11 +4,11 @@ the service for other servers: `uvicorn main:app`.
 
 import sys
 
-from app.asgi import LazyApplication
+from hotloop.asgi import app
 
-app = LazyApplication()
+__all__ = ["app"]
 
 if __name__ == "__main__":
-    from app.cli import main
+    from hotloop.app.cli import main
 
     main(sys.argv[1:] or ["serve"])

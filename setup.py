@@ -49,7 +49,11 @@ NAMES = ("_cython.pyx", "_lanes.h", "_lanes_arithmetic.h", "_lanes_fma.h")
 SOURCES = [f"kernels/loops/{name}" for name in NAMES]
 extensions = cythonize(
     # `depends` takes the sources along to the build folder, and into a source distribution.
-    [Extension("kernels.loops._cython", SOURCES[:1], depends=SOURCES, extra_compile_args=FLAGS)],
+    [
+        Extension(
+            "hotloop.kernels.loops._cython", SOURCES[:1], depends=SOURCES, extra_compile_args=FLAGS
+        )
+    ],
     build_dir="build/cython",
     force=True,
     annotate=DEBUG,

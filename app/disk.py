@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from app.errors import StoreError
+from hotloop.app.errors import StoreError
 
 _NO_ROOM: Final = "the disk is full; free some space, or delete finished tasks"
 _NO_ACCESS: Final = "the service may not do that there; check the owner of the data folder"

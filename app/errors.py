@@ -1,4 +1,4 @@
-"""Errors of the service. None of them knows HTTP; `app.error_handlers` maps each to a status.
+"""Errors of the service. None of them knows HTTP; `app.http.error_handlers` maps each to a status.
 
 ServiceError
 ├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row)

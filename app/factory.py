@@ -11,16 +11,20 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from app.access import get_client
-from app.dependencies import AppState, Services
-from app.error_handlers import ACCESS_ERRORS, documented_problems, install_error_handlers
-from app.guards.body_time import BodyTimeMiddleware
-from app.guards.head import HeadAsGet
-from app.guards.headers import AnswerHeaders
-from app.guards.origins import OriginGuard
-from app.guards.turns import OpeningTurns
-from app.openapi import DESCRIPTION, TAGS, complete_openapi
-from app.routes import (
+from hotloop.app.http.access import get_client
+from hotloop.app.http.dependencies import AppState, Services
+from hotloop.app.http.error_handlers import (
+    ACCESS_ERRORS,
+    documented_problems,
+    install_error_handlers,
+)
+from hotloop.app.http.guards.body_time import BodyTimeMiddleware
+from hotloop.app.http.guards.head import HeadAsGet
+from hotloop.app.http.guards.headers import AnswerHeaders
+from hotloop.app.http.guards.origins import OriginGuard
+from hotloop.app.http.guards.turns import OpeningTurns
+from hotloop.app.http.openapi import DESCRIPTION, TAGS, complete_openapi
+from hotloop.app.http.routes import (
     background,
     compare,
     dashboard,
@@ -37,14 +41,14 @@ from app.routes import (
     upload,
     vitals,
 )
-from app.routes.body_limit import BodyLimitMiddleware
-from app.routes.body_reader import BodyReader
-from app.routes.paths import EVENTS
-from app.routes.watch import WatchMiddleware
-from app.security.gate import Gate
-from app.services import open_services
-from app.settings import Settings
-from app.version import VERSION
+from hotloop.app.http.routes.body_limit import BodyLimitMiddleware
+from hotloop.app.http.routes.body_reader import BodyReader
+from hotloop.app.http.routes.paths import EVENTS
+from hotloop.app.http.routes.watch import WatchMiddleware
+from hotloop.app.security.gate import Gate
+from hotloop.app.settings.settings import Settings
+from hotloop.app.version import VERSION
+from hotloop.app.wiring import open_services
 
 _CORS_REQUEST_HEADERS: Final = [
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-API-Key")
@@ -111,7 +115,7 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
             opened = await stack.enter_async_context(services(settings))
             app.state.shared = AppState(settings, opened)
             # A server that waits for the answers in progress before it comes here has to call
-            # `begin_stop` first, as `app.server` does.
+            # `begin_stop` first, as `hotloop.app.serving.server` does.
             stack.callback(begin_stop, app)
             yield
 
@@ -121,9 +125,9 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
         description=DESCRIPTION,
         openapi_tags=TAGS,
         lifespan=lifespan,
-        # FastAPI's own spans hold queries; app.routes.watch makes ours.
+        # FastAPI's own spans hold queries; hotloop.app.http.routes.watch makes ours.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        # Both pages are in app.routes.documentation.
+        # Both pages are in hotloop.app.http.routes.documentation.
         docs_url=None,
         redoc_url=None,
         static_url=documentation.FILES,

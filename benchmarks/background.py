@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import psutil
 
-from app.intervals import ratios
 from benchmarks.service import finished, service
+from hotloop.app.comparison.intervals import ratios
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until
 

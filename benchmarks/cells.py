@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import kernels
-from app.names import StrategyName
 from benchmarks.probing import HealthProbe, Latencies
+from hotloop import kernels
+from hotloop.app.names import StrategyName
 from tests.fixtures.server import Server
 
 ROUNDS = {"python": 1, "cython": 3, "numba": 3}

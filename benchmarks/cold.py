@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.names import StrategyName
+from hotloop.app.names import StrategyName
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.intervals import interval
-from app.system import usable_cpu_count
 from benchmarks.probing import HealthProbe, Latencies
 from benchmarks.service import finished, service
+from hotloop.app.comparison.intervals import interval
+from hotloop.app.system import usable_cpu_count
 from tests.fixtures.pinot_broker import running_broker
 from tests.fixtures.redis_server import running_redis
 from tests.fixtures.server import Server

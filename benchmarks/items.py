@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.sources.item_file import FileItems
-from app.sources.rows import CSV, ingest
 from benchmarks.machine import ROOT
+from hotloop.app.sources.item_file import FileItems
+from hotloop.app.sources.rows import CSV, ingest
 
 SAMPLE = ROOT / "examples" / "flights-1000.csv"
 

@@ -19,12 +19,12 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-import kernels
-from app.names import StrategyName
-from app.sources.item_file import FileItems
 from benchmarks.items import flights_csv, flights_file
 from benchmarks.machine import ROOT
 from benchmarks.peers.build import build_cython_peer
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.item_file import FileItems
 from tests.fixtures.server import Server
 
 COUNT: Final = 50_000

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-import kernels
 from benchmarks.peers import numpy_items, plain_numba
 from benchmarks.peers.build import build_cython_peer
+from hotloop import kernels
 
 __all__ = ["Form", "Measurement", "Report", "as_json", "markdown", "measure"]
 

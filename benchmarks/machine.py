@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from app.system import usable_cpu_count
+from hotloop.app.system import usable_cpu_count
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "numba", "cython", "fastapi", "uvicorn", "pydantic")

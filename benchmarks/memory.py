@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.names import StrategyName
 from benchmarks.service import finished, service
+from hotloop.app.names import StrategyName
 from tests.fixtures.redis_server import RunningRedis, running_redis
 from tests.fixtures.server import Server
 

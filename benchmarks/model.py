@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.names import StrategyName
 from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.service import finished, service
 from benchmarks.uncalibrated import Typical
+from hotloop.app.names import StrategyName
 from tests.fixtures.server import Server
 
 PAGE: Final = ROOT / "docs" / "model.md"

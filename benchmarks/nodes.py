@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-from app.intervals import ratios
 from benchmarks.background import ended, submit
 from benchmarks.service import service
+from hotloop.app.comparison.intervals import ratios
 from tests.fixtures.postgres_server import running_postgres
 from tests.fixtures.server import ROOT, Server, plain_environment
 from tests.fixtures.waiting import wait_until

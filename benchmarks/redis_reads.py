@@ -11,15 +11,15 @@ from typing import Any, Final
 import numpy as np
 from redis.asyncio import Redis
 
-from app.intervals import Interval, interval, ratios
-from app.names import RedisLayout
-from app.sources.connections import close_connections
-from app.sources.redis import RedisStage
-from app.sources.resilience import Policy
-from app.sources.simulated import GeneratedItems
-from app.strategies.in_flight import StepCount
-from app.strategies.worker import fetch_group_async, groups
 from benchmarks.service import finished, service
+from hotloop.app.comparison.intervals import Interval, interval, ratios
+from hotloop.app.names import RedisLayout
+from hotloop.app.sources.connections import close_connections
+from hotloop.app.sources.redis import RedisStage
+from hotloop.app.sources.resilience import Policy
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.in_flight import StepCount
+from hotloop.app.strategies.worker import fetch_group_async, groups
 from tests.fixtures.redis_server import RunningRedis, running_redis
 from tests.fixtures.server import Server
 

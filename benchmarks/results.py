@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.intervals import interval
 from benchmarks.probing import HealthProbe, Latencies
 from benchmarks.service import finished, service
+from hotloop.app.comparison.intervals import interval
 from tests.fixtures.server import Server
 
 ROWS: Final = 5_000_000

@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.names import StrategyName
-from app.runhost.calibration import Calibration
-from app.runhost.messages import KernelReport
-from app.schemas.runs import RunRequest
-from app.services import PROCESSES_PER_CPU
-from app.services.cost_model import predict
-from app.services.plans import make_plan
-from app.services.reported_costs import reported_calibration
-from app.settings import Settings
-from app.sources.simulated import GeneratedItems
-from app.system import usable_cpu_count
+from hotloop.app.names import StrategyName
+from hotloop.app.prediction.model import predict
+from hotloop.app.prediction.plans import make_plan
+from hotloop.app.prediction.reported_costs import reported_calibration
+from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.messages import KernelReport
+from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.settings.settings import Settings
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.system import usable_cpu_count
+from hotloop.app.wiring import PROCESSES_PER_CPU
 
 
 class Typical:

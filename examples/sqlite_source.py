@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.sources.base import ItemBatch, ItemFetchError, Positions
-from app.sources.row_columns import row_columns
-from app.sources.values import assign, ids_at
+from hotloop.app.sources.base import ItemBatch, ItemFetchError, Positions
+from hotloop.app.sources.row_columns import row_columns
+from hotloop.app.sources.values import assign, ids_at
 
 
 @dataclass(frozen=True, slots=True)

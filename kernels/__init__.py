@@ -8,8 +8,8 @@
 Importing this package imports numpy and no kernel; each kernel is imported when first asked for.
 """
 
-from kernels.contract import Column, KernelName, Parameter, ProductBound, Term, Workload
-from kernels.errors import (
+from hotloop.kernels.contract import Column, KernelName, Parameter, ProductBound, Term, Workload
+from hotloop.kernels.errors import (
     InstructionSetUnavailableError,
     InvalidColumnError,
     InvalidInputError,
@@ -19,8 +19,8 @@ from kernels.errors import (
     UnknownKernelError,
     UnknownWorkloadError,
 )
-from kernels.kernel import Kernel
-from kernels.registry import (
+from hotloop.kernels.kernel import Kernel
+from hotloop.kernels.registry import (
     available_kernels,
     force_instruction_set,
     get_kernel,

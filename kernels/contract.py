@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.errors import InvalidColumnError, InvalidParameterError
+from hotloop.kernels.errors import InvalidColumnError, InvalidParameterError
 
 __all__ = ["Column", "KernelName", "Parameter", "ProductBound", "Term", "Workload"]
 

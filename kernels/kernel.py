@@ -6,8 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kernels.contract import KernelName, Workload
-from kernels.validation import checked_inputs, checked_outputs, new_outputs
+from hotloop.kernels.contract import KernelName, Workload
+from hotloop.kernels.validation import checked_inputs, checked_outputs, new_outputs
 
 __all__ = ["Kernel"]
 

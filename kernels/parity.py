@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.registry import get_workload
+from hotloop.kernels.registry import get_workload
 
 __all__ = ["PARITY_FACTOR", "parity_faults"]
 

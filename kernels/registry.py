@@ -10,15 +10,15 @@ from threading import Lock
 from types import MappingProxyType
 from typing import Final
 
-from kernels.contract import KernelName, Workload
-from kernels.errors import (
+from hotloop.kernels.contract import KernelName, Workload
+from hotloop.kernels.errors import (
     InstructionSetUnavailableError,
     KernelUnavailableError,
     UnknownKernelError,
     UnknownWorkloadError,
 )
-from kernels.kernel import Kernel
-from kernels.loops import LOOPS
+from hotloop.kernels.kernel import Kernel
+from hotloop.kernels.loops import LOOPS
 
 __all__ = [
     "available_kernels",
@@ -38,9 +38,9 @@ MODULES: Final[Mapping[str, Mapping[KernelName, str]]] = MappingProxyType(
     {
         LOOPS.name: MappingProxyType(
             {
-                KernelName.PYTHON: "kernels.loops._python",
-                KernelName.CYTHON: "kernels.loops._cython",
-                KernelName.NUMBA: "kernels.loops._numba",
+                KernelName.PYTHON: "hotloop.kernels.loops._python",
+                KernelName.CYTHON: "hotloop.kernels.loops._cython",
+                KernelName.NUMBA: "hotloop.kernels.loops._numba",
             }
         )
     }

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.ma import MaskedArray  # here, because numpy would import it in the first run
 from numpy.typing import NDArray
 
-from kernels.contract import Column
-from kernels.errors import InvalidColumnError
+from hotloop.kernels.contract import Column
+from hotloop.kernels.errors import InvalidColumnError
 
 __all__ = ["checked_inputs", "checked_outputs", "new_outputs"]
 

@@ -23,7 +23,7 @@ def test_contracts_of_the_import_linter_hold() -> None:
 def test_run_host_and_workers_load_nothing_heavy() -> None:
     """Processes that are started by the dozen must not load the web framework or the store."""
     code = (
-        "import sys, app.runhost.host, app.strategies.worker_process; "
+        "import sys, hotloop.app.runhost.host, hotloop.app.strategies.worker_process; "
         "print(sorted({'fastapi', 'nanoarrow', 'numba', 'psycopg', 'pydantic', "
         "'sqlalchemy', 'starlette', 'uvicorn'} & set(sys.modules)))"
     )
@@ -46,8 +46,8 @@ def test_environment_is_read_in_one_place() -> None:
     assert readers == {
         "app/cli/lines.py",
         "app/cli/screen.py",
-        "app/environment.py",
-        "app/services/metrics_folder.py",
+        "app/settings/environment.py",
+        "app/observability/metrics_folder.py",
         "app/strategies/nursery.py",
     }
 

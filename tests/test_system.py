@@ -1,4 +1,4 @@
-"""`app.system` on made-up trees of control groups."""
+"""`hotloop.app.system` on made-up trees of control groups."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app import system
-from app.system import MemoryLimit, Throttling, memory_limit, throttling
+from hotloop.app import system
+from hotloop.app.system import MemoryLimit, Throttling, memory_limit, throttling
 
 
 @pytest.fixture(autouse=True)

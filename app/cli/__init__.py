@@ -11,7 +11,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Without a command the help is printed.
     """
-    from app.cli.application import application
+    from hotloop.app.cli.application import application
 
     for stream in (sys.stdout, sys.stderr):
         # A terminal that has no × gets a ?, not a fault.

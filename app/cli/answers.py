@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.cli.exits import CommandError
-from app.version import VERSION
+from hotloop.app.cli.exits import CommandError
+from hotloop.app.version import VERSION
 
 Model = TypeVar("Model", bound=BaseModel)
 

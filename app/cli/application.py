@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli import calibrating, comparing, recommending, running, serving, task_commands
-from app.version import VERSION
+from hotloop.app.cli import calibrating, comparing, recommending, running, serving, task_commands
+from hotloop.app.version import VERSION
 
 application = typer.Typer(
     name="hotloop",

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 
-from app.cli.exits import CommandError
-from app.schemas.runs import Parameters, RunRequest
-from app.wording import describe, number
+from hotloop.app.cli.exits import CommandError
+from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.wording import describe, number
 
 OTHERWISE: Final[Mapping[str, str]] = {"items": "--file", "parameters": "--param"}
 """Fields of a run's body that are no option of their own name, and the option that gives them."""

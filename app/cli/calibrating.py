@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from app.cli.connection import Target, connected_to_keep
-from app.cli.exits import FAILED, CommandError, carried_out
-from app.cli.options import ApiKey, AsJson, CalibrateDir, Quiet, Url, taught
-from app.cli.screen import Screen, screen
+from hotloop.app.cli.connection import Target, connected_to_keep
+from hotloop.app.cli.exits import FAILED, CommandError, carried_out
+from hotloop.app.cli.options import ApiKey, AsJson, CalibrateDir, Quiet, Url, taught
+from hotloop.app.cli.screen import Screen, screen
 
 if TYPE_CHECKING:
-    from app.cli.service_client import ServiceClient
+    from hotloop.app.cli.service_client import ServiceClient
 
 CALIBRATION: Final = "/api/v1/tasks/calibration"
 
@@ -83,7 +83,7 @@ def _as_progress(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(state: dict[str, Any], as_json: bool) -> None:
-    from app.cli.output import print_json, print_sentences
+    from hotloop.app.cli.output import print_json, print_sentences
 
     if as_json:
         print_json(state)

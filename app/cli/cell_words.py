@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.cli.output import between, seconds
-from app.schemas.comparison import Cell, CellFlag, CellName, CellStatus, Comparison
+from hotloop.app.cli.output import between, seconds
+from hotloop.app.schemas.comparison import Cell, CellFlag, CellName, CellStatus, Comparison
 
 FLAG_WORDS: Final[Mapping[CellFlag, str]] = {
     CellFlag.OUTLIERS: "a round lies far outside the others; it is kept",

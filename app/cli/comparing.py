@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.cli.body_options import checked, run_body, with_body_options
-from app.cli.connection import Target, connected
-from app.cli.exits import FAILED, CommandError, carried_out
-from app.cli.lines import duration
-from app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
-from app.cli.result_files import check_writable, written
-from app.cli.screen import LONG_SECONDS, Screen, screen
-from app.cli.submitting import TASKS, read_items
-from app.cli.watching import cancelled_when_stopped, watch
-from app.names import StrategyName
+from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.connection import Target, connected
+from hotloop.app.cli.exits import FAILED, CommandError, carried_out
+from hotloop.app.cli.lines import duration
+from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
+from hotloop.app.cli.result_files import check_writable, written
+from hotloop.app.cli.screen import LONG_SECONDS, Screen, screen
+from hotloop.app.cli.submitting import TASKS, read_items
+from hotloop.app.cli.watching import cancelled_when_stopped, watch
+from hotloop.app.names import StrategyName
 
 if TYPE_CHECKING:
-    from app.schemas.comparison import CompareRequest, Comparison
+    from hotloop.app.schemas.comparison import CompareRequest, Comparison
 
 EXAMPLES: Final = (
     "hotloop compare --items 1000 --db none --cache none --rounds 3 --budget 15",
@@ -127,7 +127,7 @@ def compare(
         body |= {name: value for name, value in asked.items() if value is not None}
         if file is not None:
             body["items"] = read_items(file)
-        from app.schemas.comparison import CompareRequest
+        from hotloop.app.schemas.comparison import CompareRequest
 
         request = checked(CompareRequest, body)
         if report is not None:
@@ -175,11 +175,11 @@ def _check_report(path: Path) -> None:
 
 def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
     """What was compared; None for a comparison that ended before anything was."""
-    from app.cli.answers import read
-    from app.cli.comparison_table import comparison_tables
-    from app.cli.output import print_json, print_rich, width
-    from app.cli.run_table import task_table
-    from app.schemas.comparison import Comparison
+    from hotloop.app.cli.answers import read
+    from hotloop.app.cli.comparison_table import comparison_tables
+    from hotloop.app.cli.output import print_json, print_rich, width
+    from hotloop.app.cli.run_table import task_table
+    from hotloop.app.schemas.comparison import Comparison
 
     if view["comparison"] is None:
         if as_json:
@@ -196,7 +196,7 @@ def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
 
 
 def _write(comparison: Comparison, path: Path, shown: Screen) -> None:
-    from app.cli.report_page import report_page
+    from hotloop.app.cli.report_page import report_page
 
     with written(path) as file:
         file.write(report_page(comparison).encode())

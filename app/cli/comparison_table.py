@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.cell_words import (
+from hotloop.app.cli.cell_words import (
     batch_size_of,
     cautions,
     interval_of,
@@ -23,10 +23,10 @@ from app.cli.cell_words import (
     times,
     workers_of,
 )
-from app.cli.fitted_table import Column, fitted_table
-from app.cli.output import cell as text
-from app.cli.output import command, pairs, seconds, share, size
-from app.schemas.comparison import Cell, CellStatus, Comparison, HostView
+from hotloop.app.cli.fitted_table import Column, fitted_table
+from hotloop.app.cli.output import cell as text
+from hotloop.app.cli.output import command, pairs, seconds, share, size
+from hotloop.app.schemas.comparison import Cell, CellStatus, Comparison, HostView
 
 _STYLES: Final = {"winner": "bold green", "tied": "green"}
 _MARKS: Final = {"winner": " ★", "tied": " ="}

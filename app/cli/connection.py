@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from app.cli.screen import Screen
-    from app.cli.service_client import ServiceClient
-    from app.settings import Settings
+    from hotloop.app.cli.screen import Screen
+    from hotloop.app.cli.service_client import ServiceClient
+    from hotloop.app.settings.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 120.0
 """Of an answer, or of the next piece of one: an idle stream of events has one every 15 s."""
@@ -42,7 +42,7 @@ def connected(
         return
 
     def settings(folders: ExitStack) -> Settings:
-        from app.cli import own_service
+        from hotloop.app.cli import own_service
 
         data_dir = target.data_dir
         if data_dir is None and only_asks:
@@ -65,7 +65,7 @@ def connected_to_keep(target: Target, screen: Screen) -> Iterator[ServiceClient]
         return
 
     def settings(_: ExitStack) -> Settings:
-        from app.cli import own_service
+        from hotloop.app.cli import own_service
 
         folder = target.data_dir or own_service.configured_path()
         return own_service.settings_of_one_command(folder, executes=False)
@@ -87,7 +87,7 @@ def connected_to_store(
         return
 
     def settings(_: ExitStack) -> Settings:
-        from app.cli import own_service
+        from hotloop.app.cli import own_service
 
         return own_service.settings_of_the_store(target.data_dir, executes)
 
@@ -99,8 +99,8 @@ def connected_to_store(
 def _remote(target: Target) -> Iterator[ServiceClient]:
     import httpx
 
-    from app.cli.exits import CommandError
-    from app.cli.service_client import ServiceClient
+    from hotloop.app.cli.exits import CommandError
+    from hotloop.app.cli.service_client import ServiceClient
 
     if target.data_dir is not None:
         raise CommandError("--data-dir is for commands without --url; leave one of the two out")
@@ -123,8 +123,8 @@ def _own(
     """
     with ExitStack() as stack:
         with screen.waiting("starting a service of this command's own", is_long=is_awaited) as say:
-            from app.cli.own_service import own_service
-            from app.cli.service_client import ServiceClient
+            from hotloop.app.cli.own_service import own_service
+            from hotloop.app.cli.service_client import ServiceClient
 
             http = stack.enter_context(own_service(settings_of(stack)))
             client = ServiceClient(http)

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import typer
 
-from app.cli.lines import print_error
-from app.cli.stopping import Stopped, StopSignals, stop_signals
+from hotloop.app.cli.lines import print_error
+from hotloop.app.cli.stopping import Stopped, StopSignals, stop_signals
 
 FAILED: Final = 1
 REFUSED: Final = 2

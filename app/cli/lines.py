@@ -7,7 +7,7 @@ import sys
 import textwrap
 from typing import Final, TextIO
 
-from app.wording import plain
+from hotloop.app.wording import plain
 
 _TERMINAL_WIDTH: Final = 80
 """Characters of a line of a terminal that does not say how many it has."""

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.wording import plain
+from hotloop.app.wording import plain
 
 _WIDTH_OF_FILES: Final = 200
 """Characters of a line where no terminal says how many it has."""

@@ -13,15 +13,15 @@ from typing import Any, Final
 import httpx
 import uvicorn
 
-from app.cli.exits import CommandError, NoStoreError, UnreachableError
-from app.environment import load_settings
-from app.errors import StoreUnavailableError
-from app.factory import create_app
-from app.logs.setup import LogLevel, set_up_logging
-from app.server import Server
-from app.services import open_services
-from app.services.machine import check_machine
-from app.settings import Settings, SettingsError
+from hotloop.app.cli.exits import CommandError, NoStoreError, UnreachableError
+from hotloop.app.errors import StoreUnavailableError
+from hotloop.app.factory import create_app
+from hotloop.app.logs.setup import LogLevel, set_up_logging
+from hotloop.app.serving.machine import check_machine
+from hotloop.app.serving.server import Server
+from hotloop.app.settings.environment import load_settings
+from hotloop.app.settings.settings import Settings, SettingsError
+from hotloop.app.wiring import open_services
 
 _OPEN: Final[dict[str, Any]] = {
     "host": "127.0.0.1",

@@ -23,8 +23,8 @@ from rich.spinner import Spinner
 from rich.table import Column
 from rich.text import Text
 
-from app.cli.screen import Say, rate_words
-from app.wording import plain
+from hotloop.app.cli.screen import Say, rate_words
+from hotloop.app.wording import plain
 
 
 @contextmanager

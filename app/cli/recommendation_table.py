@@ -7,11 +7,11 @@ from typing import Final
 from rich.console import RenderableType
 from rich.table import Table
 
-from app.cli.fitted_table import Column, fitted_table
-from app.cli.lines import duration
-from app.cli.output import between, command, pairs, seconds, share, size
-from app.cli.output import cell as text
-from app.schemas.recommendation import CalibrationView, Limit, RankedChoice, Recommendation
+from hotloop.app.cli.fitted_table import Column, fitted_table
+from hotloop.app.cli.lines import duration
+from hotloop.app.cli.output import between, command, pairs, seconds, share, size
+from hotloop.app.cli.output import cell as text
+from hotloop.app.schemas.recommendation import CalibrationView, Limit, RankedChoice, Recommendation
 
 _LIMITED_BY: Final = {
     Limit.IO: "waiting",

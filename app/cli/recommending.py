@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.cli.body_options import checked, run_body, with_body_options
-from app.cli.calibrating import CALIBRATION, follow_calibration
-from app.cli.connection import Target, connected
-from app.cli.exits import carried_out
-from app.cli.options import ApiKey, AsJson, Param, Quiet, RecommendDir, Url, taught
-from app.cli.screen import Screen, screen
-from app.cli.submitting import TASKS, flat, words
-from app.names import StrategyName
+from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.calibrating import CALIBRATION, follow_calibration
+from hotloop.app.cli.connection import Target, connected
+from hotloop.app.cli.exits import carried_out
+from hotloop.app.cli.options import ApiKey, AsJson, Param, Quiet, RecommendDir, Url, taught
+from hotloop.app.cli.screen import Screen, screen
+from hotloop.app.cli.submitting import TASKS, flat, words
+from hotloop.app.names import StrategyName
 
 if TYPE_CHECKING:
-    from app.cli.service_client import ServiceClient
+    from hotloop.app.cli.service_client import ServiceClient
 
 EXAMPLES: Final = (
     "hotloop recommend --items 20_000 --db none --cache none",
@@ -70,7 +70,7 @@ def recommend(
             "wait": wait or None,
         }
         query |= {name: value for name, value in asked.items() if value is not None}
-        from app.schemas.recommendation import Recommendation, RecommendationQuery
+        from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
 
         checked(RecommendationQuery, query)
         shown = screen(as_json=as_json, quiet=quiet)
@@ -79,9 +79,9 @@ def recommend(
                 _wait_calibrated(client, query, shown, is_own=url is None)
             with shown.waiting("predicting"):
                 answer = client.call("GET", f"{TASKS}/recommendations", query=words(query))
-        from app.cli.answers import read
-        from app.cli.output import print_json, print_rich, width
-        from app.cli.recommendation_table import recommendation_tables
+        from hotloop.app.cli.answers import read
+        from hotloop.app.cli.output import print_json, print_rich, width
+        from hotloop.app.cli.recommendation_table import recommendation_tables
 
         if as_json:
             print_json(answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from importlib.resources import files
 
-from app.cli.cell_words import (
+from hotloop.app.cli.cell_words import (
     batch_size_of,
     cautions,
     interval_of,
@@ -19,11 +19,11 @@ from app.cli.cell_words import (
     times,
     workers_of,
 )
-from app.cli.html import Html, element, joined
-from app.cli.output import seconds, share, size
-from app.cli.report_plots import cpu_plot, memory_plot, time_plot
-from app.schemas.comparison import Cell, CellStatus, Comparison
-from app.version import VERSION
+from hotloop.app.cli.html import Html, element, joined
+from hotloop.app.cli.output import seconds, share, size
+from hotloop.app.cli.report_plots import cpu_plot, memory_plot, time_plot
+from hotloop.app.schemas.comparison import Cell, CellStatus, Comparison
+from hotloop.app.version import VERSION
 
 
 def report_page(comparison: Comparison) -> str:
@@ -38,7 +38,7 @@ def report_page(comparison: Comparison) -> str:
         Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         Html('<link rel="icon" href="data:,">'),
         element("title", f"{title} – Hotloop"),
-        element("style", Html(files("app.cli").joinpath("report.css").read_text("utf-8"))),
+        element("style", Html(files("hotloop.app.cli").joinpath("report.css").read_text("utf-8"))),
     )
     has_times = any(cell.median_seconds is not None for cell in comparison.cells)
     plots = [time_plot(comparison), _legend(), cpu_plot(comparison), memory_plot(comparison)]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.cli.cell_words import interval_of, median_of, name_of, ranked, standing
-from app.cli.html import Html, element, joined
-from app.cli.output import seconds, share
-from app.schemas.comparison import Cell, CellStatus, Comparison
+from hotloop.app.cli.cell_words import interval_of, median_of, name_of, ranked, standing
+from hotloop.app.cli.html import Html, element, joined
+from hotloop.app.cli.output import seconds, share
+from hotloop.app.schemas.comparison import Cell, CellStatus, Comparison
 
 WIDTH: Final = 900
 _ROW: Final = 30

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from app.cli.exits import CommandError
+from hotloop.app.cli.exits import CommandError
 
 if TYPE_CHECKING:
-    from app.cli.screen import Screen
+    from hotloop.app.cli.screen import Screen
 
 FORMATS: Final = {
     ".ndjson": "ndjson",

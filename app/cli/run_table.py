@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.fitted_table import Column, fitted_table
-from app.cli.lines import duration
-from app.cli.output import STATUS_STYLES, cell, pairs, seconds, share, size
+from hotloop.app.cli.fitted_table import Column, fitted_table
+from hotloop.app.cli.lines import duration
+from hotloop.app.cli.output import STATUS_STYLES, cell, pairs, seconds, share, size
 
 
 def status_text(status: str) -> Text:

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.cli.body_options import checked, run_body, with_body_options
-from app.cli.connection import Target, connected
-from app.cli.exits import FAILED, CommandError, carried_out
-from app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
-from app.cli.result_files import check_writable, format_of, save
-from app.cli.screen import say_estimate, screen
-from app.cli.submitting import media_type, opened, submit, submit_file
-from app.cli.watching import cancelled_when_stopped, watch
-from app.schemas.options import StrategyChoice
-from app.schemas.runs import RunRequest
+from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.connection import Target, connected
+from hotloop.app.cli.exits import FAILED, CommandError, carried_out
+from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
+from hotloop.app.cli.result_files import check_writable, format_of, save
+from hotloop.app.cli.screen import say_estimate, screen
+from hotloop.app.cli.submitting import media_type, opened, submit, submit_file
+from hotloop.app.cli.watching import cancelled_when_stopped, watch
+from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.schemas.runs import RunRequest
 
 if TYPE_CHECKING:
-    from app.cli.screen import Screen
+    from hotloop.app.cli.screen import Screen
 
 EXAMPLES: Final = (
     "hotloop run",
@@ -144,7 +144,7 @@ def _check_files(file: Path | None, body: dict[str, Any], output: Path | None) -
 
 
 def _print_task(task: dict[str, Any], as_json: bool) -> None:
-    from app.cli.output import print_json
+    from hotloop.app.cli.output import print_json
 
     if as_json:
         print_json(task)
@@ -153,8 +153,8 @@ def _print_task(task: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_result(view: dict[str, Any], as_json: bool) -> None:
-    from app.cli.output import print_json, print_rich
-    from app.cli.run_table import run_tables, task_table
+    from hotloop.app.cli.output import print_json, print_rich
+    from hotloop.app.cli.run_table import run_tables, task_table
 
     # A task that ended before its run began has no result; then the task itself says why.
     result = view["result"]

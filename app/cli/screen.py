@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Protocol
 
-from app.cli.lines import duration, print_error
-from app.wording import plain
+from hotloop.app.cli.lines import duration, print_error
+from hotloop.app.wording import plain
 
 _LINES: Final = 10
 """Lines of progress at most, about, where it cannot be a bar."""
@@ -100,14 +100,14 @@ class LiveScreen:
 
     @contextmanager
     def waiting(self, words: str, *, is_long: bool = False) -> Iterator[Say]:
-        from app.cli.progress_bar import spinner
+        from hotloop.app.cli.progress_bar import spinner
 
         with spinner(words) as say:
             yield say
 
     @contextmanager
     def progress(self, unit: str = "items") -> Iterator[Display]:
-        from app.cli.progress_bar import progress_bar
+        from hotloop.app.cli.progress_bar import progress_bar
 
         with progress_bar(unit) as bar:
             yield bar

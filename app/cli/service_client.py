@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import httpx
 
-from app.cli.exits import CommandError, ProblemError, UnreachableError
-from app.cli.server_sent_events import ServerSentEvent, parse_events
+from hotloop.app.cli.exits import CommandError, ProblemError, UnreachableError
+from hotloop.app.cli.server_sent_events import ServerSentEvent, parse_events
 
 TASKS: Final = "/api/v1/tasks"
 RECONNECTS: Final = 8

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.cli.exits import REFUSED, UNREACHABLE
-from app.cli.options import taught
+from hotloop.app.cli.exits import REFUSED, UNREACHABLE
+from hotloop.app.cli.options import taught
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from hotloop.app.settings.settings import Settings
 
 _EXITS: Final = (
     "Ends in order on SIGTERM and Ctrl-C. Exit status: 0 after that; 2 for settings that cannot be "
@@ -76,14 +76,14 @@ def serve(
     data_dir: DataFolder = None,
 ) -> None:
     settings = _checked_settings(host=host, port=port, data_dir=data_dir)
-    from app.server import serve as run_server
+    from hotloop.app.serving.server import serve as run_server
 
     run_server(settings)
 
 
 def node(data_dir: DataFolder = None) -> None:
     settings = _checked_settings(as_node=True, data_dir=data_dir)
-    from app.node import run_node
+    from hotloop.app.serving.node import run_node
 
     run_node(settings)
 
@@ -92,11 +92,11 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
     """Settings that this machine can meet; otherwise what is wrong with them is printed, and the
     exit status is 2, or 3 for a database that cannot be reached.
     """
-    from app.environment import load_settings
-    from app.errors import StoreUnavailableError
-    from app.logs.setup import set_up_logging
-    from app.services.machine import check_machine
-    from app.settings import SettingsError
+    from hotloop.app.errors import StoreUnavailableError
+    from hotloop.app.logs.setup import set_up_logging
+    from hotloop.app.serving.machine import check_machine
+    from hotloop.app.settings.environment import load_settings
+    from hotloop.app.settings.settings import SettingsError
 
     try:
         settings = load_settings(**{k: v for k, v in options.items() if v is not None})
@@ -104,7 +104,7 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
         set_up_logging(settings.log_options, role, settings.secrets())
         check_machine(settings)
         if as_node:
-            from app.node import check_node
+            from hotloop.app.serving.node import check_node
 
             check_node(settings)
     except SettingsError as error:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from app.cli.exits import CommandError
-from app.cli.stopping import StopSignals
+from hotloop.app.cli.exits import CommandError
+from hotloop.app.cli.stopping import StopSignals
 
 if TYPE_CHECKING:
-    from app.cli.screen import Say, Screen
-    from app.cli.service_client import ServiceClient
+    from hotloop.app.cli.screen import Say, Screen
+    from hotloop.app.cli.service_client import ServiceClient
 
 TASKS: Final = "/api/v1/tasks"
 AUTO: Final = "auto"

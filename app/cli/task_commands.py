@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from app.cli.connection import Target, connected_to_store
-from app.cli.exits import FAILED, REFUSED, CommandError, NoStoreError, carried_out
-from app.cli.lines import print_error
-from app.cli.options import ApiKey, AsJson, Quiet, StoreDir, TaskId, Url, taught
-from app.cli.result_files import check_writable, format_of, pour, save
-from app.cli.screen import Screen, screen
-from app.cli.watching import cancelled_when_stopped, watch
-from app.names import StrategyName, TaskStatus
-from app.schemas.exports import ExportFormat
-from app.schemas.options import KernelChoice
+from hotloop.app.cli.connection import Target, connected_to_store
+from hotloop.app.cli.exits import FAILED, REFUSED, CommandError, NoStoreError, carried_out
+from hotloop.app.cli.lines import print_error
+from hotloop.app.cli.options import ApiKey, AsJson, Quiet, StoreDir, TaskId, Url, taught
+from hotloop.app.cli.result_files import check_writable, format_of, pour, save
+from hotloop.app.cli.screen import Screen, screen
+from hotloop.app.cli.watching import cancelled_when_stopped, watch
+from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.schemas.exports import ExportFormat
+from hotloop.app.schemas.options import KernelChoice
 
 if TYPE_CHECKING:
-    from app.cli.service_client import ServiceClient
+    from hotloop.app.cli.service_client import ServiceClient
 
 TASKS: Final = "/api/v1/tasks"
 
@@ -123,8 +123,8 @@ def list_tasks(
 def _print_page(
     page: dict[str, Any], query: dict[str, Any], as_json: bool, why_empty: str = ""
 ) -> None:
-    from app.cli.output import print_json, print_rich, print_sentences, width
-    from app.cli.run_table import empty_list, task_list
+    from hotloop.app.cli.output import print_json, print_rich, print_sentences, width
+    from hotloop.app.cli.run_table import empty_list, task_list
 
     if as_json:
         print_json(page)
@@ -275,7 +275,7 @@ def delete(
 ) -> None:
     if task_id is None and not yes:
         _ask_for_all()
-    from app.cli.output import print_json, print_sentences
+    from hotloop.app.cli.output import print_json, print_sentences
 
     shown = screen(as_json=as_json)
     with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
@@ -312,8 +312,8 @@ def _path(task_id: str) -> str:
 
 
 def _print_task(task: dict[str, Any], as_json: bool) -> None:
-    from app.cli.output import print_json, print_rich
-    from app.cli.run_table import run_tables, task_table
+    from hotloop.app.cli.output import print_json, print_rich
+    from hotloop.app.cli.run_table import run_tables, task_table
 
     if as_json:
         print_json(task)
@@ -322,10 +322,10 @@ def _print_task(task: dict[str, Any], as_json: bool) -> None:
     if task["result"] is not None and task["end_time"] is not None:
         print_rich("", *run_tables(task["result"]))
     if task.get("comparison") is not None:
-        from app.cli.answers import read
-        from app.cli.comparison_table import comparison_tables
-        from app.cli.output import width
-        from app.schemas.comparison import Comparison
+        from hotloop.app.cli.answers import read
+        from hotloop.app.cli.comparison_table import comparison_tables
+        from hotloop.app.cli.output import width
+        from hotloop.app.schemas.comparison import Comparison
 
         print_rich("", *comparison_tables(read(Comparison, task["comparison"]), width()))
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from app.cli.lines import print_error
-from app.cli.screen import Screen, progress_line
-from app.cli.stopping import Stopped, StopSignals
+from hotloop.app.cli.lines import print_error
+from hotloop.app.cli.screen import Screen, progress_line
+from hotloop.app.cli.stopping import Stopped, StopSignals
 
 if TYPE_CHECKING:
-    from app.cli.service_client import ServiceClient
+    from hotloop.app.cli.service_client import ServiceClient
 
 TASKS: Final = "/api/v1/tasks"
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.logs.origin import current
-from app.logs.secrets import SecretMask
+from hotloop.app.logs.origin import current
+from hotloop.app.logs.secrets import SecretMask
 
 FIELDS: Final = "fields"
 """Of a record: `extra={FIELDS: {...}}` adds names and values to its line."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from app.logs.formatting import FIELDS
+from hotloop.app.logs.formatting import FIELDS
 
 WINDOW_SECONDS: Final = 10.0
 ALIKE: Final = "alike"

@@ -12,9 +12,9 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final
 
-from app.logs.formatting import ConsoleFormatter, JsonFormatter
-from app.logs.repeats import RepeatHandler
-from app.logs.secrets import SecretMask
+from hotloop.app.logs.formatting import ConsoleFormatter, JsonFormatter
+from hotloop.app.logs.repeats import RepeatHandler
+from hotloop.app.logs.secrets import SecretMask
 
 
 class LogFormat(StrEnum):

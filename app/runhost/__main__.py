@@ -1,4 +1,4 @@
-"""`python -m app.runhost SOCKET_FD LEASH_FD CONFIG`: started by the API process only.
+"""`python -m hotloop.app.runhost SOCKET_FD LEASH_FD CONFIG`: started by the API process only.
 
 The order of the first steps matters: nothing slow may come before the keeper is on watch.
 """
@@ -17,9 +17,9 @@ import threading
 import time
 from multiprocessing import resource_tracker
 
-from app.logs.setup import set_up_logging
-from app.runhost.config import RunHostConfig
-from app.system import end_with_starter
+from hotloop.app.logs.setup import set_up_logging
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.system import end_with_starter
 
 
 def main() -> None:
@@ -64,8 +64,8 @@ def _allow_many_connections() -> None:
 
 
 async def _serve(socket_fd: int, config: RunHostConfig, started: float) -> None:
-    from app.runhost.frames import STREAM_LIMIT
-    from app.runhost.host import RunHost
+    from hotloop.app.runhost.frames import STREAM_LIMIT
+    from hotloop.app.runhost.host import RunHost
 
     reader, writer = await asyncio.open_connection(
         sock=socket.socket(fileno=socket_fd), limit=STREAM_LIMIT

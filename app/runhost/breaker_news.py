@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from app.sources.breaker_reports import BreakerReport, listening
+from hotloop.app.sources.breaker_reports import BreakerReport, listening
 
 
 class BreakerNews:

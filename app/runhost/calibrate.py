@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Final
 
-import kernels
-from app.names import StrategyName
-from app.runhost.calibration import Calibration
-from app.runhost.config import RunHostConfig
-from app.runhost.execution import Surroundings
-from app.runhost.kernel_costs import (
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.runhost.execution import Surroundings
+from hotloop.app.runhost.kernel_costs import (
     ROUNDS,
     SLOWDOWN_SECONDS,
     KernelTimes,
@@ -27,14 +27,14 @@ from app.runhost.kernel_costs import (
     sized_call,
     thread_slowdown,
 )
-from app.runhost.messages import Batches, CalibrationProgress, Progress, RunStarted
-from app.runhost.strategy_costs import StrategyTimes
-from app.runhost.timed_runs import Experiment, TimedRuns, typical_seconds
-from app.runhost.waiting_costs import WaitingTimes, loop_costs, wait_costs
-from app.sources.breaker_reports import BreakerReport
-from app.sources.simulated import GeneratedItems
-from app.strategies.pools import PoolLimits, Pools
-from app.strategies.registry import STRATEGIES, uses_processes
+from hotloop.app.runhost.messages import Batches, CalibrationProgress, Progress, RunStarted
+from hotloop.app.runhost.strategy_costs import StrategyTimes
+from hotloop.app.runhost.timed_runs import Experiment, TimedRuns, typical_seconds
+from hotloop.app.runhost.waiting_costs import WaitingTimes, loop_costs, wait_costs
+from hotloop.app.sources.breaker_reports import BreakerReport
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.registry import STRATEGIES, uses_processes
 
 RUN_ROUNDS: Final = 2
 ALONE_ROUNDS: Final = 1

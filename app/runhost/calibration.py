@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from app.strategies.pools import PoolLimits
+from hotloop.app.strategies.pools import PoolLimits
 
 IN_FLIGHT: Final = (500, 4_000, 10_000)
 """Items on the event loop at once for which its seconds are measured."""

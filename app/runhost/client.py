@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import app
-from app.errors import RunHostDiedError, RunTimeoutError
-from app.runhost.calibration import Calibration
-from app.runhost.config import RunHostConfig
-from app.runhost.frames import STREAM_LIMIT, read_frame, write_frame
-from app.runhost.messages import (
+import hotloop
+from hotloop.app.errors import RunHostDiedError, RunTimeoutError
+from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.runhost.frames import STREAM_LIMIT, read_frame, write_frame
+from hotloop.app.runhost.messages import (
     Batches,
     CalibrateCommand,
     Calibrated,
@@ -30,9 +30,9 @@ from app.runhost.messages import (
     RunEvent,
     RunReport,
 )
-from app.strategies.base import Plan
+from hotloop.app.strategies.base import Plan
 
-_IMPORT_ROOT: Final = str(Path(app.__file__).resolve().parent.parent)
+_IMPORT_ROOT: Final = str(Path(hotloop.__file__).absolute().parent.parent)
 
 _QUIET: Final = ("-W", "ignore:resource_tracker:UserWarning")
 """A run host ends by SIGKILL; that its resource tracker then finds something to free is meant."""
@@ -74,7 +74,7 @@ class RunHostClient:
                 "-P",
                 *_QUIET,
                 "-m",
-                "app.runhost",
+                "hotloop.app.runhost",
                 str(theirs.fileno()),
                 str(their_leash),
                 config.to_json(),

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from app.logs.setup import LogFormat, LogLevel, LogOptions
+from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 
 SWITCH_SECONDS: Final = 0.001
 """How long a thread that computes keeps the GIL while others ask for it. CPython's 5 ms are long

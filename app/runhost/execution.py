@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from app.errors import (
+from hotloop.app.errors import (
     ErrorRateExceededError,
     RunCancelledError,
     RunTimeoutError,
     ServiceError,
 )
-from app.runhost.breaker_news import breaker_news
-from app.runhost.measuring import MemoryGauge, RunMeter
-from app.runhost.messages import Batches, Progress, RunReport, RunStarted
-from app.runhost.outbox import Outbox
-from app.sources.breaker_reports import BreakerReport
-from app.strategies.base import Plan, Strategy
+from hotloop.app.runhost.breaker_news import breaker_news
+from hotloop.app.runhost.measuring import MemoryGauge, RunMeter
+from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
+from hotloop.app.runhost.outbox import Outbox
+from hotloop.app.sources.breaker_reports import BreakerReport
+from hotloop.app.strategies.base import Plan, Strategy
 
 PROGRESS_SECONDS: Final = 0.5
 """Between two looks at how far the items in work are."""

@@ -9,15 +9,15 @@ import sys
 import time
 from typing import Final
 
-from app.errors import ServiceError
-from app.logs.origin import bind
-from app.names import StrategyName
-from app.runhost.calibrate import Calibrating
-from app.runhost.config import SWITCH_SECONDS, RunHostConfig
-from app.runhost.execution import Surroundings, execute
-from app.runhost.frames import read_frame, write_frame
-from app.runhost.measuring import MemoryGauge
-from app.runhost.messages import (
+from hotloop.app.errors import ServiceError
+from hotloop.app.logs.origin import bind
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.calibrate import Calibrating
+from hotloop.app.runhost.config import SWITCH_SECONDS, RunHostConfig
+from hotloop.app.runhost.execution import Surroundings, execute
+from hotloop.app.runhost.frames import read_frame, write_frame
+from hotloop.app.runhost.measuring import MemoryGauge
+from hotloop.app.runhost.messages import (
     CalibrateCommand,
     Calibrated,
     CancelCommand,
@@ -28,13 +28,13 @@ from app.runhost.messages import (
     Ready,
     RunCommand,
 )
-from app.runhost.warm_up import warm_up_kernels
-from app.sources.connections import close_connections
-from app.sources.rows import ingest
-from app.strategies.base import Strategy
-from app.strategies.pools import PoolLimits, Pools
-from app.strategies.registry import STRATEGIES
-from app.strategies.worker_process import choose_instruction_set
+from hotloop.app.runhost.warm_up import warm_up_kernels
+from hotloop.app.sources.connections import close_connections
+from hotloop.app.sources.rows import ingest
+from hotloop.app.strategies.base import Strategy
+from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.registry import STRATEGIES
+from hotloop.app.strategies.worker_process import choose_instruction_set
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import NotReadyError, RunHostDiedError, TooBusyError, internal_text
-from app.runhost.client import RunHostClient
-from app.runhost.config import RunHostConfig
-from app.runhost.fair_queue import FairQueue
-from app.runhost.messages import KernelReport, Ready
+from hotloop.app.errors import NotReadyError, RunHostDiedError, TooBusyError, internal_text
+from hotloop.app.runhost.client import RunHostClient
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.runhost.fair_queue import FairQueue
+from hotloop.app.runhost.messages import KernelReport, Ready
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-import kernels
-from app.names import StrategyName
-from app.runhost.calibration import KernelCosts
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import Plan
-from app.strategies.process_pool import ProcessPool
-from app.strategies.worker_process import idle_parameters
-from app.system import has_gil
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.calibration import KernelCosts
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.process_pool import ProcessPool
+from hotloop.app.strategies.worker_process import idle_parameters
+from hotloop.app.system import has_gil
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 63, 64, 127, 128, 512)
 """Items of the calls that are timed: small ones leave vector lanes empty, and a kernel whose lanes

@@ -12,7 +12,7 @@ from typing import Final
 
 import psutil
 
-from app.system import descendants, trim_memory
+from hotloop.app.system import descendants, trim_memory
 
 SAMPLE_SECONDS: Final = 0.5
 """Between two looks at the memory."""

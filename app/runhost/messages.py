@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.errors import ServiceError
-from app.logs.origin import NOWHERE, Origin
-from app.runhost.calibration import Calibration
-from app.sources.breaker_reports import BreakerReport
-from app.strategies.base import BatchResult, Plan
+from hotloop.app.errors import ServiceError
+from hotloop.app.logs.origin import NOWHERE, Origin
+from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.sources.breaker_reports import BreakerReport
+from hotloop.app.strategies.base import BatchResult, Plan
 
 # --- API to run host -----------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from app.runhost.messages import Batches
-from app.strategies.base import BatchResult
+from hotloop.app.runhost.messages import Batches
+from hotloop.app.strategies.base import BatchResult
 
 SEND_INTERVAL_SECONDS: Final = 0.1
 """Between two messages, unless there is a full one: often enough for progress, and seldom enough

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import kernels
-from app.names import StrategyName
-from app.runhost.calibration import KernelCosts, StrategyCosts
-from app.runhost.kernel_costs import Probe, probe_plan, sized_call
-from app.runhost.timed_runs import Experiment, Medians
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import Plan
-from app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.calibration import KernelCosts, StrategyCosts
+from hotloop.app.runhost.kernel_costs import Probe, probe_plan, sized_call
+from hotloop.app.runhost.timed_runs import Experiment, Medians
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
 
 START_RUNS: Final = 2
 """Of milliseconds, in each round."""

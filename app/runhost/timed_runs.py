@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from app.names import StrategyName
-from app.runhost.execution import Send, Surroundings, execute
-from app.runhost.measuring import NoGauge
-from app.strategies.base import Plan, Strategy
-from app.strategies.batching import batch_count
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.execution import Send, Surroundings, execute
+from hotloop.app.runhost.measuring import NoGauge
+from hotloop.app.strategies.base import Plan, Strategy
+from hotloop.app.strategies.batching import batch_count
 
 RUN_SECONDS: Final = 0.01
 BATCH_SECONDS: Final = 0.5e-3

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-import kernels
-from app.names import StrategyName
-from app.runhost.calibration import IN_FLIGHT, LoopCosts, WaitCosts
-from app.runhost.kernel_costs import probe_plan
-from app.runhost.timed_runs import Experiment, Medians
-from app.sources.simulated import GeneratedItems, SimulatedStage
-from app.strategies.base import Plan
-from app.strategies.registry import CAPABILITIES, STRATEGIES
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.calibration import IN_FLIGHT, LoopCosts, WaitCosts
+from hotloop.app.runhost.kernel_costs import probe_plan
+from hotloop.app.runhost.timed_runs import Experiment, Medians
+from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.registry import CAPABILITIES, STRATEGIES
 
 WAITING: Final = tuple(name for name in STRATEGIES if CAPABILITIES[name].overlaps_io)
 """Strategies that have items wait on the event loop."""

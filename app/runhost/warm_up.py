@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-import kernels
-from app.runhost.messages import KernelReport
+from hotloop import kernels
+from hotloop.app.runhost.messages import KernelReport
 
 PROBE_SECONDS: Final = 0.004
 """A probe has as many items as it takes to run this long."""

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from app.schemas.base import ResponseModel
-from app.schemas.results import Seconds
+from hotloop.app.schemas.base import ResponseModel
+from hotloop.app.schemas.results import Seconds
 
 
 class CalibrationStatus(StrEnum):

@@ -8,14 +8,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.names import StrategyName, TaskStatus, TaskType
-from app.schemas.base import RequestModel, ResponseModel, TaskId
-from app.schemas.links import TaskLinks
-from app.schemas.options import BatchSize
-from app.schemas.results import Count, Seconds, Share
-from app.schemas.runs import RunRequest
-from app.wording import RULE
-from kernels.contract import KernelName
+from hotloop.app.names import StrategyName, TaskStatus, TaskType
+from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
+from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.options import BatchSize
+from hotloop.app.schemas.results import Count, Seconds, Share
+from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.wording import RULE
+from hotloop.kernels.contract import KernelName
 
 BACKGROUND = "background"
 

@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 from pydantic import Field, TypeAdapter
 
-from app.schemas.base import RequestModel
-from app.schemas.tasks import TaskProgress
+from hotloop.app.schemas.base import RequestModel
+from hotloop.app.schemas.tasks import TaskProgress
 
 _PROGRESS: Final = TypeAdapter(TaskProgress)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from app.schemas.base import RequestModel
+from hotloop.app.schemas.base import RequestModel
 
 
 class ExportFormat(StrEnum):

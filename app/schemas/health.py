@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from app.schemas.base import RequestModel, ResponseModel
+from hotloop.app.schemas.base import RequestModel, ResponseModel
 
 
 class Health(ResponseModel):

@@ -9,7 +9,7 @@ from typing import Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from app.schemas.runs import ItemRow
+from hotloop.app.schemas.runs import ItemRow
 
 
 class ItemColumns(Sequence[ItemRow]):

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.schemas.base import ResponseModel
-from kernels.contract import KernelName
+from hotloop.app.schemas.base import ResponseModel
+from hotloop.kernels.contract import KernelName
 
 Nanoseconds = Annotated[float, Field(ge=0)]
 

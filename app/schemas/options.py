@@ -14,8 +14,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.schemas.base import RequestModel
-from app.wording import RULE, echo
+from hotloop.app.schemas.base import RequestModel
+from hotloop.app.wording import RULE, echo
 
 AUTO: Final = "auto"
 

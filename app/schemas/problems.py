@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from app.schemas.base import ResponseModel
+from hotloop.app.schemas.base import ResponseModel
 
 
 class FieldProblem(ResponseModel):

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from app.names import StrategyName
-from app.schemas.base import ResponseModel, TaskId
-from app.schemas.calibration import CalibrationState
-from app.schemas.comparison import HostView, IntervalView
-from app.schemas.results import Count, Seconds
-from app.schemas.runs import FlatRunOptions
-from kernels.contract import KernelName
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.base import ResponseModel, TaskId
+from hotloop.app.schemas.calibration import CalibrationState
+from hotloop.app.schemas.comparison import HostView, IntervalView
+from hotloop.app.schemas.results import Count, Seconds
+from hotloop.app.schemas.runs import FlatRunOptions
+from hotloop.kernels.contract import KernelName
 
 
 class RecommendationQuery(FlatRunOptions):

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from app.names import StrategyName, TaskStatus, TaskType
-from app.schemas.base import ResponseModel, TaskId
-from app.schemas.options import BatchSize
-from kernels.contract import KernelName
+from hotloop.app.names import StrategyName, TaskStatus, TaskType
+from hotloop.app.schemas.base import ResponseModel, TaskId
+from hotloop.app.schemas.options import BatchSize
+from hotloop.kernels.contract import KernelName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.names import StrategyName
-from app.schemas.base import ResponseModel
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.base import ResponseModel
 
 
 class ServiceIndex(ResponseModel):

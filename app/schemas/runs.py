@@ -10,10 +10,10 @@ from pydantic_core import PydanticCustomError
 # The standard library's is not enough for pydantic before Python 3.12.
 from typing_extensions import TypedDict
 
-from app.names import StrategyName
-from app.schemas.base import RequestModel
-from app.schemas.options import CacheSource, DbSource, RunOptions, StrategyChoice
-from app.wording import RULE
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.base import RequestModel
+from hotloop.app.schemas.options import CacheSource, DbSource, RunOptions, StrategyChoice
+from hotloop.app.wording import RULE
 
 MAX_INLINE_ITEMS: Final = 100_000
 

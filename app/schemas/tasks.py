@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
-from app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from app.schemas.base import RequestModel, ResponseModel, TaskId
-from app.schemas.comparison import Comparison
-from app.schemas.links import TaskLinks
-from app.schemas.options import BatchSize
-from app.schemas.results import Count, RunResult
-from kernels.contract import KernelName
+from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
+from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
+from hotloop.app.schemas.comparison import Comparison
+from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.options import BatchSize
+from hotloop.app.schemas.results import Count, RunResult
+from hotloop.kernels.contract import KernelName
 
 
 class Shards(ResponseModel):

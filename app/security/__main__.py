@@ -1,4 +1,4 @@
-"""Makes an API key: `python -m app.security NAME [--scope read|run|admin]`."""
+"""Makes an API key: `python -m hotloop.app.security NAME [--scope read|run|admin]`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from app.access_settings import ApiKeyEntry
-from app.security.clients import Scope
-from app.security.keys import digest_of, new_key
-from app.wording import describe
+from hotloop.app.security.clients import Scope
+from hotloop.app.security.keys import digest_of, new_key
+from hotloop.app.settings.access import ApiKeyEntry
+from hotloop.app.wording import describe
 
 
 def key_texts(name: str, scope: Scope) -> tuple[str, str]:
@@ -29,7 +29,9 @@ def key_texts(name: str, scope: Scope) -> tuple[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 2 for a name that cannot be one."""
-    parser = argparse.ArgumentParser(prog="python -m app.security", description="Make an API key.")
+    parser = argparse.ArgumentParser(
+        prog="python -m hotloop.app.security", description="Make an API key."
+    )
     parser.add_argument("name", help="whose key it is; tasks belong to this name")
     parser.add_argument("--scope", choices=list(Scope), type=Scope, default=Scope.RUN)
     wanted = parser.parse_args(arguments)

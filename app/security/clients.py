@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from app.errors import MissingScopeError
+from hotloop.app.errors import MissingScopeError
 
 
 class Scope(StrEnum):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.access_settings import AccessSettings
-from app.errors import UnauthorizedError
-from app.security.clients import ANYONE, Client
-from app.security.keys import KEY_HEADER, KeyRing
-from app.security.rates import Quota, RateLimiter, network_of
-from app.security.sessions import Sessions
+from hotloop.app.errors import UnauthorizedError
+from hotloop.app.security.clients import ANYONE, Client
+from hotloop.app.security.keys import KEY_HEADER, KeyRing
+from hotloop.app.security.rates import Quota, RateLimiter, network_of
+from hotloop.app.security.sessions import Sessions
+from hotloop.app.settings.access import AccessSettings
 
 _BEARER = "a token as Authorization: Bearer"
 
@@ -42,7 +42,7 @@ class Gate:
         self._rates = _limiter(settings)
         self._tokens = None
         if settings.jwt_key is not None:
-            from app.security.tokens import TokenCheck  # takes long to import
+            from hotloop.app.security.tokens import TokenCheck  # takes long to import
 
             assert settings.jwt_algorithm is not None
             assert settings.jwt_audience is not None

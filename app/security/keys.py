@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import UnauthorizedError
-from app.security.clients import Client, Scope
+from hotloop.app.errors import UnauthorizedError
+from hotloop.app.security.clients import Client, Scope
 
 KEY_HEADER: Final = "X-API-Key"
 
 _KEY: Final = re.compile(r"hl_[A-Za-z0-9_-]{43}")
-_WAY_OUT: Final = "`python -m app.security NAME` makes one"
+_WAY_OUT: Final = "`python -m hotloop.app.security NAME` makes one"
 
 
 @dataclass(frozen=True, slots=True)

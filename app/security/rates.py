@@ -14,7 +14,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
-from app.errors import RateLimitedError
+from hotloop.app.errors import RateLimitedError
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from app.errors import UnauthorizedError
-from app.security.keys import ApiKey, KeyRing
+from hotloop.app.errors import UnauthorizedError
+from hotloop.app.security.keys import ApiKey, KeyRing
 
 COOKIE: Final = "hotloop_session"
 

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from app.errors import MissingScopeError, UnauthorizedError
-from app.names import JwtAlgorithm
-from app.security.clients import Client, Scope, highest
-from app.token_settings import MIN_SECRET_BYTES
+from hotloop.app.errors import MissingScopeError, UnauthorizedError
+from hotloop.app.names import JwtAlgorithm
+from hotloop.app.security.clients import Client, Scope, highest
+from hotloop.app.settings.tokens import MIN_SECRET_BYTES
 
 Key = bytes | RSAPublicKey | EllipticCurvePublicKey
 

@@ -13,8 +13,8 @@ from typing import Final
 from interlock import CircuitBreaker, Config, State
 from interlock.protocols import CoreEventListener
 
-from app.sources.base import ItemFetchError
-from app.sources.breaker_reports import BreakerReport, record
+from hotloop.app.sources.base import ItemFetchError
+from hotloop.app.sources.breaker_reports import BreakerReport, record
 
 TRIAL_SECONDS: Final = 1.0
 """From the opening of a breaker, or a failed trial, to the next trial."""

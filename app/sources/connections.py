@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, wait
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from app.sources.base import ItemBatch, ItemFetchError, Positions
+from hotloop.app.sources.base import ItemBatch, ItemFetchError, Positions
 
 STOP_CHECK_SECONDS: Final = 0.05
 """How late a blocking call notices that it should stop."""

@@ -12,10 +12,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from app.errors import BadRowError
-from app.sources.base import Columns
-from app.sources.row_columns import RowColumn, check_names, shortened
-from app.sources.upload_lines import Line, line_text
+from hotloop.app.errors import BadRowError
+from hotloop.app.sources.base import Columns
+from hotloop.app.sources.row_columns import RowColumn, check_names, shortened
+from hotloop.app.sources.upload_lines import Line, line_text
 
 # `float` and `int` accept more: underscores, spaces, "nan", digits of other scripts.
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")

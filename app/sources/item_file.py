@@ -15,11 +15,11 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from app.disk import disk_error, new_file
-from app.errors import DamagedFileError
-from app.row_file import Checksums, RowFile, header_bytes, native_column, row_dtype
-from app.sources.base import Columns, ItemBatch
-from kernels import get_workload
+from hotloop.app.disk import disk_error, new_file
+from hotloop.app.errors import DamagedFileError
+from hotloop.app.sources.base import Columns, ItemBatch
+from hotloop.app.sources.row_file import Checksums, RowFile, header_bytes, native_column, row_dtype
+from hotloop.kernels import get_workload
 
 
 def item_dtype(workload: str) -> np.dtype[np.void]:

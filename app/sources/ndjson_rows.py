@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, NoReturn
 
-from app.errors import BadRowError
-from app.sources.base import Columns
-from app.sources.row_columns import RowColumn, check_names, shortened
+from hotloop.app.errors import BadRowError
+from hotloop.app.sources.base import Columns
+from hotloop.app.sources.row_columns import RowColumn, check_names, shortened
 
 
 class NdjsonRows:

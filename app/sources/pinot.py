@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from app.sources.base import ItemBatch, Positions
-from app.sources.breakers import RefusedError, TransientError, breaker_of
-from app.sources.connections import AsyncStage, connection
-from app.sources.pinot_answer import PinotTable, read_answer
-from app.sources.resilience import Guard, Policy
-from app.sources.values import assign, ids_at, mapped_columns
+from hotloop.app.sources.base import ItemBatch, Positions
+from hotloop.app.sources.breakers import RefusedError, TransientError, breaker_of
+from hotloop.app.sources.connections import AsyncStage, connection
+from hotloop.app.sources.pinot_answer import PinotTable, read_answer
+from hotloop.app.sources.resilience import Guard, Policy
+from hotloop.app.sources.values import assign, ids_at, mapped_columns
 
 if TYPE_CHECKING:  # the import takes a fifth of a second, and few runs need it
     from aiohttp import ClientSession

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from app.logs.repeats import ALIKE
-from app.sources.breakers import RefusedError, TransientError
-from app.sources.row_columns import shortened
+from hotloop.app.logs.repeats import ALIKE
+from hotloop.app.sources.breakers import RefusedError, TransientError
+from hotloop.app.sources.row_columns import shortened
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from app.names import RedisLayout
-from app.sources.base import ItemBatch, ItemFetchError, Positions
-from app.sources.breakers import RefusedError, TransientError, breaker_of
-from app.sources.connections import AsyncStage, connection
-from app.sources.resilience import Guard, Policy
-from app.sources.row_columns import RowColumn, shortened
-from app.sources.values import assign, ids_at, mapped_columns
+from hotloop.app.names import RedisLayout
+from hotloop.app.sources.base import ItemBatch, ItemFetchError, Positions
+from hotloop.app.sources.breakers import RefusedError, TransientError, breaker_of
+from hotloop.app.sources.connections import AsyncStage, connection
+from hotloop.app.sources.resilience import Guard, Policy
+from hotloop.app.sources.row_columns import RowColumn, shortened
+from hotloop.app.sources.values import assign, ids_at, mapped_columns
 
 if TYPE_CHECKING:  # the import takes a third of a second, and few runs need it
     from redis.asyncio import Redis

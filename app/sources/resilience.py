@@ -22,8 +22,8 @@ from typing import Final, TypeVar
 import stamina
 from interlock import CircuitOpenError
 
-from app.sources.base import ItemFetchError, StageCounts
-from app.sources.breakers import Breaker, TransientError
+from hotloop.app.sources.base import ItemFetchError, StageCounts
+from hotloop.app.sources.breakers import Breaker, TransientError
 
 T = TypeVar("T")
 

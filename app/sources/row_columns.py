@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import BadRowError
-from kernels import Column, get_workload
+from hotloop.app.errors import BadRowError
+from hotloop.kernels import Column, get_workload
 
 _SHOWN_CHARACTERS: Final = 40
 

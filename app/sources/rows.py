@@ -14,14 +14,14 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from app.disk import disk_error
-from app.errors import BadRowError, DamagedFileError, InvalidRequestError
-from app.sources.base import Columns
-from app.sources.csv_rows import CsvRows
-from app.sources.item_file import new_item_file
-from app.sources.ndjson_rows import NdjsonRows
-from app.sources.row_columns import RowColumn, row_columns
-from app.sources.upload_lines import Line, chunk_texts, chunks, line_text, upload_lines
+from hotloop.app.disk import disk_error
+from hotloop.app.errors import BadRowError, DamagedFileError, InvalidRequestError
+from hotloop.app.sources.base import Columns
+from hotloop.app.sources.csv_rows import CsvRows
+from hotloop.app.sources.item_file import new_item_file
+from hotloop.app.sources.ndjson_rows import NdjsonRows
+from hotloop.app.sources.row_columns import RowColumn, row_columns
+from hotloop.app.sources.upload_lines import Line, chunk_texts, chunks, line_text, upload_lines
 
 CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"

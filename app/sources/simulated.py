@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.sources.base import ItemBatch, Positions
-from app.sources.timers import wait
-from kernels import get_workload
+from hotloop.app.sources.base import ItemBatch, Positions
+from hotloop.app.sources.timers import wait
+from hotloop.kernels import get_workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
-from app.errors import BadRowError
+from hotloop.app.errors import BadRowError
 
 MAX_LINE_BYTES: Final = 65_536
 CHUNK_ROWS: Final = 4_096

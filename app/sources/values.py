@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from app.sources.base import ItemBatch, Positions
-from app.sources.row_columns import RowColumn, row_columns, shortened
+from hotloop.app.sources.base import ItemBatch, Positions
+from hotloop.app.sources.row_columns import RowColumn, row_columns, shortened
 
 _SHOWN_BITS: Final = 128
 

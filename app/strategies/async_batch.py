@@ -8,14 +8,14 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from app.names import StrategyName
-from app.sources.base import Batch, ItemBatch
-from app.strategies.base import BatchResult, Capabilities, Plan
-from app.strategies.batching import iter_batches, run_windowed
-from app.strategies.in_flight import InFlight, StepCount
-from app.strategies.pools import Pools
-from app.strategies.thread_pool import ThreadPool
-from app.strategies.worker import compute_batch, fetch_group_async, fetcher_count, groups
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.base import Batch, ItemBatch
+from hotloop.app.strategies.base import BatchResult, Capabilities, Plan
+from hotloop.app.strategies.batching import iter_batches, run_windowed
+from hotloop.app.strategies.in_flight import InFlight, StepCount
+from hotloop.app.strategies.pools import Pools
+from hotloop.app.strategies.thread_pool import ThreadPool
+from hotloop.app.strategies.worker import compute_batch, fetch_group_async, fetcher_count, groups
 
 CAPABILITIES = Capabilities(
     parallel=False,

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from app.logs.origin import NOWHERE, Origin
-from app.names import StrategyName
-from app.sources.base import (
+from hotloop.app.logs.origin import NOWHERE, Origin
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.base import (
     Batch,
     Columns,
     ItemError,
@@ -20,8 +20,8 @@ from app.sources.base import (
     Stage,
     StageCounts,
 )
-from app.sources.breaker_reports import BreakerReport
-from app.strategies.in_flight import InFlight
+from hotloop.app.sources.breaker_reports import BreakerReport
+from hotloop.app.strategies.in_flight import InFlight
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class BatchResult:
 
     `columns` has the workload's output columns, each of length n; the rows of `failed` items
     (bool[n]) hold zeros and mean nothing. `checksum` is the sum of the rows' hashes modulo
-    2**64 (`app.strategies.checksum`), failed rows left out.
+    2**64 (`hotloop.app.strategies.checksum`), failed rows left out.
     """
 
     batch: Batch

@@ -7,9 +7,9 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Final
 
-from app.sources.base import Batch
-from app.strategies.base import BatchResult, Plan
-from app.strategies.in_flight import InFlight, StepCount
+from hotloop.app.sources.base import Batch
+from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.app.strategies.in_flight import InFlight, StepCount
 
 
 def batch_count(plan: Plan) -> int:

@@ -9,10 +9,10 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from app.logs.setup import log_options
-from app.strategies.nursery import WorkerContext
-from app.strategies.process_pool import ProcessPool, WorkersDiedError, resolve
-from app.strategies.worker_process import initialise_worker
+from hotloop.app.logs.setup import log_options
+from hotloop.app.strategies.nursery import WorkerContext
+from hotloop.app.strategies.process_pool import ProcessPool, WorkersDiedError, resolve
+from hotloop.app.strategies.worker_process import initialise_worker
 
 
 class ExecutorPool(ProcessPool):

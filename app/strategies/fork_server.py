@@ -1,5 +1,5 @@
-"""`python -m app.strategies.fork_server CONTROL_FD TRACKER_FD CONFIG`: a process that compiles
-kernels once and then forks worker processes, in which they are compiled already.
+"""`python -m hotloop.app.strategies.fork_server CONTROL_FD TRACKER_FD CONFIG`: a process that
+compiles kernels once and then forks worker processes, in which they are compiled already.
 
 A fork is safe only while a process has one thread, and this one never starts another: it reports
 how many it has, and is not used if libraries have started some. It ends with its starter: when the
@@ -19,9 +19,9 @@ import sys
 from multiprocessing import forkserver, reduction, resource_tracker, spawn
 from typing import Any, Final, NoReturn
 
-import kernels
-from app.strategies import worker_process
-from app.system import end_with_starter, thread_count
+from hotloop import kernels
+from hotloop.app.strategies import worker_process
+from hotloop.app.system import end_with_starter, thread_count
 
 MAX_DESCRIPTORS: Final = 256
 """Descriptors that come with one request at most."""

@@ -26,15 +26,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-import kernels
-from app.names import StrategyName
-from app.sources.base import Batch, ItemBatch
-from app.strategies.base import BatchResult, Capabilities, Plan
-from app.strategies.batching import cancel_and_wait, iter_batches, run_windowed, window_size
-from app.strategies.in_flight import InFlight, StepCount
-from app.strategies.pools import Pools, effective_workers
-from app.strategies.process_pool import run_batch_in_pool, run_in_pool
-from app.strategies.worker import (
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.base import Batch, ItemBatch
+from hotloop.app.strategies.base import BatchResult, Capabilities, Plan
+from hotloop.app.strategies.batching import cancel_and_wait, iter_batches, run_windowed, window_size
+from hotloop.app.strategies.in_flight import InFlight, StepCount
+from hotloop.app.strategies.pools import Pools, effective_workers
+from hotloop.app.strategies.process_pool import run_batch_in_pool, run_in_pool
+from hotloop.app.strategies.worker import (
     compute_batch,
     fetch_group_async,
     fetcher_count,

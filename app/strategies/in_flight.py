@@ -12,7 +12,7 @@ from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from app.sources.base import Batch
+from hotloop.app.sources.base import Batch
 
 _HALF: Final = 32
 

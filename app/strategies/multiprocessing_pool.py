@@ -13,10 +13,15 @@ from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from app.logs.setup import log_options
-from app.strategies.nursery import WorkerContext
-from app.strategies.process_pool import FINISH_SECONDS, ProcessPool, WorkersDiedError, resolve
-from app.strategies.worker_process import initialise_worker
+from hotloop.app.logs.setup import log_options
+from hotloop.app.strategies.nursery import WorkerContext
+from hotloop.app.strategies.process_pool import (
+    FINISH_SECONDS,
+    ProcessPool,
+    WorkersDiedError,
+    resolve,
+)
+from hotloop.app.strategies.worker_process import initialise_worker
 
 _GRACE_SECONDS: Final = 0.02
 """After its workers are gone, a pool that has not ended by now waits for a lock that one held."""

@@ -27,7 +27,7 @@ from multiprocessing.context import (
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from app.system import INNER_THREAD_VARIABLES, thread_count
+from hotloop.app.system import INNER_THREAD_VARIABLES, thread_count
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Nursery:
 
 
 class ForkServer:
-    """One process of `app.strategies.fork_server`, and the requests to it.
+    """One process of `hotloop.app.strategies.fork_server`, and the requests to it.
 
     Raises OSError or ValueError if it does not come up.
     """
@@ -122,7 +122,7 @@ class ForkServer:
                         sys.executable,
                         *util._args_from_interpreter_flags(),  # type: ignore[attr-defined]
                         "-m",
-                        "app.strategies.fork_server",
+                        "hotloop.app.strategies.fork_server",
                         str(theirs.fileno()),
                         str(tracker),
                         json.dumps(config),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from app.names import StrategyName
-from app.strategies.base import Plan
-from app.strategies.batching import batch_count
-from app.strategies.executor_pool import ExecutorPool
-from app.strategies.multiprocessing_pool import MultiprocessingPool
-from app.strategies.nursery import Nursery
-from app.strategies.process_pool import ProcessPool
-from app.strategies.thread_pool import ThreadPool
+from hotloop.app.names import StrategyName
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.batching import batch_count
+from hotloop.app.strategies.executor_pool import ExecutorPool
+from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
+from hotloop.app.strategies.nursery import Nursery
+from hotloop.app.strategies.process_pool import ProcessPool
+from hotloop.app.strategies.thread_pool import ThreadPool
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from app.errors import WorkerCrashedError, describe_exit
-from app.sources.base import Batch
-from app.strategies.base import BatchResult, Plan
-from app.strategies.in_flight import Words
-from app.strategies.nursery import ForkServer, Nursery, WorkerContext, worker_context
-from app.strategies.worker import run_batch
-from app.strategies.worker_process import warm_up_worker
+from hotloop.app.errors import WorkerCrashedError, describe_exit
+from hotloop.app.sources.base import Batch
+from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.app.strategies.in_flight import Words
+from hotloop.app.strategies.nursery import ForkServer, Nursery, WorkerContext, worker_context
+from hotloop.app.strategies.worker import run_batch
+from hotloop.app.strategies.worker_process import warm_up_worker
 
 FINISH_SECONDS: Final = 0.5
 """How long a cancelled run's batches may take to end by themselves before their workers are

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from app.names import StrategyName
-from app.strategies import async_batch, hybrid, multiprocess, sequential, threaded
-from app.strategies.base import Capabilities, Strategy
-from app.strategies.pools import Pools
+from hotloop.app.names import StrategyName
+from hotloop.app.strategies import async_batch, hybrid, multiprocess, sequential, threaded
+from hotloop.app.strategies.base import Capabilities, Strategy
+from hotloop.app.strategies.pools import Pools
 
 STRATEGIES: Final[Mapping[StrategyName, Callable[[Pools], Strategy]]] = MappingProxyType(
     {

@@ -6,13 +6,13 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from app.names import StrategyName
-from app.sources.base import Batch
-from app.strategies.base import BatchResult, Capabilities, Plan
-from app.strategies.batching import iter_batches, run_windowed, window_size
-from app.strategies.in_flight import InFlight, StepCount
-from app.strategies.pools import Pools, effective_workers
-from app.strategies.worker import run_batch
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.base import Batch
+from hotloop.app.strategies.base import BatchResult, Capabilities, Plan
+from hotloop.app.strategies.batching import iter_batches, run_windowed, window_size
+from hotloop.app.strategies.in_flight import InFlight, StepCount
+from hotloop.app.strategies.pools import Pools, effective_workers
+from hotloop.app.strategies.worker import run_batch
 
 CAPABILITIES = Capabilities(
     parallel=True,

@@ -16,15 +16,15 @@ from typing import Final
 
 import numpy as np
 
-import kernels
-from app.errors import internal_text
-from app.logs.origin import bound
-from app.logs.repeats import ALIKE
-from app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Positions, Stage
-from app.sources.breaker_reports import breaker_reports
-from app.strategies.base import BatchResult, Plan
-from app.strategies.checksum import rows_checksum
-from app.strategies.in_flight import Steps, steps_of
+from hotloop import kernels
+from hotloop.app.errors import internal_text
+from hotloop.app.logs.origin import bound
+from hotloop.app.logs.repeats import ALIKE
+from hotloop.app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Positions, Stage
+from hotloop.app.sources.breaker_reports import breaker_reports
+from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.app.strategies.checksum import rows_checksum
+from hotloop.app.strategies.in_flight import Steps, steps_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from multiprocessing.connection import wait
 from multiprocessing.synchronize import Barrier
 from typing import Final
 
-import kernels
-from app.logs.setup import LogOptions, set_up_logging
-from app.sources.base import Batch
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import BatchResult, Plan
-from app.strategies.in_flight import Words, count_in
-from app.strategies.worker import run_batch
-from app.system import end_with_starter, return_freed_memory
+from hotloop import kernels
+from hotloop.app.logs.setup import LogOptions, set_up_logging
+from hotloop.app.sources.base import Batch
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.app.strategies.in_flight import Words, count_in
+from hotloop.app.strategies.worker import run_batch
+from hotloop.app.system import end_with_starter, return_freed_memory
 
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 """For all workers of a pool to start and compile; a slow machine takes about 10 s."""

@@ -13,14 +13,14 @@ from dataclasses import fields
 from sqlalchemy import Engine, delete, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import TaskConflictError
-from app.names import TaskStatus, TaskType
-from app.tasks.engine import reading, writing
-from app.tasks.model import Shard, Task
-from app.tasks.rows import conflict, task_row, to_task, update_task
-from app.tasks.shard_rows import insert_shards, task_needs
-from app.tasks.store import CheckUnfinished, unfinished
-from app.tasks.tables import shards, tasks
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.tasks.engine import reading, writing
+from hotloop.app.tasks.model import Shard, Task
+from hotloop.app.tasks.rows import conflict, task_row, to_task, update_task
+from hotloop.app.tasks.shard_rows import insert_shards, task_needs
+from hotloop.app.tasks.store import CheckUnfinished, unfinished
+from hotloop.app.tasks.tables import shards, tasks
 
 _IS_INCOMPLETE = (
     tasks.c.task_type == TaskType.BACKGROUND,

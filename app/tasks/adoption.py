@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.tasks.model import ShardRef
-from app.tasks.nodes import DEAD_SECONDS, NodeStore
-from app.tasks.work_queue import WorkQueue
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.nodes import DEAD_SECONDS, NodeStore
+from hotloop.app.tasks.work_queue import WorkQueue
 
 
 def adopt_dead(

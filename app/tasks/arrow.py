@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.tasks.chunks import ResultColumns, ResultRows
+from hotloop.app.tasks.chunks import ResultColumns, ResultRows
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 """The media type."""

@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.sources.base import Columns
-from app.strategies.base import BatchResult
-from kernels import get_workload
+from hotloop.app.sources.base import Columns
+from hotloop.app.strategies.base import BatchResult
+from hotloop.kernels import get_workload
 
 DONE: Final = 1
 FAILED: Final = 2

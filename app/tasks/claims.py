@@ -16,20 +16,20 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Float, bindparam, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import StoreError, TaskConflictError, TaskNotFoundError, UnreadableTaskError
-from app.names import TaskStatus
-from app.tasks.engine import alone, reading, writing
-from app.tasks.model import UNFINISHED, Shard, ShardRef, Task, utc_now
-from app.tasks.needs import Abilities
-from app.tasks.rows import lock_task, task_row, to_task, update_task
-from app.tasks.shard_rows import (
+from hotloop.app.errors import StoreError, TaskConflictError, TaskNotFoundError, UnreadableTaskError
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.engine import alone, reading, writing
+from hotloop.app.tasks.model import UNFINISHED, Shard, ShardRef, Task, utc_now
+from hotloop.app.tasks.needs import Abilities
+from hotloop.app.tasks.rows import lock_task, task_row, to_task, update_task
+from hotloop.app.tasks.shard_rows import (
     LONGEST_PAUSE_SECONDS,
     begin_shard,
     end_shards,
     ended_beginning,
     task_needs,
 )
-from app.tasks.tables import shards
+from hotloop.app.tasks.tables import shards
 
 logger = logging.getLogger(__name__)
 

@@ -24,9 +24,9 @@ from sqlalchemy import (
     update,
 )
 
-from app.tasks.engine import alone, writing
-from app.tasks.nodes import now_of
-from app.tasks.tables import tasks
+from hotloop.app.tasks.engine import alone, writing
+from hotloop.app.tasks.nodes import now_of
+from hotloop.app.tasks.tables import tasks
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.errors import StoreError, StoreUnavailableError
-from app.tasks.upkeep import PAGE_BYTES, make_room
+from hotloop.app.errors import StoreError, StoreUnavailableError
+from hotloop.app.tasks.upkeep import PAGE_BYTES, make_room
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def make_engine(
     else:
         url = make_url(location)
     if url.drivername == "postgresql":
-        from app.tasks import postgresql  # loads the driver
+        from hotloop.app.tasks import postgresql  # loads the driver
 
         engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
@@ -180,7 +180,7 @@ def slow(connection: Connection) -> Iterator[None]:
     if connection.dialect.name == "sqlite":
         yield
         return
-    from app.tasks import postgresql
+    from hotloop.app.tasks import postgresql
 
     with postgresql.slow(connection):
         yield
@@ -279,7 +279,7 @@ def lets_nobody_in(error: StoreError) -> bool:
     cause = error.__cause__
     if not isinstance(cause, DBAPIError) or isinstance(cause.orig, sqlite3.Error):
         return False
-    from app.tasks import postgresql
+    from hotloop.app.tasks import postgresql
 
     return postgresql.lets_nobody_in(cause)
 
@@ -288,7 +288,7 @@ def _will_pass(error: DBAPIError) -> bool:
     """Whether the same may succeed later with nothing changed by anybody here."""
     if isinstance(error.orig, sqlite3.Error):
         return _code(error).startswith(_SQLITE_PASSING)
-    from app.tasks import postgresql
+    from hotloop.app.tasks import postgresql
 
     return postgresql.will_pass(error)
 
@@ -306,7 +306,7 @@ def _code(error: DBAPIError) -> str:
 def _reason(error: DBAPIError) -> str:
     unknown = f"the database answered with {type(error.orig).__name__}; the log has the details"
     if not isinstance(error.orig, sqlite3.Error):
-        from app.tasks import postgresql
+        from hotloop.app.tasks import postgresql
 
         return postgresql.reason(error) or unknown
     # Extended codes begin with the name of the plain one: SQLITE_READONLY_DIRECTORY, …

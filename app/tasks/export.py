@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from app.tasks.chunks import ResultColumns, ResultRows
+from hotloop.app.tasks.chunks import ResultColumns, ResultRows
 
 PIECE_ROWS: Final = 1_024
 """About 64 KiB of text, for the workloads so far."""

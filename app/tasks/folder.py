@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from app.disk import disk_error, remove_unused
-from app.errors import StoreError, TaskNotFoundError
-from app.tasks.model import is_task_id
+from hotloop.app.disk import disk_error, remove_unused
+from hotloop.app.errors import StoreError, TaskNotFoundError
+from hotloop.app.tasks.model import is_task_id
 
 _ITEMS: Final = ".items.npy"
 _UPLOAD: Final = ".upload"

@@ -8,11 +8,11 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
-from app.disk import disk_error, new_file
-from app.errors import DamagedFileError
-from app.tasks.engine import reading, writing
-from app.tasks.rows import check_id
-from app.tasks.tables import inputs
+from hotloop.app.disk import disk_error, new_file
+from hotloop.app.errors import DamagedFileError
+from hotloop.app.tasks.engine import reading, writing
+from hotloop.app.tasks.rows import check_id
+from hotloop.app.tasks.tables import inputs
 
 PART_BYTES: Final = 1 << 20
 

@@ -1,7 +1,7 @@
 """The store's schema: made where there is none, converted where an earlier version made it.
 
 A step never changes once it is released. Its SQL is written out, because the tables in
-`app.tasks.tables` are those of the newest schema.
+`hotloop.app.tasks.tables` are those of the newest schema.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 
 from sqlalchemy import Connection, func, insert, inspect, select, update
 
-from app.errors import StoreError
-from app.tasks.engine import slow
-from app.tasks.tables import SCHEMA_VERSION, metadata, schema
+from hotloop.app.errors import StoreError
+from hotloop.app.tasks.engine import slow
+from hotloop.app.tasks.tables import SCHEMA_VERSION, metadata, schema
 
 OLDEST_VERSION: Final = 5
 """The oldest schema that can be converted: that of version 0.1.0."""

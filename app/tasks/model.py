@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from app.names import TaskKind, TaskStatus
+from hotloop.app.names import TaskKind, TaskStatus
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -75,7 +75,7 @@ class Task:
     start_time: datetime | None = None
     end_time: datetime | None = None
     owner: str
-    """The process that runs it, see `app.tasks.owner`."""
+    """The process that runs it, see `hotloop.app.tasks.owner`."""
     measurements: JsonObject | None = None
     """What was measured, as JSON; there once a run has ended."""
     error_code: str | None = None
@@ -83,7 +83,7 @@ class Task:
     estimated_seconds: float | None = None
     """What it was estimated at when it was accepted."""
     client: str | None = None
-    """Whose it is, see `app.security.clients`."""
+    """Whose it is, see `hotloop.app.security.clients`."""
     idempotency_key: str | None = None
     request_hash: str | None = None
     """Of what the client asked under the key: the same key for something else is refused."""

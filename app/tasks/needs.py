@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.names import TaskKind
+from hotloop.app.names import TaskKind
 
 SPEC_VERSION: Final = 1
 """Of the stored requests that this version writes. Those without a version are read as 0."""

@@ -28,11 +28,11 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import IntegrityError
 
-from app.tasks.claims import holders
-from app.tasks.engine import alone, reading, writing
-from app.tasks.needs import Abilities
-from app.tasks.owner import counts_ticks, current_owner, owner_is_alive
-from app.tasks.tables import nodes as _nodes
+from hotloop.app.tasks.claims import holders
+from hotloop.app.tasks.engine import alone, reading, writing
+from hotloop.app.tasks.needs import Abilities
+from hotloop.app.tasks.owner import counts_ticks, current_owner, owner_is_alive
+from hotloop.app.tasks.tables import nodes as _nodes
 
 BEAT_SECONDS: Final = 2.0
 """Between two heartbeats of a node."""
@@ -55,7 +55,7 @@ class Node:
     """Where `pid` means something: one boot of one machine, one container."""
     pid: int
     owner: str
-    """The process, see `app.tasks.owner`."""
+    """The process, see `hotloop.app.tasks.owner`."""
     role: str
     joined_at: float
     beat_at: float

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine, insert, select
 
-from app.errors import StoreError
-from app.tasks.chunks import CHUNK_ROWS, Chunk, ResultColumns, ResultRows, join, unpack
-from app.tasks.engine import reading
-from app.tasks.tables import results
+from hotloop.app.errors import StoreError
+from hotloop.app.tasks.chunks import CHUNK_ROWS, Chunk, ResultColumns, ResultRows, join, unpack
+from hotloop.app.tasks.engine import reading
+from hotloop.app.tasks.tables import results
 
 _CHUNKS_PER_READ = 1_024
 """Bounds the memory for what is known of chunks before they are read."""

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, case, select, update
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus, TaskType
-from app.tasks.model import Task, is_task_id, may_become
-from app.tasks.tables import tasks
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError
+from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.tasks.model import Task, is_task_id, may_become
+from hotloop.app.tasks.tables import tasks
 
 TASK_FIELDS: Final = [tasks.c[field.name] for field in fields(Task)]
 

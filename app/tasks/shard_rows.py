@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, case, insert, select, update
 
-from app.errors import TaskConflictError, TaskNotFoundError, TooManyBeginningsError
-from app.names import TaskStatus, TaskType
-from app.tasks.chunks import result_columns
-from app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, utc_now
-from app.tasks.needs import Needs, needs_of
-from app.tasks.rows import check_id, lock_task, move_task
-from app.tasks.tables import shards, tasks
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError, TooManyBeginningsError
+from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.tasks.chunks import result_columns
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, utc_now
+from hotloop.app.tasks.needs import Needs, needs_of
+from hotloop.app.tasks.rows import check_id, lock_task, move_task
+from hotloop.app.tasks.tables import shards, tasks
 
 _NAMES: Final = [field.name for field in fields(Shard)]
 _NEW_SHARDS: Final = insert(shards)

@@ -13,15 +13,23 @@ from typing import Any
 
 from sqlalchemy import Engine, RowMapping, select, update
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus, TaskType
-from app.tasks.chunks import Chunk
-from app.tasks.engine import reading, writing
-from app.tasks.inputs import forget_inputs
-from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, may_become, utc_now
-from app.tasks.results import insert_chunks
-from app.tasks.rows import conflict, lock_task, move_task, task_row, update_task
-from app.tasks.shard_rows import (
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError
+from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.tasks.chunks import Chunk
+from hotloop.app.tasks.engine import reading, writing
+from hotloop.app.tasks.inputs import forget_inputs
+from hotloop.app.tasks.model import (
+    FINISHED,
+    UNFINISHED,
+    JsonObject,
+    Shard,
+    ShardRef,
+    may_become,
+    utc_now,
+)
+from hotloop.app.tasks.results import insert_chunks
+from hotloop.app.tasks.rows import conflict, lock_task, move_task, task_row, update_task
+from hotloop.app.tasks.shard_rows import (
     TAKEN_OVER,
     all_shards,
     begin_shard,
@@ -32,7 +40,7 @@ from app.tasks.shard_rows import (
     is_shard,
     shard_row,
 )
-from app.tasks.tables import results, shards, tasks
+from hotloop.app.tasks.tables import results, shards, tasks
 
 Summarize = Callable[[Sequence[Shard]], JsonObject]
 """Makes a task's measurements out of its shards' details."""
@@ -56,7 +64,7 @@ class ShardStore:
         after: int | None = None,
     ) -> Shard:
         """Begin a new execution by `node`; returns the shard as it is from now on. The queue begins
-        executions itself, see `app.tasks.claims`.
+        executions itself, see `hotloop.app.tasks.claims`.
 
         `total_items` is for a task of one shard whose items were counted only now. With `after`
         it is refused when there has been another execution since that one.

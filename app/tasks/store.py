@@ -28,12 +28,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskKind, TaskStatus, TaskType
-from app.tasks.engine import Observe, alone, make_engine, reading, slow, writing
-from app.tasks.inputs import InputStore
-from app.tasks.migrations import prepare_schema
-from app.tasks.model import (
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError
+from hotloop.app.names import TaskKind, TaskStatus, TaskType
+from hotloop.app.tasks.engine import Observe, alone, make_engine, reading, slow, writing
+from hotloop.app.tasks.inputs import InputStore
+from hotloop.app.tasks.migrations import prepare_schema
+from hotloop.app.tasks.model import (
     FINISHED,
     PART,
     UNFINISHED,
@@ -42,12 +42,18 @@ from app.tasks.model import (
     items_in_work,
     utc_now,
 )
-from app.tasks.results import ResultsReader
-from app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, to_task, update_task
-from app.tasks.shard_rows import all_shards, end_shards, insert_shards, shards_of, task_needs
-from app.tasks.shards import ShardStore
-from app.tasks.tables import shards, tasks
-from app.tasks.upkeep import set_up, shrink
+from hotloop.app.tasks.results import ResultsReader
+from hotloop.app.tasks.rows import TASK_FIELDS, check_id, conflict, task_row, to_task, update_task
+from hotloop.app.tasks.shard_rows import (
+    all_shards,
+    end_shards,
+    insert_shards,
+    shards_of,
+    task_needs,
+)
+from hotloop.app.tasks.shards import ShardStore
+from hotloop.app.tasks.tables import shards, tasks
+from hotloop.app.tasks.upkeep import set_up, shrink
 
 INTERRUPTED: Final = "interrupted"
 """The `error_code` of a task whose process is gone."""
@@ -105,7 +111,7 @@ class TaskStore:
     ) -> list[Shard]:
         """Keep a new task, with shards of so many items one after another, which it returns; one
         when not said, and none for a task whose items are still to come, see
-        `app.tasks.acceptance`. Those of a background task are queued. `check` is given what
+        `hotloop.app.tasks.acceptance`. Those of a background task are queued. `check` is given what
         `unfinished` tells of the task's client, and keeps the task out by raising.
 
         TaskConflictError when there is a task of this id.

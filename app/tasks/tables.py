@@ -25,10 +25,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from app.names import TaskStatus
+from hotloop.app.names import TaskStatus
 
 SCHEMA_VERSION: Final = 6
-"""Raised with every change, which gets a step in `app.tasks.migrations`."""
+"""Raised with every change, which gets a step in `hotloop.app.tasks.migrations`."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -185,10 +185,10 @@ nodes: Final = Table(
     Column("joined_at", Float(53), nullable=False),
     Column("beat_at", Float(53), nullable=False),
     Column("claimed_by", String(128)),
-    # See `app.tasks.needs.Abilities`; null while the node is starting.
+    # See `hotloop.app.tasks.needs.Abilities`; null while the node is starting.
     Column("abilities", JSON(none_as_null=True)),
 )
-"""A row for each process that shares the database, see `app.tasks.nodes`."""
+"""A row for each process that shares the database, see `hotloop.app.tasks.nodes`."""
 
 inputs: Final = Table(
     "inputs",
@@ -213,4 +213,4 @@ results: Final = Table(
     Column("crc32", BigInteger, nullable=False),
     Column("rows", LargeBinary, nullable=False),
 )
-"""A row for each chunk, see `app.tasks.chunks`; it goes with its task."""
+"""A row for each chunk, see `hotloop.app.tasks.chunks`; it goes with its task."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from app.errors import StoreUnavailableError
+from hotloop.app.errors import StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ BEGIN_SECONDS: Final = 10.0
 
 END_SECONDS: Final = 120.0
 """A call that runs for longer is no longer waited for. PostgreSQL has shorter bounds of its own,
-see `app.tasks.postgresql`: this one is for a disk that is stalled."""
+see `hotloop.app.tasks.postgresql`: this one is for a disk that is stalled."""
 
 STOPPING_SECONDS: Final = 3.0
 """The same for calls that are waited for while the process stops."""

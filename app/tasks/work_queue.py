@@ -16,10 +16,10 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from app.errors import StoreError
-from app.tasks.claims import Claim, claim, put_back
-from app.tasks.model import ShardRef
-from app.tasks.needs import Abilities
+from hotloop.app.errors import StoreError
+from hotloop.app.tasks.claims import Claim, claim, put_back
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.needs import Abilities
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ them would hide the low bits of `loop`.
 
 from typing import Final
 
-from kernels.contract import Column, Parameter, ProductBound, Term, Workload
+from hotloop.kernels.contract import Column, Parameter, ProductBound, Term, Workload
 
 __all__ = ["LOOPS"]
 

@@ -20,7 +20,7 @@ from numba import njit, types
 from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
-from kernels.loops._numba_intrinsics import LANES, flip_sign, fma, stack_doubles
+from hotloop.kernels.loops._numba_intrinsics import LANES, flip_sign, fma, stack_doubles
 
 # fastmath would reorder and contract, and so change bits between kernels and machines.
 njit_kernel = njit(nogil=True, fastmath=False, cache=False, error_model="python")

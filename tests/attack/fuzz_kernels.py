@@ -10,9 +10,9 @@ import atheris
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import available_kernels, get_kernel, get_workload
-from kernels.errors import InvalidInputError
-from kernels.kernel import Kernel
+from hotloop.kernels import available_kernels, get_kernel, get_workload
+from hotloop.kernels.errors import InvalidInputError
+from hotloop.kernels.kernel import Kernel
 
 WORKLOAD: Final = "loops"
 MOST_ITEMS: Final = 40

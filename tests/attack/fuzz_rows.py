@@ -7,12 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from app.errors import BadRowError
-from app.sources.csv_rows import CsvRows
-from app.sources.ndjson_rows import NdjsonRows
-from app.sources.row_columns import row_columns
-from app.sources.rows import CSV, NDJSON, RowFormat, ingest
-from app.sources.upload_lines import chunk_texts, line_text, upload_lines
+from hotloop.app.errors import BadRowError
+from hotloop.app.sources.csv_rows import CsvRows
+from hotloop.app.sources.ndjson_rows import NdjsonRows
+from hotloop.app.sources.row_columns import row_columns
+from hotloop.app.sources.rows import CSV, NDJSON, RowFormat, ingest
+from hotloop.app.sources.upload_lines import chunk_texts, line_text, upload_lines
 
 MAX_ROWS: Final = 100
 _CSV_HEAD: Final = b"item_id,value,offset\n"

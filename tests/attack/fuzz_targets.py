@@ -9,7 +9,7 @@ from typing import Final
 
 import atheris
 
-with atheris.instrument_imports(include=["app.sources", "kernels"]):
+with atheris.instrument_imports(include=["hotloop.app.sources", "kernels"]):
     from tests.attack.fuzz_kernels import run_kernels
     from tests.attack.fuzz_rows import read_csv, read_ndjson
 

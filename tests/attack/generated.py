@@ -14,8 +14,8 @@ from schemathesis.core import NotSet
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
-from app.security.clients import Scope
-from app.security.keys import KEY_HEADER
+from hotloop.app.security.clients import Scope
+from hotloop.app.security.keys import KEY_HEADER
 from tests.attack.answers import ForbiddenWords, answer_faults
 from tests.attack.findings import Findings
 from tests.attack.small import small_body, small_query
@@ -227,8 +227,8 @@ def _wait_for_the_last_task(target: Target, key: TestKey) -> None:
 
 
 def _operation_count() -> int:
-    from app.factory import create_app
-    from app.settings import Settings
+    from hotloop.app.factory import create_app
+    from hotloop.app.settings.settings import Settings
 
     paths = create_app(Settings()).openapi()["paths"]
     return sum(len(item) for item in paths.values())

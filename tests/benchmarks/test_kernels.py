@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kernels
 from benchmarks.kernels import Measurement, Report, as_json, markdown
 from benchmarks.peers import numpy_items, plain_numba
 from benchmarks.peers.build import build_cython_peer
+from hotloop import kernels
 from tests.kernels.cases import mixed_columns
 
 REPORT = Report(

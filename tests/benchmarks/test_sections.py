@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.intervals import interval, ratios
-from app.system import usable_cpu_count
 from benchmarks import io, memory, redis_reads, results, watchers
 from benchmarks.probing import Latencies
+from hotloop.app.comparison.intervals import interval, ratios
+from hotloop.app.system import usable_cpu_count
 
 HEALTH = Latencies(100, 1.0, 4.0, 9.0)
 RUN: dict[str, Any] = {"event_loop_lag_ms": {"p99": 2.0}}

@@ -11,8 +11,8 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
-import kernels
-from app.strategies.checksum import checksum_text, rows_checksum
+from hotloop import kernels
+from hotloop.app.strategies.checksum import checksum_text, rows_checksum
 
 PARAMETERS: Final = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
 ANSWER_SECONDS: Final = 20.0

@@ -12,9 +12,9 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from app.tasks.model import Shard
-from app.tasks.nodes import Node, NodeStore
-from app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.model import Shard
+from hotloop.app.tasks.nodes import Node, NodeStore
+from hotloop.app.tasks.store import TaskStore, open_store
 from tests.chaos.clock import Clock
 from tests.chaos.databases import MortalPostgres
 from tests.chaos.interpreter import Interpreter
@@ -53,7 +53,7 @@ class Member:
         self.log = log
 
     def run_hosts(self) -> list[psutil.Process]:
-        return [p for p in self.below() if "app.runhost" in _words(p)]
+        return [p for p in self.below() if "hotloop.app.runhost" in _words(p)]
 
     def workers(self) -> list[psutil.Process]:
         with suppress(psutil.Error):

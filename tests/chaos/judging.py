@@ -10,8 +10,8 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import func, select
 
-from app.tasks.engine import reading
-from app.tasks.tables import inputs, results, shards, tasks
+from hotloop.app.tasks.engine import reading
+from hotloop.app.tasks.tables import inputs, results, shards, tasks
 from tests.chaos.asking import Asked
 from tests.chaos.cluster import PATIENCE_SECONDS, Cluster
 from tests.chaos.outcomes import Outcome

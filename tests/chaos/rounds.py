@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-from app.names import TaskStatus
+from hotloop.app.names import TaskStatus
 from tests.chaos.asking import Asked
 from tests.chaos.attacks import ADOPTED, LASTING, Attack, supervise
 from tests.chaos.cluster import PATIENCE_SECONDS, Cluster, Member

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import psutil
 
-from app.sources.base import ItemBatch, Positions
+from hotloop.app.sources.base import ItemBatch, Positions
 
 LOG_VARIABLE: Final = "CHAOS_LOG"
 WAIT_VARIABLE: Final = "CHAOS_WAIT_SECONDS"

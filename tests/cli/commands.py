@@ -1,6 +1,6 @@
 """All commands, with the examples of their help."""
 
-from app.cli import calibrating, comparing, recommending, running, serving, task_commands
+from hotloop.app.cli import calibrating, comparing, recommending, running, serving, task_commands
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "serve": serving.SERVE_EXAMPLES,

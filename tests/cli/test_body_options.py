@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from app.cli.body_options import _number_or_word, option_name
-from app.schemas.comparison import CompareRequest
-from app.schemas.recommendation import RecommendationQuery
-from app.schemas.runs import Parameters, RunRequest
-from app.wording import number
+from hotloop.app.cli.body_options import _number_or_word, option_name
+from hotloop.app.schemas.comparison import CompareRequest
+from hotloop.app.schemas.recommendation import RecommendationQuery
+from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.wording import number
 from tests.fixtures.command_line import here, hotloop, refusal
 from tests.fixtures.fake_services import task_view
 from tests.fixtures.held_service import held_service

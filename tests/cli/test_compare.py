@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.body_options import option_name
-from app.schemas.comparison import CompareRequest, Comparison
-from app.wording import number
+from hotloop.app.cli.body_options import option_name
+from hotloop.app.schemas.comparison import CompareRequest, Comparison
+from hotloop.app.wording import number
 from tests.fixtures.command_line import answer, hotloop, refusal, started
 from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.server import Server

@@ -9,11 +9,11 @@ from functools import cache
 
 import pytest
 
-from app.cli.body_options import OTHERWISE, option_name
-from app.schemas.runs import Parameters, RunRequest
-from app.settings import Settings
-from app.version import VERSION
-from app.wording import number
+from hotloop.app.cli.body_options import OTHERWISE, option_name
+from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.settings.settings import Settings
+from hotloop.app.version import VERSION
+from hotloop.app.wording import number
 from tests.cli.commands import COMMANDS, EXAMPLES
 from tests.fixtures.command_line import here, hotloop
 from tests.fixtures.server import ROOT
@@ -33,7 +33,7 @@ def flowing(text: str) -> str:
 
 def test_without_a_command_the_help_is_printed() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from app.cli import main; main([])"],
+        [sys.executable, "-c", "from hotloop.app.cli import main; main([])"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -101,7 +101,7 @@ def test_help_of_serve_has_the_defaults_of_the_settings() -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from app.cli import main\n"
+        "from hotloop.app.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'aiohttp', 'dbos', 'fastapi', 'httpx', 'numba', 'numpy', 'redis', 'sqlalchemy',"

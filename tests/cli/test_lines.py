@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.cli.lines import at_words, duration
-from app.cli.screen import progress_line, rate_words
+from hotloop.app.cli.lines import at_words, duration
+from hotloop.app.cli.screen import progress_line, rate_words
 
 TASK_ID = "task_4f9d02aa_1735689600"
 

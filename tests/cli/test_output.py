@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.fitted_table import Column, Row, fitted_table
-from app.cli.output import between, command
+from hotloop.app.cli.fitted_table import Column, Row, fitted_table
+from hotloop.app.cli.output import between, command
 
 BODY: dict[str, Any] = {
     "items_count": 1_234_567,

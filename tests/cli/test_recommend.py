@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.schemas.recommendation import Recommendation
-from app.services.calibration_file import NAME
+from hotloop.app.prediction.calibration_file import NAME
+from hotloop.app.schemas.recommendation import Recommendation
 from tests.fixtures.command_line import answer, hotloop, refusal
 from tests.fixtures.server import Server
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.cli.cell_words import FLAG_WORDS, interval_of, median_of, name_of, times
-from app.cli.report_page import report_page
-from app.schemas.comparison import CellFlag, Comparison
+from hotloop.app.cli.cell_words import FLAG_WORDS, interval_of, median_of, name_of, times
+from hotloop.app.cli.report_page import report_page
+from hotloop.app.schemas.comparison import CellFlag, Comparison
 from tests.fixtures.comparisons import all_cells, cell, comparison
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=y>\x1b[31m"

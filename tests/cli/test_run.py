@@ -10,10 +10,10 @@ from pathlib import Path
 import nanoarrow
 import pytest
 
-from app.names import StrategyName
-from app.schemas.options import RunOptions
-from app.schemas.results import RunResult
-from app.tasks.store import open_store
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.options import RunOptions
+from hotloop.app.schemas.results import RunResult
+from hotloop.app.tasks.store import open_store
 from tests.fixtures.command_line import LITTLE, answer, hotloop, refusal
 from tests.fixtures.server import SAMPLE, Server
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.cli.server_sent_events import ServerSentEvent, parse_events
+from hotloop.app.cli.server_sent_events import ServerSentEvent, parse_events
 
 
 @pytest.mark.parametrize(

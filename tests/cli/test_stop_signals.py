@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from app.cli.stopping import SIGNALS, Stopped, StopSignals, stop_signals
+from hotloop.app.cli.stopping import SIGNALS, Stopped, StopSignals, stop_signals
 
 
 def send(number: signal.Signals) -> None:

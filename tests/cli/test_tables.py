@@ -9,11 +9,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from app.cli.cell_words import interval_of, median_of, name_of
-from app.cli.comparison_table import WIDE, comparison_tables
-from app.cli.output import seconds
-from app.cli.recommendation_table import recommendation_tables
-from app.cli.run_table import run_tables, task_list, task_table
+from hotloop.app.cli.cell_words import interval_of, median_of, name_of
+from hotloop.app.cli.comparison_table import WIDE, comparison_tables
+from hotloop.app.cli.output import seconds
+from hotloop.app.cli.recommendation_table import recommendation_tables
+from hotloop.app.cli.run_table import run_tables, task_list, task_table
 from tests.fixtures.comparisons import TASK_ID, all_cells, comparison
 from tests.fixtures.fake_services import run_result, task_view
 from tests.fixtures.recommendations import recommendation

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.own_service import settings_of_the_store
+from hotloop.app.cli.own_service import settings_of_the_store
 from tests.fixtures.command_line import ENDLESS, LITTLE, answer, hotloop, refusal, started
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.terminal import on_terminal

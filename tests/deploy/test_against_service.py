@@ -105,7 +105,7 @@ def test_health_check_of_a_node_finds_a_run_host_and_nothing_else(server: Server
     (run_host,) = [
         process
         for process in server.look_below()
-        if process.is_running() and "app.runhost" in process.cmdline()
+        if process.is_running() and "hotloop.app.runhost" in process.cmdline()
     ]
     for place, code in (
         (f"/proc/{run_host.pid}/cmdline", 0),

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.settings import Settings, variable_name
-from app.supervisor import CLOSE_SECONDS
+from hotloop.app.serving.supervisor import CLOSE_SECONDS
+from hotloop.app.settings.settings import Settings, variable_name
 from tests.fixtures.server import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -66,7 +66,7 @@ def test_image_is_of_pinned_parts_and_runs_without_rights() -> None:
 def test_image_gets_files_that_exist_and_pass_dockerignore() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copied = [s for rest in of("COPY") if "--from" not in rest for s in rest.split()[:-1]]
-    assert {"app", "kernels", "main.py", "pyproject.toml"} <= set(copied)
+    assert {"app", "hotloop", "kernels", "pyproject.toml"} <= set(copied)
     for source in copied:
         assert (ROOT / source).exists(), source
         assert f"!{source}" in ignored, source

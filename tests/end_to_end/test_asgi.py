@@ -103,7 +103,10 @@ def stopped(server: Server, how: signal.Signals = signal.SIGTERM) -> str:
 
 
 def test_importing_it_reads_no_settings_and_starts_nothing() -> None:
-    script = "import sys, main; print(callable(main.app), 'app.settings' in sys.modules)"
+    script = (
+        "import sys, main; "
+        "print(callable(main.app), 'hotloop.app.settings.settings' in sys.modules)"
+    )
     environment = plain_environment() | {"HOTLOOP_PORT": "wrong", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
@@ -232,7 +235,7 @@ def test_each_of_several_workers_has_run_hosts_of_its_own_and_all_end(
 
 
 def _run_hosts(pid: int) -> int:
-    return sum("app.runhost" in process.cmdline() for process in tree(pid))
+    return sum("hotloop.app.runhost" in process.cmdline() for process in tree(pid))
 
 
 @pytest.mark.long

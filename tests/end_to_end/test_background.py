@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.names import StrategyName
+from hotloop.app.names import StrategyName
 from tests.fixtures.server import SAMPLE, Server, running_server
 from tests.fixtures.waiting import wait_until
 

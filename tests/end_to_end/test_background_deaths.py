@@ -43,7 +43,7 @@ def wait_for_progress(server: Server, task_id: str, items: int = 50) -> None:
 
 
 def run_host(server: Server) -> psutil.Process:
-    (host,) = (p for p in server.look_below() if "app.runhost" in p.cmdline())
+    (host,) = (p for p in server.look_below() if "hotloop.app.runhost" in p.cmdline())
     return host
 
 

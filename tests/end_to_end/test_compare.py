@@ -280,7 +280,7 @@ def test_client_that_leaves_cancels_its_comparison(server: Server) -> None:
 
 
 def run_hosts(server: Server) -> list[psutil.Process]:
-    return [p for p in server.look_below() if "app.runhost" in p.cmdline()]
+    return [p for p in server.look_below() if "hotloop.app.runhost" in p.cmdline()]
 
 
 def test_killed_run_host_costs_the_cell_that_it_measured(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from app.connection import MAX_HEADERS
+from hotloop.app.serving.connection import MAX_HEADERS
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 

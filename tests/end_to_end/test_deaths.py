@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from app.names import StrategyName
+from hotloop.app.names import StrategyName
 from tests.fixtures.processes import pool_workers
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
@@ -73,7 +73,9 @@ class Request:
 
 def run_hosts(server: Server) -> list[psutil.Process]:
     return [
-        p for p in psutil.Process(server.process.pid).children() if "app.runhost" in p.cmdline()
+        p
+        for p in psutil.Process(server.process.pid).children()
+        if "hotloop.app.runhost" in p.cmdline()
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import kernels
+from hotloop import kernels
 from tests.fixtures.server import ROOT, plain_environment, running_server
 
 pytestmark = pytest.mark.long

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kernels
-from app.strategies.checksum import checksum_text, rows_checksum
-from kernels import KernelName
+from hotloop import kernels
+from hotloop.app.strategies.checksum import checksum_text, rows_checksum
+from hotloop.kernels import KernelName
 from tests.end_to_end.test_background import ended
 from tests.fixtures.plans import SMALL
 from tests.fixtures.postgres_server import RunningPostgres, running_postgres

@@ -34,7 +34,9 @@ def test_request_and_task_are_named_by_every_process(tmp_path: Path) -> None:
         everywhere = {"api", "run_host", "worker"}
         wait_until(lambda: processes(server, "now.1") == everywhere, "all have written")
         own = [one for one in lines(server) if one.get("request_id") == "now.1"]
-        assert {one["task_id"] for one in own if one["logger"] != "app.access"} == {task_id}
+        assert {one["task_id"] for one in own if one["logger"] != "hotloop.app.http.access"} == {
+            task_id
+        }
         ended = [one for one in own if one["message"] == "run ended"]
         assert [(one["status"], one["items_processed"]) for one in ended] == [("completed", 20)]
 
@@ -73,7 +75,9 @@ def test_comparison_is_named_by_every_process_and_counted(tmp_path: Path, prefer
         everywhere = {"api", "run_host", "worker"}
         wait_until(lambda: processes(server, "versus.3") == everywhere, "all have written")
         own = [one for one in lines(server) if one.get("request_id") == "versus.3"]
-        assert {one["task_id"] for one in own if one["logger"] != "app.access"} == {task_id}
+        assert {one["task_id"] for one in own if one["logger"] != "hotloop.app.http.access"} == {
+            task_id
+        }
         (ended,) = [one for one in own if one["message"] == "comparison ended"]
         assert (ended["status"], ended["items_processed"]) == ("completed", 2)
         metrics = server.client.get("/metrics").text

@@ -28,7 +28,7 @@ def no_run_host(server: Server) -> Iterator[None]:
         while not stop.wait(0.02):
             for process in api.children():
                 with suppress(psutil.Error):
-                    if "app.runhost" in process.cmdline():
+                    if "hotloop.app.runhost" in process.cmdline():
                         process.kill()
 
     killing = threading.Thread(target=kill)

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.factory import create_app
-from app.security.clients import Scope
-from app.settings import Settings
+from hotloop.app.factory import create_app
+from hotloop.app.security.clients import Scope
+from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import endpoints, keys_setting, make_key
 from tests.fixtures.fake_services import FakeServices
 from tests.fixtures.server import Server, running_server

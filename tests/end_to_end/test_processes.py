@@ -127,7 +127,12 @@ def test_no_process_below_inherits_a_secret(tmp_path: Path) -> None:
         assert server.run("sequential", items=rows, kernel="python").status_code == 200
         below = server.look_below()
         words = [" ".join(process.cmdline()) for process in below]
-        for what in ("app.runhost", "app.strategies.fork_server", "spawn_main", "resource_tracker"):
+        for what in (
+            "hotloop.app.runhost",
+            "hotloop.app.strategies.fork_server",
+            "spawn_main",
+            "resource_tracker",
+        ):
             assert any(what in line for line in words), what
         for process in below:
             held = " ".join(f"{k}={v}" for k, v in process.environ().items())

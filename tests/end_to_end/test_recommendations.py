@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.services.calibration_file import NAME
-from app.services.prediction_error import UNCALIBRATED
+from hotloop.app.prediction.accuracy import UNCALIBRATED
+from hotloop.app.prediction.calibration_file import NAME
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import kernels
-from app.names import StrategyName
+from hotloop import kernels
+from hotloop.app.names import StrategyName
 from tests.fixtures.processes import tree
 from tests.fixtures.server import SAMPLE, Server
 

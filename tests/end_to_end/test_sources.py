@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from app.names import StrategyName
+from hotloop.app.names import StrategyName
 from tests.fixtures.processes import tree
 from tests.fixtures.sourced_server import (
     AUTHORIZATION,

@@ -14,7 +14,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from app.names import StrategyName
+from hotloop.app.names import StrategyName
 from tests.fixtures.server import Server
 from tests.fixtures.waiting import wait_until
 

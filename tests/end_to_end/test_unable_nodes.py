@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.tasks.shard_rows import MAX_BEGINNINGS
+from hotloop.app.tasks.shard_rows import MAX_BEGINNINGS
 from tests.end_to_end.test_background import QUICK, ended, submit, view
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 
 DEADLY = """
 import psutil
-from app.sources.simulated import SimulatedStage
+from hotloop.app.sources.simulated import SimulatedStage
 
 class Stage(SimulatedStage):
     def fetch(self, batch, positions, stop):
@@ -35,7 +35,7 @@ def make(*, name, **_):
 """
 """A source that kills the service for which it is asked."""
 
-WITHOUT_CYTHON = "import sys\nsys.modules['kernels.loops._cython'] = None\n"
+WITHOUT_CYTHON = "import sys\nsys.modules['hotloop.kernels.loops._cython'] = None\n"
 CYTHON: dict[str, Any] = QUICK | {"kernel": "cython", "strategy": "sequential"}
 PYTHON: dict[str, Any] = QUICK | {"kernel": "python", "strategy": "sequential"}
 LARGE: dict[str, Any] = QUICK | {"kernel": "python", "strategy": "multiprocessing", "workers": 2}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels import InvalidColumnError, InvalidInputError, InvalidParameterError
+from hotloop.kernels import InvalidColumnError, InvalidInputError, InvalidParameterError
 
 Columns = dict[str, NDArray[Any]]
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-import kernels
-from kernels import Kernel, KernelName, KernelUnavailableError
+from hotloop import kernels
+from hotloop.kernels import Kernel, KernelName, KernelUnavailableError
 
 WORKLOAD = "loops"
 

@@ -8,7 +8,7 @@ import pytest
 from mpmath import mp, mpf, pi, sin, sqrt, workdps
 from numpy.typing import NDArray
 
-from kernels import Kernel
+from hotloop.kernels import Kernel
 from tests.kernels.cases import columns_of
 
 TERM_ULPS = 4.0
@@ -64,7 +64,7 @@ def test_every_term_is_within_4_ulp(cython: Kernel, name: str) -> None:
     # Straight to the function, because terms up to 1.1e7 have no batch of one term.
     given = angles(name)
     computed = np.empty_like(given)
-    import_module("kernels.loops._cython").loop(given, 1, computed)
+    import_module("hotloop.kernels.loops._cython").loop(given, 1, computed)
     with workdps(60):
         worst = max(map(error_ulps, given.tolist(), computed.tolist()))
     assert 0.5 < worst <= TERM_ULPS

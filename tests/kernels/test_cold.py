@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import kernels
+from hotloop import kernels
 
 PROGRAM = """
 import numpy, kernels

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kernels
-from kernels import InvalidColumnError, InvalidParameterError, Kernel, KernelName, Workload
-from kernels import loops as loops_package
-from kernels.loops import LOOPS, _python
+from hotloop import kernels
+from hotloop.kernels import InvalidColumnError, InvalidParameterError, Kernel, KernelName, Workload
+from hotloop.kernels import loops as loops_package
+from hotloop.kernels.loops import LOOPS, _python
 
 FOLDER = Path(loops_package.__file__).parent
 TERMS = {term.name: term for term in LOOPS.terms}
@@ -23,7 +23,7 @@ TERMS = {term.name: term for term in LOOPS.terms}
 
 @pytest.fixture
 def twin(kernel: Kernel) -> ModuleType:
-    return import_module(f"kernels.loops._{kernel.name}")
+    return import_module(f"hotloop.kernels.loops._{kernel.name}")
 
 
 def stub_functions(name: str) -> dict[str, str]:
@@ -49,7 +49,7 @@ def test_twin_has_a_docstring(twin: ModuleType, term: str) -> None:
 
 @pytest.mark.parametrize("term", TERMS)
 def test_numba_twin_is_compiled_once_without_fastmath_or_threads(numba: Kernel, term: str) -> None:
-    compiled: Any = getattr(import_module("kernels.loops._numba"), term)
+    compiled: Any = getattr(import_module("hotloop.kernels.loops._numba"), term)
     options = compiled.targetoptions
     assert options["nogil"] is True
     assert options["error_model"] == "python"
@@ -66,7 +66,7 @@ def test_cython_stub_has_the_signatures_of_python() -> None:
 
 
 def test_cython_stub_names_what_the_extension_has(cython: Kernel) -> None:
-    module = import_module("kernels.loops._cython")
+    module = import_module("hotloop.kernels.loops._cython")
     tree = ast.parse((FOLDER / "_cython.pyi").read_text(encoding="utf-8"))
     annotated = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}

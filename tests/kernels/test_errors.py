@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from kernels import errors
+from hotloop.kernels import errors
 
 EXAMPLES: tuple[errors.KernelsError, ...] = (
     errors.KernelsError("plain"),

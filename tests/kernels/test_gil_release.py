@@ -13,8 +13,8 @@ from threading import Lock, Thread
 
 import pytest
 
-import kernels
-from kernels import Kernel
+from hotloop import kernels
+from hotloop.kernels import Kernel
 from tests.kernels.cases import mixed_columns
 
 TICKS = 1000

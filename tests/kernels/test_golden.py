@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from kernels import Kernel
+from hotloop.kernels import Kernel
 from tests.kernels.bits import hex_bits
 from tests.kernels.cases import columns_of
 from tests.kernels.oracles import exact_loop, exact_nested

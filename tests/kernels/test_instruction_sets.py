@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import kernels
-from kernels import InstructionSetUnavailableError, Kernel, KernelName
+from hotloop import kernels
+from hotloop.kernels import InstructionSetUnavailableError, Kernel, KernelName
 from tests.kernels.bits import hex_bits
 from tests.kernels.cases import mixed_columns
 
@@ -19,7 +19,7 @@ KNOWN = ("avx512f", "avx2+fma", "baseline")
 WITHOUT_FMA = """
 import sys
 sys.path.insert(0, "")
-import kernels
+from hotloop import kernels
 from tests.kernels.bits import hex_bits
 from tests.kernels.cases import mixed_columns
 kernel = kernels.get_kernel("loops", "numba")
@@ -99,7 +99,7 @@ def test_unknown_names_are_refused_as_in_get_kernel() -> None:
 
 def test_extension_refuses_an_unknown_one_itself(cython: Kernel) -> None:
     with pytest.raises(ValueError, match="no instruction set 'sse9' on this machine"):
-        import_module("kernels.loops._cython").Lanes("sse9")
+        import_module("hotloop.kernels.loops._cython").Lanes("sse9")
 
 
 def test_kernel_survives_pickling_with_its_instruction_set(cython: Kernel) -> None:

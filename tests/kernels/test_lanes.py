@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from kernels import Kernel
+from hotloop.kernels import Kernel
 from tests.kernels.bits import bits
 from tests.kernels.cases import Columns, mixed_columns
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 
-from kernels import InvalidInputError, Kernel
+from hotloop.kernels import InvalidInputError, Kernel
 from tests.kernels.cases import Refusal, every_third, mixed_columns, refused
 
 pytestmark = pytest.mark.long

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernels import Kernel
+from hotloop.kernels import Kernel
 from tests.kernels.cases import EDGE_OFFSETS, EDGE_VALUES, columns_of
 from tests.kernels.oracles import exact_loop, exact_nested
 

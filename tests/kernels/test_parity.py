@@ -6,7 +6,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from kernels import InvalidInputError, Kernel
+from hotloop.kernels import InvalidInputError, Kernel
 from tests.kernels.bits import bits
 from tests.kernels.cases import (
     BATCH_SIZES,

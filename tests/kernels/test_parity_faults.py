@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kernels import Kernel
-from kernels.parity import parity_faults
+from hotloop.kernels import Kernel
+from hotloop.kernels.parity import parity_faults
 from tests.kernels.cases import mixed_columns
 from tests.kernels.oracles import addends_magnitude
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kernels import Kernel
+from hotloop.kernels import Kernel
 from tests.kernels.bits import bits
 from tests.kernels.cases import Columns, columns_of
 from tests.kernels.oracles import addends_magnitude

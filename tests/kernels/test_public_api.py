@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-import kernels
+from hotloop import kernels
 
 MODULES = ("contract", "errors", "kernel", "registry", "validation")
 
@@ -39,14 +39,14 @@ def test_every_public_name_is_documented() -> None:
                 method
                 for method, function in methods
                 if not method.startswith("_")
-                and function.__module__.startswith("kernels")
+                and function.__module__.startswith("hotloop.kernels")
                 and not inspect.getdoc(function)
             ]
             assert not undocumented
 
 
 def test_every_error_is_exported() -> None:
-    assert set(import_module("kernels.errors").__all__) <= set(kernels.__all__)
+    assert set(import_module("hotloop.kernels.errors").__all__) <= set(kernels.__all__)
 
 
 def test_public_functions_keep_their_signatures() -> None:

@@ -10,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
-import kernels
-from kernels import Kernel, KernelName, registry
+from hotloop import kernels
+from hotloop.kernels import Kernel, KernelName, registry
 
-REFERENCE = "kernels.loops._python"
+REFERENCE = "hotloop.kernels.loops._python"
 
 
 def use_module(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
@@ -103,10 +103,10 @@ def test_failed_import_is_kept_as_a_one_line_reason(
 
 
 def test_extension_that_was_not_built_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_module(monkeypatch, "kernels.loops._absent")
+    use_module(monkeypatch, "hotloop.kernels.loops._absent")
     reason = kernels.why_unavailable("loops", "cython")
     assert reason is not None
-    assert "kernels.loops._absent was not built; install a C compiler" in reason
+    assert "hotloop.kernels.loops._absent was not built; install a C compiler" in reason
 
 
 def test_kernel_is_imported_once_when_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,13 +132,15 @@ def test_kernel_is_imported_once_when_many_threads_ask(monkeypatch: pytest.Monke
 
 def test_importing_the_package_loads_no_kernel_and_no_numba() -> None:
     code = (
-        "import sys, kernels\n"
+        "import sys\n"
+        "from hotloop import kernels\n"
         "kernels.get_kernel('loops', 'python').warm_up()\n"
-        "loaded = [n for n in sys.modules if n.split('.')[0] in ('numba', 'app', 'fastapi')]\n"
+        "heavy = ('numba', 'fastapi', 'hotloop.app')\n"
+        "loaded = [n for n in sys.modules if n.startswith(heavy)]\n"
         "loaded += [n for n in sys.modules if n.endswith(('_cython', '_numba'))]\n"
         "assert not [n for n in loaded if not n.startswith('numpy')], loaded\n"
     )
-    root = Path(kernels.__file__).parents[1]
+    root = Path(kernels.__file__).parents[2]
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, check=True, timeout=60)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import InvalidColumnError, Kernel
-from kernels.loops import LOOPS
-from kernels.validation import checked_inputs
+from hotloop.kernels import InvalidColumnError, Kernel
+from hotloop.kernels.loops import LOOPS
+from hotloop.kernels.validation import checked_inputs
 from tests.kernels.cases import LAYOUTS, Columns, columns_of, misaligned, mixed_columns, read_only
 
 COPIED = {"misaligned", "every_third", "backwards", "broadcast", "record_field"}

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from app.logs.origin import (
+from hotloop.app.logs.origin import (
     NOWHERE,
     Origin,
     bind_task,

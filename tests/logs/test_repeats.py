@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from app.logs.formatting import FIELDS
-from app.logs.repeats import _KEPT, ALIKE, WINDOW_SECONDS, RepeatHandler
+from hotloop.app.logs.formatting import FIELDS
+from hotloop.app.logs.repeats import _KEPT, ALIKE, WINDOW_SECONDS, RepeatHandler
 
 
 class Kept(logging.Handler):

@@ -22,10 +22,14 @@ name = "copy"
 version = "0"
 
 [tool.setuptools]
-packages = ["kernels", "kernels.loops"]
+packages = ["hotloop", "hotloop.kernels", "hotloop.kernels.loops"]
+[tool.setuptools.package-dir]
+"hotloop" = "hotloop"
+"hotloop.kernels" = "kernels"
 """
 REPORT = """
-import kernels, numpy
+import numpy
+from hotloop import kernels
 print(kernels.__file__)
 print(*kernels.available_kernels("loops"))
 print(kernels.why_unavailable("loops", "cython"))
@@ -35,7 +39,8 @@ for name in kernels.available_kernels("loops"):
 """
 # Every length of a batch up to two blocks, and every number of terms up to two.
 PARITY = """
-import kernels, numpy
+import numpy
+from hotloop import kernels
 random = numpy.random.default_rng(0)
 value, offset = random.uniform(0.0, 1e6, 130), random.integers(0, 2**31, 130)
 def results(kernel):
@@ -51,7 +56,7 @@ for name in kernels.instruction_sets("loops", "cython"):
 """
 OUT_OF_BOUNDS = """
 import numpy
-from kernels.loops import _cython
+from hotloop.kernels.loops import _cython
 for size in 2, 9:
     try:
         _cython.loop(numpy.zeros(size), 1, numpy.zeros(size - 1))
@@ -66,6 +71,7 @@ def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
     unwanted = shutil.ignore_patterns("__pycache__", "*.so", "*.c")
     shutil.copytree(ROOT / "kernels", folder / "kernels", ignore=unwanted)
+    shutil.copytree(ROOT / "hotloop", folder / "hotloop", symlinks=True)
     shutil.copy(ROOT / "setup.py", folder)
     (folder / "pyproject.toml").write_text(METADATA)
     return folder
@@ -102,7 +108,7 @@ def test_working_compiler_gives_every_kernel(source: Path) -> None:
     assert not list((source / "kernels").rglob("*.c"))
     report = python("-W", "error", "-c", REPORT, cwd=source / "target")
     assert report.stdout.splitlines() == [
-        str(source / "target" / "kernels" / "__init__.py"),
+        str(source / "target" / "hotloop" / "kernels" / "__init__.py"),
         "python cython numba",
         "None",
         "python 9388000",
@@ -132,7 +138,8 @@ def test_broken_compiler_fails_the_build_when_cython_is_required(
     built = build(source, "build_ext", "--inplace", CC=compiler, HOTLOOP_REQUIRE_CYTHON="1")
     assert built.returncode != 0
     assert (
-        "hotloop: HOTLOOP_REQUIRE_CYTHON=1, but no kernels.loops._cython was built" in built.stderr
+        "hotloop: HOTLOOP_REQUIRE_CYTHON=1, but no hotloop.kernels.loops._cython was built"
+        in built.stderr
     )
     assert "Traceback" not in built.stderr
     assert not (source / EXTENSION).exists()
@@ -164,7 +171,7 @@ def test_debug_build_checks_bounds(source: Path) -> None:
 def test_code_without_the_gil_does_not_touch_python(source: Path) -> None:
     """A check for an exception or a reference count there would take the GIL, or worse, not."""
     assert build(source, "build_ext", CC="false").returncode == 0  # looked at, not compiled
-    generated = (source / "build/cython/kernels/loops/_cython.c").read_text()
+    generated = (source / "build/cython/hotloop/kernels/loops/_cython.c").read_text()
     without_comments = re.sub(r"/\*.*?\*/", "", generated, flags=re.DOTALL)
     regions = re.findall(
         r"= PyEval_SaveThread\(\);(.*?)PyEval_RestoreThread\(", without_comments, re.DOTALL

@@ -55,5 +55,5 @@ def test_readme_installs_the_service_and_serves_it(tmp_path: Path) -> None:
     with server_of(command, tmp_path / "data", {"run_hosts": 1}, cwd=copy) as server:
         done = server.run("sequential", **LITTLE)
         assert done.json()["status"] == "completed", done.text
-        (host,) = (p for p in server.look_below() if "app.runhost" in p.cmdline())
+        (host,) = (p for p in server.look_below() if "hotloop.app.runhost" in p.cmdline())
         assert Path(host.cwd()) == copy

@@ -25,6 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT,
         source,
+        symlinks=True,
         dirs_exist_ok=True,
         ignore=shutil.ignore_patterns(".*", "build", "data", "__pycache__", "*.so", "*.egg-info"),
     )
@@ -41,10 +42,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_the_packages_and_no_generated_source(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     packages = {name.partition("/")[0] for name in names if ".dist-info" not in name}
-    assert packages == {"app", "kernels", "main.py"}
-    assert {"app/py.typed", "kernels/py.typed", "kernels/loops/_cython.pyi"} <= set(names)
-    web = {f"app/web/{path.name}" for path in (ROOT / "app" / "web").iterdir()}
-    assert {name for name in names if name.startswith("app/web/")} == web
+    assert packages == {"hotloop"}
+    assert {"hotloop/py.typed", "hotloop/kernels/loops/_cython.pyi"} <= set(names)
+    web = {f"hotloop/app/web/{path.name}" for path in (ROOT / "app" / "web").iterdir()}
+    assert {name for name in names if name.startswith("hotloop/app/web/")} == web
     assert not [
         n for n in names if n.endswith((".c", ".pyx")) or (n.endswith(".html") and n not in web)
     ]
@@ -66,8 +67,26 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         check=True,
     )
+    for name in ("app", "kernels"):
+        (site / name).mkdir()
+        (site / name / "__init__.py").write_text(f"NAME = 'a {name} of the user'\n")
     (site / "needed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return folder
+
+
+def test_packages_named_app_and_kernels_stand_beside_it(environment: Path, tmp_path: Path) -> None:
+    code = (
+        "import app, kernels, hotloop.app.factory, hotloop.kernels as ours; "
+        "print(app.NAME, kernels.NAME, *ours.available_kernels('loops'), sep=', ')"
+    )
+    done = subprocess.run(
+        [str(environment / "bin" / "python"), "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "a app of the user, a kernels of the user, python, cython, numba\n"
 
 
 @pytest.fixture

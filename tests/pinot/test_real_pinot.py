@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from app.strategies.checksum import checksum_text, rows_checksum
-from kernels import get_kernel
+from hotloop.app.strategies.checksum import checksum_text, rows_checksum
+from hotloop.kernels import get_kernel
 from tests.fixtures.plans import SMALL
 from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until

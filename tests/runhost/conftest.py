@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.runhost.client import RunHostClient
-from app.runhost.config import RunHostConfig
+from hotloop.app.runhost.client import RunHostClient
+from hotloop.app.runhost.config import RunHostConfig
 
 CONFIG = RunHostConfig(
     max_worker_threads=8,

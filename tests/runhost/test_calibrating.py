@@ -7,15 +7,15 @@ from dataclasses import asdict
 
 import pytest
 
-import kernels
-from app.errors import RunHostDiedError
-from app.names import StrategyName
-from app.runhost.calibration import IN_FLIGHT
-from app.runhost.client import RunHostClient
-from app.runhost.messages import Batches, RunReport
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import Plan
-from app.strategies.registry import CAPABILITIES
+from hotloop import kernels
+from hotloop.app.errors import RunHostDiedError
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.calibration import IN_FLIGHT
+from hotloop.app.runhost.client import RunHostClient
+from hotloop.app.runhost.messages import Batches, RunReport
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.registry import CAPABILITIES
 from tests.runhost.conftest import CONFIG
 
 pytestmark = pytest.mark.long

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.errors import RunHostDiedError, RunTimeoutError
-from app.names import StrategyName
-from app.runhost.messages import RunStarted
-from app.sources.simulated import GeneratedItems
+from hotloop.app.errors import RunHostDiedError, RunTimeoutError
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.messages import RunStarted
+from hotloop.app.sources.simulated import GeneratedItems
 from tests.fixtures.plans import make_plan
 from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.stages import DeadlyItems, EndlessStage, byte_count
@@ -103,7 +103,7 @@ def test_run_host_that_does_not_start_is_named(
 
 PARENT = """
 import asyncio, sys
-from app.runhost.messages import RunStarted
+from hotloop.app.runhost.messages import RunStarted
 from tests.fixtures.plans import make_plan
 from tests.fixtures import stages
 from tests.runhost.conftest import start_host

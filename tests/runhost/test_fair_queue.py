@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.runhost.fair_queue import FairQueue
+from hotloop.app.runhost.fair_queue import FairQueue
 
 
 def drained(queue: FairQueue[str]) -> list[str]:

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.errors import NotReadyError, TooBusyError
-from app.names import StrategyName
-from app.runhost import host_pool as host_pool_module
-from app.runhost.host_pool import BUSY_RETRY_SECONDS, HostPoolOptions, RunHostPool
+from hotloop.app.errors import NotReadyError, TooBusyError
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost import host_pool as host_pool_module
+from hotloop.app.runhost.host_pool import BUSY_RETRY_SECONDS, HostPoolOptions, RunHostPool
 from tests.fixtures.plans import make_plan
 from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.waiting import until

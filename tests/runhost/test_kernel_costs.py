@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-import kernels
-from app.runhost.kernel_costs import IDLE_ITEMS, SIZES, WHOLE_PROBE_ITEMS, KernelTimes, probe
+from hotloop import kernels
+from hotloop.app.runhost.kernel_costs import (
+    IDLE_ITEMS,
+    SIZES,
+    WHOLE_PROBE_ITEMS,
+    KernelTimes,
+    probe,
+)
 
 WORKLOAD = kernels.get_workload("loops")
 TERMS = sorted(term.name for term in WORKLOAD.terms)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.runhost import measuring
-from app.runhost.measuring import MemoryGauge, RunMemory, RunMeter
+from hotloop.app.runhost import measuring
+from hotloop.app.runhost.measuring import MemoryGauge, RunMemory, RunMeter
 
 BURN = "import time\nwhile time.process_time() < 0.5: pass\n"
 

@@ -7,11 +7,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from app.runhost import outbox
-from app.runhost.messages import Batches
-from app.runhost.outbox import Outbox
-from app.sources.base import Batch
-from app.strategies.base import BatchResult
+from hotloop.app.runhost import outbox
+from hotloop.app.runhost.messages import Batches
+from hotloop.app.runhost.outbox import Outbox
+from hotloop.app.sources.base import Batch
+from hotloop.app.strategies.base import BatchResult
 
 
 def result(index: int, items: int = 1) -> BatchResult:

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-import kernels
-from app.names import StrategyName
-from app.runhost.calibration import IN_FLIGHT, LoopCosts, StrategyCosts
-from app.runhost.kernel_costs import Probe, thread_slowdown
-from app.runhost.strategy_costs import SAME_AS, StrategyTimes
-from app.runhost.timed_runs import Experiment, TimedRuns, typical_seconds
-from app.runhost.waiting_costs import WAITING, WaitingTimes, loop_costs
-from app.services.cost_model import predict
-from app.sources.simulated import SimulatedStage
-from app.strategies.base import Plan
-from app.strategies.registry import STRATEGIES, uses_processes
-from app.system import has_gil
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.prediction.model import predict
+from hotloop.app.runhost.calibration import IN_FLIGHT, LoopCosts, StrategyCosts
+from hotloop.app.runhost.kernel_costs import Probe, thread_slowdown
+from hotloop.app.runhost.strategy_costs import SAME_AS, StrategyTimes
+from hotloop.app.runhost.timed_runs import Experiment, TimedRuns, typical_seconds
+from hotloop.app.runhost.waiting_costs import WAITING, WaitingTimes, loop_costs
+from hotloop.app.sources.simulated import SimulatedStage
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.registry import STRATEGIES, uses_processes
+from hotloop.app.system import has_gil
 from tests.fixtures.calibrations import ideal
 
 # With many in flight, both take so much longer than with few.

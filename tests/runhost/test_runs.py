@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-import kernels
-from app.errors import (
+from hotloop import kernels
+from hotloop.app.errors import (
     ErrorRateExceededError,
     RunCancelledError,
     RunHostDiedError,
     RunTimeoutError,
 )
-from app.names import StrategyName
-from app.runhost.client import RunHostClient
-from app.runhost.messages import Batches, Progress, RunReport, RunStarted
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import BatchResult, Plan
-from app.strategies.registry import CAPABILITIES
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.client import RunHostClient
+from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.app.strategies.registry import CAPABILITIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.processes import pool_workers
 from tests.fixtures.stages import CountedItems, EndlessStage, FailingStage, byte_count

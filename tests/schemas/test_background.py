@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.names import StrategyName, TaskStatus
-from app.schemas.options import StrategyChoice
-from app.schemas.runs import BackgroundRequest, RunRequest
+from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
 
 ROW = {"item_id": 1, "value": 0.5, "offset": 7}
 

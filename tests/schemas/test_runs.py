@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-import kernels
-from app.names import StrategyName
-from app.schemas.options import CacheSource, DbSource, KernelChoice, RunOptions
-from app.schemas.runs import ItemRow, Parameters, RunRequest, UploadQuery
-from app.wording import describe
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.options import CacheSource, DbSource, KernelChoice, RunOptions
+from hotloop.app.schemas.runs import ItemRow, Parameters, RunRequest, UploadQuery
+from hotloop.app.wording import describe
 
 ROW = {"item_id": 1, "value": 0.5, "offset": 7}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.security.addresses import host_of, is_loopback
+from hotloop.app.security.addresses import host_of, is_loopback
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.access_settings import ApiKeyEntry
-from app.errors import MissingScopeError, UnauthorizedError
-from app.security.__main__ import main
-from app.security.clients import ANYONE, Client, Scope
-from app.security.gate import Credentials, Gate
-from app.security.keys import ApiKey, KeyRing, digest_of, new_key
-from app.settings import Settings
+from hotloop.app.errors import MissingScopeError, UnauthorizedError
+from hotloop.app.security.__main__ import main
+from hotloop.app.security.clients import ANYONE, Client, Scope
+from hotloop.app.security.gate import Credentials, Gate
+from hotloop.app.security.keys import ApiKey, KeyRing, digest_of, new_key
+from hotloop.app.settings.access import ApiKeyEntry
+from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import make_key
 
 ALICE, BOB = make_key("alice"), make_key("bob", Scope.READ)

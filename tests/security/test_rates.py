@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.errors import RateLimitedError
-from app.security.clients import Client, Scope
-from app.security.gate import Gate
-from app.security.rates import Quota, RateLimiter, network_of
-from app.settings import Settings
+from hotloop.app.errors import RateLimitedError
+from hotloop.app.security.clients import Client, Scope
+from hotloop.app.security.gate import Gate
+from hotloop.app.security.rates import Quota, RateLimiter, network_of
+from hotloop.app.settings.settings import Settings
 from tests.fixtures.redis_server import RunningRedis, running_redis
 
 ALICE, BOB = (Client(name, f"key:{name}", Scope.RUN) for name in ("alice", "bob"))

@@ -21,14 +21,14 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from app.access_settings import AccessSettings
-from app.environment import load_settings
-from app.errors import MissingScopeError, UnauthorizedError
-from app.names import JwtAlgorithm
-from app.security.clients import Client, Scope
-from app.security.gate import Credentials, Gate
-from app.security.tokens import LEEWAY_SECONDS, TokenCheck, load_key
-from app.settings import SettingsError
+from hotloop.app.errors import MissingScopeError, UnauthorizedError
+from hotloop.app.names import JwtAlgorithm
+from hotloop.app.security.clients import Client, Scope
+from hotloop.app.security.gate import Credentials, Gate
+from hotloop.app.security.tokens import LEEWAY_SECONDS, TokenCheck, load_key
+from hotloop.app.settings.access import AccessSettings
+from hotloop.app.settings.environment import load_settings
+from hotloop.app.settings.settings import SettingsError
 
 AUDIENCE = "https://hotloop.example"
 SECRET = "s" * 64

@@ -7,10 +7,10 @@ from functools import cache
 from itertools import product
 from typing import Any, Final
 
-from app.names import StrategyName
-from app.sources.simulated import GeneratedItems
-from app.strategies.checksum import checksum_text
-from kernels.contract import KernelName
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.checksum import checksum_text
+from hotloop.kernels.contract import KernelName
 from tests.fixtures.plans import SMALL, expected_checksum, make_plan
 
 CELLS: Final = sorted(product(StrategyName, KernelName))

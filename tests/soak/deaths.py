@@ -31,7 +31,7 @@ class Victim(StrEnum):
 
 def run_hosts(server: Server) -> list[psutil.Process]:
     """The oldest first. It is never killed, so that what a run host holds can be watched."""
-    below = [p for p in tree(server.process.pid) if "app.runhost" in _words(p)]
+    below = [p for p in tree(server.process.pid) if "hotloop.app.runhost" in _words(p)]
     return sorted(below, key=lambda process: process.create_time())
 
 

@@ -10,10 +10,10 @@ from contextlib import nullcontext
 import pytest
 from interlock import CircuitBreaker, CircuitOpenError, State
 
-from app.sources import breakers
-from app.sources.base import ItemFetchError
-from app.sources.breaker_reports import BreakerReport, breaker_reports, listening, record
-from app.sources.breakers import (
+from hotloop.app.sources import breakers
+from hotloop.app.sources.base import ItemFetchError
+from hotloop.app.sources.breaker_reports import BreakerReport, breaker_reports, listening, record
+from hotloop.app.sources.breakers import (
     TRIAL_SECONDS,
     Breaker,
     RefusedError,

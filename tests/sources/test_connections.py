@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.sources import connections
-from app.sources.base import ItemBatch, ItemFetchError, Positions
-from app.sources.connections import AsyncStage, close_connections, connection, run_blocking
+from hotloop.app.sources import connections
+from hotloop.app.sources.base import ItemBatch, ItemFetchError, Positions
+from hotloop.app.sources.connections import AsyncStage, close_connections, connection, run_blocking
 from tests.fixtures.real_sources import item_batch
 from tests.fixtures.waiting import wait_until
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.errors import DamagedFileError, StoreError
-from app.row_file import BLOCK_BYTES
-from app.sources.base import Items
-from app.sources.item_file import FileItems, add_checksums, item_dtype, new_item_file
-from kernels import UnknownWorkloadError
+from hotloop.app.errors import DamagedFileError, StoreError
+from hotloop.app.sources.base import Items
+from hotloop.app.sources.item_file import FileItems, add_checksums, item_dtype, new_item_file
+from hotloop.app.sources.row_file import BLOCK_BYTES
+from hotloop.kernels import UnknownWorkloadError
 
 
 def write_items(path: Path, *counts: int) -> None:
@@ -266,8 +266,8 @@ def test_header_has_room_for_any_count(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from app.errors import StoreError
-from app.sources.item_file import new_item_file
+from hotloop.app.errors import StoreError
+from hotloop.app.sources.item_file import new_item_file
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 column = np.zeros(int(sys.argv[2]))

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.sources import resilience
-from app.sources.base import StageCounts
-from app.sources.breakers import RefusedError, TransientError
-from app.sources.resilience import Guard, Policy, SourceDownError
+from hotloop.app.sources import resilience
+from hotloop.app.sources.base import StageCounts
+from hotloop.app.sources.breakers import RefusedError, TransientError
+from hotloop.app.sources.resilience import Guard, Policy, SourceDownError
 from tests.fixtures.outages import Guarded, cancelled, try_again_soon
 from tests.fixtures.waiting import until
 

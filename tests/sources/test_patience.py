@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.sources import resilience
-from app.sources.resilience import Policy, SourceDownError
+from hotloop.app.sources import resilience
+from hotloop.app.sources.resilience import Policy, SourceDownError
 from tests.fixtures.outages import Guarded, cancelled, try_again_soon
 from tests.fixtures.waiting import until
 

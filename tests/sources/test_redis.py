@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.names import RedisLayout
-from app.sources.base import StageCounts
-from app.sources.connections import close_connections
+from hotloop.app.names import RedisLayout
+from hotloop.app.sources.base import StageCounts
+from hotloop.app.sources.connections import close_connections
 from tests.fixtures.real_sources import (
     BOTH,
     UNTOUCHED,

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.names import RedisLayout
-from app.sources import resilience
-from app.sources.base import ItemFetchError, StageCounts
-from app.sources.breakers import RefusedError, TransientError, breaker_of
+from hotloop.app.names import RedisLayout
+from hotloop.app.sources import resilience
+from hotloop.app.sources.base import ItemFetchError, StageCounts
+from hotloop.app.sources.breakers import RefusedError, TransientError, breaker_of
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import try_again_soon
 from tests.fixtures.real_sources import (

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from redis import Redis, ResponseError
 
-from app.names import RedisLayout
-from app.sources import resilience
-from app.sources.breakers import TransientError, breaker_of
-from app.sources.connections import close_connections
-from app.sources.redis import RedisStage
-from app.sources.resilience import Policy, SourceDownError
+from hotloop.app.names import RedisLayout
+from hotloop.app.sources import resilience
+from hotloop.app.sources.breakers import TransientError, breaker_of
+from hotloop.app.sources.connections import close_connections
+from hotloop.app.sources.redis import RedisStage
+from hotloop.app.sources.resilience import Policy, SourceDownError
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import cancelled, try_again_soon
 from tests.fixtures.real_sources import (

@@ -9,10 +9,10 @@ import pytest
 import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
-from app.sources import resilience
-from app.sources.base import StageCounts
-from app.sources.breakers import Breaker, RefusedError, TransientError
-from app.sources.resilience import Guard, Policy
+from hotloop.app.sources import resilience
+from hotloop.app.sources.base import StageCounts
+from hotloop.app.sources.breakers import Breaker, RefusedError, TransientError
+from hotloop.app.sources.resilience import Guard, Policy
 from tests.fixtures.outages import Dependency, Guarded
 from tests.fixtures.waiting import until
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.errors import BadRowError, InvalidRequestError, StoreError
-from app.sources.csv_rows import CsvRows
-from app.sources.ndjson_rows import NdjsonRows
-from app.sources.row_columns import row_columns
-from app.sources.rows import CSV, MEDIA_TYPES, NDJSON, ingest
-from app.sources.upload_lines import CHUNK_ROWS, MAX_LINE_BYTES
+from hotloop.app.errors import BadRowError, InvalidRequestError, StoreError
+from hotloop.app.sources.csv_rows import CsvRows
+from hotloop.app.sources.ndjson_rows import NdjsonRows
+from hotloop.app.sources.row_columns import row_columns
+from hotloop.app.sources.rows import CSV, MEDIA_TYPES, NDJSON, ingest
+from hotloop.app.sources.upload_lines import CHUNK_ROWS, MAX_LINE_BYTES
 
 Ingest = Callable[..., npt.NDArray[np.void]]
 
@@ -219,8 +219,8 @@ def test_missing_upload_is_a_store_error(tmp_path: Path) -> None:
 
 MEMORY = """
 import resource, sys
-from app.errors import BadRowError
-from app.sources.rows import ingest
+from hotloop.app.errors import BadRowError
+from hotloop.app.sources.rows import ingest
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     print(ingest(sys.argv[1], sys.argv[2], sys.argv[3], "loops", 10**9))

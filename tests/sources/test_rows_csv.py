@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import BadRowError
-from app.sources.csv_rows import CsvRows
-from app.sources.row_columns import row_columns
+from hotloop.app.errors import BadRowError
+from hotloop.app.sources.csv_rows import CsvRows
+from hotloop.app.sources.row_columns import row_columns
 
 COLUMNS = row_columns("loops")
 

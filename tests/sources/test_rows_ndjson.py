@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import BadRowError
-from app.sources.ndjson_rows import NdjsonRows
-from app.sources.row_columns import row_columns
+from hotloop.app.errors import BadRowError
+from hotloop.app.sources.ndjson_rows import NdjsonRows
+from hotloop.app.sources.row_columns import row_columns
 
 ROWS = NdjsonRows(row_columns("loops"))
 PLAIN = '{"item_id":1,"value":2.5,"offset":3}'

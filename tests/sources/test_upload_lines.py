@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.errors import BadRowError
-from app.sources.upload_lines import (
+from hotloop.app.errors import BadRowError
+from hotloop.app.sources.upload_lines import (
     CHUNK_BYTES,
     CHUNK_ROWS,
     MAX_LINE_BYTES,

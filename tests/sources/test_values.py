@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sources.base import Positions
-from app.sources.row_columns import RowColumn, row_columns
-from app.sources.values import assign, ids_at, mapped_columns
+from hotloop.app.sources.base import Positions
+from hotloop.app.sources.row_columns import RowColumn, row_columns
+from hotloop.app.sources.values import assign, ids_at, mapped_columns
 from tests.fixtures.real_sources import UNTOUCHED, item_batch, reasons
 
 COLUMNS = {column.name: column for column in row_columns("loops")}

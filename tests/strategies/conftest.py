@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.names import StrategyName
-from app.strategies.base import Strategy
-from app.strategies.pools import PoolLimits, Pools
-from app.strategies.registry import STRATEGIES
+from hotloop.app.names import StrategyName
+from hotloop.app.strategies.base import Strategy
+from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.registry import STRATEGIES
 
 
 @pytest.fixture(scope="package", autouse=True)

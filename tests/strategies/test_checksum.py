@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.strategies.checksum import MODULUS, checksum_text, rows_checksum
+from hotloop.app.strategies.checksum import MODULUS, checksum_text, rows_checksum
 
 MASK = MODULUS - 1
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import kernels
-from app.names import StrategyName
-from app.sources.simulated import GeneratedItems, SimulatedStage
-from app.strategies.base import BatchResult, Plan, Strategy
-from app.strategies.batching import batch_count, iter_batches, window_size
-from app.strategies.pools import PoolLimits, Pools
-from app.strategies.registry import CAPABILITIES, STRATEGIES
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
+from hotloop.app.strategies.base import BatchResult, Plan, Strategy
+from hotloop.app.strategies.batching import batch_count, iter_batches, window_size
+from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.registry import CAPABILITIES, STRATEGIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.processes import worker_threads
 from tests.fixtures.stages import CountedItems, EndlessStage, FailingStage, byte_count

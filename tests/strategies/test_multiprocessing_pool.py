@@ -7,10 +7,10 @@ from multiprocessing.pool import Pool
 
 import pytest
 
-from app.names import StrategyName
-from app.runhost.kernel_costs import probe_plan
-from app.strategies.multiprocessing_pool import MultiprocessingPool
-from app.strategies.nursery import Nursery
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.kernel_costs import probe_plan
+from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
+from hotloop.app.strategies.nursery import Nursery
 
 CALLS = 100
 RESULT_BYTES = 1_000_000

@@ -19,15 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from app.names import StrategyName
-from app.sources.simulated import GeneratedItems, SimulatedStage
-from app.strategies import nursery as nursery_module
-from app.strategies.executor_pool import ExecutorPool
-from app.strategies.multiprocessing_pool import MultiprocessingPool
-from app.strategies.nursery import ForkingContext, Nursery
-from app.strategies.pools import PoolLimits, Pools
-from app.strategies.process_pool import ProcessPool
-from app.strategies.registry import STRATEGIES
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
+from hotloop.app.strategies import nursery as nursery_module
+from hotloop.app.strategies.executor_pool import ExecutorPool
+from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
+from hotloop.app.strategies.nursery import ForkingContext, Nursery
+from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.process_pool import ProcessPool
+from hotloop.app.strategies.registry import STRATEGIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.processes import is_gone
 from tests.fixtures.waiting import until
@@ -96,7 +96,7 @@ def test_workers_find_their_kernel_compiled(runner: asyncio.Runner) -> None:
 
 def numba_is_loaded() -> bool:
     """Whether the kernel is compiled; called in a worker."""
-    module: Any = sys.modules.get("kernels.loops._numba")
+    module: Any = sys.modules.get("hotloop.kernels.loops._numba")
     return module is not None and bool(module.loop.signatures)
 
 
@@ -152,7 +152,7 @@ def test_fork_server_whose_run_host_is_gone_ends_without_a_word() -> None:
     tracker = resource_tracker.getfd()
     assert tracker is not None
     config = json.dumps({"kernels": [], "instruction_set": None})
-    command = [sys.executable, "-m", "app.strategies.fork_server"]
+    command = [sys.executable, "-m", "hotloop.app.strategies.fork_server"]
     with theirs:
         ended = subprocess.run(
             [*command, str(theirs.fileno()), str(tracker), config],

@@ -14,15 +14,15 @@ import numpy as np
 import psutil
 import pytest
 
-import kernels
-from app.names import StrategyName
-from app.sources.base import Stage
-from app.sources.connections import close_connections
-from app.sources.resilience import Policy
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import BatchResult, Plan, Strategy
-from app.strategies.batching import window_size
-from app.strategies.checksum import rows_checksum
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.base import Stage
+from hotloop.app.sources.connections import close_connections
+from hotloop.app.sources.resilience import Policy
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import BatchResult, Plan, Strategy
+from hotloop.app.strategies.batching import window_size
+from hotloop.app.strategies.checksum import rows_checksum
 from tests.fixtures.guarded import free_port
 from tests.fixtures.pinot_broker import RunningBroker, running_broker
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import WorkerCrashedError
-from app.names import StrategyName
-from app.sources.base import Batch
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import Strategy
-from app.strategies.executor_pool import ExecutorPool
-from app.strategies.multiprocessing_pool import MultiprocessingPool
-from app.strategies.nursery import Nursery
-from app.strategies.process_pool import ProcessPool, WorkersDiedError
-from app.strategies.worker import run_batch
+from hotloop.app.errors import WorkerCrashedError
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.base import Batch
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import Strategy
+from hotloop.app.strategies.executor_pool import ExecutorPool
+from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
+from hotloop.app.strategies.nursery import Nursery
+from hotloop.app.strategies.process_pool import ProcessPool, WorkersDiedError
+from hotloop.app.strategies.worker import run_batch
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.stages import DeadlyItems, EndlessStage, byte_count
 from tests.fixtures.waiting import until

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from app.names import TaskStatus
-from app.sources.base import Batch
-from app.strategies.base import BatchResult
-from app.tasks.model import Task
-from app.tasks.store import TaskStore, open_store
+from hotloop.app.names import TaskStatus
+from hotloop.app.sources.base import Batch
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import begin
 from tests.fixtures.postgres_server import RunningPostgres, running_postgres
 from tests.tasks.queue_fixtures import NodeProcesses, Queues

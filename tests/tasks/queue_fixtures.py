@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from app.errors import TaskConflictError
-from app.names import TaskStatus, TaskType
-from app.tasks.claims import Claim
-from app.tasks.model import ShardRef, Task, new_task_id, utc_now
-from app.tasks.needs import Abilities
-from app.tasks.store import TaskStore
-from app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.tasks.claims import Claim
+from hotloop.app.tasks.model import ShardRef, Task, new_task_id, utc_now
+from hotloop.app.tasks.needs import Abilities
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
 from tests.fixtures.executions import summary
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.waiting import wait_until

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus
-from app.tasks.acceptance import accept, move_to_background, withdraw_incomplete
-from app.tasks.model import ShardRef, Task
-from app.tasks.nodes import NodeStore
-from app.tasks.store import TaskStore
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.acceptance import accept, move_to_background, withdraw_incomplete
+from hotloop.app.tasks.model import ShardRef, Task
+from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import queued
 
 Incomplete = Callable[..., Task]

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.errors import StoreError
-from app.strategies.base import BatchResult
-from app.tasks.arrow import arrow_stream
-from app.tasks.chunks import CHUNK_ROWS, ResultRows, pack, result_columns, unpack
-from app.tasks.export import csv_lines, ndjson_lines
+from hotloop.app.errors import StoreError
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.arrow import arrow_stream
+from hotloop.app.tasks.chunks import CHUNK_ROWS, ResultRows, pack, result_columns, unpack
+from hotloop.app.tasks.export import csv_lines, ndjson_lines
 
 NewResult = Callable[..., BatchResult]
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.strategies.base import BatchResult
-from app.tasks.chunks import CHUNK_ROWS, Chunk, join, pack, result_columns, unpack
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.chunks import CHUNK_ROWS, Chunk, join, pack, result_columns, unpack
 
 NewResult = Callable[..., BatchResult]
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from app.names import StrategyName, TaskKind, TaskStatus
-from app.tasks import shard_rows
-from app.tasks.claims import Claim, claim, put_back
-from app.tasks.engine import FILE_NAME, reading, writing
-from app.tasks.model import ShardRef
-from app.tasks.needs import SPEC_VERSION, Abilities
-from app.tasks.shard_rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS
-from app.tasks.store import TaskStore, open_store
-from app.tasks.tables import shards, tasks
+from hotloop.app.names import StrategyName, TaskKind, TaskStatus
+from hotloop.app.tasks import shard_rows
+from hotloop.app.tasks.claims import Claim, claim, put_back
+from hotloop.app.tasks.engine import FILE_NAME, reading, writing
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.needs import SPEC_VERSION, Abilities
+from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS
+from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.tables import shards, tasks
 from tests.fixtures.executions import Execution, queued, summary
 from tests.fixtures.waiting import wait_until
 from tests.tasks.queue_fixtures import Queues, Work, put

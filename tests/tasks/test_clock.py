@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.tasks import nodes as nodes_module
-from app.tasks.clock import DOUBT_SECONDS, STEP_SECONDS, SteadyClock
-from app.tasks.model import Task
-from app.tasks.store import TaskStore
+from hotloop.app.tasks import nodes as nodes_module
+from hotloop.app.tasks.clock import DOUBT_SECONDS, STEP_SECONDS, SteadyClock
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.store import TaskStore
 
 DAY = 86_400.0
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Engine, text
 
-from app.names import TaskStatus
-from app.tasks.engine import writing
-from app.tasks.model import ShardRef
-from app.tasks.nodes import NodeStore
-from app.tasks.store import TaskStore
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.engine import writing
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.waiting import wait_until
 from tests.tasks.queue_fixtures import NodeProcesses, put
 

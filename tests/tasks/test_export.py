@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.strategies.base import BatchResult
-from app.tasks.chunks import ResultRows, pack, result_columns, unpack
-from app.tasks.export import PIECE_ROWS, csv_lines, ndjson_lines
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.chunks import ResultRows, pack, result_columns, unpack
+from hotloop.app.tasks.export import PIECE_ROWS, csv_lines, ndjson_lines
 
 NewResult = Callable[..., BatchResult]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from app.disk import hold, new_file
-from app.errors import StoreError, TaskNotFoundError
-from app.tasks.folder import DataFolder
+from hotloop.app.disk import hold, new_file
+from hotloop.app.errors import StoreError, TaskNotFoundError
+from hotloop.app.tasks.folder import DataFolder
 
 TASK = "task_0123abcd_1700000000"
 OTHER = "task_ffffffff_1700000000"
@@ -131,8 +131,8 @@ def test_sweep_leaves_what_a_process_writes_or_holds(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from app.disk import hold, new_file
-from app.tasks.folder import DataFolder
+from hotloop.app.disk import hold, new_file
+from hotloop.app.tasks.folder import DataFolder
 folder = DataFolder(Path(sys.argv[1]))
 folder.items_path(sys.argv[2]).write_bytes(b"x")
 hold(folder.items_path(sys.argv[2]))

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app.errors import DamagedFileError
-from app.names import TaskStatus
-from app.tasks.engine import writing
-from app.tasks.inputs import PART_BYTES
-from app.tasks.model import Task
-from app.tasks.store import TaskStore
-from app.tasks.tables import inputs
+from hotloop.app.errors import DamagedFileError
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.engine import writing
+from hotloop.app.tasks.inputs import PART_BYTES
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.tables import inputs
 from tests.fixtures.executions import begin
 
 CONTENT = os.urandom(2 * PART_BYTES + 12_345)

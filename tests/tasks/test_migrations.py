@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, select, update
 
-from app.names import TaskStatus
-from app.services.comparison.specs import compare_request_of
-from app.services.specs import request_of
-from app.services.views import task_view
-from app.tasks.engine import make_engine, reading, writing
-from app.tasks.export import ndjson_lines
-from app.tasks.migrations import OLDEST_VERSION
-from app.tasks.model import Task
-from app.tasks.nodes import NodeStore
-from app.tasks.store import TaskStore, open_store
-from app.tasks.tables import SCHEMA_VERSION, metadata, schema, shards, tasks
+from hotloop.app.comparison.specs import compare_request_of
+from hotloop.app.execution.presenters import task_view
+from hotloop.app.execution.specs import request_of
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.engine import make_engine, reading, writing
+from hotloop.app.tasks.export import ndjson_lines
+from hotloop.app.tasks.migrations import OLDEST_VERSION
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.tables import SCHEMA_VERSION, metadata, schema, shards, tasks
 from tests.fixtures.executions import queued
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.refusals import refused
@@ -41,8 +41,8 @@ _CONVERTS_FOR_EVER = """
 import sys, threading
 from pathlib import Path
 from types import MappingProxyType
-from app.tasks import migrations
-from app.tasks.store import open_store
+from hotloop.app.tasks import migrations
+from hotloop.app.tasks.store import open_store
 
 def convert(connection, step=migrations._STEPS[5]):
     step(connection)
@@ -171,7 +171,7 @@ def test_step_that_fails_leaves_the_store_as_it_was(
 ) -> None:
     before = schema_of(earlier)
     with monkeypatch.context() as broken:
-        broken.setattr("app.tasks.migrations.update", None)  # after the last step
+        broken.setattr("hotloop.app.tasks.migrations.update", None)  # after the last step
         with pytest.raises(TypeError):
             open_store(earlier)
     assert schema_of(earlier) == before

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.tasks.needs import (
+from hotloop.app.tasks.needs import (
     NOTHING,
     SPEC_VERSION,
     Abilities,

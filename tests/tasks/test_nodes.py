@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from app.tasks import nodes as nodes_module
-from app.tasks.adoption import adopt_dead
-from app.tasks.claims import claim
-from app.tasks.engine import make_engine, writing
-from app.tasks.needs import NOTHING, Abilities
-from app.tasks.nodes import (
+from hotloop.app.tasks import nodes as nodes_module
+from hotloop.app.tasks.adoption import adopt_dead
+from hotloop.app.tasks.claims import claim
+from hotloop.app.tasks.engine import make_engine, writing
+from hotloop.app.tasks.needs import NOTHING, Abilities
+from hotloop.app.tasks.nodes import (
     Node,
     NodeStore,
     living_abilities,
     machine,
     new_node_id,
 )
-from app.tasks.owner import current_owner
-from app.tasks.store import TaskStore
+from hotloop.app.tasks.owner import current_owner
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.guarded import ROOT
 from tests.tasks.queue_fixtures import Queues, Work, put
 
@@ -36,8 +36,8 @@ pytestmark = pytest.mark.long
 BEAT_AND_DIE = """
 import sys
 from pathlib import Path
-from app.tasks.engine import make_engine
-from app.tasks.nodes import NodeStore
+from hotloop.app.tasks.engine import make_engine
+from hotloop.app.tasks.nodes import NodeStore
 location = sys.argv[1]
 engine = make_engine(location if "://" in location else Path(location), 30.0)
 assert NodeStore(engine, "gone:1", "test").beat()

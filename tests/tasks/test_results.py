@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from app.errors import TaskConflictError
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.chunks import join
-from app.tasks.engine import reading, writing
-from app.tasks.model import Task
-from app.tasks.store import TaskStore
-from app.tasks.tables import results, tasks
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.chunks import join
+from hotloop.app.tasks.engine import reading, writing
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.tables import results, tasks
 from tests.fixtures.executions import Execution, begin, end
 from tests.fixtures.results import add, chunk_count, ids, opened
 

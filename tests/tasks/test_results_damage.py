@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from app.errors import StoreError
-from app.strategies.base import BatchResult
-from app.tasks.chunks import pack
-from app.tasks.engine import writing
-from app.tasks.results import ResultsReader
-from app.tasks.store import TaskStore
-from app.tasks.tables import results, tasks
+from hotloop.app.errors import StoreError
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.chunks import pack
+from hotloop.app.tasks.engine import writing
+from hotloop.app.tasks.results import ResultsReader
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.tables import results, tasks
 from tests.fixtures.results import COLUMNS, add, ids, opened
 
 NewResult = Callable[..., BatchResult]

@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from app.errors import TaskConflictError
-from app.strategies.base import BatchResult
-from app.tasks import results as results_module
-from app.tasks.chunks import CHUNK_ROWS, ResultRows
-from app.tasks.engine import writing
-from app.tasks.model import FINISHED, Task
-from app.tasks.store import TaskStore, open_store
-from app.tasks.tables import tasks
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks import results as results_module
+from hotloop.app.tasks.chunks import CHUNK_ROWS, ResultRows
+from hotloop.app.tasks.engine import writing
+from hotloop.app.tasks.model import FINISHED, Task
+from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.tables import tasks
 from tests.fixtures.results import COLUMNS, add, chunk_count, ids, opened
 
 NewTask = Callable[..., Task]

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.claims import claim, put_back
-from app.tasks.model import FINISHED, Shard, ShardRef, Task
-from app.tasks.store import TaskStore
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.claims import claim, put_back
+from hotloop.app.tasks.model import FINISHED, Shard, ShardRef, Task
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import begin, check_counts, queued, refuses_all
 
 NewTask = Callable[..., Task]

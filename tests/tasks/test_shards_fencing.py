@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.errors import TaskConflictError
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.model import FINISHED, ShardRef
-from app.tasks.store import TaskStore
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.model import FINISHED, ShardRef
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import Execution, begin, refuses_all
 
 NewResult = Callable[..., BatchResult]

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from app.names import StrategyName, TaskStatus
-from app.sources.base import Batch
-from app.sources.simulated import GeneratedItems
-from app.strategies.base import BatchResult
-from app.strategies.batching import batch_count, iter_batches
-from app.tasks import chunks
-from app.tasks.model import ShardRef
-from app.tasks.store import TaskStore
+from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.sources.base import Batch
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.strategies.batching import batch_count, iter_batches
+from hotloop.app.tasks import chunks
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import Execution, begin, check_counts, summary
 from tests.fixtures.plans import make_plan
 from tests.fixtures.results import ids, opened

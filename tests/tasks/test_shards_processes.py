@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from app.tasks.engine import reading
-from app.tasks.model import ShardRef
-from app.tasks.store import TaskStore
-from app.tasks.tables import results
+from hotloop.app.tasks.engine import reading
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.tables import results
 from tests.fixtures.executions import begin, check_counts, queued
 
 pytestmark = pytest.mark.long
@@ -24,8 +24,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 RACE = """
 import sys
-from app.errors import TaskConflictError
-from app.tasks.store import open_store
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.tasks.store import open_store
 from tests.fixtures.executions import begin, summary
 from pathlib import Path
 
@@ -102,9 +102,9 @@ EXECUTE = """
 import sys
 import numpy as np
 from pathlib import Path
-from app.sources.base import Batch
-from app.strategies.base import BatchResult
-from app.tasks.store import open_store
+from hotloop.app.sources.base import Batch
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.store import open_store
 from tests.fixtures.executions import begin
 
 url, task_id, number, batch = sys.argv[1:]

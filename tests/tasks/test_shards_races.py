@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import TaskConflictError
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.claims import Claim, claim, put_back
-from app.tasks.store import TaskStore, open_store
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.claims import Claim, claim, put_back
+from hotloop.app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import Execution, begin, check_counts, queued, summary
 from tests.fixtures.results import ids, opened
 from tests.fixtures.waiting import BOUND_SECONDS

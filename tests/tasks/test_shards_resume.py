@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.errors import TaskConflictError
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, Task
-from app.tasks.store import TaskStore
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, Task
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import begin, check_counts, queued, refuses_all, summary
 from tests.fixtures.results import ids, opened
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import StatementError
 
-from app.errors import ClientLimitError, TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus, TaskType
-from app.tasks.model import FINISHED, MOVES, UNFINISHED, ShardRef, Task
-from app.tasks.store import TaskStore, open_store
+from hotloop.app.errors import ClientLimitError, TaskConflictError, TaskNotFoundError
+from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.tasks.model import FINISHED, MOVES, UNFINISHED, ShardRef, Task
+from hotloop.app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import Execution, begin, end, summary
 
 NewTask = Callable[..., Task]

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.errors import TaskConflictError, TaskNotFoundError
-from app.names import TaskStatus
-from app.tasks.model import Task, new_task_id
-from app.tasks.store import TaskStore
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.model import Task, new_task_id
+from hotloop.app.tasks.store import TaskStore
 
 NewTask = Callable[..., Task]
 CLIENTS = (None, "key:alice", "key:bob")

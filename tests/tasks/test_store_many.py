@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.errors import TaskConflictError
-from app.names import TaskStatus
-from app.tasks.model import FINISHED, UNFINISHED, Task
-from app.tasks.store import TaskStore
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Task
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import begin, summary
 
 pytestmark = pytest.mark.long

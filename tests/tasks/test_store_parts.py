@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from app.names import TaskKind, TaskStatus, TaskType
-from app.tasks.model import PART, Task
-from app.tasks.store import TaskStore
+from hotloop.app.names import TaskKind, TaskStatus, TaskType
+from hotloop.app.tasks.model import PART, Task
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import begin
 
 NewTask = Callable[..., Task]

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from app.errors import StoreError, StoreUnavailableError
-from app.tasks import postgresql
-from app.tasks.engine import reading, slow, writing
-from app.tasks.model import Task
-from app.tasks.store import open_store
+from hotloop.app.errors import StoreError, StoreUnavailableError
+from hotloop.app.tasks import postgresql
+from hotloop.app.tasks.engine import reading, slow, writing
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.store import open_store
 from tests.fixtures.guarded import free_port
 from tests.fixtures.postgres_server import RunningPostgres
 

@@ -15,12 +15,12 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.engine import FILE_NAME
-from app.tasks.model import Task
-from app.tasks.store import TaskStore, open_store
-from app.tasks.upkeep import RESERVE_BYTES
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.engine import FILE_NAME
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.upkeep import RESERVE_BYTES
 from tests.fixtures.executions import Execution, begin, end
 from tests.fixtures.refusals import refused
 
@@ -168,9 +168,9 @@ import resource, sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from app.errors import StoreError
-from app.tasks.model import Task, new_task_id
-from app.tasks.store import open_store
+from hotloop.app.errors import StoreError
+from hotloop.app.tasks.model import Task, new_task_id
+from hotloop.app.tasks.store import open_store
 
 store = open_store(Path(sys.argv[1]))
 kept = Task(

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from app.errors import StoreUnavailableError
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.engine import FILE_NAME, writing
-from app.tasks.model import Task
-from app.tasks.store import TaskStore, open_store
+from hotloop.app.errors import StoreUnavailableError
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.engine import FILE_NAME, writing
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import begin
 from tests.fixtures.refusals import refused
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from app.names import TaskStatus
-from app.strategies.base import BatchResult
-from app.tasks.acceptance import accept
-from app.tasks.chunks import result_bytes
-from app.tasks.model import ShardRef, Task
-from app.tasks.store import TaskStore
+from hotloop.app.names import TaskStatus
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.tasks.acceptance import accept
+from hotloop.app.tasks.chunks import result_bytes
+from hotloop.app.tasks.model import ShardRef, Task
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import begin
 
 ITEM = 25

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.errors import StoreError
-from app.names import TaskStatus
-from app.tasks.claims import claim, count_queued, put_back
-from app.tasks.engine import writing
-from app.tasks.model import ShardRef, Task
-from app.tasks.store import TaskStore, open_store
-from app.tasks.tables import tasks
+from hotloop.app.errors import StoreError
+from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.claims import claim, count_queued, put_back
+from hotloop.app.tasks.engine import writing
+from hotloop.app.tasks.model import ShardRef, Task
+from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.tables import tasks
 from tests.fixtures.executions import Execution, queued, summary
 from tests.fixtures.postgres_server import running_postgres
 from tests.fixtures.waiting import wait_until
@@ -362,7 +362,8 @@ def test_server_that_goes_away_and_comes_back_is_waited_for(
 
 def test_api_starts_without_what_the_queue_needs() -> None:
     code = (
-        "import sys, app.factory, app.tasks.work_queue, app.tasks.adoption; "
+        "import sys, hotloop.app.factory, hotloop.app.tasks.work_queue, "
+        "hotloop.app.tasks.adoption; "
         "print(sorted({'psycopg'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

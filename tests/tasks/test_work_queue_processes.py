@@ -14,8 +14,8 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from app.tasks.model import ShardRef
-from app.tasks.store import TaskStore
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.waiting import wait_until
 from tests.tasks.queue_fixtures import NodeProcesses
 from tests.tasks.queue_fixtures import put as accept_tasks

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import APIRouter, FastAPI, Query, Request
 
-from app.errors import ServiceError
-from app.factory import create_app
-from app.routes.paths import TASKS
-from app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
-from app.schemas.recommendation import Recommendation, RecommendationQuery
-from app.settings import Settings
+from hotloop.app.errors import ServiceError
+from hotloop.app.factory import create_app
+from hotloop.app.http.routes.paths import TASKS
+from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
+from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
+from hotloop.app.settings.settings import Settings
 from tests.fixtures.fake_services import START, TASK_ID, FakeServices, task_view
 from tests.fixtures.waiting import wait_until
 

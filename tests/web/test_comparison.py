@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.cli.cell_words import FLAG_WORDS
-from app.errors import NotReadyError
-from app.names import TaskStatus
-from app.schemas.comparison import CellFlag, CellName, CellStatus, Mismatch
+from hotloop.app.cli.cell_words import FLAG_WORDS
+from hotloop.app.errors import NotReadyError
+from hotloop.app.names import TaskStatus
+from hotloop.app.schemas.comparison import CellFlag, CellName, CellStatus, Mismatch
 from tests.fixtures.browser import Page
 from tests.fixtures.fake_services import TASK_ID
 from tests.fixtures.server import Server

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.schemas.results import RunFlag
+from hotloop.app.schemas.results import RunFlag
 from tests.fixtures.browser import Page
 from tests.fixtures.guarded import free_port
 from tests.fixtures.server import SAMPLE, Server, running_server

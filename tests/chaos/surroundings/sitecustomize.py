@@ -65,10 +65,10 @@ def _shift_clock(path: str) -> None:
 
 def _asks_for_the_time() -> bool:
     """Whether this is the service itself, or a run host: it would slow down the start of others."""
-    return any(word.endswith("main.py") or word == "app.runhost" for word in sys.orig_argv)
+    return any(word.endswith("main.py") or word == "hotloop.app.runhost" for word in sys.orig_argv)
 
 
 if (_path := os.environ.get(CLOCK_VARIABLE)) and _asks_for_the_time():
     _shift_clock(_path)
 if os.environ.get(NO_CYTHON_VARIABLE):
-    sys.modules["kernels.loops._cython"] = None  # type: ignore[assignment]
+    sys.modules["hotloop.kernels.loops._cython"] = None  # type: ignore[assignment]

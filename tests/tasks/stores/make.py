@@ -22,10 +22,10 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import insert, select
 
-from app.tasks.engine import FILE_NAME, reading, writing
-from app.tasks.nodes import NodeStore
-from app.tasks.store import open_store
-from app.tasks.tables import SCHEMA_VERSION, inputs, metadata
+from hotloop.app.tasks.engine import FILE_NAME, reading, writing
+from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.store import open_store
+from hotloop.app.tasks.tables import SCHEMA_VERSION, inputs, metadata
 from tests.fixtures.postgres_server import _installed, running_postgres
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until

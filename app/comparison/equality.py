@@ -1,0 +1,98 @@
+"""Whether cells that must agree did, and which outputs differ.
+
+Checksums are compared within the groups of kernels that are equal bit for bit (rules 1 and 3 of
+`kernels.contract`), over the first so many items that all of them had, so that a cell on few items
+is held against those on all. Between the groups, `python` against the compiled kernels, a sample of
+rows is held to the parity bound (rule 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hotloop.app.comparison.record import CellId, CellRecord, ComparisonRecord
+from hotloop.kernels.contract import KernelName
+
+BIT_FOR_BIT: Final = (
+    frozenset({KernelName.PYTHON.value}),
+    frozenset({KernelName.CYTHON.value, KernelName.NUMBA.value}),
+)
+"""Kernels whose outputs must be equal bit for bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Outputs that should be equal and are not."""
+
+    cells: tuple[CellId, ...]
+    detail: str
+
+
+def prefixes(record: ComparisonRecord, kernel: str) -> list[int]:
+    """Over how many of the first items checksums are wanted: the numbers of items that cells of
+    equal kernels measure.
+    """
+    (group,) = (group for group in BIT_FOR_BIT if kernel in group)
+    peers = [cell for cell in record.cells if cell.cell.kernel in group]
+    return sorted({size.items for cell in peers for size in cell.sizes})
+
+
+def differences(record: ComparisonRecord) -> list[Difference]:
+    """All that were seen so far."""
+    found: list[Difference] = []
+    for group in BIT_FOR_BIT:
+        found += _within(cell for cell in record.cells if cell.cell.kernel in group)
+    by_parity = [Difference(_compared_by_parity(record), fault) for fault in record.parity_faults]
+    return found + by_parity
+
+
+def compared_cells(record: ComparisonRecord) -> set[CellId]:
+    """The measured cells whose outputs were compared with those of another measured cell."""
+    timed = [cell for cell in record.cells if cell.timed and not cell.is_skipped]
+    found: set[CellId] = set()
+    for group in BIT_FOR_BIT:
+        cells = [cell for cell in timed if cell.cell.kernel in group]
+        found |= set().union(*(ids for ids in _sources(cells).values() if len(ids) > 1))
+    if record.parity_checked:
+        by_parity = {cell.cell for cell in timed if cell.cell.kernel in record.rows}
+        found |= by_parity if len(by_parity) > 1 else set()
+    return found
+
+
+def _within(cells: Iterable[CellRecord]) -> list[Difference]:
+    found = []
+    known: set[frozenset[CellId]] = set()
+    for items, by_text in sorted(_by_checksum(cells).items(), reverse=True):
+        if len(by_text) < 2:
+            continue
+        # The many are right more often than the few; each of these is said once.
+        order = sorted(by_text, key=lambda text: (-len(by_text[text]), text))
+        for text in order[1:]:
+            odd = tuple(sorted(by_text[text]))
+            if frozenset(odd) not in known:
+                known.add(frozenset(odd))
+                detail = f"checksums over {items:,} items differ: {order[0]} and {text}"
+                found.append(Difference((*odd, min(by_text[order[0]])), detail))
+    return found
+
+
+def _by_checksum(cells: Iterable[CellRecord]) -> dict[int, dict[str, set[CellId]]]:
+    """The cells by number of items and checksum. A sample with failed items computed others."""
+    found: dict[int, dict[str, set[CellId]]] = {}
+    for cell in cells:
+        for sample in cell.samples:
+            if not sample.failed_items:
+                for items, text in sample.checksums.items():
+                    found.setdefault(int(items), {}).setdefault(text, set()).add(cell.cell)
+    return found
+
+
+def _sources(cells: Sequence[CellRecord]) -> dict[int, set[CellId]]:
+    return {items: set().union(*by_text.values()) for items, by_text in _by_checksum(cells).items()}
+
+
+def _compared_by_parity(record: ComparisonRecord) -> tuple[CellId, ...]:
+    cells = [c.cell for c in record.cells if c.samples and c.cell.kernel in record.rows]
+    return tuple(sorted(cells))

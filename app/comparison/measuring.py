@@ -1,0 +1,252 @@
+"""One execution of a cell on the comparison's run host, and everything that is noted of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from hotloop.app.comparison.equality import prefixes
+from hotloop.app.comparison.projection import sized
+from hotloop.app.comparison.record import (
+    BACKGROUND,
+    CellId,
+    CellRecord,
+    ComparisonRecord,
+    Sample,
+    Size,
+)
+from hotloop.app.errors import RunCancelledError, ServiceError
+from hotloop.app.execution.active_run import ActiveRun
+from hotloop.app.execution.collecting import RunCollector
+from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.measurements import summarize
+from hotloop.app.names import TaskStatus
+from hotloop.app.observability.spans import RunSpan, measurement_span
+from hotloop.app.runhost.client import RunHostClient
+from hotloop.app.runhost.messages import Batches, RunReport, RunStarted
+from hotloop.app.sources.breaker_reports import BreakerReport
+from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.app.strategies.checksum import MODULUS, checksum_text, rows_checksum
+from hotloop.app.system import throttling
+from hotloop.app.tasks.model import Shard
+from hotloop.app.tasks.parts import begun_part
+from hotloop.app.tasks.threads import in_store_thread
+
+SAMPLE_ROWS: Final = 8
+"""Of each kernel, by which `python` and the compiled ones are held against each other."""
+
+
+class Outputs:
+    """What the rows of one execution add up to."""
+
+    def __init__(self, wanted: list[int]) -> None:
+        """Checksums over the first so many items, for each of `wanted`."""
+        self.failed_items = 0
+        self.rows: dict[str, list[float | int]] = {}
+        self._sums = dict.fromkeys(wanted, 0)
+
+    def add(self, result: BatchResult) -> None:
+        """A batch, in any order."""
+        start, count = result.batch.start, result.batch.count
+        self.failed_items += int(np.count_nonzero(result.failed))
+        for items in self._sums:
+            part = min(items - start, count)
+            if part >= count:
+                added = result.checksum
+            elif part > 0:
+                good = ~result.failed[:part]
+                columns = {name: values[:part][good] for name, values in result.columns.items()}
+                added = rows_checksum(result.item_ids[:part][good], columns)
+            else:
+                continue
+            self._sums[items] = (self._sums[items] + added) % MODULUS
+        if start == 0 and not result.failed[:SAMPLE_ROWS].any():
+            self.rows = {
+                name: values[:SAMPLE_ROWS].tolist() for name, values in result.columns.items()
+            }
+
+    @property
+    def sample_rows(self) -> int:
+        return len(next(iter(self.rows.values()), ()))
+
+    def checksums(self) -> dict[str, str]:
+        return {str(items): checksum_text(total) for items, total in self._sums.items()}
+
+
+@dataclass(slots=True)
+class Bench:
+    """The run host that a comparison has for itself: another one when it has died."""
+
+    context: RunContext
+    patient: bool
+    """Whether to wait for it however many others wait."""
+    owner: str | None = None
+    """Whose the comparison is."""
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _client: RunHostClient | None = None
+
+    async def client(self) -> RunHostClient:
+        """Raises TooBusyError, NotReadyError."""
+        if self._client is not None and self._client.alive:
+            return self._client
+        # One that had its place keeps it.
+        patient = self.patient or self._client is not None
+        await self.close()
+        lease = self.context.hosts.lease(patient=patient, owner=self.owner)
+        self._client = await self._stack.enter_async_context(lease)
+        return self._client
+
+    async def close(self) -> None:
+        """Give it back."""
+        await self._stack.aclose()
+        self._stack = AsyncExitStack()
+
+
+@dataclass(slots=True)
+class Measuring:
+    """Executes cells; it is the `Measure` of a course."""
+
+    context: RunContext
+    bench: Bench
+    run: ActiveRun
+    """Of the comparison: by it, it is cancelled."""
+    record: ComparisonRecord
+    plans: Mapping[CellId, Plan]
+
+    async def __call__(
+        self,
+        cell: CellRecord,
+        size: Size,
+        round_number: int,
+        *,
+        cold: bool,
+        timeout_seconds: float | None,
+    ) -> Sample:
+        client = await self.bench.client()
+        plan = sized(self.plans[cell.cell], size)
+        plan = replace(plan, timeout_seconds=_least(plan.timeout_seconds, timeout_seconds))
+        wanted = [n for n in prefixes(self.record, cell.cell.kernel) if n <= size.items]
+        outputs = Outputs(wanted)
+        hosts, before, throttled = self.context.hosts, self.context.hosts.leases, throttling()
+        busy_before = hosts.busy_count
+        started = time.perf_counter()
+        with (
+            self.context.lag.recording() as lag,
+            measurement_span(plan, str(cell.cell), round_number) as (span, named),
+        ):
+            if cell.cell.strategy == BACKGROUND:
+                report, seconds = await self._stored(client, named, outputs, cold, span)
+            else:
+                report = await self._executed(client, named, outputs, cold, span)
+                seconds = report.duration_seconds
+        wall_seconds = time.perf_counter() - started
+        summary, after = lag.summary(), throttling()
+        if outputs.sample_rows > self.record.sample_rows(cell.cell.kernel):
+            self.record.rows[cell.cell.kernel] = outputs.rows
+        return Sample(
+            round=round_number,
+            items=size.items,
+            scale=cell.scale(size),
+            seconds=seconds,
+            wall_seconds=wall_seconds,
+            setup_seconds=report.setup_seconds,
+            effective_workers=report.effective_workers,
+            cpu_utilization=report.cpu_utilization,
+            peak_memory_bytes=report.peak_memory_bytes,
+            lag_p99_ms=None if summary is None else summary.p99,
+            throttled_seconds=None if after is None else after.seconds_since(throttled),
+            throttled_periods=0 if after is None else after.periods_since(throttled),
+            disturbed=hosts.leases != before or busy_before > 1 or hosts.busy_count > 1,
+            failed_items=outputs.failed_items,
+            checksums=outputs.checksums(),
+        )
+
+    async def _executed(
+        self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool, span: RunSpan
+    ) -> RunReport:
+        async def add(event: Batches) -> None:
+            span.batches(event)
+            for result in event.results:
+                outputs.add(result)
+                for stage in plan.stages:
+                    if stage.name in result.counts:
+                        self.context.sources.count(stage.source, result.counts[stage.name])
+
+        return await self._run(client, plan, cold, add, None)
+
+    async def _stored(
+        self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool, span: RunSpan
+    ) -> tuple[RunReport, float]:
+        """From acceptance to the stored end of a task that is made for this, and then removed."""
+        started = time.perf_counter()
+        store = self.context.store
+        async with self._part(plan) as shard:
+            collector = RunCollector(plan, shard, store.shards, self.context.sources)
+
+            async def add(event: Batches) -> None:
+                span.batches(event)
+                await in_store_thread(collector.add, event)
+                for result in event.results:
+                    outputs.add(result)
+
+            report = await self._run(client, plan, cold, add, collector)
+            collector.report = report
+            details = collector.details(None).to_json()
+            await in_store_thread(
+                store.shards.end,
+                shard.ref,
+                shard.attempt,
+                TaskStatus.COMPLETED,
+                details,
+                collector.items_processed,
+                summarize,
+            )
+            seconds = time.perf_counter() - started
+        return report, max(0.0, seconds - report.setup_seconds)
+
+    async def _run(
+        self,
+        client: RunHostClient,
+        plan: Plan,
+        cold: bool,
+        add: Callable[[Batches], Any],
+        collector: RunCollector | None,
+    ) -> RunReport:
+        """Raises what ended it, if it did not complete."""
+        if self.run.is_cancelled:
+            raise RunCancelledError
+        report: RunReport | None = None
+        error: ServiceError | None = None
+        self.run.begins_on(client)
+        try:
+            async with aclosing(client.run(plan, cold=cold)) as events:
+                async for event in events:
+                    if isinstance(event, Batches):
+                        await add(event)
+                    elif isinstance(event, BreakerReport):
+                        self.context.sources.note(event)
+                    elif isinstance(event, RunReport):
+                        report, error = event, event.error
+                    elif isinstance(event, RunStarted) and collector is not None:
+                        collector.start(event)
+        finally:
+            self.run.ends()
+        if error is not None:
+            raise error
+        assert report is not None
+        return report
+
+    def _part(self, plan: Plan) -> AbstractAsyncContextManager[Shard]:
+        """A task that has begun; gone when the block ends."""
+        names = plan.workload, plan.kernel, plan.strategy
+        context, owner = self.context, self.bench.owner
+        return begun_part(context.store, context.node, plan.item_count, *names, owner)
+
+
+def _least(*bounds: float | None) -> float | None:
+    return min((bound for bound in bounds if bound is not None), default=None)

@@ -1,0 +1,1 @@
+"""The life of a task, from its acceptance to its stored end."""

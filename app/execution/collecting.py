@@ -1,0 +1,152 @@
+"""What comes out of an execution: rows and progress to the store, in one transaction each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from hotloop.app.execution.measurements import KEPT_ERRORS, Details
+from hotloop.app.observability.lag import LagSummary
+from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
+from hotloop.app.sources.base import ItemError, StageCounts
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.checksum import MODULUS
+from hotloop.app.tasks.chunks import Chunk, pack, result_columns
+from hotloop.app.tasks.model import InWork, Shard
+from hotloop.app.tasks.shards import ShardStore
+
+STORE_SECONDS: Final = 0.75
+"""After what was stored last, before progress within batches is stored by itself."""
+
+
+class RunCollector:
+    """Takes a run's events. `add` and `store_progress` block on the store: they are called in
+    threads, one after another. A call that its caller has given up may still run: the next one
+    waits for it.
+    """
+
+    def __init__(
+        self, plan: Plan, shard: Shard, shards: ShardStore, sources: SourceMonitor
+    ) -> None:
+        """`shard` as it was when this execution began: it goes on from there."""
+        self.report: RunReport | None = None
+        self.items_processed = shard.items_processed
+        self.failed_items = shard.failed_items
+        self._before = Details.from_json(shard.details)
+        self._shard = shard
+        self._shards = shards
+        self._batch_size = plan.batch_size
+        self._sources = sources
+        self._columns = result_columns(plan.workload)
+        self._stages = {stage.name: (stage.source, StageCounts()) for stage in plan.stages}
+        self._setup: RunStarted | None = None
+        self._started = time.perf_counter()
+        self._checksum = 0
+        self._io_seconds = 0.0
+        self._errors: list[ItemError] = []
+        self._items_passed = 0
+        self._stored = float("-inf")
+        self._storing = threading.Lock()
+        self._added: Batches | None = None
+
+    def start(self, event: RunStarted) -> None:
+        self._setup = event
+        self._started = time.perf_counter()
+
+    def add(self, event: Batches) -> None:
+        """Store the results and the progress, at once. Raises StoreError, and TaskConflictError
+        when this execution may not store any more. Then nothing has changed here either, and it
+        may be called again.
+        """
+        with self._storing:
+            if event is not self._added:  # or a call that was given up has stored it
+                self._add(event)
+                self._added = event
+
+    def _add(self, event: Batches) -> None:
+        processed = self.items_processed + sum(r.batch.count for r in event.results)
+        failed = self.failed_items + sum(len(r.errors) for r in event.results)
+        chunks = pack(event.results, self._columns)
+        counts = self._counts_with(event)
+        before = self._checksum, self._io_seconds, len(self._errors)
+        for result in event.results:
+            self._checksum = (self._checksum + result.checksum) % MODULUS
+            self._io_seconds += result.io_seconds
+            room = KEPT_ERRORS - len(self._errors)
+            self._errors.extend(result.errors[:room])
+        try:
+            self._store(chunks, processed, failed, counts)
+        except BaseException:
+            self._checksum, self._io_seconds, kept = before
+            del self._errors[kept:]
+            raise
+        self.items_processed, self.failed_items, self._stages = processed, failed, counts
+        for result in event.results:
+            for name, used in result.counts.items():
+                self._sources.count(self._stages[name][0], used)
+
+    def note(self, event: Progress) -> bool:
+        """Take how far the run is between two results; whether that should be stored now."""
+        self._items_passed = self._shard.items_processed + event.items_passed
+        return time.perf_counter() - self._stored >= STORE_SECONDS
+
+    def store_progress(self) -> None:
+        """Store how far the run is. Raises as `add`."""
+        with self._storing:
+            self._store([], self.items_processed, self.failed_items, self._stages)
+
+    def _store(
+        self,
+        chunks: Sequence[Chunk],
+        processed: int,
+        failed: int,
+        stages: dict[str, tuple[str, StageCounts]],
+    ) -> None:
+        in_work = None
+        if self._items_passed > processed:
+            in_work = InWork(self._shard.attempt, self._items_passed)
+        details = replace(self._before.plus(self._so_far(stages)), in_work=in_work)
+        self._shards.add_results(
+            self._shard.ref, self._shard.attempt, chunks, processed, failed, details.to_json()
+        )
+        self._stored = time.perf_counter()
+
+    def _counts_with(self, event: Batches) -> dict[str, tuple[str, StageCounts]]:
+        sums = {name: (source, replace(counts)) for name, (source, counts) in self._stages.items()}
+        for result in event.results:
+            for name, used in result.counts.items():
+                sums[name][1].add(used)
+        return sums
+
+    def _so_far(self, stages: dict[str, tuple[str, StageCounts]]) -> Details:
+        """Of this execution, as the API process sees it."""
+        return Details(
+            checksum=self._checksum,
+            errors=tuple(self._errors),
+            stages=stages,
+            io_seconds=self._io_seconds,
+            duration_seconds=time.perf_counter() - self._started if self._setup else None,
+            setup_seconds=self._setup.setup_seconds if self._setup else None,
+            effective_workers=self._setup.effective_workers if self._setup else None,
+            batch_size=self._batch_size,
+        )
+
+    def details(self, lag: LagSummary | None) -> Details:
+        """Of all executions up to now. Of a run whose run host died, what this process saw."""
+        mine = replace(self._so_far(self._stages), event_loop_lag_ms=lag)
+        if self.report is not None:
+            mine = replace(
+                mine,
+                io_seconds=self.report.io_seconds,
+                duration_seconds=self.report.duration_seconds,
+                setup_seconds=self.report.setup_seconds,
+                effective_workers=self.report.effective_workers,
+                cpu_seconds=self.report.cpu_seconds,
+                cpu_utilization=self.report.cpu_utilization,
+                peak_memory_bytes=self.report.peak_memory_bytes,
+            )
+        return self._before.plus(mine)

@@ -1,0 +1,184 @@
+"""The items of a background task, in the data folder of whichever node executes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from hotloop.app.disk import disk_error, hold
+from hotloop.app.errors import DamagedFileError, StoreError, UnreadableTaskError
+from hotloop.app.execution.executions import RunContext, to_the_end
+from hotloop.app.logs.origin import current
+from hotloop.app.runhost.client import RunHostClient
+from hotloop.app.runhost.messages import IngestCommand
+from hotloop.app.sources.base import Items
+from hotloop.app.sources.item_file import FileItems, add_checksums
+from hotloop.app.sources.row_file import RowFile
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.tasks.model import Task
+
+logger = logging.getLogger(__name__)
+
+_TRIES: Final = 3
+"""How often the items are brought before they are given up: another process may remove or replace
+the file at any time before it is held.
+"""
+
+
+class InputKind(StrEnum):
+    """Where the items come from; kept under `input` in a task's spec."""
+
+    GENERATED = "generated"
+    ITEMS = "items"
+    """Those of a body, in an item file."""
+    UPLOAD = "upload"
+    """The bytes as they came; the first execution reads them."""
+
+
+def input_spec(kind: InputKind, media_type: str | None = None) -> dict[str, Any]:
+    """What a task's spec says of its input."""
+    return {"input": {"kind": kind.value, "media_type": media_type}}
+
+
+def has_files(task: Task) -> bool:
+    """Whether the task's items are kept in files."""
+    found = task.spec.get("input")
+    return isinstance(found, dict) and found.get("kind") != InputKind.GENERATED
+
+
+@asynccontextmanager
+async def items_of(
+    context: RunContext, client: RunHostClient, task: Task, rows: tuple[int, int] | None = None
+) -> AsyncIterator[Items]:
+    """The task's items, kept in the data folder while the block goes on; of an upload, they are
+    read on `client` unless they were before. `rows` (start, count) are those that the block needs,
+    or all: they are as they were accepted.
+
+    Raises UnreadableTaskError, BadRowError for an upload that is not usable, StoreError when the
+    input is not to be had, and RunHostDiedError.
+    """
+    try:
+        kind = InputKind(task.spec["input"]["kind"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableTaskError("where its items are") from error
+    if kind is InputKind.GENERATED:
+        yield GeneratedItems(task.total_items)
+        return
+    files = _TaskFiles(context, client, task, kind, rows)
+    # One execution brings them; others of the task in this process find them there.
+    async with context.folder.lock_of(task.task_id):
+        items, descriptor = await files.held()
+    try:
+        yield items
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _TaskFiles:
+    """The files of one task in the data folder, which other processes may share."""
+
+    context: RunContext
+    client: RunHostClient
+    task: Task
+    kind: InputKind
+    rows: tuple[int, int] | None
+
+    async def held(self) -> tuple[FileItems, int]:
+        """The items, and the descriptor that keeps their file."""
+        for _ in range(_TRIES):
+            found = await to_the_end(self._held)
+            if found is not None:
+                return found
+            await self._bring()
+        raise StoreError(
+            f"the task's items were damaged, or gone, {_TRIES} times after they were brought; "
+            "check the disk of the data folder, and resume the task"
+        )
+
+    def _held(self) -> tuple[FileItems, int] | None:
+        """None when the file is not there, or is damaged. Blocks."""
+        path = self.context.folder.items_path(self.task.task_id)
+        try:
+            descriptor = hold(path)
+        except OSError as error:
+            raise disk_error(f"the file {path.name} cannot be opened", error) from error
+        if descriptor is None:
+            return None
+        try:
+            items = self._checked(path)
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, DamagedFileError):
+                logger.warning("%s; it is made anew", error)
+                return None
+            raise
+        if items is not None:
+            return items, descriptor
+        os.close(descriptor)
+        add_checksums(path)
+        return self._held()
+
+    def _checked(self, path: Path) -> FileItems | None:
+        """None for the file of a version that wrote no checksums, and kept no digest."""
+        with RowFile(path) as file:
+            count, has_checksums = file.count, file.has_checksums
+        if not has_checksums and self.task.input_sha256 is None:
+            return None
+        items = FileItems(str(path), count)
+        if self.kind is InputKind.ITEMS:
+            items = replace(items, count=self.task.total_items)
+        start, wanted = self.rows or (0, items.count)
+        items.check(self.task.workload, start, wanted or items.count)
+        return items
+
+    async def _bring(self) -> None:
+        """Make the item file. Another node may have accepted the task."""
+        folder, task_id = self.context.folder, self.task.task_id
+        if self.kind is InputKind.ITEMS:
+            await asyncio.to_thread(self._fetch, folder.items_path(task_id))
+            return
+        path = folder.upload_path(task_id)
+        descriptor = await to_the_end(hold, path)
+        try:
+            if descriptor is not None:
+                await self._read(path)
+                return
+        except DamagedFileError as error:
+            logger.warning("%s; it is fetched anew", error)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        await asyncio.to_thread(self._fetch, path)
+        await self._read(path)
+
+    def _fetch(self, path: Path) -> None:
+        store, task = self.context.store, self.task
+        if not store.inputs.fetch(task.task_id, path, task.input_sha256):
+            raise StoreError(
+                "the task's items are gone or damaged, and there is no copy of them; ask for it "
+                "anew"
+            )
+
+    async def _read(self, upload: Path) -> None:
+        """Read the upload into the item file."""
+        folder, task = self.context.folder, self.task
+        await self.client.ingest(
+            IngestCommand(
+                upload_path=str(upload),
+                media_type=task.spec["input"]["media_type"],
+                items_path=str(folder.items_path(task.task_id)),
+                workload=task.workload,
+                max_rows=self.context.settings.max_upload_rows,
+                sha256=task.input_sha256,
+                origin=current(),
+            )
+        )
+        await asyncio.to_thread(upload.unlink, missing_ok=True)

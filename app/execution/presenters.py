@@ -1,0 +1,299 @@
+"""Tasks as clients see them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from hotloop.app.comparison.presenter import comparison_view
+from hotloop.app.comparison.record import ComparisonRecord
+from hotloop.app.errors import UnreadableTaskError
+from hotloop.app.http.root_path import link_to
+from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
+from hotloop.app.prediction.batch_size import leaves_workers_idle
+from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.options import AUTO
+from hotloop.app.schemas.results import (
+    ItemFailure,
+    LoopLag,
+    ResultRow,
+    RunFlag,
+    RunResult,
+    StageView,
+)
+from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
+from hotloop.app.tasks.model import FINISHED, Shard, Task, utc_now
+from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
+from hotloop.app.tasks.nodes import living_abilities
+from hotloop.app.tasks.shard_rows import task_needs
+from hotloop.app.tasks.store import TaskPage, TaskStore
+from hotloop.kernels import KernelName
+
+logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=TaskProgress)
+N = TypeVar("N", StrategyName, KernelName)
+
+Living = Mapping[str, Abilities | None]
+"""What each living node can do, by its id; None for one without a run host."""
+
+NOBODY: Final[Living] = MappingProxyType({})
+
+BASE_PATH: Final = "/api/v1/tasks"
+
+
+KEPT_RESULTS: Final = 5
+
+_SAYING_LEAST: Final[dict[str, Any]] = {
+    "task_type": TaskType.BACKGROUND,
+    "kind": TaskKind.RUN,
+    "workers": 1,
+    "batch_size": AUTO,
+    "db": "none",
+    "cache": "none",
+    "progress": 0.0,
+    **dict.fromkeys(("items_processed", "total_items"), 0),
+    **dict.fromkeys(("throughput_items_per_second", "estimated_remaining_seconds")),
+    "estimated_seconds": None,
+}
+
+
+def task_result(store: TaskStore, task_id: str) -> RunResult:
+    """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
+    return _result(store, *store.with_shards(task_id))
+
+
+def _result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+    reader = store.results(task.task_id)
+    head = [] if reader is None else reader.head(KEPT_RESULTS)
+    return run_result(task, shards, head)
+
+
+def run_result(
+    task: Task, shards: Sequence[Shard], results: list[dict[str, int | float | None]]
+) -> RunResult:
+    """The result of a task that has ended; fields that were never measured are null. `results`
+    are its first items.
+    """
+    measured: dict[str, Any] = dict(task.measurements or {})
+    duration, lag = duration_seconds(task, shards), measured.get("event_loop_lag_ms")
+    processed, setup = task.items_processed, measured.get("setup_seconds")
+    requested = task.spec["batch_size"]
+    batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
+    return RunResult(
+        task_id=task.task_id,
+        task_type=TaskType(task.task_type),
+        status=task.status,
+        items_processed=processed,
+        total_items=task.total_items,
+        start_time=task.start_time,
+        end_time=task.end_time,
+        duration_seconds=duration,
+        results=[ResultRow.model_validate(row) for row in results],
+        error_message=task.error_message,
+        workload=task.workload,
+        kernel=KernelName(task.kernel),
+        strategy=StrategyName(task.strategy),
+        requested_workers=task.spec["workers"],
+        effective_workers=measured.get("effective_workers"),
+        batch_size=batch_size,
+        requested_batch_size=requested,
+        flags=_flags(task, shards, measured.get("effective_workers")),
+        setup_seconds=setup,
+        throughput_items_per_second=processed / duration if duration else None,
+        throughput_with_setup_items_per_second=(
+            processed / (setup + duration) if duration and setup is not None else None
+        ),
+        io_seconds=measured.get("io_seconds"),
+        cpu_seconds=measured.get("cpu_seconds"),
+        cpu_utilization=measured.get("cpu_utilization"),
+        peak_memory_bytes=measured.get("peak_memory_bytes"),
+        failed_items=task.failed_items,
+        error_rate=task.failed_items / processed if processed else 0.0,
+        errors=[
+            ItemFailure.model_validate(error, extra="ignore")
+            for error in measured.get("errors", [])
+        ],
+        stages=[_stage_view(stage) for stage in measured.get("stages", [])],
+        event_loop_lag_ms=None if lag is None else LoopLag.model_validate(lag, extra="ignore"),
+        checksum=measured.get("checksum"),
+    )
+
+
+def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -> list[RunFlag]:
+    if effective_workers is None:
+        return []
+    counts = [shard.count for shard in shards]
+    idle = leaves_workers_idle(task.strategy, task.spec, counts, effective_workers)
+    return [RunFlag.IDLE_WORKERS] if idle else []
+
+
+def _stage_view(measured: dict[str, Any]) -> StageView:
+    asked = measured["hits"] + measured["misses"]
+    hit_rate = measured["hits"] / asked if asked else None
+    return StageView.model_validate(measured | {"hit_rate": hit_rate}, extra="ignore")
+
+
+def living_nodes(store: TaskStore, shown: Iterable[Task]) -> Living:
+    """What each living node can do, by its id, for saying what these tasks wait for; empty when
+    none of them is queued. Blocks; raises StoreError.
+    """
+    return living_abilities(store.engine) if any(map(_is_queued, shown)) else NOBODY
+
+
+def _is_queued(task: Task) -> bool:
+    return task.task_type == TaskType.BACKGROUND and task.status not in FINISHED
+
+
+def task_summaries(store: TaskStore, page: TaskPage) -> list[TaskSummary]:
+    """The tasks of a page. Blocks; raises StoreError."""
+    living = living_nodes(store, page.tasks)
+    return [task_summary(task, page.shards[task.task_id], living) for task in page.tasks]
+
+
+def task_summary(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskSummary:
+    """The task without its result; `living` says what each living node can do."""
+    return _shown(TaskSummary, _summary_fields(task, shards, living))
+
+
+def _shown(model: type[M], fields: dict[str, Any]) -> M:
+    """A task as `model`. Fields that this version cannot show, because another one stored them,
+    have the value that says least, so that a list shows this task and all others.
+    """
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        wrong = {str(found["loc"][0]) for found in error.errors()}
+        least = {name: value for name, value in _SAYING_LEAST.items() if name in wrong}
+        return model(**fields | least)
+
+
+def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
+    """A task as it was accepted, in shards of so many items, before anybody executes it."""
+    waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
+    return TaskView(**_summary_fields(task, waiting, NOBODY), result=None)
+
+
+def task_view(store: TaskStore, task_id: str) -> TaskView:
+    """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
+    task, shards = store.with_shards(task_id)
+    living = living_nodes(store, [task])
+    fields = _summary_fields(task, shards, living)
+    result = comparison = None
+    try:
+        if task.kind == TaskKind.COMPARISON:
+            record = ComparisonRecord.from_json(shards[0].details if shards else None)
+            if record is not None:
+                comparison = comparison_view(task, record, fields["links"])
+        elif task.status in FINISHED:
+            result = _result(store, task, shards)
+    except (UnreadableTaskError, ValueError, KeyError, TypeError):
+        # Another version stored it, or the row is damaged: the rest of the task can be shown.
+        logger.warning("what task %s has measured cannot be read", task_id, exc_info=True)
+    return _shown(TaskView, {**fields, "result": result, "comparison": comparison})
+
+
+def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
+    """Of one shard what its executions took; of several, which ran side by side, the whole time."""
+    if len(shards) == 1:
+        details = shards[0].details or {}
+        try:
+            record = ComparisonRecord.from_json(details)
+            seconds = details.get("duration_seconds") if record is None else record.duration_seconds
+        except (UnreadableTaskError, TypeError):
+            return None
+        return seconds if isinstance(seconds, int | float) else None
+    if task.start_time is None:
+        return None
+    return ((task.end_time or utc_now()) - task.start_time).total_seconds()
+
+
+def _node(shards: Sequence[Shard]) -> str | None:
+    """The nodes that execute shards now."""
+    nodes = {s.node for s in shards if s.status is TaskStatus.RUNNING and s.node is not None}
+    return ", ".join(sorted(nodes)) or None
+
+
+def task_progress(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskProgress:
+    """How far the task is; `living` says what each living node can do."""
+    return _shown(TaskProgress, _progress_fields(task, shards, living))
+
+
+def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | None:
+    """What a queued task waits for: a run host of the nodes that hold its shards, or a node that
+    can execute a shard which nobody holds.
+    """
+    if not _is_queued(task):
+        return None
+    waiting = [shard for shard in shards if shard.status not in FINISHED]
+    holders = {shard.node for shard in waiting if shard.node is not None}
+    if holders and all(living.get(node, NOTHING) is None for node in holders):
+        return A_RUN_HOST
+    of_task = task_needs(task)
+    for shard in waiting:
+        if shard.node is not None or of_task is None:
+            continue
+        abilities = of_task.abilities if shard.needs is None else read_needs(shard.needs)
+        needs = Needs(abilities, shard.needs_bytes or of_task.memory_bytes)
+        if (text := waiting_for(needs, living.values())) is not None:
+            return text
+    return None
+
+
+def _known(names: type[N], name: str) -> N | None:
+    """The name among those that this version knows; None for others."""
+    return names(name) if name in {known.value for known in names} else None
+
+
+def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
+    processed = task.items_processed
+    if task.status is TaskStatus.RUNNING:
+        processed += sum(shard.items_in_work for shard in shards)
+    duration = duration_seconds(task, shards)
+    rate = processed / duration if duration else None
+    remaining: float | None = None
+    if task.status is TaskStatus.RUNNING and rate:
+        remaining = (task.total_items - processed) / rate
+    return {
+        "task_id": task.task_id,
+        "status": task.status,
+        "items_processed": processed,
+        "total_items": task.total_items,
+        "progress": min(1.0, processed / task.total_items) if task.total_items else 0.0,
+        "throughput_items_per_second": rate,
+        "estimated_remaining_seconds": remaining,
+        "start_time": task.start_time,
+        "end_time": task.end_time,
+        "error_message": task.error_message,
+        "attempts": sum(shard.attempt for shard in shards),
+        "node": _node(shards),
+        "shards": Shards(
+            total=len(shards),
+            completed=sum(shard.status is TaskStatus.COMPLETED for shard in shards),
+        ),
+        "waiting_for": _waiting_for(task, shards, living),
+    }
+
+
+def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
+    return _progress_fields(task, shards, living) | {
+        "task_type": task.task_type,
+        "kind": task.kind,
+        "strategy": _known(StrategyName, task.strategy),
+        "kernel": _known(KernelName, task.kernel),
+        "workload": task.workload,
+        **{name: task.spec.get(name) for name in ("workers", "batch_size", "db", "cache")},
+        "created_at": task.created_at,
+        "estimated_seconds": task.estimated_seconds,
+        "links": TaskLinks(
+            status=link_to(f"{BASE_PATH}/status/{task.task_id}"),
+            results=link_to(f"{BASE_PATH}/results/{task.task_id}"),
+            cancel=link_to(f"{BASE_PATH}/{task.task_id}"),
+            resume=link_to(f"{BASE_PATH}/{task.task_id}/resume"),
+            events=link_to(f"{BASE_PATH}/events/{task.task_id}"),
+        ),
+    }

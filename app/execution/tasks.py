@@ -1,0 +1,176 @@
+"""Tasks that are kept: their state, their results, cancelling and clearing them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlencode
+
+from hotloop.app.errors import TaskConflictError
+from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.maintenance import remove_finished
+from hotloop.app.execution.measurements import summarize
+from hotloop.app.execution.presenters import BASE_PATH, task_summaries, task_view
+from hotloop.app.execution.runs import RunService
+from hotloop.app.execution.shard_runner import ShardRunner
+from hotloop.app.http.root_path import link_to
+from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
+from hotloop.app.schemas.exports import Export
+from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from hotloop.app.sources.rows import CSV, NDJSON
+from hotloop.app.tasks.arrow import ARROW, arrow_stream
+from hotloop.app.tasks.chunks import ResultColumns, ResultRows
+from hotloop.app.tasks.export import csv_lines, ndjson_lines
+from hotloop.app.tasks.model import FINISHED, ShardRef
+from hotloop.app.tasks.results import ResultsReader
+from hotloop.app.tasks.threads import in_store_thread
+from hotloop.kernels import KernelName
+
+Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
+
+EXPORTS: Final[Mapping[str, Exporter]] = MappingProxyType(
+    {NDJSON: ndjson_lines, CSV: csv_lines, ARROW: arrow_stream}
+)
+
+
+class TaskService:
+    """Reads the store; what this process drives it knows from the run service."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        runs: RunService,
+        runner: ShardRunner,
+    ) -> None:
+        self._context = context
+        self._store = context.store
+        self._runs = runs
+        self._runner = runner
+
+    async def get(self, task_id: str) -> TaskView:
+        """Raises TaskNotFoundError."""
+        return await in_store_thread(task_view, self._store, task_id)
+
+    async def page(
+        self,
+        status: TaskStatus | None,
+        strategy: StrategyName | None,
+        kernel: KernelName | None,
+        limit: int,
+        offset: int,
+        kind: TaskKind | None = None,
+        client: str | None = None,
+    ) -> TaskPage:
+        """Newest first; those of a client, or of all."""
+        page = await in_store_thread(
+            partial(
+                self._store.page,
+                status,
+                strategy,
+                kernel,
+                kind=kind,
+                limit=limit,
+                offset=offset,
+                client=client,
+            )
+        )
+        following = offset + len(page.tasks)
+        filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
+        query = {k: str(v) for k, v in filters.items() if v is not None}
+        query |= {"limit": str(limit), "offset": str(following)}
+        following_path = f"{BASE_PATH}/results?{urlencode(query)}"
+        return TaskPage(
+            items=await in_store_thread(task_summaries, self._store, page),
+            total=page.total,
+            limit=limit,
+            offset=offset,
+            next=link_to(following_path) if following < page.total else None,
+        )
+
+    async def cancel(self, task_id: str) -> TaskView:
+        """Cancel the task and wait until it has ended; one that has ended stays as it is.
+
+        Raises TaskNotFoundError, and TaskConflictError when another process drives it.
+        """
+        active = self._runs.active.get(task_id)
+        if active is not None:
+            await active.cancel()
+            await active.wait_ended()
+        task = await in_store_thread(self._store.get, task_id)
+        if task.task_type == TaskType.BACKGROUND and task.status not in FINISHED:
+            refs = await in_store_thread(self._cancel_in_background, task_id)
+            await self._runner.cancel(refs)
+        view = await in_store_thread(task_view, self._store, task_id)
+        if view.status not in FINISHED:
+            raise TaskConflictError(
+                task_id, "another process of the service runs it; ask that one, or try again later"
+            )
+        return view
+
+    def _cancel_in_background(self, task_id: str) -> list[ShardRef]:
+        try:
+            return self._store.shards.cancel(task_id, summarize)
+        except TaskConflictError:
+            return []  # it has just ended
+
+    async def clear_finished(self, client: str | None = None) -> ClearedTasks:
+        """Delete the tasks that have ended, a client's or all, with their files."""
+        deleted = await in_store_thread(remove_finished, self._context, client=client)
+        return ClearedTasks(deleted=len(deleted))
+
+    async def delete(self, task_id: str) -> ClearedTasks:
+        """Delete one task that has ended, with its files.
+
+        Raises TaskNotFoundError, and TaskConflictError for a task that has not ended.
+        """
+        await in_store_thread(self._delete, task_id)
+        return ClearedTasks(deleted=1)
+
+    def _delete(self, task_id: str) -> None:
+        self._store.delete(task_id)
+        self._context.folder.remove(task_id)
+
+    async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
+        """Results of the items at positions `offset … offset + limit - 1`, or all from `offset`;
+        of a task that did not complete, those that were finished.
+
+        Raises, before the first piece, TaskNotFoundError, StoreError, and TaskConflictError for a
+        task that is still running or has no results.
+        """
+        reader = await in_store_thread(self._reader, task_id)
+        blocks = reader.blocks(offset, limit)
+        # Read now, so that damage at the start is an answer of its own.
+        first = await in_store_thread(next, blocks, None)
+        read = iter(()) if first is None else iter((first,))
+        pieces = EXPORTS[media_type](reader.columns, chain(read, blocks))
+        next_offset = None
+        if limit is not None and offset + limit < await in_store_thread(reader.end):
+            next_offset = offset + limit
+        return Export(_in_thread(pieces), next_offset)
+
+    def _reader(self, task_id: str) -> ResultsReader:
+        task = self._store.get(task_id)
+        if task.kind == TaskKind.COMPARISON:
+            raise TaskConflictError(
+                task_id,
+                "it is a comparison, which has no results of items; what it has measured is at "
+                f"GET {link_to(BASE_PATH)}/status/{task_id}",
+            )
+        if task.status not in FINISHED:
+            raise TaskConflictError(
+                task_id,
+                f"it is {task.status}; its results can be read once it has ended. "
+                f"GET {link_to(BASE_PATH)}/status/{task_id} tells.",
+            )
+        reader = self._store.results(task_id)
+        if reader is None:
+            raise TaskConflictError(task_id, "it ended before its run began; it has no results")
+        return reader
+
+
+async def _in_thread(pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    while (piece := await in_store_thread(next, pieces, None)) is not None:
+        yield piece

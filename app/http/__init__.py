@@ -1,0 +1,1 @@
+"""The HTTP face: routes, what stands before them, and how errors are answered."""

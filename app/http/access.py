@@ -1,0 +1,124 @@
+"""Who asks, as a dependency of routes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from hotloop.app.errors import ForbiddenError, MissingScopeError, UnauthorizedError
+from hotloop.app.security.clients import Client, Scope
+from hotloop.app.security.gate import Credentials, Gate
+from hotloop.app.security.keys import KEY_HEADER
+from hotloop.app.security.sessions import COOKIE
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Those that change nothing, as HTTP has it."""
+
+ANSWER_HEADERS: Final = "answer_headers"
+"""In a request's state: headers that its answer gets."""
+
+CLIENT: Final = "client"
+"""In a request's state: the id of the client, for the log; None where nobody needs a key."""
+
+PAGE_HEADER: Final = "X-Requested-With"
+PAGE: Final = "hotloop"
+"""What the service's own page says it is, in PAGE_HEADER: a form of another page cannot."""
+
+_KEY: Final = APIKeyHeader(
+    name=KEY_HEADER,
+    scheme_name="key",
+    description=(
+        "A key of `HOTLOOP_API_KEYS`: `read` for GET, `run` for everything on one's own tasks, "
+        "`admin` for the tasks of all. A service without keys asks for none."
+    ),
+    auto_error=False,
+)
+
+_BEARER: Final = HTTPBearer(
+    scheme_name="bearer",
+    bearerFormat="JWT",
+    description=(
+        "A JSON Web Token, where the service has `HOTLOOP_JWT_KEY`: `sub` is the client, `scope` "
+        "has `read`, `run` or `admin`."
+    ),
+    auto_error=False,
+)
+
+_SESSION: Final = APIKeyCookie(
+    name=COOKIE,
+    scheme_name="session",
+    description=(
+        "Of a page that has signed in by `POST /session`. What changes something needs the header "
+        f"`{PAGE_HEADER}: {PAGE}`, and to come from the service's own origin."
+    ),
+    auto_error=False,
+)
+
+
+async def get_gate(request: Request) -> Gate:
+    return cast(Gate, request.app.state.gate)
+
+
+GateDep = Annotated[Gate, Depends(get_gate)]
+
+
+async def get_credentials(
+    key: Annotated[str | None, Security(_KEY)],
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+    session: Annotated[str | None, Security(_SESSION)],
+) -> Credentials:
+    return Credentials(key, None if bearer is None else bearer.credentials, session)
+
+
+async def get_client(
+    request: Request, gate: GateDep, shown: Annotated[Credentials, Depends(get_credentials)]
+) -> Client:
+    """Who asks, and may use this method, and not too often. Raises UnauthorizedError,
+    ForbiddenError, MissingScopeError, RateLimitedError.
+
+    Part of every route but the few that the application names open.
+    """
+    try:
+        client = gate.admit(shown)
+    except (UnauthorizedError, MissingScopeError):
+        await count(request, gate, None)
+        raise
+    request.scope["state"][CLIENT] = client.id
+    await count(request, gate, client)
+    is_safe = request.method in SAFE_METHODS
+    if shown.by_session and not gate.is_open and not is_safe:
+        check_page(request)
+    client.require(Scope.READ if is_safe else Scope.RUN)
+    return client
+
+
+async def count(request: Request, gate: Gate, client: Client | None) -> None:
+    """Raises RateLimitedError. The answer tells what is left, whichever it is.
+
+    Who comes over a socket of a file has no address; all of them are counted together.
+    """
+    address = request.client.host if request.client is not None else ""
+    quota = await gate.count(client, address)
+    if quota is not None:
+        request.scope["state"][ANSWER_HEADERS] = quota.headers
+        quota.check()
+
+
+def check_page(request: Request) -> None:
+    """Raises ForbiddenError unless the service's own page asks: a browser sends the cookie along
+    with whatever any page of the same site has it send.
+    """
+    headers = request.headers
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin", "").lower()
+    own = f"{request.url.scheme}://{headers.get('host', '')}".lower()
+    is_own = site == "same-origin" or (site is None and origin == own)
+    if not is_own or headers.get(PAGE_HEADER, "").lower() != PAGE:
+        raise ForbiddenError(
+            "a session changes things only from the service's own page, with the header "
+            f"{PAGE_HEADER}: {PAGE}; programs send a key"
+        )
+
+
+ClientDep = Annotated[Client, Depends(get_client)]

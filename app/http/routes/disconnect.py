@@ -1,0 +1,71 @@
+"""A client that goes away ends the work it asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Final, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from hotloop.app.errors import NotReadyError
+
+T = TypeVar("T")
+
+STOP_RETRY_SECONDS: Final = 5
+"""After which a client may find the service started again."""
+
+
+async def run_while_connected(
+    request: Request, work: Coroutine[object, object, T], *, body_read: asyncio.Event | None = None
+) -> T:
+    """Await `work`; when the client goes, cancel it, await its end and raise ClientDisconnect.
+
+    The request's body must have been read, or `body_read` be set once it is: until then
+    whoever reads it learns of the disconnect. Cancelling this call cancels `work` as well.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(disconnected(request, body_read))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        await end(watcher)
+        await end(task)
+
+
+async def run_until_stop(work: Coroutine[object, object, T], stopping: asyncio.Event) -> T:
+    """Await `work`; when the service begins to stop, cancel it and raise NotReadyError."""
+    task = asyncio.ensure_future(work)
+    stop = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise NotReadyError("the service stops; ask again when it is back", STOP_RETRY_SECONDS)
+    finally:
+        await end(stop)
+        await end(task)
+
+
+async def disconnected(request: Request, body_read: asyncio.Event | None = None) -> None:
+    """Return when the client has gone. The request's body must have been read, or `body_read` be
+    set once it is.
+    """
+    if body_read is not None:
+        await body_read.wait()
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def end(task: asyncio.Future[T]) -> None:
+    """Cancel what is not done, await its end, and drop its result or error."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+    if not task.cancelled():
+        # Marks the exception as seen; whoever needs it has raised it.
+        task.exception()

@@ -1,0 +1,1 @@
+"""Metrics, gauges, spans and health."""

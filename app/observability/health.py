@@ -1,0 +1,81 @@
+"""What must work before runs are taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from hotloop.app.errors import StoreError
+from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.runhost.host_pool import RunHostPool
+from hotloop.app.schemas.health import Check, Readiness
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.threads import in_store_thread
+
+STORE_SECONDS: Final = 1.0
+"""Time that the store gets to answer: a balancer does not wait much longer for this service."""
+
+
+class HealthService:
+    """Asks each part."""
+
+    def __init__(
+        self,
+        hosts: RunHostPool,
+        store: TaskStore,
+        sources: SourceMonitor,
+        run_hosts: int,
+        write_failure: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """`write_failure` tells why the store took no heartbeat the last time, or None."""
+        self._hosts = hosts
+        self._store = store
+        self._sources = sources
+        self._run_hosts = run_hosts
+        self._write_failure = write_failure
+        self._asking: asyncio.Task[Check] | None = None
+
+    async def ready(self) -> Readiness:
+        """Ready when at least one run host is warm and the store answers."""
+        checks = {
+            "run_hosts": self._check_run_hosts(),
+            "store": await self._check_store(),
+            "kernels": self._check_kernels(),
+        }
+        ready = all(check.ready for check in checks.values())
+        return Readiness(ready=ready, checks=checks, sources=self._sources.health())
+
+    def _check_run_hosts(self) -> Check:
+        alive = self._hosts.alive_count
+        detail = f"{alive} of {self._run_hosts} run hosts are warm"
+        if self._hosts.last_failure is not None:
+            detail += f"; the last that started failed: {self._hosts.last_failure}"
+        return Check(ready=alive > 0, detail=detail)
+
+    async def _check_store(self) -> Check:
+        failure = self._write_failure()
+        if failure is not None:
+            return Check(ready=False, detail=failure)
+        # One question at a time: a store that hangs keeps the thread that asks.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_store())
+        await asyncio.wait((self._asking,), timeout=STORE_SECONDS)
+        if self._asking.done():
+            return self._asking.result()
+        detail = f"the task store has not answered within {STORE_SECONDS:g} s"
+        return Check(ready=False, detail=detail)
+
+    async def _ask_store(self) -> Check:
+        try:
+            page = await in_store_thread(self._store.page, limit=1)
+        except StoreError as error:
+            return Check(ready=False, detail=str(error))
+        return Check(ready=True, detail=f"{page.total} tasks are kept")
+
+    def _check_kernels(self) -> Check:
+        if self._hosts.last_ready is None:
+            return Check(ready=False, detail="no run host has loaded them yet")
+        reports = self._hosts.last_ready.kernels
+        texts = [f"{r.kernel}: {'ready' if r.available else r.reason}" for r in reports]
+        return Check(ready=any(r.available for r in reports), detail="; ".join(texts))

@@ -1,0 +1,196 @@
+"""The calibration of a machine in the data folder, with what it is good for."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from hotloop.app.names import StrategyName
+from hotloop.app.runhost.calibration import (
+    IN_FLIGHT,
+    Calibration,
+    KernelCosts,
+    LoopCosts,
+    StrategyCosts,
+    WaitCosts,
+)
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.runhost.messages import KernelReport
+from hotloop.app.strategies.registry import CAPABILITIES
+
+logger = logging.getLogger(__name__)
+
+NAME: Final = "calibration.json"
+
+LOCK_NAME: Final = "calibration.lock"
+"""Locked by the process that calibrates: two at once would measure each other."""
+
+LOCK_SECONDS: Final = 0.2
+"""Between two tries to have the lock."""
+
+FORMAT: Final = 5
+"""Raised when what is measured, or how, changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration, when it was made, and of what."""
+
+    calibration: Calibration
+    calibrated_at: datetime
+    fingerprint: str
+
+
+def fingerprint(
+    facts: Mapping[str, Any], reports: Sequence[KernelReport], config: RunHostConfig
+) -> str:
+    """16 hexadecimal digits of all that constants depend on; `facts` are those of host_facts."""
+    versions = facts["versions"]
+    known = {
+        "format": FORMAT,
+        **{name: facts[name] for name in ("cpu", "usable_cpus", "memory_bytes", "python", "gil")},
+        "versions": {name: versions[name] for name in ("hotloop", "numpy", "numba")},
+        "kernels": sorted(
+            [r.workload, r.kernel, r.available, r.instruction_set or ""] for r in reports
+        ),
+        "limits": [config.max_worker_threads, config.max_worker_processes, config.usable_cpus],
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save(folder: Path, calibrated: Calibrated) -> None:
+    """Replace the file, as a whole or not at all. Raises OSError."""
+    text = json.dumps(
+        {
+            "fingerprint": calibrated.fingerprint,
+            "calibrated_at": calibrated.calibrated_at.isoformat(),
+            "calibration": asdict(calibrated.calibration),
+        },
+        indent=1,
+    )
+    part = folder / f"{NAME}.{secrets.token_hex(8)}.part"
+    try:
+        with part.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / NAME)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+Version = tuple[int, int]
+"""Tells the files of two calibrations apart."""
+
+
+def version(folder: Path) -> Version | None:
+    """The version of the file; None where there is none. Blocks."""
+    try:
+        status = (folder / NAME).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+@asynccontextmanager
+async def calibrating_alone(folder: Path) -> AsyncIterator[None]:
+    """Wait until no other process calibrates for this folder, and keep others from it meanwhile.
+    A folder that cannot be written to keeps nobody.
+    """
+    try:
+        lock = await asyncio.to_thread((folder / LOCK_NAME).open, "w")
+    except OSError:
+        yield
+        return
+    with lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_SECONDS)
+            except OSError:
+                break  # a file system without locks
+        yield
+
+
+def load(folder: Path) -> Calibrated | None:
+    """What the file has; None where there is none, or none that can be read."""
+    path = folder / NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Calibrated(
+            _calibration(values["calibration"]),
+            datetime.fromisoformat(values["calibrated_at"]),
+            str(values["fingerprint"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        logger.warning("the calibration cannot be read and is made anew: %r", error)
+        return None
+
+
+def _calibration(values: dict[str, Any]) -> Calibration:
+    kernels = tuple(_kernel(each) for each in values.pop("kernels"))
+    strategies = {
+        name: StrategyCosts(**each) for name, each in dict(values.pop("strategies")).items()
+    }
+    if set(strategies) != set(StrategyName):
+        raise ValueError("other strategies than there are")
+    waits = WaitCosts(**values.pop("waits"))
+    loops = {name: _loop(each) for name, each in dict(values.pop("loops")).items()}
+    if set(loops) != {name for name in StrategyName if CAPABILITIES[name].overlaps_io}:
+        raise ValueError("event loops of other strategies")
+    found = Calibration(kernels=kernels, strategies=strategies, waits=waits, loops=loops, **values)
+    _check(asdict(found))
+    return found
+
+
+def _loop(values: dict[str, Any]) -> LoopCosts:
+    items, stages = (
+        tuple(float(each) for each in values.pop(name))
+        for name in ("item_seconds", "stage_seconds")
+    )
+    if not len(items) == len(stages) == len(IN_FLIGHT):
+        raise ValueError("costs for other numbers in flight than those measured")
+    return LoopCosts(items, stages, **values)
+
+
+def _kernel(values: dict[str, Any]) -> KernelCosts:
+    sizes = tuple(int(size) for size in values.pop("sizes"))
+    operations = {
+        term: tuple(float(cost) for cost in costs)
+        for term, costs in values.pop("operation_seconds").items()
+    }
+    if not sizes or any(len(costs) != len(sizes) for costs in operations.values()):
+        raise ValueError("costs for other sizes than those named")
+    return KernelCosts(sizes=sizes, operation_seconds=operations, **values)
+
+
+_NAMES: Final = ("workload", "kernel")
+"""Fields that are no numbers."""
+
+
+def _check(value: Any) -> None:
+    """ValueError for a number that no measurement gives."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            if name not in _NAMES:
+                _check(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check(each)
+    elif not (isinstance(value, int | float) and 0 <= value < float("inf")):
+        raise ValueError(f"{value!r} among the constants")

@@ -1,0 +1,126 @@
+"""A recommendation in words: why, with figures; the command that runs it; general advice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from shlex import quote
+from typing import Any, Final
+
+from hotloop.app.names import StrategyName
+from hotloop.app.prediction.search_space import Choice
+from hotloop.app.schemas.options import RunOptions
+from hotloop.app.schemas.recommendation import Guideline, Limit
+from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.strategies.registry import CAPABILITIES
+
+_WHY: Final = {
+    Limit.IO: "waiting for the sources limits it: more items in flight would help, if they can "
+    "take that",
+    Limit.CPU: "the kernel limits it, on the CPUs that it can use",
+    Limit.GIL: "the GIL limits it: this kernel lets one thread compute at a time",
+    Limit.OVERHEAD: "starting, batches and messages limit it rather than the items",
+    Limit.MEMORY: "it is predicted to need more memory than there is, as is every other choice",
+}
+
+GUIDELINES: Final = (
+    Guideline(
+        work="I/O-heavy",
+        advice="Items that wait much longer than they compute: hybrid with io_concurrency as high "
+        "as the sources take it (items in flight = rate × latency), or async-batch where whole "
+        "batches may wait for their slowest item.",
+    ),
+    Guideline(
+        work="CPU-heavy",
+        advice="A compiled kernel first, it gains more than any strategy; then threading or hybrid "
+        "with a worker for each usable CPU. The python kernel needs multiprocessing or "
+        "concurrent-futures.",
+    ),
+    Guideline(
+        work="mixed",
+        advice="hybrid: it waits for a sliding window of items and computes finished batches "
+        "meanwhile. Batches small enough that each worker gets several.",
+    ),
+    Guideline(
+        work="long-running",
+        advice="Anything longer than a client waits: POST /api/v1/tasks/background, with progress "
+        "and events; it survives the death of the service and can be resumed.",
+    ),
+)
+
+
+UNCALIBRATED: Final = (
+    "This machine is not calibrated yet, so the prediction rests on typical figures, scaled by the "
+    "speed of its kernels. POST /api/v1/tasks/calibration or `hotloop calibrate` measures it."
+)
+
+
+def explanation(
+    choices: Sequence[Choice], low: float, high: float, lower_bound: float, calibrated: bool
+) -> str:
+    """Explain the first of the ranked choices; `low` and `high` are its interval."""
+    best = choices[0]
+    terms = best.prediction.terms
+    parts = (
+        f"{_way(best)} is predicted to take {_s(best.prediction.seconds)} "
+        f"({_s(low)} … {_s(high)}): {_s(terms.waiting)} of waiting, "
+        f"{_s(terms.computing)} of computing, {_s(terms.overhead)} of overhead; "
+        f"{_WHY[best.prediction.limited_by]}.",
+        _next(choices),
+        f"Nothing can take less than {_s(lower_bound)}.",
+        "" if calibrated else UNCALIBRATED,
+    )
+    return " ".join(part for part in parts if part)
+
+
+def _next(choices: Sequence[Choice]) -> str:
+    best = choices[0]
+    for other in choices[1:]:
+        if (other.plan.strategy, other.plan.kernel) != (best.plan.strategy, best.plan.kernel):
+            ratio = other.prediction.seconds / best.prediction.seconds
+            return (
+                f"The next, {other.plan.strategy} × {other.plan.kernel}, is predicted at "
+                f"{_s(other.prediction.seconds)}, {ratio:.3g} times as long."
+            )
+    return ""
+
+
+def _way(choice: Choice) -> str:
+    plan = choice.plan
+    words = [f"{plan.strategy} × {plan.kernel} with batches of {plan.batch_size:,}"]
+    if CAPABILITIES[plan.strategy].parallel:
+        words.append(f"{plan.workers} worker{'s' if plan.workers > 1 else ''}")
+    if plan.stages and plan.strategy in (StrategyName.HYBRID, StrategyName.ASYNC_BATCH):
+        words.append(f"{plan.io_concurrency:,} items in flight")
+    return words[0] + "".join(f", {word}" for word in words[1:])
+
+
+def _s(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1_000:,.3g} ms"
+    return f"{seconds:,.3g} s" if seconds < 1_000 else f"{seconds:,.0f} s"
+
+
+def curl(base_url: str, request: RunRequest, choice: Choice) -> str:
+    """The command that runs it, with the fields that are not left at their defaults."""
+    plan = choice.plan
+    chosen = request.model_dump(mode="json", include=set(RunOptions.model_fields) | {"items_count"})
+    chosen |= {
+        "kernel": plan.kernel,
+        "workers": plan.workers,
+        "batch_size": plan.batch_size,
+        "io_concurrency": plan.io_concurrency,
+    }
+    defaults = RunRequest().model_dump(mode="json")
+    body: dict[str, Any] = {
+        name: value for name, value in chosen.items() if value != defaults[name]
+    }
+    parameters = {
+        name: value
+        for name, value in request.parameters.model_dump().items()
+        if value != getattr(Parameters(), name)
+    }
+    if parameters:
+        body["parameters"] = parameters
+    url = quote(f"{base_url}/api/v1/tasks/{plan.strategy}")
+    return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"

@@ -1,0 +1,295 @@
+"""How long a plan will take, and why: one explicit model for estimates, `auto`, comparisons and
+recommendations. docs/model.md has it in formulas.
+
+Pure: a plan and the constants of a machine give a prediction, always the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Final
+
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.prediction.batch_times import makespan
+from hotloop.app.prediction.event_loop import EventLoop
+from hotloop.app.prediction.memory import MemoryCosts, run_bytes
+from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
+from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.config import SWITCH_SECONDS
+from hotloop.app.schemas.recommendation import Limit
+from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.batching import batch_count
+from hotloop.app.strategies.pools import pool_workers
+from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
+from hotloop.app.strategies.worker import fetcher_count
+
+FORK_SECONDS: Final = 0.05
+"""Starting one more worker process where the kernel is compiled: 0.8 … 1.2 s for 1 … 8 workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the seconds of a run consist of."""
+
+    waiting: float = 0.0
+    computing: float = 0.0
+    overhead: float = 0.0
+    """Starting, batches, messages, the event loop."""
+
+    @property
+    def seconds(self) -> float:
+        return self.waiting + self.computing + self.overhead
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Of one plan on one machine. Seconds, bytes."""
+
+    seconds: float
+    """From start to end, set-up excluded."""
+    setup_seconds: float
+    memory_bytes: int
+    limited_by: Limit
+    terms: Terms
+
+
+def estimate_seconds(plan: Plan, calibration: Calibration) -> float:
+    """Only the seconds of `predict`."""
+    return predict(plan, calibration).seconds
+
+
+def predict(plan: Plan, calibration: Calibration) -> Prediction:
+    """Raises LookupError for a kernel that the calibration does not know."""
+    return _Model(plan, calibration).prediction()
+
+
+class _Model:
+    """One plan against one machine; `b` items a batch, `last` in the last one."""
+
+    def __init__(self, plan: Plan, machine: Calibration) -> None:
+        self._plan = plan
+        self._machine = machine
+        self._kernel = machine.kernel(plan.workload, plan.kernel)
+        self._operations = kernels.get_workload(plan.workload).operations(plan.parameters)
+        self._count = plan.item_count
+        self._batches = batch_count(plan)
+        self._size: float = min(plan.batch_size, self._count)
+        self._last: float = self._count - (self._batches - 1) * self._size
+        if len(plan.item_ranges) > 1:  # with batches that are cut at the end of each range
+            self._size = self._last = self._count / max(1, self._batches)
+        own = machine.strategies[plan.strategy]
+        self._own = own
+        # What `hybrid` hands to processes takes the way that `concurrent-futures` takes.
+        self._in_processes = uses_processes(plan.strategy, self._kernel.releases_gil)
+        self._passing = (
+            machine.strategies[StrategyName.CONCURRENT_FUTURES]
+            if self._in_processes and plan.strategy is StrategyName.HYBRID
+            else own
+        )
+        self._workers = self._effective_workers()
+
+    def _effective_workers(self) -> int:
+        if not CAPABILITIES[self._plan.strategy].parallel:
+            return 1
+        most = pool_workers(self._plan, self._machine.limits, in_processes=self._in_processes)
+        return max(1, min(most, self._batches))
+
+    @property
+    def _holds_gil(self) -> bool:
+        """Whether threads take turns; builds without the GIL show it in their slowdown."""
+        cpus, kernel = self._machine.usable_cpus, self._kernel
+        alone = cpus == 1 or kernel.thread_slowdown > (1 + cpus) / 2
+        return not kernel.releases_gil and not self._in_processes and alone
+
+    def prediction(self) -> Prediction:
+        terms = self._terms() if self._count else Terms()
+        limits = {
+            Limit.IO: terms.waiting,
+            Limit.GIL if self._waits_for_gil else Limit.CPU: terms.computing,
+            Limit.OVERHEAD: terms.overhead,
+        }
+        return Prediction(
+            seconds=terms.seconds,
+            setup_seconds=self._setup_seconds(),
+            memory_bytes=self._memory_bytes(),
+            limited_by=max(limits, key=lambda limit: limits[limit]),
+            terms=terms,
+        )
+
+    @property
+    def _waits_for_gil(self) -> bool:
+        return self._holds_gil and self._workers > 1 and self._machine.usable_cpus > 1
+
+    def _terms(self) -> Terms:
+        match self._plan.strategy:
+            case StrategyName.SEQUENTIAL:
+                return self._sequential()
+            case StrategyName.ASYNC_BATCH:
+                return self._async_batch()
+            case StrategyName.HYBRID if self._plan.stages:
+                return self._hybrid()
+            case _:
+                return self._workers_alone()
+
+    # --- what everything is made of ---------------------------------------------------------
+
+    def _compute_seconds(self, count: float) -> float:
+        """A batch in its worker: kernel, columns, checksum."""
+        kernel = self._kernel.seconds_of_call(self._operations, count)
+        return kernel + count * self._passing.item_seconds
+
+    def _slowdown(self, busy: float) -> float:
+        """How many times as long computing takes while `busy` workers compute at once."""
+        cpus = self._machine.usable_cpus
+        if cpus == 1 or busy <= 1:
+            return 1.0
+        full = self._kernel.process_slowdown if self._in_processes else self._kernel.thread_slowdown
+        return 1 + (full - 1) * (min(busy, cpus) - 1) / (cpus - 1)
+
+    def _in_line(self) -> float:
+        """Overhead of batches that follow one another: of all but the first, which is a part of
+        the start.
+        """
+        computing = self._compute_seconds(self._size)
+        return (self._batches - 1) * self._own.batch_seconds(computing)
+
+    # --- the strategies ----------------------------------------------------------------------
+
+    def _sequential(self) -> Terms:
+        plan, count = self._plan, self._count
+        computing = self._sum(self._compute_seconds)
+        waiting = 0.0
+        if plan.stages:
+            overshoot = self._machine.waits.overshoot_seconds
+            waiting = count * blocking_seconds(plan.stages, 1, overshoot)
+            one = self._kernel.seconds_of_call(self._operations, 1)
+            computing = count * (one + self._own.item_seconds)
+        return Terms(waiting, computing, self._own.start_seconds + self._in_line())
+
+    def _sum(self, seconds: Callable[[float], float]) -> float:
+        """Over all batches."""
+        return (self._batches - 1) * seconds(self._size) + seconds(self._last)
+
+    def _workers_alone(self) -> Terms:
+        """Each worker waits for the items of its batch, and computes it, while batches are passed
+        on: what is slowest of workers, CPUs and passing on.
+        """
+        workers, cpus = self._workers, self._machine.usable_cpus
+        wait, last_wait = self._wait_seconds(self._size), self._wait_seconds(self._last)
+        compute = self._compute_seconds(self._size)
+        last_compute = self._compute_seconds(self._last)
+        share = compute / (wait + compute) if compute else 0.0
+        if self._holds_gil and self._plan.stages:
+            late = SWITCH_SECONDS * min(1.0, (workers - 1) * share) * len(self._plan.stages)
+            wait, last_wait = wait + self._size * late, last_wait + self._last * late
+        slowdown = self._slowdown(workers * share)
+        path = makespan(
+            self._batches, workers, wait + slowdown * compute, last_wait + slowdown * last_compute
+        )
+        waiting = makespan(self._batches, workers, wait, last_wait)
+        further, passing = self._batches - 1, self._passing
+        each = passing.worker_seconds
+        in_workers = Terms(
+            waiting, path - waiting, makespan(self._batches, workers, each, each) - each
+        )
+        passed_on = Terms(overhead=further * passing.empty_batch_seconds)
+        worst = max(in_workers, passed_on, key=lambda terms: terms.seconds)
+        busy = min(workers, cpus)
+        if busy == cpus or self._holds_gil:
+            total = (further * compute + last_compute) * self._slowdown(busy) / busy
+            overhead = further * passing.batch_seconds(total / self._batches)
+            worst = max(worst, Terms(0.0, total, overhead), key=lambda terms: terms.seconds)
+        return replace(worst, overhead=self._own.start_seconds + worst.overhead)
+
+    def _wait_seconds(self, count: float) -> float:
+        """A worker's for a batch, group after group."""
+        group = self._plan.group_size
+        overshoot = self._machine.waits.overshoot_seconds
+        whole, rest = divmod(count, group)
+        seconds = whole * blocking_seconds(self._plan.stages, group, overshoot)
+        return seconds + (blocking_seconds(self._plan.stages, rest, overshoot) if rest else 0.0)
+
+    @property
+    def _event_loop(self) -> EventLoop:
+        """Of a plan whose items wait on it."""
+        plan = self._plan
+        overshoot = self._machine.waits.async_overshoot_seconds
+        return EventLoop(
+            costs=self._machine.loops[plan.strategy],
+            stages=plan.stages,
+            waits=waits_at_once(plan.stages, plan.group_size, overshoot),
+            groups_of_batch=self._size / plan.group_size,
+        )
+
+    def _groups(self, count: float) -> int:
+        return ceil(count / self._plan.group_size)
+
+    def _async_batch(self) -> Terms:
+        computing = self._sum(self._compute_seconds)
+        overhead = self._own.start_seconds + self._in_line()
+        if not self._plan.stages:
+            return Terms(0.0, computing, overhead)
+
+        loop = self._event_loop
+
+        def fetch(count: float) -> float:
+            return loop.fetch_seconds(self._groups(count), fetcher_count(self._plan, ceil(count)))
+
+        return Terms(self._sum(fetch), computing, overhead)
+
+    def _hybrid(self) -> Terms:
+        """Batches are computed as soon as their last item has arrived, while others arrive.
+
+        With the waves of arrivals 1 … k, the run takes as long as it takes to wait for wave i and
+        then to compute all that was not complete before; the worst i is the first or one of
+        the last two, as both grow evenly between.
+        """
+        plan, fetchers = self._plan, fetcher_count(self._plan, self._count)
+        groups = sum(self._groups(count) for _, count in plan.item_ranges)
+        cpus, start, loop = self._machine.usable_cpus, self._own.start_seconds, self._event_loop
+        slowdown = self._slowdown(self._workers)
+        compute = slowdown * self._compute_seconds(self._size)
+        last_compute = slowdown * self._compute_seconds(self._last)
+
+        def computing(batches: int) -> float:
+            """Of the last so many."""
+            path = makespan(batches, self._workers, compute, last_compute)
+            total = max(0, batches - 1) * compute + last_compute
+            return max(path, total / min(self._workers, cpus))
+
+        waves = ceil(groups / fetchers)
+        in_wave = fetchers * plan.group_size
+        first_groups = min(groups, self._groups(self._size))
+        # At least until the last item has arrived, and its batch is computed.
+        worst = Terms(loop.fetch_seconds(groups, fetchers), computing(1), start)
+        for wave in {1, waves - 1, waves} - {0}:
+            arrived = groups if wave == waves else wave * fetchers
+            if wave == 1:
+                arrived = min(arrived, max(first_groups, 1))
+            before = min(self._batches - 1, int((wave - 1) * in_wave // self._size))
+            waiting = loop.fetch_seconds(arrived, fetchers)
+            terms = Terms(waiting, computing(self._batches - before), start)
+            worst = max(worst, terms, key=lambda each: each.seconds)
+        # The event loop takes CPUs, too, and passing batches on holds up all of them.
+        beside = (groups - first_groups) * loop.group_seconds(fetchers) / cpus
+        total = (self._batches - 1) * compute + last_compute
+        beside += (self._batches - 1) * self._passing.batch_seconds(total / cpus / self._batches)
+        busy = Terms(loop.fetch_seconds(first_groups, fetchers), total / cpus, start + beside)
+        return max(worst, busy, key=lambda each: each.seconds)
+
+    # --- set-up and memory -------------------------------------------------------------------
+
+    def _setup_seconds(self) -> float:
+        """A pool with a worker for each CPU was measured; each further one is forked."""
+        further = max(0, self._workers - self._machine.usable_cpus) if self._in_processes else 0
+        return self._passing.setup_seconds + further * FORK_SECONDS
+
+    def _memory_bytes(self) -> int:
+        machine = self._machine
+        costs = MemoryCosts(
+            machine.base_bytes, self._passing.worker_bytes, machine.waits.in_flight_bytes
+        )
+        return run_bytes(self._plan, costs, self._workers, self._in_processes)

@@ -1,0 +1,196 @@
+"""The I/O stages of a run, from what was asked for and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from hotloop import kernels
+from hotloop.app.errors import InvalidRequestError
+from hotloop.app.schemas.options import AUTO, CacheMode, CacheSource, DbSource, RunOptions
+from hotloop.app.schemas.runs import RunRequest, UploadQuery
+from hotloop.app.settings.settings import Settings
+from hotloop.app.settings.sources import load_factory
+from hotloop.app.sources.base import Stage
+from hotloop.app.sources.pinot import PinotStage
+from hotloop.app.sources.redis import RedisStage
+from hotloop.app.sources.resilience import Policy
+from hotloop.app.sources.row_columns import row_columns
+from hotloop.app.sources.simulated import SimulatedStage
+
+
+def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[Stage, ...]:
+    """The stages that wait, in their order: one that answers at once is as if it were not there.
+
+    Raises InvalidRequestError for a source that is unknown, is not configured, or does not fit
+    the workload.
+    """
+    db = _db_stage(request, settings)
+    cache = _cache_stage(request, settings)
+    if request.cache_mode is CacheMode.ASIDE:
+        _check_aside(request, settings)
+        return tuple(stage for stage in (cache, db) if stage is not None)
+    return tuple(stage for stage in (db, cache) if stage is not None)
+
+
+def group_size(request: RunOptions, stages: tuple[Stage, ...]) -> int:
+    """Items that pass the stages together, where batches are large enough."""
+    return request.query_batch_size if any(stage.batched for stage in stages) else 1
+
+
+def _db_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
+    match request.db_source:
+        case DbSource.NONE:
+            return None
+        case DbSource.SIMULATED:
+            delay = request.db_delay_ms / 1_000
+            waits = request.simulate_db_delay and delay > 0
+            return SimulatedStage("db", delay, delay) if waits else None
+        case DbSource.PINOT:
+            return _pinot(request, settings)
+        case own:
+            return _own_stage("db", own, tuple(DbSource), request, settings)
+
+
+def _cache_stage(request: RunRequest | UploadQuery, settings: Settings) -> Stage | None:
+    match request.cache_source:
+        case CacheSource.NONE:
+            return None
+        case CacheSource.SIMULATED:
+            low, high = (bound / 1_000 for bound in request.redis_delay_ms)
+            waits = request.simulate_redis_delay and high > 0
+            return SimulatedStage("cache", low, high) if waits else None
+        case CacheSource.REDIS:
+            return _redis(request, settings)
+        case own:
+            return _own_stage("cache", own, tuple(CacheSource), request, settings)
+
+
+def _pinot(request: RunRequest | UploadQuery, settings: Settings) -> PinotStage:
+    if settings.pinot_url is None:
+        raise InvalidRequestError(
+            "db", "pinot has no address; set HOTLOOP_PINOT_URL, or ask for simulated or none"
+        )
+    _check_columns("db", "HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, request.workload)
+    secret = settings.pinot_authorization
+    return PinotStage(
+        url=settings.pinot_url,
+        authorization=secret.get_secret_value() if secret else None,
+        sql=settings.pinot_sql,
+        id_column=settings.pinot_id_column,
+        fields=tuple(settings.pinot_columns.items()),
+        workload=request.workload,
+        connections=_connections(request),
+        policy=_policy(settings),
+    )
+
+
+def _redis(request: RunRequest | UploadQuery, settings: Settings) -> RedisStage:
+    if settings.redis_url is None:
+        raise InvalidRequestError(
+            "cache", "redis has no address; set HOTLOOP_REDIS_URL, or ask for simulated or none"
+        )
+    _check_columns("cache", "HOTLOOP_REDIS_COLUMNS", settings.redis_columns, request.workload)
+    return RedisStage(
+        url=settings.redis_url.get_secret_value(),
+        key=settings.redis_key,
+        layout=settings.redis_layout,
+        fields=tuple(settings.redis_columns.items()),
+        defaults=_defaults(settings, request.workload),
+        workload=request.workload,
+        connections=_connections(request),
+        policy=_policy(settings),
+        aside=request.cache_mode is CacheMode.ASIDE,
+    )
+
+
+def _own_stage(
+    stage: str,
+    source: str,
+    known: tuple[str, ...],
+    request: RunRequest | UploadQuery,
+    settings: Settings,
+) -> Stage:
+    if source not in settings.sources:
+        choices = ", ".join([*known, *settings.sources])
+        raise InvalidRequestError(stage, f"{source!r} is unknown; choose from: {choices}")
+    made: Stage = load_factory(settings.sources[source])(
+        name=stage,
+        workload=request.workload,
+        connections=_connections(request),
+        policy=_policy(settings),
+    )
+    return made
+
+
+def _connections(request: RunRequest | UploadQuery) -> int:
+    """The number of groups that may be in flight, so that the pool never limits them.
+
+    A batch size that is chosen for the run is smaller than a group only where there are no more
+    batches than workers.
+    """
+    group = request.query_batch_size
+    if request.batch_size != AUTO:
+        group = min(group, request.batch_size)
+    return max(request.workers, -(-request.io_concurrency // group))
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        settings.source_timeout_seconds,
+        settings.source_attempts,
+        settings.source_outage_seconds,
+        run=uuid4().hex,
+    )
+
+
+def _check_columns(field: str, variable: str, given: Mapping[str, Any], workload: str) -> None:
+    known = [column.name for column in kernels.get_workload(workload).columns_in]
+    for name in given:
+        if name not in known:
+            raise InvalidRequestError(
+                field,
+                f"{variable} names {name!r}, and {workload} has the columns {', '.join(known)}",
+            )
+
+
+def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...]:
+    columns = {column.name: column for column in row_columns(workload)}
+    for name, value in settings.redis_defaults.items():
+        if name not in settings.redis_columns:
+            raise InvalidRequestError(
+                "cache", f"HOTLOOP_REDIS_DEFAULTS names {name!r}, HOTLOOP_REDIS_COLUMNS does not"
+            )
+        column = columns[name]
+        if not column.in_bounds(value) or (column.is_integer and not value.is_integer()):
+            raise InvalidRequestError(
+                "cache", f"HOTLOOP_REDIS_DEFAULTS has {value:g} for {name}, which is out of bounds"
+            )
+    return tuple(
+        (name, int(value) if columns[name].is_integer else value)
+        for name in settings.redis_columns
+        for value in (settings.redis_defaults.get(name, 0.0),)
+    )
+
+
+def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
+    if request.cache_source != CacheSource.REDIS or request.db_source == DbSource.NONE:
+        raise InvalidRequestError(
+            "cache_mode",
+            "aside looks into redis before it asks the database; it needs cache = redis and a db "
+            "that is not none",
+        )
+    if request.db_source != DbSource.PINOT:
+        return
+    for variable, given, other in (
+        ("HOTLOOP_REDIS_COLUMNS", settings.redis_columns, settings.pinot_columns),
+        ("HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, settings.redis_columns),
+    ):
+        missing = [name for name in other if name not in given]
+        if missing:
+            raise InvalidRequestError(
+                "cache_mode",
+                "aside takes an item's columns from redis or from pinot, so both must have the "
+                f"same; {variable} lacks {', '.join(missing)}",
+            )

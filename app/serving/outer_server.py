@@ -1,0 +1,112 @@
+"""The uvicorn that serves `main:app`: seen when it stops, bounded in its end, not left behind.
+
+uvicorn tells an application of its end only when all answers are complete, so that a stream of
+events would hold it up for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import sys
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from hotloop.app.factory import begin_stop
+from hotloop.app.security.addresses import is_loopback
+from hotloop.app.settings.settings import Settings, SettingsError
+from hotloop.app.tasks.threads import store_threads
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS: Final = 0.1
+"""The time between two looks at the server; uvicorn looks at its signals as often."""
+
+
+class OuterServer:
+    """A uvicorn server that runs in this process, alone or for gunicorn."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server = server
+        is_gunicorns = "gunicorn.arbiter" in sys.modules
+        self._gunicorn = os.getppid() if is_gunicorns else None
+        self._shares_its_port = is_gunicorns or server.config.workers > 1
+
+    @classmethod
+    def found(cls) -> OuterServer | None:
+        """The server that handles the signals of this process; None under other servers."""
+        handler = signal.getsignal(signal.SIGTERM)
+        server = getattr(handler, "__self__", None)
+        return cls(server) if isinstance(server, uvicorn.Server) else None
+
+    def check_address(self, settings: Settings) -> None:
+        """Raises SettingsError for a server that others than this machine reach, if the service
+        knows no keys. gunicorn does not tell its address: there, requests are refused one by one.
+        """
+        config = self._server.config
+        if settings.needs_authentication or config.uds is not None or config.fd is not None:
+            return
+        if not is_loopback(config.host):
+            raise SettingsError(
+                f"--host must be a loopback address, like 127.0.0.1 (got {config.host!r}), as long "
+                "as HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set: everybody who "
+                "reaches the service could use it. `python -m hotloop.app.security NAME` makes a "
+                "key"
+            )
+
+    def bound_its_end(self, seconds: float) -> None:
+        """Give requests in progress so many seconds when the server stops, unless
+        `--timeout-graceful-shutdown` was given.
+        """
+        if self._server.config.timeout_graceful_shutdown is None:
+            self._server.config.timeout_graceful_shutdown = math.ceil(seconds)
+
+    def warn(self, settings: Settings) -> None:
+        """Log what several server processes do not share."""
+        if not self._shares_its_port:
+            return
+        logger.warning(
+            "several server processes: /metrics tells of the one that answers; "
+            "HOTLOOP_API_PROCESSES with `python main.py` adds them up"
+        )
+        if settings.needs_authentication and settings.session_secret is None:
+            logger.warning(
+                "several server processes and no HOTLOOP_SESSION_SECRET: browsers that sign in at "
+                "one process are not signed in at the others; set it"
+            )
+
+    async def watch(self, app: FastAPI, closing: asyncio.Event, *, ends_with_parent: bool) -> None:
+        """Return when `closing` is set; end the streams of `app` when the server stops before. With
+        `ends_with_parent`, have the server stop when the process that started it is gone.
+        """
+        told = False
+        while not closing.is_set():
+            if not told and self.is_stopping():
+                begin_stop(app)
+                store_threads().hurry()
+                told = True
+            if ends_with_parent and not told and self._is_orphan():
+                logger.warning("the process that started this server is gone; it stops")
+                os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                await asyncio.wait_for(closing.wait(), _TICK_SECONDS)
+            except TimeoutError:
+                continue
+
+    def is_stopping(self) -> bool:
+        """A server that has answered its last request stops without `should_exit`."""
+        servers = getattr(self._server, "servers", [])
+        has_closed = bool(servers) and not any(server.is_serving() for server in servers)
+        return self._server.should_exit or has_closed
+
+    def _is_orphan(self) -> bool:
+        parent = multiprocessing.parent_process()  # of --reload and --workers
+        if parent is not None:
+            return not parent.is_alive()
+        return self._gunicorn is not None and os.getppid() != self._gunicorn

@@ -1,0 +1,1 @@
+"""What the operator sets, read from the environment in one place."""

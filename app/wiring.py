@@ -1,0 +1,253 @@
+"""What the service does, apart from how it is asked: runs, tasks, kernels, health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from hotloop.app.comparison.service import ComparisonService
+from hotloop.app.errors import StoreError
+from hotloop.app.execution.abilities import take_work
+from hotloop.app.execution.background import BackgroundService
+from hotloop.app.execution.client_storage import ClientStorage
+from hotloop.app.execution.events import EventHub
+from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.for_client import (
+    ClientBackground,
+    ClientComparisons,
+    ClientRecommendations,
+    ClientRuns,
+    ClientTasks,
+    Ownership,
+)
+from hotloop.app.execution.long_runs import LongRunService
+from hotloop.app.execution.maintenance import Upkeep, remove_orphans
+from hotloop.app.execution.runs import RunService
+from hotloop.app.execution.shard_runner import ShardRunner
+from hotloop.app.execution.tasks import TaskService
+from hotloop.app.observability.gauges import GaugeSampler
+from hotloop.app.observability.health import HealthService
+from hotloop.app.observability.lag import LoopLagMonitor
+from hotloop.app.observability.metrics import Metrics
+from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.observability.tracing import exporting
+from hotloop.app.observability.vitals import VitalsService
+from hotloop.app.prediction.calibration_results import stored_results
+from hotloop.app.prediction.calibrations import Calibrations
+from hotloop.app.prediction.kernels import KernelService
+from hotloop.app.prediction.memory import MemoryBudget, default_budget_bytes
+from hotloop.app.prediction.recommendation import RecommendationService
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.runhost.host_pool import HostPoolOptions, RunHostPool
+from hotloop.app.security.clients import Client
+from hotloop.app.settings.environment import run_host_environment
+from hotloop.app.settings.settings import Settings
+from hotloop.app.strategies.pools import PoolLimits
+from hotloop.app.system import usable_cpu_count
+from hotloop.app.tasks.folder import DataFolder
+from hotloop.app.tasks.needs import NOTHING
+from hotloop.app.tasks.nodes import NodeStore, new_node_id
+from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.threads import in_store_thread, new_store_threads
+from hotloop.app.tasks.work_queue import QueueOptions, WorkQueue
+
+logger = logging.getLogger(__name__)
+
+PROCESSES_PER_CPU = 4
+"""Worker processes a run may have for each usable CPU, where the settings do not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientServices:
+    """What concerns tasks, as one client may use it."""
+
+    runs: ClientRuns
+    tasks: ClientTasks
+    background: ClientBackground
+    comparisons: ClientComparisons
+    recommendations: ClientRecommendations
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All services of one process."""
+
+    store: TaskStore
+
+    node: str
+    """The process, among those that share the database."""
+    runs: RunService
+    tasks: TaskService
+    background: BackgroundService
+    comparisons: ComparisonService
+    recommendations: RecommendationService
+    kernels: KernelService
+    health: HealthService
+    vitals: VitalsService
+    metrics: Metrics
+
+    def for_client(self, client: Client) -> ClientServices:
+        """As `client` may use them; cheap enough for every request."""
+        own = Ownership(self.store, client)
+        return ClientServices(
+            ClientRuns(self.runs, own),
+            ClientTasks(self.tasks, own),
+            ClientBackground(self.background, own),
+            ClientComparisons(self.comparisons, own),
+            ClientRecommendations(self.recommendations, own),
+        )
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, role: str = "api", *, calibrates_unasked: bool = True
+) -> AsyncIterator[Services]:
+    """Everything that the service consists of, from the store up to the run hosts, which go on
+    starting while requests are answered. Closed in the opposite order. Unless it
+    `calibrates_unasked`, only a request for a calibration begins one. Raises StoreError.
+    """
+    usable_cpus = usable_cpu_count()
+    threads = new_store_threads()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(exporting(settings.traces_url, role))
+        folder = await asyncio.to_thread(DataFolder, settings.data_dir)
+        sources = SourceMonitor(_configured_sources(settings))
+        metrics = Metrics(sources)
+        observe = metrics.transaction_ended
+        store = await in_store_thread(open_store, settings.store_location, observe=observe)
+        stack.push_async_callback(_close, store.close)
+        node_id = new_node_id(settings.node_id)
+        nodes = await in_store_thread(NodeStore, store.engine, node_id, role)
+        await in_store_thread(_tidy, store, folder, nodes)
+        config = _host_config(settings, usable_cpus)
+        hosts = RunHostPool(
+            config,
+            HostPoolOptions(
+                count=settings.run_hosts,
+                queue_limit=settings.queue_limit,
+                cancel_grace_seconds=settings.cancel_grace_seconds,
+                environment=run_host_environment(),
+            ),
+        )
+        hosts.start()
+        stack.push_async_callback(hosts.close)
+        sampler = GaugeSampler(metrics, hosts, store)
+        sampler.start()
+        stack.push_async_callback(sampler.close)
+        calibrations = Calibrations(
+            settings.data_dir,
+            hosts,
+            config,
+            partial(stored_results, store, nodes.node_id),
+            begins_unasked=calibrates_unasked,
+        )
+        stack.push_async_callback(calibrations.close)
+        context = RunContext(
+            settings=settings,
+            usable_cpus=usable_cpus,
+            node=nodes.node_id,
+            hosts=hosts,
+            calibrations=calibrations,
+            store=store,
+            folder=folder,
+            lag=LoopLagMonitor(),
+            sources=sources,
+            metrics=metrics,
+            memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
+            storage=ClientStorage(store.stored_bytes, settings.client_stored_bytes),
+        )
+        runner = ShardRunner(context)
+        queue = WorkQueue(
+            store.engine,
+            nodes.node_id,
+            runner.execute,
+            QueueOptions(
+                settings.background_runs,
+                settings.background_runs_in_all,
+                settings.queue_poll_seconds,
+            ),
+            lambda: hosts.alive_count > 0,
+        )
+        if not settings.background_runs:
+            await in_store_thread(nodes.publish, NOTHING)
+        upkeep = Upkeep(context, queue, nodes)
+        stack.push_async_callback(upkeep.close)
+        await upkeep.start()
+        stack.push_async_callback(_close, queue.close)
+        stack.push_async_callback(runner.stop)  # before others may take over what is handed over
+        stack.callback(queue.take_no_more)
+        if settings.background_runs:
+            taking = asyncio.create_task(take_work(context, nodes, queue))
+            stack.push_async_callback(asyncio.wait, [taking])
+            stack.callback(taking.cancel)
+        hub = EventHub(store)
+        stack.push_async_callback(hub.close)
+        vitals = VitalsService(context.lag, usable_cpus)
+        stack.push_async_callback(vitals.close)
+        background = BackgroundService(context, queue, hub)
+        stack.push_async_callback(background.close)
+        runs = RunService(context, background, LongRunService(context, background, nodes))
+        stack.push_async_callback(runs.close)
+        stack.callback(threads.hurry)
+        yield Services(
+            store=store,
+            node=nodes.node_id,
+            runs=runs,
+            tasks=TaskService(context, runs, runner),
+            background=background,
+            comparisons=ComparisonService(context, runs, background),
+            recommendations=RecommendationService(context),
+            kernels=KernelService(hosts),
+            health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
+            vitals=vitals,
+            metrics=metrics,
+        )
+
+
+async def _close(close: Callable[[], None]) -> None:
+    """Close a part that works on the store, unless the store hangs."""
+    try:
+        await in_store_thread(close)
+    except StoreError as error:
+        logger.warning("closed without its last words to the store: %s", error)
+
+
+def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
+    """What processes that were killed left behind: tasks without an owner, and their files."""
+    interrupted = remove_orphans(store, folder, nodes)
+    removed = folder.sweep(store.needing_files)
+    if interrupted or removed:
+        logger.warning(
+            "an earlier process was killed: %d tasks ended, %d files removed",
+            len(interrupted),
+            len(removed),
+        )
+
+
+def _configured_sources(settings: Settings) -> tuple[str, ...]:
+    addresses = {"redis": settings.redis_url, "pinot": settings.pinot_url}
+    return tuple(name for name, address in addresses.items() if address is not None)
+
+
+def _memory_budget(settings: Settings, usable_cpus: int) -> MemoryBudget:
+    config = _host_config(settings, usable_cpus)
+    return MemoryBudget(
+        (settings.memory_budget_bytes or default_budget_bytes()) // settings.run_hosts,
+        PoolLimits(config.max_worker_threads, config.max_worker_processes, usable_cpus),
+    )
+
+
+def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:
+    return RunHostConfig(
+        max_worker_threads=settings.max_worker_threads,
+        max_worker_processes=settings.max_worker_processes or PROCESSES_PER_CPU * usable_cpus,
+        usable_cpus=usable_cpus,
+        pool_idle_seconds=settings.pool_idle_seconds,
+        instruction_set=settings.instruction_set,
+        log_format=settings.log_format,
+        log_level=settings.log_level,
+    )

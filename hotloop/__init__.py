@@ -1,0 +1,1 @@
+"""CPU-heavy work behind FastAPI: any strategy, any kernel, measured, off the event loop."""

@@ -1,0 +1,98 @@
+"""What a process does all the while it is up: what it removes, and what it tells of its store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hotloop.app.errors import StoreUnavailableError
+from hotloop.app.execution.maintenance import Upkeep
+from hotloop.app.names import TaskStatus
+from hotloop.app.settings.settings import Settings
+from hotloop.app.tasks import nodes as nodes_module
+from hotloop.app.tasks.folder import DataFolder
+from hotloop.app.tasks.model import Task, new_task_id
+from hotloop.app.tasks.store import TaskStore, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TaskStore]:
+    store = open_store(tmp_path)
+    yield store
+    store.close()
+
+
+def upkeep_of(store: TaskStore, folder: Path, nodes: Any = None) -> Upkeep:
+    context: Any = SimpleNamespace(
+        store=store,
+        folder=DataFolder(folder),
+        settings=Settings(retention_hours=1),
+        hosts=SimpleNamespace(alive_count=1),
+    )
+    queue: Any = None
+    return Upkeep(context, queue, nodes)
+
+
+def test_clock_that_jumps_by_days_removes_no_finished_task(
+    store: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    ended = {age: new_task_id() for age in (timedelta(hours=2), timedelta(minutes=1))}
+    for age, task_id in ended.items():
+        task = Task(
+            task_id=task_id,
+            task_type="synchronous",
+            spec={},
+            workload="loops",
+            kernel="numba",
+            strategy="hybrid",
+            total_items=1,
+            created_at=now - age,
+            owner="this",
+            status=TaskStatus.FAILED,
+            end_time=now - age,
+        )
+        store.create(task)
+    old, young = ended.values()
+    upkeep = upkeep_of(store, tmp_path)
+    upkeep.remove_old()
+    assert (store.status(old), store.status(young)) == (None, TaskStatus.FAILED)
+    ahead = (now + timedelta(days=10)).timestamp()
+    monkeypatch.setitem(nodes_module._NOW, "sqlite", repr(ahead))
+    upkeep.remove_old()
+    upkeep_of(store, tmp_path).remove_old()  # nor does a process that begins now
+    assert store.status(young) is TaskStatus.FAILED
+
+
+def test_heartbeat_that_cannot_be_written_is_told_until_one_can(
+    store: TaskStore, tmp_path: Path
+) -> None:
+    is_down = True
+
+    class Nodes:
+        def beat(self, is_able: bool) -> bool:
+            if is_down:
+                raise StoreUnavailableError("it takes no writes now")
+            return True
+
+        def look(self, _: float) -> tuple[tuple[()], tuple[()]]:
+            return (), ()
+
+    upkeep = upkeep_of(store, tmp_path, Nodes())
+
+    async def main() -> None:
+        nonlocal is_down
+        with pytest.raises(StoreUnavailableError):
+            await asyncio.to_thread(upkeep.beat)
+        assert upkeep.failure == "it takes no writes now"
+        is_down = False
+        await asyncio.to_thread(upkeep.beat)
+        assert upkeep.failure is None
+
+    asyncio.run(main())

@@ -1,0 +1,144 @@
+"""Recommendations over HTTP: everything comes from the query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from hotloop.app.errors import InvalidRequestError, NotReadyError, TooBusyError
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.options import KernelChoice
+from hotloop.app.schemas.recommendation import RecommendationQuery
+from tests.fixtures.client import Client
+from tests.fixtures.fake_services import CALIBRATING, FakeServices
+
+PATH = "/api/v1/tasks/recommendations"
+CALIBRATION = "/api/v1/tasks/calibration"
+
+
+def asked(services: FakeServices) -> RecommendationQuery:
+    ((name, query, base_url),) = services.calls
+    assert name == "recommend"
+    assert base_url.startswith("http://")
+    assert isinstance(query, RecommendationQuery)
+    return query
+
+
+def test_without_a_query_everything_is_chosen(client: Client, services: FakeServices) -> None:
+    answer = client.get(PATH)
+    assert answer.status_code == 200
+    query = asked(services)
+    assert query.model_fields_set == set()
+    assert (query.items_count, query.limit, query.wait) == (50_000, 20, False)
+    assert answer.json()["recommended"]["rank"] == 1
+
+
+def test_fields_are_those_of_a_run(client: Client, services: FakeServices) -> None:
+    text = (
+        "items_count=10&db_delay_ms=5&redis_delay_ms=1&redis_delay_ms=2&kernel=numba&workers=3"
+        "&cpu_iterations=7&strategy=hybrid&limit=5&wait=true"
+    )
+    assert client.get(f"{PATH}?{text}").status_code == 200
+    query = asked(services)
+    assert query.redis_delay_ms == (1.0, 2.0)
+    assert (query.kernel, query.strategy) == (KernelChoice.NUMBA, StrategyName.HYBRID)
+    assert (query.workers, query.limit, query.wait) == (3, 5, True)
+    assert query.parameters.cpu_iterations == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "words"),
+    [
+        ("items_count=0", "items_count", "at least 1"),
+        ("items_count=10000001", "items_count", "10,000,000"),
+        ("limit=0", "limit", "at least 1"),
+        ("limit=1001", "limit", "1,000"),
+        ("wait=maybe", "wait", "true"),
+        ("refresh=true", "refresh", "not a known field"),
+        ("strategy=fast", "strategy", "hybrid"),
+        ("kernel=rust", "kernel", "numba"),
+        ("item_count=5", "item_count", "not a known field"),
+        ("redis_delay_ms=5&redis_delay_ms=1", "redis_delay_ms", "swap"),
+        ("outer_iterations=100000&inner_iterations=100000", "outer_iterations", "1,000,000,000"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_bound(
+    client: Client, services: FakeServices, text: str, field: str, words: str
+) -> None:
+    answer = client.get(f"{PATH}?{text}")
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == field
+    assert words in error["message"]
+    assert services.calls == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidRequestError("db", "pinot has no address"), 422),
+        (TooBusyError("all run hosts are busy", 5), 503),
+        (NotReadyError("no run host is ready", 1), 503),
+    ],
+    ids=["InvalidRequestError", "TooBusyError", "NotReadyError"],
+)
+def test_errors_of_the_service_are_problems(
+    client: Client, services: FakeServices, error: Any, status: int
+) -> None:
+    services.error = error
+    answer = client.get(PATH)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_index_leads_there(client: Client) -> None:
+    assert client.get("/api/v1/tasks").json()["links"]["recommendations"] == PATH
+
+
+def test_calibration_is_started_by_post_and_watched_by_get(
+    client: Client, services: FakeServices
+) -> None:
+    answer = client.post(CALIBRATION)
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == CALIBRATION
+    assert answer.json() == client.get(CALIBRATION).json()
+    assert answer.json() == CALIBRATING.model_dump(mode="json")
+    assert services.calls == [("calibrate",), ("calibration",)]
+
+
+def test_location_is_below_the_path_that_the_service_is_mounted_at(client: Client) -> None:
+    outer = FastAPI()
+    outer.mount("/hotloop", client.app)
+    answer = Client(outer, client.runner).post(f"/hotloop{CALIBRATION}")
+    assert answer.headers["Location"] == f"/hotloop{CALIBRATION}"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}],
+    ids=["site", "origin"],
+)
+def test_page_of_another_origin_does_not_calibrate(
+    client: Client, services: FakeServices, headers: dict[str, str]
+) -> None:
+    assert client.post(CALIBRATION, headers=headers).status_code == 403
+    assert services.calls == []
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_calibration_has_no_query(client: Client, services: FakeServices, method: str) -> None:
+    answer = client.request(method, f"{CALIBRATION}?wait=true")
+    assert answer.status_code == 422
+    assert services.calls == []
+
+
+def test_calibration_of_a_service_without_run_hosts_is_refused(
+    client: Client, services: FakeServices
+) -> None:
+    services.error = NotReadyError("no run host is ready", 1)
+    for method in ("POST", "GET"):
+        answer = client.request(method, CALIBRATION)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"

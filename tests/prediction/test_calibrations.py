@@ -1,0 +1,443 @@
+"""One calibration for all who ask, kept, and made again when it is of another machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from hotloop.app.errors import RunHostDiedError
+from hotloop.app.prediction.calibrating import TYPICAL_SECONDS
+from hotloop.app.prediction.calibration_file import NAME, Calibrated, calibrating_alone, load, save
+from hotloop.app.prediction.calibration_results import StoreResults
+from hotloop.app.prediction.calibrations import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Calibrations,
+)
+from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.runhost.host_pool import RunHostPool
+from hotloop.app.runhost.messages import Batches, KernelReport
+from hotloop.app.schemas.calibration import CalibrationStatus
+from hotloop.app.tasks.model import utc_now
+from tests.fixtures.calibrations import REPORTS, usual
+
+CONFIG = RunHostConfig(8, 2, 2, 60.0)
+
+
+class Hosts:
+    """Run hosts that answer as told; the real one is in tests/runhost and end_to_end."""
+
+    def __init__(self) -> None:
+        self.calibrations = 0
+        self.leases = 0
+        self.idle = 2
+        self.error: Exception | None = None
+        self.tells: tuple[float, ...] = ()
+        self.looked_for = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reports: tuple[KernelReport, ...] = REPORTS
+
+    async def kernels(self) -> tuple[KernelReport, ...]:
+        return self.reports
+
+    def states(self) -> dict[str, int]:
+        self.looked_for.set()
+        return {"busy": 2 - self.idle, "idle": self.idle, "missing": 0}
+
+    @asynccontextmanager
+    async def lease(self, *, patient: bool) -> AsyncIterator[Hosts]:
+        assert patient  # a calibration is not refused, and refuses no run
+        self.leases += 1
+        try:
+            yield self
+        finally:
+            self.leases -= 1
+
+    async def calibrate(self, take: object, tell: Callable[[float], None]) -> Calibration:
+        self.calibrations += 1
+        for share in self.tells:
+            tell(share)
+        self.begun.set()
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return replace(usual(), seconds=float(self.calibrations))
+
+
+def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
+    """Where results would go; hosts that compute nothing have none."""
+
+    async def refuse(event: Batches) -> None:
+        raise AssertionError(event)
+
+    return nullcontext(refuse)
+
+
+def made(folder: Path, hosts: Hosts) -> Calibrations:
+    return Calibrations(folder, cast(RunHostPool, hosts), CONFIG, stores_nothing)
+
+
+async def measured(ours: Calibrations) -> Calibrated:
+    """The calibration, made where there is none, as a request that waits has it."""
+    if await ours.found() is None:
+        ours.begin_if_due()
+    await ours.ended()
+    found = await ours.found()
+    assert found is not None
+    return found
+
+
+def test_measured_once_then_kept(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        ours = made(tmp_path, hosts)
+        before = await ours.known()
+        assert hosts.calibrations == 0
+        assert before.seconds == 0.0
+        first = await measured(ours)
+        assert await measured(ours) == first
+        assert await ours.known() == first.calibration
+        # another process, or this one after a restart
+        assert await measured(made(tmp_path, hosts)) == first
+        assert await made(tmp_path, hosts).known() == first.calibration
+        assert (hosts.calibrations, hosts.leases) == (1, 0)
+
+    asyncio.run(check())
+
+
+def test_process_that_begins_none_unasked_measures_only_for_who_asks(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        ours = Calibrations(
+            tmp_path, cast(RunHostPool, hosts), CONFIG, stores_nothing, begins_unasked=False
+        )
+        ours.begin_if_due()
+        assert ours.in_progress() is None
+        await ours.ended()
+        assert hosts.calibrations == 0
+        ours.begin()
+        await ours.ended()
+        assert await ours.found() is not None
+
+    asyncio.run(check())
+
+
+def test_begin_measures_anew(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        ours = made(tmp_path, hosts)
+        first = await measured(ours)
+        ours.begin()
+        assert await ours.found() == first
+        await ours.ended()
+        second = await ours.found()
+        assert second is not None
+        assert (first.calibration.seconds, second.calibration.seconds) == (1.0, 2.0)
+        assert load(tmp_path) == second
+
+    asyncio.run(check())
+
+
+def test_all_who_ask_meanwhile_share_one(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        hosts.gate.clear()
+        ours = made(tmp_path, hosts)
+        for _ in range(3):
+            ours.begin()
+            ours.begin_if_due()
+        waiting = [asyncio.create_task(ours.ended()) for _ in range(6)]
+        await hosts.begun.wait()
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        assert waiting[0].cancelled()
+        assert not any(each.done() for each in waiting[1:])
+        hosts.gate.set()
+        await asyncio.gather(*waiting[1:])
+        assert await ours.found() is not None
+        assert hosts.calibrations == 1
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("damage", ["corrupt", "other kernels"])
+def test_what_is_not_of_this_machine_is_measured_anew(tmp_path: Path, damage: str) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        await measured(made(tmp_path, hosts))
+        if damage == "corrupt":
+            (tmp_path / NAME).write_text("{")
+        else:
+            hosts.reports = tuple(replace(r, instruction_set="new") for r in REPORTS)
+        again = made(tmp_path, hosts)
+        assert (await again.known()).seconds == 0.0
+        assert (await again.state()).status is CalibrationStatus.NONE
+        found = await measured(again)
+        assert found.calibration.seconds == 2.0
+        assert load(tmp_path) == found
+        assert hosts.calibrations == 2
+
+    asyncio.run(check())
+
+
+def test_change_while_the_service_runs_is_noticed(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        ours = made(tmp_path, hosts)
+        first = await measured(ours)
+        hosts.reports = REPORTS[:2]
+        assert (await ours.state()).status is CalibrationStatus.NONE
+        second = await measured(ours)
+        assert second.fingerprint != first.fingerprint
+        assert hosts.calibrations == 2
+
+    asyncio.run(check())
+
+
+def test_calibration_of_another_process_is_found(tmp_path: Path) -> None:
+    """Processes that answer on one port share the folder, and do not measure each other."""
+
+    async def check() -> None:
+        hosts, others = Hosts(), Hosts()
+        ours, theirs = made(tmp_path, hosts), made(tmp_path, others)
+        assert await ours.found() is None
+        others.gate.clear()
+        theirs.begin_if_due()
+        await others.begun.wait()
+        ours.begin_if_due()
+        ours_ended = asyncio.create_task(ours.ended())
+        assert (await ours.state()).status is CalibrationStatus.RUNNING
+        others.gate.set()
+        await ours_ended
+        assert await ours.found() is not None
+        assert await ours.found() == await theirs.found()
+        assert (hosts.calibrations, others.calibrations) == (0, 1)
+        # Each sees what the other one measures later.
+        theirs.begin()
+        await theirs.ended()
+        assert await ours.found() == await theirs.found()
+
+    asyncio.run(check())
+
+
+def test_calibration_of_another_machine_in_the_folder_replaces_none_that_is_known(
+    tmp_path: Path,
+) -> None:
+    """A process with other limits of workers may share the folder."""
+
+    async def check() -> None:
+        ours = made(tmp_path, Hosts())
+        first = await measured(ours)
+        save(tmp_path, replace(first, fingerprint="0" * 16))
+        assert await ours.found() == first
+        assert (await ours.state()).status is CalibrationStatus.COMPLETED
+
+    asyncio.run(check())
+
+
+def test_waiting_for_an_idle_host_keeps_no_other_process_from_calibrating(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts, others = Hosts(), Hosts()
+        hosts.idle = 0
+        ours, theirs = made(tmp_path, hosts), made(tmp_path, others)
+        ours.begin_if_due()
+        await hosts.looked_for.wait()
+        theirs.begin()
+        async with asyncio.timeout(10):
+            await theirs.ended()
+        hosts.idle = 1
+        await ours.ended()
+        assert await ours.found() == await theirs.found()
+        assert (hosts.calibrations, others.calibrations) == (0, 1)
+
+    asyncio.run(check())
+
+
+def test_state_tells_how_far_it_is_and_how_it_ended(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        hosts.tells = (0.25, 0.5)
+        hosts.gate.clear()
+        ours = made(tmp_path, hosts)
+        none = await ours.state()
+        assert (none.status, none.progress, none.started_at) == (CalibrationStatus.NONE, 0, None)
+        assert ours.in_progress() is None
+        ours.begin()
+        waiting = ours.in_progress()
+        assert waiting is not None
+        assert (waiting.status, waiting.progress) == (CalibrationStatus.RUNNING, 0)
+        assert waiting.estimated_remaining_seconds == TYPICAL_SECONDS
+        await hosts.begun.wait()
+        running = await ours.state()
+        assert (running.status, running.progress) == (CalibrationStatus.RUNNING, 0.5)
+        assert running.started_at is not None
+        assert running.ended_at is None
+        assert running.estimated_remaining_seconds is not None
+        assert ours.in_progress() is not None
+        hosts.gate.set()
+        await ours.ended()
+        done = await ours.state()
+        assert (done.status, done.progress) == (CalibrationStatus.COMPLETED, 1)
+        found = await ours.found()
+        assert found is not None
+        assert done.ended_at == found.calibrated_at
+        assert (done.error_message, done.estimated_remaining_seconds) == (None, None)
+        assert ours.in_progress() is None
+        # another process knows it by its file
+        assert await made(tmp_path, hosts).state() == done
+
+    asyncio.run(check())
+
+
+def test_failure_is_told_and_not_tried_again_too_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("hotloop.app.prediction.calibrations.time.monotonic", lambda: now)
+
+    async def check() -> None:
+        nonlocal now
+        hosts = Hosts()
+        hosts.error = RunHostDiedError(-9)
+        ours = made(tmp_path, hosts)
+        ours.begin_if_due()
+        await ours.ended()
+        state = await ours.state()
+        assert state.status is CalibrationStatus.FAILED
+        assert state.error_message == str(hosts.error)
+        assert state.ended_at is not None
+        assert await ours.found() is None
+        # The next who ask start none until the pause is over, which doubles.
+        pause = FIRST_PAUSE_SECONDS
+        for attempts in (1, 2, 3):
+            now += pause - 1
+            ours.begin_if_due()
+            assert ours.in_progress() is None
+            now += 1
+            ours.begin_if_due()
+            await ours.ended()
+            assert hosts.calibrations == attempts + 1
+            pause *= 2
+        for _ in range(20):  # a POST starts one at once, as often as it comes
+            ours.begin()
+            await ours.ended()
+        assert hosts.calibrations == 24
+        now += LONGEST_PAUSE_SECONDS
+        hosts.error = None
+        assert (await measured(ours)).calibration.seconds == 25.0
+        assert (await ours.state()).status is CalibrationStatus.COMPLETED
+        # What was known stays known when measuring anew fails, and that is told.
+        hosts.error = ValueError("secret")
+        ours.begin()
+        await ours.ended()
+        assert (await measured(ours)).calibration.seconds == 25.0
+        failed = await ours.state()
+        assert failed.status is CalibrationStatus.FAILED
+        assert failed.error_message is not None
+        assert "ValueError" in failed.error_message
+        assert "secret" not in failed.error_message
+
+    asyncio.run(check())
+
+
+def test_calibration_that_nobody_asked_for_waits_for_an_idle_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def check() -> None:
+        hosts = Hosts()
+        hosts.idle = 0
+
+        async def look(seconds: float) -> None:
+            nonlocal looks
+            looks += 1
+            assert hosts.calibrations == 0
+            if looks == 3:
+                hosts.idle = 1
+
+        monkeypatch.setattr("hotloop.app.prediction.calibrations.asyncio.sleep", look)
+        await measured(made(tmp_path, hosts))
+        assert (looks, hosts.calibrations) == (3, 1)
+
+    asyncio.run(check())
+
+
+def test_one_that_was_asked_for_takes_its_turn_among_the_runs(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        hosts.idle = 0
+        ours = made(tmp_path, hosts)
+        ours.begin()
+        await ours.ended()
+        assert hosts.calibrations == 1
+
+    asyncio.run(check())
+
+
+def test_one_that_waits_for_an_idle_host_takes_its_turn_once_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def check() -> None:
+        hosts = Hosts()
+        hosts.idle = 0
+        ours = made(tmp_path, hosts)
+
+        async def look(seconds: float) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                ours.begin()
+            elif looks == 3:
+                hosts.idle = 1
+
+        monkeypatch.setattr("hotloop.app.prediction.calibrations.asyncio.sleep", look)
+        ours.begin_if_due()
+        await ours.ended()
+        assert (looks, hosts.calibrations) == (1, 1)
+        # The next one that nobody asked for waits again.
+        ours.begin_if_due()
+        await ours.ended()
+        assert (looks, hosts.calibrations) == (3, 2)
+
+    asyncio.run(check())
+
+
+def test_folder_that_cannot_be_written_costs_only_the_file(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        ours = made(tmp_path / "not there", hosts)
+        first = await measured(ours)
+        assert await measured(ours) == first
+        assert hosts.calibrations == 1
+
+    asyncio.run(check())
+
+
+def test_close_ends_what_is_being_measured(tmp_path: Path) -> None:
+    async def check() -> None:
+        hosts = Hosts()
+        hosts.gate.clear()
+        ours = made(tmp_path, hosts)
+        ours.begin()
+        waiting = asyncio.create_task(ours.ended())
+        await hosts.begun.wait()
+        await ours.close()
+        await waiting
+        assert hosts.leases == 0
+        assert (await ours.state()).status is CalibrationStatus.FAILED
+        async with asyncio.timeout(5), calibrating_alone(tmp_path):
+            save(tmp_path, Calibrated(usual(), utc_now(), "0"))  # others may
+
+    asyncio.run(check())

@@ -1,0 +1,88 @@
+"""Before a calibration: typical constants at a machine's pace, and a ranking that makes sense."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.prediction.reported_costs import PACES, REFERENCE_NS, pace, reported_calibration
+from hotloop.app.prediction.search_space import Choice, Fixed, candidates, ranked
+from hotloop.app.sources.simulated import SimulatedStage
+from tests.fixtures.calibrations import report
+from tests.prediction.test_model import plan
+
+LIKE = (report("python", 125.0), report("cython", 0.9), report("numba", 0.85))
+"""About as the machine of the typical constants reports its kernels."""
+
+PLENTY = 1 << 40
+
+
+def numbers(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [number for each in value.values() for number in numbers(each)]
+    if isinstance(value, list | tuple):
+        return [number for each in value for number in numbers(each)]
+    return [value]
+
+
+def test_pace_is_that_of_the_python_kernel() -> None:
+    assert pace([]) == 1.0
+    assert pace([report("cython", 500.0)]) == 1.0
+    assert pace([report("python", available=False)]) == 1.0
+    twice = {term: 2 * ns for term, ns in REFERENCE_NS.items()}
+    slow = replace(report("python"), ns_per_operation=twice)
+    assert pace([slow]) == pytest.approx(2.0)
+    assert pace([report("python", 1e9)]) == PACES[1]
+    assert pace([report("python", 1e-9)]) == PACES[0]
+
+
+def test_slower_machine_has_all_but_its_waits_and_bytes_slower() -> None:
+    usual, slow = (
+        reported_calibration((report("python", ns), *LIKE[1:]), 2, 8, 8) for ns in (100.0, 300.0)
+    )
+    for name in StrategyName:
+        one, other = usual.strategies[name], slow.strategies[name]
+        assert numbers(asdict(other))[:-1] == pytest.approx(
+            [3 * each for each in numbers(asdict(one))[:-1]]
+        )
+        assert other.worker_bytes == one.worker_bytes
+    for its, loop in usual.loops.items():
+        assert numbers(asdict(slow.loops[its])) == pytest.approx(
+            [3 * each for each in numbers(asdict(loop))]
+        )
+    assert slow.waits == usual.waits
+
+
+def best(**work: Any) -> Choice:
+    names = work.pop("kernels", tuple(kernels.available_kernels("loops")))
+    calibration = reported_calibration(LIKE, 2, 256, 8)
+    made = plan(**work)
+    return ranked(candidates(made, Fixed(kernels=names), calibration), calibration, PLENTY)[0]
+
+
+def test_work_that_mostly_waits_is_for_hybrid_with_many_in_flight() -> None:
+    stages = (SimulatedStage("db", 0.05, 0.05), SimulatedStage("cache", 0.001, 0.002))
+    choice = best(items=20_000, stages=stages)
+    assert choice.plan.strategy is StrategyName.HYBRID
+    assert choice.plan.io_concurrency >= 2_000
+
+
+def test_work_that_only_computes_is_for_a_compiled_kernel_on_all_cpus() -> None:
+    choice = best(items=50_000)
+    assert choice.plan.kernel != "python"
+    assert choice.plan.strategy in (StrategyName.THREADING, StrategyName.HYBRID)
+    assert choice.plan.workers == 2
+
+
+def test_python_kernel_that_only_computes_is_for_processes() -> None:
+    choice = best(items=5_000, kernels=("python",))
+    assert choice.plan.strategy in (
+        StrategyName.MULTIPROCESSING,
+        StrategyName.CONCURRENT_FUTURES,
+        StrategyName.HYBRID,  # which hands this kernel to processes
+    )
+    assert choice.plan.workers >= 2
