@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from hotloop import kernels
 from hotloop.app.cli.body_options import checked, run_body
 from hotloop.app.cli.exits import CommandError
+from hotloop.app.prediction.stages import make_stages
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.runs import (
@@ -27,8 +28,10 @@ from hotloop.app.schemas.runs import (
     read_request,
     request_models,
 )
-from hotloop.app.settings.sources import SourceSettings
+from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.item_file import FileItems
+from hotloop.app.sources.pinot import PinotStage
+from hotloop.app.sources.redis import RedisStage
 from hotloop.app.sources.rows import CSV, NDJSON, ingest
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
 from hotloop.app.wording import describe
@@ -146,19 +149,26 @@ def test_compiled_kernel_is_equal_and_a_missing_one_says_why() -> None:
 
 
 def test_columns_of_sources_default_to_the_declaration() -> None:
-    settings = SourceSettings()
-    assert settings.redis_columns_of(NAME) == {"months": "months"}
-    assert list(settings.pinot_columns_of(NAME)) == ["start", "months"]
-    assert '"start", "months" FROM items' in settings.pinot_sql_of(NAME)
-    given = SourceSettings(redis_columns={"start": "s"})
-    assert given.redis_columns_of(NAME) == given.redis_columns_of("loops") == {"start": "s"}
+    urls: dict[str, Any] = {"redis_url": "redis://here", "pinot_url": "http://here"}
+    asked = read_request(
+        RunRequest, json.dumps({"workload": NAME, "db": "pinot", "cache": "redis"})
+    )
+    pinot, redis = make_stages(asked, Settings(**urls))
+    assert isinstance(pinot, PinotStage)
+    assert isinstance(redis, RedisStage)
+    assert redis.fields == (("months", "months"),)
+    assert pinot.fields == (("start", "start"), ("months", "months"))
+    assert 'item_id, "start", "months" FROM items' in pinot.sql
+    _, redis = make_stages(asked, Settings(**urls, redis_columns={"start": "s"}))
+    assert isinstance(redis, RedisStage)
+    assert redis.fields == (("start", "s"),)
 
 
 def test_options_are_read_as_the_workload_declares() -> None:
     body = run_body({"workload": NAME, "kernel": "rust"}, ["steps=1_000", "rate=5e-2"])
     request = checked(RunRequest, body)
     assert request.parameters == {"steps": 1_000, "rate": 0.05}
-    with pytest.raises(CommandError, match="--param turns: .*there are steps, rate"):
+    with pytest.raises(CommandError, match=r"--param turns: .*there are steps, rate"):
         checked(RunRequest, run_body({"workload": NAME}, ["turns=1"]))
 
 
@@ -188,7 +198,7 @@ def test_service_runs_it_from_the_body_a_csv_and_an_ndjson_file(server: Server) 
     body = {"workload": NAME, "items": ROWS, "parameters": PARAMETERS}
     check(server.run("threading", **body, kernel="numba"))
     check(server.run("multiprocessing", **body, kernel="python"))
-    query = {"workload": NAME, "kernel": "numba", **PARAMETERS}
+    query: dict[str, Any] = {"workload": NAME, "kernel": "numba", **PARAMETERS}
     check(server.upload(CSV_BODY.encode(), **query))
     check(server.upload(NDJSON_BODY.encode(), NDJSON, **query))
     many = [{"item_id": i, "start": 1.5 * (i + 1), "months": 1 + i % 600} for i in range(2_000)]
@@ -222,7 +232,13 @@ def test_service_describes_it(server: Server) -> None:
 
 
 def test_service_recommends_and_compares_it(server: Server) -> None:
-    query = {"workload": NAME, "items_count": 500, "db": "none", "cache": "none", "rate": 0.1}
+    query: dict[str, Any] = {
+        "workload": NAME,
+        "items_count": 500,
+        "db": "none",
+        "cache": "none",
+        "rate": 0.1,
+    }
     found = server.client.get("/api/v1/tasks/recommendations", params=query)
     assert found.status_code == 200, found.text
     assert '"rate": 0.1' in found.json()["curl"]

@@ -79,7 +79,7 @@ class KernelCalibration(ResponseModel):
     available: bool
     seconds_per_call: Seconds | None
     seconds_per_item: Seconds | None
-    """With the parameters that were asked for."""
+    """With the parameters that were asked for; for another workload, with its defaults."""
     parallel_speedup: float | None
     """Two threads or processes (as it takes) against one, measured."""
 
