@@ -228,6 +228,7 @@ def test_service_describes_it(server: Server) -> None:
     }
     schemas = server.client.get("/openapi.json").json()["components"]["schemas"]
     assert schemas["KernelName"]["enum"] == ["python", "cython", "numba", "rust"]
+    assert set(schemas) >= {"RunRequest", f"RunRequest_{NAME}", f"BackgroundRequest_{NAME}"}
     assert set(schemas[f"ItemRow_{NAME}"]["properties"]) == {"item_id", "start", "months"}
 
 
