@@ -24,6 +24,7 @@ from hotloop.app.comparison.verdict import Verdict, judge, trusted_interval
 from hotloop.app.comparison.verdict_text import contenders, words
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
+from hotloop.app.schemas.base import TaskLinks
 from hotloop.app.schemas.comparison import (
     Cell,
     CellFlag,
@@ -34,7 +35,6 @@ from hotloop.app.schemas.comparison import (
     IntervalView,
     Mismatch,
 )
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.tasks.model import Task
 from hotloop.kernels.contract import REFERENCE
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from hotloop.app.errors import ServiceError, internal_text
 from hotloop.app.prediction.calibration_file import Calibrated
-from hotloop.app.schemas.calibration import CalibrationState, CalibrationStatus
+from hotloop.app.schemas.recommendation import CalibrationState, CalibrationStatus
 from hotloop.app.tasks.model import utc_now
 
 TYPICAL_SECONDS: Final = 8.0

@@ -8,7 +8,7 @@ from hotloop import kernels
 from hotloop.app.prediction.reported_costs import nanoseconds_per_item
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.kernels import (
+from hotloop.app.schemas.service import (
     ColumnView,
     KernelList,
     KernelView,

@@ -9,8 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_val
 from pydantic_core import PydanticCustomError
 
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
-from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
-from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId, TaskLinks
 from hotloop.app.schemas.options import AUTO, DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Caution, Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest

@@ -1,14 +1,16 @@
-"""What a run answers."""
+"""The answer of a run, and exports of results."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from hotloop.app.names import ITEM_ID, StrategyName, TaskStatus, TaskType
-from hotloop.app.schemas.base import ResponseModel, TaskId
+from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -146,3 +148,31 @@ class RunResult(ResponseModel):
     checksum: str | None = Field(pattern=r"^[0-9a-f]{16}$", examples=["9f86d081884c7d65"])
     """16 hexadecimal digits over all output columns' bits, independent of the order of items: equal
     for equal kernels whatever the strategy."""
+
+
+class ExportFormat(StrEnum):
+    """A file format of results."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    ARROW = "arrow"
+
+
+class ExportQuery(RequestModel):
+    """Which results to export, and how."""
+
+    format: ExportFormat | None = None
+    """Decides before the Accept header."""
+    offset: int = Field(default=0, ge=0, le=2**53)
+    """Items to leave out from the first one on; those that were not processed count, too."""
+    limit: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Items on a page, counted the same way; without it, all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The results that were asked for, as a stream."""
+
+    pieces: AsyncGenerator[bytes, None]
+    next_offset: int | None
+    """Where the next page begins; None when nothing comes after this one."""

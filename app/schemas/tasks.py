@@ -1,15 +1,16 @@
-"""Tasks: their state, and pages of them."""
+"""Tasks: their state, pages of them, and their events."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, TypeAdapter
 
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
+from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId, TaskLinks
 from hotloop.app.schemas.comparison import Comparison
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Count, RunResult
 
@@ -130,3 +131,33 @@ class ClearedTasks(ResponseModel):
 
     deleted: Count
     """Finished tasks that are gone, with their results."""
+
+
+_PROGRESS: Final = TypeAdapter(TaskProgress)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskEvent:
+    """Something that happened to a task. Watchers share it."""
+
+    id: str
+    """Names the event among those of its task: one line of at most 255 visible ASCII characters."""
+    event: Literal["progress", "state"]
+    data: TaskProgress
+    """The task after it."""
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The event in the format of `text/event-stream`."""
+        # JSON has no line breaks, which would end the field.
+        data = _PROGRESS.dump_json(self.data)
+        return b"event: %b\ndata: %b\nid: %b\n\n" % (self.event.encode(), data, self.id.encode())
+
+
+class EventQuery(RequestModel):
+    """From where on to tell events."""
+
+    last_event_id: str | None = Field(
+        default=None, max_length=255, pattern=r"^[!-~]*$", examples=["12"]
+    )
+    """The `id` of the last event that was received; the header Last-Event-ID decides before it."""

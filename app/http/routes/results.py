@@ -18,7 +18,7 @@ from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.root_path import link_to
 from hotloop.app.http.routes.media_types import ARROW, CSV, NDJSON, best_media_type
 from hotloop.app.http.routes.paths import TASKS
-from hotloop.app.schemas.exports import ExportFormat, ExportQuery
+from hotloop.app.schemas.results import ExportFormat, ExportQuery
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskQuery
 
 router = APIRouter(prefix=f"{TASKS}/results", tags=["results"])
