@@ -46,6 +46,11 @@ def example_row(workload: Workload, row: int = 0) -> dict[str, Any]:
     return {ITEM_ID.name: row + 1} | values
 
 
+def example_result(workload: Workload) -> dict[str, Any]:
+    """Return the result of an item for the documentation."""
+    return {ITEM_ID.name: 0} | {column.name: column.example() for column in workload.columns_out}
+
+
 def model_name(name: str, workload: Workload) -> str:
     """Return the name of a model in the documentation; the default workload has the plain ones."""
     return name if workload == declared_workloads()[0] else f"{name}_{workload.name}"

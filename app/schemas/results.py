@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from hotloop.app.names import ITEM_ID, StrategyName, TaskStatus, TaskType
+from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
+from hotloop.app.schemas.declared import example_result
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,11 +24,7 @@ class ResultRow(ResponseModel):
 
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra={
-            "examples": [
-                {ITEM_ID.name: 0} | {c.name: c.example() for c in DEFAULT_WORKLOAD.columns_out}
-            ]
-        },
+        json_schema_extra={"examples": [example_result(DEFAULT_WORKLOAD)]},
     )
 
     # The number's kind is kept: a float stays a float and an integer an integer.
