@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RequestModel(BaseModel):
-    """What a client sends: unknown fields and numbers that are not finite are refused."""
+    """The base of what clients send: unknown fields and numbers that are not finite are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
@@ -16,7 +16,7 @@ class RequestModel(BaseModel):
 
 
 class ResponseModel(BaseModel):
-    """What the service answers; in its schema every field is always there."""
+    """The base of what the service answers; in its schema every field is always there."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -31,15 +31,15 @@ TaskId = Annotated[str, Field(examples=["task_4f9d02aa_1735689600"])]
 
 
 class TaskLinks(ResponseModel):
-    """Where to go from here; paths on this server."""
+    """Links of a task; paths on this server."""
 
     status: str = Field(examples=["/api/v1/tasks/status/task_4f9d02aa_1735689600"])
     results: str = Field(examples=["/api/v1/tasks/results/task_4f9d02aa_1735689600"])
     """Every item's result, once the task has ended."""
     cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600"])
-    """To be called with DELETE."""
+    """Call it with DELETE."""
     resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600/resume"])
-    """To be called with POST, once the task has failed or was cancelled."""
+    """Call it with POST, once the task has failed or was cancelled."""
     events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa_1735689600"])
     """Progress and changes of state as they happen."""
 
@@ -53,20 +53,20 @@ class FieldProblem(ResponseModel):
     """Dotted way to the field, empty for the request as a whole."""
     message: str = Field(examples=["must be at least 1 (got 0)"])
     line: int | None = None
-    """Of an upload: the line, counted from 1, a header included."""
+    """The line of an upload, counted from 1, a header included."""
     column: str | None = None
-    """Of an upload: the column."""
+    """The column of an upload."""
 
 
 class ProblemLinks(ResponseModel):
-    """Where the task can be seen; paths on this server."""
+    """Links of the task that a problem is about; paths on this server."""
 
     status: str
     results: str
 
 
 class Problem(ResponseModel):
-    """Why a request was not met, and what to do instead. Members that say nothing are left out."""
+    """A problem: why a request was not met, and what to do instead. Empty members are left out."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
@@ -86,14 +86,14 @@ class Problem(ResponseModel):
     """The task that this is about: the one that failed, or whose state is in the way."""
     links: ProblemLinks | None = None
     estimate_seconds: float | None = None
-    """How long the refused run was estimated to take."""
+    """Estimated seconds of the refused run."""
     limit_seconds: float | None = None
-    """How long a synchronous run may be estimated to take."""
+    """The most seconds that a synchronous run may be estimated at."""
     needed_bytes: int | None = None
-    """How much memory the refused run was estimated to need."""
+    """Estimated memory of the refused run."""
     limit_bytes: int | None = None
-    """How much memory a run may be estimated to need."""
+    """The most memory that a run may be estimated to need."""
     retry_after_seconds: int | None = None
-    """When to try again, as in the header Retry-After."""
+    """Seconds to wait before another try, as in the header Retry-After."""
     error_id: str | None = None
     """Names the entry in the log of the service."""

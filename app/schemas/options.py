@@ -1,4 +1,4 @@
-"""How a run is executed: the fields that a run's body and an upload's query share."""
+"""Options of a run: the fields that a run's body and an upload's query share."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ StrategyChoice = Annotated[
 
 
 class DbSource(StrEnum):
-    """What the database stage may be; there may be sources of one's own beside them."""
+    """The built-in sources of the database stage; settings may add others."""
 
     SIMULATED = "simulated"
     """A wait."""
@@ -127,7 +127,7 @@ class DbSource(StrEnum):
 
 
 class CacheSource(StrEnum):
-    """What the cache stage may be; there may be sources of one's own beside them."""
+    """The built-in sources of the cache stage; settings may add others."""
 
     SIMULATED = "simulated"
     """A wait."""
@@ -142,7 +142,7 @@ SourceName = Annotated[
 
 
 class CacheMode(StrEnum):
-    """What the cache is for."""
+    """The use of the cache."""
 
     LOOKUP = "lookup"
     """Every item passes the database, then the cache."""
@@ -199,7 +199,7 @@ class RunOptions(RequestModel):
     workload: str = Field(
         default=DEFAULT_WORKLOAD.name, min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$"
     )
-    """What is computed for each item; `GET /api/v1/tasks/kernels` lists the names."""
+    """The computation for each item; `GET /api/v1/tasks/kernels` lists the names."""
 
     db: SourceName | None = None
     """Database stage: `simulated`, `pinot`, `none`, or a source of one's own. Left out, it is

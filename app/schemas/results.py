@@ -38,12 +38,12 @@ class ItemFailure(ResponseModel):
 
     item_id: int
     stage: str = Field(examples=["db"])
-    """Where it failed."""
+    """The stage in which it failed."""
     reason: str = Field(examples=["timed out after 2 s"])
 
 
 class StageView(ResponseModel):
-    """What an I/O stage of a run did. A simulated one counts nothing."""
+    """The work of an I/O stage in a run. A simulated stage counts nothing."""
 
     stage: str = Field(examples=["cache"])
     source: str = Field(examples=["redis"])
@@ -59,7 +59,7 @@ class StageView(ResponseModel):
 
 
 class LoopLag(ResponseModel):
-    """How late the event loop of the API was during the run, in milliseconds."""
+    """Delays of the event loop of the API during the run, in milliseconds."""
 
     p50: float
     p99: float
@@ -94,18 +94,18 @@ class RunResult(ResponseModel):
     """Items handled so far, failed ones included."""
     total_items: Count
     start_time: AwareDatetime | None
-    """When the run's clock started, set-up excluded; UTC."""
+    """The start of the run's clock, after the set-up; UTC."""
     end_time: AwareDatetime | None
     duration_seconds: Seconds | None
     """Seconds from start to end, set-up excluded."""
     results: Annotated[list[ResultRow], Field(max_length=5)]
     """The first five items; all of them are at `/api/v1/tasks/results/{task_id}`."""
     error_message: str | None
-    """Why the run failed."""
+    """The reason why the run failed."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     kernel: KernelName
-    """As resolved: never `auto`."""
+    """The kernel that was used, never `auto`."""
     strategy: StrategyName
     requested_workers: int = Field(ge=1)
     effective_workers: Count | None
@@ -156,7 +156,7 @@ class ExportFormat(StrEnum):
 
 
 class ExportQuery(RequestModel):
-    """Which results to export, and how."""
+    """The results to export, and their format."""
 
     format: ExportFormat | None = None
     """Decides before the Accept header."""
@@ -172,4 +172,4 @@ class Export:
 
     pieces: AsyncGenerator[bytes, None]
     next_offset: int | None
-    """Where the next page begins; None when nothing comes after this one."""
+    """The offset of the next page; None after the last one."""

@@ -51,7 +51,7 @@ class Check(ResponseModel):
 
     ready: bool
     detail: str = Field(examples=["2 of 2 run hosts are warm"])
-    """In words; says what is missing when not ready."""
+    """The state in words; if not ready, what is missing."""
 
 
 class SourceHealth(ResponseModel):
@@ -60,14 +60,14 @@ class SourceHealth(ResponseModel):
     breaker: str = Field(pattern="^(closed|open|half_open)$", examples=["closed"])
     """`open`: the source fails, and calls wait; `half_open`: one call is trying it."""
     openings: int = Field(ge=0)
-    """How often its breaker has opened since the service started."""
+    """Times that its breaker has opened since the service started."""
     changed_at: AwareDatetime | None
-    """When the breaker last changed; UTC."""
+    """The last change of the breaker; UTC."""
     detail: str = Field(examples=["no trouble seen"])
 
 
 class Readiness(ResponseModel):
-    """Whether runs are taken, and what stands in the way."""
+    """The readiness to take runs, and what is missing for it."""
 
     ready: bool
     checks: dict[str, Check] = Field(
@@ -78,18 +78,18 @@ class Readiness(ResponseModel):
 
 
 class VitalsQuery(RequestModel):
-    """Which samples to tell."""
+    """The samples to answer with."""
 
     after: AwareDatetime | None = None
-    """Only those taken after this one: the `sampled_at` of the last that was received."""
+    """Leave out samples up to this time: the `sampled_at` of the last one received."""
 
 
 class VitalsSample(ResponseModel):
-    """How the service was between the sample before and this one."""
+    """The state of the service between the sample before and this one."""
 
     sampled_at: AwareDatetime
     event_loop_lag_p99_ms: Annotated[float, Field(ge=0)]
-    """How late the API's event loop was, in milliseconds: 99 of 100 looks found less."""
+    """The delay of the API's event loop in milliseconds: 99 of 100 checks found less."""
     api_memory_bytes: Annotated[int, Field(ge=0)]
     """Resident memory of the process that answers."""
     runs_memory_bytes: Annotated[int, Field(ge=0)]
@@ -106,7 +106,7 @@ class Vitals(ResponseModel):
     sample_seconds: float = Field(gt=0, examples=[5.0])
     """Between two samples; the first is taken sooner."""
     usable_cpus: int = Field(ge=1)
-    """That affinity and control groups leave."""
+    """CPUs that affinity and control groups leave."""
     samples: list[VitalsSample]
     """Empty right after the first request: only then is sampling begun."""
 
@@ -146,7 +146,7 @@ class ProductBoundView(ResponseModel):
 
 
 class WorkloadView(ResponseModel):
-    """What can be computed for an item."""
+    """The declaration of a workload."""
 
     name: str = Field(examples=[DEFAULT_WORKLOAD.name])
     description: str
@@ -163,9 +163,9 @@ class KernelView(ResponseModel):
     kernel: KernelName
     available: bool
     reason: str | None
-    """Why it is not available, and how to get it."""
+    """The reason why it is not available, and how to get it."""
     releases_gil: bool
-    """Whether threads compute in parallel with it."""
+    """True if threads compute in parallel with it."""
     instruction_set: str | None = Field(examples=["avx2"])
     warm_up_seconds: float = Field(ge=0)
     """Seconds to load and compile it."""
@@ -189,7 +189,7 @@ class SignIn(BaseModel):
 
 
 class SessionView(BaseModel):
-    """Who asks; nothing is known of who has to sign in first."""
+    """The client of a request; all fields are null for a client that has to sign in."""
 
     name: str | None = Field(description="The client; null for who has to sign in.")
     scope: str | None = Field(description="The highest that it has: `read`, `run`, `admin`.")
