@@ -48,9 +48,7 @@ class _Names:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            self._known, core_schema.str_schema(), ref=self.title
-        )
+        return core_schema.no_info_plain_validator_function(self._known, ref=self.title)
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -62,9 +60,9 @@ class _Names:
             "enum": list(self.names()),
         }
 
-    def _known(self, name: str) -> str:
+    def _known(self, name: object) -> str:
         names = self.names()
-        if name in names:
+        if isinstance(name, str) and name in names:
             return self.read(name)
         *most, last = map(repr, map(str, names))
         expected = f"{', '.join(most)} or {last}" if most else last
