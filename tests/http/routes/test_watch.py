@@ -91,7 +91,7 @@ def test_line_names_the_client_and_never_its_credentials(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     key = make_key("alice", SecurityScope.READ)
-    app = create_app(Settings(api_keys=(key.setting,)), FakeServices().open)
+    app = create_app(Settings(api_keys=(key.setting,)), FakeServices(owner="key:alice").open)
     status = f"/api/v1/tasks/status/{TASK_ID}"
     with open_client(app) as client:
         client.get(status, headers={KEY_HEADER: key.key})
