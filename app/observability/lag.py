@@ -28,7 +28,7 @@ class LagSummary:
 
 
 class LagRecorder:
-    """A histogram of lags with buckets 5 % wide: constant memory for runs of any length."""
+    """A histogram of lags with buckets 5 % wide, so that its memory does not grow with the run."""
 
     def __init__(self) -> None:
         self._counts = [0] * _BUCKETS
@@ -43,7 +43,7 @@ class LagRecorder:
         self._total += 1
 
     def summary(self) -> LagSummary | None:
-        """None before the first sample."""
+        """Quantiles and maximum so far; None before the first sample."""
         if self._total == 0:
             return None
         return LagSummary(self._quantile(0.50), self._quantile(0.99), self._max_ms)
@@ -59,7 +59,7 @@ class LagRecorder:
 
 
 class LoopLagMonitor:
-    """Samples the running event loop for as long as there are recorders, and not otherwise."""
+    """Samples the lag of the running event loop while there are recorders."""
 
     def __init__(self) -> None:
         self._recorders: set[LagRecorder] = set()
@@ -67,6 +67,7 @@ class LoopLagMonitor:
 
     @contextmanager
     def recording(self) -> Iterator[LagRecorder]:
+        """A recorder that gets all samples until the end of the context."""
         recorder = LagRecorder()
         self._recorders.add(recorder)
         if self._sampling is None:
