@@ -8,6 +8,7 @@ from shlex import quote
 from statistics import median
 from typing import Any, Final
 
+from hotloop.app.comparison.cautions import cautions
 from hotloop.app.comparison.equality import compared_cells, differences
 from hotloop.app.comparison.intervals import outliers, spread
 from hotloop.app.comparison.projection import widened
@@ -20,7 +21,7 @@ from hotloop.app.comparison.record import (
 )
 from hotloop.app.comparison.specs import BASE_URL, run_body
 from hotloop.app.comparison.verdict import Verdict, judge, trusted_interval
-from hotloop.app.comparison.verdict_text import FLAG_TEXTS, contenders, words
+from hotloop.app.comparison.verdict_text import contenders, words
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
 from hotloop.app.schemas.comparison import (
@@ -99,6 +100,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         outputs_equal=False if mismatches else (True if compared else None),
         compared_cells=len(compared),
         mismatches=mismatches,
+        cautions=cautions(cells),
         host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
         curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
         links=links,
@@ -152,7 +154,6 @@ def _cell(
         checksum=_checksum(timed),
         failed_items=max((s.failed_items for s in timed), default=0),
         flags=flags,
-        flag_texts=[FLAG_TEXTS[flag] for flag in flags],
     )
 
 

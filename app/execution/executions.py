@@ -182,14 +182,15 @@ async def _execute(
                     elif isinstance(event, BreakerReport):
                         context.sources.note(event)
                     else:
-                        collector.report, error = event, event.error
+                        collector.measured, error = event.measured, event.error
         except ServiceError as raised:
             error = raised
         except Exception as fault:
             logger.exception("the execution of %s met a fault", shard.task_id)
             error = RunError(internal_text(fault))
+    collector.lag = lag.summary()
     return Outcome(
-        error, collector.details(lag.summary()), collector.items_processed, collector.failed_items
+        error, collector.measurements(), collector.items_processed, collector.failed_items
     )
 
 

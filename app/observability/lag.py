@@ -7,8 +7,9 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
+
+from hotloop.app.runhost.measurements import LagSummary
 
 SAMPLE_SECONDS: Final = 0.02
 """Time between two samples while there are recorders."""
@@ -16,15 +17,6 @@ SAMPLE_SECONDS: Final = 0.02
 _SMALLEST_MS: Final = 0.01
 _RATIO: Final = 1.05
 _BUCKETS: Final = math.ceil(math.log(100_000 / _SMALLEST_MS, _RATIO)) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class LagSummary:
-    """Milliseconds; quantiles to within 5 %, the maximum exact."""
-
-    p50: float
-    p99: float
-    max: float
 
 
 class LagRecorder:
@@ -43,7 +35,7 @@ class LagRecorder:
         self._total += 1
 
     def summary(self) -> LagSummary | None:
-        """Quantiles and maximum so far; None before the first sample."""
+        """Quantiles to within 5 %, and the exact maximum; None before the first sample."""
         if self._total == 0:
             return None
         return LagSummary(self._quantile(0.50), self._quantile(0.99), self._max_ms)

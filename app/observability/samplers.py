@@ -14,11 +14,12 @@ from typing import Final
 import psutil
 
 from hotloop.app.errors import StoreError
-from hotloop.app.observability.lag import LagSummary, LoopLagMonitor, loop_lags
+from hotloop.app.observability.lag import LoopLagMonitor, loop_lags
 from hotloop.app.observability.metrics import Gauges, Metrics
 from hotloop.app.observability.metrics_folder import shared_folder
 from hotloop.app.process_tree import ProcessTree, Usage, resident_bytes
 from hotloop.app.runhost.host_pool import RunHostPool
+from hotloop.app.runhost.measurements import LagSummary
 from hotloop.app.schemas.health import Vitals, VitalsSample
 from hotloop.app.tasks.claims import count_queued
 from hotloop.app.tasks.model import utc_now
