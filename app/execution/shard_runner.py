@@ -39,7 +39,7 @@ from hotloop.app.prediction.plans import make_plan
 from hotloop.app.runhost.messages import Batches
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.model import Shard, ShardRef, Task
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError

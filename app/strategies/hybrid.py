@@ -34,12 +34,7 @@ from hotloop.app.strategies.batching import cancel_and_wait, iter_batches, run_w
 from hotloop.app.strategies.in_flight import InFlight, StepCount
 from hotloop.app.strategies.pools import Pools, effective_workers
 from hotloop.app.strategies.process_pool import run_batch_in_pool, run_in_pool
-from hotloop.app.strategies.worker import (
-    compute_batch,
-    fetch_group_async,
-    fetcher_count,
-    run_batch,
-)
+from hotloop.app.strategies.worker import compute_batch, fetch_group_async, fetcher_count, run_batch
 
 CAPABILITIES = Capabilities(
     parallel=True,

@@ -1,14 +1,22 @@
-"""The tables of the task store: the same for SQLite and PostgreSQL."""
+"""The tables of the task store, the same for SQLite and PostgreSQL, and how they come to be.
+
+Tables are made where there are none, and converted where an earlier version made them. A step of
+the conversion never changes once it is released: its SQL is written out, because the tables here
+are those of the newest schema.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Connection,
     DateTime,
     Float,
     ForeignKey,
@@ -20,19 +28,31 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    insert,
+    inspect,
+    select,
     text,
+    update,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from hotloop.app.errors import StoreError
 from hotloop.app.names import TaskStatus
+from hotloop.app.tasks.engine import slow
 
 SCHEMA_VERSION: Final = 6
-"""Raised with every change, which gets a step in `hotloop.app.tasks.migrations`."""
+"""Raised with every change of a table; each change needs a step in `_STEPS`."""
+
+OLDEST_VERSION: Final = 5
+"""The oldest schema that can be converted: that of version 0.1.0."""
+
+_LOCK_SECONDS: Final = 30
+"""How long PostgreSQL waits for the transactions of other processes before a table is changed."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time, in UTC; SQLite, which knows no time zones, gets it without."""
+    """An aware time in UTC. SQLite knows no time zones, so it gets the time without one."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -52,9 +72,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class _Status(TypeDecorator[TaskStatus]):
-    """Text to the database, so that a state more needs no change of its types. One that this
-    version does not know is read as failed: nothing here can go on with such a task, and the
-    others must still be listed.
+    """A task's state, stored as text so that a new state needs no new database type.
+
+    A state that this version does not know is read as failed: this version cannot continue such a
+    task, and the list of tasks must still work.
     """
 
     impl = String(16)
@@ -104,7 +125,7 @@ tasks: Final = Table(
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("estimated_seconds", Float),
-    # Null of a service where nobody has to say who they are.
+    # Null where the service knows no clients.
     Column("client", String(255)),
     Column("idempotency_key", String(255)),
     Column("request_hash", String(64)),
@@ -112,14 +133,14 @@ tasks: Final = Table(
     Column("result_columns", JSON(none_as_null=True)),
     # Of the input as it was accepted: the upload, or the item file.
     Column("input_sha256", String(64)),
-    # What the task takes of its client's room: its input, its results, and those still to come.
+    # Bytes that count against the client's limit: input, results, and results still to come.
     Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
-    # Results of one item, as they are stored.
+    # Stored bytes of one item's results.
     Column("item_bytes", Integer, nullable=False, server_default="0"),
     Index("tasks_newest", "created_at", "task_id"),
     Index("tasks_of_client", "client", "created_at"),
     Index("tasks_stored", "client", "stored_bytes"),
-    # What a client has asked for and not got yet, whatever else is kept.
+    # Finds a client's unfinished tasks, however many finished ones are kept.
     Index(
         "tasks_unfinished",
         "client",
@@ -128,7 +149,7 @@ tasks: Final = Table(
     ),
 )
 
-# Nulls differ from each other for a database, and nobody is one client here.
+# A database takes every null for another value; here all tasks without a client have the same one.
 Index("tasks_by_key", func.coalesce(tasks.c.client, ""), tasks.c.idempotency_key, unique=True)
 
 shards: Final = Table(
@@ -150,17 +171,17 @@ shards: Final = Table(
     Column("details", JSON(none_as_null=True)),
     Column("error_code", String(64)),
     Column("error_message", Text),
-    # Its place in the queue, unix seconds, until it has ended; null for what is not queued.
+    # Its place in the queue, unix seconds, until it ends; null for a shard that is not queued.
     Column("queued_at", Float(53)),
-    # Executions begun since it last made progress: how often that may happen is bounded.
+    # Executions begun since it last made progress; bounded by MAX_BEGINNINGS.
     Column("beginnings", Integer, nullable=False, server_default="0"),
-    # Not claimed before, unix seconds; null for at once.
+    # May be claimed from this time on, unix seconds; null for at once.
     Column("retry_at", Float(53)),
-    # Abilities that a node must have, see `app.tasks.needs`; null while nobody has worked them out.
+    # Abilities that a node must have, see `app.tasks.needs`; null until they are worked out.
     Column("needs", Text),
-    # Memory that a run of it needs; null where it is not known.
+    # Bytes of memory that a run of it needs; null where that is not known.
     Column("needs_bytes", BigInteger),
-    # All that the queue asks, whatever else is kept: who waits, and who holds what.
+    # Serves all questions of the queue: which shards wait, and which node holds which.
     Index(
         "shards_queued",
         "node",
@@ -190,6 +211,16 @@ nodes: Final = Table(
 )
 """A row for each process that shares the database, see `hotloop.app.tasks.nodes`."""
 
+clock: Final = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # Unix seconds of the database's clock.
+    Column("seen_at", Float(53), nullable=False),
+    Column("doubted_until", Float(53), nullable=False),
+)
+"""A single row, see `hotloop.app.tasks.upkeep.SteadyClock`."""
+
 inputs: Final = Table(
     "inputs",
     metadata,
@@ -199,7 +230,7 @@ inputs: Final = Table(
     Column("part", Integer, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
 )
-"""The file that a task's items come from, in parts; there only where nodes share no disk."""
+"""The file that a task's items come from, in parts; filled only where nodes share no disk."""
 
 results: Final = Table(
     "results",
@@ -214,3 +245,66 @@ results: Final = Table(
     Column("rows", LargeBinary, nullable=False),
 )
 """A row for each chunk, see `hotloop.app.tasks.chunks`; it goes with its task."""
+
+
+def prepare_schema(connection: Connection) -> None:
+    """Make the tables, or convert those of an earlier version, within the caller's transaction.
+
+    The caller holds the lock `app.tasks.engine.alone`. Raises StoreError, and changes nothing, when
+    the schema is newer or too old.
+    """
+    has_table = inspect(connection).has_table
+    if not has_table(schema.name):
+        metadata.create_all(connection)
+        connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+        return
+    version: int | None = connection.scalar(select(func.max(schema.c.version)))
+    if version is None or version > SCHEMA_VERSION:
+        raise StoreError(
+            f"the task store was made by a newer version of the service (its schema is {version}, "
+            f"this one knows {SCHEMA_VERSION}); start that version, or use another data folder"
+        )
+    if version < OLDEST_VERSION:
+        raise StoreError(
+            f"the task store was made before version 0.1.0 (its schema is {version}; the oldest "
+            f"that can be converted is {OLDEST_VERSION}). No version converts it: let the version "
+            "that made it finish its tasks, and use another data folder with this one"
+        )
+    if version < SCHEMA_VERSION:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+        with slow(connection):
+            for number in range(version, SCHEMA_VERSION):
+                _STEPS[number](connection)
+        metadata.create_all(connection)  # tables that are new since then
+        connection.execute(update(schema).values(version=SCHEMA_VERSION))
+    elif not has_table(clock.name):
+        clock.create(connection)
+
+
+def _add_needs_and_sizes(connection: Connection) -> None:
+    added = {
+        "tasks": (
+            "stored_bytes BIGINT DEFAULT '0' NOT NULL",
+            "input_sha256 VARCHAR(64)",
+            "item_bytes INTEGER DEFAULT '0' NOT NULL",
+        ),
+        "shards": (
+            "beginnings INTEGER DEFAULT '0' NOT NULL",
+            "retry_at FLOAT",
+            "needs TEXT",
+            "needs_bytes BIGINT",
+        ),
+        "nodes": ("abilities JSON",),
+    }
+    for table, columns in added.items():
+        if inspect(connection).has_table(table):  # a store without nodes has no such table
+            for column in columns:
+                connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
+    connection.exec_driver_sql("CREATE INDEX tasks_stored ON tasks (client, stored_bytes)")
+
+
+_STEPS: Final[Mapping[int, Callable[[Connection], None]]] = MappingProxyType(
+    {5: _add_needs_and_sizes}
+)
+"""The step from each schema to the next, by the number of the schema that it begins with."""

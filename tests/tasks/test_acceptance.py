@@ -9,10 +9,11 @@ import pytest
 
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
 from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.acceptance import accept, move_to_background, withdraw_incomplete
+from hotloop.app.tasks.acceptance import accept, move_to_background
 from hotloop.app.tasks.model import ShardRef, Task
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.upkeep import withdraw_incomplete
 from tests.fixtures.executions import queued
 
 Incomplete = Callable[..., Task]

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from hotloop.app.errors import StoreError
 from hotloop.app.strategies.base import BatchResult
-from hotloop.app.tasks.arrow import arrow_stream
 from hotloop.app.tasks.chunks import CHUNK_ROWS, ResultRows, pack, result_columns, unpack
-from hotloop.app.tasks.export import csv_lines, ndjson_lines
+from hotloop.app.tasks.results import arrow_stream, csv_lines, ndjson_lines
 
 NewResult = Callable[..., BatchResult]
 

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import select, update
 
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
-from hotloop.app.tasks import shard_rows
+from hotloop.app.tasks import rows
 from hotloop.app.tasks.claims import Claim, claim, put_back
 from hotloop.app.tasks.engine import FILE_NAME, reading, writing
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.needs import SPEC_VERSION, Abilities
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import shards, tasks
 from tests.fixtures.executions import Execution, queued, summary
@@ -163,7 +163,7 @@ def lost(store: TaskStore, abilities: Abilities | None = None) -> Claim | None:
 def test_task_that_takes_its_node_along_ends_after_a_bounded_number_of_beginnings(
     store: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_rows, "FREE_BEGINNINGS", MAX_BEGINNINGS)  # no pauses
+    monkeypatch.setattr(rows, "FREE_BEGINNINGS", MAX_BEGINNINGS)  # no pauses
     deadly, other = put(store, 1, shards=2)
     began = [lost(store) for _ in range(MAX_BEGINNINGS)]
     assert {one.shard.ref for one in began if one} == {deadly}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks.chunks import ResultRows, pack, result_columns, unpack
-from hotloop.app.tasks.export import PIECE_ROWS, csv_lines, ndjson_lines
+from hotloop.app.tasks.results import PIECE_ROWS, csv_lines, ndjson_lines
 
 NewResult = Callable[..., BatchResult]
 

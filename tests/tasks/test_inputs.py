@@ -15,7 +15,7 @@ from sqlalchemy import update
 from hotloop.app.errors import DamagedFileError
 from hotloop.app.names import TaskStatus
 from hotloop.app.tasks.engine import writing
-from hotloop.app.tasks.inputs import PART_BYTES
+from hotloop.app.tasks.folder import PART_BYTES
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.tables import inputs

@@ -15,19 +15,19 @@ import pytest
 from sqlalchemy import Engine, text
 
 from hotloop.app.tasks import nodes as nodes_module
-from hotloop.app.tasks.adoption import adopt_dead
 from hotloop.app.tasks.claims import claim
 from hotloop.app.tasks.engine import make_engine, writing
 from hotloop.app.tasks.needs import NOTHING, Abilities
 from hotloop.app.tasks.nodes import (
     Node,
     NodeStore,
+    current_owner,
     living_abilities,
     machine,
     new_node_id,
 )
-from hotloop.app.tasks.owner import current_owner
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.upkeep import adopt_dead
 from tests.fixtures.guarded import ROOT
 from tests.tasks.queue_fixtures import Queues, Work, put
 

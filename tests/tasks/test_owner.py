@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hotloop.app.tasks.owner import current_owner, owner_is_alive
+from hotloop.app.tasks.nodes import current_owner, owner_is_alive
 
 SAY_OWNER = """
 import sys
-from hotloop.app.tasks.owner import current_owner
+from hotloop.app.tasks.nodes import current_owner
 print(current_owner(), flush=True)
 sys.stdin.read()
 """
@@ -96,7 +96,7 @@ def test_hidden_process_of_another_user_counts_as_alive(monkeypatch: pytest.Monk
 def test_start_is_compared_in_unix_seconds_where_there_are_no_ticks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hotloop.app.tasks.owner.counts_ticks", lambda: False)
+    monkeypatch.setattr("hotloop.app.tasks.nodes.counts_ticks", lambda: False)
     pid, _, started = current_owner().partition(":")
     assert owner_is_alive(current_owner())
     assert owner_is_alive(f"{pid}:{float(started) + 0.01:.3f}")
