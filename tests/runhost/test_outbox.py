@@ -7,9 +7,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from hotloop.app.runhost import outbox
+from hotloop.app.runhost import execution
+from hotloop.app.runhost.execution import Outbox
 from hotloop.app.runhost.messages import Batches
-from hotloop.app.runhost.outbox import Outbox
 from hotloop.app.sources.base import Batch
 from hotloop.app.strategies.base import BatchResult
 
@@ -44,7 +44,7 @@ def test_everything_is_sent_in_order_in_few_messages() -> None:
 
 
 def test_run_waits_when_the_other_end_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "FULL_BYTES", 80)
+    monkeypatch.setattr(execution, "FULL_BYTES", 80)
 
     async def run() -> None:
         gate = asyncio.Event()
@@ -86,7 +86,7 @@ def test_error_of_the_sender_comes_out() -> None:
 
 
 def test_run_that_waits_hears_of_a_sender_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "FULL_BYTES", 8)
+    monkeypatch.setattr(execution, "FULL_BYTES", 8)
 
     async def run() -> None:
         gate = asyncio.Event()

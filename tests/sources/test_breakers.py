@@ -10,10 +10,10 @@ from contextlib import nullcontext
 import pytest
 from interlock import CircuitBreaker, CircuitOpenError, State
 
-from hotloop.app.sources import breakers
+from hotloop.app.sources import resilience
 from hotloop.app.sources.base import ItemFetchError
 from hotloop.app.sources.breaker_reports import BreakerReport, breaker_reports, listening, record
-from hotloop.app.sources.breakers import (
+from hotloop.app.sources.resilience import (
     TRIAL_SECONDS,
     Breaker,
     RefusedError,
@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     def with_clock(**fields: object) -> CircuitBreaker:
         return CircuitBreaker(clock=clock, **fields)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(breakers, "CircuitBreaker", with_clock)
+    monkeypatch.setattr(resilience, "CircuitBreaker", with_clock)
     monkeypatch.setattr(time, "monotonic", clock.monotonic)
     return clock
 

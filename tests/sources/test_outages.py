@@ -9,8 +9,13 @@ import pytest
 
 from hotloop.app.sources import resilience
 from hotloop.app.sources.base import StageCounts
-from hotloop.app.sources.breakers import RefusedError, TransientError
-from hotloop.app.sources.resilience import Guard, Policy, SourceDownError
+from hotloop.app.sources.resilience import (
+    Guard,
+    Policy,
+    RefusedError,
+    SourceDownError,
+    TransientError,
+)
 from tests.fixtures.outages import Guarded, cancelled, try_again_soon
 from tests.fixtures.waiting import until
 

@@ -10,8 +10,8 @@ import pytest
 
 from hotloop.app.sources import connections, pinot
 from hotloop.app.sources.base import StageCounts
-from hotloop.app.sources.breakers import RefusedError
 from hotloop.app.sources.connections import close_connections
+from hotloop.app.sources.resilience import RefusedError
 from tests.fixtures.pinot_broker import RunningBroker, running_broker
 from tests.fixtures.real_sources import (
     POLICY,

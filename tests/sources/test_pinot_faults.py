@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from hotloop.app.sources import pinot, resilience
-from hotloop.app.sources.breakers import RefusedError, TransientError
 from hotloop.app.sources.connections import close_connections
-from hotloop.app.sources.resilience import SourceDownError
+from hotloop.app.sources.resilience import RefusedError, SourceDownError, TransientError
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import try_again_soon
 from tests.fixtures.pinot_broker import RunningBroker, running_broker

@@ -12,7 +12,7 @@ import pytest
 from hotloop.app.names import RedisLayout
 from hotloop.app.sources import resilience
 from hotloop.app.sources.base import ItemFetchError, StageCounts
-from hotloop.app.sources.breakers import RefusedError, TransientError, breaker_of
+from hotloop.app.sources.resilience import RefusedError, TransientError, breaker_of
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import try_again_soon
 from tests.fixtures.real_sources import (

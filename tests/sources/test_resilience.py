@@ -11,8 +11,7 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from hotloop.app.sources import resilience
 from hotloop.app.sources.base import StageCounts
-from hotloop.app.sources.breakers import Breaker, RefusedError, TransientError
-from hotloop.app.sources.resilience import Guard, Policy
+from hotloop.app.sources.resilience import Breaker, Guard, Policy, RefusedError, TransientError
 from tests.fixtures.outages import Dependency, Guarded
 from tests.fixtures.waiting import until
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hotloop.app.sources.timers import wait
+from hotloop.app.sources.simulated import wait
 
 
 def test_waits_end_in_the_order_of_their_times_and_not_early() -> None:

@@ -14,8 +14,14 @@ from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.base import Batch, ItemBatch, Positions
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
-from hotloop.app.strategies.base import BatchResult, Strategy
-from hotloop.app.strategies.in_flight import InFlight, StepCount, count_in, steps_of
+from hotloop.app.strategies.base import (
+    BatchResult,
+    InFlight,
+    StepCount,
+    Strategy,
+    count_in,
+    steps_of,
+)
 from hotloop.app.strategies.worker import compute_batch, run_batch
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.stages import DeadlyItems, FailingStage, append_byte, byte_count
@@ -172,7 +178,7 @@ def test_long_batch_is_seen_to_go_on_and_a_short_one_is_one_call(
 def test_word_of_a_worker_counts_for_the_batch_that_it_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hotloop.app.strategies.in_flight._mine", None)
+    monkeypatch.setattr("hotloop.app.strategies.base._mine", None)
     words = [0, 0]
     count_in(words, 1)
     steps = steps_of(BATCH)

@@ -9,8 +9,8 @@ import pytest
 
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost.kernel_costs import probe_plan
-from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
 from hotloop.app.strategies.nursery import Nursery
+from hotloop.app.strategies.pools import MultiprocessingPool
 
 CALLS = 100
 RESULT_BYTES = 1_000_000

@@ -22,10 +22,8 @@ import pytest
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies import nursery as nursery_module
-from hotloop.app.strategies.executor_pool import ExecutorPool
-from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
 from hotloop.app.strategies.nursery import ForkingContext, Nursery
-from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.pools import ExecutorPool, MultiprocessingPool, PoolLimits, Pools
 from hotloop.app.strategies.process_pool import ProcessPool
 from hotloop.app.strategies.registry import STRATEGIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
