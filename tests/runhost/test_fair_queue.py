@@ -1,4 +1,4 @@
-"""The line: in turns over owners, in order for each of them, nothing lost."""
+"""The fair queue: owners take turns, each owner's entries are in order, nothing is lost."""
 
 from __future__ import annotations
 

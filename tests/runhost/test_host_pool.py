@@ -1,4 +1,4 @@
-"""The pool of run hosts: lending, waiting in line, replacing the dead."""
+"""The pool of run hosts: leases, waiting in line, replacing dead ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What kernels are timed with: one term alone, in calls that are over soon."""
+"""Kernels are timed with one term alone, in calls that end soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constants from the seconds of runs: those of a machine that is made up come out again."""
+"""runhost.strategy_costs, waiting_costs, timed_runs: constants from the seconds of runs."""
 
 from __future__ import annotations
 

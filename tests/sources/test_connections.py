@@ -1,4 +1,4 @@
-"""One connection for each loop, and the blocking face of asynchronous stages."""
+"""Each event loop has one connection, and blocking calls use the asynchronous stage."""
 
 from __future__ import annotations
 

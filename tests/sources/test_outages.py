@@ -1,4 +1,4 @@
-"""A dependency that is down: callers wait together, for a bounded time, and go on together."""
+"""sources.resilience: callers of a dependency that is down wait together, for a bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a dependency that is down is waited for: each run once, nobody for ever."""
+"""sources.resilience: each run waits once for a dependency that is down, and never for ever."""
 
 from __future__ import annotations
 

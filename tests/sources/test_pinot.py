@@ -1,4 +1,4 @@
-"""The database stage on the fake broker: what is asked, and what becomes of right answers."""
+"""The database stage on the fake broker: its queries, and its use of right answers."""
 
 from __future__ import annotations
 

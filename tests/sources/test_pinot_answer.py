@@ -1,4 +1,4 @@
-"""What is thought of any answer: a table, or an error that says whether it may pass."""
+"""sources.pinot: every answer is a table, or an error that tells whether it may pass."""
 
 from __future__ import annotations
 

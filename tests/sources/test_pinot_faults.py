@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a broker's answer, and what becomes of it."""
+"""sources.pinot: faults of a broker's answer, and their effect on items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache stage when it is refused, or there is no server: told without address and secret."""
+"""sources.redis: refused access and absent servers, reported without address and secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache stage when its server refuses, stalls, dies and comes back."""
+"""sources.redis: the server refuses, stalls, dies and comes back."""
 
 from __future__ import annotations
 

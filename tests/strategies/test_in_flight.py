@@ -1,4 +1,4 @@
-"""Progress within batches: every stage and the kernel call of an item count as they pass."""
+"""strategies.base, strategies.worker: progress counts each stage and kernel call of an item."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threads of multiprocessing's pool work as little as they must."""
+"""strategies.pools: the threads of multiprocessing's pool work as little as they must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that are forked where their kernel is compiled already, and how many are started."""
+"""strategies.nursery, strategies.fork_server: workers are forked with their kernel compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that die, and what becomes of their batches."""
+"""strategies.process_pool: batches of workers that die are tried again, within a bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: a node gets what it can execute, a bad row harms itself only, beginnings are bounded."""
+"""Claims: a node gets what it can execute, a bad row fails alone, beginnings are bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock jumps: nodes may take each other for dead, and nothing is lost or done twice."""
+"""tasks.nodes: when the clock jumps, nodes may adopt each other, but nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks need, what nodes can do, and the words for what is missing."""
+"""Needs of tasks, abilities of nodes, and the words for what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes: heartbeats, deaths, and who adopts."""
+"""Nodes: heartbeats, deaths and adoption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the process of a task still lives."""
+"""tasks.nodes: a process is known by its pid and its start, while it lives and after."""
 
 from __future__ import annotations
 

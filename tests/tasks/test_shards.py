@@ -1,4 +1,4 @@
-"""The contract of shards: begun, taken over, added to and ended."""
+"""The contract of shards: they are begun, taken over, given back and ended."""
 
 from __future__ import annotations
 

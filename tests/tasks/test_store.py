@@ -1,4 +1,4 @@
-"""The contract of the task store, whatever the database."""
+"""The contract of the task store, for each database."""
 
 from __future__ import annotations
 

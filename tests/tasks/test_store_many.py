@@ -1,4 +1,4 @@
-"""The contract of the task store: pages of tasks, deletion, orphans."""
+"""tasks.store: pages of tasks, deletion, orphans."""
 
 from __future__ import annotations
 
@@ -72,11 +72,6 @@ def test_page_filters_and_counts_what_matches(
     assert ids("failed", None, None) == []
     assert ids(None, "' OR 1=1", None) == []
     assert store.page(TaskStatus.COMPLETED, limit=1).total == 2
-
-
-def test_page_of_an_empty_store(store: TaskStore) -> None:
-    page = store.page(limit=5)
-    assert (page.tasks, page.total) == ((), 0)
 
 
 # --- deleting ------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The room that the task store takes on a disk, and a disk that is full."""
+"""tasks.sqlite: the store's space on a disk, and a disk that is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue in one process: what is accepted is done, once, in order, within limits."""
+"""The queue in one process: accepted work is done once, in order, within limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames on a byte stream."""
+"""Messages travel as frames on a byte stream."""
 
 from __future__ import annotations
 

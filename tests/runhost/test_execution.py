@@ -1,4 +1,4 @@
-"""Results on their way out: all of them, in order, gathered, and never too many at once."""
+"""Results are sent to the API: all of them, in order, gathered, with a bound on their size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits that share one timer: each ends at its time, and cancelled ones are in nobody's way."""
+"""Waits share one timer: each ends at its time, and cancelled ones delay no other."""
 
 from __future__ import annotations
 

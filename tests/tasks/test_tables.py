@@ -1,4 +1,4 @@
-"""Stores that earlier versions have written, opened by this one."""
+"""Stores that earlier versions have written are converted when this one opens them."""
 
 from __future__ import annotations
 
