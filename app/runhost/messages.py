@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import NOWHERE, Origin
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
 
@@ -90,8 +91,8 @@ class Ready:
 class RunStarted:
     """The set-up of a run is over, and its duration begins."""
 
-    setup_seconds: float
-    effective_workers: int
+    measured: Measurements
+    """The seconds of set-up and the workers; nothing else is known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +113,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """Measurements of a run that ended, by completing or by `error`. Seconds, bytes."""
+    """Measurements of a run that ended, by completing or by `error`."""
 
     error: ServiceError | None
-    setup_seconds: float
-    duration_seconds: float
-    effective_workers: int
-    io_seconds: float
-    cpu_seconds: float
-    """CPU time of the run host and its workers during the duration."""
-    cpu_utilization: float
-    """The used share of the usable CPUs, 0 … 1."""
-    peak_memory_bytes: int
-    """The most memory of its worker processes, plus the run host's own growth since the run began;
-    pages that processes share count once."""
+    measured: Measurements
+    """What only the run host can measure; it counts no rows, errors or stages."""
 
 
 @dataclass(frozen=True, slots=True)

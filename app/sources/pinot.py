@@ -16,7 +16,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from hotloop.app.logs.repeats import ALIKE
+from hotloop.app.logs.formatting import ALIKE
 from hotloop.app.sources.base import ItemBatch, Positions
 from hotloop.app.sources.connections import AsyncStage, connection
 from hotloop.app.sources.resilience import Guard, Policy, RefusedError, TransientError, breaker_of

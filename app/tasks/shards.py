@@ -15,19 +15,12 @@ from sqlalchemy import Engine, RowMapping, update
 
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
 from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.records import JsonObject
 from hotloop.app.tasks import rows
 from hotloop.app.tasks.chunks import Chunk
 from hotloop.app.tasks.engine import reading, writing
 from hotloop.app.tasks.folder import forget_inputs
-from hotloop.app.tasks.model import (
-    FINISHED,
-    UNFINISHED,
-    JsonObject,
-    Shard,
-    ShardRef,
-    may_become,
-    utc_now,
-)
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, may_become, utc_now
 from hotloop.app.tasks.results import insert_chunks, stored_ranges
 from hotloop.app.tasks.tables import shards, tasks
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.records import JsonObject
 from hotloop.app.sources.base import Batch
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.strategies.batching import batch_count, iter_batches
 from hotloop.app.tasks import chunks
-from hotloop.app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, Task
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task
 from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import Execution, begin, check_counts, queued, refuses_all, summary
 from tests.fixtures.plans import make_plan

@@ -363,7 +363,7 @@ def test_server_that_goes_away_and_comes_back_is_waited_for(
 def test_api_starts_without_what_the_queue_needs() -> None:
     code = (
         "import sys, hotloop.app.factory, hotloop.app.tasks.work_queue, "
-        "hotloop.app.tasks.adoption; "
+        "hotloop.app.tasks.upkeep; "
         "print(sorted({'psycopg'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
