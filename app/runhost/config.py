@@ -9,7 +9,7 @@ from typing import Final
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 
 SWITCH_SECONDS: Final = 0.001
-"""How long a computing thread keeps the GIL while another one asks for it. CPython's 5 ms are too
+"""Time that a computing thread keeps the GIL while another one asks for it. CPython's 5 ms are too
 long for shorter batches: each of them would wait that long for the event loop."""
 
 

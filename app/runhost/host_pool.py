@@ -29,11 +29,11 @@ BUSY_RETRY_SECONDS: Final = range(5, 16)
 together do not come again together."""
 
 START_SECONDS: Final = 15.0
-"""How long a caller waits for the first run host after the start of the service, rather than being
+"""Time that a caller waits for the first run host after the start of the service, rather than being
 refused during the two seconds that the start usually takes."""
 
 PATIENT_SECONDS: Final = 10.0
-"""How long a patient caller waits while there is no run host at all. Replacing one takes less time;
+"""Time that a patient caller waits while there is no run host at all. Replacing one takes less;
 after it, another process may have one."""
 
 

@@ -29,7 +29,7 @@ from hotloop.app.strategies.base import BatchResult, Plan
 class RunCommand:
     plan: Plan
     cold: bool = False
-    """Whether to close all pools first, so that set-up and memory are those of a new run host."""
+    """Close all pools first, so that set-up and memory are those of a new run host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class RunReport:
 
     error: ServiceError | None
     measured: Measurements
-    """What only the run host can measure; it counts no rows, errors or stages."""
+    """The measurements of the run host; they count no rows, errors or stages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class ItemBatch:
         self.failed[position] = ItemError(int(self.item_ids[position]), stage, reason)
 
     def waiting(self, positions: Positions) -> Positions:
-        """Those of `positions` that the next stage must still fetch."""
+        """Select the `positions` that the next stage must still fetch."""
         if not self.failed and not self.complete:
             return positions
         return [p for p in positions if p not in self.failed and p not in self.complete]

@@ -52,7 +52,7 @@ class Plan:
     timeout_seconds: float | None = None
     max_error_rate: float = 1.0
     max_batch_retries: int = 3
-    """How often a batch is tried again after the death of its worker."""
+    """The most times that a batch is tried again after the death of its worker."""
     slice_items: int | None = None
     """Items of one kernel call. A call for many more is cut into several, so that its progress can
     be seen; that changes no bit of the results. None for never."""
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def item_count(self) -> int:
-        """How many items are to be executed."""
+        """The number of items to execute."""
         return sum(count for _, count in self.item_ranges)
 
 

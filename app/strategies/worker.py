@@ -1,4 +1,4 @@
-"""How a worker executes a batch: threads and processes run the same functions.
+"""The execution of a batch in a worker: threads and processes run the same functions.
 
 It imports kernels and sources only, so that a worker process starts quickly.
 """

@@ -23,7 +23,7 @@ from hotloop.app.tasks.tables import inputs
 _ITEMS: Final = ".items.npy"
 _UPLOAD: Final = ".upload"
 _SUFFIX: Final = re.compile(r"(\.items\.npy|\.upload)((\.[0-9a-f]{16})?\.part)?")
-"""How the name of a task's file ends, after the task's id; `.part` while it is being written."""
+"""The end of a task's file name, after the task's id; `.part` while the file is being written."""
 
 PART_BYTES: Final = 1 << 20
 """Bytes of a file in one row of the database."""

@@ -30,7 +30,7 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a node must be able to do for every shard of a task."""
+    """The abilities and memory that a node must have for every shard of a task."""
 
     abilities: frozenset[str]
     memory_bytes: int | None = None

@@ -18,17 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Float,
-    delete,
-    insert,
-    literal_column,
-    select,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import IntegrityError
 
@@ -72,9 +62,9 @@ class Node:
     """The node that adopts its work because it is dead."""
 
 
-def now_of(dialect: Dialect) -> ColumnElement[float]:
+def now_of(dialect: Dialect) -> sa.ColumnElement[float]:
     """The database's clock in unix seconds, as an expression for statements."""
-    return literal_column(_NOW[dialect.name], Float(53))
+    return sa.literal_column(_NOW[dialect.name], sa.Float(53))
 
 
 def new_node_id(name: str | None) -> str:
@@ -87,7 +77,7 @@ class NodeStore:
     and raise StoreError when the database cannot be used.
     """
 
-    def __init__(self, engine: Engine, node_id: str, role: str) -> None:
+    def __init__(self, engine: sa.Engine, node_id: str, role: str) -> None:
         """`engine` is that of a TaskStore; `role` names what the process does. It is a node from
         its first `beat` on.
         """
@@ -112,12 +102,12 @@ class NodeStore:
             self._calm_since = self._last_beat  # the others may have been frozen, too
         with writing(self._engine) as connection:
             if not self._joined:
-                connection.execute(insert(_nodes).values(self._own_row()))
+                connection.execute(sa.insert(_nodes).values(self._own_row()))
                 self._joined = True
                 return True
             mine = _nodes.c.node_id == self.node_id, _nodes.c.claimed_by.is_(None)
             said = {"beat_at": self._now, "abilities": self._published()}
-            beaten = connection.execute(update(_nodes).where(*mine).values(said))
+            beaten = connection.execute(sa.update(_nodes).where(*mine).values(said))
             return beaten.rowcount == 1
 
     def rejoin(self) -> bool:
@@ -126,7 +116,7 @@ class NodeStore:
         """
         try:
             with writing(self._engine) as connection:
-                connection.execute(insert(_nodes).values(self._own_row()))
+                connection.execute(sa.insert(_nodes).values(self._own_row()))
         except IntegrityError:
             return False
         return True
@@ -136,7 +126,7 @@ class NodeStore:
         self._abilities = abilities.to_json()
         with writing(self._engine) as connection:
             mine = _nodes.c.node_id == self.node_id, _nodes.c.claimed_by.is_(None)
-            connection.execute(update(_nodes).where(*mine).values(abilities=self._published()))
+            connection.execute(sa.update(_nodes).where(*mine).values(abilities=self._published()))
 
     def _published(self) -> dict[str, Any] | None:
         return self._abilities if self._is_able else None
@@ -160,13 +150,13 @@ class NodeStore:
         return self.look(after_seconds)[0]
 
     def look(self, after_seconds: float = DEAD_SECONDS) -> tuple[tuple[Node, ...], tuple[str, ...]]:
-        """What `dead` returns, and the ids of nodes that hold shards and are not listed: they have
-        left, or do not know yet that they were declared dead.
+        """Return what `dead` does, and the ids of nodes that hold shards and are not listed: they
+        have left, or do not know yet that they were declared dead.
         """
         with reading(self._engine) as connection:
             held_by = holders(connection)  # read first: a node is listed before it holds anything
             nodes = self._read(connection)
-            now = connection.scalar(select(self._now)) or 0.0
+            now = connection.scalar(sa.select(self._now)) or 0.0
         unknown = held_by.difference(node.node_id for node in nodes) - {self.node_id}
         return self._dead(nodes, now, after_seconds), tuple(sorted(unknown))
 
@@ -204,7 +194,7 @@ class NodeStore:
             _nodes.c.claimed_by.is_not_distinct_from(node.claimed_by),
         )
         with writing(self._engine) as connection:
-            claimed = update(_nodes).where(*as_it_was).values(claimed_by=self.node_id)
+            claimed = sa.update(_nodes).where(*as_it_was).values(claimed_by=self.node_id)
             return connection.execute(claimed).rowcount == 1
 
     def claim_unknown(self, node_id: str) -> bool:
@@ -212,7 +202,7 @@ class NodeStore:
         row = self._own_row() | {"node_id": node_id, "claimed_by": self.node_id}
         try:
             with writing(self._engine) as connection:
-                connection.execute(insert(_nodes).values(row))
+                connection.execute(sa.insert(_nodes).values(row))
         except IntegrityError:
             return False
         return True
@@ -220,7 +210,7 @@ class NodeStore:
     def remove(self, node_id: str) -> None:
         """Remove a node from the list."""
         with writing(self._engine) as connection:
-            connection.execute(delete(_nodes).where(_nodes.c.node_id == node_id))
+            connection.execute(sa.delete(_nodes).where(_nodes.c.node_id == node_id))
 
     def _own_row(self) -> dict[str, Any]:
         return {
@@ -235,20 +225,22 @@ class NodeStore:
             "abilities": self._published(),
         }
 
-    def _read(self, connection: Connection) -> tuple[Node, ...]:
+    def _read(self, connection: sa.Connection) -> tuple[Node, ...]:
         columns: Iterable[Any] = [_nodes.c[field.name] for field in fields(Node)]
-        rows = connection.execute(select(*columns).order_by(_nodes.c.joined_at, _nodes.c.node_id))
+        rows = connection.execute(
+            sa.select(*columns).order_by(_nodes.c.joined_at, _nodes.c.node_id)
+        )
         return tuple(Node(*row) for row in rows)
 
 
-def living_abilities(engine: Engine) -> dict[str, Abilities | None]:
-    """What each living node can do, by its id; None for a node without a run host. Blocks; raises
-    StoreError.
+def living_abilities(engine: sa.Engine) -> dict[str, Abilities | None]:
+    """The abilities of each living node, by its id; None for a node without a run host. Blocks;
+    raises StoreError.
     """
     beat_after = now_of(engine.dialect) - DEAD_SECONDS
     alive = _nodes.c.claimed_by.is_(None), _nodes.c.beat_at >= beat_after
     with reading(engine) as connection:
-        stored = connection.execute(select(_nodes.c.node_id, _nodes.c.abilities).where(*alive))
+        stored = connection.execute(sa.select(_nodes.c.node_id, _nodes.c.abilities).where(*alive))
         return {
             row.node_id: None if row.abilities is None else Abilities.from_json(row.abilities)
             for row in stored

@@ -40,7 +40,7 @@ _STORED: Final[dict[TaskStatus, dict[str, Any]]] = {
     TaskStatus.CANCELLED: _RESUMABLE,
     TaskStatus.PENDING: {"stored_bytes": tasks.c.stored_bytes + _MISSING},
 }
-"""How `stored_bytes` changes when a task moves to a state."""
+"""The change of `stored_bytes` when a task moves to a state."""
 
 
 def to_task(row: RowMapping) -> Task:
@@ -152,8 +152,8 @@ def shards_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list
 
 
 def task_needs(task: Task) -> Needs | None:
-    """What a node must be able to do for a background task; None for a synchronous task, which is
-    executed by the process that received it.
+    """The needs of a background task; None for a synchronous task, which is executed by the process
+    that received it.
     """
     if task.task_type != TaskType.BACKGROUND:
         return None

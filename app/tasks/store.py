@@ -12,19 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    bindparam,
-    case,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
@@ -47,14 +35,14 @@ CheckUnfinished = Callable[[int, float], None]
 _IDS_PER_STATEMENT: Final = 500  # databases bound the number of parameters
 
 # Statements that are used often are made once: making them takes longer than executing them.
-_NEW_TASK: Final = insert(tasks)
-_UNFINISHED: Final = select(func.count(), func.sum(tasks.c.estimated_seconds)).where(
+_NEW_TASK: Final = sa.insert(tasks)
+_UNFINISHED: Final = sa.select(sa.func.count(), sa.func.sum(tasks.c.estimated_seconds)).where(
     tasks.c.end_time.is_(None), tasks.c.task_type == TaskType.BACKGROUND
 )
 _UNFINISHED_WITHOUT_CLIENT: Final = _UNFINISHED.where(tasks.c.client.is_(None))
-_UNFINISHED_OF_CLIENT: Final = _UNFINISHED.where(tasks.c.client == bindparam("of_client"))
+_UNFINISHED_OF_CLIENT: Final = _UNFINISHED.where(tasks.c.client == sa.bindparam("of_client"))
 _NEWEST_FIRST: Final = tasks.c.created_at.desc(), tasks.c.task_id.desc()
-_RUNNING: Final = select(
+_RUNNING: Final = sa.select(
     *(shards.c[name] for name in ("task_id", "status", "attempt", "count", "items_processed")),
     shards.c.details["in_work"].label("in_work"),
 ).where(shards.c.status == TaskStatus.RUNNING)
@@ -76,7 +64,7 @@ class TaskStore:
     race for one move, one succeeds and the others get TaskConflictError.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: sa.Engine) -> None:
         """`engine` is one of `app.tasks.engine.make_engine`. Tables that are missing are made, and
         those of an earlier version are converted; StoreError for those of a newer one.
         """
@@ -140,7 +128,7 @@ class TaskStore:
     def estimate(self, task_id: str, seconds: float) -> None:
         """Store the estimate of a task whose items have become known."""
         with writing(self.engine) as connection:
-            known = update(tasks).where(tasks.c.task_id == task_id)
+            known = sa.update(tasks).where(tasks.c.task_id == task_id)
             connection.execute(known.values(estimated_seconds=seconds))
 
     def delete(self, task_id: str) -> None:
@@ -159,14 +147,16 @@ class TaskStore:
 
     def _remove(self, task_id: str, statuses: Iterable[TaskStatus], text: str) -> None:
         rows.check_id(task_id)
-        gone = delete(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
+        gone = sa.delete(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
         with writing(self.engine) as connection, slow(connection):
             if connection.execute(gone).rowcount == 0:
                 raise rows.conflict(connection, task_id, text)
 
     def remove_part(self, task_id: str) -> None:
         """Remove a task that served another one, whatever its state, if it is still there."""
-        gone = delete(tasks).where(tasks.c.task_id == rows.check_id(task_id), tasks.c.kind == PART)
+        gone = sa.delete(tasks).where(
+            tasks.c.task_id == rows.check_id(task_id), tasks.c.kind == PART
+        )
         with writing(self.engine) as connection:
             connection.execute(gone)
 
@@ -176,7 +166,7 @@ class TaskStore:
         """Remove all finished tasks and their results, or only those that ended before a time, or
         those of a client; returns their ids.
         """
-        finished = select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
+        finished = sa.select(tasks.c.task_id).where(tasks.c.status.in_(FINISHED))
         if ended_before is not None:
             finished = finished.where(tasks.c.end_time < ended_before)
         if client is not None:
@@ -185,7 +175,7 @@ class TaskStore:
             ids = list(connection.scalars(finished.with_for_update()))
             with slow(connection):
                 for some in _portions(ids):
-                    connection.execute(delete(tasks).where(tasks.c.task_id.in_(some)))
+                    connection.execute(sa.delete(tasks).where(tasks.c.task_id.in_(some)))
         if ids:
             sqlite.shrink(self.engine)
         return ids
@@ -194,7 +184,7 @@ class TaskStore:
         """Fail the unfinished synchronous tasks whose owner `is_alive` denies, and return their
         ids. Tasks that only served another one are removed.
         """
-        wanted = select(tasks.c.task_id, tasks.c.status, tasks.c.owner, tasks.c.kind).where(
+        wanted = sa.select(tasks.c.task_id, tasks.c.status, tasks.c.owner, tasks.c.kind).where(
             tasks.c.status.in_(UNFINISHED), tasks.c.task_type == TaskType.SYNCHRONOUS
         )
         with reading(self.engine) as connection:
@@ -258,12 +248,12 @@ class TaskStore:
             return task, rows.all_shards(connection, task_id)
 
     def several(self, task_ids: Sequence[str]) -> dict[str, tuple[Task, list[Shard]]]:
-        """What `with_shards` returns for each of these tasks that there is, by its id."""
+        """Each of these tasks that there is, with its shards in order, by its id."""
         found: dict[str, tuple[Task, list[Shard]]] = {}
         with reading(self.engine) as connection:
             for some in _portions(task_ids):
                 of_tasks = rows.shards_of(connection, some)
-                wanted = select(*TASK_FIELDS).where(tasks.c.task_id.in_(some))
+                wanted = sa.select(*TASK_FIELDS).where(tasks.c.task_id.in_(some))
                 for task in rows.read_tasks(connection, wanted):
                     found[task.task_id] = task, of_tasks[task.task_id]
         return found
@@ -284,10 +274,10 @@ class TaskStore:
         wanted |= {tasks.c.kind: kind, tasks.c.client: client}
         conditions = [column == value for column, value in wanted.items() if value is not None]
         conditions.append(tasks.c.kind != PART)
-        newest = select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
+        newest = sa.select(*TASK_FIELDS).where(*conditions).limit(limit).offset(offset)
         with reading(self.engine) as connection:
             found = rows.read_tasks(connection, newest.order_by(*_NEWEST_FIRST))
-            count = select(func.count()).select_from(tasks).where(*conditions)
+            count = sa.select(sa.func.count()).select_from(tasks).where(*conditions)
             total = connection.scalar(count) or 0
             of_tasks = rows.shards_of(connection, [task.task_id for task in found])
         return TaskPage(tuple(found), total, of_tasks)
@@ -300,7 +290,7 @@ class TaskStore:
         found: dict[str, tuple[TaskStatus, int]] = {}
         with reading(self.engine) as connection:
             for some in _portions(task_ids):
-                stored = connection.execute(select(*columns).where(tasks.c.task_id.in_(some)))
+                stored = connection.execute(sa.select(*columns).where(tasks.c.task_id.in_(some)))
                 found |= {row.task_id: (row.status, row.items_processed) for row in stored}
                 for row in connection.execute(_RUNNING.where(shards.c.task_id.in_(some))):
                     status, processed = found.get(row.task_id, (None, 0))
@@ -311,8 +301,8 @@ class TaskStore:
 
     def by_key(self, idempotency_key: str, client: str | None = None) -> Task | None:
         """The client's task under the idempotency key, if there is one."""
-        wanted = select(*TASK_FIELDS).where(
-            func.coalesce(tasks.c.client, "") == (client or ""),
+        wanted = sa.select(*TASK_FIELDS).where(
+            sa.func.coalesce(tasks.c.client, "") == (client or ""),
             tasks.c.idempotency_key == idempotency_key,
         )
         with reading(self.engine) as connection:
@@ -329,7 +319,7 @@ class TaskStore:
         """Bytes of the inputs and results of all tasks of the client, as far as they are known."""
         # One condition for both cases would keep PostgreSQL from using the index.
         own = tasks.c.client.is_(None) if client is None else tasks.c.client == client
-        total = select(func.sum(tasks.c.stored_bytes)).where(own)
+        total = sa.select(sa.func.sum(tasks.c.stored_bytes)).where(own)
         with reading(self.engine) as connection:
             return int(connection.scalar(total) or 0)
 
@@ -338,9 +328,9 @@ class TaskStore:
         `limit`, with their shards. A run that was begun again, or waited for a node, measures more
         than was estimated, and is left out.
         """
-        attempts = select(func.sum(shards.c.attempt) == func.count())
+        attempts = sa.select(sa.func.sum(shards.c.attempt) == sa.func.count())
         wanted = (
-            select(*TASK_FIELDS)
+            sa.select(*TASK_FIELDS)
             .where(
                 tasks.c.kind == TaskKind.RUN,
                 tasks.c.status == TaskStatus.COMPLETED,
@@ -356,31 +346,31 @@ class TaskStore:
         return [(task, of_tasks[task.task_id]) for task in found]
 
     def needing_files(self, task_ids: Sequence[str]) -> set[str]:
-        """Those of these tasks whose items must stay in the data folder. Where the database has the
+        """Select the tasks whose items must stay in the data folder. Where the database has the
         items too, the folder has copies: these are kept while a shard waits for a node, as this
         node may be the next.
         """
-        waiting = exists().where(
+        waiting = sa.exists().where(
             shards.c.task_id == tasks.c.task_id,
             shards.c.node.is_(None),
             shards.c.status.in_(UNFINISHED),
         )
         # An execution in this folder holds its file open, so no row has to keep it.
-        shared = or_(tasks.c.status == TaskStatus.PENDING, waiting)
+        shared = sa.or_(tasks.c.status == TaskStatus.PENDING, waiting)
         resumable = tasks.c.status != TaskStatus.COMPLETED
-        is_needed = case(
+        is_needed = sa.case(
             (tasks.c.task_type == TaskType.SYNCHRONOUS, tasks.c.status.in_(UNFINISHED)),
             else_=shared if self.inputs.is_needed else resumable,
         )
         found: set[str] = set()
         with reading(self.engine) as connection:
             for some in _portions(task_ids):
-                wanted = select(tasks.c.task_id).where(tasks.c.task_id.in_(some), is_needed)
+                wanted = sa.select(tasks.c.task_id).where(tasks.c.task_id.in_(some), is_needed)
                 found.update(connection.scalars(wanted))
         return found
 
 
-def unfinished(connection: Connection, client: str | None) -> tuple[int, float]:
+def unfinished(connection: sa.Connection, client: str | None) -> tuple[int, float]:
     """Do what `TaskStore.unfinished` says within a transaction of the caller's."""
     if client is None:
         found = connection.execute(_UNFINISHED_WITHOUT_CLIENT)
