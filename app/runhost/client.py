@@ -14,24 +14,9 @@ from typing import Any, Final
 
 import hotloop
 from hotloop.app.errors import RunHostDiedError, RunTimeoutError
+from hotloop.app.runhost import messages
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
-from hotloop.app.runhost.messages import (
-    STREAM_LIMIT,
-    Batches,
-    CalibrateCommand,
-    Calibrated,
-    CalibrationProgress,
-    CancelCommand,
-    IngestCommand,
-    Ingested,
-    Ready,
-    RunCommand,
-    RunEvent,
-    RunReport,
-    read_frame,
-    write_frame,
-)
 from hotloop.app.strategies.base import Plan
 
 _IMPORT_ROOT: Final = str(Path(hotloop.__file__).absolute().parent.parent)
@@ -51,7 +36,7 @@ class RunHostClient:
         leash_fd: int,
         cancel_grace_seconds: float,
     ) -> None:
-        self.ready: Ready | None = None
+        self.ready: messages.Ready | None = None
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """The exit code, once process, group and socket are gone."""
         self._process = process
@@ -91,7 +76,7 @@ class RunHostClient:
         finally:
             theirs.close()
             os.close(their_leash)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=STREAM_LIMIT)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=messages.STREAM_LIMIT)
         client = cls(process, reader, writer, our_leash, cancel_grace_seconds)
         try:
             client.ready = await client._receive()
@@ -108,7 +93,9 @@ class RunHostClient:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, plan: Plan, *, cold: bool = False) -> AsyncGenerator[RunEvent, None]:
+    async def run(
+        self, plan: Plan, *, cold: bool = False
+    ) -> AsyncGenerator[messages.RunEvent, None]:
         """Execute a plan; yields RunStarted, Batches, Progress and BreakerReports, and a RunReport
         as the last event. `cold` closes all pools first, as in a run host that has just started.
 
@@ -119,10 +106,10 @@ class RunHostClient:
         if plan.timeout_seconds is not None:
             self._kill_later(plan.timeout_seconds + self._cancel_grace_seconds, plan)
         try:
-            await self._send(RunCommand(plan, cold))
+            await self._send(messages.RunCommand(plan, cold))
             while not ended:
                 event = await self._receive()
-                ended = isinstance(event, RunReport)
+                ended = isinstance(event, messages.RunReport)
                 yield event
         finally:
             while self._timers:
@@ -137,7 +124,7 @@ class RunHostClient:
         """
         self._kill_later(self._cancel_grace_seconds, None)
         with contextlib.suppress(RunHostDiedError):
-            await self._send(CancelCommand())
+            await self._send(messages.CancelCommand())
 
     def _kill_later(self, seconds: float, overdue: Plan | None) -> None:
         def kill() -> None:
@@ -147,13 +134,13 @@ class RunHostClient:
 
         self._timers.append(asyncio.get_running_loop().call_later(seconds, kill))
 
-    async def ingest(self, command: IngestCommand) -> int:
+    async def ingest(self, command: messages.IngestCommand) -> int:
         """Read an upload into an item file; returns its number of rows. Raises the error of the
         upload, or RunHostDiedError. When cancelled, it kills the run host.
         """
         try:
             await self._send(command)
-            outcome: Ingested = await self._receive()
+            outcome: messages.Ingested = await self._receive()
         except BaseException:
             await self.kill()
             raise
@@ -163,7 +150,7 @@ class RunHostClient:
 
     async def calibrate(
         self,
-        take: Callable[[Batches], Awaitable[None]],
+        take: Callable[[messages.Batches], Awaitable[None]],
         tell: Callable[[float], None],
     ) -> Calibration:
         """Measure the constants of the cost model. `take` is called with the results of the
@@ -172,11 +159,11 @@ class RunHostClient:
         Raises WorkerCrashedError, RunHostDiedError. When cancelled, it kills the run host.
         """
         try:
-            await self._send(CalibrateCommand())
-            while not isinstance(outcome := await self._receive(), Calibrated):
-                if isinstance(outcome, Batches):
+            await self._send(messages.CalibrateCommand())
+            while not isinstance(outcome := await self._receive(), messages.Calibrated):
+                if isinstance(outcome, messages.Batches):
                     await take(outcome)
-                elif isinstance(outcome, CalibrationProgress):
+                elif isinstance(outcome, messages.CalibrationProgress):
                     tell(outcome.share)
         except BaseException:
             await self.kill()
@@ -213,13 +200,13 @@ class RunHostClient:
 
     async def _send(self, command: Any) -> None:
         try:
-            await write_frame(self._writer, command)
+            await messages.write_frame(self._writer, command)
         except ConnectionError:
             raise await self._death() from None
 
     async def _receive(self) -> Any:
         try:
-            return await read_frame(self._reader)
+            return await messages.read_frame(self._reader)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise await self._death() from None
 

@@ -18,24 +18,11 @@ from hotloop import kernels
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import bind
 from hotloop.app.names import StrategyName
+from hotloop.app.runhost import messages
 from hotloop.app.runhost.calibrate.calibrator import Calibrator
 from hotloop.app.runhost.config import SWITCH_SECONDS, RunHostConfig
 from hotloop.app.runhost.execution import Surroundings, execute
 from hotloop.app.runhost.measuring import MemoryGauge
-from hotloop.app.runhost.messages import (
-    CalibrateCommand,
-    Calibrated,
-    CancelCommand,
-    Command,
-    Event,
-    IngestCommand,
-    Ingested,
-    KernelReport,
-    Ready,
-    RunCommand,
-    read_frame,
-    write_frame,
-)
 from hotloop.app.sources.connections import close_connections
 from hotloop.app.sources.rows import ingest
 from hotloop.app.strategies.base import Strategy
@@ -82,8 +69,8 @@ class RunHost:
         reports = await asyncio.to_thread(warm_up_kernels)
         self._available = [(r.workload, r.kernel) for r in reports if r.available]
         _tune_interpreter()
-        await self._send(Ready(pid, time.perf_counter() - started, reports))
-        reading = asyncio.create_task(read_frame(self._reader))
+        await self._send(messages.Ready(pid, time.perf_counter() - started, reports))
+        reading = asyncio.create_task(messages.read_frame(self._reader))
         current: asyncio.Task[None] | None = None
         is_run = False
         while True:
@@ -100,18 +87,20 @@ class RunHost:
                 current = None
             if reading in done:
                 try:
-                    command: Command = reading.result()
+                    command: messages.Command = reading.result()
                 except asyncio.IncompleteReadError:
                     return
-                reading = asyncio.create_task(read_frame(self._reader))
-                if not isinstance(command, CancelCommand):
-                    is_run = isinstance(command, RunCommand)
+                reading = asyncio.create_task(messages.read_frame(self._reader))
+                if not isinstance(command, messages.CancelCommand):
+                    is_run = isinstance(command, messages.RunCommand)
                     current = asyncio.create_task(self._obey(command))
                 elif current is not None and is_run:
                     current.cancel()
 
-    async def _obey(self, command: RunCommand | IngestCommand | CalibrateCommand) -> None:
-        if isinstance(command, RunCommand):
+    async def _obey(
+        self, command: messages.RunCommand | messages.IngestCommand | messages.CalibrateCommand
+    ) -> None:
+        if isinstance(command, messages.RunCommand):
             bind(command.plan.origin)
             logger.debug("executes a plan of %d items", command.plan.item_count)
             strategy = self._strategies[command.plan.strategy]
@@ -119,22 +108,22 @@ class RunHost:
                 await strategy.close()
                 await self._pools.close()
             await self._send(await execute(command.plan, strategy, self._around, self._send))
-        elif isinstance(command, CalibrateCommand):
+        elif isinstance(command, messages.CalibrateCommand):
             await self._send(await self._calibrate())
         else:
             bind(command.origin)
             logger.debug("reads an upload of %s", command.media_type)
             await self._send(await _ingest(command))
 
-    async def _calibrate(self) -> Calibrated:
+    async def _calibrate(self) -> messages.Calibrated:
         try:
             calibrator = Calibrator(self._config, self._around.gauge, self._available, self._send)
-            return Calibrated(await calibrator.run(), None)
+            return messages.Calibrated(await calibrator.run(), None)
         except ServiceError as error:
-            return Calibrated(None, error)
+            return messages.Calibrated(None, error)
 
-    async def _send(self, event: Event) -> None:
-        await write_frame(self._writer, event)
+    async def _send(self, event: messages.Event) -> None:
+        await messages.write_frame(self._writer, event)
 
 
 def _tune_interpreter() -> None:
@@ -145,7 +134,7 @@ def _tune_interpreter() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
 
 
-async def _ingest(command: IngestCommand) -> Ingested:
+async def _ingest(command: messages.IngestCommand) -> messages.Ingested:
     try:
         count = await asyncio.to_thread(
             ingest,
@@ -157,8 +146,8 @@ async def _ingest(command: IngestCommand) -> Ingested:
             command.sha256,
         )
     except ServiceError as error:
-        return Ingested(0, error)
-    return Ingested(count, None)
+        return messages.Ingested(0, error)
+    return messages.Ingested(count, None)
 
 
 PROBE_SECONDS: Final = 0.004
@@ -168,7 +157,7 @@ PROBE_ROUNDS: Final = 5
 """Rounds over all kernels; the fastest one counts, as disturbances only make a probe slower."""
 
 
-def warm_up_kernels() -> tuple[KernelReport, ...]:
+def warm_up_kernels() -> tuple[messages.KernelReport, ...]:
     """Load, compile and measure every available kernel, and report on each known one."""
     reports = [
         _warm_up(workload, name)
@@ -188,11 +177,11 @@ def warm_up_kernels() -> tuple[KernelReport, ...]:
     )
 
 
-def _terms(report: KernelReport) -> tuple[str, ...]:
+def _terms(report: messages.KernelReport) -> tuple[str, ...]:
     return tuple(kernels.get_workload(report.workload).probes)
 
 
-def _warm_up(workload: str, name: str) -> KernelReport:
+def _warm_up(workload: str, name: str) -> messages.KernelReport:
     started = time.perf_counter()
     reason = kernels.why_unavailable(workload, name)
     if reason is None:
@@ -202,8 +191,8 @@ def _warm_up(workload: str, name: str) -> KernelReport:
         except Exception as error:
             reason = f"it does not warm up: {type(error).__name__}: {error}"
     if reason is not None:
-        return KernelReport(workload, name, False, reason, False, None, 0.0, {})
-    return KernelReport(
+        return messages.KernelReport(workload, name, False, reason, False, None, 0.0, {})
+    return messages.KernelReport(
         workload=workload,
         kernel=name,
         available=True,
@@ -219,13 +208,13 @@ def _warm_up(workload: str, name: str) -> KernelReport:
 class _Probe:
     """One cost term of one kernel, timed on `count` simulated items."""
 
-    report: KernelReport
+    report: messages.KernelReport
     term: str
     count: int = 1
     fastest_seconds: float = float("inf")
 
     @classmethod
-    def sized(cls, report: KernelReport, term: str) -> _Probe:
+    def sized(cls, report: messages.KernelReport, term: str) -> _Probe:
         probe = cls(report, term)
         while probe.run() < PROBE_SECONDS:
             probe.count *= 2

@@ -12,18 +12,11 @@ from contextlib import aclosing
 
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.base import Batch, ItemBatch
+from hotloop.app.strategies import worker
 from hotloop.app.strategies.base import BatchResult, Capabilities, InFlight, Plan, StepCount, Words
 from hotloop.app.strategies.batching import iter_batches, run_windowed, window_size
 from hotloop.app.strategies.pools import Pools, ThreadPool, effective_workers
 from hotloop.app.strategies.process_pool import ProcessPool, run_batch_in_pool
-from hotloop.app.strategies.worker import (
-    compute_batch,
-    fetch_group_async,
-    fetcher_count,
-    groups,
-    run_batch,
-    run_batch_item_by_item,
-)
 
 
 class _Batchwise:
@@ -110,7 +103,7 @@ class Sequential(_InOneThread):
     async def _execute(
         self, plan: Plan, batch: Batch, stop: threading.Event, steps: StepCount
     ) -> BatchResult:
-        return await self._thread.submit(run_batch_item_by_item, plan, batch, stop, steps)
+        return await self._thread.submit(worker.run_batch_item_by_item, plan, batch, stop, steps)
 
 
 class AsyncBatch(_InOneThread):
@@ -135,18 +128,20 @@ class AsyncBatch(_InOneThread):
         if plan.stages:
             await _fetch_all(plan, inputs, steps)
         io_seconds = time.perf_counter() - started if plan.stages else 0.0
-        return await self._thread.submit(compute_batch, plan, batch, inputs, io_seconds, steps)
+        return await self._thread.submit(
+            worker.compute_batch, plan, batch, inputs, io_seconds, steps
+        )
 
 
 async def _fetch_all(plan: Plan, inputs: ItemBatch, steps: StepCount) -> None:
-    waiting = groups(len(inputs.item_ids), plan.group_size)
+    waiting = worker.groups(len(inputs.item_ids), plan.group_size)
 
     async def fetch_next() -> None:
         for positions in waiting:
-            await fetch_group_async(plan.stages, inputs, positions, steps)
+            await worker.fetch_group_async(plan.stages, inputs, positions, steps)
 
     async with asyncio.TaskGroup() as fetchers:
-        for _ in range(fetcher_count(plan, len(inputs.item_ids))):
+        for _ in range(worker.fetcher_count(plan, len(inputs.item_ids))):
             fetchers.create_task(fetch_next())
 
 
@@ -177,7 +172,7 @@ class Threading(_Batchwise):
     async def _execute(
         self, plan: Plan, batch: Batch, stop: threading.Event, steps: StepCount
     ) -> BatchResult:
-        return await self._pools.threads.submit(run_batch, plan, batch, stop, steps)
+        return await self._pools.threads.submit(worker.run_batch, plan, batch, stop, steps)
 
 
 class _InProcesses(_Batchwise):

@@ -58,14 +58,6 @@ class Claim:
     shard: Shard
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A shard that waits, and the text of its needs, if they are known."""
-
-    ref: ShardRef
-    needs: str | None
-
-
 def claim(
     engine: Engine, node: str, in_all: int | None = None, abilities: Abilities | None = None
 ) -> Claim | None:
@@ -85,24 +77,26 @@ def claim(
                     if (connection.scalar(select(func.count()).where(*_HELD)) or 0) >= in_all:
                         return None
                 first = _first(connection, able)
-                if first and (got := _begin(connection, first.ref.task_id, node, able)):
+                if first and (got := _begin(connection, first[0].task_id, node, able)):
                     return got
         except (StoreError, IntegrityError):
             raise
         except Exception as fault:  # fails only this task: the queue must go on
             if first is None:
                 raise
-            logger.exception("the shard %s cannot be begun; its task fails", first.ref)
+            logger.exception("the shard %s cannot be begun; its task fails", first[0])
             error = UnreadableTaskError(f"beginning it met an unexpected {type(fault).__name__}")
             with writing(engine) as connection:
-                _set_aside(connection, first.ref.task_id, error)
+                _set_aside(connection, first[0].task_id, error)
     return None
 
 
 def _first(
     connection: Connection, able: Abilities, task_id: str | None = None
-) -> _Candidate | None:
-    """The first waiting shard, of all tasks or of one, that a node `able` to may begin."""
+) -> tuple[ShardRef, str | None] | None:
+    """The first waiting shard, of all tasks or of one, that a node with these abilities may begin;
+    and the text of its needs, if they are known.
+    """
     wanted = _FIRST if task_id is None else _FIRST.where(shards.c.task_id == task_id)
     while True:
         asked = {"now": time.time(), "unfit": list(able.unfit), "run_bytes": able.run_bytes}
@@ -111,7 +105,7 @@ def _first(
             return None
         *ref, needs = row
         if able.has(needs):
-            return _Candidate(ShardRef(*ref), needs)
+            return ShardRef(*ref), needs
 
 
 def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> Claim | None:
@@ -125,12 +119,13 @@ def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> 
     first = _first(connection, able, task_id)
     if first is None:
         return None
+    ref, needs = first
     row = rows.task_row(connection, task_id)
     task = rows.to_task(row)
-    if first.needs is None and not _fits(connection, task, able):
+    if needs is None and not _fits(connection, task, able):
         return None
     try:
-        return Claim(task, rows.begin_shard(connection, row, first.ref, node))
+        return Claim(task, rows.begin_shard(connection, row, ref, node))
     except TaskConflictError as error:
         _set_aside(connection, task_id, error)
         return None
