@@ -24,6 +24,7 @@ from tests.fixtures.real_sources import (
     pinot_stage,
     reasons,
 )
+from tests.fixtures.waiting import in_loop
 
 SECRET = "Basic dXNlcjpzM2NyZXQ="
 
@@ -168,15 +169,12 @@ def test_both_faces_read_the_same(broker: RunningBroker) -> None:
     assert columns_of(blocking) == columns_of(fetched(stage, range(20)))
 
 
-def test_connection_is_kept_between_calls(broker: RunningBroker) -> None:
+@in_loop
+async def test_connection_is_kept_between_calls(broker: RunningBroker) -> None:
     stage = pinot_stage(broker.url)
-
-    async def run() -> None:
-        for _ in range(3):
-            await stage.fetch_async(item_batch([1]), [0])
-        (opened,) = connections._connections[asyncio.get_running_loop()].values()
-        assert isinstance(opened, pinot._PinotConnection)
-        await close_connections()
-        assert asyncio.get_running_loop() not in connections._connections
-
-    asyncio.run(run())
+    for _ in range(3):
+        await stage.fetch_async(item_batch([1]), [0])
+    (opened,) = connections._connections[asyncio.get_running_loop()].values()
+    assert isinstance(opened, pinot._PinotConnection)
+    await close_connections()
+    assert asyncio.get_running_loop() not in connections._connections

@@ -27,7 +27,7 @@ from tests.fixtures.real_sources import (
     pinot_stage,
     reasons,
 )
-from tests.fixtures.waiting import until
+from tests.fixtures.waiting import in_loop, until
 
 IDS = range(100, 120)
 GIVES_UP = replace(POLICY, attempts=2)
@@ -263,16 +263,13 @@ def test_broker_that_dies_and_comes_back_costs_no_item() -> None:
         asyncio.run(run())
 
 
-def test_broker_that_stays_away_fails_all_calls() -> None:
+@in_loop
+async def test_broker_that_stays_away_fails_all_calls() -> None:
     stage = pinot_stage(
         f"http://127.0.0.1:{free_port()}", policy=replace(POLICY, outage_seconds=0.1)
     )
-
-    async def run() -> None:
-        calls = [stage.fetch_async(item_batch([1]), [0]) for _ in range(100)]
-        ended = await asyncio.gather(*calls, return_exceptions=True)
-        await close_connections()
-        assert {type(error) for error in ended} == {SourceDownError}
-        assert all("pinot cannot be reached" in str(error) for error in ended)
-
-    asyncio.run(run())
+    calls = [stage.fetch_async(item_batch([1]), [0]) for _ in range(100)]
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    await close_connections()
+    assert {type(error) for error in ended} == {SourceDownError}
+    assert all("pinot cannot be reached" in str(error) for error in ended)
