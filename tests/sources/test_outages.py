@@ -32,7 +32,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_loop
-async def test_restart_costs_no_call() -> None:
+async def test_restart_fails_no_call() -> None:
     """More callers than anybody has, most of whom have used up their attempts meanwhile."""
     guarded = Guarded()
     guarded.dependency.up = False
@@ -63,7 +63,7 @@ async def test_one_caller_tries_while_all_others_wait() -> None:
     await cancelled(calls)
 
 
-def test_trials_are_no_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_do_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn of the loop for each trial and sleep, not one for each instant of the outage."""
     try_again_soon(monkeypatch, 0.05)
 
@@ -92,7 +92,7 @@ def test_trials_are_no_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("who", ["trying", "sleeping", "waiting", "all"])
 @in_loop
-async def test_cancelled_in_any_phase_the_others_go_on(
+async def test_cancelling_in_any_phase_leaves_other_callers_going(
     who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if who == "sleeping":
@@ -250,7 +250,7 @@ async def test_next_run_waits_anew_for_an_outage_that_another_gave_up() -> None:
 
 
 @in_loop
-async def test_trial_in_progress_holds_nobody_beyond_his_patience() -> None:
+async def test_trial_in_progress_delays_no_caller_beyond_its_patience() -> None:
     """Neither those who came before it nor those who come after."""
     guarded = Guarded()
     await guarded.switch_off(HASTY)

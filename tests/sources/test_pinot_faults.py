@@ -156,14 +156,14 @@ def test_values_of_a_wrong_type_fail_their_items(
 
 
 @pytest.mark.parametrize("kind", ["array", "bool", "text"])
-def test_row_with_an_id_that_is_none_belongs_to_nobody(broker: RunningBroker, kind: str) -> None:
+def test_row_with_an_invalid_id_is_ignored(broker: RunningBroker, kind: str) -> None:
     broker.control("wrong_type", kind=kind, column="item_id", rows=2)
     batch = fetched(pinot_stage(broker.url), IDS)
     assert set(reasons(batch).values()) == {"pinot has no row for it"}
     assert len(batch.failed) == 2
 
 
-def test_answer_as_long_as_its_limit_is_told_so(
+def test_answer_that_reaches_its_limit_is_reported(
     broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each id has so many rows that they crowd out others."""

@@ -78,7 +78,7 @@ def test_right_without_a_permission_is_refused() -> None:
 
 
 @pytest.mark.parametrize("layout", sorted(RedisLayout))
-def test_nobody_listens_and_every_item_is_told_without_an_address(layout: RedisLayout) -> None:
+def test_unreachable_server_fails_every_item_without_its_address(layout: RedisLayout) -> None:
     port = free_port()
     stage = redis_stage(f"redis://127.0.0.1:{port}/0", layout=layout, policy=GIVES_UP)
     with pytest.raises(TransientError) as caught:

@@ -323,7 +323,7 @@ def test_failed_trial_opens_it_for_another_second(clock: Clock) -> None:
             call(breaker)
 
 
-def test_down_since_the_first_opening_until_it_closes(clock: Clock) -> None:
+def test_outage_lasts_from_the_first_opening_until_it_closes(clock: Clock) -> None:
     breaker = opened(clock)
     assert breaker.down_seconds == 0
     for _ in range(3):
@@ -372,7 +372,7 @@ def test_last_report_of_each_source_is_kept(heard: list[BreakerReport]) -> None:
     ]
 
 
-def test_nobody_listens_afterwards() -> None:
+def test_listener_is_removed_at_the_end() -> None:
     heard: list[BreakerReport] = []
     with pytest.raises(ZeroDivisionError), listening(heard.append):
         raise ZeroDivisionError
@@ -380,7 +380,7 @@ def test_nobody_listens_afterwards() -> None:
     assert heard == []
 
 
-def test_breaker_is_the_same_for_all_who_ask() -> None:
+def test_all_callers_get_the_same_breaker() -> None:
     found: list[Breaker] = []
     barrier = threading.Barrier(8)
 

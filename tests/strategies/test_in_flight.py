@@ -99,7 +99,7 @@ def test_items_in_work_are_counted_before_their_batch_is_done(
     runner.run(run())
 
 
-def test_next_run_begins_at_nothing(runner: asyncio.Runner, process_strategy: Strategy) -> None:
+def test_next_run_begins_without_steps(runner: asyncio.Runner, process_strategy: Strategy) -> None:
     """Workers of a warm pool keep their last count, which is not taken for the next run's."""
     plan = make_plan(process_strategy.name, items=GeneratedItems(100), batch_size=50)
 
@@ -153,7 +153,7 @@ def test_slices_of_a_batch_give_the_same_bits(kernel: str, failing_every: int | 
         assert counted.count == 203 * (len(stages) + 1)
 
 
-def test_long_batch_is_seen_to_go_on_and_a_short_one_is_one_call(
+def test_long_batch_reports_progress_and_a_short_one_is_one_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = make_plan(StrategyName.SEQUENTIAL, kernel="python", slice_items=20)

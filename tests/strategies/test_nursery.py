@@ -62,7 +62,7 @@ def test_workers_come_from_one_process_with_one_thread(
 
 
 @forking
-def test_server_is_replaced_only_for_a_kernel_that_it_has_not() -> None:
+def test_server_is_replaced_only_for_a_new_kernel() -> None:
     nursery = Nursery()
     first = nursery.server_for(PYTHON)
     assert nursery.server_for(PYTHON) is first

@@ -31,7 +31,7 @@ def incomplete(store: TaskStore, new_task: Callable[..., Task]) -> Incomplete:
     return make
 
 
-def test_task_is_executed_by_nobody_before_its_items_are_there(
+def test_task_is_not_queued_before_its_items_are_there(
     store: TaskStore, incomplete: Incomplete
 ) -> None:
     task = incomplete()

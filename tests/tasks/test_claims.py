@@ -228,7 +228,9 @@ def test_beginnings_of_a_process_that_stops_do_not_count(queues: Queues, store: 
 
 
 @pytest.mark.parametrize("counts_as", [0, 1, FAILED_BEGINNING])
-def test_what_is_given_back_counts_as_it_is_said(store: TaskStore, counts_as: int) -> None:
+def test_given_back_execution_counts_as_many_beginnings_as_told(
+    store: TaskStore, counts_as: int
+) -> None:
     (ref,) = put(store)
     for _ in range(2):
         claimed = claim(store.engine, "here:1")
@@ -239,7 +241,7 @@ def test_what_is_given_back_counts_as_it_is_said(store: TaskStore, counts_as: in
     assert (shard.beginnings, shard.needs_bytes) == (2 * counts_as, 7)
 
 
-def test_cancelling_survives_what_this_version_does_not_know(store: TaskStore) -> None:
+def test_task_of_an_unknown_kind_can_be_cancelled(store: TaskStore) -> None:
     (odd,) = put(store)
     change(store, odd, workload="newer", strategy="newer", kind="newer", spec={"version": 99})
     store.shards.cancel(odd.task_id, summary)

@@ -77,7 +77,7 @@ def test_each_kind_of_file_has_its_place(tmp_path: Path) -> None:
     "task_id",
     ["", ".", "..", "../x", "/etc/passwd", f"../{TASK}", f"{TASK}/..", f"{TASK}\0", f"{TASK}\n"],
 )
-def test_what_is_no_task_id_has_no_path(tmp_path: Path, task_id: str) -> None:
+def test_invalid_task_id_has_no_path(tmp_path: Path, task_id: str) -> None:
     folder = DataFolder(tmp_path)
     for where in PATHS:
         with pytest.raises(TaskNotFoundError):
@@ -239,7 +239,7 @@ def task_id(store: TaskStore, new_task: Callable[..., Task], tmp_path: Path) -> 
     return task.task_id
 
 
-def test_what_was_stored_is_fetched(store: TaskStore, task_id: str, tmp_path: Path) -> None:
+def test_stored_input_is_fetched_unchanged(store: TaskStore, task_id: str, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     assert store.inputs.fetch(task_id, folder / "items", DIGEST)
@@ -248,7 +248,7 @@ def test_what_was_stored_is_fetched(store: TaskStore, task_id: str, tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == ["items"]
 
 
-def test_fetches_side_by_side_do_not_meet(store: TaskStore, task_id: str, tmp_path: Path) -> None:
+def test_parallel_fetches_do_not_mix(store: TaskStore, task_id: str, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     path, barrier = folder / "items", threading.Barrier(4)

@@ -102,7 +102,7 @@ def test_node_is_listed_from_its_first_beat_until_it_leaves(node: NewNode, engin
     assert not first.beat()
 
 
-def test_a_beat_is_kept(node: NewNode, engine: Engine) -> None:
+def test_beat_is_stored(node: NewNode, engine: Engine) -> None:
     living = node("living:1")
     silence(engine, "living:1", 100)
     (before,) = living.list()
@@ -209,7 +209,7 @@ def test_node_that_has_beaten_meanwhile_is_not_claimed(node: NewNode, engine: En
 
 
 @pytest.mark.usefixtures("gone")
-def test_what_a_dead_claimer_left_is_claimed_again(node: NewNode, engine: Engine) -> None:
+def test_claims_of_a_dead_node_are_claimed_again(node: NewNode, engine: Engine) -> None:
     here = node("here:1")
     node("late:1")
     (dead,) = here.dead(3_600)
@@ -270,9 +270,7 @@ def test_work_of_a_node_that_is_not_listed_is_adopted_once(
     assert ids(here.list()) == ["here:1", "other:1"]
 
 
-def test_what_this_node_holds_is_not_adopted_by_itself(
-    queues: Queues, store: TaskStore, node: NewNode
-) -> None:
+def test_node_does_not_adopt_its_own_work(queues: Queues, store: TaskStore, node: NewNode) -> None:
     """Not even when it is not listed any more: it has heard of that, and joins again."""
     put(store)
     assert claim(store.engine, "here:1") is not None

@@ -46,13 +46,13 @@ def test_other_process_is_alive_until_it_has_ended() -> None:
     assert not owner_is_alive(owner)
 
 
-def test_pid_that_came_again_is_another_process() -> None:
+def test_reused_pid_is_another_process() -> None:
     pid, _, started = current_owner().partition(":")
     assert not owner_is_alive(f"{pid}:{int(started) - 1}")
     assert not owner_is_alive(f"{pid}:{int(started) + 1}")
 
 
-def test_clock_that_is_set_makes_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_the_clock_does_not_change_a_process_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of the boot, in unix seconds, moves with the clock."""
     owner, booted, now = current_owner(), psutil.boot_time(), time.time()
     for step in (-86_400.0, -1.0, 1.0, 86_400.0):
@@ -71,7 +71,7 @@ def test_text_that_names_no_process_is_not_alive(owner: str) -> None:
     assert not owner_is_alive(owner)
 
 
-def test_process_that_may_not_be_looked_at_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_that_cannot_be_inspected_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path, *_: object) -> str:
         raise PermissionError(path)
 

@@ -210,9 +210,7 @@ def test_damaged_results_are_named(
     assert "Delete the task, and ask for it again." in str(caught.value)
 
 
-def test_items_that_are_there_twice_are_damage(
-    store: TaskStore, running: Running, result: NewResult
-) -> None:
+def test_repeated_items_are_damage(store: TaskStore, running: Running, result: NewResult) -> None:
     task_id = running(200)
     add(store, task_id, result(0, 100))
     (chunk,) = pack([result(50, 100)], COLUMNS)
@@ -222,7 +220,7 @@ def test_items_that_are_there_twice_are_damage(
         list(opened(store, task_id).blocks())
 
 
-def test_what_is_before_the_damage_is_read(damaged: Callable[..., ResultsReader]) -> None:
+def test_results_before_the_damage_are_read(damaged: Callable[..., ResultsReader]) -> None:
     reader = damaged(flip=5)
     assert ids(list(reader.blocks(0, 200))) == list(range(100))
     assert ids(list(reader.blocks(400))) == list(range(400, 500))

@@ -85,7 +85,7 @@ def test_cancel_of_a_finished_task_is_refused(
     assert (store.get(task.task_id), store.shards.of_task(task.task_id)) == before
 
 
-def test_cancel_that_cannot_be_summed_up_changes_nothing(
+def test_cancel_whose_summary_fails_changes_nothing(
     store: TaskStore, sharded: Sharded, result: NewResult
 ) -> None:
     task_id = sharded([10])
@@ -111,7 +111,7 @@ def test_cancel_that_cannot_be_summed_up_changes_nothing(
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_resume_keeps_what_is_done_and_raises_the_rest(
+def test_resume_keeps_stored_results_and_queues_the_rest(
     store: TaskStore, sharded: Sharded, result: NewResult, status: str
 ) -> None:
     task_id, bystander = sharded([10, 10, 10]), sharded([10])
@@ -206,7 +206,7 @@ def test_task_that_never_began_is_resumed(
 
 
 @pytest.mark.parametrize("status", sorted(UNFINISHED | {TaskStatus.COMPLETED}))
-def test_resume_of_others_is_refused(
+def test_resume_of_unfinished_or_completed_tasks_is_refused(
     store: TaskStore, new_task: NewTask, bring_to: BringTo, status: TaskStatus
 ) -> None:
     task = new_task()
@@ -242,7 +242,7 @@ def positions(ranges: list[tuple[int, int]]) -> list[int]:
     phases=[Phase.explicit, Phase.generate],  # an example is many transactions: no shrinking
 )
 @given(data=st.data())
-def test_missing_and_stored_are_the_shard_after_any_interruption(
+def test_missing_and_stored_items_make_the_shard_after_any_interruption(
     store: TaskStore,
     sharded: Sharded,
     result: NewResult,
@@ -319,7 +319,9 @@ def interrupt(store: TaskStore, execution: Execution, how: str) -> int:
     return 1
 
 
-def test_missing_is_of_one_shard(store: TaskStore, sharded: Sharded, result: NewResult) -> None:
+def test_missing_ranges_ignore_neighbouring_shards(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
     """Whatever the neighbours have stored, up to the very border."""
     task_id = sharded([100, 100, 0, 100])
     for number, start in ((0, 99), (3, 200)):

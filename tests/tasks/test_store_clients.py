@@ -54,7 +54,7 @@ def test_tasks_without_a_key_are_as_many_as_wanted(store: TaskStore, new_task: N
     assert store.page(limit=10).total == 2 * len(CLIENTS)
 
 
-def test_pages_are_a_clients_or_all(store: TaskStore, tasks: dict[str | None, Task]) -> None:
+def test_page_is_of_one_client_or_of_all(store: TaskStore, tasks: dict[str | None, Task]) -> None:
     page = store.page(limit=10, client="key:alice")
     assert [task.task_id for task in page.tasks] == [tasks["key:alice"].task_id]
     assert page.total == 1
@@ -63,14 +63,16 @@ def test_pages_are_a_clients_or_all(store: TaskStore, tasks: dict[str | None, Ta
     assert store.page(limit=10).total == len(CLIENTS)
 
 
-def test_clearing_takes_a_clients_or_all(store: TaskStore, tasks: dict[str | None, Task]) -> None:
+def test_clearing_removes_tasks_of_one_client_or_of_all(
+    store: TaskStore, tasks: dict[str | None, Task]
+) -> None:
     assert store.delete_finished(client="key:carol") == []
     assert store.delete_finished(client="key:bob") == [tasks["key:bob"].task_id]
     assert store.page(limit=10).total == len(CLIENTS) - 1
     assert len(store.delete_finished()) == len(CLIENTS) - 1
 
 
-def test_whose_a_task_is(store: TaskStore, tasks: dict[str | None, Task]) -> None:
+def test_client_of_a_task_is_told(store: TaskStore, tasks: dict[str | None, Task]) -> None:
     for client, task in tasks.items():
         assert store.client_of(task.task_id) == client
     with pytest.raises(TaskNotFoundError):

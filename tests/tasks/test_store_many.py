@@ -153,7 +153,7 @@ def test_orphans_are_interrupted_and_others_left(
     assert store.interrupt_orphans(lambda owner: owner == "live:1") == []
 
 
-def test_orphan_that_somebody_takes_meanwhile_is_left(store: TaskStore, new_task: NewTask) -> None:
+def test_orphan_that_has_moved_on_meanwhile_is_left(store: TaskStore, new_task: NewTask) -> None:
     taken, ended, orphan = new_task(), new_task(), new_task(owner="3:3.0")
     for task in (taken, ended, orphan):
         store.create(task)
