@@ -32,7 +32,7 @@ from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskVie
 from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from hotloop.app.tasks.nodes import living_abilities
-from hotloop.app.tasks.shard_rows import task_needs
+from hotloop.app.tasks.rows import task_needs
 from hotloop.app.tasks.store import TaskPage, TaskStore
 
 logger = logging.getLogger(__name__)
