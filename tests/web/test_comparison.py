@@ -239,7 +239,7 @@ def test_recommendation_is_shown_and_run(stub: tuple[Stub, str], page: Page) -> 
     request = submitted[1]
     assert (request.items_count, request.workers, request.strategy) == (700, 2, "hybrid")
     assert (request.kernel, request.batch_size) == ("numba", 5_000)
-    assert request.parameters.cpu_iterations == 5
+    assert request.parameters["cpu_iterations"] == 5
     assert page.faults == []
 
 
