@@ -10,13 +10,11 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
@@ -25,6 +23,7 @@ from hotloop.app.errors import NotReadyError
 from hotloop.app.runhost.fair_queue import FairQueue
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.system import end_with_parent
 from hotloop.app.wording import RULE, describe
 
 LARGE_BYTES: Final = 32 * 1_024
@@ -86,14 +85,7 @@ def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
 def _begin() -> None:
     """First in the other process. It must not outlive this one, however that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    end_with_parent()
 
 
 class BodyReader:
