@@ -12,10 +12,10 @@ from hotloop.app.comparison.record import BACKGROUND, CellId, CellRecord, Compar
 from hotloop.app.comparison.schedule import shares
 from hotloop.app.errors import InvalidRequestError
 from hotloop.app.names import StrategyName
+from hotloop.app.prediction.machine import nanoseconds_per_item
 from hotloop.app.prediction.memory import MemoryBudget, uses_processes
 from hotloop.app.prediction.model import FORK_SECONDS
-from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
-from hotloop.app.prediction.reported_costs import nanoseconds_per_item
+from hotloop.app.prediction.plan import BY_PREFERENCE, make_plan
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest

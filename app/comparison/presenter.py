@@ -22,7 +22,7 @@ from hotloop.app.comparison.specs import BASE_URL, run_body
 from hotloop.app.comparison.verdict import Verdict, judge, trusted_interval
 from hotloop.app.comparison.verdict_text import FLAG_TEXTS, contenders, words
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
-from hotloop.app.prediction.batch_size import leaves_workers_idle
+from hotloop.app.prediction.plan import leaves_workers_idle
 from hotloop.app.schemas.comparison import (
     Cell,
     CellFlag,

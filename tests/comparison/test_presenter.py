@@ -14,7 +14,7 @@ from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord, 
 from hotloop.app.comparison.specs import compare_request_of, compare_spec
 from hotloop.app.comparison.verdict_text import FLAG_TEXTS
 from hotloop.app.names import TaskKind, TaskStatus, TaskType
-from hotloop.app.prediction.host_facts import host_facts
+from hotloop.app.prediction.machine import host_facts
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.runs import RunRequest

@@ -1,4 +1,4 @@
-"""The batch size of a run whose request says `auto`."""
+"""plan: the batch size of a run whose request says `auto`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from hotloop.app.names import StrategyName
-from hotloop.app.prediction.batch_size import BATCHES_A_WORKER, with_batch_size
 from hotloop.app.prediction.model import predict
-from hotloop.app.prediction.plans import make_plan
+from hotloop.app.prediction.plan import BATCHES_A_WORKER, make_plan, with_batch_size
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems

@@ -12,12 +12,18 @@ from typing import cast
 import pytest
 
 from hotloop.app.errors import RunHostDiedError
-from hotloop.app.prediction.calibrating import TYPICAL_SECONDS
-from hotloop.app.prediction.calibration_file import NAME, Calibrated, calibrating_alone, load, save
-from hotloop.app.prediction.calibration_results import StoreResults
+from hotloop.app.prediction.calibration_file import (
+    NAME,
+    Calibrated,
+    StoreResults,
+    calibrating_alone,
+    load,
+    save,
+)
 from hotloop.app.prediction.calibrations import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
+    TYPICAL_SECONDS,
     Calibrations,
 )
 from hotloop.app.runhost.calibrate.constants import Calibration

@@ -20,8 +20,8 @@ from hotloop.app.system import MemoryLimit
 from tests.fixtures.calibrations import ideal
 from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
-from tests.prediction.test_plans import REPORTS, SETTINGS, parsed
-from tests.prediction.test_plans import plan as made
+from tests.prediction.test_plan import REPORTS, SETTINGS, parsed
+from tests.prediction.test_plan import plan as made
 
 NO_IO: dict[str, Any] = {"db": "none", "cache": "none"}
 NO_WORK = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotloop.app.names import StrategyName
-from hotloop.app.prediction.batch_times import makespan
-from hotloop.app.prediction.lower_bound import lower_bound_seconds
-from hotloop.app.prediction.model import predict
+from hotloop.app.prediction.model import makespan, predict
+from hotloop.app.prediction.search_space import lower_bound_seconds
 from hotloop.app.runhost.calibrate.constants import (
     IN_FLIGHT,
     Calibration,

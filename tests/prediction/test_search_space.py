@@ -8,7 +8,7 @@ import random
 import pytest
 
 from hotloop.app.names import StrategyName
-from hotloop.app.prediction.search_space import TIE, Choice, Fixed, candidates, ranked
+from hotloop.app.prediction.search_space import TIE, Candidate, Fixed, ranked, search_space
 from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.sources.simulated import SimulatedStage
 from hotloop.app.strategies.base import Plan
@@ -20,11 +20,11 @@ PLENTY = 1 << 40
 STAGES = (SimulatedStage("db", 0.01, 0.01),)
 
 
-def rank(made: Plan, fixed: Fixed = ALL, memory_bytes: int = PLENTY) -> list[Choice]:
-    return ranked(candidates(made, fixed, usual()), usual(), memory_bytes)
+def rank(made: Plan, fixed: Fixed = ALL, memory_bytes: int = PLENTY) -> list[Candidate]:
+    return ranked(search_space(made, fixed, usual()), usual(), memory_bytes)
 
 
-def key(choice: Choice) -> tuple[object, ...]:
+def key(choice: Candidate) -> tuple[object, ...]:
     plan = choice.plan
     return plan.strategy, plan.kernel, plan.workers, plan.batch_size, plan.io_concurrency
 
@@ -44,7 +44,7 @@ def test_order_is_by_seconds_to_within_a_tie_and_always_the_same() -> None:
     assert all(
         later >= earlier / (1 + TIE) * (1 - 1e-9) for earlier, later in itertools.pairwise(seconds)
     )
-    shuffled = list(candidates(made, ALL, usual()))
+    shuffled = list(search_space(made, ALL, usual()))
     random.Random(1).shuffle(shuffled)
     assert [key(c) for c in ranked(shuffled, usual(), PLENTY)] == [key(c) for c in found]
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import estimate_seconds
-from hotloop.app.prediction.plans import check_estimate, make_plan
+from hotloop.app.prediction.plan import check_estimate, make_plan
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import DbSource, KernelChoice
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
