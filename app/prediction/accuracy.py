@@ -24,9 +24,9 @@ FEW: Final = 10
 FLOOR: Final = 0.25
 
 UNCALIBRATED: Final = (0.5, 2.0)
-"""The least interval of a prediction by typical constants, as factors. On the machine that they come
-from, 60 random runs took 0.88 … 1.65 times what was predicted (docs/model.md); on another machine,
-predictions are further off."""
+"""The least interval of a prediction by typical constants, as factors. On the machine of these
+constants, 60 random runs took 0.88 … 1.65 times what was predicted (docs/model.md); on another
+machine, predictions are further off."""
 
 CLOSE: Final = (0.8, 1.25)
 
