@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.plan import leaves_workers_idle
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.results import (
@@ -62,6 +64,13 @@ _SAYING_LEAST: Final[dict[str, Any]] = {
 }
 
 
+_NOT_AS_MEASURED: Final = {"duration_seconds", "batch_size"} | {
+    *("errors", "stages", "event_loop_lag_ms")
+}
+_AS_MEASURED: Final = {field.name for field in fields(Measurements)} - _NOT_AS_MEASURED
+"""Measurements that a result shows as they are stored."""
+
+
 def task_result(store: TaskStore, task_id: str) -> RunResult:
     """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
     return _result(store, *store.with_shards(task_id))
@@ -99,19 +108,13 @@ def run_result(
         kernel=KernelName(task.kernel),
         strategy=StrategyName(task.strategy),
         requested_workers=task.spec["workers"],
-        effective_workers=measured.get("effective_workers"),
         batch_size=batch_size,
         requested_batch_size=requested,
         flags=_flags(task, shards, measured.get("effective_workers")),
-        setup_seconds=setup,
         throughput_items_per_second=processed / duration if duration else None,
         throughput_with_setup_items_per_second=(
             processed / (setup + duration) if duration and setup is not None else None
         ),
-        io_seconds=measured.get("io_seconds"),
-        cpu_seconds=measured.get("cpu_seconds"),
-        cpu_utilization=measured.get("cpu_utilization"),
-        peak_memory_bytes=measured.get("peak_memory_bytes"),
         failed_items=task.failed_items,
         error_rate=task.failed_items / processed if processed else 0.0,
         errors=[
@@ -120,7 +123,7 @@ def run_result(
         ],
         stages=[_stage_view(stage) for stage in measured.get("stages", [])],
         event_loop_lag_ms=None if lag is None else LoopLag.model_validate(lag, extra="ignore"),
-        checksum=measured.get("checksum"),
+        **{name: measured.get(name) for name in _AS_MEASURED},
     )
 
 

@@ -6,18 +6,13 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final
 
 from hotloop.app.names import TaskKind, TaskStatus
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-JsonObject = Mapping[str, Any]
-"""Text to anything JSON can hold."""
+from hotloop.app.records import JsonObject, from_fields
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}")
 
@@ -182,20 +177,6 @@ def run_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
     if task.start_time is None:
         return None
     return ((task.end_time or utc_now()) - task.start_time).total_seconds()
-
-
-T = TypeVar("T", bound="DataclassInstance")
-
-
-def from_fields(cls: type[T], stored: Any) -> T:
-    """A record that was stored as JSON. Fields that this version does not know are left out.
-
-    Raises TypeError when a field without a default is missing, or `stored` is no object.
-    """
-    if not isinstance(stored, Mapping):
-        raise TypeError(f"not an object: {type(stored).__name__}")
-    known = {each.name for each in fields(cls)}
-    return cls(**{name: value for name, value in stored.items() if name in known})
 
 
 def new_task_id() -> str:

@@ -1,11 +1,13 @@
-"""Repeated warnings are counted instead of written."""
+"""Levels of loggers, and repeated warnings, which are counted instead of written."""
 
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
-from hotloop.app.logs.formatting import FIELDS
-from hotloop.app.logs.repeats import _KEPT, ALIKE, WINDOW_SECONDS, RepeatHandler
+from hotloop.app.logs.formatting import ALIKE, FIELDS
+from hotloop.app.logs.setup import _KEPT, WINDOW_SECONDS, RepeatHandler
 
 
 class Kept(logging.Handler):
@@ -80,3 +82,18 @@ def test_memory_is_bounded() -> None:
         log.say(f"warning {number}")
     assert len(log.kept.lines) == 3 * _KEPT
     assert len(log.handler._seen) == _KEPT
+
+
+def test_level_debug_is_for_loggers_of_the_service_only() -> None:
+    program = (
+        "import logging\n"
+        "from hotloop.app.logs.setup import LogLevel, LogOptions, set_up_logging\n"
+        "set_up_logging(LogOptions(level=LogLevel.DEBUG), 'api')\n"
+        "for name in ('hotloop.app.tasks.store', 'asyncio', 'redis', 'httpx'):\n"
+        "    logging.getLogger(name).debug('of %s', name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert [line.split()[-1] for line in done.stderr.splitlines()] == [
+        "hotloop.app.tasks.store",
+        "asyncio",
+    ]

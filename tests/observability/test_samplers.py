@@ -13,7 +13,8 @@ from datetime import datetime
 import psutil
 
 from hotloop.app.observability.lag import LoopLagMonitor
-from hotloop.app.observability.vitals import ProcessMeter, VitalsService
+from hotloop.app.observability.samplers import VitalsService
+from hotloop.app.process_tree import ProcessTree
 from hotloop.app.schemas.health import VitalsSample
 from tests.fixtures.waiting import BOUND_SECONDS, until, wait_until
 
@@ -102,9 +103,9 @@ def test_memory_and_cpu_of_children_are_counted_apart() -> None:
 
 
 def test_seconds_of_a_child_that_has_ended_are_kept() -> None:
-    meter = ProcessMeter()
-    _, before = meter.read()
+    tree = ProcessTree()
+    _, before = tree.usage()
     with spinning_child() as child:
         wait_until(lambda: sum(child.cpu_times()[:2]) >= 0.1, "the child has used CPU")
-    _, after = meter.read()
+    _, after = tree.usage()
     assert after.cpu_seconds - before.cpu_seconds >= 0.1 - 1e-6  # the clock has hundredths

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -20,9 +21,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from hotloop.app.logs.setup import set_up_logging
-from hotloop.app.observability.metrics_folder import forget_process
-from hotloop.app.settings.settings import Settings
+from hotloop.app.observability.metrics_folder import forget_process, metrics_folder
+from hotloop.app.serving.server import address_of, open_listener, serve_app
+from hotloop.app.settings.environment import drop_settings
+from hotloop.app.settings.rules import MIN_SECRET_BYTES
+from hotloop.app.settings.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -180,9 +186,6 @@ def _said(ready: Connection) -> bool:
 
 def serve_child(settings: Settings, listener: socket.socket, ready: Connection) -> None:
     """One API process: begins to stop when it is told to, or when the supervisor is gone."""
-    # Here: it imports this module.
-    from hotloop.app.serving.server import serve_app
-
     set_up_logging(settings.log_options, "api", settings.secrets())
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     serve_app(settings, listener, lambda: ready.send_bytes(b"!"))
@@ -193,3 +196,35 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _with_one_secret(settings: Settings) -> Settings:
+    """A browser that signed in at one process is signed in at the others."""
+    if settings.session_secret is not None:
+        return settings
+    made = SecretStr(secrets.token_urlsafe(MIN_SECRET_BYTES))
+    return settings.model_copy(update={"session_secret": made})
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal says stop. A socket that cannot be had is printed; the exit status is
+    then 2.
+    """
+    try:
+        listener = open_listener(settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    drop_settings()
+    set_up_logging(settings.log_options, "api", settings.secrets())
+    if settings.api_processes > 1:
+        settings = _with_one_secret(settings)
+        with metrics_folder(settings.data_dir) as folder:
+            announce = f"running on {address_of(listener)} in {settings.api_processes} processes"
+            Supervisor(settings, listener, folder, announce).run()
+        return
+
+    def announce_one() -> None:
+        logger.info("running on %s (Ctrl-C ends it)", address_of(listener))
+
+    serve_app(settings, listener, announce_one)

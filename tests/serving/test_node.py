@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
 from hotloop.app.errors import StoreError, StoreUnavailableError
-from hotloop.app.serving import machine
-from hotloop.app.serving.machine import check_machine
+from hotloop.app.serving import node
+from hotloop.app.serving.node import check_machine
 from hotloop.app.settings.settings import Settings, SettingsError
 from hotloop.app.tasks.store import open_store
 from tests.fixtures.guarded import free_port
@@ -48,8 +48,8 @@ def test_start_goes_on_when_the_database_answers(
         answers.set()
         raise StoreUnavailableError("it is down")
 
-    monkeypatch.setattr(machine, "open_store", open_later)
-    monkeypatch.setattr(machine, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(node, "open_store", open_later)
+    monkeypatch.setattr(node, "_PAUSE_SECONDS", 0.0)
     check_machine(settings(tmp_path))
     assert "it is down; waiting for it" in caplog.text
 
@@ -72,7 +72,7 @@ def test_database_that_refuses_this_service_is_a_wrong_setting(
     def refuse(*_: object) -> Any:
         raise refusal
 
-    monkeypatch.setattr(machine, "open_store", refuse)
+    monkeypatch.setattr(node, "open_store", refuse)
     with pytest.raises(SettingsError, match="HOTLOOP_DATABASE_URL: it lets nobody in"):
         check_machine(settings(tmp_path))
 
@@ -83,6 +83,6 @@ def test_store_that_waiting_does_not_mend_is_a_wrong_setting(
     def refuse(*_: object) -> Any:
         raise StoreError("it is of a newer version")
 
-    monkeypatch.setattr(machine, "open_store", refuse)
+    monkeypatch.setattr(node, "open_store", refuse)
     with pytest.raises(SettingsError, match="newer version"):
         check_machine(settings(tmp_path))

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hotloop.app.errors import UnreadableTaskError
-from hotloop.app.execution.measurements import KEPT_ERRORS, Details, summarize
-from hotloop.app.observability.lag import LagSummary
+from hotloop.app.execution.measurements import summarize
+from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
 from hotloop.app.sources.base import ItemError, StageCounts
 from hotloop.app.strategies.checksum import MODULUS
 from hotloop.app.tasks.model import Shard
@@ -31,7 +31,7 @@ stages = st.dictionaries(
     ),
 )
 details = st.builds(
-    Details,
+    Measurements,
     checksum=st.integers(0, MODULUS - 1),
     errors=st.lists(errors, max_size=5).map(tuple)
     | st.integers(KEPT_ERRORS - 2, KEPT_ERRORS).map(
@@ -48,7 +48,7 @@ details = st.builds(
     event_loop_lag_ms=st.none() | st.builds(LagSummary, milliseconds, milliseconds, milliseconds),
 )
 
-FULL = Details(
+FULL = Measurements(
     checksum=MODULUS - 1,
     errors=(ItemError(7, "db", "no row for 7"), ItemError(-1, "cache", "é")),
     stages={"db": ("redis", StageCounts(1, 2, 3, 4)), "cache": ("pinot", StageCounts(5, 6, 7, 8))},
@@ -63,9 +63,9 @@ FULL = Details(
 )
 
 
-def as_close(one: Details) -> dict[str, Any]:
+def as_close(one: Measurements) -> dict[str, Any]:
     """To be compared by ==, floats to within rounding."""
-    values = {field.name: getattr(one, field.name) for field in fields(Details)}
+    values = {field.name: getattr(one, field.name) for field in fields(Measurements)}
     return {
         name: pytest.approx(value) if isinstance(value, float) else value
         for name, value in values.items()
@@ -77,18 +77,17 @@ def as_close(one: Details) -> dict[str, Any]:
 
 
 @given(details)
-@example(Details())
+@example(Measurements())
 @example(FULL)
-def test_json_is_read_back_as_it_was(one: Details) -> None:
+def test_json_is_read_back_as_it_was(one: Measurements) -> None:
     stored = json.loads(json.dumps(one.to_json()))
-    assert Details.from_json(stored) == one
+    assert Measurements.from_json(stored) == one
     assert [stage["stage"] for stage in stored["stages"]] == list(one.stages)
 
 
 def test_json_has_the_names_that_clients_know() -> None:
     stored = FULL.to_json()
-    # What is in work is stored only while something is.
-    assert set(stored) == {field.name for field in fields(Details)} - {"in_work"}
+    assert set(stored) == {field.name for field in fields(Measurements)}
     assert stored["checksum"] == "ffffffffffffffff"
     assert stored["errors"][0] == {"item_id": 7, "stage": "db", "reason": "no row for 7"}
     assert stored["stages"][1] == {
@@ -103,32 +102,32 @@ def test_json_has_the_names_that_clients_know() -> None:
 
 
 def test_shard_without_details_has_measured_nothing() -> None:
-    assert Details.from_json(None) == Details()
+    assert Measurements.from_json(None) == Measurements()
 
 
 # --- adding --------------------------------------------------------------------------------
 
 
 @given(details, details, details)
-def test_plus_is_associative(one: Details, two: Details, three: Details) -> None:
+def test_plus_is_associative(one: Measurements, two: Measurements, three: Measurements) -> None:
     assert as_close(one.plus(two).plus(three)) == as_close(one.plus(two.plus(three)))
 
 
 @given(details)
 @example(FULL)
-def test_nothing_added_changes_nothing(one: Details) -> None:
-    assert Details().plus(one) == one.plus(Details()) == one
+def test_nothing_added_changes_nothing(one: Measurements) -> None:
+    assert Measurements().plus(one) == one.plus(Measurements()) == one
 
 
 @given(details, details)
-def test_plus_changes_neither(one: Details, two: Details) -> None:
+def test_plus_changes_neither(one: Measurements, two: Measurements) -> None:
     before = json.dumps(one.to_json()), json.dumps(two.to_json())
     one.plus(two).plus(two)
     assert (json.dumps(one.to_json()), json.dumps(two.to_json())) == before
 
 
 def test_plus_of_each_field() -> None:
-    later = Details(
+    later = Measurements(
         checksum=3,
         errors=(ItemError(1, "db", "x"),),
         stages={"db": ("pinot", StageCounts(10, 20, 30, 40))},
@@ -142,7 +141,7 @@ def test_plus_of_each_field() -> None:
         event_loop_lag_ms=LagSummary(2.0, 1.0, 4.0),
     )
     total = FULL.plus(later)
-    assert total == Details(
+    assert total == Measurements(
         checksum=2,
         errors=(*FULL.errors, *later.errors),
         stages={
@@ -161,7 +160,7 @@ def test_plus_of_each_field() -> None:
 
 
 @given(details, details)
-def test_utilization_is_between_those_of_the_parts(one: Details, two: Details) -> None:
+def test_utilization_is_between_those_of_the_parts(one: Measurements, two: Measurements) -> None:
     parts = [d.cpu_utilization for d in (one, two) if d.cpu_utilization is not None]
     total = one.plus(two).cpu_utilization
     if not parts:
@@ -173,13 +172,13 @@ def test_utilization_is_between_those_of_the_parts(one: Details, two: Details) -
 
 def test_execution_that_was_not_measured_does_not_count_for_the_utilization() -> None:
     """As one whose run host died."""
-    unmeasured = Details(duration_seconds=100.0)
+    unmeasured = Measurements(duration_seconds=100.0)
     assert FULL.plus(unmeasured).cpu_utilization == 0.25
     assert unmeasured.plus(FULL).cpu_utilization == 0.25
 
 
 @given(details, details)
-def test_errors_are_the_first_that_came(one: Details, two: Details) -> None:
+def test_errors_are_the_first_that_came(one: Measurements, two: Measurements) -> None:
     total = one.plus(two).errors
     assert len(total) <= KEPT_ERRORS
     assert total == (one.errors + two.errors)[: len(total)]
@@ -189,7 +188,7 @@ def test_errors_are_the_first_that_came(one: Details, two: Details) -> None:
 # --- over shards ---------------------------------------------------------------------------
 
 
-def shards_of(parts: list[Details | None]) -> list[Shard]:
+def shards_of(parts: list[Measurements | None]) -> list[Shard]:
     return [
         Shard(
             task_id="task_00000000_1700000000",
@@ -203,11 +202,11 @@ def shards_of(parts: list[Details | None]) -> list[Shard]:
 
 
 @given(st.lists(st.none() | details, min_size=1, max_size=4))
-def test_task_has_the_sum_of_its_shards(parts: list[Details | None]) -> None:
-    total = Details()
+def test_task_has_the_sum_of_its_shards(parts: list[Measurements | None]) -> None:
+    total = Measurements()
     for part in parts:
-        total = total.plus(part or Details())
-    found = Details.from_json(summarize(shards_of(parts)))
+        total = total.plus(part or Measurements())
+    found = Measurements.from_json(summarize(shards_of(parts)))
     assert replace(found, errors=()) == replace(total, errors=())
     assert sorted(map(repr, found.errors)) == sorted(map(repr, total.errors))
     ids = [error.item_id for error in found.errors]
@@ -217,30 +216,30 @@ def test_task_has_the_sum_of_its_shards(parts: list[Details | None]) -> None:
 
 def test_errors_of_a_task_are_bounded_and_in_the_order_of_items() -> None:
     """Within a shard they are in the order in which batches were done."""
-    first = Details(errors=tuple(ItemError(i, "db", "x") for i in (5, 3, 9)))
-    many = Details(errors=tuple(ItemError(1_000 - i, "db", "x") for i in range(KEPT_ERRORS)))
+    first = Measurements(errors=tuple(ItemError(i, "db", "x") for i in (5, 3, 9)))
+    many = Measurements(errors=tuple(ItemError(1_000 - i, "db", "x") for i in range(KEPT_ERRORS)))
     measured = summarize(shards_of([first, None, many]))
     ids = [error["item_id"] for error in measured["errors"]]
     assert ids == [3, 5, 9, *range(1_000 - KEPT_ERRORS + 4, 1_001)]
 
 
 def test_task_without_measured_shards_has_measured_nothing() -> None:
-    assert summarize(shards_of([None, None])) == Details().to_json()
+    assert summarize(shards_of([None, None])) == Measurements().to_json()
 
 
 def test_fields_of_a_later_version_are_left_out_and_nothing_is_nothing() -> None:
     stored = FULL.to_json() | {"newer": 1}
     stored["errors"][0]["newer"] = stored["stages"][0]["newer"] = 1
     stored["event_loop_lag_ms"] = {"p50": 1.0, "p99": 2.0, "max": 3.0, "newer": 4.0}
-    read = Details.from_json(stored)
+    read = Measurements.from_json(stored)
     assert read == replace(FULL, event_loop_lag_ms=LagSummary(1.0, 2.0, 3.0))
-    assert Details.from_json({}) == Details()
+    assert Measurements.from_json({}) == Measurements()
 
 
 def test_what_cannot_be_read_is_said_and_left_out_of_the_sum() -> None:
     damaged = FULL.to_json() | {"checksum": None}
     with pytest.raises(UnreadableTaskError, match="what its executions have measured"):
-        Details.from_json(damaged)
+        Measurements.from_json(damaged)
     of_task = [
         Shard(task_id="task_00000000_1", shard=n, start=n, count=1, details=details)
         for n, details in enumerate((damaged, FULL.to_json(), {}))
