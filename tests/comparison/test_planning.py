@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hotloop.app.comparison.planning import (
     cell_ids,
@@ -14,6 +16,7 @@ from hotloop.app.comparison.planning import (
     plan_record,
     pool_seconds,
     resolve,
+    shares,
 )
 from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord
 from hotloop.app.errors import InvalidRequestError
@@ -138,3 +141,33 @@ def test_what_no_cell_can_meet_is_refused(body: dict[str, Any], field: str) -> N
     with pytest.raises(InvalidRequestError) as raised:
         planned(**body)
     assert raised.value.field == field
+
+
+COSTS = st.lists(st.floats(min_value=0, max_value=1e6), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize(
+    ("budget", "costs", "expected"),
+    [
+        (10, [1, 2, 3], [1, 2, 3]),
+        (9, [1, 100, 100], [1, 4, 4]),
+        (9, [100, 1, 100], [4, 1, 4]),
+        (6, [100, 100, 100], [2, 2, 2]),
+        (0, [1, 1], [0, 0]),
+        (-5, [1, 1], [0, 0]),
+        (5, [], []),
+    ],
+)
+def test_smaller_costs_leave_their_rest_to_the_others(
+    budget: float, costs: list[float], expected: list[float]
+) -> None:
+    assert shares(budget, costs) == pytest.approx(expected)
+
+
+@given(budget=st.floats(min_value=0, max_value=1e6), costs=COSTS)
+def test_shares_never_exceed_the_budget_or_the_costs(budget: float, costs: list[float]) -> None:
+    given_parts = shares(budget, costs)
+    assert sum(given_parts) <= budget * (1 + 1e-9)
+    assert all(0 <= part <= cost for part, cost in zip(given_parts, costs, strict=True))
+    if sum(costs) <= budget:
+        assert given_parts == pytest.approx(costs)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.comparison.intervals import Interval
+from hotloop.app.comparison.intervals import Interval, trusted_interval
 from hotloop.app.comparison.record import CellId, ComparisonRecord
-from hotloop.app.comparison.verdict import Contender, Verdict, judge, trusted_interval
+from hotloop.app.comparison.verdict import Contender, Verdict, judge
 from tests.fixtures.made_up import MadeUpMachine, record_of
 
 SLOWER = 1.05
