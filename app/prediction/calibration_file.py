@@ -18,14 +18,7 @@ from typing import Any, Final
 
 from hotloop import kernels
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibrate.constants import (
-    IN_FLIGHT,
-    Calibration,
-    KernelCosts,
-    LoopCosts,
-    StrategyCosts,
-    WaitCosts,
-)
+from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.messages import Batches, KernelReport
 from hotloop.app.strategies.registry import CAPABILITIES
@@ -52,7 +45,7 @@ FORMAT: Final = 5
 class Calibrated:
     """A calibration with its time and the fingerprint of its machine."""
 
-    calibration: Calibration
+    calibration: constants.Calibration
     calibrated_at: datetime
     fingerprint: str
 
@@ -149,33 +142,36 @@ def load(folder: Path) -> Calibrated | None:
         return None
 
 
-def _calibration(values: dict[str, Any]) -> Calibration:
+def _calibration(values: dict[str, Any]) -> constants.Calibration:
     costs = tuple(_kernel(each) for each in values.pop("kernels"))
     strategies = {
-        name: StrategyCosts(**each) for name, each in dict(values.pop("strategies")).items()
+        name: constants.StrategyCosts(**each)
+        for name, each in dict(values.pop("strategies")).items()
     }
     if set(strategies) != set(StrategyName):
         raise ValueError("other strategies than there are")
-    waits = WaitCosts(**values.pop("waits"))
+    waits = constants.WaitCosts(**values.pop("waits"))
     loops = {name: _loop(each) for name, each in dict(values.pop("loops")).items()}
     if set(loops) != {name for name in StrategyName if CAPABILITIES[name].overlaps_io}:
         raise ValueError("event loops of other strategies")
-    found = Calibration(kernels=costs, strategies=strategies, waits=waits, loops=loops, **values)
+    found = constants.Calibration(
+        kernels=costs, strategies=strategies, waits=waits, loops=loops, **values
+    )
     _check(asdict(found))
     return found
 
 
-def _loop(values: dict[str, Any]) -> LoopCosts:
+def _loop(values: dict[str, Any]) -> constants.LoopCosts:
     items, stages = (
         tuple(float(each) for each in values.pop(name))
         for name in ("item_seconds", "stage_seconds")
     )
-    if not len(items) == len(stages) == len(IN_FLIGHT):
+    if not len(items) == len(stages) == len(constants.IN_FLIGHT):
         raise ValueError("costs for other numbers in flight than those measured")
-    return LoopCosts(items, stages, **values)
+    return constants.LoopCosts(items, stages, **values)
 
 
-def _kernel(values: dict[str, Any]) -> KernelCosts:
+def _kernel(values: dict[str, Any]) -> constants.KernelCosts:
     sizes = tuple(int(size) for size in values.pop("sizes"))
     operations = {
         term: tuple(float(cost) for cost in costs)
@@ -183,7 +179,7 @@ def _kernel(values: dict[str, Any]) -> KernelCosts:
     }
     if not sizes or any(len(costs) != len(sizes) for costs in operations.values()):
         raise ValueError("costs for other sizes than those named")
-    return KernelCosts(sizes=sizes, operation_seconds=operations, **values)
+    return constants.KernelCosts(sizes=sizes, operation_seconds=operations, **values)
 
 
 _NAMES: Final = ("workload", "kernel")

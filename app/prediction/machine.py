@@ -18,13 +18,7 @@ from typing import Any, Final
 from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import usable_bytes
-from hotloop.app.runhost.calibrate.constants import (
-    Calibration,
-    KernelCosts,
-    LoopCosts,
-    StrategyCosts,
-    WaitCosts,
-)
+from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.kernels import KernelList, KernelView, WorkloadView
@@ -126,7 +120,7 @@ WORKER_BYTES: Final = 40 << 20
 BASE_BYTES: Final = 170 << 20
 SETUP_SECONDS: Final = 0.7
 
-IN_THREADS: Final = StrategyCosts(
+IN_THREADS: Final = constants.StrategyCosts(
     start_seconds=0.6e-3,
     empty_batch_seconds=0.2e-3,
     full_batch_seconds=0.15e-3,
@@ -136,7 +130,7 @@ IN_THREADS: Final = StrategyCosts(
     setup_seconds=0.0,
     worker_bytes=0,
 )
-IN_PROCESSES: Final = StrategyCosts(
+IN_PROCESSES: Final = constants.StrategyCosts(
     start_seconds=1.5e-3,
     empty_batch_seconds=0.35e-3,
     full_batch_seconds=0.5e-3,
@@ -146,16 +140,16 @@ IN_PROCESSES: Final = StrategyCosts(
     setup_seconds=SETUP_SECONDS,
     worker_bytes=WORKER_BYTES,
 )
-WAITS: Final = WaitCosts(
+WAITS: Final = constants.WaitCosts(
     overshoot_seconds=90e-6,
     async_overshoot_seconds=0.5e-3,
     in_flight_bytes=1_500,
 )
 ITEM_SECONDS: Final = (4e-6, 5e-6, 7e-6)
 STAGE_SECONDS: Final = (4e-6, 7e-6, 13e-6)
-LOOPS: Final[Mapping[str, LoopCosts]] = {
-    StrategyName.ASYNC_BATCH: LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.0),
-    StrategyName.HYBRID: LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.4e-3),
+LOOPS: Final[Mapping[str, constants.LoopCosts]] = {
+    StrategyName.ASYNC_BATCH: constants.LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.0),
+    StrategyName.HYBRID: constants.LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.4e-3),
 }
 """These constants and those above are rounded medians of calibrations of the idle machine of
 docs/model.md, as `python -m benchmarks.report model` makes them."""
@@ -171,12 +165,12 @@ PACES: Final = (0.2, 10.0)
 
 def reported_calibration(
     reports: Sequence[KernelReport], usable_cpus: int, max_threads: int, max_processes: int
-) -> Calibration:
+) -> constants.Calibration:
     """Constants without a calibration: kernels as reported, and typical values at this machine's
     pace for the rest. Kernels that release the GIL are assumed not to slow each other down.
     """
     slower = pace(reports)
-    return Calibration(
+    return constants.Calibration(
         usable_cpus=usable_cpus,
         max_threads=max_threads,
         max_processes=max_processes,
@@ -208,15 +202,15 @@ def pace(reports: Sequence[KernelReport]) -> float:
     return min(most, max(least, fmean(found))) if found else 1.0
 
 
-def _at_pace(costs: StrategyCosts, slower: float) -> StrategyCosts:
+def _at_pace(costs: constants.StrategyCosts, slower: float) -> constants.StrategyCosts:
     seconds = {
         name: slower * value for name, value in asdict(costs).items() if name.endswith("_seconds")
     }
     return replace(costs, **seconds)
 
 
-def _loop_at_pace(costs: LoopCosts, slower: float) -> LoopCosts:
-    return LoopCosts(
+def _loop_at_pace(costs: constants.LoopCosts, slower: float) -> constants.LoopCosts:
+    return constants.LoopCosts(
         item_seconds=tuple(slower * each for each in costs.item_seconds),
         stage_seconds=tuple(slower * each for each in costs.stage_seconds),
         task_seconds=slower * costs.task_seconds,
@@ -224,8 +218,8 @@ def _loop_at_pace(costs: LoopCosts, slower: float) -> LoopCosts:
     )
 
 
-def _kernel_costs(report: KernelReport, usable_cpus: int, slower: float) -> KernelCosts:
-    return KernelCosts(
+def _kernel_costs(report: KernelReport, usable_cpus: int, slower: float) -> constants.KernelCosts:
+    return constants.KernelCosts(
         workload=report.workload,
         kernel=report.kernel,
         releases_gil=report.releases_gil,
