@@ -1,4 +1,4 @@
-"""Which cells there are, and what each may take of the budget."""
+"""The cells of a comparison, and the share of the budget of each."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_nothing_available_is_refused() -> None:
         resolve(CompareRequest(), reports)
 
 
-def test_what_needs_more_memory_than_there_is_is_skipped() -> None:
+def test_cell_that_needs_too_much_memory_is_skipped() -> None:
     record = planned(items_count=100_000, batch_size=100, workers=64, available_bytes=2 << 30)
     skipped = {cell.cell.strategy for cell in record.cells if cell.is_skipped}
     assert {"multiprocessing", "concurrent-futures"} <= skipped
@@ -137,7 +137,7 @@ def test_exact_measures_everything_whole() -> None:
     ("body", "field"),
     [({"workload": "knots"}, "workload"), ({"db": "pinot"}, "db"), ({"cache": "x"}, "cache")],
 )
-def test_what_no_cell_can_meet_is_refused(body: dict[str, Any], field: str) -> None:
+def test_request_that_no_cell_can_meet_is_refused(body: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         planned(**body)
     assert raised.value.field == field

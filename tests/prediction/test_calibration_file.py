@@ -35,7 +35,7 @@ MADE = Calibrated(usual(), datetime(2026, 1, 1, tzinfo=UTC), "0123456789abcdef")
 CONFIG = RunHostConfig(8, 2, 2, 60.0)
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_saved_calibration_is_loaded(tmp_path: Path) -> None:
     save(tmp_path, MADE)
     assert load(tmp_path) == MADE
     save(tmp_path, replace(MADE, fingerprint="f" * 16))
@@ -45,7 +45,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-def test_without_a_file_there_is_none(tmp_path: Path) -> None:
+def test_missing_file_loads_as_none(tmp_path: Path) -> None:
     assert load(tmp_path) is None
 
 
@@ -93,14 +93,14 @@ def changed(text: str, *path: Any, value: Any) -> str:
     ],
     ids=range(16),
 )
-def test_file_that_cannot_be_read_is_as_if_it_were_not_there(tmp_path: Path, damage: Any) -> None:
+def test_damaged_file_loads_as_none(tmp_path: Path, damage: Any) -> None:
     save(tmp_path, MADE)
     path = tmp_path / NAME
     path.write_text(damage(path.read_text()))
     assert load(tmp_path) is None
 
 
-def test_bytes_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
+def test_binary_file_loads_as_none(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"\xff\xfe\x00")
     assert load(tmp_path) is None
 
@@ -121,7 +121,7 @@ def test_another_version_has_another_fingerprint(name: str) -> None:
     assert fingerprint(other, REPORTS, CONFIG) != fingerprint(FACTS, REPORTS, CONFIG)
 
 
-def test_fingerprint_knows_kernels_and_limits_but_no_measurement() -> None:
+def test_fingerprint_depends_on_kernels_and_limits_but_not_on_measurements() -> None:
     mark = fingerprint(FACTS, REPORTS, CONFIG)
     assert len(mark) == 16
     slower = [report(r.kernel, 7.0) for r in REPORTS]

@@ -50,7 +50,7 @@ def test_pace_is_that_of_the_python_kernel() -> None:
     assert pace([report("python", 1e-9)]) == PACES[0]
 
 
-def test_slower_machine_has_all_but_its_waits_and_bytes_slower() -> None:
+def test_pace_scales_all_constants_but_waits_and_bytes() -> None:
     usual, slow = (
         reported_calibration((report("python", ns), *LIKE[1:]), 2, 8, 8) for ns in (100.0, 300.0)
     )
@@ -74,21 +74,21 @@ def best(**work: Any) -> Candidate:
     return ranked(search_space(made, Fixed(kernels=names), calibration), calibration, PLENTY)[0]
 
 
-def test_work_that_mostly_waits_is_for_hybrid_with_many_in_flight() -> None:
+def test_waiting_work_is_best_with_hybrid_and_many_in_flight() -> None:
     stages = (SimulatedStage("db", 0.05, 0.05), SimulatedStage("cache", 0.001, 0.002))
     choice = best(items=20_000, stages=stages)
     assert choice.plan.strategy is StrategyName.HYBRID
     assert choice.plan.io_concurrency >= 2_000
 
 
-def test_work_that_only_computes_is_for_a_compiled_kernel_on_all_cpus() -> None:
+def test_computing_work_is_best_with_a_compiled_kernel_on_all_cpus() -> None:
     choice = best(items=50_000)
     assert choice.plan.kernel != "python"
     assert choice.plan.strategy in (StrategyName.THREADING, StrategyName.HYBRID)
     assert choice.plan.workers == 2
 
 
-def test_python_kernel_that_only_computes_is_for_processes() -> None:
+def test_computing_work_of_the_python_kernel_is_best_in_processes() -> None:
     choice = best(items=5_000, kernels=("python",))
     assert choice.plan.strategy in (
         StrategyName.MULTIPROCESSING,

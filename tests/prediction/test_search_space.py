@@ -1,4 +1,4 @@
-"""Which choices are ranked, and in which order."""
+"""The variants of a plan that are ranked, and their order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def key(choice: Candidate) -> tuple[object, ...]:
     return plan.strategy, plan.kernel, plan.workers, plan.batch_size, plan.io_concurrency
 
 
-def test_every_choice_is_there_once() -> None:
+def test_every_variant_is_ranked_once() -> None:
     found = [key(choice) for choice in rank(plan(stages=STAGES))]
     assert len(set(found)) == len(found)
     assert {(strategy, kernel) for strategy, kernel, *_ in found} == set(
@@ -37,7 +37,7 @@ def test_every_choice_is_there_once() -> None:
     )
 
 
-def test_order_is_by_seconds_to_within_a_tie_and_always_the_same() -> None:
+def test_order_is_by_seconds_except_for_ties_and_deterministic() -> None:
     made = plan(stages=STAGES)
     found = rank(made)
     seconds = [choice.prediction.seconds for choice in found]
@@ -66,13 +66,13 @@ def test_ties_go_to_fewer_workers() -> None:
     ],
     ids=["workers", "batch_size", "io_concurrency", "strategy"],
 )
-def test_what_was_given_stays(fixed: Fixed, name: str) -> None:
+def test_fixed_choices_are_kept(fixed: Fixed, name: str) -> None:
     found = {getattr(choice.plan, name) for choice in rank(plan(stages=STAGES), fixed)}
     assert found == {getattr(fixed, name)}
     assert {choice.plan.kernel for choice in rank(plan(), fixed)} == {"cython"}
 
 
-def test_what_needs_too_much_memory_is_last_and_says_so() -> None:
+def test_plans_that_need_too_much_memory_come_last() -> None:
     made = plan(items=1_000_000)
     most = sorted(choice.prediction.memory_bytes for choice in rank(made))
     limit = most[len(most) // 2]
