@@ -8,6 +8,7 @@ from shlex import quote
 from statistics import median
 from typing import Any, Final
 
+from hotloop.app.comparison.cautions import cautions
 from hotloop.app.comparison.equality import compared_cells, differences
 from hotloop.app.comparison.intervals import outliers, spread, trusted_interval
 from hotloop.app.comparison.projection import widened
@@ -99,6 +100,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         outputs_equal=False if mismatches else (True if compared else None),
         compared_cells=len(compared),
         mismatches=mismatches,
+        cautions=cautions(cells),
         host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
         curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
         links=links,

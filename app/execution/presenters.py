@@ -20,6 +20,7 @@ from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.results import (
+    Caution,
     ItemFailure,
     LoopLag,
     ResultRow,
@@ -31,7 +32,7 @@ from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskVie
 from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from hotloop.app.tasks.nodes import living_abilities
-from hotloop.app.tasks.shard_rows import task_needs
+from hotloop.app.tasks.rows import task_needs
 from hotloop.app.tasks.store import TaskPage, TaskStore
 from hotloop.kernels import KernelName
 
@@ -93,6 +94,7 @@ def run_result(
     processed, setup = task.items_processed, measured.get("setup_seconds")
     requested = task.spec["batch_size"]
     batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
+    flags = _flags(task, shards, measured.get("effective_workers"))
     return RunResult(
         task_id=task.task_id,
         task_type=TaskType(task.task_type),
@@ -110,7 +112,8 @@ def run_result(
         requested_workers=task.spec["workers"],
         batch_size=batch_size,
         requested_batch_size=requested,
-        flags=_flags(task, shards, measured.get("effective_workers")),
+        flags=flags,
+        cautions=[Caution(name=flag, text=_idle_workers(task, requested)) for flag in flags],
         throughput_items_per_second=processed / duration if duration else None,
         throughput_with_setup_items_per_second=(
             processed / (setup + duration) if duration and setup is not None else None
@@ -133,6 +136,19 @@ def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -
     counts = [shard.count for shard in shards]
     idle = leaves_workers_idle(task.strategy, task.spec, counts, effective_workers)
     return [RunFlag.IDLE_WORKERS] if idle else []
+
+
+def _idle_workers(task: Task, batch_size: int) -> str:
+    """Say why workers had nothing to do, and which batch size would give each some."""
+    items, workers = task.total_items, task.spec["workers"]
+    batches = -(-items // batch_size)
+    made = f"{batches:,} {'batch' if batches == 1 else 'batches'}"
+    advice = (
+        f"leave it out, or take at most {items // workers:,}"
+        if items >= workers
+        else f"{items:,} items keep at most {items:,} workers busy"
+    )
+    return f"batch size {batch_size:,} makes {made} for {workers:,} workers; {advice}"
 
 
 def _stage_view(measured: dict[str, Any]) -> StageView:

@@ -22,8 +22,8 @@ from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.messages import Batches, KernelReport
 from hotloop.app.strategies.registry import CAPABILITIES
+from hotloop.app.tasks.acceptance import begun_part
 from hotloop.app.tasks.chunks import pack
-from hotloop.app.tasks.parts import begun_part
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
 
