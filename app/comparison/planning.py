@@ -23,7 +23,7 @@ from hotloop.app.prediction.plan import (
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.options import KernelChoice
+from hotloop.app.schemas.options import AUTO
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
@@ -39,31 +39,30 @@ def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> Compare
     """The request with `kernels` filled in, and as `kernel` the one that `auto` finds among them.
     Raises InvalidRequestError for a workload or kernel that does not exist or is not available.
     """
-    workload = check_workload(request.workload)
+    check_workload(request.workload)
     known = kernels.known_kernels(request.workload)
     for name in request.kernels or ():
         if name not in known:
-            raise unknown_kernel("kernels", request.workload, name.value, known)
+            raise unknown_kernel("kernels", request.workload, name, known)
     compared = request.kernels or known
     kernel = request.kernel
-    if kernel is KernelChoice.AUTO:
+    if kernel == AUTO:
         candidates = [r for r in reports if r.kernel in compared]
         if not any(r.workload == request.workload and r.available for r in candidates):
             reasons = "; ".join(f"{r.kernel}: {r.reason}" for r in candidates)
             raise InvalidRequestError("kernels", f"none of them is available here ({reasons})")
-        parameters = workload.resolve_parameters(request.parameters.model_dump())
-        kernel = KernelChoice(fastest_kernel(request.workload, parameters, candidates))
-    elif kernel.value not in known:
-        raise unknown_kernel("kernel", request.workload, kernel.value, known)
+        kernel = fastest_kernel(request.workload, request.parameters, candidates)
+    elif kernel not in known:
+        raise unknown_kernel("kernel", request.workload, kernel, known)
     return request.model_copy(update={"kernels": compared, "kernel": kernel})
 
 
 def cell_ids(request: CompareRequest) -> list[CellId]:
     """The cells of a resolved request, in the order in which they are shown."""
     strategies = request.strategies or tuple(StrategyName)
-    ids = [CellId(s.value, k.value) for s in strategies for k in request.kernels or ()]
+    ids = [CellId(s.value, k) for s in strategies for k in request.kernels or ()]
     if request.strategies is None:
-        ids.append(CellId(BACKGROUND, request.kernel.value))
+        ids.append(CellId(BACKGROUND, request.kernel))
     return ids
 
 
@@ -89,7 +88,7 @@ def make_plans(
         if cell.kernel in unavailable:
             reasons[cell] = unavailable[cell.kernel]
             continue
-        one = request.model_copy(update={"kernel": KernelChoice(cell.kernel)})
+        one = request.model_copy(update={"kernel": cell.kernel})
         names = BY_PREFERENCE if cell.strategy == BACKGROUND else (StrategyName(cell.strategy),)
         made = [make_plan(name, one, items, reports, calibration, settings) for name in names]
         plans[cell] = min(made, key=estimate)

@@ -35,7 +35,7 @@ from hotloop.app.schemas.comparison import (
 )
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.tasks.model import Task
-from hotloop.kernels.contract import KernelName
+from hotloop.kernels.contract import REFERENCE
 
 WIDE_SPREAD: Final = 0.1
 SHORT_SECONDS: Final = 0.001
@@ -76,7 +76,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         task_type=TaskType(task.task_type),
         status=task.status,
         workload=task.workload,
-        kernel=KernelName(kernel),
+        kernel=kernel,
         items_count=record.items_count,
         workers=record.workers,
         batch_size=spec["batch_size"],
@@ -126,7 +126,7 @@ def _cell(
     seconds = [s.full_seconds for s in timed]
     middle = medians.get(cell.cell)
     workers = max((s.effective_workers for s in timed), default=None)
-    baseline = medians.get(CellId(StrategyName.SEQUENTIAL, KernelName.PYTHON))
+    baseline = medians.get(CellId(StrategyName.SEQUENTIAL, REFERENCE))
     own = medians.get(CellId(StrategyName.SEQUENTIAL, cell.cell.kernel))
     projected = any(s.items < record.items_count for s in timed)
     held_back = [s.throttled_seconds for s in timed if s.throttled_seconds is not None]

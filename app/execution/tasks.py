@@ -25,7 +25,6 @@ from hotloop.app.tasks.chunks import ResultColumns, ResultRows
 from hotloop.app.tasks.model import FINISHED, ShardRef
 from hotloop.app.tasks.results import ARROW, ResultsReader, arrow_stream, csv_lines, ndjson_lines
 from hotloop.app.tasks.threads import in_store_thread
-from hotloop.kernels import KernelName
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
 
@@ -56,7 +55,7 @@ class TaskService:
         self,
         status: TaskStatus | None,
         strategy: StrategyName | None,
-        kernel: KernelName | None,
+        kernel: str | None,
         limit: int,
         offset: int,
         kind: TaskKind | None = None,

@@ -21,10 +21,18 @@ from hotloop.app.prediction.memory import usable_bytes
 from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.kernels import KernelList, KernelView, WorkloadView
+from hotloop.app.schemas.kernels import (
+    ColumnView,
+    KernelList,
+    KernelView,
+    ParameterView,
+    ProductBoundView,
+    WorkloadView,
+)
 from hotloop.app.strategies.registry import uses_processes
 from hotloop.app.system import Throttling, has_gil, throttling, usable_cpu_count
 from hotloop.app.version import VERSION
+from hotloop.kernels.contract import REFERENCE
 
 PACKAGES: Final = ("numpy", "numba", "fastapi", "uvicorn", "pydantic")
 
@@ -94,12 +102,33 @@ class KernelService:
     async def list(self) -> KernelList:
         """All workloads and kernels. Raises NotReadyError."""
         return KernelList(
-            workloads=[
-                WorkloadView.model_validate(kernels.get_workload(name), from_attributes=True)
-                for name in kernels.workloads()
-            ],
+            workloads=[workload_view(name) for name in kernels.workloads()],
             kernels=[_kernel_view(report) for report in await self._hosts.kernels()],
         )
+
+
+def workload_view(name: str) -> WorkloadView:
+    """The declaration of a workload as clients see it."""
+    workload = kernels.get_workload(name)
+    return WorkloadView(
+        name=name,
+        description=workload.description,
+        columns_in=[_column_view(column) for column in workload.columns_in],
+        columns_out=[_column_view(column) for column in workload.columns_out],
+        parameters=[
+            ParameterView.model_validate(each, from_attributes=True) for each in workload.parameters
+        ],
+        product_bounds=[
+            ProductBoundView.model_validate(each, from_attributes=True)
+            for each in workload.product_bounds
+        ],
+    )
+
+
+def _column_view(column: kernels.Column) -> ColumnView:
+    names = ColumnView.model_fields.keys() - {"example"}
+    fields: dict[str, Any] = {name: getattr(column, name) for name in names}
+    return ColumnView(**fields, example=column.example())
 
 
 def _kernel_view(report: KernelReport) -> KernelView:
@@ -194,7 +223,7 @@ def pace(reports: Sequence[KernelReport]) -> float:
     found = [
         ns / REFERENCE_NS[term]
         for report in reports
-        if (report.workload, report.kernel) == (REFERENCE_WORKLOAD, kernels.KernelName.PYTHON)
+        if (report.workload, report.kernel) == (REFERENCE_WORKLOAD, REFERENCE)
         for term, ns in report.ns_per_operation.items()
         if term in REFERENCE_NS
     ]

@@ -20,10 +20,10 @@ from hotloop.app.prediction.stages import group_size, make_stages
 from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.options import AUTO, KernelChoice, RunOptions
+from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
-from hotloop.app.sources.base import Items
+from hotloop.app.sources.base import Items, Parameters
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import window_size
 from hotloop.app.strategies.pools import pool_workers
@@ -87,7 +87,7 @@ def make_plan(
     available, and kernels.InvalidParameterError.
     """
     workload = check_workload(request.workload)
-    parameters = workload.resolve_parameters(request.parameters.model_dump())
+    parameters = workload.resolve_parameters(request.parameters)
     kernel = _resolve_kernel(request, parameters, reports)
     plan = Plan(
         workload=request.workload,
@@ -136,22 +136,22 @@ def unknown_kernel(
 
 def _resolve_kernel(
     request: RunRequest | UploadQuery,
-    parameters: Mapping[str, int],
+    parameters: Parameters,
     reports: Sequence[KernelReport],
 ) -> str:
-    if request.kernel is KernelChoice.AUTO:
+    if request.kernel == AUTO:
         return fastest_kernel(request.workload, parameters, reports)
     found = {r.kernel: r for r in reports if r.workload == request.workload}
-    report = found.get(request.kernel.value)
+    report = found.get(request.kernel)
     if report is None:
-        raise unknown_kernel("kernel", request.workload, request.kernel.value, found)
+        raise unknown_kernel("kernel", request.workload, request.kernel, found)
     if not report.available:
         raise InvalidRequestError("kernel", f"{report.kernel}: {report.reason}")
     return report.kernel
 
 
 def _slice_items(
-    workload: str, kernel: str, parameters: Mapping[str, int], reports: Sequence[KernelReport]
+    workload: str, kernel: str, parameters: Parameters, reports: Sequence[KernelReport]
 ) -> int:
     """The number of items that a kernel computes in about SLICE_SECONDS."""
     operations = kernels.get_workload(workload).operations(parameters)

@@ -27,7 +27,7 @@ from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
-from hotloop.app.schemas.options import AUTO, KernelChoice, RunOptions
+from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.recommendation import (
     CalibrationView,
     KernelCalibration,
@@ -36,14 +36,13 @@ from hotloop.app.schemas.recommendation import (
     RecommendationQuery,
     StrategyCalibration,
 )
-from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.schemas.runs import RunRequest, request_model
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import utc_now
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
-from hotloop.kernels import KernelName
 
 MOST_IN_FLIGHT: Final = 20_000
 """The largest `io_concurrency`."""
@@ -124,7 +123,7 @@ def run_request(query: RecommendationQuery) -> RunRequest:
     names = {*RunOptions.model_fields, "items_count"} & query.model_fields_set
     given = {name: getattr(query, name) for name in names}
     # The query is validated already, and a body would be validated more strictly in places.
-    return RunRequest.model_construct(
+    return request_model(RunRequest, query.workload).model_construct(
         _fields_set=set(names),
         **{
             name: field.get_default(call_default_factory=True)
@@ -138,7 +137,7 @@ def run_request(query: RecommendationQuery) -> RunRequest:
 def _fixed(query: RecommendationQuery, plan: Plan, calibration: Calibration) -> Fixed:
     given = query.model_fields_set
     names = [each.kernel for each in calibration.kernels if each.workload == plan.workload]
-    if "kernel" in given and query.kernel is not KernelChoice.AUTO:
+    if "kernel" in given and query.kernel != AUTO:
         names = [plan.kernel]
     return Fixed(
         kernels=names,
@@ -185,7 +184,7 @@ def _answer(
         considered=len(found),
         calibrated=calibrated,
         calibrating=basis.calibrating,
-        calibration=_calibration_view(basis, request.parameters),
+        calibration=_calibration_view(basis, request),
         prediction_error=errors.view(),
         guidelines=list(GUIDELINES),
     )
@@ -196,7 +195,7 @@ def _view(rank: int, candidate: Candidate, interval: IntervalView) -> RankedChoi
     return RankedChoice(
         rank=rank,
         strategy=plan.strategy,
-        kernel=KernelName(plan.kernel),
+        kernel=plan.kernel,
         workers=plan.workers,
         batch_size=plan.batch_size,
         io_concurrency=plan.io_concurrency,
@@ -208,7 +207,7 @@ def _view(rank: int, candidate: Candidate, interval: IntervalView) -> RankedChoi
     )
 
 
-def _calibration_view(basis: Basis, parameters: Parameters) -> CalibrationView:
+def _calibration_view(basis: Basis, request: RunRequest) -> CalibrationView:
     calibration, made = basis.calibration, basis.calibrated_at
     return CalibrationView(
         calibrated_at=made,
@@ -216,7 +215,7 @@ def _calibration_view(basis: Basis, parameters: Parameters) -> CalibrationView:
         duration_seconds=None if made is None else calibration.seconds,
         fingerprint=basis.fingerprint,
         host=HostView(**basis.facts),
-        kernels=[_kernel_view(report, calibration, parameters) for report in basis.reports],
+        kernels=[_kernel_view(report, calibration, request) for report in basis.reports],
         strategies=[
             StrategyCalibration(
                 strategy=name,
@@ -234,12 +233,13 @@ def _calibration_view(basis: Basis, parameters: Parameters) -> CalibrationView:
 
 
 def _kernel_view(
-    report: KernelReport, calibration: Calibration, parameters: Parameters
+    report: KernelReport, calibration: Calibration, request: RunRequest
 ) -> KernelCalibration:
     seconds_per_call = seconds_per_item = speedup = None
     if report.available:
         costs = calibration.kernel(report.workload, report.kernel)
-        operations = kernels.get_workload(report.workload).operations(parameters.model_dump())
+        asked = request.parameters if report.workload == request.workload else None
+        operations = kernels.get_workload(report.workload).operations(asked)
         seconds_per_call = costs.call_seconds
         seconds_per_item = (costs.seconds_of_call(operations, _MANY) - seconds_per_call) / _MANY
         # Measured in threads, or in processes for a kernel that holds the GIL.
@@ -247,7 +247,7 @@ def _kernel_view(
         speedup = calibration.usable_cpus / slowdown
     return KernelCalibration(
         workload=report.workload,
-        kernel=KernelName(report.kernel),
+        kernel=report.kernel,
         available=report.available,
         seconds_per_call=seconds_per_call,
         seconds_per_item=seconds_per_item,

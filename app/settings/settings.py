@@ -10,12 +10,32 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
-from hotloop.app.names import InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
+from hotloop.app.names import ITEM_ID, InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
 from hotloop.app.settings import rules
 from hotloop.app.settings.rules import PREFIX, refuse
 from hotloop.app.wording import echo
+from hotloop.kernels import Workload, declared_workloads
 
 _MIB: Final = 1024 * 1024
+
+
+def redis_columns_of(workload: Workload) -> dict[str, str]:
+    """Return the default of `redis_columns`: the last input column, as `string` takes only one."""
+    return {column.name: column.name for column in workload.columns_in[-1:]}
+
+
+def pinot_columns_of(workload: Workload) -> dict[str, str]:
+    """Return the default of `pinot_columns`: each input column, by its own name."""
+    return {column.name: column.name for column in workload.columns_in}
+
+
+def pinot_sql_of(workload: Workload) -> str:
+    """Return the default of `pinot_sql`: the input columns, from a table `items`."""
+    columns = "".join(f', "{column.name}"' for column in workload.columns_in)
+    return f"SELECT {ITEM_ID.name}{columns} FROM items WHERE {ITEM_ID.name} IN ({{ids}})"
+
+
+_DEFAULT: Final = declared_workloads()[0]
 
 
 class SettingsError(Exception):
@@ -207,7 +227,9 @@ class Settings(BaseSettings):
     redis_layout: RedisLayout = RedisLayout.STRING
     """Value under a key: a number as text, a JSON object, or a hash with a field for each column.
     """
-    redis_columns: dict[str, str] = Field(default={"offset": "offset"}, min_length=1, max_length=64)
+    redis_columns: dict[str, str] = Field(
+        default=redis_columns_of(_DEFAULT), min_length=1, max_length=64
+    )
     """Columns of the workload that the cache stage fills, each with the field that it is read from.
     The layout `string` has exactly one column."""
     redis_defaults: dict[str, float] = Field(default={}, max_length=64)
@@ -217,16 +239,12 @@ class Settings(BaseSettings):
     """Apache Pinot broker of the database stage: `http://` or `https://`."""
     pinot_authorization: SecretStr | None = None
     """Authorization header for the broker: `Basic …` or `Bearer …`."""
-    pinot_sql: str = Field(
-        default='SELECT item_id, "value", "offset" FROM items WHERE item_id IN ({ids})',
-        min_length=1,
-        max_length=10_000,
-    )
+    pinot_sql: str = Field(default=pinot_sql_of(_DEFAULT), min_length=1, max_length=10_000)
     """Query for several items; `{ids}` stands for their ids. LIMIT is added to it."""
-    pinot_id_column: str = Field(default="item_id", min_length=1, max_length=256)
+    pinot_id_column: str = Field(default=ITEM_ID.name, min_length=1, max_length=256)
     """Column of the query's answer that has the id of the item."""
     pinot_columns: dict[str, str] = Field(
-        default={"value": "value", "offset": "offset"}, min_length=1, max_length=64
+        default=pinot_columns_of(_DEFAULT), min_length=1, max_length=64
     )
     """Columns of the workload that the database stage fills, each with the column of the query's
     answer that it is read from."""

@@ -139,4 +139,4 @@ class Stage(Protocol):
     async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None: ...
 
 
-Parameters = Mapping[str, int]
+Parameters = Mapping[str, int | float]

@@ -13,7 +13,7 @@ from typing import Final
 
 from hotloop import kernels
 from hotloop.app.logs.setup import LogOptions, set_up_logging
-from hotloop.app.sources.base import Batch
+from hotloop.app.sources.base import Batch, Parameters
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult, Plan, Words, count_in
 from hotloop.app.strategies.worker import run_batch
@@ -64,9 +64,9 @@ def choose_instruction_set(instruction_set: str | None) -> None:
                 kernels.force_instruction_set(workload, kernel, instruction_set)
 
 
-def idle_parameters(workload: str) -> dict[str, int]:
-    """The workload's parameters with which an item costs no operations."""
-    return {p.name: p.minimum for p in kernels.get_workload(workload).parameters}
+def idle_parameters(workload: str) -> Parameters:
+    """Return the workload's parameters with which an item costs no operations."""
+    return kernels.get_workload(workload).idle_parameters
 
 
 def warm_up_worker(plan: Plan) -> BatchResult:
