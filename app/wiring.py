@@ -26,9 +26,9 @@ from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
 from hotloop.app.observability.samplers import GaugeSampler, VitalsService
 from hotloop.app.observability.tracing import exporting
-from hotloop.app.prediction.calibration_results import stored_results
+from hotloop.app.prediction.calibration_file import stored_results
 from hotloop.app.prediction.calibrations import Calibrations
-from hotloop.app.prediction.kernels import KernelService
+from hotloop.app.prediction.machine import KernelService
 from hotloop.app.prediction.memory import MemoryBudget, default_budget_bytes
 from hotloop.app.prediction.recommendation import RecommendationService
 from hotloop.app.runhost.config import RunHostConfig

@@ -30,7 +30,8 @@ from hotloop.app.execution.executions import Outcome, RunContext, log_end
 from hotloop.app.execution.measurements import summarize
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.names import TaskStatus
-from hotloop.app.prediction import host_facts
+from hotloop.app.prediction import machine
+from hotloop.app.prediction.memory import available_bytes
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
@@ -56,7 +57,7 @@ async def new_record(
     known = await context.calibrations.known()
     estimate = partial(estimate_seconds, calibration=known)
     plans, reasons = make_plans(request, items, reports, known, context.settings, estimate)
-    free = await asyncio.to_thread(host_facts.available_bytes)
+    free = await asyncio.to_thread(available_bytes)
     setup = pool_seconds(reports, request.workload, request.workers)
     memory = replace(context.memory, run_bytes=min(context.memory.run_bytes, free))
     record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, memory, setup)
@@ -97,7 +98,7 @@ class ComparisonExecution:
         if not record.host:
             reports = await self.context.hosts.kernels()
             record.host = await asyncio.to_thread(
-                host_facts.host_facts, reports, self.request.workload
+                machine.host_facts, reports, self.request.workload
             )
         throttled_before = record.host["throttled_seconds"] or 0.0
         measure = Measuring(self.context, self.lease, self.run, record, self.plans)
@@ -106,8 +107,8 @@ class ComparisonExecution:
         try:
             await loop.run()
         finally:
-            record.host["load_after"] = host_facts.load()
-            held_back = host_facts.throttled_since(before)
+            record.host["load_after"] = machine.load_average()
+            held_back = machine.throttled_since(before)
             if held_back is not None:
                 record.host["throttled_seconds"] = throttled_before + held_back
         await asyncio.to_thread(self._check_parity)

@@ -15,7 +15,7 @@ from hotloop.app.comparison.record import ComparisonRecord
 from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from hotloop.app.prediction.batch_size import leaves_workers_idle
+from hotloop.app.prediction.plan import leaves_workers_idle
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import AUTO, kernel_names

@@ -40,8 +40,7 @@ from hotloop.app.execution.presenters import task_result
 from hotloop.app.execution.specs import spec_of
 from hotloop.app.logs.origin import bind_task
 from hotloop.app.names import StrategyName, TaskType
-from hotloop.app.prediction.batch_size import with_batch_size
-from hotloop.app.prediction.plans import check_estimate, make_plan
+from hotloop.app.prediction.plan import check_estimate, make_plan, with_batch_size
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.results import RunResult

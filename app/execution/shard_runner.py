@@ -34,7 +34,7 @@ from hotloop.app.execution.items import items_of
 from hotloop.app.execution.specs import request_of
 from hotloop.app.logs.origin import bind, origin_from_json
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
-from hotloop.app.prediction.plans import make_plan
+from hotloop.app.prediction.plan import make_plan
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.messages import Batches
 from hotloop.app.schemas.runs import RunRequest

@@ -13,7 +13,7 @@ from hotloop.app.comparison.presenter import comparison_view
 from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord, Size
 from hotloop.app.comparison.specs import compare_request_of, compare_spec
 from hotloop.app.names import TaskKind, TaskStatus, TaskType
-from hotloop.app.prediction.host_facts import host_facts
+from hotloop.app.prediction.machine import host_facts
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.runs import RunRequest
@@ -92,7 +92,7 @@ def test_background_never_wins() -> None:
     assert view.verdict.startswith("hybrid × cython is the fastest: 1 s")
 
 
-def test_tie_lists_all_and_is_said() -> None:
+def test_tied_cells_are_listed_and_named_in_the_verdict() -> None:
     record = measured()
     hybrid = next(cell for cell in record.cells if cell.cell == HYBRID)
     hybrid.samples = [replace(s, seconds=1.97) for s in hybrid.samples]
@@ -114,7 +114,7 @@ def test_tie_lists_all_and_is_said() -> None:
         (TaskStatus.FAILED, "failed"),
     ],
 )
-def test_no_verdict_before_a_good_end(status: TaskStatus, words: str) -> None:
+def test_only_a_completed_comparison_has_a_verdict(status: TaskStatus, words: str) -> None:
     record = record_of(COSTS)
     record.cells[0].samples.append(sample(8.0, round_number=0))
     view = shown(record, status)
@@ -144,7 +144,7 @@ def test_cell_projected_from_one_item_never_wins() -> None:
     ("batch_size", "workers", "flagged"),
     [(5_000, 1, True), (500, 2, True), (500, 1, False), (250, 4, False), ("auto", 1, False)],
 )
-def test_given_batch_size_that_leaves_workers_idle_is_said(
+def test_batch_size_that_leaves_workers_idle_is_flagged(
     batch_size: int | str, workers: int, flagged: bool
 ) -> None:
     record = record_of({CellId("threading", "cython"): 1.0, SLOW: 2.0})
@@ -255,7 +255,7 @@ def test_different_outputs_are_in_the_answer() -> None:
         ({"failed_items": 1}, CellFlag.FAILED_ITEMS),
     ],
 )
-def test_what_is_noted_of_a_round_flags_its_cell(changes: dict[str, Any], flag: CellFlag) -> None:
+def test_disturbance_of_a_round_flags_its_cell(changes: dict[str, Any], flag: CellFlag) -> None:
     record = measured()
     cell = record.cells[0]
     cell.samples[2] = replace(cell.samples[2], **changes)
@@ -282,7 +282,7 @@ def test_how_rounds_vary_flags_their_cell(seconds: list[float], flags: set[CellF
     assert cell.seconds == seconds  # outliers are kept
 
 
-def test_cpu_time_of_a_moment_is_not_told() -> None:
+def test_short_rounds_have_no_cpu_utilization() -> None:
     record = measured()
     short = [replace(s, seconds=0.01) for s in record.cells[0].samples]
     record.cells[0].samples = short
@@ -290,7 +290,7 @@ def test_cpu_time_of_a_moment_is_not_told() -> None:
     assert cell_of(shown(record), SLOW).cpu_utilization == 0.5
 
 
-def test_busy_machine_is_said() -> None:
+def test_verdict_warns_of_a_busy_machine() -> None:
     record = measured()
     record.host = host_facts((), "loops") | {"usable_cpus": 2, "load_before": 1.9}
     assert "busy" not in shown(record).verdict

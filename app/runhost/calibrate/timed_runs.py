@@ -80,7 +80,7 @@ class TimedRuns:
         done: Done,
     ) -> None:
         self._strategies = strategies
-        self._around = HostResources(usable_cpus, NoGauge())
+        self._resources = HostResources(usable_cpus, NoGauge())
         self._send = send
         self._done = done
 
@@ -98,7 +98,7 @@ class TimedRuns:
 
     async def _seconds(self, plan: Plan) -> float:
         """Execute the plan and return its `duration_seconds`."""
-        report = await execute(plan, self._strategies[plan.strategy], self._around, self._send)
+        report = await execute(plan, self._strategies[plan.strategy], self._resources, self._send)
         if report.error is not None:
             raise report.error
         assert report.measured.duration_seconds is not None

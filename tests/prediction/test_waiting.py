@@ -1,11 +1,10 @@
-"""The event loop in the cost model. Seconds of made-up machines, by hand."""
+"""The event loop in the cost model: seconds of made-up machines, worked out by hand."""
 
 from __future__ import annotations
 
 import pytest
 
-from hotloop.app.prediction.event_loop import EventLoop
-from hotloop.app.prediction.waiting import waits_at_once
+from hotloop.app.prediction.waiting import EventLoop, waits_at_once
 from hotloop.app.runhost.calibrate.constants import LoopCosts
 from hotloop.app.sources.simulated import SimulatedStage
 
@@ -13,7 +12,7 @@ ITEM, STAGE = (10e-6, 20e-6, 30e-6), (1e-6, 2e-6, 9e-6)
 
 
 def loop(*seconds: float, task: float = 0.0) -> EventLoop:
-    """With even waits of so many seconds; a batch costs nothing."""
+    """A loop whose stages wait evenly for `seconds`; a batch costs nothing."""
     stages = tuple(SimulatedStage("db", each, each) for each in seconds)
     waits = waits_at_once(stages, 1, 0.0)
     return EventLoop(LoopCosts(ITEM, STAGE, task, 0.0), stages, waits, 1_000.0)
@@ -26,7 +25,7 @@ def test_items_cost_more_with_more_in_flight(in_flight: int, item: float) -> Non
     assert loop(1.0).group_seconds(in_flight) == pytest.approx(item * 1e-6, rel=1e-4)
 
 
-def test_beyond_what_was_measured_it_goes_on() -> None:
+def test_costs_go_on_rising_beyond_the_measured_numbers() -> None:
     assert loop(1.0).group_seconds(25_000) == pytest.approx(40e-6)
 
 
@@ -44,7 +43,7 @@ def test_wave_before_a_short_last_one_may_end_later() -> None:
     assert loop(4e-3).fetch_seconds(501, 500) == pytest.approx(4e-3 + 501 * 10e-6)
 
 
-def test_busy_loop_rests_until_the_first_item_goes_on() -> None:
+def test_busy_loop_is_idle_until_the_first_item_goes_on() -> None:
     assert loop(1e-3).fetch_seconds(5_000, 500) == pytest.approx(1e-3 + 5_000 * 10e-6)
 
 

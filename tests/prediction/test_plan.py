@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import estimate_seconds
-from hotloop.app.prediction.plans import check_estimate, make_plan
+from hotloop.app.prediction.plan import check_estimate, make_plan
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import DbSource
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
@@ -95,7 +95,7 @@ def test_items_with_columns_skip_the_stages_unless_asked() -> None:
     assert [stage.name for stage in stages] == ["db"]
 
 
-def test_auto_takes_the_fastest_for_these_parameters() -> None:
+def test_auto_takes_the_fastest_kernel_for_the_parameters() -> None:
     assert plan(kernel="auto").kernel == "cython"
     nested_only = {"cpu_iterations": 0, "outer_iterations": 1_000, "inner_iterations": 1_000}
     assert plan(kernel="auto", parameters=nested_only).kernel == "python"
@@ -107,7 +107,7 @@ def test_unavailable_kernel_is_refused_with_its_reason() -> None:
     assert caught.value.field == "kernel"
 
 
-def test_unknown_workload_lists_the_known() -> None:
+def test_refusal_of_an_unknown_workload_lists_the_known_ones() -> None:
     with pytest.raises(InvalidRequestError, match="loops") as caught:
         plan(workload="nothing")
     assert caught.value.field == "workload"
@@ -188,7 +188,7 @@ def test_estimates_with_stages_that_ask_for_groups(
         ("async-batch", "cython", 1),
     ],
 )
-def test_cpu_bound_estimates_know_the_gil_and_the_cpus(
+def test_cpu_bound_estimates_depend_on_the_gil_and_the_cpus(
     strategy: str, kernel: str, busy: int
 ) -> None:
     made = plan(strategy, kernel=kernel, db="none", cache="none", workers=8, batch_size=10)
@@ -196,7 +196,7 @@ def test_cpu_bound_estimates_know_the_gil_and_the_cpus(
     assert estimate_seconds(made, ideal(REPORTS)) == pytest.approx(expected)
 
 
-def test_estimate_over_the_limit_says_both_and_the_way_out() -> None:
+def test_refusal_of_a_long_estimate_has_both_figures_and_advice() -> None:
     with pytest.raises(EstimateTooLongError, match="hybrid") as caught:
         check_estimate(plan(), ideal(REPORTS), limit_seconds=100)
     assert caught.value.estimate_seconds == pytest.approx(1_005.6)
