@@ -16,8 +16,8 @@ from hotloop.app.cli.result_files import check_writable, format_of, pour, save
 from hotloop.app.cli.screen import Screen, screen
 from hotloop.app.cli.watching import cancelled_when_stopped, watch
 from hotloop.app.names import StrategyName, TaskStatus
-from hotloop.app.schemas.exports import ExportFormat
 from hotloop.app.schemas.options import kernel_names
+from hotloop.app.schemas.results import ExportFormat
 
 if TYPE_CHECKING:
     from hotloop.app.cli.service_client import ServiceClient

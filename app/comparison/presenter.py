@@ -23,6 +23,7 @@ from hotloop.app.comparison.specs import BASE_URL, run_body
 from hotloop.app.comparison.verdict import contenders, judge, verdict_text
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.prediction.plan import leaves_workers_idle
+from hotloop.app.schemas.base import TaskLinks
 from hotloop.app.schemas.comparison import (
     Cell,
     CellFlag,
@@ -33,7 +34,6 @@ from hotloop.app.schemas.comparison import (
     IntervalView,
     Mismatch,
 )
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.tasks.model import Task
 from hotloop.kernels.contract import REFERENCE
 

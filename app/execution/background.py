@@ -28,10 +28,9 @@ from hotloop.app.execution.specs import plan_for, request_hash, shard_counts, sp
 from hotloop.app.execution.withdrawals import Withdrawals
 from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import TaskType
-from hotloop.app.schemas.events import TaskEvent
 from hotloop.app.schemas.options import StrategyChoice
 from hotloop.app.schemas.runs import BackgroundRequest, UploadQuery
-from hotloop.app.schemas.tasks import TaskView
+from hotloop.app.schemas.tasks import TaskEvent, TaskView
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.acceptance import accept, move_to_background

@@ -17,8 +17,7 @@ from typing import Final, Literal
 from hotloop.app.errors import StoreError, TaskNotFoundError
 from hotloop.app.execution.presenters import living_nodes, task_progress
 from hotloop.app.names import TaskStatus
-from hotloop.app.schemas.events import TaskEvent
-from hotloop.app.schemas.tasks import TaskProgress
+from hotloop.app.schemas.tasks import TaskEvent, TaskProgress
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread

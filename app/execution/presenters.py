@@ -17,7 +17,7 @@ from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.plan import leaves_workers_idle
 from hotloop.app.runhost.measurements import Measurements
-from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.base import TaskLinks
 from hotloop.app.schemas.options import AUTO, kernel_names
 from hotloop.app.schemas.results import (
     Caution,

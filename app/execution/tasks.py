@@ -18,7 +18,7 @@ from hotloop.app.execution.runs import RunService
 from hotloop.app.execution.shard_runner import ShardRunner
 from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from hotloop.app.schemas.exports import Export
+from hotloop.app.schemas.results import Export
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from hotloop.app.sources.rows import CSV, NDJSON
 from hotloop.app.tasks.chunks import ResultColumns, ResultRows

@@ -20,7 +20,7 @@ from starlette.routing import compile_path
 from hotloop.app import errors
 from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, is_task_id
-from hotloop.app.schemas.problems import FieldProblem, Problem, ProblemLinks
+from hotloop.app.schemas.base import FieldProblem, Problem, ProblemLinks
 from hotloop.app.wording import RULE, describe, plain
 from hotloop.kernels.errors import InvalidInputError
 

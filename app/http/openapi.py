@@ -9,8 +9,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
+from hotloop.app.schemas.base import Problem
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.problems import Problem
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, request_models
 from hotloop.app.schemas.tasks import TaskProgress
 

@@ -18,7 +18,7 @@ from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.calibration import CalibrationState, CalibrationStatus
+from hotloop.app.schemas.recommendation import CalibrationState, CalibrationStatus
 from hotloop.app.tasks.model import utc_now
 
 logger = logging.getLogger(__name__)

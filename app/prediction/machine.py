@@ -21,7 +21,7 @@ from hotloop.app.prediction.memory import usable_bytes
 from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.kernels import (
+from hotloop.app.schemas.service import (
     ColumnView,
     KernelList,
     KernelView,

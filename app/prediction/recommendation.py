@@ -25,10 +25,10 @@ from hotloop.app.prediction.search_space import (
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
 from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.recommendation import (
+    CalibrationState,
     CalibrationView,
     KernelCalibration,
     RankedChoice,

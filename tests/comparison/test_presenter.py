@@ -14,8 +14,8 @@ from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord, 
 from hotloop.app.comparison.specs import compare_request_of, compare_spec
 from hotloop.app.names import TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.machine import host_facts
+from hotloop.app.schemas.base import TaskLinks
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from tests.fixtures.made_up import ITEMS, MadeUpMachine, record_of, sample

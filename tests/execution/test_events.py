@@ -13,7 +13,7 @@ from hotloop.app.errors import StoreUnavailableError, TaskNotFoundError
 from hotloop.app.execution import events as event_hub
 from hotloop.app.execution.events import EventHub, Moment
 from hotloop.app.names import TaskStatus, TaskType
-from hotloop.app.schemas.events import TaskEvent
+from hotloop.app.schemas.tasks import TaskEvent
 from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
 from hotloop.app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import Execution, begin

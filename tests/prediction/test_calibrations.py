@@ -30,7 +30,7 @@ from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import Batches, KernelReport
-from hotloop.app.schemas.calibration import CalibrationStatus
+from hotloop.app.schemas.recommendation import CalibrationStatus
 from hotloop.app.tasks.model import utc_now
 from tests.fixtures.calibrations import REPORTS, usual
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from hotloop.app.errors import ServiceError
 from hotloop.app.http.routes.disconnect import disconnected, end
-from hotloop.app.schemas.events import TaskEvent
+from hotloop.app.schemas.tasks import TaskEvent
 
 HEARTBEAT_SECONDS: Final = 15.0
 

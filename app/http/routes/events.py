@@ -12,7 +12,7 @@ from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.routes.event_stream import HEADERS, EventStreamResponse
 from hotloop.app.http.routes.header_values import LastEventIdDep
 from hotloop.app.http.routes.paths import EVENTS
-from hotloop.app.schemas.events import EventQuery
+from hotloop.app.schemas.tasks import EventQuery
 
 router = APIRouter(prefix=EVENTS, tags=["background"])
 

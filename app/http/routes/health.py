@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from hotloop.app import errors
 from hotloop.app.http.dependencies import StateDep
 from hotloop.app.http.error_handlers import problem_responses
-from hotloop.app.schemas.health import Health, Readiness
+from hotloop.app.schemas.service import Health, Readiness
 from hotloop.app.version import VERSION
 
 router = APIRouter(prefix="/health", tags=["service"])

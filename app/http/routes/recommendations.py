@@ -15,8 +15,7 @@ from hotloop.app.http.routes.base_url import base_url_of
 from hotloop.app.http.routes.disconnect import run_until_stop, run_while_connected
 from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.http.routes.runs import NoQuery
-from hotloop.app.schemas.calibration import CalibrationState
-from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
+from hotloop.app.schemas.recommendation import CalibrationState, Recommendation, RecommendationQuery
 from hotloop.app.security.clients import Client
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread

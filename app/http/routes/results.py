@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final
@@ -18,7 +19,9 @@ from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.root_path import link_to
 from hotloop.app.http.routes.media_types import ARROW, CSV, NDJSON, best_media_type
 from hotloop.app.http.routes.paths import TASKS
-from hotloop.app.schemas.exports import ExportFormat, ExportQuery
+from hotloop.app.schemas.declared import example_result
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD
+from hotloop.app.schemas.results import ExportFormat, ExportQuery
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskQuery
 
 router = APIRouter(prefix=f"{TASKS}/results", tags=["results"])
@@ -43,6 +46,8 @@ _MEDIA_TYPES: Final = {
 _FILE_SUFFIXES: Final = {CSV: "csv", ARROW: "arrows"}
 """Of what browsers had better store than show."""
 
+_ROW: Final = example_result(DEFAULT_WORKLOAD)
+
 _FILE: Final[dict[str, Any]] = {
     "description": "A line, or a row of a record batch, for each item, in the order of items.",
     "headers": {
@@ -58,9 +63,12 @@ _FILE: Final[dict[str, Any]] = {
     "content": {
         NDJSON: {
             "schema": {"type": "string"},
-            "example": '{"item_id":0,"loop":-27.38,"nested":9388000}\n',
+            "example": f"{json.dumps(_ROW, separators=(',', ':'))}\n",
         },
-        CSV: {"schema": {"type": "string"}, "example": "item_id,loop,nested\n0,-27.38,9388000\n"},
+        CSV: {
+            "schema": {"type": "string"},
+            "example": f"{','.join(_ROW)}\n{','.join(map(str, _ROW.values()))}\n",
+        },
         ARROW: {"schema": {"type": "string", "format": "binary"}},
     },
 }

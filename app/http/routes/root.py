@@ -11,7 +11,7 @@ from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.http.root_path import link_to
 from hotloop.app.http.routes.media_types import HTML, JSON, best_media_type
 from hotloop.app.http.routes.paths import TASKS
-from hotloop.app.schemas.root import ServiceIndex
+from hotloop.app.schemas.service import ServiceIndex
 from hotloop.app.version import VERSION
 
 router = APIRouter(tags=["service"])

@@ -11,7 +11,7 @@ from hotloop.app.errors import UnauthorizedError
 from hotloop.app.http.access import GateDep, check_page, count
 from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.http.routes.paths import SESSION
-from hotloop.app.schemas.sessions import SessionView, SignIn
+from hotloop.app.schemas.service import SessionView, SignIn
 from hotloop.app.security.clients import ANYONE, COOKIE, SESSION_SECONDS, Client, Session
 
 router = APIRouter(prefix=SESSION, tags=["service"])

@@ -12,8 +12,7 @@ from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.root_path import link_to
 from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.names import StrategyName
-from hotloop.app.schemas.kernels import KernelList
-from hotloop.app.schemas.root import StrategyView, TaskIndex
+from hotloop.app.schemas.service import KernelList, StrategyView, TaskIndex
 from hotloop.app.schemas.tasks import TaskView
 
 router = APIRouter(prefix=TASKS, tags=["tasks"])

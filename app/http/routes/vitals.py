@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
-from hotloop.app.schemas.health import Vitals, VitalsQuery
+from hotloop.app.schemas.service import Vitals, VitalsQuery
 
 router = APIRouter(prefix="/health", tags=["service"])
 

@@ -14,7 +14,7 @@ from starlette.types import Message
 from hotloop.app.factory import begin_stop
 from hotloop.app.http.routes.event_stream import HEARTBEAT_SECONDS, EventStreamResponse
 from hotloop.app.names import TaskStatus
-from hotloop.app.schemas.events import TaskEvent
+from hotloop.app.schemas.tasks import TaskEvent
 from hotloop.app.serving.server import Server
 from tests.fixtures.client import open_client
 from tests.fixtures.fake_services import TASK_ID, FakeServices, task_view

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from hotloop.app.errors import StoreUnavailableError, TaskNotFoundError
 from hotloop.app.names import TaskStatus
-from hotloop.app.schemas.events import TaskEvent
-from hotloop.app.schemas.tasks import TaskProgress
+from hotloop.app.schemas.tasks import TaskEvent, TaskProgress
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import TASK_ID, FakeServices, task_view
 

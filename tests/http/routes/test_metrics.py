@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hotloop.app.schemas.health import Readiness, SourceHealth
+from hotloop.app.schemas.service import Readiness, SourceHealth
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import FakeServices
 
