@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hotloop.app.cli.fitted_table import Column, fitted_table
-from hotloop.app.cli.output import between, command, pairs, seconds, share, size
+from hotloop.app.cli import output
+from hotloop.app.cli.output import Column, between, pairs, seconds, share, size
 from hotloop.app.cli.output import cell as text
 from hotloop.app.schemas.comparison import Cell, CellName, CellStatus, Comparison, HostView
 
@@ -44,7 +44,7 @@ def comparison_tables(comparison: Comparison, width: int = WIDE) -> list[Rendera
     if comparison.host is not None:
         parts += ["", text(machine(comparison.host), "dim")]
     if comparison.curl:
-        parts += ["", "The command that runs the fastest:", command(comparison.curl, width)]
+        parts += ["", "The command that runs the fastest:", output.command(comparison.curl, width)]
     return parts
 
 
@@ -120,7 +120,7 @@ def _details(comparison: Comparison, width: int) -> Table:
         )
         style = _STYLES.get(stands, "dim" if cell.status is CellStatus.SKIPPED else "")
         rows.append((values, style))
-    return fitted_table(_COLUMNS, rows, width)
+    return output.fitted_table(_COLUMNS, rows, width)
 
 
 def machine(host: HostView) -> str:

@@ -1,4 +1,4 @@
-"""What the exit status of a command says, and how a command ends that cannot do what it was asked.
+"""How a command ends: its exit status, its errors in words, and Ctrl-C and SIGTERM as an exception.
 
 0   done
 1   the task failed or was cancelled; outputs that had to be equal differ
@@ -11,23 +11,29 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from types import FrameType
+from typing import Any, Final, TextIO
 
 import typer
 
-from hotloop.app.cli.lines import print_error
-from hotloop.app.cli.stopping import Stopped, StopSignals, stop_signals
+from hotloop.app.wording import plain
 
 FAILED: Final = 1
 REFUSED: Final = 2
 UNREACHABLE: Final = 3
 BROKEN_PIPE: Final = 141
-"""As of a program that SIGPIPE ended: whoever read the output has left."""
+"""The status of a program that SIGPIPE ended: the reader of the output has left."""
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _TOO_MANY_REQUESTS: Final = 429
+_LONGEST: Final = 2_000
+"""Characters of a line that are shown."""
 
 
 class CommandError(Exception):
@@ -74,6 +80,64 @@ class UnreachableError(CommandError):
         super().__init__(text, UNREACHABLE)
 
 
+class Stopped(BaseException):
+    """A signal says stop. Like KeyboardInterrupt no `Exception`: nobody takes it for a fault."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class StopSignals:
+    """Raises Stopped where a signal finds the program, or at the end of `held`."""
+
+    def __init__(self) -> None:
+        self._holds = 0
+        self._waiting: int | None = None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        if self._holds and self._waiting is None:
+            self._waiting = number
+        else:
+            self._waiting = None
+            raise Stopped(number)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What is in the block happens to its end; only a second signal breaks in."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def hold(self) -> None:
+        """As the beginning of `held`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """As the end of `held`."""
+        self._holds -= 1
+        if self._holds == 0 and self._waiting is not None:
+            number, self._waiting = self._waiting, None
+            raise Stopped(number)
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Take the signals for as long as the block lasts; to be used in the main thread."""
+    signals = StopSignals()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(number, signals.receive)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def ending(as_json: bool) -> Iterator[None]:
     """Have what ends the block early be the exit status, and be told on the error output: in
@@ -101,3 +165,35 @@ def carried_out(as_json: bool = False) -> Iterator[StopSignals]:
     """Around a command: how it ends, whatever ends it."""
     with ending(as_json), stop_signals() as signals:
         yield signals
+
+
+def print_error(text: str) -> None:
+    """Print to the error output. A word that is longer than a line, as an id, stays whole."""
+    for line in text.splitlines():
+        shown = plain(line, _LONGEST)
+        if sys.stderr.isatty():
+            shown = at_words(shown, terminal_width(sys.stderr))
+        print(shown, file=sys.stderr, flush=True)
+
+
+def at_words(line: str, width: int) -> str:
+    """Break a line between words; what follows is indented as the line is."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Characters of a line of the terminal that the stream writes to; `COLUMNS` overrides it."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80

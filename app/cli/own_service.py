@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -35,23 +35,23 @@ _MAX_SOCKET_PATH: Final = 90
 """Characters; systems allow little more than 100."""
 
 
-def settings_of_one_command(data_dir: Path, *, executes: bool = True) -> Settings:
-    """For a store that only this command works on, and does not wait long for its own task."""
+def settings_of_one_command(
+    data_dir: Path | None, folders: ExitStack, *, executes: bool, keeps: bool
+) -> Settings:
+    """Settings for a store that only this command works on: in `data_dir`, or else, if nothing is
+    executed, in the configured folder if it is there or the command `keeps` something in it, or
+    else in a folder that `folders` removes.
+    """
+    if data_dir is None and not executes:
+        configured = _loaded().data_dir
+        data_dir = configured if keeps or configured.is_dir() else None
+    if data_dir is None:
+        made = tempfile.TemporaryDirectory(prefix="hotloop-data-", ignore_cleanup_errors=True)
+        data_dir = Path(folders.enter_context(made))
     own: dict[str, Any] = {"database_url": None, "run_hosts": 1, "background_runs": int(executes)}
     if executes:
-        own["queue_poll_seconds"] = 0.05
+        own["queue_poll_seconds"] = 0.05  # only this command's own task is waited for
     return _checked(_loaded(data_dir=data_dir, **own))
-
-
-def configured_path() -> Path:
-    """The data folder of the settings, whether it is there or not."""
-    return _loaded().data_dir
-
-
-def configured_folder() -> Path | None:
-    """The data folder of the settings, if it is there."""
-    folder = configured_path()
-    return folder if folder.is_dir() else None
 
 
 def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
@@ -144,14 +144,4 @@ def _serve(server: Server, failure: list[BaseException]) -> None:
 def _socket_folder() -> Iterator[Path]:
     place = None if len(tempfile.gettempdir()) <= _MAX_SOCKET_PATH - 30 else "/tmp"
     with tempfile.TemporaryDirectory(prefix="hotloop-", dir=place) as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def data_folder(data_dir: Path | None) -> Iterator[Path]:
-    """The folder that was named, or one that is gone at the end."""
-    if data_dir is not None:
-        yield data_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="hotloop-data-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)

@@ -8,9 +8,16 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hotloop.app.cli.fitted_table import Column, fitted_table
-from hotloop.app.cli.lines import duration
-from hotloop.app.cli.output import STATUS_STYLES, cell, pairs, seconds, share, size
+from hotloop.app.cli.output import Column, cell, fitted_table, pairs, seconds, share, size
+from hotloop.app.cli.screen import duration
+
+STATUS_STYLES: Final = {
+    "completed": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "pending": "dim",
+}
 
 
 def status_text(status: str) -> Text:

@@ -6,20 +6,24 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from hotloop.app.cli.exits import CommandError, ProblemError, UnreachableError
-from hotloop.app.cli.server_sent_events import ServerSentEvent, parse_events
+from hotloop.app.version import VERSION
 
-TASKS: Final = "/api/v1/tasks"
+_TASKS: Final = "/api/v1/tasks"
 RECONNECTS: Final = 8
 """How often a stream of events that breaks is asked for again before the command gives up."""
 
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _READY_SECONDS: Final = 120.0
 _PROBLEM: Final = "application/problem+json"
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class ServiceClient:
@@ -40,10 +44,10 @@ class ServiceClient:
         headers: dict[str, str] | None = None,
         content: Iterable[bytes] | None = None,
     ) -> Any:
-        """The answer's JSON."""
+        """The JSON of the answer; `path` is below that of the tasks."""
         with _told(self._http):
             answer = self._http.request(
-                method, path, json=body, params=query, headers=headers, content=content
+                method, _TASKS + path, json=body, params=query, headers=headers, content=content
             )
         _raise_problem(answer)
         return _json(answer)
@@ -52,7 +56,7 @@ class ServiceClient:
         """Every item's result, in pieces."""
         with (
             _told(self._http),
-            self._http.stream("GET", f"{TASKS}/results/{task_id}", params=query) as answer,
+            self._http.stream("GET", f"{_TASKS}/results/{task_id}", params=query) as answer,
         ):
             if answer.is_error:
                 answer.read()
@@ -102,7 +106,7 @@ class ServiceClient:
 
     def _events(self, task_id: str, last_id: str | None) -> Iterator[ServerSentEvent]:
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
-        path = f"{TASKS}/events/{task_id}"
+        path = f"{_TASKS}/events/{task_id}"
         with _told(self._http), self._http.stream("GET", path, headers=headers) as answer:
             if answer.is_error:
                 answer.read()
@@ -110,7 +114,7 @@ class ServiceClient:
             yield from parse_events(answer.iter_lines())
 
     def _has_ended(self, task_id: str) -> bool:
-        status = self.call("GET", f"{TASKS}/status/{task_id}")["status"]
+        status = self.call("GET", f"/status/{task_id}")["status"]
         return status not in _UNFINISHED
 
 
@@ -154,4 +158,47 @@ def _json(answer: httpx.Response) -> Any:
     except ValueError as error:
         raise UnreachableError(
             f"{answer.url} answers with something other than JSON; is --url right?"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event with data; `id` is the last that was sent, empty when none was."""
+
+    event: str
+    data: str
+    id: str
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
+    """The events of a stream; comments, other fields and an unfinished last event are left out."""
+    event, data, last_id = "", list[str](), ""
+    for line in lines:
+        if not line:
+            if data:
+                yield ServerSentEvent(event or "message", "\n".join(data), last_id)
+            event, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            event = value
+        elif field == "id" and "\0" not in value:
+            last_id = value
+
+
+def read(model: type[Model], answer: Any) -> Model:
+    """The answer; fields that a newer service has more are let be. Raises CommandError for one that
+    is of another version.
+    """
+    try:
+        return model.model_validate(answer, extra="allow")
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise CommandError(
+            f"the service's answer is not one of Hotloop {VERSION} ({where}: {fault['msg']}); "
+            "use a command of the service's version, or --json"
         ) from error

@@ -20,7 +20,7 @@ from hotloop.app.security.clients import Client, Scope
 KEY_HEADER: Final = "X-API-Key"
 
 _KEY: Final = re.compile(r"hl_[A-Za-z0-9_-]{43}")
-_WAY_OUT: Final = "`python -m hotloop.app.security NAME` makes one"
+_WAY_OUT: Final = "`hotloop key NAME` makes one"
 
 
 @dataclass(frozen=True, slots=True)

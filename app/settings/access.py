@@ -27,7 +27,7 @@ def _refuse(text: str) -> PydanticCustomError:
 
 
 class ApiKeyEntry(BaseModel):
-    """A key in HOTLOOP_API_KEYS, as `python -m hotloop.app.security NAME` prints it."""
+    """A key in HOTLOOP_API_KEYS, as `hotloop key NAME` prints it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +41,7 @@ class ApiKeyEntry(BaseModel):
         if not isinstance(value, str) or not _DIGEST.fullmatch(value):
             raise _refuse(
                 "must be the SHA-256 of a key, 64 digits 0-9a-f, and never the key itself or a "
-                "word that somebody made up; `python -m hotloop.app.security NAME` makes a key and "
+                "word that somebody made up; `hotloop key NAME` makes a key and "
                 "prints this entry"
             )
         return value
@@ -89,7 +89,7 @@ class AccessSettings(TokenSettings):
         max_length=1_000,
         description=(
             "Who may ask: a list of objects with `name`, `hash` and `scopes` (`read`, `run` or "
-            "`admin`, each with those before it). `python -m hotloop.app.security NAME` makes a "
+            "`admin`, each with those before it). `hotloop key NAME` makes a "
             "key and its entry. Without any, and without a JWT key, everybody may, and only this "
             "machine is served."
         ),

@@ -268,7 +268,7 @@ class Settings(LogSettings):
                 "{prefix}HOST must be a loopback address, like 127.0.0.1 (got {host}), as long as "
                 "{prefix}API_KEYS is empty and {prefix}JWT_KEY is not set: everybody who reaches "
                 "the service could use it. "
-                "`python -m hotloop.app.security NAME` makes a key",
+                "`hotloop key NAME` makes a key",
                 {"prefix": PREFIX, "host": echo(self.host)},
             )
         return self

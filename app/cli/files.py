@@ -1,18 +1,25 @@
-"""Results saved as a file: complete, or not there."""
+"""Files that commands read items from and save results to."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Any, Final
 
 from hotloop.app.cli.exits import CommandError
+from hotloop.app.cli.screen import Screen
 
-if TYPE_CHECKING:
-    from hotloop.app.cli.screen import Screen
+_MEDIA_TYPES: Final = {
+    ".csv": "text/csv",
+    ".ndjson": "application/x-ndjson",
+    ".jsonl": "application/x-ndjson",
+}
 
 FORMATS: Final = {
     ".ndjson": "ndjson",
@@ -72,3 +79,51 @@ def pour(pieces: Iterator[bytes], screen: Screen) -> None:
     for piece in pieces:
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
+
+
+def opened(path: Path) -> IO[bytes]:
+    """Raises CommandError for a file that cannot be read."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise CommandError(f"--file {path}: {error.strerror}") from error
+
+
+def media_type(path: Path) -> str:
+    """Raises CommandError for an ending that says nothing."""
+    try:
+        return _MEDIA_TYPES[path.suffix.lower()]
+    except KeyError:
+        raise CommandError(
+            f"--file must end in {', '.join(_MEDIA_TYPES)} (got {path.name}); the ending says how "
+            "it is read"
+        ) from None
+
+
+def read_items(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, for the body of a request; the service checks them. Raises CommandError
+    for a file that cannot be read as its ending says.
+    """
+    kind = media_type(path)
+    with opened(path) as file:
+        try:
+            text = file.read().decode("utf-8-sig")
+            if kind == "text/csv":
+                return [
+                    {name: _number(value) for name, value in row.items()}
+                    for row in csv.DictReader(io.StringIO(text, newline=""))
+                ]
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except (ValueError, csv.Error) as error:
+            raise CommandError(f"--file {path}: {error}") from error
+
+
+def _number(text: str) -> float | int | str:
+    try:
+        return int(text)
+    except (ValueError, TypeError):
+        pass
+    try:
+        return float(text)
+    except (ValueError, TypeError):
+        return text  # refused by the model, in its words
