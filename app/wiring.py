@@ -16,26 +16,16 @@ from hotloop.app.execution.background import BackgroundService
 from hotloop.app.execution.client_storage import ClientStorage
 from hotloop.app.execution.events import EventHub
 from hotloop.app.execution.executions import RunContext
-from hotloop.app.execution.for_client import (
-    ClientBackground,
-    ClientComparisons,
-    ClientRecommendations,
-    ClientRuns,
-    ClientTasks,
-    Ownership,
-)
 from hotloop.app.execution.long_runs import LongRunService
 from hotloop.app.execution.maintenance import Upkeep, remove_orphans
 from hotloop.app.execution.runs import RunService
 from hotloop.app.execution.shard_runner import ShardRunner
 from hotloop.app.execution.tasks import TaskService
-from hotloop.app.observability.gauges import GaugeSampler
-from hotloop.app.observability.health import HealthService
+from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
-from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.observability.samplers import GaugeSampler, VitalsService
 from hotloop.app.observability.tracing import exporting
-from hotloop.app.observability.vitals import VitalsService
 from hotloop.app.prediction.calibration_results import stored_results
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.kernels import KernelService
@@ -43,7 +33,6 @@ from hotloop.app.prediction.memory import MemoryBudget, default_budget_bytes
 from hotloop.app.prediction.recommendation import RecommendationService
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import HostPoolOptions, RunHostPool
-from hotloop.app.security.clients import Client
 from hotloop.app.settings.environment import run_host_environment
 from hotloop.app.settings.settings import Settings
 from hotloop.app.strategies.pools import PoolLimits
@@ -59,17 +48,6 @@ logger = logging.getLogger(__name__)
 
 PROCESSES_PER_CPU = 4
 """Worker processes a run may have for each usable CPU, where the settings do not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientServices:
-    """What concerns tasks, as one client may use it."""
-
-    runs: ClientRuns
-    tasks: ClientTasks
-    background: ClientBackground
-    comparisons: ClientComparisons
-    recommendations: ClientRecommendations
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +67,6 @@ class Services:
     health: HealthService
     vitals: VitalsService
     metrics: Metrics
-
-    def for_client(self, client: Client) -> ClientServices:
-        """As `client` may use them; cheap enough for every request."""
-        own = Ownership(self.store, client)
-        return ClientServices(
-            ClientRuns(self.runs, own),
-            ClientTasks(self.tasks, own),
-            ClientBackground(self.background, own),
-            ClientComparisons(self.comparisons, own),
-            ClientRecommendations(self.recommendations, own),
-        )
 
 
 @asynccontextmanager
@@ -200,7 +167,9 @@ async def open_services(
             tasks=TaskService(context, runs, runner),
             background=background,
             comparisons=ComparisonService(context, runs, background),
-            recommendations=RecommendationService(context),
+            recommendations=RecommendationService(
+                settings, hosts, calibrations, store, context.memory.run_bytes
+            ),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
             vitals=vitals,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hotloop.app.cli.exits import REFUSED, UNREACHABLE
-from hotloop.app.security.clients import Scope
+from hotloop.app.names import Scope
 
 if TYPE_CHECKING:
     from hotloop.app.settings.settings import Settings
@@ -65,7 +65,7 @@ def serve(
     lists them. An option here is stronger than its variable.
     """
     settings = _checked_settings(host=host, port=port, data_dir=data_dir)
-    from hotloop.app.serving.server import serve as run_server
+    from hotloop.app.serving.processes import serve as run_server
 
     run_server(settings)
 
@@ -89,7 +89,7 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
     """
     from hotloop.app.errors import StoreUnavailableError
     from hotloop.app.logs.setup import set_up_logging
-    from hotloop.app.serving.machine import check_machine
+    from hotloop.app.serving.node import check_machine, check_node
     from hotloop.app.settings.environment import load_settings
     from hotloop.app.settings.settings import SettingsError
 
@@ -99,8 +99,6 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
         set_up_logging(settings.log_options, role, settings.secrets())
         check_machine(settings)
         if as_node:
-            from hotloop.app.serving.node import check_node
-
             check_node(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
@@ -139,8 +137,8 @@ def key_texts(name: str, scope: Scope) -> tuple[str, str]:
     """A new key, and its entry in HOTLOOP_API_KEYS as JSON. Raises ValueError for a wrong name."""
     from pydantic import ValidationError
 
-    from hotloop.app.security.keys import digest_of, new_key
-    from hotloop.app.settings.access import ApiKeyEntry
+    from hotloop.app.security.clients import digest_of, new_key
+    from hotloop.app.settings.settings import ApiKeyEntry
     from hotloop.app.wording import describe
 
     made = new_key()

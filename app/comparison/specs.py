@@ -7,13 +7,18 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hotloop.app.execution.items import InputKind, input_spec
-from hotloop.app.execution.specs import read_spec, request_hash, spec_of
+from hotloop.app.execution.specs import request_hash, request_of, spec_of
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.tasks.spec import InputKind
 
 _SHOWN_ITEMS: Final = 20
 """Items of a body that are repeated in the command that runs the winner."""
+
+_OWN: Final = {"strategies", "kernels", "rounds", "exact"} | {
+    *("budget_seconds", "setup_budget_seconds")
+}
+"""The options of a comparison beside those of a run."""
 
 _SHOWN: Final = "shown_items"
 BASE_URL: Final = "base_url"
@@ -26,14 +31,15 @@ def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:
     few = request.items is not None and len(request.items) <= _SHOWN_ITEMS
     shown = list(request.items or ()) if few else None
     extra = {"items_count": request.total_items, _SHOWN: shown, BASE_URL: base_url}
-    return spec_of(request) | extra | input_spec(kind)
+    own = request.model_dump(mode="json", include=_OWN)
+    return spec_of(request, kind).to_json() | own | extra
 
 
 def compare_request_of(spec: Mapping[str, Any]) -> CompareRequest:
     """The resolved request, with the number of its items instead of them. Raises
     UnreadableTaskError.
     """
-    return read_spec(CompareRequest, spec)
+    return request_of(spec, CompareRequest)
 
 
 def compare_hash(request: CompareRequest) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.results import (
@@ -27,7 +29,7 @@ from hotloop.app.schemas.results import (
     StageView,
 )
 from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
-from hotloop.app.tasks.model import FINISHED, Shard, Task, utc_now
+from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from hotloop.app.tasks.nodes import living_abilities
 from hotloop.app.tasks.shard_rows import task_needs
@@ -61,6 +63,13 @@ _SAYING_LEAST: Final[dict[str, Any]] = {
     **dict.fromkeys(("throughput_items_per_second", "estimated_remaining_seconds")),
     "estimated_seconds": None,
 }
+
+
+_NOT_AS_MEASURED: Final = {"duration_seconds", "batch_size"} | {
+    *("errors", "stages", "event_loop_lag_ms")
+}
+_AS_MEASURED: Final = {field.name for field in fields(Measurements)} - _NOT_AS_MEASURED
+"""Measurements that a result shows as they are stored."""
 
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
@@ -101,20 +110,14 @@ def run_result(
         kernel=KernelName(task.kernel),
         strategy=StrategyName(task.strategy),
         requested_workers=task.spec["workers"],
-        effective_workers=measured.get("effective_workers"),
         batch_size=batch_size,
         requested_batch_size=requested,
         flags=flags,
         cautions=[Caution(name=flag, text=_idle_workers(task, requested)) for flag in flags],
-        setup_seconds=setup,
         throughput_items_per_second=processed / duration if duration else None,
         throughput_with_setup_items_per_second=(
             processed / (setup + duration) if duration and setup is not None else None
         ),
-        io_seconds=measured.get("io_seconds"),
-        cpu_seconds=measured.get("cpu_seconds"),
-        cpu_utilization=measured.get("cpu_utilization"),
-        peak_memory_bytes=measured.get("peak_memory_bytes"),
         failed_items=task.failed_items,
         error_rate=task.failed_items / processed if processed else 0.0,
         errors=[
@@ -123,7 +126,7 @@ def run_result(
         ],
         stages=[_stage_view(stage) for stage in measured.get("stages", [])],
         event_loop_lag_ms=None if lag is None else LoopLag.model_validate(lag, extra="ignore"),
-        checksum=measured.get("checksum"),
+        **{name: measured.get(name) for name in _AS_MEASURED},
     )
 
 
@@ -214,18 +217,15 @@ def task_view(store: TaskStore, task_id: str) -> TaskView:
 
 
 def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
-    """Of one shard what its executions took; of several, which ran side by side, the whole time."""
+    """Seconds that a run or a comparison took; None where it did not begin or cannot be read."""
     if len(shards) == 1:
-        details = shards[0].details or {}
         try:
-            record = ComparisonRecord.from_json(details)
-            seconds = details.get("duration_seconds") if record is None else record.duration_seconds
+            record = ComparisonRecord.from_json(shards[0].details)
         except (UnreadableTaskError, TypeError):
             return None
-        return seconds if isinstance(seconds, int | float) else None
-    if task.start_time is None:
-        return None
-    return ((task.end_time or utc_now()) - task.start_time).total_seconds()
+        if record is not None:
+            return record.duration_seconds
+    return run_seconds(task, shards)
 
 
 def _node(shards: Sequence[Shard]) -> str | None:

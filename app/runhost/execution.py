@@ -17,6 +17,7 @@ from hotloop.app.errors import (
     ServiceError,
 )
 from hotloop.app.runhost.breaker_news import breaker_news
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.measuring import MemoryGauge, RunMeter
 from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from hotloop.app.runhost.outbox import Outbox
@@ -87,7 +88,10 @@ class _Run:
         started = time.perf_counter()
         self._effective_workers = await self._strategy.prepare(self._plan)
         self._setup_seconds = time.perf_counter() - started
-        await self._send(RunStarted(self._setup_seconds, self._effective_workers))
+        measured = Measurements(
+            setup_seconds=self._setup_seconds, effective_workers=self._effective_workers
+        )
+        await self._send(RunStarted(measured))
         meter.start()
         outbox = Outbox(self._send)
         telling = asyncio.create_task(self._tell_progress())
@@ -131,8 +135,7 @@ class _Run:
 
     def report(self, error: ServiceError | None) -> RunReport:
         available_seconds = self._duration_seconds * self._around.usable_cpus
-        return RunReport(
-            error=error,
+        measured = Measurements(
             setup_seconds=self._setup_seconds,
             duration_seconds=self._duration_seconds,
             effective_workers=self._effective_workers,
@@ -143,3 +146,4 @@ class _Run:
             ),
             peak_memory_bytes=self._peak_memory_bytes,
         )
+        return RunReport(error, measured)

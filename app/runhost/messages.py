@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import NOWHERE, Origin
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
 
@@ -80,8 +81,8 @@ class Ready:
 class RunStarted:
     """Set-up is over and the clock of the duration runs."""
 
-    setup_seconds: float
-    effective_workers: int
+    measured: Measurements
+    """The seconds of set-up and the workers; nothing else is known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +103,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """Measurements of a run that ended, by completing or by `error`. Seconds, bytes."""
+    """Measurements of a run that ended, by completing or by `error`."""
 
     error: ServiceError | None
-    setup_seconds: float
-    duration_seconds: float
-    effective_workers: int
-    io_seconds: float
-    cpu_seconds: float
-    """Of the run host and its workers, during the duration."""
-    cpu_utilization: float
-    """0 … 1 of the usable CPUs."""
-    peak_memory_bytes: int
-    """The most that its worker processes, and what the run host holds more than before the run,
-    came to; pages that processes share count once."""
+    measured: Measurements
+    """What only the run host can measure; it counts no rows, errors or stages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final
 
 from hotloop.app.names import TaskKind, TaskStatus
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-JsonObject = Mapping[str, Any]
-"""Text to anything JSON can hold."""
+from hotloop.app.records import JsonObject, from_fields
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}")
 
@@ -172,18 +167,16 @@ def items_in_work(shard: Any, stored: Any) -> int:
     return max(0, passed - int(shard.items_processed))
 
 
-T = TypeVar("T", bound="DataclassInstance")
-
-
-def from_fields(cls: type[T], stored: Any) -> T:
-    """A record that was stored as JSON. Fields that this version does not know are left out.
-
-    Raises TypeError when a field without a default is missing, or `stored` is no object.
+def run_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
+    """Seconds that a run took: as its executions measured them, if it is one shard; for several
+    shards, which are executed side by side, the time from the start to the end, or until now.
     """
-    if not isinstance(stored, Mapping):
-        raise TypeError(f"not an object: {type(stored).__name__}")
-    known = {each.name for each in fields(cls)}
-    return cls(**{name: value for name, value in stored.items() if name in known})
+    if len(shards) == 1:
+        seconds = (shards[0].details or {}).get("duration_seconds")
+        return seconds if isinstance(seconds, int | float) else None
+    if task.start_time is None:
+        return None
+    return ((task.end_time or utc_now()) - task.start_time).total_seconds()
 
 
 def new_task_id() -> str:

@@ -12,13 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hotloop.app.names import TaskKind
-
-SPEC_VERSION: Final = 1
-"""Of the stored requests that this version writes. Those without a version are read as 0."""
-
-VERSION_KEY: Final = "version"
-NEEDS_KEY: Final = "needs"
-"""Under which a spec keeps `kernels` and `bytes`, as far as they were known at acceptance."""
+from hotloop.app.tasks.spec import NEEDS_KEY, SPEC_VERSION, VERSION_KEY
 
 A_RUN_HOST: Final = "a run host"
 A_NODE: Final = "a node that executes background tasks"

@@ -15,13 +15,13 @@ from sqlalchemy import Engine, RowMapping, select, update
 
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
 from hotloop.app.names import TaskStatus, TaskType
+from hotloop.app.records import JsonObject
 from hotloop.app.tasks.chunks import Chunk
 from hotloop.app.tasks.engine import reading, writing
 from hotloop.app.tasks.inputs import forget_inputs
 from hotloop.app.tasks.model import (
     FINISHED,
     UNFINISHED,
-    JsonObject,
     Shard,
     ShardRef,
     may_become,

@@ -14,8 +14,8 @@ from schemathesis.core import NotSet
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
-from hotloop.app.security.clients import Scope
-from hotloop.app.security.keys import KEY_HEADER
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import KEY_HEADER
 from tests.attack.answers import ForbiddenWords, answer_faults
 from tests.attack.findings import Findings
 from tests.attack.small import small_body, small_query

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from hotloop.app.security.clients import Client, Scope
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import Client
 from hotloop.app.security.gate import Credentials, Gate
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.command_line import here

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from hotloop.app.execution.measurements import Details
 from hotloop.app.execution.presenters import (
     NOBODY,
     Living,
@@ -19,6 +18,7 @@ from hotloop.app.execution.presenters import (
     task_view,
 )
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.results import RunFlag, RunResult
 from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
@@ -48,9 +48,9 @@ def result(
         items_processed=items,
         created_at=utc_now(),
         owner="node",
-        measurements=Details(**measured).to_json() if measured else None,
+        measurements=Measurements(**measured).to_json() if measured else None,
     )
-    details = Details(**measured).to_json() if measured else None
+    details = Measurements(**measured).to_json() if measured else None
     shard = Shard(task_id=task.task_id, shard=0, start=0, count=items, details=details)
     return run_result(task, [shard], [])
 

@@ -15,8 +15,9 @@ from hotloop.app.tasks import shard_rows
 from hotloop.app.tasks.claims import Claim, claim, put_back
 from hotloop.app.tasks.engine import FILE_NAME, reading, writing
 from hotloop.app.tasks.model import ShardRef
-from hotloop.app.tasks.needs import SPEC_VERSION, Abilities
+from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS
+from hotloop.app.tasks.spec import SPEC_VERSION
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import shards, tasks
 from tests.fixtures.executions import Execution, queued, summary

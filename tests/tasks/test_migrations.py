@@ -15,6 +15,7 @@ from hotloop.app.comparison.specs import compare_request_of
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.execution.specs import request_of
 from hotloop.app.names import TaskStatus
+from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.tasks.engine import make_engine, reading, writing
 from hotloop.app.tasks.export import ndjson_lines
 from hotloop.app.tasks.migrations import OLDEST_VERSION
@@ -247,8 +248,9 @@ def test_unknown_fields_of_what_is_stored_are_left_out(tmp_path: Path) -> None:
             before = SAID.ended[name]["view"]
             assert has_all(view | {"result": None}, before | {"result": None})
         task = store.get(task_id)
-        read = compare_request_of if task.kind == "comparison" else request_of
-        assert read(dict(task.spec)).workers == task.spec["workers"]
+        is_run = task.kind != "comparison"
+        read = request_of(task.spec, RunRequest) if is_run else compare_request_of(task.spec)
+        assert read.workers == task.spec["workers"]
     running = SAID.tasks["interrupted run"]
     assert store.progress([running])[running] == (TaskStatus.RUNNING, 10)
     store.close()

@@ -8,13 +8,13 @@ import pytest
 
 from hotloop.app.tasks.needs import (
     NOTHING,
-    SPEC_VERSION,
     Abilities,
     Needs,
     needs_of,
     read_needs,
     waiting_for,
 )
+from hotloop.app.tasks.spec import SPEC_VERSION
 
 RUN = ("run", "loops", "cython", "hybrid")
 

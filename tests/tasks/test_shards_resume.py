@@ -10,8 +10,9 @@ import pytest
 
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import TaskStatus
+from hotloop.app.records import JsonObject
 from hotloop.app.strategies.base import BatchResult
-from hotloop.app.tasks.model import FINISHED, UNFINISHED, JsonObject, Shard, ShardRef, Task
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task
 from hotloop.app.tasks.store import TaskStore
 from tests.fixtures.executions import begin, check_counts, queued, refuses_all, summary
 from tests.fixtures.results import ids, opened
