@@ -166,7 +166,7 @@ def _check_report(path: Path) -> None:
 
 
 def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
-    """What was compared; None for a comparison that ended before anything was."""
+    """Print the comparison of a task and return it; print the task itself if it has none."""
     from hotloop.app.cli import comparison_table, output, run_table, service_client
     from hotloop.app.schemas.comparison import Comparison
 

@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS: Final = 120.0
 
 
 class Purpose(Enum):
-    """The use of a service of the command's own, which decides about its store and its work."""
+    """Why a command needs a service of its own: decides where its store is and if it executes."""
 
     WORK = auto()
     """Execute something, with its tasks in `--data-dir` or in a folder that is gone at the end."""
@@ -50,8 +50,9 @@ class Target:
 def connected(
     target: Target, screen: Screen, purpose: Purpose = Purpose.WORK
 ) -> Iterator[ServiceClient]:
-    """A client of the named service, or of a service inside this process. Importing, starting and
-    ending the latter take seconds: the screen says so. It is warm unless it is only looked at.
+    """A client of the named service, or else of a service inside this process, which is warm unless
+    the command only looks at its store. The screen says so while such a service is imported,
+    started and ended, as each takes seconds.
     """
     if target.url is not None:
         with _remote(target, target.url) as client:
@@ -103,9 +104,7 @@ def _remote(target: Target, url: str) -> Iterator[ServiceClient]:
 def cancelled_when_stopped(
     client: ServiceClient, task_id: str, signals: StopSignals, screen: Screen
 ) -> Iterator[None]:
-    """Cancel a task that was started when a signal ends the block; a second signal leaves at
-    once.
-    """
+    """Cancel the task when a signal ends the block; a second signal leaves at once."""
     try:
         yield
     except Stopped:

@@ -4,7 +4,7 @@
 1   the task failed or was cancelled; outputs that had to be equal differ
 2   the command, a setting, a file or the request was refused
 3   the service cannot be reached, or cannot answer now
-128 + the signal's number: Ctrl-C (130) or SIGTERM (143); what the command had started is cancelled
+128 + the signal's number: Ctrl-C (130) or SIGTERM (143); the command cancels its task
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LONGEST: Final = 2_000
 
 
 class CommandError(Exception):
-    """A command that ends without having done what it was asked; `str(error)` says why."""
+    """The command cannot do its work; `str(error)` says why."""
 
     def __init__(self, text: str, code: int = REFUSED) -> None:
         super().__init__(text)
@@ -48,7 +48,7 @@ class CommandError(Exception):
         return self.text
 
     def to_json(self) -> dict[str, Any]:
-        """As a problem of RFC 9457."""
+        """The error as a problem of RFC 9457."""
         kind = "unreachable" if self.code == UNREACHABLE else "refused"
         return {"type": f"urn:hotloop:problem:command-{kind}", "title": kind, "detail": self.text}
 
@@ -59,9 +59,9 @@ class ProblemError(CommandError):
     def __init__(self, problem: dict[str, Any], status: int) -> None:
         lines = [f"{problem.get('title', 'The service answered')}: {problem.get('detail', status)}"]
         faults = [fault for fault in problem.get("errors") or () if isinstance(fault, dict)]
-        if len(faults) > 1:  # a single one is the detail
+        if len(faults) > 1:  # a single fault is already the detail
             lines += [f"  {fault.get('field')}: {fault.get('message')}" for fault in faults]
-        # Refused for good, or at this moment only?
+        # Too many requests may be accepted later; the other statuses are final.
         refused = 400 <= status < 500 and status != _TOO_MANY_REQUESTS
         super().__init__("\n".join(lines), REFUSED if refused else UNREACHABLE)
         self.problem = problem
@@ -72,7 +72,7 @@ class ProblemError(CommandError):
 
 
 class NoStoreError(CommandError):
-    """There is no store of tasks where the command looks for one."""
+    """The place where the command looks for tasks has no store."""
 
 
 class UnreachableError(CommandError):
@@ -81,7 +81,9 @@ class UnreachableError(CommandError):
 
 
 class Stopped(BaseException):
-    """A signal says stop. Like KeyboardInterrupt no `Exception`: nobody takes it for a fault."""
+    """A signal asked the command to stop. It is no `Exception`, like KeyboardInterrupt, so that no
+    handler of errors takes it for one.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -89,7 +91,7 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """Raises Stopped where a signal finds the program, or at the end of `held`."""
+    """Raises Stopped when a signal arrives, or at the end of `held`."""
 
     def __init__(self) -> None:
         self._holds = 0
@@ -104,7 +106,7 @@ class StopSignals:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What is in the block happens to its end; only a second signal breaks in."""
+        """Finish the block before a signal ends the command; only a second signal breaks in."""
         self.hold()
         try:
             yield
@@ -112,11 +114,11 @@ class StopSignals:
             self.release()
 
     def hold(self) -> None:
-        """As the beginning of `held`."""
+        """Begin to hold signals, as `held` does."""
         self._holds += 1
 
     def release(self) -> None:
-        """As the end of `held`."""
+        """Stop holding signals, as the end of `held` does."""
         self._holds -= 1
         if self._holds == 0 and self._waiting is not None:
             number, self._waiting = self._waiting, None
@@ -125,11 +127,11 @@ class StopSignals:
 
 @contextmanager
 def stop_signals() -> Iterator[StopSignals]:
-    """Take the signals for as long as the block lasts; to be used in the main thread."""
+    """Catch the signals while the block lasts. Only the main thread can use it."""
     signals = StopSignals()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup
+        if handler is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, signals.receive)
     try:
         yield signals
@@ -140,8 +142,8 @@ def stop_signals() -> Iterator[StopSignals]:
 
 @contextmanager
 def ending(as_json: bool) -> Iterator[None]:
-    """Have what ends the block early be the exit status, and be told on the error output: in
-    words, or as a JSON object.
+    """Turn an exception that ends the block into the exit status, and print it to the error output:
+    in words, or as a JSON object.
     """
     try:
         yield
@@ -153,7 +155,7 @@ def ending(as_json: bool) -> Iterator[None]:
             print_error(str(error))
         raise typer.Exit(error.code) from error
     except BrokenPipeError:
-        # Python flushes once more at its end, and would complain.
+        # Python flushes stdout again at exit, and would report the broken pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(BROKEN_PIPE) from None
     except Stopped as stopped:
@@ -162,13 +164,13 @@ def ending(as_json: bool) -> Iterator[None]:
 
 @contextmanager
 def carried_out(as_json: bool = False) -> Iterator[StopSignals]:
-    """Around a command: how it ends, whatever ends it."""
+    """Surround a command: catch signals and turn its end into an exit status."""
     with ending(as_json), stop_signals() as signals:
         yield signals
 
 
 def print_error(text: str) -> None:
-    """Print to the error output. A word that is longer than a line, as an id, stays whole."""
+    """Print to the error output. A word longer than a line, such as an id, stays whole."""
     for line in text.splitlines():
         shown = plain(line, _LONGEST)
         if sys.stderr.isatty():
@@ -177,7 +179,7 @@ def print_error(text: str) -> None:
 
 
 def at_words(line: str, width: int) -> str:
-    """Break a line between words; what follows is indented as the line is."""
+    """Break a line between words; the following lines have the indent of the first."""
     indent = line[: len(line) - len(line.lstrip())]
     return textwrap.fill(
         line,

@@ -28,11 +28,11 @@ FORMATS: Final = {
     ".arrow": "arrow",
     ".arrows": "arrow",
 }
-"""By the ending of the file's name."""
+"""Formats of results by the ending of the file's name."""
 
 
 def format_of(path: Path) -> str:
-    """Raises CommandError for an ending that no format has."""
+    """The format of a results file by its ending. Raises CommandError for an unknown ending."""
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
@@ -43,14 +43,14 @@ def format_of(path: Path) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Raises CommandError now for what would fail after the work was done."""
+    """Check before the work that a file can be written after it. Raises CommandError if not."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise CommandError(f"{path} cannot be written: its folder must be there and writable")
 
 
 @contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when the block has ended well."""
+    """Open a file that gets its name only when the block succeeds."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with partial.open("xb") as file:
@@ -64,7 +64,7 @@ def written(path: Path) -> Iterator[IO[bytes]]:
 
 
 def save(pieces: Iterator[bytes], path: Path, screen: Screen) -> None:
-    """Raises CommandError, and what reading the pieces raises."""
+    """Write pieces to a file. Raises CommandError, and the errors of reading the pieces."""
     with screen.waiting(f"saving {path.name}") as say, written(path) as file:
         for piece in pieces:
             file.write(piece)
@@ -72,7 +72,7 @@ def save(pieces: Iterator[bytes], path: Path, screen: Screen) -> None:
 
 
 def pour(pieces: Iterator[bytes], screen: Screen) -> None:
-    """Write everything to the output; what is waited for is the first piece."""
+    """Write pieces to the output; the screen shows the wait for the first one."""
     with screen.waiting("asking for the results"):
         first = next(pieces, b"")
     sys.stdout.buffer.write(first)
@@ -82,7 +82,7 @@ def pour(pieces: Iterator[bytes], screen: Screen) -> None:
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Raises CommandError for a file that cannot be read."""
+    """Open a file of items. Raises CommandError if it cannot be read."""
     try:
         return path.open("rb")
     except OSError as error:
@@ -90,7 +90,7 @@ def opened(path: Path) -> IO[bytes]:
 
 
 def media_type(path: Path) -> str:
-    """Raises CommandError for an ending that says nothing."""
+    """A file's media type by its ending. Raises CommandError for an unknown ending."""
     try:
         return _MEDIA_TYPES[path.suffix.lower()]
     except KeyError:
@@ -101,8 +101,8 @@ def media_type(path: Path) -> str:
 
 
 def read_items(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, for the body of a request; the service checks them. Raises CommandError
-    for a file that cannot be read as its ending says.
+    """Read the rows of a file for the body of a request; the service checks them. Raises
+    CommandError for a file whose content does not match its ending.
     """
     kind = media_type(path)
     with opened(path) as file:
@@ -126,4 +126,4 @@ def _number(text: str) -> float | int | str:
     try:
         return float(text)
     except (ValueError, TypeError):
-        return text  # refused by the model, in its words
+        return text  # the model refuses it in its own words

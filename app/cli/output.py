@@ -19,26 +19,26 @@ from rich.text import Text
 from hotloop.app.wording import plain
 
 _WIDTH_OF_FILES: Final = 200
-"""Characters of a line where no terminal says how many it has."""
+"""Characters of a line that goes to no terminal."""
 
 _UNITS: Final = ((1.0, "s", 1.0), (1e3, "ms", 1e-3), (1e6, "µs", 0.0))
-"""Of times: factor, name, the least seconds that are shown in it."""
+"""Units of times: factor, name, the least seconds that are shown in the unit."""
 
 
 def print_json(value: Any) -> None:
-    """One document, in ASCII: fit for any encoding."""
+    """Print one JSON document in ASCII, which any encoding can hold."""
     print(json.dumps(value, indent=2))
 
 
 def print_rich(*parts: RenderableType) -> None:
-    """To the output, with colours where it is a terminal."""
+    """Print to the output, with colours if it is a terminal."""
     if sys.stdout.isatty():
         console = Console(highlight=False)
         for part in parts:
-            # A word that is longer than a line is left to the terminal, which copies it whole.
+            # The terminal breaks a word that is longer than a line; copied, it is whole.
             console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
         return
-    # Wide, and without the blanks that fill a line.
+    # Files get wide lines without trailing blanks.
     text = _Captured()
     console = Console(file=text, width=_WIDTH_OF_FILES, highlight=False)
     for part in parts:
@@ -48,12 +48,12 @@ def print_rich(*parts: RenderableType) -> None:
 
 
 def print_sentences(text: str) -> None:
-    """Print to the output; lines of a terminal end between words."""
+    """Print to the output; on a terminal, lines end between words."""
     print_rich(cell(text))
 
 
 class _Captured(io.StringIO):
-    """Tables are drawn with the characters that the output has."""
+    """A buffer with the encoding of the output, so that tables use only its characters."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -61,19 +61,18 @@ class _Captured(io.StringIO):
 
 
 def width() -> int:
-    """Characters of a line of the output."""
+    """The number of characters of a line of the output."""
     return Console().width if sys.stdout.isatty() else _WIDTH_OF_FILES
 
 
 def cell(value: object, style: str = "") -> Text:
-    """Text as it is: nothing in it is markup, and no character moves the cursor."""
+    """Text that is shown as it is: no markup, and no character that moves the cursor."""
     return Text(plain(value, 2_000), style)
 
 
 def command(text: str, width: int) -> Text:
-    """A command for a shell, in lines of at most `width` characters as far as it has places to
-    break it: before an option, with a backslash, and after a comma of JSON in quotes. It can be
-    copied as it stands.
+    """A shell command in lines of at most `width` characters where it can be broken: before an
+    option, with a backslash, and after a comma of quoted JSON. It can be copied as it stands.
     """
     text = plain(text, 20_000)
     if len(text) <= width:
@@ -87,7 +86,7 @@ def command(text: str, width: int) -> Text:
         else:
             lines[-1] += f" {first}" if lines[-1] else first
         for piece in others:
-            # Within quotes a new line is a blank of the JSON, and no backslash may be there.
+            # Within quotes a line break is white space of the JSON; a backslash would break it.
             lines[-1] += ","
             if len(f"{lines[-1]} {piece}{_CONTINUED}") > width:
                 lines.append("    " + piece)
@@ -114,7 +113,7 @@ def pairs(rows: list[tuple[str, Text]]) -> Table:
 
 
 def seconds(value: float | None) -> str:
-    """With three significant digits."""
+    """A time with three significant digits."""
     if value is None:
         return "–"
     if value == 0:
@@ -150,7 +149,7 @@ _EDGES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`rank` 0 is always shown; of the others, the highest rank is left out first."""
+    """A column of a table. Rank 0 is always shown; the highest other rank is left out first."""
 
     name: str
     rank: int = 0
@@ -162,7 +161,7 @@ Row = tuple[Sequence[Text | str], str]
 
 
 def fitted_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Table:
-    """A table of at most `width` characters, as far as leaving out columns makes it so."""
+    """A table of at most `width` characters, if leaving out columns can achieve that."""
     sizes = [
         max([cell_len(column.name), *(_length(cells[at]) for cells, _ in rows)])
         for at, column in enumerate(columns)

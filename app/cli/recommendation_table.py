@@ -28,7 +28,7 @@ WIDE: Final = 120
 def recommendation_tables(
     recommendation: Recommendation, width: int = WIDE
 ) -> list[RenderableType]:
-    """Why the first is first, the ranking, and how far to trust it, in lines of `width`
+    """The reason for the first choice, the ranking and its accuracy, in lines of `width`
     characters.
     """
     error = recommendation.prediction_error

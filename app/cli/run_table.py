@@ -25,7 +25,7 @@ def status_text(status: str) -> Text:
 
 
 def run_tables(result: dict[str, Any]) -> list[RenderableType]:
-    """`result` is a RunResult as JSON."""
+    """Tables of a run's result; `result` is a RunResult as JSON."""
     lag = result["event_loop_lag_ms"]
     rows = [
         ("task", cell(result["task_id"]).append(" ").append(status_text(result["status"]))),
@@ -104,11 +104,13 @@ def _errors(errors: list[dict[str, Any]], shown: int = 10) -> Table:
 
 
 def task_table(task: dict[str, Any]) -> list[RenderableType]:
-    """`task` is a TaskView as JSON; why it failed, or what it waits for, comes first."""
+    """A table of a task; `task` is a TaskView as JSON. An error, or the reason why it waits, comes
+    first.
+    """
     done, total = task["items_processed"], task["total_items"]
     unit = "measurements" if task["kind"] == "comparison" else "items"
     rows = [("error", cell(task["error_message"], "red"))] if task["error_message"] else []
-    waiting_for = task.get("waiting_for")  # older services do not say
+    waiting_for = task.get("waiting_for")  # older services do not send it
     rows += [("waiting for", cell(waiting_for, "yellow"))] if waiting_for else []
     rows += [
         ("status", status_text(task["status"])),
@@ -126,7 +128,7 @@ def task_table(task: dict[str, Any]) -> list[RenderableType]:
 
 
 def moment(value: str | None) -> str:
-    """A time of the service in UTC, to the second."""
+    """A time that the service sent, in UTC, to the second."""
     return "–" if value is None else f"{value[:10]} {value[11:19]} UTC"
 
 
@@ -151,7 +153,7 @@ _COLUMNS: Final = (
 
 
 def task_list(page: dict[str, Any], width: int) -> list[RenderableType]:
-    """`page` is a TaskPage as JSON, with tasks on it."""
+    """A page of the list of tasks; `page` is a TaskPage as JSON, with tasks on it."""
     first, last = page["offset"] + 1, page["offset"] + len(page["items"])
     rows = [
         (
@@ -172,7 +174,7 @@ def task_list(page: dict[str, Any], width: int) -> list[RenderableType]:
 
 
 def empty_list(page: dict[str, Any], query: dict[str, Any]) -> str:
-    """A sentence in place of a list without tasks."""
+    """A sentence that takes the place of a list without tasks."""
     if page["total"]:
         return f"No task is at offset {page['offset']:,}: {page['total']:,} match in all."
     if query.keys() & {"status", "strategy", "kernel"}:

@@ -34,7 +34,7 @@ EXAMPLES: Final = (
 
 
 def name_of_strategy(text: str) -> str:
-    """A strategy's name, or `auto`. Raises BadParameter for another word."""
+    """Check the name of a strategy, or `auto`. Raises BadParameter for another word."""
     if text not in set(StrategyChoice):
         names = ", ".join(StrategyChoice)
         raise typer.BadParameter(f"there is no strategy {text!r}.\n  Take one of: {names}")
@@ -130,7 +130,7 @@ def run(
 
 
 def _check_files(file: Path | None, body: dict[str, Any], output: Path | None) -> None:
-    """Before anything is started."""
+    """Check the files before any work starts. Raises CommandError."""
     if file is not None:
         if "items_count" in body:
             raise CommandError("--items cannot be given together with --file; leave one out")
@@ -148,7 +148,9 @@ def _submit(
     signals: StopSignals,
     screen: Screen,
 ) -> dict[str, Any]:
-    """The accepted task. A signal waits until its id is known: nothing is started and forgotten."""
+    """Submit a run and return the task. A signal is held until the task's id is known, so that no
+    task is started and forgotten.
+    """
     with screen.waiting("handing the run over"), signals.held():
         task: dict[str, Any] = client.call(
             "POST", "/background", body=body | {"strategy": strategy}
@@ -164,8 +166,8 @@ def _submit_file(
     signals: StopSignals,
     screen: Screen,
 ) -> dict[str, Any]:
-    """As `_submit`, for the items of a file. A signal breaks the transfer off, and then nothing is
-    accepted.
+    """Submit a run over the items of a file and return the task. A signal breaks the transfer off;
+    then the service accepts nothing.
     """
     with opened(path) as file, screen.waiting(f"sending {path.name}") as say:
         task: dict[str, Any] = client.call(
@@ -180,10 +182,10 @@ def _submit_file(
 
 
 def _upload_query(strategy: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A run's body as the query of an upload."""
+    """Turn a run's body into the query of an upload."""
     query = {name: value for name, value in body.items() if name != "parameters"}
     query |= body.get("parameters", {})
-    # An upload has no `auto`: the service's own choice is had by leaving it out.
+    # An upload has no `auto`: without a strategy the service chooses.
     return query if strategy == StrategyChoice.AUTO else query | {"strategy": strategy}
 
 
@@ -193,7 +195,7 @@ def _pieces(file: IO[bytes], signals: StopSignals, say: Say) -> Iterator[bytes]:
         yield piece
         say(f"sending {name}: {file.tell() / 2**20:,.1f} of {total / 2**20:,.1f} MiB")
     say(f"{name} is sent; waiting until the service has taken it")
-    # From here on the service may accept; `_submit_file` lets signals through again.
+    # The service may accept from here on; `_submit_file` releases the signals.
     signals.hold()
 
 
@@ -210,7 +212,7 @@ def _print_result(view: dict[str, Any], as_json: bool) -> None:
     from hotloop.app.cli.output import print_json, print_rich
     from hotloop.app.cli.run_table import run_tables, task_table
 
-    # A task that ended before its run began has no result; then the task itself says why.
+    # A task that ended before its run began has no result: show the task, which says why.
     result = view["result"]
     if as_json:
         print_json(view if result is None else result)

@@ -41,7 +41,7 @@ def _nothing(_: object) -> None:
 
 
 class Screen:
-    """Tells what a command waits for. This one shows nothing."""
+    """Tells the user what a command waits for. This class shows nothing."""
 
     def waiting(self, words: str, *, is_long: bool = False) -> AbstractContextManager[Say]:
         """Show the words while the block lasts. As a line only if the wait `is_long`: it often
@@ -83,7 +83,7 @@ class LineScreen(Screen):
 
 
 class LiveScreen(Screen):
-    """Shows a spinner or a bar on the last line of a terminal; it is gone when the wait is over."""
+    """Shows a spinner or a bar on the last line of a terminal, and removes it after the wait."""
 
     @contextmanager
     def waiting(self, words: str, *, is_long: bool = False) -> Iterator[Say]:
@@ -106,7 +106,7 @@ class LiveScreen(Screen):
 
     @contextmanager
     def progress(self, unit: str = "items") -> Iterator[Show]:
-        """A bar with the service's own rate and estimate, not those of what was heard of it."""
+        """A bar with the rate and the estimate that the service sends."""
         from rich import progress as bars
         from rich.console import Console
         from rich.table import Column
@@ -138,7 +138,7 @@ class LiveScreen(Screen):
                 done = progress["items_processed"]
                 shown.update(
                     bar,
-                    # A bar without a total moves to and fro.
+                    # Without a total, the bar moves to and fro.
                     total=progress["total_items"] if done else None,
                     completed=done,
                     description=plain(progress["status"]),
@@ -153,7 +153,7 @@ class LiveScreen(Screen):
 
 
 def screen(*, as_json: bool, quiet: bool = False) -> Screen:
-    """The screen of this command."""
+    """Choose the screen for this command's options and error output."""
     is_terminal = sys.stderr.isatty()
     if quiet or (as_json and not is_terminal):
         return Screen()
@@ -178,8 +178,8 @@ def progress_line(progress: Progress, unit: str = "items") -> str:
 
 
 def rate_words(progress: Progress, unit: str, age_seconds: float = 0.0) -> list[str]:
-    """The rate and the time that is left, as far as they are known, when the service sent this
-    progress `age_seconds` ago.
+    """Say the rate and the remaining time, if they are known. The service sent this progress
+    `age_seconds` ago.
     """
     rate, left = progress["throughput_items_per_second"], progress["estimated_remaining_seconds"]
     words = []
@@ -191,7 +191,7 @@ def rate_words(progress: Progress, unit: str, age_seconds: float = 0.0) -> list[
 
 
 def duration(value: float) -> str:
-    """Seconds in words of at most two units: `17 s`, `4 min 10 s`, `1 h 20 min`, `3 d 4 h`."""
+    """A time in words of at most two units: `17 s`, `4 min 10 s`, `1 h 20 min`, `3 d 4 h`."""
     total = max(round(value), 0)
     for unit, size, smaller, smaller_size in _UNITS:
         if total >= size:

@@ -17,7 +17,7 @@ from hotloop.app.version import VERSION
 
 _TASKS: Final = "/api/v1/tasks"
 RECONNECTS: Final = 8
-"""How often a stream of events that breaks is asked for again before the command gives up."""
+"""Attempts to reconnect a broken stream of events before the command gives up."""
 
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _READY_SECONDS: Final = 120.0
@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 class ServiceClient:
     """Sends requests. All methods raise ProblemError for an answer that is a problem, and
-    UnreachableError where there is none.
+    UnreachableError if there is no answer.
     """
 
     def __init__(self, http: httpx.Client) -> None:
@@ -44,7 +44,7 @@ class ServiceClient:
         headers: dict[str, str] | None = None,
         content: Iterable[bytes] | None = None,
     ) -> Any:
-        """The JSON of the answer; `path` is below that of the tasks."""
+        """Send a request and return the JSON of the answer. `path` is below /api/v1/tasks."""
         with _told(self._http):
             answer = self._http.request(
                 method, _TASKS + path, json=body, params=query, headers=headers, content=content
@@ -53,7 +53,7 @@ class ServiceClient:
         return _json(answer)
 
     def download(self, task_id: str, query: dict[str, Any]) -> Iterator[bytes]:
-        """Every item's result, in pieces."""
+        """Download every item's result, in pieces."""
         with (
             _told(self._http),
             self._http.stream("GET", f"{_TASKS}/results/{task_id}", params=query) as answer,
@@ -64,8 +64,8 @@ class ServiceClient:
             yield from answer.iter_bytes()
 
     def progress(self, task_id: str) -> Iterator[dict[str, Any]]:
-        """How the task stands, and every change, until it has ended. A stream that breaks is asked
-        for again where it was; given up after RECONNECTS breaks without an event between them.
+        """Yield a task's progress, and every change of it, until the task has ended. Reconnect
+        where a stream broke; give up after RECONNECTS breaks without an event between them.
         """
         last_id, breaks = None, 0
         while True:
@@ -91,7 +91,7 @@ class ServiceClient:
             time.sleep(_FIRST_PAUSE_SECONDS * 2 ** min(breaks - 1, 4))
 
     def wait_ready(self) -> None:
-        """Until runs are taken; UnreachableError when that takes too long."""
+        """Wait until the service accepts runs. Raises UnreachableError if that takes too long."""
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             with _told(self._http):
@@ -123,7 +123,7 @@ _UNFINISHED: Final = ("pending", "running")
 
 @contextmanager
 def _told(http: httpx.Client) -> Iterator[None]:
-    """What can go wrong on the way, in words."""
+    """Turn transport errors into errors that tell the user what to do."""
     try:
         yield
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -163,7 +163,7 @@ def _json(answer: httpx.Response) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event with data; `id` is the last that was sent, empty when none was."""
+    """An event with data; `id` is the last one that was sent, or empty."""
 
     event: str
     data: str
@@ -171,7 +171,9 @@ class ServerSentEvent:
 
 
 def parse_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
-    """The events of a stream; comments, other fields and an unfinished last event are left out."""
+    """Parse server-sent events line by line, as the HTML standard says (9.2.6). Comments, other
+    fields and an unfinished last event are left out.
+    """
     event, data, last_id = "", list[str](), ""
     for line in lines:
         if not line:
@@ -190,8 +192,8 @@ def parse_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
 
 
 def read(model: type[Model], answer: Any) -> Model:
-    """The answer; fields that a newer service has more are let be. Raises CommandError for one that
-    is of another version.
+    """Validate an answer, and accept unknown fields, which a newer service may send. Raises
+    CommandError for an answer of another version.
     """
     try:
         return model.model_validate(answer, extra="allow")

@@ -84,8 +84,8 @@ def node(data_dir: DataFolder = None) -> None:
 
 
 def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
-    """Settings that this machine can meet; otherwise what is wrong with them is printed, and the
-    exit status is 2, or 3 for a database that cannot be reached.
+    """Load settings and check that this machine can meet them. Otherwise print what is wrong and
+    exit with 2, or with 3 if the database cannot be reached.
     """
     from hotloop.app.errors import StoreUnavailableError
     from hotloop.app.logs.setup import set_up_logging
@@ -134,7 +134,7 @@ def key(
 
 
 def key_texts(name: str, scope: Scope) -> tuple[str, str]:
-    """A new key, and its entry in HOTLOOP_API_KEYS as JSON. Raises ValueError for a wrong name."""
+    """Make a key, and its entry in HOTLOOP_API_KEYS as JSON. Raises ValueError for a wrong name."""
     from pydantic import ValidationError
 
     from hotloop.app.security.clients import digest_of, new_key

@@ -305,7 +305,7 @@ def _removed(count: int) -> str:
 
 
 def _path(task_id: str) -> str:
-    """Raises CommandError for an id that would be another path."""
+    """Check that an id can be part of a path. Raises CommandError if not."""
     if not task_id.isascii() or not task_id.replace("_", "").isalnum():
         raise CommandError(f'a task\'s id is like {_ID} (got "{task_id}")')
     return task_id
