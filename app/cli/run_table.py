@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hotloop.app.cli import output
 from hotloop.app.cli.output import Column, cell, fitted_table, pairs, seconds, share, size
 from hotloop.app.cli.screen import duration
 
@@ -180,3 +181,28 @@ def empty_list(page: dict[str, Any], query: dict[str, Any]) -> str:
     if query.keys() & {"status", "strategy", "kernel"}:
         return "No task matches. Leave out --status, --strategy or --kernel to see others."
     return "No tasks are kept yet. `hotloop run --background` makes one."
+
+
+def removed(task_id: str | None, count: int) -> str:
+    """A sentence about tasks that were removed: the named one, or all that had ended."""
+    if task_id is not None:
+        return f"{task_id} is removed, with its results."
+    if count == 0:
+        return "No task has ended; nothing was removed."
+    return f"{count:,} {'task is' if count == 1 else 'tasks are'} removed, with all results."
+
+
+def print_task(task: dict[str, Any], as_json: bool) -> None:
+    """Print a TaskView, with its result or its comparison."""
+    if as_json:
+        output.print_json(task)
+        return
+    output.print_rich(*task_table(task))
+    if task["result"] is not None and task["end_time"] is not None:
+        output.print_rich("", *run_tables(task["result"]))
+    if task.get("comparison") is not None:
+        from hotloop.app.cli import comparison_table, service_client
+        from hotloop.app.schemas.comparison import Comparison
+
+        comparison = service_client.read(Comparison, task["comparison"])
+        output.print_rich("", *comparison_table.comparison_tables(comparison, output.width()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -73,11 +74,7 @@ def _store(target: Target, as_json: bool) -> Iterator[Callable[..., dict[str, An
     """Ask the service about tasks, and show that the answer is waited for."""
     shown = screen(as_json=as_json)
     with carried_out(as_json), connected(target, shown, Purpose.LOOK) as client:
-
-        def ask(method: str, path: str, query: Any = None) -> dict[str, Any]:
-            return _asked(client, shown, method, path, query)
-
-        yield ask
+        yield partial(_asked, client, shown)
 
 
 def _asked(
@@ -286,22 +283,14 @@ def delete(
             print_error("--yes is needed to remove all tasks where nobody can be asked")
             raise typer.Exit(REFUSED)
         typer.confirm("Remove all tasks that have ended, with their results?", abort=True, err=True)
-    from hotloop.app.cli import output
+    from hotloop.app.cli import output, run_table
 
     with _store(Target(url, api_key, data_dir), as_json) as ask:
         cleared = ask("DELETE", "results" if task_id is None else f"results/{_path(task_id)}")
         if as_json:
             output.print_json(cleared)
-        elif task_id is not None:
-            output.print_sentences(f"{task_id} is removed, with its results.")
         else:
-            output.print_sentences(_removed(cleared["deleted"]))
-
-
-def _removed(count: int) -> str:
-    if count == 0:
-        return "No task has ended; nothing was removed."
-    return f"{count:,} {'task is' if count == 1 else 'tasks are'} removed, with all results."
+            output.print_sentences(run_table.removed(task_id, cleared["deleted"]))
 
 
 def _path(task_id: str) -> str:
@@ -312,20 +301,9 @@ def _path(task_id: str) -> str:
 
 
 def _print_task(task: dict[str, Any], as_json: bool) -> None:
-    from hotloop.app.cli import output, run_table
+    from hotloop.app.cli import run_table
 
-    if as_json:
-        output.print_json(task)
-        return
-    output.print_rich(*run_table.task_table(task))
-    if task["result"] is not None and task["end_time"] is not None:
-        output.print_rich("", *run_table.run_tables(task["result"]))
-    if task.get("comparison") is not None:
-        from hotloop.app.cli import comparison_table, service_client
-        from hotloop.app.schemas.comparison import Comparison
-
-        comparison = service_client.read(Comparison, task["comparison"])
-        output.print_rich("", *comparison_table.comparison_tables(comparison, output.width()))
+    run_table.print_task(task, as_json)
 
 
 def _print_ended(view: dict[str, Any], as_json: bool) -> None:
