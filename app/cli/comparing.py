@@ -11,7 +11,7 @@ from hotloop.app.cli.body_options import checked, run_body, with_body_options
 from hotloop.app.cli.connection import Target, cancelled_when_stopped, connected, watch
 from hotloop.app.cli.exits import FAILED, CommandError, carried_out
 from hotloop.app.cli.files import check_writable, read_items, written
-from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url
+from hotloop.app.cli.options import ROW_COLUMNS, ApiKey, AsJson, DataDir, Param, Quiet, Url
 from hotloop.app.cli.screen import LONG_SECONDS, Screen, duration, screen
 from hotloop.app.names import StrategyName
 
@@ -83,8 +83,8 @@ def compare(
             "--file",
             "-f",
             metavar="FILE",
-            help="Items in place of made up ones, at most 100,000: .csv with the columns item_id, "
-            "value, offset, or .ndjson (.jsonl) with these fields on each line.",
+            help="Items in place of made up ones, at most 100,000: .csv with the columns "
+            f"{', '.join(ROW_COLUMNS)}, or .ndjson (.jsonl) with these fields on each line.",
         ),
     ] = None,
     param: Param = None,

@@ -9,13 +9,15 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from hotloop.app.cli import options
 from hotloop.app.cli.body_options import checked, run_body, with_body_options
 from hotloop.app.cli.connection import Target, cancelled_when_stopped, connected, watch
 from hotloop.app.cli.exits import FAILED, CommandError, StopSignals, carried_out
 from hotloop.app.cli.files import check_writable, format_of, media_type, opened, save
 from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url
 from hotloop.app.cli.screen import Say, Screen, say_estimate, screen
-from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.runs import RunRequest
 
 if TYPE_CHECKING:
@@ -27,16 +29,19 @@ EXAMPLES: Final = (
     "hotloop run",
     "hotloop run hybrid --items 500 --db-delay-ms 10 --io-concurrency 500",
     "hotloop run threading -n 20_000 --db none --cache none -k numba -w 2",
-    "hotloop run -f examples/flights-1000.csv -p cpu_iterations=1000 -o out.csv",
+    f"hotloop run -f examples/flights-1000.csv -p {options.PARAM_EXAMPLE} -o out.csv",
     "hotloop run --items 100 --no-simulate-db-delay --json",
     "hotloop run sequential -n 100 --url http://localhost:8001 --background",
 )
 
 
+STRATEGIES: Final = (AUTO, *StrategyName)
+
+
 def name_of_strategy(text: str) -> str:
     """Check the name of a strategy, or `auto`. Raises BadParameter for another word."""
-    if text not in set(StrategyChoice):
-        names = ", ".join(StrategyChoice)
+    if text not in STRATEGIES:
+        names = ", ".join(STRATEGIES)
         raise typer.BadParameter(f"there is no strategy {text!r}.\n  Take one of: {names}")
     return text
 
@@ -48,19 +53,20 @@ def run(
         typer.Argument(
             metavar="STRATEGY",
             parser=name_of_strategy,
-            autocompletion=lambda: list(StrategyChoice),
-            help=f"How batches are executed: {', '.join(StrategyChoice)}. auto takes what is "
+            autocompletion=lambda: list(STRATEGIES),
+            help=f"How batches are executed: {', '.join(STRATEGIES)}. auto takes what is "
             "estimated to be the fastest here, with --file hybrid.",
         ),
-    ] = StrategyChoice.AUTO.value,
+    ] = AUTO,
     file: Annotated[
         Path | None,
         typer.Option(
             "--file",
             "-f",
             metavar="FILE",
-            help="Items in place of made up ones: .csv with the columns item_id, value, offset, "
-            "or .ndjson (.jsonl) with these fields on each line.",
+            help="Items in place of made up ones: .csv with the columns "
+            f"{', '.join(options.ROW_COLUMNS)}, or .ndjson (.jsonl) with these fields on each "
+            "line.",
             rich_help_panel="Run",
         ),
     ] = None,
@@ -186,7 +192,7 @@ def _upload_query(strategy: str, body: dict[str, Any]) -> dict[str, Any]:
     query = {name: value for name, value in body.items() if name != "parameters"}
     query |= body.get("parameters", {})
     # An upload has no `auto`: without a strategy the service chooses.
-    return query if strategy == StrategyChoice.AUTO else query | {"strategy": strategy}
+    return query if strategy == AUTO else query | {"strategy": strategy}
 
 
 def _pieces(file: IO[bytes], signals: StopSignals, say: Say) -> Iterator[bytes]:

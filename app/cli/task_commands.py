@@ -25,7 +25,7 @@ from hotloop.app.cli.options import ApiKey, AsJson, Quiet, StoreDir, TaskId, Url
 from hotloop.app.cli.screen import Screen, screen
 from hotloop.app.names import StrategyName, TaskStatus
 from hotloop.app.schemas.exports import ExportFormat
-from hotloop.app.schemas.options import KernelChoice
+from hotloop.app.schemas.options import kernel_names
 
 if TYPE_CHECKING:
     from hotloop.app.cli.service_client import ServiceClient
@@ -85,6 +85,14 @@ def _asked(
     return answer
 
 
+def _name_of_kernel(text: str) -> str:
+    if text not in kernel_names():
+        raise typer.BadParameter(
+            f"there is no kernel {text!r}.\n  Take one of: {', '.join(kernel_names())}"
+        )
+    return text
+
+
 @_command("list")
 def list_tasks(
     status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
@@ -95,7 +103,12 @@ def list_tasks(
         ),
     ] = None,
     kernel: Annotated[
-        KernelChoice | None, typer.Option(help="Only those run on this kernel (not auto).")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            parser=_name_of_kernel,
+            help=f"Only those run on this kernel: {', '.join(kernel_names())}.",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks to show.")] = 50,
     offset: Annotated[
@@ -108,7 +121,7 @@ def list_tasks(
 ) -> None:
     """List the tasks that are kept, newest first."""
     chosen = {"status": status, "strategy": strategy, "kernel": kernel}
-    query: dict[str, Any] = {k: v.value for k, v in chosen.items() if v is not None}
+    query: dict[str, Any] = {k: str(v) for k, v in chosen.items() if v is not None}
     query |= {"limit": limit, "offset": offset}
     why_empty = ""
     with carried_out(as_json):
