@@ -130,7 +130,7 @@ def open_listener(settings: Settings) -> socket.socket:
             raise SettingsError(
                 f"HOTLOOP_FD = {settings.fd} listens on {place}, which is not loopback: as long as "
                 "HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set, everybody who reaches "
-                "it could use the service. `python -m hotloop.app.security NAME` makes a key"
+                "it could use the service. `hotloop key NAME` makes a key"
             )
         return listener
     try:

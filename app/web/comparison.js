@@ -6,8 +6,8 @@ const nameOf = ({ strategy, kernel }) => `${strategy} × ${kernel}`;
 const isSame = (a, b) => a?.strategy === b.strategy && a.kernel === b.kernel;
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
-/** `headline` is the verdict in one sentence, `node` all that it rests on. Details are open in a
- * report, which is printed. */
+/** `headline` is the verdict in one sentence, `node` shows the figures. Details are open in a
+ * report, which may be printed. */
 export function comparisonView(isReport) {
 	const headline = h("p.headline");
 	const node = h("div.output.comparison");
@@ -104,7 +104,7 @@ const COLUMNS = `status median_seconds setup_seconds interval_seconds spread spe
 throughput_with_setup_items_per_second effective_workers batch_size cpu_utilization peak_memory_bytes event_loop_lag_p99_ms throttled_seconds
 measured_items failed_items checksum seconds flags reason`.split(/\s/);
 
-/** All figures of all cells; CPU and memory have a bar, too. */
+/** Every figure of every cell; CPU and memory also as bars. */
 function everyCell({ cells, items_count: items }, marks, isReport) {
 	const most = Math.max(...cells.map((cell) => cell.peak_memory_bytes));
 	const bars = { cpu_utilization: (value) => value, peak_memory_bytes: (value) => value / most };
@@ -128,7 +128,7 @@ function ends({ interval_seconds: interval, median_seconds: median, seconds: rou
 /** 1, 2 and 5 times the powers of ten, from picoseconds to years. */
 const STEPS = Array.from({ length: 63 }, (_, i) => [1, 2, 5][i % 3] * 10 ** (Math.floor(i / 3) - 12));
 
-/** An axis from zero, or a logarithmic one where the slowest takes over ten times as long. */
+/** An axis from zero, or a logarithmic one if the slowest takes over ten times as long. */
 function axisOf(ranked) {
 	const low = Math.min(...ranked.map((cell) => ends(cell).low));
 	const high = Math.max(...ranked.map((cell) => ends(cell).high));
@@ -144,13 +144,13 @@ function axisOf(ranked) {
 	return { words: "on a logarithmic axis", ticks: STEPS.slice(first, last + 1).filter((_, i) => i % every === 0), at: (value) => Math.log(value / least) / Math.log(most / least) };
 }
 
-/** A tick's value without zeros that say nothing. */
+/** A tick's value without trailing zeros. */
 function tick(value) {
 	const [factor, unit] = value === 0 || value >= 1 ? [1, "s"] : value >= 1e-3 ? [1e3, "ms"] : [1e6, "µs"];
 	return `${Number((value * factor).toPrecision(3)).toLocaleString("en")} ${unit}`;
 }
 
-/** Bars on a ruled axis, with the figures beside them. */
+/** Bars on a ruled axis, beside the figures. */
 function ranking(measured, marks) {
 	const ranked = measured.filter((cell) => cell.median_seconds > 0).sort((a, b) => a.median_seconds - b.median_seconds);
 	const { words, ticks, at: share } = axisOf(ranked);

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hotloop.app.comparison.cautions import FLAG_TEXTS
 from hotloop.app.comparison.presenter import comparison_view
 from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord, Size
 from hotloop.app.comparison.specs import compare_request_of, compare_spec
@@ -135,6 +136,7 @@ def test_cell_projected_from_one_item_never_wins() -> None:
     assert "projected from one item. Raise budget_seconds" in view.verdict
     hybrid = cell_of(view, HYBRID)
     assert CellFlag.ONE_ITEM in hybrid.flags
+    assert FLAG_TEXTS[CellFlag.ONE_ITEM] in [caution.text for caution in view.cautions]
     assert hybrid.interval_seconds is not None
     assert hybrid.interval_seconds.low <= hybrid.median_seconds / 1.25  # type: ignore[operator]
     assert hybrid.interval_seconds.high >= hybrid.median_seconds * 1.25  # type: ignore[operator]

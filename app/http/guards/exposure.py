@@ -27,7 +27,7 @@ class ExposureGuard:
         if self._is_open and scope["type"] == "http" and is_outside:
             error = ForbiddenError(
                 "the service has no keys, and answers on loopback addresses only; set "
-                "HOTLOOP_API_KEYS (`python -m hotloop.app.security NAME` makes a key), or listen "
+                "HOTLOOP_API_KEYS (`hotloop key NAME` makes a key), or listen "
                 "on 127.0.0.1"
             )
             await problem_response(Request(scope), error)(scope, receive, send)

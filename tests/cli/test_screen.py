@@ -1,29 +1,12 @@
-"""Lines for people: broken at words on a terminal; durations in words."""
+"""The state of a task and durations, in words."""
 
 from __future__ import annotations
 
 import pytest
 
-from hotloop.app.cli.lines import at_words, duration
-from hotloop.app.cli.screen import progress_line, rate_words
+from hotloop.app.cli.screen import duration, progress_line, rate_words
 
 TASK_ID = "task_4f9d02aa_1735689600"
-
-
-def test_line_is_broken_between_words_and_ids_stay_whole() -> None:
-    text = f"the task {TASK_ID} goes on without this command; watch it again"
-    lines = at_words(text, 30).splitlines()
-    assert " ".join(lines) == text
-    assert max(map(len, lines)) <= 30
-    assert any(TASK_ID in line for line in lines)
-    assert at_words(TASK_ID, 10) == TASK_ID
-
-
-def test_what_follows_is_indented_as_the_line_is() -> None:
-    assert at_words("  items_count: must be at least 1", 20).splitlines() == [
-        "  items_count: must",
-        "  be at least 1",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""The stream of events, line by line."""
+"""Server-sent events, line by line."""
 
 from __future__ import annotations
 
 import pytest
 
-from hotloop.app.cli.server_sent_events import ServerSentEvent, parse_events
+from hotloop.app.cli.service_client import ServerSentEvent, parse_events
 
 
 @pytest.mark.parametrize(

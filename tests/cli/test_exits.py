@@ -1,4 +1,4 @@
-"""Signals as exceptions: at once, at the end of what must happen whole, or not at all."""
+"""How a command ends: signals as exceptions, errors in lines that break between words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import signal
 
 import pytest
 
-from hotloop.app.cli.stopping import SIGNALS, Stopped, StopSignals, stop_signals
+from hotloop.app.cli.exits import SIGNALS, Stopped, StopSignals, at_words, stop_signals
+
+ID = "task_4f9d02aa_1735689600"
 
 
 def send(number: signal.Signals) -> None:
@@ -79,3 +81,19 @@ def test_signal_that_was_ignored_stays_ignored() -> None:
             send(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_line_is_broken_between_words_and_ids_stay_whole() -> None:
+    text = f"the task {ID} goes on without this command; watch it again"
+    lines = at_words(text, 30).splitlines()
+    assert " ".join(lines) == text
+    assert max(map(len, lines)) <= 30
+    assert any(ID in line for line in lines)
+    assert at_words(ID, 10) == ID
+
+
+def test_what_follows_is_indented_as_the_line_is() -> None:
+    assert at_words("  items_count: must be at least 1", 20).splitlines() == [
+        "  items_count: must",
+        "  be at least 1",
+    ]
