@@ -23,6 +23,7 @@ from hotloop.app.http.guards.head import HeadAsGet
 from hotloop.app.http.guards.headers import AnswerHeaders
 from hotloop.app.http.guards.origins import OriginGuard
 from hotloop.app.http.guards.turns import OpeningTurns
+from hotloop.app.http.links import EVENTS
 from hotloop.app.http.openapi import DESCRIPTION, TAGS, complete_openapi
 from hotloop.app.http.routes import (
     background,
@@ -43,7 +44,6 @@ from hotloop.app.http.routes import (
 )
 from hotloop.app.http.routes.body_limit import BodyLimitMiddleware
 from hotloop.app.http.routes.body_reader import BodyReader
-from hotloop.app.http.routes.paths import EVENTS
 from hotloop.app.http.routes.watch import WatchMiddleware
 from hotloop.app.security.gate import Gate
 from hotloop.app.settings.settings import Settings

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from shlex import quote
 from statistics import median
 from typing import Any, Final
 
@@ -18,7 +16,7 @@ from hotloop.app.comparison.record import (
     ComparisonRecord,
     Sample,
 )
-from hotloop.app.comparison.specs import BASE_URL, run_body
+from hotloop.app.comparison.specs import run_body
 from hotloop.app.comparison.verdict import Verdict, judge, trusted_interval
 from hotloop.app.comparison.verdict_text import contenders, words
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
@@ -33,7 +31,7 @@ from hotloop.app.schemas.comparison import (
     IntervalView,
     Mismatch,
 )
-from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.links import SuggestedRun
 from hotloop.app.tasks.model import Task
 from hotloop.kernels.contract import KernelName
 
@@ -53,11 +51,11 @@ _TIMES: Final = {
 }
 
 
-def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> Comparison:
+def comparison_view(task: Task, record: ComparisonRecord) -> Comparison:
     """What there is so far; the verdict only when all went well to the end."""
     spec, kernel = task.spec, task.spec["kernel"]
     cells, compared = _cells(record, spec), compared_cells(record)
-    times = {
+    times: dict[str, Any] = {
         name: _median(cells, CellId(str(strategy), kernel)) for name, strategy in _TIMES.items()
     }
     mismatches = [
@@ -100,8 +98,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         compared_cells=len(compared),
         mismatches=mismatches,
         host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
-        curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
-        links=links,
+        suggested=None if overall is None else _suggested(spec, cells[overall.fastest[0]]),
     )
 
 
@@ -252,9 +249,6 @@ def _median(cells: Sequence[Cell], cell: CellId) -> float | None:
     return None
 
 
-def _curl(spec: Mapping[str, Any], cell: Cell) -> str | None:
+def _suggested(spec: Mapping[str, Any], cell: Cell) -> SuggestedRun | None:
     body = run_body(spec, cell.kernel)
-    if body is None:
-        return None
-    url = quote(f"{spec[BASE_URL]}/api/v1/tasks/{cell.strategy}")
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"
+    return None if body is None else SuggestedRun(cell.strategy, body)

@@ -16,16 +16,14 @@ _SHOWN_ITEMS: Final = 20
 """Items of a body that are repeated in the command that runs the winner."""
 
 _SHOWN: Final = "shown_items"
-BASE_URL: Final = "base_url"
-"""Where the command that runs the winner sends its request."""
 
 
-def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:
+def compare_spec(request: CompareRequest) -> dict[str, Any]:
     """As JSON; `request` is resolved. Its items are kept apart, but for a few."""
     kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
     few = request.items is not None and len(request.items) <= _SHOWN_ITEMS
     shown = list(request.items or ()) if few else None
-    extra = {"items_count": request.total_items, _SHOWN: shown, BASE_URL: base_url}
+    extra = {"items_count": request.total_items, _SHOWN: shown}
     return spec_of(request) | extra | input_spec(kind)
 
 

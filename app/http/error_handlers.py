@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from hotloop.app import errors
-from hotloop.app.http.root_path import link_to
+from hotloop.app.http.links import task_links
 from hotloop.app.names import StrategyName, is_task_id
 from hotloop.app.schemas.problems import FieldProblem, Problem, ProblemLinks
 from hotloop.app.wording import RULE, describe, plain
@@ -248,7 +248,7 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
             fault = _fault(error.field, error.text, error.line, error.column)
             members |= _faulty([fault])
         case errors.IdempotencyConflictError():
-            members |= _faulty([_fault(error.field, error.text)]) | _task(error.task_id)
+            members |= _faulty([_fault(error.field, error.text)]) | _task(request, error.task_id)
         case errors.InvalidRequestError():
             members |= _faulty([_fault(error.field, error.text)])
         case InvalidInputError():
@@ -259,9 +259,9 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
         case errors.TooBusyError() | errors.StoreUnavailableError():
             members["retry_after_seconds"] = error.retry_after_seconds
         case errors.TaskConflictError():
-            members |= _task(error.task_id)
+            members |= _task(request, error.task_id)
         case errors.RunError():
-            members |= _task(error.task_id)
+            members |= _task(request, error.task_id)
     return members
 
 
@@ -291,15 +291,13 @@ def _validation_fault(error: Mapping[str, Any]) -> FieldProblem:
     return _fault(".".join(map(str, way)) or place, describe(error))
 
 
-def _task(task_id: str | None) -> dict[str, Any]:
+def _task(request: Request, task_id: str | None) -> dict[str, Any]:
     if task_id is None:
         return {}
+    links = task_links(request, task_id)
     return {
         "task_id": task_id,
-        "links": ProblemLinks(
-            status=link_to(f"/api/v1/tasks/status/{task_id}"),
-            results=link_to(f"/api/v1/tasks/results/{task_id}"),
-        ),
+        "links": ProblemLinks(status=links.status, results=links.results),
     }
 
 

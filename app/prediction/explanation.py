@@ -1,14 +1,13 @@
-"""A recommendation in words: why, with figures; the command that runs it; general advice."""
+"""A recommendation in words: why, with figures; the run that it suggests; general advice."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from shlex import quote
 from typing import Any, Final
 
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.search_space import Choice
+from hotloop.app.schemas.links import SuggestedRun
 from hotloop.app.schemas.options import RunOptions
 from hotloop.app.schemas.recommendation import Guideline, Limit
 from hotloop.app.schemas.runs import Parameters, RunRequest
@@ -101,8 +100,8 @@ def _s(seconds: float) -> str:
     return f"{seconds:,.3g} s" if seconds < 1_000 else f"{seconds:,.0f} s"
 
 
-def curl(base_url: str, request: RunRequest, choice: Choice) -> str:
-    """The command that runs it, with the fields that are not left at their defaults."""
+def suggested_run(request: RunRequest, choice: Choice) -> SuggestedRun:
+    """The run that is recommended, with the fields that are not left at their defaults."""
     plan = choice.plan
     chosen = request.model_dump(mode="json", include=set(RunOptions.model_fields) | {"items_count"})
     chosen |= {
@@ -122,5 +121,4 @@ def curl(base_url: str, request: RunRequest, choice: Choice) -> str:
     }
     if parameters:
         body["parameters"] = parameters
-    url = quote(f"{base_url}/api/v1/tasks/{plan.strategy}")
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"
+    return SuggestedRun(plan.strategy, body)

@@ -12,7 +12,7 @@ from hotloop import kernels
 from hotloop.app.execution.executions import RunContext
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.accuracy import Errors, read_errors
-from hotloop.app.prediction.explanation import GUIDELINES, curl, explanation
+from hotloop.app.prediction.explanation import GUIDELINES, explanation, suggested_run
 from hotloop.app.prediction.lower_bound import lower_bound_seconds
 from hotloop.app.prediction.plans import make_plan
 from hotloop.app.prediction.search_space import MOST_WORKERS, Choice, Fixed, candidates, ranked
@@ -49,7 +49,7 @@ class RecommendationService:
     def __init__(self, context: RunContext) -> None:
         self._context = context
 
-    async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
+    async def recommend(self, query: RecommendationQuery) -> Recommendation:
         """Raises InvalidRequestError, NotReadyError and StoreError."""
         context = self._context
         request = run_request(query)
@@ -68,7 +68,6 @@ class RecommendationService:
             facts,
             reports,
             errors,
-            base_url,
             context.memory.run_bytes,
         )
 
@@ -156,7 +155,6 @@ def _answer(
     facts: dict[str, Any],
     reports: Sequence[KernelReport],
     errors: Errors,
-    base_url: str,
     memory_bytes: int,
 ) -> Recommendation:
     calibration, calibrated = basis.calibration, basis.calibrated_at is not None
@@ -178,7 +176,7 @@ def _answer(
         recommended=shown[0],
         explanation=explanation(choices, interval.low, interval.high, bound, calibrated),
         lower_bound_seconds=bound,
-        curl=curl(base_url, request, choices[0]),
+        suggested=suggested_run(request, choices[0]),
         ranked=shown,
         considered=len(choices),
         calibrated=calibrated,

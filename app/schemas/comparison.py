@@ -6,11 +6,12 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
-from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.links import UNLINKED, SuggestedRun, TaskLinks
 from hotloop.app.schemas.options import BatchSize
 from hotloop.app.schemas.results import Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest
@@ -277,6 +278,8 @@ class Comparison(ResponseModel):
     """Measured cells whose outputs were compared with those of another."""
     mismatches: list[Mismatch]
     host: HostView | None
-    curl: str | None
+    curl: str | None = Field(default_factory=lambda: None)
     """The command that runs the winner, or the first of the tied."""
-    links: TaskLinks
+    links: TaskLinks = Field(default_factory=lambda: UNLINKED)
+    suggested: SkipJsonSchema[SuggestedRun | None] = Field(default=None, exclude=True)
+    """What `curl` runs; not in the answer itself."""

@@ -1,6 +1,9 @@
-"""Links of a task, which everything that shows one has."""
+"""Links of a task, and the run that an answer suggests as a command."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -19,3 +22,18 @@ class TaskLinks(ResponseModel):
     """To be called with POST, once the task has failed or was cancelled."""
     events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa_1735689600"])
     """Progress and changes of state as they happen."""
+
+
+UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", events="")
+"""The links of a task until the answer is made: only the request knows how paths begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedRun:
+    """A run that an answer suggests. The answer shows it as a command, which needs the address at
+    which the client reached the service.
+    """
+
+    strategy: str
+    body: dict[str, Any]
+    """The body to POST, as JSON."""

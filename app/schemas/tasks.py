@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.comparison import Comparison
-from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.links import UNLINKED, TaskLinks
 from hotloop.app.schemas.options import BatchSize
 from hotloop.app.schemas.results import Count, RunResult
 from hotloop.kernels.contract import KernelName
@@ -77,7 +77,7 @@ class TaskSummary(TaskProgress):
     created_at: AwareDatetime
     estimated_seconds: Annotated[float, Field(ge=0)] | None = None
     """How long it was estimated to run when it was accepted; null where nobody could say."""
-    links: TaskLinks
+    links: TaskLinks = Field(default_factory=lambda: UNLINKED)
 
 
 class TaskView(TaskSummary):

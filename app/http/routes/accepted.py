@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from hotloop.app import errors
 from hotloop.app.http.error_handlers import STORE_ERRORS
-from hotloop.app.http.root_path import link_to
+from hotloop.app.http.links import linked
 from hotloop.app.http.routes.media_types import JSON
-from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.http.routes.prefer import RESPOND_ASYNC, VARY_HEADER
 from hotloop.app.schemas.tasks import AcceptedRun, TaskView
 
@@ -75,16 +74,17 @@ ACCEPTED_RUN: Final[dict[str, Any]] = {
 """The OpenAPI description of a 202 where a run may be too long to wait for."""
 
 
-def accepted_run(run: AcceptedRun) -> Response:
+def accepted_run(request: Request, run: AcceptedRun) -> Response:
     """The answer to a client that would have waited."""
-    answer = accepted(run)
+    answer = accepted(request, run)
     answer.headers["Vary"] = "Prefer"
     return answer
 
 
-def accepted(task: TaskView, *, as_preferred: bool = False) -> Response:
+def accepted(request: Request, task: TaskView, *, as_preferred: bool = False) -> Response:
     """The answer; `as_preferred` when it was the header Prefer that asked for it."""
-    headers = {"Location": link_to(f"{TASKS}/status/{task.task_id}")}
+    task = linked(request, task)
+    headers = {"Location": task.links.status}
     if as_preferred:
         headers |= {"Preference-Applied": RESPOND_ASYNC, "Vary": "Prefer"}
     return Response(task.model_dump_json(), 202, headers, JSON)

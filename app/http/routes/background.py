@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from hotloop.app import errors
 from hotloop.app.http.access import ClientDep
 from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
+from hotloop.app.http.links import TASKS
 from hotloop.app.http.routes.accepted import ACCEPTED, SUBMIT_ERRORS, accepted
 from hotloop.app.http.routes.header_values import IdempotencyKeyDep
-from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.http.routes.run_body import BACKGROUND_BODY_SCHEMA, BackgroundRequestDep
 from hotloop.app.http.routes.runs import NoQuery
 from hotloop.app.schemas.tasks import TaskView
@@ -34,6 +34,7 @@ async def run_in_background(
     body: BackgroundRequestDep,
     services: ServicesDep,
     client: ClientDep,
+    request: Request,
     _: Annotated[NoQuery, Query()],
 ) -> Response:
     """Accept the task and answer at once with its id and an estimate.
@@ -42,7 +43,7 @@ async def run_in_background(
     request, because the answer was lost, sends the same `Idempotency-Key` with it: the task is
     accepted once.
     """
-    return accepted(await services.background.submit(body, idempotency_key, client.id))
+    return accepted(request, await services.background.submit(body, idempotency_key, client.id))
 
 
 @router.post(
@@ -65,9 +66,9 @@ async def run_in_background(
         ),
     },
 )
-async def resume_task(task_id: OwnTaskDep, services: ServicesDep) -> Response:
+async def resume_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> Response:
     """Go on with a failed or cancelled task where it ended: what was finished is kept.
 
     409 for a task that is neither.
     """
-    return accepted(await services.background.resume(task_id))
+    return accepted(request, await services.background.resume(task_id))

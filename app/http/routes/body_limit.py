@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotloop.app.errors import PayloadTooLargeError
 from hotloop.app.http.error_handlers import problem_response
-from hotloop.app.http.routes.paths import SESSION, UPLOAD
+from hotloop.app.http.links import SESSION, UPLOAD
 from hotloop.app.settings.settings import Settings, variable_name
 
 SESSION_BYTES: Final = 4_096

@@ -9,13 +9,12 @@ from fastapi.exceptions import RequestValidationError
 
 from hotloop.app import errors
 from hotloop.app.http.access import ClientDep
-from hotloop.app.http.dependencies import StateDep
+from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
+from hotloop.app.http.links import TASKS, linked_comparison
 from hotloop.app.http.routes.accepted import ACCEPTED_AS_PREFERRED, SUBMIT_ERRORS, accepted
-from hotloop.app.http.routes.base_url import base_url_of
 from hotloop.app.http.routes.disconnect import run_while_connected
 from hotloop.app.http.routes.header_values import IdempotencyKeyDep
-from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.http.routes.prefer import VARY_HEADER, PrefersAsyncDep
 from hotloop.app.http.routes.run_body import COMPARE_BODY_SCHEMA, read_compare_request
 from hotloop.app.schemas.comparison import CompareQuery, CompareRequest, Comparison
@@ -75,7 +74,7 @@ async def compare(
     prefers_async: PrefersAsyncDep,
     asked: Annotated[CompareRequest, Depends(get_compare_request)],
     client: ClientDep,
-    state: StateDep,
+    services: ServicesDep,
     request: Request,
     response: Response,
 ) -> Comparison | Response:
@@ -87,10 +86,10 @@ async def compare(
     `Prefer: respond-async` it becomes a background task, whose status shows what was measured so
     far.
     """
-    base_url = base_url_of(request, state.settings)
-    comparisons = state.services.comparisons
+    comparisons = services.comparisons
     if prefers_async:
-        task = await comparisons.submit(asked, base_url, idempotency_key, client.id)
-        return accepted(task, as_preferred=True)
+        task = await comparisons.submit(asked, idempotency_key, client.id)
+        return accepted(request, task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
-    return await run_while_connected(request, comparisons.compare(asked, base_url, client.id))
+    work = comparisons.compare(asked, client.id)
+    return linked_comparison(request, await run_while_connected(request, work))

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Query
 from hotloop.app import errors
 from hotloop.app.http.dependencies import StateDep, WatchedTaskDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
+from hotloop.app.http.links import EVENTS
 from hotloop.app.http.routes.event_stream import HEADERS, EventStreamResponse
 from hotloop.app.http.routes.header_values import LastEventIdDep
-from hotloop.app.http.routes.paths import EVENTS
 from hotloop.app.schemas.events import EventQuery
 
 router = APIRouter(prefix=EVENTS, tags=["background"])

@@ -10,10 +10,8 @@ from hotloop.app import errors
 from hotloop.app.http.access import ClientDep
 from hotloop.app.http.dependencies import ServicesDep, StateDep, is_own
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
-from hotloop.app.http.root_path import link_to
-from hotloop.app.http.routes.base_url import base_url_of
+from hotloop.app.http.links import TASKS, link_to, with_command
 from hotloop.app.http.routes.disconnect import run_until_stop, run_while_connected
-from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.http.routes.runs import NoQuery
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
@@ -51,14 +49,14 @@ async def recommend(
     seconds of a run host; `wait=true` waits for that.
     """
     services = state.services
-    asked = services.recommendations.recommend(query, base_url_of(request, state.settings))
+    asked = services.recommendations.recommend(query)
     if query.wait:
         found = await run_while_connected(request, run_until_stop(asked, state.stopping))
     else:
         found = await asked
-    if client.sees_all:
-        return found
-    return await in_store_thread(_without_others, services.store, client, found)
+    if not client.sees_all:
+        found = await in_store_thread(_without_others, services.store, client, found)
+    return with_command(request, found)
 
 
 def _without_others(store: TaskStore, client: Client, found: Recommendation) -> Recommendation:
@@ -92,7 +90,7 @@ _CALIBRATING: Final[dict[str, Any]] = {
     },
 )
 async def calibrate(
-    services: ServicesDep, response: Response, _: Annotated[NoQuery, Query()]
+    services: ServicesDep, request: Request, response: Response, _: Annotated[NoQuery, Query()]
 ) -> CalibrationState:
     """Begin to measure what predictions rest on, and answer at once.
 
@@ -100,7 +98,7 @@ async def calibrate(
     single run host, runs wait so long. A request that comes while a calibration is in progress is
     answered with that one.
     """
-    response.headers["Location"] = link_to(CALIBRATION)
+    response.headers["Location"] = link_to(request, CALIBRATION)
     return await services.recommendations.calibrate()
 
 

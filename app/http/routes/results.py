@@ -9,15 +9,15 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from hotloop.app import errors
 from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep, VisibleDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
-from hotloop.app.http.root_path import link_to
+from hotloop.app.http.links import TASKS, link_to, linked
 from hotloop.app.http.routes.media_types import ARROW, CSV, NDJSON, best_media_type
-from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.schemas.exports import ExportFormat, ExportQuery
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskQuery
 
@@ -73,11 +73,26 @@ _FILE: Final[dict[str, Any]] = {
     responses=problem_responses(*STORE_ERRORS),
 )
 async def list_tasks(
-    query: Annotated[TaskQuery, Query()], services: ServicesDep, visible: VisibleDep
+    query: Annotated[TaskQuery, Query()],
+    services: ServicesDep,
+    visible: VisibleDep,
+    request: Request,
 ) -> TaskPage:
     """Tasks that are kept, filtered and paged."""
     filters = query.status, query.strategy, query.kernel
-    return await services.tasks.page(*filters, query.limit, query.offset, query.kind, visible)
+    page = await services.tasks.page(*filters, query.limit, query.offset, query.kind, visible)
+    end = query.offset + len(page.items)
+    following = f"{TASKS}/results?{_fields(query.model_copy(update={'offset': end}))}"
+    return page.model_copy(
+        update={
+            "items": [linked(request, task) for task in page.items],
+            "next": link_to(request, following) if end < page.total else None,
+        }
+    )
+
+
+def _fields(query: BaseModel) -> str:
+    return urlencode(query.model_dump(mode="json", exclude_none=True))
 
 
 @router.delete(
@@ -131,8 +146,8 @@ async def export_results(
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     if export.next_offset is not None:
         following = query.model_copy(update={"offset": export.next_offset})
-        fields = urlencode(following.model_dump(mode="json", exclude_none=True))
-        headers["Link"] = f'<{link_to(TASKS)}/results/{task_id}?{fields}>; rel="next"'
+        path = link_to(request, f"{TASKS}/results/{task_id}?{_fields(following)}")
+        headers["Link"] = f'<{path}>; rel="next"'
     return ExportResponse(export.pieces, media_type=media_type, headers=headers)
 
 

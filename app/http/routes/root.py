@@ -8,9 +8,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from hotloop.app.http.error_handlers import problem_responses
-from hotloop.app.http.root_path import link_to
+from hotloop.app.http.links import TASKS, link_to
 from hotloop.app.http.routes.media_types import HTML, JSON, best_media_type
-from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.schemas.root import ServiceIndex
 from hotloop.app.version import VERSION
 
@@ -43,10 +42,10 @@ _LINKS: Final = {
 async def get_index(request: Request) -> ServiceIndex | Response:
     """Name, version and links. A browser is sent to the dashboard."""
     if best_media_type(request.headers.get("accept"), (JSON, HTML)) == HTML:
-        return RedirectResponse(link_to("/dashboard"), headers={"Vary": "Accept"})
+        return RedirectResponse(link_to(request, "/dashboard"), headers={"Vary": "Accept"})
     return ServiceIndex(
         name="hotloop",
         version=VERSION,
         description="CPU-heavy work behind FastAPI: any strategy, any kernel, measured.",
-        links={name: link_to(path) for name, path in _LINKS.items()},
+        links={name: link_to(request, path) for name, path in _LINKS.items()},
     )

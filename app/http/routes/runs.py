@@ -11,10 +11,10 @@ from hotloop.app import errors
 from hotloop.app.http.access import ClientDep
 from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
+from hotloop.app.http.links import TASKS
 from hotloop.app.http.routes.accepted import ACCEPTED_RUN, SUBMIT_ERRORS, accepted, accepted_run
 from hotloop.app.http.routes.disconnect import run_while_connected
 from hotloop.app.http.routes.header_values import IdempotencyKeyDep
-from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.http.routes.prefer import VARY_HEADER, PrefersAsyncDep
 from hotloop.app.http.routes.run_body import RUN_BODY_SCHEMA, RunRequestDep
 from hotloop.app.names import StrategyName
@@ -42,9 +42,9 @@ RUN_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 """The answers of a run that are not errors, for OpenAPI."""
 
 
-def answer_of(result: RunResult | AcceptedRun) -> RunResult | Response:
+def answer_of(request: Request, result: RunResult | AcceptedRun) -> RunResult | Response:
     """The answer 202 for a run that became a background task, else the result."""
-    return accepted_run(result) if isinstance(result, AcceptedRun) else result
+    return accepted_run(request, result) if isinstance(result, AcceptedRun) else result
 
 
 router = APIRouter(prefix=TASKS, tags=["runs"])
@@ -105,7 +105,7 @@ async def run_now(
     if prefers_async:
         asked = BackgroundRequest.of(body, strategy)
         task = await services.background.submit(asked, idempotency_key, client.id)
-        return accepted(task, as_preferred=True)
+        return accepted(request, task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
     work = services.runs.run(strategy, body, idempotency_key, client.id)
-    return answer_of(await run_while_connected(request, work))
+    return answer_of(request, await run_while_connected(request, work))

@@ -10,7 +10,7 @@ from hotloop.app import errors
 from hotloop.app.errors import UnauthorizedError
 from hotloop.app.http.access import GateDep, check_page, count
 from hotloop.app.http.error_handlers import problem_responses
-from hotloop.app.http.routes.paths import SESSION
+from hotloop.app.http.links import SESSION
 from hotloop.app.schemas.sessions import SessionView, SignIn
 from hotloop.app.security.clients import ANYONE, Client
 from hotloop.app.security.sessions import COOKIE, SESSION_SECONDS, Session

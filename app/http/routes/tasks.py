@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from hotloop.app import errors
 from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
-from hotloop.app.http.root_path import link_to
-from hotloop.app.http.routes.paths import TASKS
+from hotloop.app.http.links import TASKS, link_to, linked
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.kernels import KernelList
 from hotloop.app.schemas.root import StrategyView, TaskIndex
@@ -57,7 +56,7 @@ _LINKS: Final = {
     summary="The strategies",
     responses=problem_responses(),
 )
-async def get_task_index() -> TaskIndex:
+async def get_task_index(request: Request) -> TaskIndex:
     """The strategies with descriptions, and links to the other routes."""
     return TaskIndex(
         strategies=[
@@ -65,11 +64,11 @@ async def get_task_index() -> TaskIndex:
                 name=name,
                 description=_DESCRIPTIONS[name],
                 method="POST",
-                href=link_to(f"{TASKS}/{name}"),
+                href=link_to(request, f"{TASKS}/{name}"),
             )
             for name in StrategyName
         ],
-        links={name: link_to(path) for name, path in _LINKS.items()},
+        links={name: link_to(request, path) for name, path in _LINKS.items()},
     )
 
 
@@ -90,9 +89,9 @@ async def list_kernels(services: ServicesDep) -> KernelList:
     summary="The state of a task",
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
-async def get_task(task_id: OwnTaskDep, services: ServicesDep) -> TaskView:
+async def get_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> TaskView:
     """State, progress, an estimate of what is left, and the result once there is one."""
-    return await services.tasks.get(task_id)
+    return linked(request, await services.tasks.get(task_id))
 
 
 @router.delete(
@@ -101,6 +100,6 @@ async def get_task(task_id: OwnTaskDep, services: ServicesDep) -> TaskView:
     summary="Cancel a task",
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
-async def cancel_task(task_id: OwnTaskDep, services: ServicesDep) -> TaskView:
+async def cancel_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> TaskView:
     """End the task; what was finished is kept. Cancelling an ended task changes nothing."""
-    return await services.tasks.cancel(task_id)
+    return linked(request, await services.tasks.cancel(task_id))

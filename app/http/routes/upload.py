@@ -13,11 +13,11 @@ from hotloop.app import errors
 from hotloop.app.http.access import ClientDep
 from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
+from hotloop.app.http.links import UPLOAD
 from hotloop.app.http.routes.accepted import accepted
 from hotloop.app.http.routes.disconnect import run_while_connected
 from hotloop.app.http.routes.header_values import IdempotencyKeyDep
 from hotloop.app.http.routes.media_types import CSV, NDJSON, require_content_type
-from hotloop.app.http.routes.paths import UPLOAD
 from hotloop.app.http.routes.prefer import PrefersAsyncDep
 from hotloop.app.http.routes.runs import RUN_ANSWERS, RUN_ERRORS, answer_of
 from hotloop.app.schemas.options import StrategyChoice
@@ -77,10 +77,10 @@ async def run_upload(
         task = await services.background.submit_upload(
             query, strategy, media_type, chunks, idempotency_key, client.id
         )
-        return accepted(task, as_preferred=True)
+        return accepted(request, task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
     work = services.runs.run_upload(query, media_type, chunks, idempotency_key, client.id)
-    return answer_of(await run_while_connected(request, work, body_read=body_read))
+    return answer_of(request, await run_while_connected(request, work, body_read=body_read))
 
 
 async def _chunks(request: Request, body_read: asyncio.Event) -> AsyncIterator[bytes]:

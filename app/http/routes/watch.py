@@ -14,7 +14,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotloop.app.http.access import CLIENT
-from hotloop.app.http.root_path import below
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import Origin, bound
 from hotloop.app.observability.tracing import context_of, traceparent_of, tracer
@@ -81,7 +80,6 @@ class WatchMiddleware:
                 set_status_on_exception=False,
             ) as span,
             bound(Origin(request_id=request_id, traceparent=traceparent_of(span))),
-            below(scope.get("root_path", "")),
         ):
             try:
                 await self.app(scope, receive, send_watched)
