@@ -169,7 +169,9 @@ async def open_services(
             tasks=TaskService(context, runs, runner),
             background=background,
             comparisons=ComparisonService(context, runs, background),
-            recommendations=RecommendationService(context),
+            recommendations=RecommendationService(
+                settings, hosts, calibrations, store, context.memory.run_bytes
+            ),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
             vitals=vitals,

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from hotloop.app.comparison.equality import differences
-from hotloop.app.comparison.loop import Course
-from hotloop.app.comparison.measuring import Bench, Measuring
+from hotloop.app.comparison.loop import ComparisonLoop
+from hotloop.app.comparison.measuring import HostLease, Measuring
 from hotloop.app.comparison.planning import make_plans, plan_record, pool_seconds
 from hotloop.app.comparison.record import CellId, ComparisonRecord
 from hotloop.app.errors import (
@@ -73,7 +73,7 @@ class ComparisonExecution:
     request: CompareRequest
     record: ComparisonRecord
     plans: dict[CellId, Plan]
-    bench: Bench
+    lease: HostLease
     call: Call
 
     async def execute(self) -> Outcome:
@@ -100,11 +100,11 @@ class ComparisonExecution:
                 host_facts.host_facts, reports, self.request.workload
             )
         throttled_before = record.host["throttled_seconds"] or 0.0
-        measure = Measuring(self.context, self.bench, self.run, record, self.plans)
+        measure = Measuring(self.context, self.lease, self.run, record, self.plans)
         await self._save()
-        course = Course(record, self.shard.task_id, measure, self._save, time.monotonic)
+        loop = ComparisonLoop(record, self.shard.task_id, measure, self._save, time.monotonic)
         try:
-            await course.run()
+            await loop.run()
         finally:
             record.host["load_after"] = host_facts.load()
             held_back = host_facts.throttled_since(before)

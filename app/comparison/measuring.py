@@ -79,7 +79,7 @@ class Outputs:
 
 
 @dataclass(slots=True)
-class Bench:
+class HostLease:
     """The run host that a comparison has for itself: another one when it has died."""
 
     context: RunContext
@@ -109,10 +109,10 @@ class Bench:
 
 @dataclass(slots=True)
 class Measuring:
-    """Executes cells; it is the `Measure` of a course."""
+    """Executes cells; it is the `Measure` of a ComparisonLoop."""
 
     context: RunContext
-    bench: Bench
+    lease: HostLease
     run: ActiveRun
     """Of the comparison: by it, it is cancelled."""
     record: ComparisonRecord
@@ -127,7 +127,7 @@ class Measuring:
         cold: bool,
         timeout_seconds: float | None,
     ) -> Sample:
-        client = await self.bench.client()
+        client = await self.lease.client()
         plan = sized(self.plans[cell.cell], size)
         plan = replace(plan, timeout_seconds=_least(plan.timeout_seconds, timeout_seconds))
         wanted = [n for n in prefixes(self.record, cell.cell.kernel) if n <= size.items]
@@ -244,7 +244,7 @@ class Measuring:
     def _part(self, plan: Plan) -> AbstractAsyncContextManager[Shard]:
         """A task that has begun; gone when the block ends."""
         names = plan.workload, plan.kernel, plan.strategy
-        context, owner = self.context, self.bench.owner
+        context, owner = self.context, self.lease.owner
         return begun_part(context.store, context.node, plan.item_count, *names, owner)
 
 

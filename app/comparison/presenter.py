@@ -18,7 +18,7 @@ from hotloop.app.comparison.record import (
 )
 from hotloop.app.comparison.specs import run_body
 from hotloop.app.comparison.verdict import Verdict, judge, trusted_interval
-from hotloop.app.comparison.verdict_text import contenders, words
+from hotloop.app.comparison.verdict_text import FLAG_TEXTS, contenders, words
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
 from hotloop.app.schemas.comparison import (
@@ -121,6 +121,7 @@ def _cell(
     seconds = [s.full_seconds for s in timed]
     middle = medians.get(cell.cell)
     workers = max((s.effective_workers for s in timed), default=None)
+    flags = _flags(record, cell, timed, spec)
     baseline = medians.get(CellId(StrategyName.SEQUENTIAL, KernelName.PYTHON))
     own = medians.get(CellId(StrategyName.SEQUENTIAL, cell.cell.kernel))
     projected = any(s.items < record.items_count for s in timed)
@@ -147,7 +148,8 @@ def _cell(
         throttled_seconds=_total(timed, lambda s: s.throttled_seconds),
         checksum=_checksum(timed),
         failed_items=max((s.failed_items for s in timed), default=0),
-        flags=_flags(record, cell, timed, spec),
+        flags=flags,
+        flag_texts=[FLAG_TEXTS[flag] for flag in flags],
     )
 
 

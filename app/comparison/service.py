@@ -13,7 +13,7 @@ from hotloop.app.comparison.execution import (
     end_comparison,
     new_record,
 )
-from hotloop.app.comparison.measuring import Bench
+from hotloop.app.comparison.measuring import HostLease
 from hotloop.app.comparison.planning import exact_seconds, resolve
 from hotloop.app.comparison.record import CellId, ComparisonRecord
 from hotloop.app.comparison.specs import compare_hash, compare_request_of, compare_spec
@@ -159,19 +159,19 @@ class ComparisonService:
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
             await asyncio.to_thread(context.storage.check, task.client, source.size)
-        bench = Bench(context, patient=False, owner=task.client)
+        lease = HostLease(context, patient=False, owner=task.client)
         error: ServiceError | None = None
         shard: Shard | None = None
         try:
             await to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)
-            client = await bench.client()
+            client = await lease.client()
             items = await source.read(client, context.folder, task_id)
             record, plans = await new_record(context, request, items, reports)
             ref = ShardRef(task_id, 0, 0)
             shard = await to_the_end(context.store.shards.begin, ref, context.node, record.planned)
             execution = ComparisonExecution(
-                context, shard, active, request, record, plans, bench, in_store_thread
+                context, shard, active, request, record, plans, lease, in_store_thread
             )
             outcome = await execution.execute()
             await to_the_end(end_comparison, context, shard, outcome)
@@ -188,7 +188,7 @@ class ComparisonService:
             await in_store_thread(self._end_unbegun, task_id, shard, error)
             raise
         finally:
-            await bench.close()
+            await lease.close()
             await asyncio.to_thread(drop_files, context, task_id)  # it cannot be resumed
         if error is None:
             return await in_store_thread(task_view, context.store, task_id)
@@ -243,9 +243,9 @@ class BackgroundComparisons:
         context = self._context
         stored = ComparisonRecord.from_json(shard.details)
         request = compare_request_of(task.spec)
-        bench = Bench(context, patient=True, owner=task.client)
+        lease = HostLease(context, patient=True, owner=task.client)
         try:
-            client = await bench.client()
+            client = await lease.client()
             reports = await context.hosts.kernels()
             whole = replace(task, total_items=request.items_count)
             async with items_of(context, client, whole) as items:
@@ -254,8 +254,8 @@ class BackgroundComparisons:
                     if cell.cell not in plans and not cell.is_skipped:
                         cell.reason = "its kernel is not available where the comparison goes on"
                 execution = ComparisonExecution(
-                    context, shard, active, request, stored or record, plans, bench, call
+                    context, shard, active, request, stored or record, plans, lease, call
                 )
                 return await execution.execute()
         finally:
-            await bench.close()
+            await lease.close()

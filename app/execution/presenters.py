@@ -24,7 +24,7 @@ from hotloop.app.schemas.results import (
     StageView,
 )
 from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
-from hotloop.app.tasks.model import FINISHED, Shard, Task, utc_now
+from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from hotloop.app.tasks.nodes import living_abilities
 from hotloop.app.tasks.shard_rows import task_needs
@@ -193,18 +193,15 @@ def task_view(store: TaskStore, task_id: str) -> TaskView:
 
 
 def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
-    """Of one shard what its executions took; of several, which ran side by side, the whole time."""
+    """Seconds that a run or a comparison took; None where it did not begin or cannot be read."""
     if len(shards) == 1:
-        details = shards[0].details or {}
         try:
-            record = ComparisonRecord.from_json(details)
-            seconds = details.get("duration_seconds") if record is None else record.duration_seconds
+            record = ComparisonRecord.from_json(shards[0].details)
         except (UnreadableTaskError, TypeError):
             return None
-        return seconds if isinstance(seconds, int | float) else None
-    if task.start_time is None:
-        return None
-    return ((task.end_time or utc_now()) - task.start_time).total_seconds()
+        if record is not None:
+            return record.duration_seconds
+    return run_seconds(task, shards)
 
 
 def _node(shards: Sequence[Shard]) -> str | None:

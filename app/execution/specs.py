@@ -13,8 +13,8 @@ from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.prediction.model import estimate_seconds
-from hotloop.app.prediction.plans import make_plan
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.options import StrategyChoice
@@ -28,16 +28,6 @@ from hotloop.app.wording import describe
 _NOT_KEPT: Final = {"items", "items_count", "strategy", *("cpu_iterations", "outer_iterations")} | {
     "inner_iterations"
 }
-
-BY_PREFERENCE: Final = (
-    StrategyName.HYBRID,
-    StrategyName.THREADING,
-    StrategyName.CONCURRENT_FUTURES,
-    StrategyName.MULTIPROCESSING,
-    StrategyName.ASYNC_BATCH,
-    StrategyName.SEQUENTIAL,
-)
-"""Of strategies that are estimated alike, `auto` takes the first of these."""
 
 
 def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:

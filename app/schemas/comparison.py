@@ -192,6 +192,8 @@ class Cell(CellName):
     checksum: str | None = Field(examples=["9f86d081884c7d65"])
     failed_items: Count
     flags: list[CellFlag]
+    flag_texts: list[str]
+    """A sentence for each of `flags`, in the same order."""
 
 
 class Mismatch(ResponseModel):

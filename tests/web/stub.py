@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import APIRouter, FastAPI, Query, Request
 
+from hotloop.app.comparison.verdict_text import FLAG_TEXTS
 from hotloop.app.errors import ServiceError
 from hotloop.app.factory import create_app
 from hotloop.app.http.links import TASKS
@@ -74,6 +75,11 @@ def cell(strategy: str, kernel: str) -> Cell:
             "checksum": None if median is None else "9f86d081884c7d65",
             "failed_items": 0,
             "flags": [CellFlag.WIDE_SPREAD] if (strategy, kernel) == ("hybrid", "numba") else [],
+            "flag_texts": (
+                [FLAG_TEXTS[CellFlag.WIDE_SPREAD]]
+                if (strategy, kernel) == ("hybrid", "numba")
+                else []
+            ),
         }
     )
 

@@ -1,4 +1,4 @@
-"""Measuring kernels: seconds by the size of a call, and what company on the other CPUs costs."""
+"""Measuring kernels: seconds by the size of a call, and contention while all CPUs compute."""
 
 from __future__ import annotations
 
@@ -15,53 +15,50 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from hotloop import kernels
-from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibration import KernelCosts
-from hotloop.app.sources.simulated import GeneratedItems
-from hotloop.app.strategies.base import Plan
+from hotloop.app.runhost.calibrate.constants import KernelCosts
 from hotloop.app.strategies.process_pool import ProcessPool
 from hotloop.app.strategies.worker_process import idle_parameters
 from hotloop.app.system import has_gil
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 63, 64, 127, 128, 512)
-"""Items of the calls that are timed: small ones leave vector lanes empty, and a kernel whose lanes
-are many has a step where they are full."""
+"""Items of the calls that are timed. Small calls leave vector lanes empty, and a kernel with many
+lanes has a step where they are full."""
 
 WHOLE_PROBE_ITEMS: Final = 64
-"""Calls with more items get fewer operations each: a call should be over before the system gives
-the CPU to somebody else."""
+"""Calls with more items have fewer operations for each, so that a call ends before the system gives
+the CPU to another process."""
 
 LONGEST_CALL_SECONDS: Final = 0.012
-"""A kernel that is slower is not asked for more items: it does not use lanes."""
+"""Larger calls than this are not timed: a kernel that is so slow does not use lanes."""
 
 SHORTEST_SECONDS: Final = 0.001
-"""Calls that take less are repeated until this long."""
+"""Shorter calls are repeated until they have taken this long together."""
 
 ROUNDS: Final = 2
-"""Of each the fastest call counts, as what disturbs a call only makes it slower; of all, which are
-made at different times, the median, as the pace of a machine that others share may change for
-seconds.
-"""
+"""Rounds of timing. The fastest call of a round counts, because disturbances only make a call
+slower; of all rounds, which are made at different times, the median counts, because the pace of a
+shared machine may change for seconds."""
 
 FINDING_CALLS: Final = 3
-"""Of each size while it is found out which are affordable, or a disturbance would decide."""
+"""Calls of each size while finding out which sizes are affordable: one disturbed call must not
+decide that."""
 
 SLOWDOWN_SECONDS: Final = 0.01
-"""A probe of the slowdown takes about this long on one CPU."""
+"""Seconds of a call that measures contention, on one CPU."""
 
-COMPANY_ROUNDS: Final = 3
-COMPANY_WARM_UP: Final = 3
-"""Rounds that do not count: a fresh worker is slower than one that has computed for a while."""
+CONTENTION_ROUNDS: Final = 3
+CONTENTION_WARM_UP: Final = 3
+"""First rounds that do not count: a new worker is slower than one that has computed for a while."""
 
 SIZING_ITEMS: Final = 16
-"""Items of a first call, by whose seconds the other calls are sized."""
+"""Items of the call by whose seconds other calls are sized."""
 
 IDLE_ITEMS: Final = 4_096
-"""In a call that measures what an item costs without operations."""
+"""Items of the call that measures what an item costs without operations."""
 
 
 class Probe(NamedTuple):
-    """What `time_call` takes."""
+    """The arguments of `time_call`."""
 
     workload: str
     kernel: str
@@ -71,18 +68,18 @@ class Probe(NamedTuple):
 
 @dataclass(slots=True)
 class KernelTimes:
-    """One kernel, on calls of ever more items; the seconds of each round so far."""
+    """The seconds that calls of one kernel took so far."""
 
     workload: str
     kernel: str
     slowdowns: tuple[float, float] = (inf, inf)
-    """What company costs, in threads and in processes; the least of all times so far."""
+    """The least slowdown by contention that was measured so far, in threads and in processes."""
     sizes: list[int] = field(default_factory=lambda: [SIZES[0]])
     rounds: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    """By term and size; the term "" is a call without operations."""
+    """Seconds of each round, by term and size; the term "" is a call without operations."""
 
     def measure(self) -> None:
-        """One more round, the first of which finds out which sizes are affordable."""
+        """Time one more round; the first one also finds out which sizes are affordable."""
         terms = [term.name for term in kernels.get_workload(self.workload).terms]
         if not self.rounds:
             for size in SIZES[1:]:
@@ -109,10 +106,12 @@ class KernelTimes:
         self.rounds.setdefault((term, size), []).append(min(seconds))
 
     def note_slowdowns(self, in_threads: float, in_processes: float) -> None:
+        """Keep the slowdowns where they are less than those measured before."""
         threads, processes = self.slowdowns
         self.slowdowns = min(threads, in_threads), min(processes, in_processes)
 
     def costs(self) -> KernelCosts:
+        """The constants of the kernel by the rounds so far."""
         workload = kernels.get_workload(self.workload)
         calls = {key: statistics.median(seconds) for key, seconds in self.rounds.items()}
         call, idle = calls["", 1], calls["", IDLE_ITEMS]
@@ -124,8 +123,8 @@ class KernelTimes:
             return (calls[term, size] - beside) / (size * operations)
 
         def by_size(term: str) -> tuple[float, ...]:
-            """No item is cheaper than in the largest call, where nearly all is operations: in a
-            small one a disturbance could leave nothing of them, or less.
+            """Seconds of an operation for each size, none less than in the largest call, which is
+            nearly all operations: in a small call, a disturbance could leave nothing of them.
             """
             least = max(0.0, operation_seconds(term, self.sizes[-1]))
             return tuple(max(least, operation_seconds(term, size)) for size in self.sizes)
@@ -144,7 +143,7 @@ class KernelTimes:
 
 
 def probe(workload: str, term: str, size: int) -> Mapping[str, int]:
-    """Parameters under which only this term does any work, for a call with so many items."""
+    """Parameters under which only this cost term has operations, for a call with `size` items."""
     found = kernels.get_workload(workload)
     first = next(each.parameters[0] for each in found.terms if each.name == term)
     whole = found.probes[term]
@@ -153,7 +152,7 @@ def probe(workload: str, term: str, size: int) -> Mapping[str, int]:
 
 
 def time_call(workload: str, kernel: str, count: int, parameters: Mapping[str, int]) -> float:
-    """Seconds of one call with `count` simulated items; also for worker processes."""
+    """Seconds of one call with `count` simulated items. Worker processes call this, too."""
     columns = kernels.get_workload(workload).simulated_columns(np.arange(count, dtype=np.int64))
     run = kernels.get_kernel(workload, kernel).run
     started = time.perf_counter()
@@ -162,9 +161,10 @@ def time_call(workload: str, kernel: str, count: int, parameters: Mapping[str, i
 
 
 def thread_slowdown(call: Probe, cpus: int) -> float:
-    """Seconds of a call in each of `cpus` threads at once ÷ seconds of the call alone. Those of a
-    kernel that holds the GIL take turns: nothing to measure, and what a thread waits for it before
-    its call begins would be missed.
+    """Seconds of a call in each of `cpus` threads at once ÷ seconds of the call alone.
+
+    Threads of a kernel that holds the GIL take turns, so their slowdown is `cpus`. Measuring it
+    would miss the time that a thread waits for the GIL before its call begins.
     """
     if cpus == 1:
         return 1.0
@@ -172,39 +172,39 @@ def thread_slowdown(call: Probe, cpus: int) -> float:
         return float(cpus)
     start = threading.Barrier(cpus)
 
-    def together() -> float:
+    def call_with_others() -> float:
         start.wait()
         return time_call(*call)
 
-    alone, company = [], []
+    alone, together = [], []
     with ThreadPoolExecutor(cpus) as threads:
-        for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
+        for _ in range(CONTENTION_WARM_UP + CONTENTION_ROUNDS):
             alone.append(time_call(*call))
-            calls = [threads.submit(together) for _ in range(cpus)]
-            company.append(_mean([each.result() for each in calls]))
-    return _slowdown(alone, company, cpus)
+            calls = [threads.submit(call_with_others) for _ in range(cpus)]
+            together.append(_mean([each.result() for each in calls]))
+    return _slowdown(alone, together, cpus)
 
 
 async def process_slowdown(pool: ProcessPool, call: Probe, cpus: int) -> float:
-    """The same with worker processes; `pool` is warm and has one for each CPU."""
+    """The slowdown in worker processes; `pool` is warm and has a worker for each CPU."""
     if cpus == 1:
         return 1.0
-    alone, company = [], []
-    for _ in range(COMPANY_WARM_UP + COMPANY_ROUNDS):
+    alone, together = [], []
+    for _ in range(CONTENTION_WARM_UP + CONTENTION_ROUNDS):
         alone.append(await pool.submit(time_call, *call))
         calls = (pool.submit(time_call, *call) for _ in range(cpus))
-        company.append(_mean(await asyncio.gather(*calls)))
-    return _slowdown(alone, company, cpus)
+        together.append(_mean(await asyncio.gather(*calls)))
+    return _slowdown(alone, together, cpus)
 
 
-def _slowdown(alone: Sequence[float], company: Sequence[float], cpus: int) -> float:
-    """Of the least disturbed rounds; no company of so many can take more than its share."""
-    fastest = min(company[COMPANY_WARM_UP:]) / min(alone[COMPANY_WARM_UP:])
+def _slowdown(alone: Sequence[float], together: Sequence[float], cpus: int) -> float:
+    """The slowdown in the least disturbed rounds, at least 1 and at most the number of CPUs."""
+    fastest = min(together[CONTENTION_WARM_UP:]) / min(alone[CONTENTION_WARM_UP:])
     return min(float(cpus), max(1.0, fastest))
 
 
 def sized_call(kernel: KernelCosts, seconds: float) -> Probe:
-    """A call with default parameters that takes about so long."""
+    """A call with default parameters that takes about `seconds`."""
     workload = kernels.get_workload(kernel.workload)
     parameters = workload.resolve_parameters()
     item = kernel.seconds_of_call(workload.operations(parameters), SIZING_ITEMS) / SIZING_ITEMS
@@ -213,19 +213,3 @@ def sized_call(kernel: KernelCosts, seconds: float) -> Probe:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def probe_plan(workload: str, kernel: str, strategy: StrategyName, **fields: object) -> Plan:
-    """A plan without work, for measuring what a strategy costs by itself."""
-    values: dict[str, object] = {
-        "workload": workload,
-        "kernel": kernel,
-        "strategy": strategy,
-        "items": GeneratedItems(1),
-        "stages": (),
-        "parameters": idle_parameters(workload),
-        "batch_size": 1,
-        "workers": 1,
-        "io_concurrency": 1,
-    }
-    return Plan(**(values | fields))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Calibrating: short runs in a run host that measure every constant of the cost model.
+"""One calibration of a machine: short runs in a run host that measure all constants of the model.
 
-Pools of its own, so that those of the run host stay as they are. Each experiment is made several
-times over, and the median counts, as a prediction is for what a usual run meets.
+It has pools of its own and leaves those of the run host as they are. Each experiment is made
+several times and the median counts, because predictions are for what a usual run meets.
 """
 
 from __future__ import annotations
@@ -14,57 +14,53 @@ from typing import Final
 
 from hotloop import kernels
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibration import Calibration
-from hotloop.app.runhost.config import RunHostConfig
-from hotloop.app.runhost.execution import Surroundings
-from hotloop.app.runhost.kernel_costs import (
-    ROUNDS,
-    SLOWDOWN_SECONDS,
-    KernelTimes,
-    Probe,
+from hotloop.app.runhost.calibrate import kernel_costs, waiting_costs
+from hotloop.app.runhost.calibrate.constants import Calibration
+from hotloop.app.runhost.calibrate.kernel_costs import KernelTimes, Probe
+from hotloop.app.runhost.calibrate.strategy_costs import StrategyTimes
+from hotloop.app.runhost.calibrate.timed_runs import (
+    Experiment,
+    TimedRuns,
     probe_plan,
-    process_slowdown,
-    sized_call,
-    thread_slowdown,
+    typical_seconds,
 )
+from hotloop.app.runhost.config import RunHostConfig
+from hotloop.app.runhost.measuring import MemoryGauge
 from hotloop.app.runhost.messages import Batches, CalibrationProgress, Progress, RunStarted
-from hotloop.app.runhost.strategy_costs import StrategyTimes
-from hotloop.app.runhost.timed_runs import Experiment, TimedRuns, typical_seconds
-from hotloop.app.runhost.waiting_costs import WaitingTimes, loop_costs, wait_costs
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.pools import PoolLimits, Pools
 from hotloop.app.strategies.registry import STRATEGIES, uses_processes
 
 RUN_ROUNDS: Final = 2
-ALONE_ROUNDS: Final = 1
+SINGLE_WORKER_ROUNDS: Final = 1
 
 KERNEL_SECONDS: Final = 0.1
-COMPANY_SECONDS: Final = 0.15
+CONTENTION_SECONDS: Final = 0.15
 SETUP_SECONDS: Final = 1.2
-"""Typical seconds of the steps that are no runs: only for how far a calibration is."""
+"""Typical seconds of the steps that are not runs. They only serve to report the progress."""
 
 CalibrationSend = Callable[
     [RunStarted | Batches | Progress | BreakerReport | CalibrationProgress], Awaitable[None]
 ]
 
 
-class Calibrating:
-    """One calibration. `run` it once."""
+class Calibrator:
+    """One calibration; call `run` once."""
 
     def __init__(
         self,
         config: RunHostConfig,
-        around: Surroundings,
+        gauge: MemoryGauge,
         available: Sequence[tuple[str, str]],
         send: CalibrationSend,
     ) -> None:
-        """`available` are workloads and kernels that are warm; `send` is how results leave, and how
-        it is told how far the calibration is.
+        """`available` are the pairs of workload and kernel that are warm; `send` takes the results
+        of runs and the progress of the calibration.
         """
         self._available = available
         self._config = config
-        self._around = around
+        self._gauge = gauge
         self._send = send
         self._cpus = config.usable_cpus
         self._planned = inf
@@ -81,31 +77,36 @@ class Calibrating:
         self._runs = TimedRuns(self._strategies, self._cpus, send, self._note_done)
 
     async def run(self) -> Calibration:
+        """Measure all constants. Raises the error that ended one of the runs."""
         started = time.perf_counter()
         try:
-            base_bytes = await asyncio.to_thread(self._around.gauge.read)
+            base_bytes = await asyncio.to_thread(self._gauge.read)
             times = [KernelTimes(*each) for each in self._available]
             await self._time_kernels(times)
             workload, kernel = _cheapest(self._available)
             place = self._available.index((workload, kernel))
             strategies = StrategyTimes.with_kernel(times[place].costs(), self._cpus)
-            waiting = WaitingTimes(workload, kernel, self._cpus)
+            waiting = waiting_costs.WaitingTimes(workload, kernel, self._cpus)
             experiments = [*strategies.experiments(), *waiting.experiments()]
-            alone = list(strategies.alone())
-            self._planned = _planned_seconds(len(times), experiments, alone)
+            single_worker = list(strategies.single_worker())
+            self._planned = _planned_seconds(len(times), experiments, single_worker)
             setup, worker_bytes = await self._set_up(base_bytes, times[0])
-            company = [sized_call(each.costs(), SLOWDOWN_SECONDS) for each in times]
-            await self._time_company(times, company)
+            calls = [
+                kernel_costs.sized_call(each.costs(), kernel_costs.SLOWDOWN_SECONDS)
+                for each in times
+            ]
+            await self._time_contention(times, calls)
             seconds = await self._runs.in_turns(experiments, RUN_ROUNDS)
-            # Again, seconds later.
-            await self._time_company(times, company)
+            # Time them again, seconds later, as the pace of the machine may have changed.
+            await self._time_contention(times, calls)
             await self._time_kernels(times)
-            # The last runs, as pools are made anew for them.
-            seconds = {**seconds, **await self._runs.in_turns(alone, ALONE_ROUNDS)}
+            # These runs come last, because pools are made anew for them.
+            more = await self._runs.in_turns(single_worker, SINGLE_WORKER_ROUNDS)
+            seconds = {**seconds, **more}
             await self._note_done(SETUP_SECONDS)
             await self._time_kernels(times)
             costs = tuple(each.costs() for each in times)
-            waits = await wait_costs(seconds)
+            waits = await waiting_costs.wait_costs(workload, seconds)
         finally:
             for strategy in self._strategies.values():
                 await strategy.close()
@@ -120,7 +121,7 @@ class Calibrating:
                 for name in STRATEGIES
             },
             waits=waits,
-            loops=loop_costs(seconds),
+            loops=waiting_costs.loop_costs(seconds),
             base_bytes=base_bytes,
             seconds=time.perf_counter() - started,
         )
@@ -132,58 +133,60 @@ class Calibrating:
     async def _set_up(
         self, base_bytes: int, times: KernelTimes
     ) -> tuple[dict[StrategyName, float], int]:
-        """Seconds to bring up the pool of each strategy, and bytes of a worker process."""
+        """Return the seconds to bring up the pool of each strategy, and the bytes of a worker
+        process.
+        """
         setup: dict[StrategyName, float] = {}
         releases_gil = kernels.releases_gil(times.workload, times.kernel)
+        items = GeneratedItems(self._cpus)
         for name, strategy in self._strategies.items():
-            plan = probe_plan(
-                times.workload,
-                times.kernel,
-                name,
-                workers=self._cpus,
-                items=GeneratedItems(self._cpus),
-            )
+            plan = probe_plan(times.workload, times.kernel, name, workers=self._cpus, items=items)
             started = time.perf_counter()
             await strategy.prepare(plan)
             setup[name] = time.perf_counter() - started
-        # The first pool of processes started what all of them are forked from.
+        # The first pool of processes also started the process that all workers are forked from.
         in_processes = [n for n in setup if uses_processes(n, releases_gil)]
         setup |= dict.fromkeys(in_processes, max(setup[name] for name in in_processes))
         await self._note_done(SETUP_SECONDS)
-        self._around.gauge.look_around()
-        held = await asyncio.to_thread(self._around.gauge.read)
+        self._gauge.look_around()
+        held = await asyncio.to_thread(self._gauge.read)
         return setup, max(0, held - base_bytes) // (2 * self._cpus)
 
-    async def _time_company(self, times: Sequence[KernelTimes], company: Sequence[Probe]) -> None:
-        """Kernels that release the GIL slow each other down in processes as in threads: they share
-        CPUs, and nothing else.
+    async def _time_contention(self, times: Sequence[KernelTimes], calls: Sequence[Probe]) -> None:
+        """Measure how much slower each kernel is while all CPUs compute.
+
+        Processes of a kernel that releases the GIL slow each other down as its threads do, because
+        they share the CPUs and nothing else.
         """
         pool, cpus = self._pools.executor, self._cpus
-        for each, call in zip(times, company, strict=True):
-            in_threads = in_processes = await asyncio.to_thread(thread_slowdown, call, cpus)
+        for each, call in zip(times, calls, strict=True):
+            in_threads = in_processes = await asyncio.to_thread(
+                kernel_costs.thread_slowdown, call, cpus
+            )
             if not kernels.releases_gil(call.workload, call.kernel):
                 plan = probe_plan(call.workload, call.kernel, StrategyName.CONCURRENT_FUTURES)
                 await pool.ensure(cpus, plan)
-                in_processes = await process_slowdown(pool, call, cpus)
+                in_processes = await kernel_costs.process_slowdown(pool, call, cpus)
             each.note_slowdowns(in_threads, in_processes)
-            await self._note_done(COMPANY_SECONDS)
+            await self._note_done(CONTENTION_SECONDS)
 
     async def _time_kernels(self, times: Sequence[KernelTimes]) -> None:
-        for _ in range(ROUNDS):
+        for _ in range(kernel_costs.ROUNDS):
             for each in times:
                 await asyncio.to_thread(each.measure)
         await self._note_done(KERNEL_SECONDS)
 
 
 def _planned_seconds(
-    kernel_count: int, experiments: Sequence[Experiment], alone: Sequence[Experiment]
+    kernel_count: int, experiments: Sequence[Experiment], single_worker: Sequence[Experiment]
 ) -> float:
-    """Typical seconds of everything; pools are set up twice."""
-    runs = typical_seconds(experiments, RUN_ROUNDS) + typical_seconds(alone, ALONE_ROUNDS)
-    company = 2 * kernel_count * COMPANY_SECONDS
-    return runs + 3 * KERNEL_SECONDS + company + 2 * SETUP_SECONDS
+    """Typical seconds of all steps; pools are set up twice."""
+    runs = typical_seconds(experiments, RUN_ROUNDS)
+    runs += typical_seconds(single_worker, SINGLE_WORKER_ROUNDS)
+    contention = 2 * kernel_count * CONTENTION_SECONDS
+    return runs + 3 * KERNEL_SECONDS + contention + 2 * SETUP_SECONDS
 
 
 def _cheapest(available: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """What measures strategies: one that leaves other threads alone, where there is one."""
+    """The workload and kernel to measure strategies with: one that releases the GIL, if any."""
     return max(available, key=lambda each: kernels.get_kernel(*each).releases_gil)

@@ -1,6 +1,6 @@
-"""What calibrating measures, as plain data: the constants of the cost model.
+"""The constants of the cost model, which calibrating measures, as plain data.
 
-Seconds, bytes. docs/model.md says what each constant stands for and how it is measured.
+Seconds and bytes. docs/model.md says what each constant stands for and how it is measured.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Final
 from hotloop.app.strategies.pools import PoolLimits
 
 IN_FLIGHT: Final = (500, 4_000, 10_000)
-"""Items on the event loop at once for which its seconds are measured."""
+"""The numbers of items in flight for which the event loop is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelCosts:
-    """One kernel. A call with b items takes `call_seconds` + b × `item_seconds` + the terms."""
+    """The costs of one kernel: a call with b items takes `call_seconds` + b × `item_seconds` + the
+    cost terms.
+    """
 
     workload: str
     kernel: str
@@ -30,16 +32,16 @@ class KernelCosts:
     operation_seconds: Mapping[str, tuple[float, ...]]
     """By cost term: for each of `sizes`, seconds of one operation of one item."""
     thread_slowdown: float
-    """How many times as long a call takes while each usable CPU has a thread that does the same:
-    1 is a perfect machine; as many as there are CPUs, a kernel that holds the GIL."""
+    """A call takes this many times as long while a thread on each usable CPU does the same: 1 on a
+    perfect machine, the number of CPUs for a kernel that holds the GIL."""
     process_slowdown: float
     """The same with a process for each usable CPU."""
 
     def seconds_of_call(self, operations: Mapping[str, int], count: float) -> float:
-        """With `count` items of so many `operations` by term.
+        """Seconds of a call with `count` items, each of which takes `operations`, by cost term.
 
-        Between measured sizes linear in the items; above the largest, as much an item as there. A
-        call that fills the lanes may take less than one with an item fewer.
+        Linear between the measured sizes; above the largest, an item costs what it costs there. A
+        call that fills the lanes may take less than a call with one item fewer.
         """
         seconds = self.call_seconds + count * self.item_seconds
         for term, each in operations.items():
@@ -48,7 +50,7 @@ class KernelCosts:
         return seconds
 
     def _operation_seconds(self, term: str, count: float) -> float:
-        """Of one operation of each of `count` items."""
+        """Seconds of one operation of each of `count` items."""
         last_size, last = 0.0, 0.0
         for size, cost in zip(self.sizes, self.operation_seconds[term], strict=True):
             here = size * cost
@@ -60,26 +62,28 @@ class KernelCosts:
 
 @dataclass(frozen=True, slots=True)
 class StrategyCosts:
-    """One strategy beside its kernel, with pools that are warm."""
+    """The costs of one strategy beside its kernel, with warm pools."""
 
     start_seconds: float
     """A run of one item without work."""
     empty_batch_seconds: float
-    """Each further batch, when there is nothing to do in it: as fast as they can be passed on."""
+    """Each further batch without any computing: the fastest that batches can be passed on."""
     full_batch_seconds: float
     """Each further batch beside its computing, when that keeps all CPUs busy for `full_seconds`."""
     full_seconds: float
     worker_seconds: float
-    """Each further batch beside its computing, in a worker that has CPUs to spare around it."""
+    """Each further batch beside its computing, in a worker while other CPUs are idle."""
     item_seconds: float
-    """Each further item of a batch, without work: its columns, checksum, way to the API."""
+    """Each further item of a batch without operations: columns, checksum, messages to the API."""
     setup_seconds: float
     """Bringing up a pool with a worker for each usable CPU."""
     worker_bytes: int
-    """Each worker."""
+    """Memory of each worker process."""
 
     def batch_seconds(self, computing: float) -> float:
-        """Each further batch beside its computing, for which all CPUs are busy so long."""
+        """Seconds of each further batch beside its computing, which keeps all CPUs busy for
+        `computing` seconds.
+        """
         more = self.full_batch_seconds - self.empty_batch_seconds
         if computing >= self.full_seconds:
             return self.full_batch_seconds
@@ -88,29 +92,29 @@ class StrategyCosts:
 
 @dataclass(frozen=True, slots=True)
 class WaitCosts:
-    """What waiting costs beside the wait."""
+    """The costs of a wait beside the wait itself."""
 
     overshoot_seconds: float
-    """How much later than asked a worker goes on, for each item and stage."""
+    """A worker goes on this much later than asked, for each item and stage."""
     async_overshoot_seconds: float
     """The same on the event loop, whose clock has coarse ticks."""
     in_flight_bytes: int
-    """For each item in flight on the event loop."""
+    """Memory of each item in flight on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopCosts:
-    """Event loop seconds of a strategy that has items wait side by side."""
+    """Seconds of the event loop, for a strategy whose items wait side by side."""
 
     item_seconds: tuple[float, ...]
     """Each item with its first stage, for each of IN_FLIGHT; ascending."""
     stage_seconds: tuple[float, ...]
     """Each item and further stage, for each of IN_FLIGHT; ascending."""
     task_seconds: float
-    """Each task that is begun, to wait for one item after another: as many as are in flight, or, in
-    `hybrid` with batches so small that a task finds no next item, for each item one."""
+    """Each asyncio task that waits for one item after another: one for each item in flight, or one
+    for each item in `hybrid` with batches so small that a task finds no next item."""
     batch_seconds: float
-    """Each batch of `hybrid`; 0 for `async-batch`, of which it costs the same without I/O."""
+    """Each batch of `hybrid`; 0 for `async-batch`, whose batches cost the same without I/O."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +124,24 @@ class Calibration:
     usable_cpus: int
     max_threads: int
     max_processes: int
-    """The most workers of a run, whatever it asks for."""
+    """The largest number of workers of a run, whatever it asks for."""
     kernels: tuple[KernelCosts, ...]
     strategies: Mapping[str, StrategyCosts]
     waits: WaitCosts
     loops: Mapping[str, LoopCosts]
-    """By strategy."""
+    """The event loop of each strategy that has one, by its name."""
     base_bytes: int
-    """A run host without worker processes."""
+    """Memory of a run host without worker processes."""
     seconds: float = 0.0
     """How long calibrating took; 0 for constants that were not measured here."""
 
     @property
     def limits(self) -> PoolLimits:
-        """The most workers of a run."""
+        """The largest numbers of workers of a run."""
         return PoolLimits(self.max_threads, self.max_processes, self.usable_cpus)
 
     def kernel(self, workload: str, name: str) -> KernelCosts:
-        """Raises LookupError."""
+        """The costs of a kernel. Raises LookupError."""
         for costs in self.kernels:
             if (costs.workload, costs.kernel) == (workload, name):
                 return costs

@@ -1,4 +1,4 @@
-"""Constants from the seconds of runs: those of a machine that is made up come out again."""
+"""timed_runs, strategy_costs, waiting_costs: the constants of a made-up machine are found again."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import predict
-from hotloop.app.runhost.calibration import IN_FLIGHT, LoopCosts, StrategyCosts
-from hotloop.app.runhost.kernel_costs import Probe, thread_slowdown
-from hotloop.app.runhost.strategy_costs import SAME_AS, StrategyTimes
-from hotloop.app.runhost.timed_runs import Experiment, TimedRuns, typical_seconds
-from hotloop.app.runhost.waiting_costs import WAITING, WaitingTimes, loop_costs
+from hotloop.app.runhost.calibrate.constants import IN_FLIGHT, LoopCosts, StrategyCosts
+from hotloop.app.runhost.calibrate.kernel_costs import Probe, thread_slowdown
+from hotloop.app.runhost.calibrate.strategy_costs import SAME_AS, StrategyTimes
+from hotloop.app.runhost.calibrate.timed_runs import Experiment, TimedRuns, typical_seconds
+from hotloop.app.runhost.calibrate.waiting_costs import WAITING, WaitingTimes, loop_costs
 from hotloop.app.sources.simulated import SimulatedStage
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.registry import STRATEGIES, uses_processes
@@ -47,7 +47,7 @@ class Scripted(TimedRuns):
         return next(self._script)
 
 
-def test_medians_are_of_all_rounds_but_one_run_that_warms_up_which_long_runs_need_not() -> None:
+def test_medians_leave_out_the_run_that_only_warms_up() -> None:
     first, *_, last = WaitingTimes("loops", "cython", 2).experiments()
     usual = Experiment("usual", first.plan, 2)
     long = Experiment("long", last.plan, is_long=True)
@@ -84,7 +84,7 @@ def loop_seconds(plan: Plan, what: str) -> float:
     return seconds
 
 
-def test_event_loop_is_found_as_it_is() -> None:
+def test_costs_of_the_event_loop_are_found_again() -> None:
     start = 1e-3
     seconds = {(name, "start"): start for name in STRATEGIES}
     machine = replace(ideal(), loops={str(name): costs for name, costs in LOOPS.items()})
@@ -104,8 +104,8 @@ def test_event_loop_is_found_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_what_a_strategy_costs_is_found_as_it_is(name: StrategyName) -> None:
-    """Predictions of a machine are measured on it, and give the machine again."""
+def test_costs_of_a_strategy_are_found_again(name: StrategyName) -> None:
+    """Runs that take as long as the model predicts for a machine give the constants of it."""
     times = StrategyTimes(FULL, cpus=2)
     in_processes = uses_processes(name, releases_gil=True)
     machine = ideal()
@@ -131,7 +131,7 @@ def test_what_a_strategy_costs_is_found_as_it_is(name: StrategyName) -> None:
     machine = replace(machine, strategies={**machine.strategies, measured: expected})
     seconds = {
         (plan.strategy, what): predict(plan, machine).seconds
-        for what, plan, *_ in (*times.experiments(), *times.alone())
+        for what, plan, *_ in (*times.experiments(), *times.single_worker())
         if plan.strategy in (name, measured)
     }
     found = times.costs(name, seconds, kernel, 0.25, 100)
@@ -140,5 +140,5 @@ def test_what_a_strategy_costs_is_found_as_it_is(name: StrategyName) -> None:
 
 
 @pytest.mark.skipif(not has_gil(), reason="free-threaded: none takes turns")
-def test_threads_of_a_kernel_that_holds_the_gil_take_turns() -> None:
+def test_thread_slowdown_of_a_kernel_that_holds_the_gil_is_the_number_of_cpus() -> None:
     assert thread_slowdown(Probe("loops", "python", 1, FULL.parameters), 3) == 3.0

@@ -10,7 +10,7 @@ import pytest
 from hotloop import kernels
 from hotloop.app.errors import RunHostDiedError
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibration import IN_FLIGHT
+from hotloop.app.runhost.calibrate.constants import IN_FLIGHT
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import Batches, RunReport
 from hotloop.app.sources.simulated import GeneratedItems
@@ -100,7 +100,9 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
     runner.run(check())
 
 
-def test_death_while_calibrating_is_told(host: RunHostClient, runner: asyncio.Runner) -> None:
+def test_death_of_the_run_host_ends_calibrating_with_an_error(
+    host: RunHostClient, runner: asyncio.Runner
+) -> None:
     shares: list[float] = []
 
     async def check() -> None:

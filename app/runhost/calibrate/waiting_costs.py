@@ -1,4 +1,4 @@
-"""Measuring what waiting costs: late wake-ups, memory, and the event loop's work for each item."""
+"""Measuring the costs of waiting: late wake-ups, memory, the event loop's work for each item."""
 
 from __future__ import annotations
 
@@ -12,39 +12,38 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from hotloop import kernels
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibration import IN_FLIGHT, LoopCosts, WaitCosts
-from hotloop.app.runhost.kernel_costs import probe_plan
-from hotloop.app.runhost.timed_runs import Experiment, Medians
+from hotloop.app.runhost.calibrate.constants import IN_FLIGHT, LoopCosts, WaitCosts
+from hotloop.app.runhost.calibrate.timed_runs import Experiment, Medians, probe_plan
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.registry import CAPABILITIES, STRATEGIES
 
 WAITING: Final = tuple(name for name in STRATEGIES if CAPABILITIES[name].overlaps_io)
-"""Strategies that have items wait on the event loop."""
+"""The strategies whose items wait on the event loop."""
 
 MANY_ON: Final = StrategyName.HYBRID
-"""The strategy on which large numbers in flight are measured: what they cost more than a few is
-the caches' doing, and the same for every strategy."""
+"""The strategy on which large numbers in flight are measured. They cost more than small ones
+because items no longer fit into the caches, which is the same for every strategy."""
 
 EACH_WAITS: Final = 2e-6
-"""Seconds for each of those in flight: less than the event loop takes for it, which is busy all the
-time, as most have begun to wait when the first goes on."""
+"""Seconds that an item waits for each item in flight: less than the event loop needs for one, so
+that it is busy all the time."""
 
 ITEMS_OF_A_TASK: Final = dict(zip(IN_FLIGHT, (4, 2, 2), strict=True))
-"""By the number in flight: items one after another for each task, in runs that are long enough."""
+"""Items that each task waits for, one after another, by the number in flight: enough for runs that
+are long enough."""
 
 ROUNDS_OF: Final = dict(zip(IN_FLIGHT, (None, 1, 1), strict=True))
-"""The rounds of runs by the number in flight. The longest last so long that a disturbance of
-milliseconds does not matter."""
+"""The rounds of runs by the number in flight; None is all of them. The longest runs average over
+disturbances of milliseconds."""
 
 FIRST: Final = f"{IN_FLIGHT[0]} at once"
-"""Each task waits for one item."""
+"""The run in which each task waits for one item."""
 
 SMALL: Final = "small batches"
 SMALL_BATCH: Final = 5
-"""Items, for what a batch of `hybrid` costs the event loop."""
+"""Items of a batch in the run that measures what a batch of `hybrid` costs the event loop."""
 
 WAITS: Final = 30
 OVERSHOOT_ROUNDS: Final = 3
@@ -52,12 +51,12 @@ OVERSHOOT_ROUNDS: Final = 3
 SHORT: Final = SimulatedStage("db", 0.001, 0.001)
 
 OF_ALL_LENGTHS: Final = SimulatedStage("db", 0.001, 0.003)
-"""As the clock of the event loop has ticks."""
+"""A stage whose waits end between the ticks of the event loop's clock, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingTimes:
-    """Runs whose items wait and do nothing else."""
+    """The runs whose items wait and do nothing else."""
 
     workload: str
     kernel: str
@@ -119,24 +118,27 @@ def _stages(many: int) -> tuple[SimulatedStage, SimulatedStage]:
     return SimulatedStage("db", seconds, seconds), SimulatedStage("cache", seconds, 2 * seconds)
 
 
-async def wait_costs(seconds: Medians) -> WaitCosts:
+async def wait_costs(workload: str, seconds: Medians) -> WaitCosts:
+    """The costs of a wait beside the wait itself; the items that wait are of `workload`."""
     waited = seconds[StrategyName.HYBRID, "waits"] / WAITS
     return WaitCosts(
-        overshoot_seconds=await asyncio.to_thread(_overshoot, SHORT),
+        overshoot_seconds=await asyncio.to_thread(_overshoot, workload, SHORT),
         async_overshoot_seconds=max(0.0, waited - OF_ALL_LENGTHS.seconds_per_call),
-        in_flight_bytes=await _in_flight_bytes(),
+        in_flight_bytes=await _in_flight_bytes(workload),
     )
 
 
 def loop_costs(seconds: Medians) -> dict[str, LoopCosts]:
-    """By strategy."""
+    """The costs of the event loop, by the name of the strategy."""
     return {str(name): _loop_costs(name, seconds) for name in WAITING}
 
 
 def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
-    """A run that keeps the event loop busy takes a start, a task for each in flight, the shortest
-    waits of an item, and what its items cost. Items that wait for the first time do so in step, and
-    their further stages cost as with few in flight.
+    """The constants, from runs that keep the event loop busy.
+
+    Such a run takes a start, a task for each item in flight, the shortest waits of an item, and
+    what its items cost. Items that wait for the first time do so in step, and their further stages
+    cost as much as with few in flight.
     """
     few = IN_FLIGHT[0]
     task, item, stage = _with_few(name, seconds)
@@ -158,7 +160,7 @@ def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
 
 
 class _WithFew(NamedTuple):
-    """Event loop seconds with the fewest in flight."""
+    """Event loop seconds with the fewest items in flight."""
 
     task: float
     item: float
@@ -176,7 +178,7 @@ def _with_few(name: StrategyName, seconds: Medians) -> _WithFew:
 
 
 def _with_many(many: int, few: _WithFew, seconds: Medians) -> tuple[float, float]:
-    """Seconds of an item, and of a further stage, where a task costs what it costs with few."""
+    """Seconds of an item and of a further stage; a task costs as much as with few in flight."""
     count, (stage, further) = many * ITEMS_OF_A_TASK[many], _stages(many)
     more = seconds[MANY_ON, _more(many)]
     beside = seconds[MANY_ON, "start"] + stage.low_seconds + many * few.task
@@ -184,9 +186,9 @@ def _with_many(many: int, few: _WithFew, seconds: Medians) -> tuple[float, float
     return (more - beside) / count, (second - many * few.stage) / (count - many)
 
 
-def _overshoot(stage: SimulatedStage) -> float:
+def _overshoot(workload: str, stage: SimulatedStage) -> float:
     """Seconds that a wait of a worker takes longer than asked."""
-    batch = GeneratedItems(WAITS).load(kernels.workloads()[0], 0, WAITS)
+    batch = GeneratedItems(WAITS).load(workload, 0, WAITS)
     stop = threading.Event()
     seconds = []
     for _ in range(OVERSHOOT_ROUNDS):
@@ -196,10 +198,10 @@ def _overshoot(stage: SimulatedStage) -> float:
     return max(0.0, statistics.median(seconds) / WAITS - stage.seconds_per_call)
 
 
-async def _in_flight_bytes() -> int:
-    """Of one wait on the event loop, with the task that waits."""
+async def _in_flight_bytes(workload: str) -> int:
+    """Bytes of one wait on the event loop, with the task that waits."""
     count = IN_FLIGHT[0]
-    batch = GeneratedItems(count).load(kernels.workloads()[0], 0, count)
+    batch = GeneratedItems(count).load(workload, 0, count)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

@@ -1,11 +1,11 @@
-"""What kernels are timed with: one term alone, in calls that are over soon."""
+"""Timing kernels: calls with one cost term, disturbed calls, slowdowns by contention."""
 
 from __future__ import annotations
 
 import pytest
 
 from hotloop import kernels
-from hotloop.app.runhost.kernel_costs import (
+from hotloop.app.runhost.calibrate.kernel_costs import (
     IDLE_ITEMS,
     SIZES,
     WHOLE_PROBE_ITEMS,
@@ -19,7 +19,7 @@ TERMS = sorted(term.name for term in WORKLOAD.terms)
 
 @pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("size", SIZES)
-def test_probe_is_one_term_and_no_larger_call_has_more_operations(term: str, size: int) -> None:
+def test_probe_has_one_term_and_bounded_operations(term: str, size: int) -> None:
     operations = WORKLOAD.operations(probe("loops", term, size))
     assert {name for name, count in operations.items() if count} == {term}
     whole = WORKLOAD.operations(WORKLOAD.probes[term])[term]
@@ -29,7 +29,7 @@ def test_probe_is_one_term_and_no_larger_call_has_more_operations(term: str, siz
 
 
 @pytest.mark.parametrize("disturbed", [11e-6, 50e-6])
-def test_disturbed_call_without_operations_does_not_make_those_of_small_calls_free(
+def test_disturbed_idle_call_does_not_make_operations_free(
     disturbed: float,
 ) -> None:
     # One item: 10 µs for the call, 5 µs for its operations; the call alone was once seen slower.
@@ -46,7 +46,7 @@ def test_disturbed_call_without_operations_does_not_make_those_of_small_calls_fr
         assert alone == pytest.approx(max(among, expected))
 
 
-def test_company_costs_the_least_that_it_did_at_any_time() -> None:
+def test_least_slowdown_counts() -> None:
     times = KernelTimes("loops", "cython", sizes=[1])
     times.rounds = {("", 1): [1e-6], ("", IDLE_ITEMS): [1e-3]} | {(t, 1): [1e-4] for t in TERMS}
     for slowdowns in ((1.9, 1.0), (1.1, 1.3), (1.5, 1.2)):
