@@ -253,4 +253,4 @@ def _median(cells: Sequence[Cell], cell: CellId) -> float | None:
 
 def _suggested(spec: Mapping[str, Any], cell: Cell) -> SuggestedRun | None:
     body = run_body(spec, cell.kernel)
-    return None if body is None else SuggestedRun(cell.strategy, body)
+    return None if body is None else SuggestedRun(strategy=cell.strategy, body=body)

@@ -121,4 +121,4 @@ def suggested_run(request: RunRequest, choice: Choice) -> SuggestedRun:
     }
     if parameters:
         body["parameters"] = parameters
-    return SuggestedRun(plan.strategy, body)
+    return SuggestedRun(strategy=plan.strategy, body=body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import Field
@@ -28,8 +27,7 @@ UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", events=
 """The links of a task until the answer is made: only the request knows how paths begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class SuggestedRun:
+class SuggestedRun(ResponseModel):
     """A run that an answer suggests. The answer shows it as a command, which needs the address at
     which the client reached the service.
     """

@@ -125,7 +125,7 @@ class _Service:
         await self._app(scope, receive, send)
 
     async def _run(self) -> None:
-        from hotloop.app.http.guards.exposure import ExposureGuard
+        from hotloop.app.http.guards.requests import ExposureGuard
         from hotloop.app.serving.outer_server import OuterServer
 
         outer = OuterServer.found()

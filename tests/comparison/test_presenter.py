@@ -166,7 +166,7 @@ def test_outputs_of_fewer_than_two_measured_cells_are_not_called_equal() -> None
 
 def test_suggested_run_is_the_winner_with_what_is_not_the_default() -> None:
     body = {"items_count": ITEMS, "kernel": "cython"}
-    assert shown(measured()).suggested == SuggestedRun("hybrid", body)
+    assert shown(measured()).suggested == SuggestedRun(strategy="hybrid", body=body)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,8 @@ def test_suggested_run_has_a_few_items_and_no_more() -> None:
         )
         task = replace(task_of(), spec=compare_spec(asked))
         found.append(comparison_view(task, measured()).suggested)
-    assert found == [SuggestedRun("hybrid", {"items": [row] * 2, "kernel": "cython"}), None]
+    body = {"items": [row] * 2, "kernel": "cython"}
+    assert found == [SuggestedRun(strategy="hybrid", body=body), None]
 
 
 def test_projected_cell_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Recommendations over HTTP: everything comes from the query."""
+"""Recommendations over HTTP, of `routes/compare.py`: everything comes from the query."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import psycopg
 from fastapi import Request
 
 from hotloop.app.execution.presenters import task_view
-from hotloop.app.http.links import linked
+from hotloop.app.http.answers import linked
 from hotloop.app.tasks.store import TaskStore
 
 FOLDER: Final = Path(__file__).parent
