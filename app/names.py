@@ -1,8 +1,13 @@
-"""The closed lists of words that the API, the store and the strategies share."""
+"""Names that the API, the store and the strategies share; most are closed lists of words."""
 
 import re
 from enum import StrEnum
 from typing import Final
+
+from hotloop.kernels.contract import Column
+
+ITEM_ID: Final = Column("item_id", "int64", "names the item in results and errors", minimum=0)
+"""The column that every item has beside those of its workload."""
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}", re.ASCII)
 
@@ -51,6 +56,17 @@ class RedisLayout(StrEnum):
     """An object with a field for each column."""
     HASH = "hash"
     """A hash with a field for each column."""
+
+
+class Scope(StrEnum):
+    """What a client may do; each includes those before it."""
+
+    READ = "read"
+    """See its own tasks, and what the service offers."""
+    RUN = "run"
+    """Ask for runs, cancel, resume and remove its own tasks."""
+    ADMIN = "admin"
+    """The same for the tasks of all."""
 
 
 class TaskStatus(StrEnum):

@@ -21,13 +21,11 @@ from hotloop.app.execution.maintenance import Upkeep, remove_orphans
 from hotloop.app.execution.runs import RunService
 from hotloop.app.execution.shard_runner import ShardRunner
 from hotloop.app.execution.tasks import TaskService
-from hotloop.app.observability.gauges import GaugeSampler
-from hotloop.app.observability.health import HealthService
+from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
-from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.observability.samplers import GaugeSampler, VitalsService
 from hotloop.app.observability.tracing import exporting
-from hotloop.app.observability.vitals import VitalsService
 from hotloop.app.prediction.calibration_results import stored_results
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.kernels import KernelService

@@ -26,15 +26,16 @@ from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.executions import RunContext
 from hotloop.app.execution.measurements import summarize
 from hotloop.app.names import TaskStatus
-from hotloop.app.observability.spans import RunSpan, measurement_span
+from hotloop.app.observability.tracing import RunSpan, measurement_span
 from hotloop.app.runhost.client import RunHostClient
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.messages import Batches, RunReport, RunStarted
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
 from hotloop.app.strategies.checksum import MODULUS, checksum_text, rows_checksum
 from hotloop.app.system import throttling
+from hotloop.app.tasks.acceptance import begun_part
 from hotloop.app.tasks.model import Shard
-from hotloop.app.tasks.parts import begun_part
 from hotloop.app.tasks.threads import in_store_thread
 
 SAMPLE_ROWS: Final = 8
@@ -140,24 +141,21 @@ class Measuring:
             measurement_span(plan, str(cell.cell), round_number) as (span, named),
         ):
             if cell.cell.strategy == BACKGROUND:
-                report, seconds = await self._stored(client, named, outputs, cold, span)
+                measured, seconds = await self._stored(client, named, outputs, cold, span)
             else:
-                report = await self._executed(client, named, outputs, cold, span)
-                seconds = report.duration_seconds
+                measured = await self._executed(client, named, outputs, cold, span)
+                seconds = measured.duration_seconds or 0.0
         wall_seconds = time.perf_counter() - started
         summary, after = lag.summary(), throttling()
         if outputs.sample_rows > self.record.sample_rows(cell.cell.kernel):
             self.record.rows[cell.cell.kernel] = outputs.rows
-        return Sample(
+        return Sample.of(
+            measured,
             round=round_number,
             items=size.items,
             scale=cell.scale(size),
             seconds=seconds,
             wall_seconds=wall_seconds,
-            setup_seconds=report.setup_seconds,
-            effective_workers=report.effective_workers,
-            cpu_utilization=report.cpu_utilization,
-            peak_memory_bytes=report.peak_memory_bytes,
             lag_p99_ms=None if summary is None else summary.p99,
             throttled_seconds=None if after is None else after.seconds_since(throttled),
             throttled_periods=0 if after is None else after.periods_since(throttled),
@@ -168,7 +166,7 @@ class Measuring:
 
     async def _executed(
         self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool, span: RunSpan
-    ) -> RunReport:
+    ) -> Measurements:
         async def add(event: Batches) -> None:
             span.batches(event)
             for result in event.results:
@@ -181,7 +179,7 @@ class Measuring:
 
     async def _stored(
         self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool, span: RunSpan
-    ) -> tuple[RunReport, float]:
+    ) -> tuple[Measurements, float]:
         """From acceptance to the stored end of a task that is made for this, and then removed."""
         started = time.perf_counter()
         store = self.context.store
@@ -194,20 +192,19 @@ class Measuring:
                 for result in event.results:
                     outputs.add(result)
 
-            report = await self._run(client, plan, cold, add, collector)
-            collector.report = report
-            details = collector.details(None).to_json()
+            measured = await self._run(client, plan, cold, add, collector)
+            collector.measured = measured
             await in_store_thread(
                 store.shards.end,
                 shard.ref,
                 shard.attempt,
                 TaskStatus.COMPLETED,
-                details,
+                collector.to_json(),
                 collector.items_processed,
                 summarize,
             )
             seconds = time.perf_counter() - started
-        return report, max(0.0, seconds - report.setup_seconds)
+        return measured, max(0.0, seconds - (measured.setup_seconds or 0.0))
 
     async def _run(
         self,
@@ -216,7 +213,7 @@ class Measuring:
         cold: bool,
         add: Callable[[Batches], Any],
         collector: RunCollector | None,
-    ) -> RunReport:
+    ) -> Measurements:
         """Raises what ended it, if it did not complete."""
         if self.run.is_cancelled:
             raise RunCancelledError
@@ -239,7 +236,7 @@ class Measuring:
         if error is not None:
             raise error
         assert report is not None
-        return report
+        return report.measured
 
     def _part(self, plan: Plan) -> AbstractAsyncContextManager[Shard]:
         """A task that has begun; gone when the block ends."""

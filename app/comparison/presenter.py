@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final
 
+from hotloop.app.comparison.cautions import cautions
 from hotloop.app.comparison.equality import compared_cells, differences
 from hotloop.app.comparison.intervals import outliers, spread
 from hotloop.app.comparison.projection import widened
@@ -18,7 +19,7 @@ from hotloop.app.comparison.record import (
 )
 from hotloop.app.comparison.specs import run_body
 from hotloop.app.comparison.verdict import Verdict, judge, trusted_interval
-from hotloop.app.comparison.verdict_text import FLAG_TEXTS, contenders, words
+from hotloop.app.comparison.verdict_text import contenders, words
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
 from hotloop.app.schemas.comparison import (
@@ -33,7 +34,7 @@ from hotloop.app.schemas.comparison import (
 )
 from hotloop.app.schemas.links import SuggestedRun
 from hotloop.app.tasks.model import Task
-from hotloop.kernels.contract import KernelName
+from hotloop.kernels.contract import REFERENCE
 
 WIDE_SPREAD: Final = 0.1
 SHORT_SECONDS: Final = 0.001
@@ -73,7 +74,7 @@ def comparison_view(task: Task, record: ComparisonRecord) -> Comparison:
         task_type=TaskType(task.task_type),
         status=task.status,
         workload=task.workload,
-        kernel=KernelName(kernel),
+        kernel=kernel,
         items_count=record.items_count,
         workers=record.workers,
         batch_size=spec["batch_size"],
@@ -97,6 +98,7 @@ def comparison_view(task: Task, record: ComparisonRecord) -> Comparison:
         outputs_equal=False if mismatches else (True if compared else None),
         compared_cells=len(compared),
         mismatches=mismatches,
+        cautions=cautions(cells),
         host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
         suggested=None if overall is None else _suggested(spec, cells[overall.fastest[0]]),
     )
@@ -122,12 +124,12 @@ def _cell(
     middle = medians.get(cell.cell)
     workers = max((s.effective_workers for s in timed), default=None)
     flags = _flags(record, cell, timed, spec)
-    baseline = medians.get(CellId(StrategyName.SEQUENTIAL, KernelName.PYTHON))
+    baseline = medians.get(CellId(StrategyName.SEQUENTIAL, REFERENCE))
     own = medians.get(CellId(StrategyName.SEQUENTIAL, cell.cell.kernel))
     projected = any(s.items < record.items_count for s in timed)
     return Cell(
         strategy=_strategy(cell.cell),
-        kernel=KernelName(cell.cell.kernel),
+        kernel=cell.cell.kernel,
         status=_status(cell, projected),
         reason=cell.reason or (_projected_from(record, timed) if projected else None),
         median_seconds=middle,
@@ -149,7 +151,6 @@ def _cell(
         checksum=_checksum(timed),
         failed_items=max((s.failed_items for s in timed), default=0),
         flags=flags,
-        flag_texts=[FLAG_TEXTS[flag] for flag in flags],
     )
 
 
@@ -237,7 +238,7 @@ def _name_of(cell: Cell) -> CellName:
 
 
 def _name(cell: CellId) -> CellName:
-    return CellName(strategy=_strategy(cell), kernel=KernelName(cell.kernel))
+    return CellName(strategy=_strategy(cell), kernel=cell.kernel)
 
 
 def _strategy(cell: CellId) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from hotloop.app.errors import UnreadableTaskError
-from hotloop.app.tasks.model import from_fields
+from hotloop.app.records import from_fields
+from hotloop.app.runhost.measurements import Measurements
 
 BACKGROUND: Final = "background"
 
@@ -59,6 +60,11 @@ class Sample:
     failed_items: int
     checksums: Mapping[str, str]
     """Over the first so many items (as text), for each number that any cell measures."""
+
+    @classmethod
+    def of(cls, measured: Measurements, **noted: Any) -> Sample:
+        """Make a sample of what the run host measured, and what was noted beside it."""
+        return from_fields(cls, asdict(measured) | noted)
 
     @property
     def full_seconds(self) -> float:

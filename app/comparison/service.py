@@ -48,7 +48,7 @@ from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
-from hotloop.app.tasks.needs import NEEDS_KEY
+from hotloop.app.tasks.spec import NEEDS_KEY
 from hotloop.app.tasks.threads import in_store_thread
 
 WAY_OUT: Final = (

@@ -7,13 +7,18 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hotloop.app.execution.items import InputKind, input_spec
-from hotloop.app.execution.specs import read_spec, request_hash, spec_of
+from hotloop.app.execution.specs import request_hash, request_of, spec_of
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.schemas.runs import RunRequest, read_request
+from hotloop.app.tasks.spec import InputKind
 
 _SHOWN_ITEMS: Final = 20
 """Items of a body that are repeated in the command that runs the winner."""
+
+_OWN: Final = {"strategies", "kernels", "rounds", "exact"} | {
+    *("budget_seconds", "setup_budget_seconds")
+}
+"""The options of a comparison beside those of a run."""
 
 _SHOWN: Final = "shown_items"
 
@@ -24,14 +29,15 @@ def compare_spec(request: CompareRequest) -> dict[str, Any]:
     few = request.items is not None and len(request.items) <= _SHOWN_ITEMS
     shown = list(request.items or ()) if few else None
     extra = {"items_count": request.total_items, _SHOWN: shown}
-    return spec_of(request) | extra | input_spec(kind)
+    own = request.model_dump(mode="json", include=_OWN)
+    return spec_of(request, kind).to_json() | own | extra
 
 
 def compare_request_of(spec: Mapping[str, Any]) -> CompareRequest:
     """The resolved request, with the number of its items instead of them. Raises
     UnreadableTaskError.
     """
-    return read_spec(CompareRequest, spec)
+    return request_of(spec, CompareRequest)
 
 
 def compare_hash(request: CompareRequest) -> str:
@@ -52,8 +58,11 @@ def run_body(spec: Mapping[str, Any], kernel: str) -> dict[str, Any] | None:
     given = {name: spec[name] for name in RunRequest.model_fields if name in spec}
     del given["items_count"]
     asked = json.dumps(given | items | {"kernel": kernel})
-    request = RunRequest.model_validate_json(asked, extra="ignore")
-    body = request.model_dump(mode="json", exclude_defaults=True) | {"kernel": kernel}
+    request = read_request(RunRequest, asked, ignore_unknown=True)
+    body = request.model_dump(mode="json", exclude_defaults=True, exclude={"parameters"})
+    body |= {"kernel": kernel}
+    if request.changed_parameters:
+        body["parameters"] = request.changed_parameters
     for stage, source in (("db", request.db_source), ("cache", request.cache_source)):
         default = "none" if from_body else "simulated"
         if source == default:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from hotloop.app.comparison.intervals import Interval
@@ -10,22 +10,6 @@ from hotloop.app.comparison.record import BACKGROUND, ComparisonRecord
 from hotloop.app.comparison.verdict import LEAST_DIFFERENCE, Contender, Verdict
 from hotloop.app.names import TaskStatus
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus
-
-FLAG_TEXTS: Final[Mapping[CellFlag, str]] = {
-    CellFlag.OUTLIERS: "a round lies far outside the others; it is kept",
-    CellFlag.WIDE_SPREAD: "the rounds lie more than 10 % apart",
-    CellFlag.SHORT_SAMPLE: "a round takes less than a millisecond: the clock and the scheduler "
-    "decide",
-    CellFlag.FEW_ROUNDS: "fewer rounds than asked for: the budget was used up",
-    CellFlag.THROTTLED: "the container's CPU quota held the processes back",
-    CellFlag.DISTURBED: "something else was executing in the service at the same time",
-    CellFlag.FAILED_ITEMS: "some items failed, so the cell did less work",
-    CellFlag.IDLE_WORKERS: "the batch size that was asked for makes fewer batches than there are "
-    "workers",
-    CellFlag.ONE_ITEM: "projected from rounds of one item: the interval is wide, and the cell "
-    "cannot win",
-}
-"""The text that clients show for each flag of a cell."""
 
 _STATES: Final = {TaskStatus.FAILED: "failed", TaskStatus.CANCELLED: "was cancelled"}
 

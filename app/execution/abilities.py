@@ -17,8 +17,9 @@ from hotloop.app.names import StrategyName, TaskKind
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import CacheSource, DbSource
 from hotloop.app.settings.settings import Settings
-from hotloop.app.tasks.needs import SPEC_VERSION, Abilities
+from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.spec import SPEC_VERSION
 from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import WorkQueue
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hotloop.app.disk import file_sha256
 from hotloop.app.errors import (
@@ -24,7 +23,6 @@ from hotloop.app.execution.events import EventHub, Moment
 from hotloop.app.execution.executions import RunContext, to_the_end
 from hotloop.app.execution.idempotency import answer, answer_once_complete, complete
 from hotloop.app.execution.inputs import InlineInput, UploadInput
-from hotloop.app.execution.items import InputKind, input_spec
 from hotloop.app.execution.presenters import new_task_view, task_view
 from hotloop.app.execution.specs import plan_for, request_hash, shard_counts, spec_of
 from hotloop.app.execution.withdrawals import Withdrawals
@@ -39,7 +37,7 @@ from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.acceptance import accept, move_to_background
 from hotloop.app.tasks.chunks import result_bytes
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
-from hotloop.app.tasks.needs import NEEDS_KEY
+from hotloop.app.tasks.spec import InputKind, TaskSpec
 from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import WorkQueue
 
@@ -66,7 +64,7 @@ class BackgroundService:
         total = request.total_items
         plan, seconds = await self._plan(request.strategy, request, total)
         kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
-        spec = spec_of(request) | {"kernel": plan.kernel} | input_spec(kind)
+        spec = spec_of(request, kind)
         task = self._task(plan, spec, total, seconds, idempotency_key, client)
         counts = shard_counts(total, plan.batch_size, self._shard_items)
         if request.items is None:
@@ -90,7 +88,7 @@ class BackgroundService:
     ) -> TaskView:
         """As `submit`, for a stream of rows, which the first execution reads."""
         plan, _ = await self._plan(strategy, query, 0)
-        spec = spec_of(query) | {"kernel": plan.kernel} | input_spec(InputKind.UPLOAD, media_type)
+        spec = spec_of(query, InputKind.UPLOAD, media_type)
         task = self._task(plan, spec, 0, None, idempotency_key, client)
         digest = upload_digest(query, strategy, media_type)
         known = await self._create(task, [])
@@ -225,17 +223,23 @@ class BackgroundService:
     def _task(
         self,
         plan: Plan,
-        spec: dict[str, Any],
+        spec: TaskSpec,
         total: int,
         seconds: float | None,
         key: str | None,
         client: str | None,
     ) -> Task:
         item_bytes = result_bytes(plan.workload)
+        spec = replace(
+            spec,
+            kernel=plan.kernel,
+            origin=origin_to_json(current()),
+            needs={"bytes": self._context.memory.needed(plan)},
+        )
         return Task(
             task_id=new_task_id(),
             task_type=TaskType.BACKGROUND,
-            spec=spec | {"origin": origin_to_json(current())} | self.memory_needed(plan),
+            spec=spec.to_json(),
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,
@@ -248,10 +252,6 @@ class BackgroundService:
             stored_bytes=total * item_bytes,
             item_bytes=item_bytes,
         )
-
-    def memory_needed(self, plan: Plan) -> dict[str, Any]:
-        """What a task's spec says of the memory that its run needs."""
-        return {NEEDS_KEY: {"bytes": self._context.memory.needed(plan)}}
 
     # What follows blocks, and is called in threads.
 

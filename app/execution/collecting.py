@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Final
+from dataclasses import asdict, replace
+from typing import Any, Final
 
-from hotloop.app.execution.measurements import KEPT_ERRORS, Details
-from hotloop.app.observability.lag import LagSummary
-from hotloop.app.observability.sources import SourceMonitor
-from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
+from hotloop.app.observability.health import SourceMonitor
+from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
+from hotloop.app.runhost.messages import Batches, Progress, RunStarted
 from hotloop.app.sources.base import ItemError, StageCounts
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.checksum import MODULUS
@@ -33,17 +32,19 @@ class RunCollector:
         self, plan: Plan, shard: Shard, shards: ShardStore, sources: SourceMonitor
     ) -> None:
         """`shard` as it was when this execution began: it goes on from there."""
-        self.report: RunReport | None = None
+        self.measured: Measurements | None = None
+        """What the run host has measured, once it has reported it."""
+        self.lag: LagSummary | None = None
         self.items_processed = shard.items_processed
         self.failed_items = shard.failed_items
-        self._before = Details.from_json(shard.details)
+        self._before = Measurements.from_json(shard.details)
         self._shard = shard
         self._shards = shards
         self._batch_size = plan.batch_size
         self._sources = sources
         self._columns = result_columns(plan.workload)
         self._stages = {stage.name: (stage.source, StageCounts()) for stage in plan.stages}
-        self._setup: RunStarted | None = None
+        self._setup: Measurements | None = None
         self._started = time.perf_counter()
         self._checksum = 0
         self._io_seconds = 0.0
@@ -54,7 +55,7 @@ class RunCollector:
         self._added: Batches | None = None
 
     def start(self, event: RunStarted) -> None:
-        self._setup = event
+        self._setup = event.measured
         self._started = time.perf_counter()
 
     def add(self, event: Batches) -> None:
@@ -106,12 +107,12 @@ class RunCollector:
         failed: int,
         stages: dict[str, tuple[str, StageCounts]],
     ) -> None:
-        in_work = None
+        details = self._before.plus(self._so_far(stages)).to_json()
         if self._items_passed > processed:
             in_work = InWork(self._shard.attempt, self._items_passed)
-        details = replace(self._before.plus(self._so_far(stages)), in_work=in_work)
+            details["in_work"] = asdict(in_work)
         self._shards.add_results(
-            self._shard.ref, self._shard.attempt, chunks, processed, failed, details.to_json()
+            self._shard.ref, self._shard.attempt, chunks, processed, failed, details
         )
         self._stored = time.perf_counter()
 
@@ -122,31 +123,37 @@ class RunCollector:
                 sums[name][1].add(used)
         return sums
 
-    def _so_far(self, stages: dict[str, tuple[str, StageCounts]]) -> Details:
-        """Of this execution, as the API process sees it."""
-        return Details(
+    def _so_far(self, stages: dict[str, tuple[str, StageCounts]]) -> Measurements:
+        """Measurements of this execution, as the API process sees it."""
+        taken = time.perf_counter() - self._started if self._setup else None
+        return replace(
+            self._setup or Measurements(),
             checksum=self._checksum,
             errors=tuple(self._errors),
             stages=stages,
             io_seconds=self._io_seconds,
-            duration_seconds=time.perf_counter() - self._started if self._setup else None,
-            setup_seconds=self._setup.setup_seconds if self._setup else None,
-            effective_workers=self._setup.effective_workers if self._setup else None,
+            duration_seconds=taken,
             batch_size=self._batch_size,
         )
 
-    def details(self, lag: LagSummary | None) -> Details:
-        """Of all executions up to now. Of a run whose run host died, what this process saw."""
-        mine = replace(self._so_far(self._stages), event_loop_lag_ms=lag)
-        if self.report is not None:
+    def measurements(self) -> Measurements:
+        """Measurements of all executions up to now. Of a run whose run host died, what this process
+        saw.
+        """
+        mine = self._so_far(self._stages)
+        if self.measured is not None:
             mine = replace(
-                mine,
-                io_seconds=self.report.io_seconds,
-                duration_seconds=self.report.duration_seconds,
-                setup_seconds=self.report.setup_seconds,
-                effective_workers=self.report.effective_workers,
-                cpu_seconds=self.report.cpu_seconds,
-                cpu_utilization=self.report.cpu_utilization,
-                peak_memory_bytes=self.report.peak_memory_bytes,
+                self.measured,
+                checksum=mine.checksum,
+                errors=mine.errors,
+                stages=mine.stages,
+                batch_size=mine.batch_size,
             )
-        return self._before.plus(mine)
+        return self._before.plus(replace(mine, event_loop_lag_ms=self.lag))
+
+    @property
+    def duration_seconds(self) -> float | None:
+        return self.measurements().duration_seconds
+
+    def to_json(self) -> dict[str, Any]:
+        return self.measurements().to_json()

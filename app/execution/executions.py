@@ -15,10 +15,10 @@ from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.measurements import summarize
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
-from hotloop.app.observability.sources import SourceMonitor
-from hotloop.app.observability.spans import RunSpan, run_span
+from hotloop.app.observability.tracing import RunSpan, run_span
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.runhost.client import RunHostClient
@@ -182,14 +182,15 @@ async def _execute(
                     elif isinstance(event, BreakerReport):
                         context.sources.note(event)
                     else:
-                        collector.report, error = event, event.error
+                        collector.measured, error = event.measured, event.error
         except ServiceError as raised:
             error = raised
         except Exception as fault:
             logger.exception("the execution of %s met a fault", shard.task_id)
             error = RunError(internal_text(fault))
+    collector.lag = lag.summary()
     return Outcome(
-        error, collector.details(lag.summary()), collector.items_processed, collector.failed_items
+        error, collector.measurements(), collector.items_processed, collector.failed_items
     )
 
 

@@ -8,22 +8,26 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from io import BufferedWriter
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from hotloop.app.disk import disk_error, file_sha256
 from hotloop.app.logs.origin import current
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import IngestCommand
+from hotloop.app.schemas.declared import ItemRow
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import ItemRow
 from hotloop.app.sources.base import Items
 from hotloop.app.sources.item_file import FileItems, item_dtype, new_item_file
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.tasks.folder import DataFolder
+from hotloop.app.tasks.spec import InputKind
 
 
 class TaskInput(Protocol):
     """Called in this order: `receive` before a run host is taken, `read` on one."""
+
+    kind: ClassVar[InputKind]
+    media_type: str | None
 
     @property
     def count(self) -> int:
@@ -38,6 +42,9 @@ class TaskInput(Protocol):
 class GeneratedInput:
     """Simulated items."""
 
+    kind: ClassVar = InputKind.GENERATED
+    media_type: str | None = None
+
     def __init__(self, count: int) -> None:
         self.count = count
 
@@ -50,6 +57,9 @@ class GeneratedInput:
 
 class InlineInput:
     """Items of a body, put into an item file."""
+
+    kind: ClassVar = InputKind.ITEMS
+    media_type: str | None = None
 
     def __init__(self, workload: str, rows: Sequence[ItemRow]) -> None:
         self.count = len(rows)
@@ -65,9 +75,9 @@ class InlineInput:
         await asyncio.to_thread(self._write, folder.items_path(task_id))
 
     def _write(self, path: Path) -> None:
-        rows = ItemColumns.of(self._rows)
+        rows = ItemColumns.of(self._workload, self._rows)
         with new_item_file(path, self._workload) as writer:
-            writer.append(rows.item_id, {"value": rows.value, "offset": rows.offset})
+            writer.append(rows.item_ids, rows.columns)
         self.sha256 = file_sha256(path)
 
     async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:
@@ -79,6 +89,8 @@ class UploadInput:
     rows is CPU work.
     """
 
+    kind: ClassVar = InputKind.UPLOAD
+
     def __init__(
         self, workload: str, media_type: str, chunks: AsyncIterator[bytes], max_rows: int
     ) -> None:
@@ -89,7 +101,8 @@ class UploadInput:
         self.sha256: str | None = None
         """Digest of the upload, once it was received."""
         self._workload = workload
-        self._media_type = media_type
+        self.media_type: str | None = media_type
+        self._form = media_type
         self._chunks = chunks
         self._max_rows = max_rows
 
@@ -113,7 +126,7 @@ class UploadInput:
         self.count = await client.ingest(
             IngestCommand(
                 upload_path=str(upload),
-                media_type=self._media_type,
+                media_type=self._form,
                 items_path=str(items),
                 workload=self._workload,
                 max_rows=self._max_rows,

@@ -8,9 +8,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from hotloop.app.disk import disk_error, hold
 from hotloop.app.errors import DamagedFileError, StoreError, UnreadableTaskError
@@ -23,6 +22,7 @@ from hotloop.app.sources.item_file import FileItems, add_checksums
 from hotloop.app.sources.row_file import RowFile
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.spec import InputKind, input_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,27 +30,6 @@ _TRIES: Final = 3
 """How often the items are brought before they are given up: another process may remove or replace
 the file at any time before it is held.
 """
-
-
-class InputKind(StrEnum):
-    """Where the items come from; kept under `input` in a task's spec."""
-
-    GENERATED = "generated"
-    ITEMS = "items"
-    """Those of a body, in an item file."""
-    UPLOAD = "upload"
-    """The bytes as they came; the first execution reads them."""
-
-
-def input_spec(kind: InputKind, media_type: str | None = None) -> dict[str, Any]:
-    """What a task's spec says of its input."""
-    return {"input": {"kind": kind.value, "media_type": media_type}}
-
-
-def has_files(task: Task) -> bool:
-    """Whether the task's items are kept in files."""
-    found = task.spec.get("input")
-    return isinstance(found, dict) and found.get("kind") != InputKind.GENERATED
 
 
 @asynccontextmanager
@@ -64,14 +43,11 @@ async def items_of(
     Raises UnreadableTaskError, BadRowError for an upload that is not usable, StoreError when the
     input is not to be had, and RunHostDiedError.
     """
-    try:
-        kind = InputKind(task.spec["input"]["kind"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableTaskError("where its items are") from error
+    kind, media_type = input_of(task.spec)
     if kind is InputKind.GENERATED:
         yield GeneratedItems(task.total_items)
         return
-    files = _TaskFiles(context, client, task, kind, rows)
+    files = _TaskFiles(context, client, task, kind, media_type, rows)
     # One execution brings them; others of the task in this process find them there.
     async with context.folder.lock_of(task.task_id):
         items, descriptor = await files.held()
@@ -89,6 +65,7 @@ class _TaskFiles:
     client: RunHostClient
     task: Task
     kind: InputKind
+    media_type: str | None
     rows: tuple[int, int] | None
 
     async def held(self) -> tuple[FileItems, int]:
@@ -170,10 +147,12 @@ class _TaskFiles:
     async def _read(self, upload: Path) -> None:
         """Read the upload into the item file."""
         folder, task = self.context.folder, self.task
+        if self.media_type is None:
+            raise UnreadableTaskError("in what form its items came")
         await self.client.ingest(
             IngestCommand(
                 upload_path=str(upload),
-                media_type=task.spec["input"]["media_type"],
+                media_type=self.media_type,
                 items_path=str(folder.items_path(task.task_id)),
                 workload=task.workload,
                 max_rows=self.context.settings.max_upload_rows,

@@ -11,7 +11,6 @@ from typing import Final
 from hotloop.app.errors import ClientLimitError, EstimateTooLongError
 from hotloop.app.execution.background import BackgroundService
 from hotloop.app.execution.executions import RunContext, withdraw
-from hotloop.app.execution.items import InputKind, input_spec
 from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import LongRuns, StrategyName, TaskType
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
@@ -19,6 +18,7 @@ from hotloop.app.schemas.tasks import AcceptedRun, TaskView
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 from hotloop.app.tasks.threads import in_store_thread
 
 _NODE_ROLE: Final = "node"
@@ -82,11 +82,17 @@ class LongRunService:
         except BaseException:
             await asyncio.shield(in_store_thread(withdraw, self._context, task.task_id))
             raise
-        spec = {**task.spec, "kernel": plan.kernel, "origin": origin_to_json(current())}
+        spec = replace(
+            TaskSpec.from_json(task.spec),
+            kernel=plan.kernel,
+            origin=origin_to_json(current()),
+            input=input_spec(InputKind.ITEMS),
+            needs={"bytes": self._context.memory.needed(plan)},
+        )
         long = replace(
             task,
             task_type=TaskType.BACKGROUND,
-            spec=spec | input_spec(InputKind.ITEMS) | self._background.memory_needed(plan),
+            spec=spec.to_json(),
             total_items=plan.item_count,
             estimated_seconds=error.estimate_seconds,
         )

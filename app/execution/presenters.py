@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -14,8 +15,10 @@ from hotloop.app.comparison.record import ComparisonRecord
 from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
-from hotloop.app.schemas.options import AUTO
+from hotloop.app.runhost.measurements import Measurements
+from hotloop.app.schemas.options import AUTO, kernel_names
 from hotloop.app.schemas.results import (
+    Caution,
     ItemFailure,
     LoopLag,
     ResultRow,
@@ -27,14 +30,12 @@ from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskVie
 from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from hotloop.app.tasks.nodes import living_abilities
-from hotloop.app.tasks.shard_rows import task_needs
+from hotloop.app.tasks.rows import task_needs
 from hotloop.app.tasks.store import TaskPage, TaskStore
-from hotloop.kernels import KernelName
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=TaskProgress)
-N = TypeVar("N", StrategyName, KernelName)
 
 Living = Mapping[str, Abilities | None]
 """What each living node can do, by its id; None for one without a run host."""
@@ -55,6 +56,13 @@ _SAYING_LEAST: Final[dict[str, Any]] = {
     **dict.fromkeys(("throughput_items_per_second", "estimated_remaining_seconds")),
     "estimated_seconds": None,
 }
+
+
+_NOT_AS_MEASURED: Final = {"duration_seconds", "batch_size"} | {
+    *("errors", "stages", "event_loop_lag_ms")
+}
+_AS_MEASURED: Final = {field.name for field in fields(Measurements)} - _NOT_AS_MEASURED
+"""Measurements that a result shows as they are stored."""
 
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
@@ -79,6 +87,7 @@ def run_result(
     processed, setup = task.items_processed, measured.get("setup_seconds")
     requested = task.spec["batch_size"]
     batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
+    flags = _flags(task, shards, measured.get("effective_workers"))
     return RunResult(
         task_id=task.task_id,
         task_type=TaskType(task.task_type),
@@ -91,22 +100,17 @@ def run_result(
         results=[ResultRow.model_validate(row) for row in results],
         error_message=task.error_message,
         workload=task.workload,
-        kernel=KernelName(task.kernel),
+        kernel=task.kernel,
         strategy=StrategyName(task.strategy),
         requested_workers=task.spec["workers"],
-        effective_workers=measured.get("effective_workers"),
         batch_size=batch_size,
         requested_batch_size=requested,
-        flags=_flags(task, shards, measured.get("effective_workers")),
-        setup_seconds=setup,
+        flags=flags,
+        cautions=[Caution(name=flag, text=_idle_workers(task, requested)) for flag in flags],
         throughput_items_per_second=processed / duration if duration else None,
         throughput_with_setup_items_per_second=(
             processed / (setup + duration) if duration and setup is not None else None
         ),
-        io_seconds=measured.get("io_seconds"),
-        cpu_seconds=measured.get("cpu_seconds"),
-        cpu_utilization=measured.get("cpu_utilization"),
-        peak_memory_bytes=measured.get("peak_memory_bytes"),
         failed_items=task.failed_items,
         error_rate=task.failed_items / processed if processed else 0.0,
         errors=[
@@ -115,7 +119,7 @@ def run_result(
         ],
         stages=[_stage_view(stage) for stage in measured.get("stages", [])],
         event_loop_lag_ms=None if lag is None else LoopLag.model_validate(lag, extra="ignore"),
-        checksum=measured.get("checksum"),
+        **{name: measured.get(name) for name in _AS_MEASURED},
     )
 
 
@@ -125,6 +129,19 @@ def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -
     counts = [shard.count for shard in shards]
     idle = leaves_workers_idle(task.strategy, task.spec, counts, effective_workers)
     return [RunFlag.IDLE_WORKERS] if idle else []
+
+
+def _idle_workers(task: Task, batch_size: int) -> str:
+    """Say why workers had nothing to do, and which batch size would give each some."""
+    items, workers = task.total_items, task.spec["workers"]
+    batches = -(-items // batch_size)
+    made = f"{batches:,} {'batch' if batches == 1 else 'batches'}"
+    advice = (
+        f"leave it out, or take at most {items // workers:,}"
+        if items >= workers
+        else f"{items:,} items keep at most {items:,} workers busy"
+    )
+    return f"batch size {batch_size:,} makes {made} for {workers:,} workers; {advice}"
 
 
 def _stage_view(measured: dict[str, Any]) -> StageView:
@@ -236,11 +253,6 @@ def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | N
     return None
 
 
-def _known(names: type[N], name: str) -> N | None:
-    """The name among those that this version knows; None for others."""
-    return names(name) if name in {known.value for known in names} else None
-
-
 def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
@@ -275,8 +287,8 @@ def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict
     return _progress_fields(task, shards, living) | {
         "task_type": task.task_type,
         "kind": task.kind,
-        "strategy": _known(StrategyName, task.strategy),
-        "kernel": _known(KernelName, task.kernel),
+        "strategy": task.strategy if task.strategy in set(StrategyName) else None,
+        "kernel": task.kernel if task.kernel in kernel_names() else None,
         "workload": task.workload,
         **{name: task.spec.get(name) for name in ("workers", "batch_size", "db", "cache")},
         "created_at": task.created_at,

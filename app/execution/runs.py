@@ -36,7 +36,6 @@ from hotloop.app.execution.executions import (
 )
 from hotloop.app.execution.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
 from hotloop.app.execution.long_runs import LongRunService
-from hotloop.app.execution.measurements import Details
 from hotloop.app.execution.presenters import task_result
 from hotloop.app.execution.specs import spec_of
 from hotloop.app.logs.origin import bind_task
@@ -44,7 +43,7 @@ from hotloop.app.names import StrategyName, TaskType
 from hotloop.app.prediction.batch_size import with_batch_size
 from hotloop.app.prediction.plans import check_estimate, make_plan
 from hotloop.app.runhost.calibrate.constants import Calibration
-from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from hotloop.app.schemas.tasks import AcceptedRun
@@ -133,7 +132,7 @@ class RunService:
         client: str | None = None,
     ) -> RunResult | AcceptedRun:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
-        strategy = StrategyChoice(query.strategy)
+        strategy = query.strategy
         if await self._long_runs.accepted_before(key, client):
             asked = query, strategy, media_type, chunks
             return AcceptedRun(**dict(await self._background.submit_upload(*asked, key, client)))
@@ -224,7 +223,7 @@ class RunService:
         task = Task(
             task_id=task_id,
             task_type=TaskType.SYNCHRONOUS,
-            spec=spec_of(request),
+            spec=spec_of(request, source.kind, source.media_type).to_json(),
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,
@@ -237,7 +236,7 @@ class RunService:
             item_bytes=item_bytes,
         )
         shard: Shard | None = None
-        outcome = Outcome(None, Details(), 0, 0)
+        outcome = Outcome(None, Measurements(), 0, 0)
         try:
             await to_the_end(context.store.create, task)
             await source.receive(context.folder, task_id)

@@ -30,16 +30,18 @@ from hotloop.app.errors import (
 from hotloop.app.execution.active_run import ActiveRun
 from hotloop.app.execution.collecting import RunCollector
 from hotloop.app.execution.executions import AsStored, Outcome, RunContext, end, execute
-from hotloop.app.execution.items import has_files, items_of
-from hotloop.app.execution.measurements import Details
+from hotloop.app.execution.items import items_of
 from hotloop.app.execution.specs import request_of
 from hotloop.app.logs.origin import bind, origin_from_json
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
 from hotloop.app.prediction.plans import make_plan
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.messages import Batches
+from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.model import Shard, ShardRef, Task
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.spec import has_files
 from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError
@@ -110,7 +112,7 @@ class ShardRunner:
         finally:
             if self.active.get(ref) is run:  # and not one that has taken over in this process
                 del self.active[ref]
-            if has_files(claimed.task):
+            if has_files(claimed.task.spec):
                 with suppress(StoreError):  # upkeep removes them later
                     await asyncio.shield(in_store_thread(self._release, ref.task_id))
 
@@ -210,7 +212,10 @@ class ShardRunner:
             if task.kind == TaskKind.COMPARISON:
                 async with self._held(shard, run):
                     return await self._comparisons.attempt(task, shard, run, self._patient)
-            details, request = Details.from_json(shard.details), request_of(task.spec)
+            details, request = (
+                Measurements.from_json(shard.details),
+                request_of(task.spec, RunRequest),
+            )
             strategy = StrategyName(task.strategy)
             lease = context.hosts.lease(patient=True, owner=task.client)
             rows = shard.start, shard.count

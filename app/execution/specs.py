@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -14,52 +13,55 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
+from hotloop.app.records import JsonObject
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.options import StrategyChoice
-from hotloop.app.schemas.runs import RunRequest, UploadQuery
+from hotloop.app.schemas.options import AUTO, StrategyChoice
+from hotloop.app.schemas.runs import RunRequest, UploadQuery, read_request
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
-from hotloop.app.tasks.needs import SPEC_VERSION, VERSION_KEY
+from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 from hotloop.app.wording import describe
 
-_NOT_KEPT: Final = {"items", "items_count", "strategy", *("cpu_iterations", "outer_iterations")} | {
-    "inner_iterations"
-}
 
-
-def spec_of(request: RunRequest | UploadQuery) -> dict[str, Any]:
-    """What was asked, as JSON, with the defaults that depend on where the items come from; the
-    items themselves are kept apart.
+def spec_of(
+    request: RunRequest | UploadQuery, kind: InputKind, media_type: str | None = None
+) -> TaskSpec:
+    """The spec of a task that was asked for by a request, with the defaults that depend on where
+    the items come from. The items themselves are kept apart.
     """
-    return request.model_dump(mode="json", exclude=_NOT_KEPT) | {
-        "parameters": request.parameters.model_dump(mode="json"),
-        "db": request.db_source,
-        "cache": request.cache_source,
-        VERSION_KEY: SPEC_VERSION,
-    }
-
-
-def request_of(spec: Mapping[str, Any]) -> RunRequest:
-    """The request that `spec_of` was made of, without its items. Raises UnreadableTaskError."""
-    return read_spec(RunRequest, spec)
+    return TaskSpec(
+        workload=request.workload,
+        kernel=request.kernel,
+        parameters=dict(request.parameters),
+        workers=request.workers,
+        batch_size=request.batch_size,
+        io_concurrency=request.io_concurrency,
+        db=request.db_source,
+        cache=request.cache_source,
+        cache_mode=request.cache_mode.value,
+        query_batch_size=request.query_batch_size,
+        simulate_db_delay=request.simulate_db_delay,
+        simulate_redis_delay=request.simulate_redis_delay,
+        db_delay_ms=request.db_delay_ms,
+        redis_delay_ms=request.redis_delay_ms,
+        timeout_seconds=request.timeout_seconds,
+        max_error_rate=request.max_error_rate,
+        input=input_spec(kind, media_type),
+    )
 
 
 R = TypeVar("R", bound=RunRequest)
 
 
-def read_spec(model: type[R], spec: Mapping[str, Any]) -> R:
-    """The request in a stored spec; fields that this version does not know are left out.
-
-    Raises UnreadableTaskError.
-    """
-    if not spec:
-        raise UnreadableTaskError("its request is empty, or no JSON")
-    asked = {name: spec[name] for name in model.model_fields if name in spec}
+def request_of(stored: JsonObject, model: type[R]) -> R:
+    """The request in a stored spec, without its items. Raises UnreadableTaskError."""
+    kept = dict(stored) | TaskSpec.from_json(stored).to_json()
+    asked = {name: value for name, value in kept.items() if name in model.model_fields}
     try:
-        return model.model_validate_json(json.dumps(asked), extra="ignore")
+        return read_request(model, json.dumps(asked), ignore_unknown=True)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "request"
@@ -69,7 +71,7 @@ def read_spec(model: type[R], spec: Mapping[str, Any]) -> R:
 def request_hash(request: RunRequest) -> str:
     """The same for requests that ask for the same."""
     # Items apart: JSON of 100,000 rows would keep the interpreter to itself for long.
-    rows = "" if request.items is None else ItemColumns.of(request.items).digest
+    rows = "" if request.items is None else ItemColumns.of(request.workload, request.items).digest
     text = request.model_dump_json(exclude={"items"})
     return hashlib.sha256(f"{text} {rows}".encode()).hexdigest()
 
@@ -87,7 +89,7 @@ def plan_for(
     are fewest, of those whose memory may be had. Raises what make_plan raises, and
     MemoryBudgetError.
     """
-    names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
+    names = BY_PREFERENCE if choice == AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, calibration, settings) for name in names]
     fitting = [plan for plan in plans if memory.fits(plan)]
     if not fitting:

@@ -14,7 +14,7 @@ from hotloop.app import errors
 from hotloop.app.http.error_handlers import ERROR_KINDS, HTTP_KINDS, MEDIA_TYPE, ProblemKind
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.problems import Problem
-from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, request_models
 from hotloop.app.schemas.tasks import TaskProgress
 
 DESCRIPTION: Final = """\
@@ -105,9 +105,11 @@ def _completed(description: dict[str, Any]) -> dict[str, Any]:
     _, schema = models_json_schema(
         [
             (Problem, "serialization"),
-            (RunRequest, "validation"),
-            (BackgroundRequest, "validation"),
-            (CompareRequest, "validation"),
+            *(
+                (model, "validation")
+                for base in (RunRequest, BackgroundRequest, CompareRequest)
+                for model in request_models(base).values()
+            ),
             (TaskProgress, "serialization"),
         ],
         ref_template="#/components/schemas/{model}",

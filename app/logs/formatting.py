@@ -1,28 +1,80 @@
-"""A log record as a line: JSON for machines, plain words for people."""
+"""Formats of log records, JSON for machines and plain text for people, with secrets masked."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
 
 from hotloop.app.logs.origin import current
-from hotloop.app.logs.secrets import SecretMask
 
 FIELDS: Final = "fields"
-"""Of a record: `extra={FIELDS: {...}}` adds names and values to its line."""
+"""Attribute of a record: `extra={FIELDS: {...}}` adds names and values to its line."""
+
+ALIKE: Final = "alike"
+"""Attribute of a record: records with the same `extra={ALIKE: ...}` are repeats of each other, even
+if their texts differ in details, such as an id."""
+
+MASK: Final = "***"
+SHORTEST_SECRET: Final = 4
+"""A shorter secret is not masked: it is part of ordinary words, and protects nothing."""
+
+_USER_INFO: Final = re.compile(r"(?<=://)[^\s'\"]*:[^\s'\"]*@")
+"""User and password of a URL, unescaped characters included: it masks too much rather than too
+little."""
+_AUTHORIZATION: Final = re.compile(r"\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/=-]{8,}")
+_PASSWORD: Final = re.compile(r"\b(password|passwd|pwd)(\s*=\s*)[^\s&'\"]+", re.IGNORECASE)
+"""A password as in a connection string of libpq."""
 
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _IN_A_TRACE: Final = {code: text for code, text in _CONTROLS.items() if code not in (9, 10)}
 _LONGEST: Final = 16_384
-"""Characters of a message or a trace."""
+"""Most characters of a message or a trace."""
+
+
+class SecretMask:
+    """Masks passwords of URLs, authorizations of any kind, and the given secrets, whoever wrote the
+    message: a library, an exception, a path.
+    """
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        known = {part for secret in secrets for part in _parts(secret)}
+        long_enough = sorted(filter(_is_long, known), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, long_enough))) if long_enough else None
+
+    def clean(self, text: str) -> str:
+        """The text with all secrets masked."""
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        if "://" in text:
+            text = _USER_INFO.sub(f"{MASK}@", text)
+        text = _AUTHORIZATION.sub(rf"\1\2{MASK}", text)
+        return _PASSWORD.sub(rf"\1\2{MASK}", text)
+
+
+def _is_long(secret: str) -> bool:
+    return len(secret) >= SHORTEST_SECRET
+
+
+def _parts(secret: str) -> list[str]:
+    """The parts of a secret to mask: the password of a URL, the second word of an authorization."""
+    if "://" in secret:
+        try:
+            password = urlsplit(secret).password
+        except ValueError:
+            password = None
+        return [] if password is None else [password, unquote(password), quote(password, safe="")]
+    kind, _, rest = secret.partition(" ")
+    return [rest] if kind.lower() in ("basic", "bearer") else [secret]
 
 
 class LineFormatter(logging.Formatter):
-    """What both forms share. `role` says which kind of process writes."""
+    """The part that both formats share. `role` is the kind of process that writes."""
 
     def __init__(self, role: str, mask: SecretMask) -> None:
         super().__init__()
@@ -30,7 +82,7 @@ class LineFormatter(logging.Formatter):
         self._mask = mask
 
     def _members(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What is known of the work in hand, and what the caller adds."""
+        """The ids of the work in hand, and the fields that the caller adds."""
         origin = current()
         known = {
             "request_id": origin.request_id,
@@ -57,7 +109,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(LineFormatter):
-    """One object a line: time, level, logger, message, process, pid, and what else is known."""
+    """One object a line: time, level, logger, message, process, pid, and further fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         members: dict[str, Any] = {

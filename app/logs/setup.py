@@ -1,4 +1,4 @@
-"""Setting up the log of a process."""
+"""Set-up of the log of a process: levels, one form for all lines, and repeats counted."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import atexit
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Final
 
-from hotloop.app.logs.formatting import ConsoleFormatter, JsonFormatter
-from hotloop.app.logs.repeats import RepeatHandler
-from hotloop.app.logs.secrets import SecretMask
+from hotloop.app.logs.formatting import (
+    ALIKE,
+    FIELDS,
+    ConsoleFormatter,
+    JsonFormatter,
+    SecretMask,
+)
 
 
 class LogFormat(StrEnum):
-    """What a line of the log looks like."""
+    """Forms of a log line."""
 
     CONSOLE = "console"
     JSON = "json"
 
 
 class LogLevel(StrEnum):
-    """What is written, from the most to the least."""
+    """Levels of the log, from the most lines to the fewest."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -35,40 +40,120 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """How a process writes; the processes that it starts write in the same way."""
+    """Form and level of a process's log; the processes that it starts get the same."""
 
     format: LogFormat = LogFormat.CONSOLE
     level: LogLevel = LogLevel.INFO
 
 
-OWN_LOGGERS: Final = ("app", "asyncio", "uvicorn")
-"""Those that may write at level `debug`. Of others this would be too much, or the items that they
-are told to store."""
+OWN_LOGGERS: Final = ("hotloop", "asyncio", "uvicorn")
+"""Loggers that may write at level `debug`. Others would write too much, or the items that they
+store."""
 
 _QUIET: Final = ("aiohttp", "httpx", "numba", "opentelemetry", "sqlalchemy", "urllib3")
-"""Libraries that are heard from `warning` on."""
+"""Libraries that are logged from level `warning` on."""
+
+
+WINDOW_SECONDS: Final = 10.0
+_KEPT: Final = 256
+"""Different warnings that are remembered at the same time; further ones are written."""
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to what stderr is at the moment: a progress bar takes its place for a while."""
+    """Writes to the current `sys.stderr`, which a progress bar replaces for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            # In one piece: other processes write to the same.
+            # In one call, because other processes write to the same stream.
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
 
 
+@dataclass(slots=True)
+class _Seen:
+    record: logging.LogRecord
+    since: float
+    held_back: int = 0
+
+
+class RepeatHandler(logging.Handler):
+    """Hands records on, but of equal warnings and errors within WINDOW_SECONDS only the first. The
+    number of repeats is written before the next record after that time.
+    """
+
+    def __init__(
+        self, target: logging.Handler, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._target = target
+        self._clock = clock
+        self._seen: dict[tuple[object, ...], _Seen] = {}
+        self._guard = threading.Lock()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for ready in self._ready(record):
+            self._target.handle(ready)
+
+    def flush(self) -> None:
+        """Write the counts of repeats that are still held back."""
+        for record in self._expired(float("inf")):
+            self._target.handle(record)
+        self._target.flush()
+
+    def close(self) -> None:
+        self.flush()
+        self._target.close()
+        super().close()
+
+    def _ready(self, record: logging.LogRecord) -> list[logging.LogRecord]:
+        now = self._clock()
+        ready = self._expired(now)
+        if record.levelno < logging.WARNING:
+            return [*ready, record]
+        key = (record.name, record.levelno, record.msg, _likeness(record))
+        with self._guard:
+            seen = self._seen.get(key)
+            if seen is not None:
+                seen.held_back += 1
+                return ready
+            if len(self._seen) < _KEPT:
+                self._seen[key] = _Seen(record, now)
+        return [*ready, record]
+
+    def _expired(self, now: float) -> list[logging.LogRecord]:
+        with self._guard:
+            if not self._seen:
+                return []
+            gone = {k: s for k, s in self._seen.items() if now - s.since >= WINDOW_SECONDS}
+            for key in gone:
+                del self._seen[key]
+        return [_repeated(seen) for seen in gone.values() if seen.held_back]
+
+
+def _likeness(record: logging.LogRecord) -> object:
+    said = getattr(record, ALIKE, None)
+    return record.getMessage() if said is None else said
+
+
+def _repeated(seen: _Seen) -> logging.LogRecord:
+    """The first record once more, with the number of its repeats."""
+    again = logging.makeLogRecord(seen.record.__dict__)
+    again.created, again.exc_info = time.time(), None
+    fields = getattr(seen.record, FIELDS, {})
+    setattr(again, FIELDS, {**fields, "repeated": seen.held_back})
+    return again
+
+
 _options: LogOptions | None = None
-logger = logging.getLogger("app")
+logger = logging.getLogger(__name__)
 
 
 def set_up_logging(options: LogOptions, role: str, secrets: Sequence[str] = ()) -> None:
-    """Everything that any logger of this process writes goes to stderr as lines of one form; so do
-    exceptions that nobody handles. `role` names the kind of process: `api`, `node`, `run_host`,
-    `worker`, `command`. `secrets` (keys, URLs with a password) are masked wherever they turn up.
+    """Write the records of all loggers of this process, and unhandled exceptions, to stderr as
+    lines of one form. `role` is the kind of process: `api`, `node`, `run_host`, `worker`,
+    `command`. `secrets` (keys, URLs with a password) are masked in all lines.
     """
     global _options
     _options = options
@@ -93,7 +178,7 @@ def set_up_logging(options: LogOptions, role: str, secrets: Sequence[str] = ()) 
 
 
 def log_options() -> LogOptions | None:
-    """What this process was set up with; None when it was not."""
+    """The options that the log of this process was set up with; None if it was not set up."""
     return _options
 
 
@@ -103,7 +188,7 @@ def _log_uncaught(
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    logger.critical("the process ends by a fault", exc_info=(kind, error, trace))
+    logger.critical("unhandled exception; the process ends", exc_info=(kind, error, trace))
 
 
 def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
@@ -111,4 +196,4 @@ def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
         return
     name = arguments.thread.name if arguments.thread is not None else "?"
     trace = (arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
-    logger.critical("thread %s ends by a fault", name, exc_info=trace)
+    logger.critical("unhandled exception; thread %s ends", name, exc_info=trace)

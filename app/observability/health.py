@@ -1,24 +1,105 @@
-"""What must work before runs are taken."""
+"""Readiness: the parts that must work before runs are accepted, and the sources that runs use."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from hotloop.app.errors import StoreError
-from hotloop.app.observability.sources import SourceMonitor
 from hotloop.app.runhost.host_pool import RunHostPool
-from hotloop.app.schemas.health import Check, Readiness
+from hotloop.app.schemas.health import Check, Readiness, SourceHealth
+from hotloop.app.sources.base import StageCounts
+from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
 
 STORE_SECONDS: Final = 1.0
-"""Time that the store gets to answer: a balancer does not wait much longer for this service."""
+"""Time that the store has to answer: load balancers do not wait much longer for the service."""
+
+
+@dataclass(slots=True)
+class SourceState:
+    """The state of one source, and its counts since the process started."""
+
+    counts: StageCounts = field(default_factory=StageCounts)
+    state: str = "closed"
+    openings: int = 0
+    reason: str | None = None
+    changed_at: datetime | None = None
+
+
+class SourceMonitor:
+    """Collects reports of runs on their sources; thread-safe."""
+
+    def __init__(self, configured: tuple[str, ...]) -> None:
+        """`configured`: sources that are known before a run has used them."""
+        self._lock = threading.Lock()
+        self._sources = {name: SourceState() for name in configured}
+        self._last: dict[tuple[str, str], BreakerReport] = {}
+        """The last report of each source and process."""
+
+    def note(self, report: BreakerReport) -> None:
+        """Take over the change of a breaker in a process of a run host. A report that came before,
+        or is older than the last one, changes nothing.
+        """
+        with self._lock:
+            source = self._sources.setdefault(report.source, SourceState())
+            key = (report.source, report.process)
+            last = self._last.get(key)
+            if last is not None and report.number <= last.number:
+                return
+            self._last[key] = report
+            source.openings += report.openings - (last.openings if last is not None else 0)
+            source.state = report.state
+            source.reason = report.reason
+            source.changed_at = datetime.now(UTC)
+
+    def count(self, source: str, counts: StageCounts) -> None:
+        """Add what a batch of a run has counted at a source."""
+        with self._lock:
+            self._sources.setdefault(source, SourceState()).counts.add(counts)
+
+    def states(self) -> dict[str, SourceState]:
+        """A copy of the state of each source."""
+        with self._lock:
+            return {
+                name: SourceState(
+                    StageCounts(s.counts.calls, s.counts.retries, s.counts.hits, s.counts.misses),
+                    s.state,
+                    s.openings,
+                    s.reason,
+                    s.changed_at,
+                )
+                for name, s in self._sources.items()
+            }
+
+    def health(self) -> dict[str, SourceHealth]:
+        """The health of each source, as the last run found it."""
+        return {
+            name: SourceHealth(
+                breaker=source.state,
+                openings=source.openings,
+                changed_at=source.changed_at,
+                detail=_detail(source),
+            )
+            for name, source in self.states().items()
+        }
+
+
+def _detail(source: SourceState) -> str:
+    if source.state == "closed":
+        if source.openings:
+            return f"answers again; it failed before: {source.reason}"
+        return "no trouble seen"
+    return f"{source.reason}; the next call of a run tries it again"
 
 
 class HealthService:
-    """Asks each part."""
+    """Says whether the parts of the service are ready, and how the sources are."""
 
     def __init__(
         self,
@@ -28,7 +109,7 @@ class HealthService:
         run_hosts: int,
         write_failure: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`write_failure` tells why the store took no heartbeat the last time, or None."""
+        """`write_failure` returns why the store refused the last heartbeat, or None."""
         self._hosts = hosts
         self._store = store
         self._sources = sources
@@ -57,7 +138,7 @@ class HealthService:
         failure = self._write_failure()
         if failure is not None:
             return Check(ready=False, detail=failure)
-        # One question at a time: a store that hangs keeps the thread that asks.
+        # One query at a time: a store that hangs blocks the thread that queries it.
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_store())
         await asyncio.wait((self._asking,), timeout=STORE_SECONDS)

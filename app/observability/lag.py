@@ -1,34 +1,26 @@
-"""How late the API's event loop is, as a run sees it."""
+"""The lag of the event loop: how late it takes up what is due."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
+from hotloop.app.runhost.measurements import LagSummary
+
 SAMPLE_SECONDS: Final = 0.02
-"""Between two samples, while anybody records."""
+"""Time between two samples while there are recorders."""
 
 _SMALLEST_MS: Final = 0.01
 _RATIO: Final = 1.05
 _BUCKETS: Final = math.ceil(math.log(100_000 / _SMALLEST_MS, _RATIO)) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class LagSummary:
-    """Milliseconds; quantiles to within 5 %, the maximum exact."""
-
-    p50: float
-    p99: float
-    max: float
-
-
 class LagRecorder:
-    """A histogram of lags with buckets 5 % wide: constant memory for runs of any length."""
+    """A histogram of lags with buckets 5 % wide, so that its memory does not grow with the run."""
 
     def __init__(self) -> None:
         self._counts = [0] * _BUCKETS
@@ -36,14 +28,14 @@ class LagRecorder:
         self._max_ms = 0.0
 
     def add(self, lag_ms: float) -> None:
-        """Count one sample; negative ones count as none."""
+        """Count one sample; a negative one counts as the smallest."""
         self._max_ms = max(self._max_ms, lag_ms)
         position = math.log(max(lag_ms, _SMALLEST_MS) / _SMALLEST_MS, _RATIO)
         self._counts[min(_BUCKETS - 1, int(position))] += 1
         self._total += 1
 
     def summary(self) -> LagSummary | None:
-        """None before the first sample."""
+        """Quantiles to within 5 %, and the exact maximum; None before the first sample."""
         if self._total == 0:
             return None
         return LagSummary(self._quantile(0.50), self._quantile(0.99), self._max_ms)
@@ -59,7 +51,7 @@ class LagRecorder:
 
 
 class LoopLagMonitor:
-    """Samples the running event loop for as long as there are recorders, and not otherwise."""
+    """Samples the lag of the running event loop while there are recorders."""
 
     def __init__(self) -> None:
         self._recorders: set[LagRecorder] = set()
@@ -67,6 +59,7 @@ class LoopLagMonitor:
 
     @contextmanager
     def recording(self) -> Iterator[LagRecorder]:
+        """A recorder that gets all samples until the end of the context."""
         recorder = LagRecorder()
         self._recorders.add(recorder)
         if self._sampling is None:
@@ -80,10 +73,15 @@ class LoopLagMonitor:
                 self._sampling = None
 
     async def _sample(self) -> None:
-        while True:
-            # Not loop.time(): uvloop's moves in steps of a millisecond.
-            due = time.perf_counter() + SAMPLE_SECONDS
-            await asyncio.sleep(SAMPLE_SECONDS)
-            lag_ms = 1_000 * (time.perf_counter() - due)
+        async for seconds in loop_lags(SAMPLE_SECONDS):
             for recorder in self._recorders:
-                recorder.add(lag_ms)
+                recorder.add(1_000 * seconds)
+
+
+async def loop_lags(pause: float) -> AsyncIterator[float]:
+    """How late the running event loop is, in seconds, sampled every `pause` seconds."""
+    while True:
+        # Not loop.time(): uvloop's moves in steps of a millisecond.
+        due = time.perf_counter() + pause
+        await asyncio.sleep(pause)
+        yield max(0.0, time.perf_counter() - due)

@@ -10,7 +10,7 @@ from hotloop.app.prediction.search_space import Choice
 from hotloop.app.schemas.links import SuggestedRun
 from hotloop.app.schemas.options import RunOptions
 from hotloop.app.schemas.recommendation import Guideline, Limit
-from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.strategies.registry import CAPABILITIES
 
 _WHY: Final = {
@@ -114,11 +114,6 @@ def suggested_run(request: RunRequest, choice: Choice) -> SuggestedRun:
     body: dict[str, Any] = {
         name: value for name, value in chosen.items() if value != defaults[name]
     }
-    parameters = {
-        name: value
-        for name, value in request.parameters.model_dump().items()
-        if value != getattr(Parameters(), name)
-    }
-    if parameters:
-        body["parameters"] = parameters
+    if request.changed_parameters:
+        body["parameters"] = request.changed_parameters
     return SuggestedRun(strategy=plan.strategy, body=body)

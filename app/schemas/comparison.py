@@ -12,11 +12,10 @@ from pydantic_core import PydanticCustomError
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.links import UNLINKED, SuggestedRun, TaskLinks
-from hotloop.app.schemas.options import BatchSize
-from hotloop.app.schemas.results import Count, Seconds, Share
+from hotloop.app.schemas.options import AUTO, DEFAULT_WORKLOAD, BatchSize, KernelName
+from hotloop.app.schemas.results import Caution, Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.wording import RULE
-from hotloop.kernels.contract import KernelName
 
 BACKGROUND = "background"
 
@@ -117,11 +116,11 @@ class CompareRequest(RunRequest):
     @model_validator(mode="after")
     def _kernel_is_compared(self) -> Self:
         kernels = self.kernels or ()
-        if kernels and self.kernel != "auto" and self.kernel.value not in set(map(str, kernels)):
+        if kernels and self.kernel not in (AUTO, *kernels):
             raise PydanticCustomError(
                 RULE,
                 "must be one of kernels, or auto (got {got}); add it there",
-                {"field": "kernel", "got": self.kernel.value},
+                {"field": "kernel", "got": self.kernel},
             )
         return self
 
@@ -192,8 +191,14 @@ class Cell(CellName):
     checksum: str | None = Field(examples=["9f86d081884c7d65"])
     failed_items: Count
     flags: list[CellFlag]
-    flag_texts: list[str]
-    """A sentence for each of `flags`, in the same order."""
+
+
+class CellCaution(Caution):
+    """Something to keep in mind about cells of a comparison."""
+
+    cells: list[CellName]
+    where: str = Field(examples=["hybrid (all kernels), threading × numba"])
+    """The cells, in few words."""
 
 
 class Mismatch(ResponseModel):
@@ -232,7 +237,7 @@ class Comparison(ResponseModel):
     task_id: TaskId
     task_type: TaskType
     status: TaskStatus
-    workload: str = Field(examples=["loops"])
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     kernel: KernelName
     """For which the fields from `sequential_time` to `background_time` are given."""
     items_count: Count
@@ -279,6 +284,8 @@ class Comparison(ResponseModel):
     compared_cells: Count
     """Measured cells whose outputs were compared with those of another."""
     mismatches: list[Mismatch]
+    cautions: list[CellCaution] = Field(default=[])
+    """Why cells were skipped or projected, and what their flags mean; each once."""
     host: HostView | None
     curl: str | None = Field(default_factory=lambda: None)
     """The command that runs the winner, or the first of the tied."""

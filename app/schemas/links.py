@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", events=
 """The links of a task until the answer is made: only the request knows how paths begin."""
 
 
-class SuggestedRun(ResponseModel):
+class SuggestedRun(NamedTuple):
     """A run that an answer suggests. The answer shows it as a command, which needs the address at
     which the client reached the service.
     """

@@ -13,9 +13,9 @@ from hotloop.app.schemas.base import ResponseModel, TaskId
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
 from hotloop.app.schemas.links import SuggestedRun
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
 from hotloop.app.schemas.results import Count, Seconds
 from hotloop.app.schemas.runs import FlatRunOptions
-from hotloop.kernels.contract import KernelName
 
 
 class RecommendationQuery(FlatRunOptions):
@@ -81,7 +81,7 @@ class KernelCalibration(ResponseModel):
     available: bool
     seconds_per_call: Seconds | None
     seconds_per_item: Seconds | None
-    """With the parameters that were asked for."""
+    """With the parameters that were asked for; for another workload, with its defaults."""
     parallel_speedup: float | None
     """Two threads or processes (as it takes) against one, measured."""
 
@@ -155,7 +155,7 @@ class Recommendation(ResponseModel):
     """What to choose, why, and how much to trust it."""
 
     items_count: Count
-    workload: str = Field(examples=["loops"])
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     recommended: RankedChoice
     explanation: str
     """In words: why it is first, and what limits it."""

@@ -59,18 +59,18 @@ export const interval = written(({ low, high }) => `${seconds(low)} to ${seconds
 export const moment = written((text) => new Date(text).toLocaleString("sv"));
 
 const LABELS = {
-	items_count: "Items", db: "Database", db_delay_ms: "Database delay", redis_delay_ms: "Cache delay", cpu: "CPU",
-	io_concurrency: "I/O concurrency", cpu_iterations: "CPU iterations", items: "Your own items, as JSON",
+	items_count: "Items", db: "Database", db_delay_ms: "Database delay", redis_delay_ms: "Cache delay",
+	io_concurrency: "I/O concurrency", items: "Your own items, as JSON",
 	throughput_items_per_second: "Items per second", throughput_with_setup_items_per_second: "Items per second, with set-up",
 	interval_seconds: "95 % interval", seconds: "Rounds", cpu_utilization: "CPU", io_seconds: "I/O, all workers",
 	cpu_seconds: "CPU time", setup_seconds: "Set-up", event_loop_lag_ms: "API lag p99",
-	event_loop_lag_p99_ms: "API lag p99", cpus: "CPUs", gil: "GIL", lower_bound_seconds: "Nothing is faster than", age_seconds: "Age of the calibration",
+	event_loop_lag_p99_ms: "API lag p99", cpus: "CPUs", lower_bound_seconds: "Nothing is faster than", age_seconds: "Age of the calibration",
 	median_ratio: "Predicted ÷ measured", within_25_percent: "Within 25 %", task_id: "Id",
 };
 
 export function label(name, withUnit = false) {
 	const unit = withUnit && /_(ms|seconds)$/.exec(name)?.[1];
-	const words = LABELS[name] ?? name.replace(/_(ms|seconds|bytes)$/, "").replaceAll("_", " ");
+	const words = LABELS[name] ?? name.replace(/_(ms|seconds|bytes)$/, "").replaceAll("_", " ").replace(/^(cpu|gil)\b/, (word) => word.toUpperCase());
 	return words[0].toUpperCase() + words.slice(1) + (unit ? ` (${unit === "ms" ? "ms" : "s"})` : "");
 }
 
@@ -80,7 +80,8 @@ const FORMATS = [
 	[/^speedup$|factor$/, (value) => `${figure(value)} ×`], [/^checksum$|_id$/, (value) => h("code", value)],
 ];
 
-function formatted(name, value) {
+/** A value of an answer, written as its name says. */
+export function formatted(name, value) {
 	if (Array.isArray(value)) return value.map((one) => formatted(name, one)).join(", ");
 	const format = FORMATS.find(([pattern]) => pattern.test(name))?.[1];
 	if (format) return format(value);
@@ -96,9 +97,11 @@ export const facts = (answer, names, kind = "small") => pairs(names.split(/\s/).
 export const pairs = (entries, kind = "small") =>
 	h(`dl.facts.${kind}`, entries.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
 
-/** Cautions by name, each once, with what it holds for. */
-export const cautions = (entries) => entries.length > 0 && h("section", h("h3", "To keep in mind"),
-	h("ul.notes", entries.map(([name, text, where]) => h("li", h("strong", name), `: ${text}`, where && [". ", h("span.hint", where)]))));
+/** The cautions of an answer; those of a comparison name the cells that they hold for. */
+export const cautions = (found = []) => found.length > 0 && h("section", h("h3", "To keep in mind"),
+	h("ul.notes", found.map(({ name, text, where }) => h("li", h("strong", name), `: ${text}`, where && [". ", h("span.hint", where)]))));
+
+export const badge = (word) => h(`span.badge.${word}`, word);
 
 /** A table that scrolls by itself where there is no room. A column's title begins with # when it
  * has numbers, with - when it is the first to go. The first cell of a row names it. */

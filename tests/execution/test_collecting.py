@@ -15,12 +15,12 @@ import pytest
 from hotloop.app.errors import StoreError, TaskConflictError
 from hotloop.app.execution import collecting
 from hotloop.app.execution.collecting import RunCollector
-from hotloop.app.execution.measurements import KEPT_ERRORS, Details, summarize
+from hotloop.app.execution.measurements import summarize
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.names import StrategyName, TaskStatus
-from hotloop.app.observability.lag import LagSummary
-from hotloop.app.observability.sources import SourceMonitor
-from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
+from hotloop.app.observability.health import SourceMonitor
+from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
+from hotloop.app.runhost.messages import Batches, Progress, RunStarted
 from hotloop.app.sources.base import Batch, ItemError, StageCounts
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies.base import BatchResult
@@ -37,8 +37,7 @@ PLAN = make_plan(
     items=GeneratedItems(1_000),
     stages=(SimulatedStage("db", 0.0, 0.0, source="redis"),),
 )
-REPORT = RunReport(
-    error=None,
+REPORTED = Measurements(
     setup_seconds=0.5,
     duration_seconds=2.0,
     effective_workers=2,
@@ -81,6 +80,10 @@ def collect(store: TaskStore, sources: SourceMonitor) -> Collect:
     return lambda shard: RunCollector(PLAN, shard, store.shards, sources)
 
 
+def started(setup_seconds: float, workers: int) -> RunStarted:
+    return RunStarted(Measurements(setup_seconds=setup_seconds, effective_workers=workers))
+
+
 def batch(start: int, failed: int = 0) -> BatchResult:
     """Ten items, the first of which failed; every number differs from batch to batch."""
     item_ids = np.arange(start, start + 10)
@@ -98,9 +101,9 @@ def batch(start: int, failed: int = 0) -> BatchResult:
     )
 
 
-def state(collector: RunCollector) -> tuple[int, int, Details]:
+def state(collector: RunCollector) -> tuple[int, int, Measurements]:
     """Without the time that passes."""
-    details = replace(collector.details(None), duration_seconds=None)
+    details = replace(collector.measurements(), duration_seconds=None)
     return collector.items_processed, collector.failed_items, details
 
 
@@ -108,15 +111,15 @@ def stored_ids(store: TaskStore) -> list[int]:
     return ids(list(opened(store, TASK_ID).blocks()))
 
 
-def stored_details(store: TaskStore) -> Details:
-    return Details.from_json(store.shards.of_task(TASK_ID)[0].details)
+def stored_details(store: TaskStore) -> Measurements:
+    return Measurements.from_json(store.shards.of_task(TASK_ID)[0].details)
 
 
 def test_message_is_stored_with_counts_and_details(
     store: TaskStore, collect: Collect, sources: SourceMonitor
 ) -> None:
     collector = collect(store.shards.begin(REF, "1:1.0"))
-    collector.start(RunStarted(setup_seconds=0.5, effective_workers=2))
+    collector.start(started(0.5, 2))
     collector.add(Batches((batch(20, failed=2), batch(0))))
     collector.add(Batches((batch(10, failed=1),)))
     (shard,) = store.shards.of_task(TASK_ID)
@@ -124,7 +127,7 @@ def test_message_is_stored_with_counts_and_details(
     assert stored_ids(store) == list(range(30))
     details = stored_details(store)
     assert details.duration_seconds is not None
-    assert replace(details, duration_seconds=None) == Details(
+    assert replace(details, duration_seconds=None) == Measurements(
         checksum=(3 * 2**63 + 30) % 2**64,
         errors=tuple(ItemError(i, "db", "no row") for i in (20, 21, 10)),
         stages={"db": ("redis", StageCounts(30, 3, 27, 3))},
@@ -156,7 +159,7 @@ def test_locked_store_leaves_everything_as_it_was_and_takes_the_message_again(
     collector.add(event)
     assert state(collector)[:2] == (30, 3)
     assert stored_ids(store) == list(range(30))
-    assert stored_details(store) == replace(collector.details(None), duration_seconds=None)
+    assert stored_details(store) == replace(collector.measurements(), duration_seconds=None)
     assert sources.states()["redis"].counts == StageCounts(30, 3, 27, 3)
 
 
@@ -172,7 +175,7 @@ def test_message_that_was_stored_though_it_seemed_not_is_taken_again(
     task = store.get(TASK_ID)
     assert (task.items_processed, task.failed_items) == (20, 1)
     assert stored_ids(store) == list(range(20))
-    assert stored_details(store) == replace(collector.details(None), duration_seconds=None)
+    assert stored_details(store) == replace(collector.measurements(), duration_seconds=None)
 
 
 def test_taken_over_execution_stores_nothing_and_stays_as_it_was(
@@ -231,11 +234,11 @@ def test_errors_are_bounded_and_all_are_counted(store: TaskStore, collect: Colle
 
 def test_report_replaces_what_this_process_saw(store: TaskStore, collect: Collect) -> None:
     collector = collect(store.shards.begin(REF, "1:1.0"))
-    collector.start(RunStarted(setup_seconds=9.0, effective_workers=9))
+    collector.start(started(9.0, 9))
     collector.add(Batches((batch(0),)))
-    collector.report = REPORT
-    lag = LagSummary(1.0, 2.0, 3.0)
-    assert collector.details(lag) == Details(
+    collector.measured = REPORTED
+    lag = collector.lag = LagSummary(1.0, 2.0, 3.0)
+    assert collector.measurements() == Measurements(
         checksum=2**63,
         stages={"db": ("redis", StageCounts(10, 1, 10, 0))},
         io_seconds=1.0,
@@ -256,26 +259,26 @@ def test_resumed_shard_goes_on_from_the_details(
 ) -> None:
     shard = store.shards.begin(REF, "1:1.0")
     first = collect(shard)
-    first.start(RunStarted(setup_seconds=0.5, effective_workers=2))
+    first.start(started(0.5, 2))
     first.add(Batches((batch(0, failed=1),)))
     generation = 0
     if way == "cancelled":
         store.shards.cancel(TASK_ID, summarize)
         generation = store.shards.resume(TASK_ID)[0].generation
     elif way == "given back":
-        first.report = REPORT
-        store.shards.give_back(REF, shard.attempt, first.details(None).to_json(), 10)
+        first.measured = REPORTED
+        store.shards.give_back(REF, shard.attempt, first.measurements().to_json(), 10)
     before = stored_details(store)
 
     again = store.shards.begin(ShardRef(TASK_ID, 0, generation), "2:2.0")
     second = collect(again)
-    assert second.details(None) == before
+    assert second.measurements() == before
     assert (second.items_processed, second.failed_items) == (10, 1)
-    second.start(RunStarted(setup_seconds=0.25, effective_workers=1))
+    second.start(started(0.25, 1))
     second.add(Batches((batch(10, failed=2),)))
     assert (second.items_processed, second.failed_items) == (20, 3)
-    second.report = REPORT
-    details = second.details(None)
+    second.measured = REPORTED
+    details = second.measurements()
     assert details.checksum == 10
     assert [error.item_id for error in details.errors] == [0, 10, 11]
     assert details.stages == {"db": ("redis", StageCounts(20, 2, 17, 3))}
@@ -288,7 +291,7 @@ def test_resumed_shard_goes_on_from_the_details(
     assert end is TaskStatus.COMPLETED
     task = store.get(TASK_ID)
     assert (task.items_processed, task.failed_items) == (20, 3)
-    assert Details.from_json(task.measurements) == details
+    assert Measurements.from_json(task.measurements) == details
 
 
 def shown(store: TaskStore) -> int:
@@ -301,7 +304,7 @@ def shown(store: TaskStore) -> int:
 
 def test_items_in_work_are_shown_and_not_counted_twice(store: TaskStore, collect: Collect) -> None:
     collector = collect(store.shards.begin(REF, "1:1.0"))
-    collector.start(RunStarted(setup_seconds=0.5, effective_workers=2))
+    collector.start(started(0.5, 2))
     assert collector.note(Progress(7))
     collector.store_progress()
     assert (shown(store), store.get(TASK_ID).items_processed) == (7, 0)
@@ -345,7 +348,7 @@ def test_items_in_work_go_with_their_execution(
     first.note(Progress(18))
     first.store_progress()
     assert shown(store) == 18
-    details = first.details(None).to_json()
+    details = first.measurements().to_json()
     assert "in_work" not in details
     if way == "completed":
         store.shards.end(REF, shard.attempt, TaskStatus.COMPLETED, details, 10, summarize)

@@ -17,7 +17,7 @@ import pytest
 from hotloop.app.disk import file_sha256
 from hotloop.app.errors import BadRowError, StoreError
 from hotloop.app.execution.executions import RunContext
-from hotloop.app.execution.items import InputKind, input_spec, items_of
+from hotloop.app.execution.items import items_of
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import IngestCommand
 from hotloop.app.settings.settings import Settings
@@ -26,6 +26,7 @@ from hotloop.app.sources.item_file import new_item_file
 from hotloop.app.sources.rows import CSV, ingest
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.spec import InputKind, input_spec
 from hotloop.app.tasks.store import TaskStore, open_store
 
 TASK = "task_0123abcd_1700000000"
@@ -53,7 +54,7 @@ class World:
         self.task = Task(
             task_id=TASK,
             task_type="background",
-            spec=input_spec(kind, CSV),
+            spec={"input": input_spec(kind, CSV)},
             workload="loops",
             kernel="python",
             strategy="sequential",

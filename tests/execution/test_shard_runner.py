@@ -15,12 +15,12 @@ from hotloop.app.errors import RunHostDiedError, ServiceError, StoreUnavailableE
 from hotloop.app.execution import shard_runner
 from hotloop.app.execution.active_run import ActiveRun
 from hotloop.app.execution.executions import Outcome
-from hotloop.app.execution.measurements import Details
 from hotloop.app.execution.shard_runner import ShardRunner
 from hotloop.app.names import TaskStatus
+from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.tasks.claims import Claim, claim
 from hotloop.app.tasks.model import Shard, Task, new_task_id
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore, open_store
 
 OUTAGE: ServiceError = StoreUnavailableError("it is down")
@@ -66,7 +66,7 @@ class Runner(ShardRunner):
 
     async def _attempt(self, task: Task, shard: Shard, run: ActiveRun) -> Outcome:
         error = self.errors.pop(0) if self.errors else None
-        return Outcome(error, Details(), 0, 0)
+        return Outcome(error, Measurements(), 0, 0)
 
 
 def ended(store: TaskStore, errors: list[ServiceError]) -> TaskStatus | None:

@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 
 from hotloop.app.factory import create_app
-from hotloop.app.security.clients import Scope
-from hotloop.app.security.keys import KEY_HEADER, new_key
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import KEY_HEADER, new_key
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import TestKey, endpoints, make_key
 from tests.fixtures.client import Client, open_client

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import APIRouter, FastAPI, Query, Request
 
-from hotloop.app.comparison.verdict_text import FLAG_TEXTS
+from hotloop.app.comparison.cautions import cautions
 from hotloop.app.errors import ServiceError
 from hotloop.app.factory import create_app
 from hotloop.app.http.answers import TASKS
@@ -75,11 +75,6 @@ def cell(strategy: str, kernel: str) -> Cell:
             "checksum": None if median is None else "9f86d081884c7d65",
             "failed_items": 0,
             "flags": [CellFlag.WIDE_SPREAD] if (strategy, kernel) == ("hybrid", "numba") else [],
-            "flag_texts": (
-                [FLAG_TEXTS[CellFlag.WIDE_SPREAD]]
-                if (strategy, kernel) == ("hybrid", "numba")
-                else []
-            ),
         }
     )
 
@@ -138,7 +133,8 @@ def comparison(**changes: Any) -> Comparison:
         "curl": "curl -s localhost:8001/api/v1/tasks/hybrid -d '{}'",
         "links": LINKS,
     }
-    return Comparison.model_validate(values | changes)
+    found = Comparison.model_validate(values | changes)
+    return found.model_copy(update={"cautions": cautions(found.cells)})
 
 
 def calibration_state(status: str, progress: float, **changes: Any) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from hotloop.app.errors import BodyTooSlowError, ForbiddenError, PayloadTooLarge
 from hotloop.app.http.access import SAFE_METHODS
 from hotloop.app.http.answers import SESSION, UPLOAD, path_of
 from hotloop.app.http.error_handlers import problem_response
-from hotloop.app.security.addresses import host_of, is_loopback
-from hotloop.app.settings.access import AccessSettings
+from hotloop.app.settings.rules import host_of, is_loopback
 from hotloop.app.settings.settings import Settings, variable_name
 from hotloop.app.wording import echo
 
@@ -34,7 +33,7 @@ class ExposureGuard:
     Only other servers need it: `hotloop.app.serving.server` does not listen there without keys.
     """
 
-    def __init__(self, app: ASGIApp, settings: AccessSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._is_open = not settings.needs_authentication
 
@@ -61,7 +60,7 @@ class OriginGuard:
     forms, for which browsers ask no permission.
     """
 
-    def __init__(self, app: ASGIApp, settings: AccessSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._any_host = settings.needs_authentication and not settings.allowed_hosts
         self._hosts = frozenset(settings.allowed_hosts)

@@ -32,7 +32,7 @@ from hotloop.app.runhost.fair_queue import FairQueue
 from hotloop.app.schemas.base import RequestModel
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, read_request, request_models
 from hotloop.app.security.clients import Client
 from hotloop.app.wording import RULE, describe
 
@@ -58,7 +58,7 @@ class Faults:
 def read_body(model: type[Body], content: bytes) -> Body | Faults:
     """Parse and check a body in this process."""
     try:
-        return model.model_validate_json(content)
+        return read_request(model, content)
     except ValidationError as error:
         # A hostile body has a million unknown fields; listing them would take seconds.
         if error.error_count() > _MAX_LISTED:
@@ -79,7 +79,7 @@ def _read_large(model: type[Body], content: bytes) -> Body | Faults:
         return Faults([_in_words(fault) for fault in read.faults])
     if read.items is None:
         return read
-    return read.model_copy(update={"items": ItemColumns.of(read.items)})
+    return read.model_copy(update={"items": ItemColumns.of(read.workload, read.items)})
 
 
 def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +190,16 @@ def _started() -> ProcessPoolExecutor:
 
 
 def _body_schema(model: type[RunRequest], *, required: bool = True) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    refs = {
+        name: f"#/components/schemas/{made.__name__}"
+        for name, made in request_models(model).items()
+    }
+    schema: dict[str, Any] = {"$ref": next(iter(refs.values()))}
+    if len(refs) > 1:
+        schema = {
+            "oneOf": [{"$ref": ref} for ref in refs.values()],
+            "discriminator": {"propertyName": "workload", "mapping": refs},
+        }
     return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
 
 

@@ -17,8 +17,7 @@ from hotloop.app.http.routes.headers import best_media_type
 from hotloop.app.schemas.health import Health, Readiness, Vitals, VitalsQuery
 from hotloop.app.schemas.root import ServiceIndex
 from hotloop.app.schemas.sessions import SessionView, SignIn
-from hotloop.app.security.clients import ANYONE, Client
-from hotloop.app.security.sessions import COOKIE, SESSION_SECONDS, Session
+from hotloop.app.security.clients import ANYONE, COOKIE, SESSION_SECONDS, Client, Session
 from hotloop.app.version import VERSION
 
 router = APIRouter(tags=["service"])

@@ -101,7 +101,8 @@ class TimedRuns:
         report = await execute(plan, self._strategies[plan.strategy], self._around, self._send)
         if report.error is not None:
             raise report.error
-        return report.duration_seconds
+        assert report.measured.duration_seconds is not None
+        return report.measured.duration_seconds
 
 
 def schedule(experiments: Sequence[Experiment], rounds: int) -> list[tuple[Experiment, int]]:

@@ -14,8 +14,8 @@ from hotloop.app.factory import create_app
 from hotloop.app.http.guards.watch import OpeningTurns
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import current
-from hotloop.app.security.clients import Scope as SecurityScope
-from hotloop.app.security.keys import KEY_HEADER, new_key
+from hotloop.app.names import Scope as SecurityScope
+from hotloop.app.security.clients import KEY_HEADER, new_key
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import make_key
 from tests.fixtures.client import Client, open_client
