@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from shlex import quote
 from statistics import median
 from typing import Any, Final
 
@@ -19,11 +17,11 @@ from hotloop.app.comparison.record import (
     ComparisonRecord,
     Sample,
 )
-from hotloop.app.comparison.specs import BASE_URL, run_body
+from hotloop.app.comparison.specs import run_body
 from hotloop.app.comparison.verdict import contenders, judge, verdict_text
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.prediction.plan import leaves_workers_idle
-from hotloop.app.schemas.base import TaskLinks
+from hotloop.app.schemas.base import SuggestedRun
 from hotloop.app.schemas.comparison import (
     Cell,
     CellFlag,
@@ -53,11 +51,11 @@ _TIMES: Final = {
 }
 
 
-def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> Comparison:
+def comparison_view(task: Task, record: ComparisonRecord) -> Comparison:
     """The comparison so far; it has a verdict only if it was completed."""
     spec, kernel = task.spec, task.spec["kernel"]
     cells, compared = _cells(record, spec), compared_cells(record)
-    times = {
+    times: dict[str, Any] = {
         name: _median(cells, CellId(str(strategy), kernel)) for name, strategy in _TIMES.items()
     }
     mismatches = [
@@ -102,8 +100,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         mismatches=mismatches,
         cautions=cautions(cells),
         host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
-        curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
-        links=links,
+        suggested=None if overall is None else _suggested(spec, cells[overall.fastest[0]]),
     )
 
 
@@ -233,9 +230,6 @@ def _median(cells: Sequence[Cell], cell: CellId) -> float | None:
     return None
 
 
-def _curl(spec: Mapping[str, Any], cell: Cell) -> str | None:
+def _suggested(spec: Mapping[str, Any], cell: Cell) -> SuggestedRun | None:
     body = run_body(spec, cell.kernel)
-    if body is None:
-        return None
-    url = quote(f"{spec[BASE_URL]}/api/v1/tasks/{cell.strategy}")
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"
+    return None if body is None else SuggestedRun(strategy=cell.strategy, body=body)

@@ -67,9 +67,7 @@ class ComparisonService:
         self._runs = runs
         self._background = background
 
-    async def compare(
-        self, request: CompareRequest, base_url: str, client: str | None = None
-    ) -> Comparison:
+    async def compare(self, request: CompareRequest, client: str | None = None) -> Comparison:
         """Compare now, for a client, as the store names it. Cancelling the call cancels the
         comparison. Raises any of the service errors but those about tasks, and
         kernels.InvalidInputError.
@@ -79,7 +77,7 @@ class ComparisonService:
         request, reports, record, _ = await self._planned(request)
         if request.exact and exact_seconds(record) > limit:
             raise EstimateTooLongError(exact_seconds(record), limit, WAY_OUT)
-        task = self._task(request, record, base_url, TaskType.SYNCHRONOUS, client)
+        task = self._task(request, record, TaskType.SYNCHRONOUS, client)
         view = await self._runs.supervise(
             task.task_id, lambda active: self._drive(active, task, request, reports)
         )
@@ -89,7 +87,6 @@ class ComparisonService:
     async def submit(
         self,
         request: CompareRequest,
-        base_url: str,
         idempotency_key: str | None,
         client: str | None = None,
     ) -> TaskView:
@@ -97,7 +94,7 @@ class ComparisonService:
         process. Raises what accepting any background task raises.
         """
         request, _, record, plans = await self._planned(request)
-        task = self._task(request, record, base_url, TaskType.BACKGROUND, client)
+        task = self._task(request, record, TaskType.BACKGROUND, client)
         task = replace(task, spec={**task.spec, NEEDS_KEY: self._needs(record, plans)})
         digest = None
         if idempotency_key is not None:
@@ -129,7 +126,6 @@ class ComparisonService:
         self,
         request: CompareRequest,
         record: ComparisonRecord,
-        base_url: str,
         kind: TaskType,
         client: str | None,
     ) -> Task:
@@ -138,7 +134,7 @@ class ComparisonService:
             task_id=new_task_id(),
             task_type=kind,
             kind=TaskKind.COMPARISON,
-            spec=compare_spec(request, base_url) | {"origin": origin_to_json(current())},
+            spec=compare_spec(request) | {"origin": origin_to_json(current())},
             workload=request.workload,
             kernel="",
             strategy="",

@@ -13,11 +13,9 @@ from pydantic import ValidationError
 from hotloop.app.comparison.presenter import comparison_view
 from hotloop.app.comparison.record import ComparisonRecord
 from hotloop.app.errors import UnreadableTaskError
-from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.plan import leaves_workers_idle
 from hotloop.app.runhost.measurements import Measurements
-from hotloop.app.schemas.base import TaskLinks
 from hotloop.app.schemas.options import AUTO, kernel_names
 from hotloop.app.schemas.results import (
     Caution,
@@ -43,9 +41,6 @@ Living = Mapping[str, Abilities | None]
 """What each living node can do, by its id; None for one without a run host."""
 
 NOBODY: Final[Living] = MappingProxyType({})
-
-BASE_PATH: Final = "/api/v1/tasks"
-
 
 KEPT_RESULTS: Final = 5
 
@@ -205,7 +200,7 @@ def task_view(store: TaskStore, task_id: str) -> TaskView:
         if task.kind == TaskKind.COMPARISON:
             record = ComparisonRecord.from_json(shards[0].details if shards else None)
             if record is not None:
-                comparison = comparison_view(task, record, fields["links"])
+                comparison = comparison_view(task, record)
         elif task.status in FINISHED:
             result = _result(store, task, shards)
     except (UnreadableTaskError, ValueError, KeyError, TypeError):
@@ -298,11 +293,4 @@ def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict
         **{name: task.spec.get(name) for name in ("workers", "batch_size", "db", "cache")},
         "created_at": task.created_at,
         "estimated_seconds": task.estimated_seconds,
-        "links": TaskLinks(
-            status=link_to(f"{BASE_PATH}/status/{task.task_id}"),
-            results=link_to(f"{BASE_PATH}/results/{task.task_id}"),
-            cancel=link_to(f"{BASE_PATH}/{task.task_id}"),
-            resume=link_to(f"{BASE_PATH}/{task.task_id}/resume"),
-            events=link_to(f"{BASE_PATH}/events/{task.task_id}"),
-        ),
     }

@@ -7,16 +7,14 @@ from functools import partial
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlencode
 
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.execution.executions import RunContext
 from hotloop.app.execution.maintenance import remove_finished
 from hotloop.app.execution.measurements import summarize
-from hotloop.app.execution.presenters import BASE_PATH, task_summaries, task_view
+from hotloop.app.execution.presenters import task_summaries, task_view
 from hotloop.app.execution.runs import RunService
 from hotloop.app.execution.shard_runner import ShardRunner
-from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.results import Export
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskView
@@ -74,17 +72,12 @@ class TaskService:
                 client=client,
             )
         )
-        following = offset + len(page.tasks)
-        filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
-        query = {k: str(v) for k, v in filters.items() if v is not None}
-        query |= {"limit": str(limit), "offset": str(following)}
-        following_path = f"{BASE_PATH}/results?{urlencode(query)}"
         return TaskPage(
             items=await in_store_thread(task_summaries, self._store, page),
             total=page.total,
             limit=limit,
             offset=offset,
-            next=link_to(following_path) if following < page.total else None,
+            next=None,
         )
 
     async def cancel(self, task_id: str) -> TaskView:
@@ -153,14 +146,14 @@ class TaskService:
         if task.kind == TaskKind.COMPARISON:
             raise TaskConflictError(
                 task_id,
-                "it is a comparison, which has no results of items; what it has measured is at "
-                f"GET {link_to(BASE_PATH)}/status/{task_id}",
+                "it is a comparison, which has no results of items; see its status for what it has "
+                "measured",
             )
         if task.status not in FINISHED:
             raise TaskConflictError(
                 task_id,
-                f"it is {task.status}; its results can be read once it has ended. "
-                f"GET {link_to(BASE_PATH)}/status/{task_id} tells.",
+                f"it is {task.status}; its results can be read once it has ended. Follow its "
+                "status or its events until then.",
             )
         reader = self._store.results(task_id)
         if reader is None:

@@ -1,13 +1,12 @@
-"""A recommendation in words: the reasons with figures, the command that runs it, general advice."""
+"""A recommendation in words: the reasons with figures, the suggested run, general advice."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from shlex import quote
 from typing import Any, Final
 
 from hotloop.app.prediction.search_space import Candidate
+from hotloop.app.schemas.base import SuggestedRun
 from hotloop.app.schemas.options import RunOptions
 from hotloop.app.schemas.recommendation import Guideline, Limit
 from hotloop.app.schemas.runs import RunRequest
@@ -101,8 +100,8 @@ def _s(seconds: float) -> str:
     return f"{seconds:,.3g} s" if seconds < 1_000 else f"{seconds:,.0f} s"
 
 
-def curl(base_url: str, request: RunRequest, candidate: Candidate) -> str:
-    """The command that runs it, with the fields that are not left at their defaults."""
+def suggested_run(request: RunRequest, candidate: Candidate) -> SuggestedRun:
+    """Return the recommended run, with the fields that are not left at their defaults."""
     plan = candidate.plan
     chosen = request.model_dump(mode="json", include=set(RunOptions.model_fields) | {"items_count"})
     chosen |= {
@@ -117,5 +116,4 @@ def curl(base_url: str, request: RunRequest, candidate: Candidate) -> str:
     }
     if request.changed_parameters:
         body["parameters"] = request.changed_parameters
-    url = quote(f"{base_url}/api/v1/tasks/{plan.strategy}")
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"
+    return SuggestedRun(strategy=plan.strategy, body=body)

@@ -12,7 +12,7 @@ from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.accuracy import Errors, read_errors
 from hotloop.app.prediction.calibrations import Calibrations
-from hotloop.app.prediction.explanation import GUIDELINES, curl, explanation
+from hotloop.app.prediction.explanation import GUIDELINES, explanation, suggested_run
 from hotloop.app.prediction.plan import make_plan
 from hotloop.app.prediction.search_space import (
     MOST_WORKERS,
@@ -63,7 +63,7 @@ class RecommendationService:
     memory_bytes: int
     """The memory that a run may need."""
 
-    async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
+    async def recommend(self, query: RecommendationQuery) -> Recommendation:
         """Rank all ways to run it. Raises InvalidRequestError, NotReadyError and StoreError."""
         request = run_request(query)
         # Refuse a request that cannot be met before anything is measured.
@@ -72,7 +72,7 @@ class RecommendationService:
         errors = await in_store_thread(read_errors, self.store)
         plan = self._plan(request, basis.reports, basis.calibration)
         return await asyncio.to_thread(
-            _answer, query, request, plan, basis, errors, base_url, self.memory_bytes
+            _answer, query, request, plan, basis, errors, self.memory_bytes
         )
 
     async def _basis(self, wait: bool) -> Basis:
@@ -157,7 +157,6 @@ def _answer(
     plan: Plan,
     basis: Basis,
     errors: Errors,
-    base_url: str,
     memory_bytes: int,
 ) -> Recommendation:
     calibration, calibrated = basis.calibration, basis.calibrated_at is not None
@@ -179,7 +178,7 @@ def _answer(
         recommended=shown[0],
         explanation=explanation(found, interval.low, interval.high, bound, calibrated),
         lower_bound_seconds=bound,
-        curl=curl(base_url, request, found[0]),
+        suggested=suggested_run(request, found[0]),
         ranked=shown,
         considered=len(found),
         calibrated=calibrated,

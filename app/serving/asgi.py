@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hotloop.app.errors import NotReadyError
 from hotloop.app.factory import begin_stop, create_app
 from hotloop.app.http.error_handlers import problem_response
-from hotloop.app.http.guards.exposure import ExposureGuard
+from hotloop.app.http.guards.requests import ExposureGuard
 from hotloop.app.logs.setup import set_up_logging
 from hotloop.app.serving.node import check_machine
 from hotloop.app.settings.environment import load_settings

@@ -111,7 +111,7 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
         ws="none",
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         log_config=None,
-        access_log=False,  # hotloop.app.http.routes.watch writes it
+        access_log=False,  # hotloop.app.http.guards.watch writes it
     )
     # Ctrl-C is the usual end.
     with suppress(KeyboardInterrupt):

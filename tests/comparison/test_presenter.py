@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +14,12 @@ from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord, 
 from hotloop.app.comparison.specs import compare_request_of, compare_spec
 from hotloop.app.names import TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.machine import host_facts
-from hotloop.app.schemas.base import TaskLinks
+from hotloop.app.schemas.base import SuggestedRun
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from tests.fixtures.made_up import ITEMS, MadeUpMachine, record_of, sample
 
-LINKS = TaskLinks(status="/s", results="/r", cancel="/c", resume="/t", events="/e")
 SEQUENTIAL, SLOW, HYBRID, STORED = (
     CellId("sequential", "python"),
     CellId("sequential", "cython"),
@@ -43,7 +41,7 @@ def task_of(status: TaskStatus = TaskStatus.COMPLETED, **body: Any) -> Task:
         task_type=TaskType.BACKGROUND,
         kind=TaskKind.COMPARISON,
         status=status,
-        spec=compare_spec(request, "http://127.0.0.1:8001"),
+        spec=compare_spec(request),
         workload="loops",
         kernel="",
         strategy="",
@@ -56,7 +54,7 @@ def task_of(status: TaskStatus = TaskStatus.COMPLETED, **body: Any) -> Task:
 def shown(record: ComparisonRecord, status: TaskStatus = TaskStatus.COMPLETED) -> Comparison:
     stored = ComparisonRecord.from_json(json.loads(json.dumps(record.to_json())))
     assert stored == record
-    return comparison_view(task_of(status), stored, LINKS)
+    return comparison_view(task_of(status), stored)
 
 
 def measured(**arguments: Any) -> ComparisonRecord:
@@ -119,7 +117,7 @@ def test_only_a_completed_comparison_has_a_verdict(status: TaskStatus, words: st
     record = record_of(COSTS)
     record.cells[0].samples.append(sample(8.0, round_number=0))
     view = shown(record, status)
-    assert (view.winner, view.curl, view.best_approach) == (None, None, None)
+    assert (view.winner, view.suggested, view.best_approach) == (None, None, None)
     assert view.tied == []
     assert view.verdict == (f"No verdict: the comparison {words}, 1 of 24 measurements are done.")
     assert {cell.status for cell in view.cells} == {CellStatus.PENDING}
@@ -153,7 +151,7 @@ def test_batch_size_that_leaves_workers_idle_is_flagged(
     MadeUpMachine({CellId("threading", "cython"): 1.0, SLOW: 2.0}).compare(record)
     threading, _ = record.cells
     threading.samples = [replace(s, effective_workers=workers) for s in threading.samples]
-    view = comparison_view(task_of(batch_size=batch_size, workers=4), record, LINKS)
+    view = comparison_view(task_of(batch_size=batch_size, workers=4), record)
     flags = [CellFlag.IDLE_WORKERS in cell.flags for cell in view.cells]
     assert flags == [flagged, False]
 
@@ -166,10 +164,9 @@ def test_outputs_of_fewer_than_two_measured_cells_are_not_called_equal() -> None
     assert (view.outputs_equal, view.compared_cells) == (None, 0)
 
 
-def test_command_runs_the_winner_with_what_is_not_the_default() -> None:
-    words = shlex.split(shown(measured()).curl or "")
-    assert words[:3] == ["curl", "-s", "http://127.0.0.1:8001/api/v1/tasks/hybrid"]
-    assert json.loads(words[-1]) == {"items_count": ITEMS, "kernel": "cython"}
+def test_suggested_run_is_the_winner_with_what_is_not_the_default() -> None:
+    body = {"items_count": ITEMS, "kernel": "cython"}
+    assert shown(measured()).suggested == SuggestedRun(strategy="hybrid", body=body)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +178,11 @@ def test_command_runs_the_winner_with_what_is_not_the_default() -> None:
         {"rounds": 3, "budget_seconds": 60.0, "exact": True, "kernels": ("cython", "numba")},
     ],
 )
-def test_body_of_the_command_asks_for_the_same_run(body: dict[str, Any]) -> None:
+def test_suggested_body_asks_for_the_same_run(body: dict[str, Any]) -> None:
     task = task_of(**body)
-    curl = comparison_view(task, measured(), LINKS).curl
-    request = RunRequest.model_validate_json(shlex.split(curl or "")[-1])
+    suggested = comparison_view(task, measured()).suggested
+    assert suggested is not None
+    request = RunRequest.model_validate_json(json.dumps(suggested.body))
     asked = asked_for(**body)
     for name in RunRequest.model_fields:
         if name not in ("db", "cache"):
@@ -194,17 +192,17 @@ def test_body_of_the_command_asks_for_the_same_run(body: dict[str, Any]) -> None
     assert (again.rounds, again.exact, again.kernels) == (asked.rounds, asked.exact, asked.kernels)
 
 
-def test_command_has_a_few_items_and_no_more() -> None:
+def test_suggested_run_has_a_few_items_and_no_more() -> None:
     row = {"item_id": 1, "value": 0.5, "offset": 7}
-    bodies = []
+    found = []
     for count in (2, 21):
         asked = CompareRequest.model_validate_json(
             json.dumps({"items": [row] * count, "kernel": "cython"})
         )
-        task = replace(task_of(), spec=compare_spec(asked, "http://h"))
-        bodies.append(comparison_view(task, measured(), LINKS).curl)
-    assert json.loads(shlex.split(bodies[0] or "")[-1]) == {"items": [row] * 2, "kernel": "cython"}
-    assert bodies[1] is None
+        task = replace(task_of(), spec=compare_spec(asked))
+        found.append(comparison_view(task, measured()).suggested)
+    body = {"items": [row] * 2, "kernel": "cython"}
+    assert found == [SuggestedRun(strategy="hybrid", body=body), None]
 
 
 def test_projected_cell_says_so() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from hotloop.app.errors import ServiceError
 from hotloop.app.factory import create_app
-from hotloop.app.http.guards.headers import DOCUMENTATION, NOTHING, documentation_policy
-from hotloop.app.http.routes.dashboard import HEADERS
+from hotloop.app.http.guards.answers import DOCUMENTATION, NOTHING, documentation_policy
+from hotloop.app.http.routes.pages import HEADERS
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import endpoints
 from tests.fixtures.client import Client, open_client

@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from hotloop.app.http.routes.dashboard import FOLDER
+from hotloop.app.http.routes.pages import FOLDER
 from tests.fixtures.client import Client
 
 NAMES = sorted(path.name for path in FOLDER.iterdir() if path.suffix != ".html")

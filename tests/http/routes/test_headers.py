@@ -1,4 +1,4 @@
-"""`Prefer: respond-async` (RFC 7240)."""
+"""`Prefer: respond-async` (RFC 7240) makes a run a background task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hotloop.app.errors import IdempotencyConflictError, RunCancelledError
 from hotloop.app.factory import create_app
-from hotloop.app.http.routes.prefer import prefers_async
+from hotloop.app.http.routes.headers import prefers_async
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import StrategyChoice
 from hotloop.app.schemas.runs import BackgroundRequest, UploadQuery

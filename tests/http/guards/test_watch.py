@@ -1,13 +1,17 @@
-"""What is seen of every request."""
+"""Every request is logged and counted; streams that are opened at once let others in between."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+from itertools import pairwise
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from hotloop.app.factory import create_app
+from hotloop.app.http.guards.watch import OpeningTurns
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import current
 from hotloop.app.names import Scope as SecurityScope
@@ -110,3 +114,74 @@ def test_line_of_an_open_service_names_the_address(
 ) -> None:
     client.get(f"/api/v1/tasks/status/{TASK_ID}")
     assert [one["client"] for one in lines(caplog)] == ["127.0.0.1"]
+
+
+EVENTS = "/api/v1/tasks/events"
+
+
+async def receive() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def send(message: Message) -> None:
+    pass
+
+
+class Begun:
+    """An application that notes which requests it was given, and answers none."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.paths.append(scope["path"])
+        await asyncio.get_running_loop().create_future()
+
+
+def ask(app: OpeningTurns, path: str) -> asyncio.Task[None]:
+    async def call() -> None:
+        await app({"type": "http", "path": path}, receive, send)
+
+    return asyncio.create_task(call())
+
+
+def test_streams_begin_one_by_one_and_other_requests_at_once() -> None:
+    async def scenario() -> None:
+        begun = Begun()
+        app = OpeningTurns(begun, EVENTS)
+        tasks = [ask(app, f"/below{EVENTS}/{number}") for number in range(100)]
+        await asyncio.sleep(0)
+        tasks.append(ask(app, "/health"))
+        counts = []
+        while len(begun.paths) < len(tasks):
+            await asyncio.sleep(0)
+            counts.append(len(begun.paths))
+        assert begun.paths.index("/health") < 5
+        assert max(b - a for a, b in pairwise(counts)) <= 2
+        assert [path for path in begun.paths if path != "/health"] == [
+            f"/below{EVENTS}/{number}" for number in range(100)
+        ]
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_request_that_leaves_the_line_holds_up_nobody() -> None:
+    async def scenario() -> None:
+        begun = Begun()
+        app = OpeningTurns(begun, EVENTS)
+        tasks = [ask(app, f"{EVENTS}/{number}") for number in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[2:9]:
+            task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert begun.paths == [f"{EVENTS}/{number}" for number in (0, 1, 9)]
+        later = ask(app, f"{EVENTS}/later")
+        await asyncio.sleep(0)
+        assert begun.paths[-1] == f"{EVENTS}/later"
+        for task in (*tasks, later):
+            task.cancel()
+
+    asyncio.run(scenario())

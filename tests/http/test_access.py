@@ -1,4 +1,7 @@
-"""Every route asks who asks, and whether they may; a new one cannot be forgotten."""
+"""Every route needs a client with the right scope, and shows it its own tasks only.
+
+Tests of `http/access.py` and `http/dependencies.py`.
+"""
 
 from __future__ import annotations
 

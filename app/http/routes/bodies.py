@@ -1,7 +1,8 @@
-"""Large bodies are read in another process.
+"""The bodies of runs, parsed and checked in one pass over their bytes.
 
-Parsing and checking is one call that keeps the interpreter to itself: a thread would hold up the
-event loop as much. What comes back is small: the rows as columns, and faults in words.
+Large bodies are read in another process. Parsing and checking is one call that holds the GIL, so
+a thread would block the event loop as much. What comes back is small: the rows as columns, and
+faults as texts.
 """
 
 from __future__ import annotations
@@ -15,23 +16,33 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from hotloop.app.errors import NotReadyError
+from hotloop.app.http.access import ClientDep
+from hotloop.app.http.answers import JSON
+from hotloop.app.http.routes.headers import require_content_type
 from hotloop.app.runhost.fair_queue import FairQueue
+from hotloop.app.schemas.base import RequestModel
+from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import RunRequest, read_request
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, read_request, request_models
+from hotloop.app.security.clients import Client
 from hotloop.app.system import end_with_parent
 from hotloop.app.wording import RULE, describe
 
 LARGE_BYTES: Final = 32 * 1_024
-"""From here on: about 600 rows, which take half a millisecond."""
+"""The least size of a large body: about 600 rows, which take half a millisecond."""
 
 _MAX_LISTED: Final = 1_000
 _MAX_NAME: Final = 500
-"""Characters of an unknown field's name: it may be as long as the body."""
+"""Characters kept of an unknown field's name, which may be as long as the body."""
+
+_HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
 
 Body = TypeVar("Body", bound=RunRequest)
 
@@ -44,7 +55,7 @@ class Faults:
 
 
 def read_body(model: type[Body], content: bytes) -> Body | Faults:
-    """Parse and check, here and now."""
+    """Parse and check a body in this process."""
     try:
         return read_request(model, content)
     except ValidationError as error:
@@ -56,12 +67,12 @@ def read_body(model: type[Body], content: bytes) -> Body | Faults:
 
 
 def refused(text: str) -> Faults:
-    """The body as a whole."""
+    """A fault of the body as a whole."""
     return Faults([{"type": RULE, "loc": ("body",), "msg": text, "input": None}])
 
 
 def _read_large(model: type[Body], content: bytes) -> Body | Faults:
-    """In the other process: as `read_body`, and fit to be sent."""
+    """Read a body in the other process; the result is small enough to be sent back."""
     read = read_body(model, content)
     if isinstance(read, Faults):
         return Faults([_in_words(fault) for fault in read.faults])
@@ -83,14 +94,16 @@ def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
 
 
 def _begin() -> None:
-    """First in the other process. It must not outlive this one, however that ends."""
+    """Set up the other process, which must not outlive this one, however this one ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 
 
 class BodyReader:
-    """One other process, started for the first large body. Bodies are read one after another, in
-    turns over clients: one that sends many delays nobody but itself.
+    """Reads large bodies in one other process, which the first large body starts.
+
+    Bodies are read one after another, in turns over clients, so that a client that sends many
+    delays only itself.
     """
 
     def __init__(self) -> None:
@@ -117,7 +130,7 @@ class BodyReader:
                 await turn
             except asyncio.CancelledError:
                 if not self._waiting.remove(client, turn):
-                    self._next_turn()  # it was this one's already
+                    self._next_turn()  # the turn had already been given to this body
                 raise
         self._is_reading = True
         try:
@@ -155,12 +168,75 @@ class BodyReader:
 
 
 def _started() -> ProcessPoolExecutor:
-    """Starting takes long, and must not be the event loop's work."""
+    """Start the other process. Blocks."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
     try:
         pool.submit(os.getpid).result()
     except BrokenProcessPool:
         pool.shutdown()
-        raise NotReadyError("the process that reads large bodies does not start", 5) from None
+        raise NotReadyError(
+            "the process that reads large bodies does not start; send the body again", 5
+        ) from None
     return pool
+
+
+def _body_schema(model: type[RunRequest], *, required: bool = True) -> dict[str, Any]:
+    refs = {
+        name: f"#/components/schemas/{made.__name__}"
+        for name, made in request_models(model).items()
+    }
+    schema: dict[str, Any] = {"$ref": next(iter(refs.values()))}
+    if len(refs) > 1:
+        schema = {
+            "oneOf": [{"$ref": ref} for ref in refs.values()],
+            "discriminator": {"propertyName": "workload", "mapping": refs},
+        }
+    return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
+
+
+class NoQuery(RequestModel):
+    """The query of a route that has none; a field in it was meant for the body."""
+
+
+RUN_SCHEMA: Final = _body_schema(RunRequest)
+BACKGROUND_SCHEMA: Final = _body_schema(BackgroundRequest)
+COMPARE_SCHEMA: Final = _body_schema(CompareRequest, required=False)
+"""For OpenAPI: the `openapi_extra=` of a route that reads such a body."""
+
+
+async def read_run_request(request: Request, client: ClientDep) -> RunRequest:
+    return await _read(request, client, RunRequest)
+
+
+async def read_background_request(request: Request, client: ClientDep) -> BackgroundRequest:
+    return await _read(request, client, BackgroundRequest)
+
+
+async def read_compare_request(request: Request, client: ClientDep) -> CompareRequest:
+    """A missing body counts as `{}`, because the query may hold everything."""
+    if not await request.body():
+        return CompareRequest()
+    return await _read(request, client, CompareRequest)
+
+
+async def _read(request: Request, client: Client, model: type[Body]) -> Body:
+    """Raises RequestValidationError, a 415, NotReadyError, and PayloadTooLargeError.
+
+    The bytes go to pydantic as they are. FastAPI's own body parameter would pass them through
+    `json.loads`: its errors on deep nesting and long integers become 400s, it accepts NaN, which
+    is not JSON, and 100,000 rows would take twice as long.
+    """
+    body = await request.body()
+    if not body:
+        raise RequestValidationError(refused("is empty; send {} for the defaults").faults)
+    require_content_type(request, (JSON,), _HINT)
+    reader: BodyReader = request.app.state.bodies
+    read = await reader.read(model, body, client.id)
+    if isinstance(read, Faults):
+        raise RequestValidationError(read.faults)
+    return read
+
+
+RunRequestDep = Annotated[RunRequest, Depends(read_run_request)]
+BackgroundRequestDep = Annotated[BackgroundRequest, Depends(read_background_request)]

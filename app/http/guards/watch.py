@@ -1,11 +1,13 @@
-"""What is seen of every request: its id, a line of the log, a count and a time."""
+"""Every request gets an id, a log line, a span and a count; streams of events open in turns."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +16,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotloop.app.http.access import CLIENT
-from hotloop.app.http.root_path import below
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import Origin, bound
 from hotloop.app.observability.tracing import context_of, traceparent_of, tracer
@@ -24,11 +25,10 @@ _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"
-"""Stands for paths that are no route's, and methods that nobody knows: clients could otherwise
-make any number of names."""
+"""Stands for unknown paths and methods, so that clients cannot make any number of names."""
 
 NO_ANSWER: Final = 499
-"""The status, known from nginx, of a request whose client left before it was answered."""
+"""The status, as nginx has it, of a request whose client left before it was answered."""
 
 access = logging.getLogger("hotloop.app.http.access")
 
@@ -37,11 +37,10 @@ Note = Callable[[str, str, int, float], None]
 
 
 class WatchMiddleware:
-    """To be the outermost, so that nothing is answered that is not seen.
+    """Logs, counts, times and traces each request. It must be outermost, to see every answer.
 
-    A request id is taken from the request when it is well-formed, else made, and is in the answer.
-    Paths are told by their template, and never with a query: both may hold what is nobody's
-    business.
+    The request id is that of the request if it is well-formed, else a new one; the answer repeats
+    it. Logs name the template of a path and never the query, because both may hold private data.
     """
 
     def __init__(self, app: ASGIApp, note: Note, is_stopping: Callable[[], bool]) -> None:
@@ -54,7 +53,7 @@ class WatchMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        scope.setdefault("state", {})  # here, so that it is one for all who copy the scope
+        scope.setdefault("state", {})  # here, so that copies of the scope share it
         request_id = request_id_of(Headers(scope=scope).get(REQUEST_ID))
         status = 0
 
@@ -65,7 +64,7 @@ class WatchMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 if self._is_stopping():
-                    # The client's next request goes to whoever listens then.
+                    # So that the client's next request goes to the process that listens then.
                     headers["Connection"] = "close"
             await send(message)
 
@@ -77,19 +76,18 @@ class WatchMiddleware:
                 context=context_of(headers.get("traceparent")),
                 kind=SpanKind.SERVER,
                 attributes={"http.request.method": method, "hotloop.request_id": request_id},
-                record_exception=False,  # its text may hold what the client has sent
+                record_exception=False,  # its text may hold what the client sent
                 set_status_on_exception=False,
             ) as span,
             bound(Origin(request_id=request_id, traceparent=traceparent_of(span))),
-            below(scope.get("root_path", "")),
         ):
             try:
                 await self.app(scope, receive, send_watched)
             finally:
                 seconds = time.perf_counter() - started
-                self._tell(scope, span, method, status or NO_ANSWER, seconds)
+                self._record(scope, span, method, status or NO_ANSWER, seconds)
 
-    def _tell(self, scope: Scope, span: Span, method: str, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, span: Span, method: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", OTHER)
         span.update_name(f"{method} {route}")
         span.set_attributes({"http.route": route, "http.response.status_code": status})
@@ -109,8 +107,8 @@ class WatchMiddleware:
 
 
 def client_of(scope: Scope) -> str | None:
-    """The client as the store names it (`key:NAME`, `jwt:SUBJECT`), else the address that it asked
-    from; None for a request over a Unix socket that shows no credentials.
+    """The client as the store names it (`key:NAME`, `jwt:SUBJECT`), else its address; None for a
+    request over a Unix socket without credentials.
     """
     client: str | None = scope["state"].get(CLIENT)
     peer = scope.get("client")
@@ -118,7 +116,46 @@ def client_of(scope: Scope) -> str | None:
 
 
 def request_id_of(given: str | None) -> str:
-    """The client's, when it is one that any log can hold, else a new one."""
+    """The given request id if it is safe in any log, else a new one."""
     if given is not None and _WELL_FORMED.fullmatch(given):
         return given
     return uuid.uuid4().hex
+
+
+class OpeningTurns:
+    """Lets one request below a path begin in each turn of the event loop.
+
+    Clients that lost their streams of events together come back together. Opening a thousand
+    streams takes seconds, and no other request would be answered meanwhile.
+    """
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        """`path` is what the routes are below; the application may itself be mounted anywhere."""
+        self.app = app
+        self._path = f"{path}/"
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_taken = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._path in scope["path"]:
+            await self._turn()
+        await self.app(scope, receive, send)
+
+    async def _turn(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._is_taken:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            await turn
+        else:
+            self._is_taken = True
+            loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # its request was not cancelled
+                turn.set_result(None)
+                turn.get_loop().call_soon(self._next)
+                return
+        self._is_taken = False

@@ -1,4 +1,4 @@
-"""Headers that every answer has, whoever made it."""
+"""Changes to answers: the headers that each of them gets, and HEAD without a body."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hotloop.app.http.access import ANSWER_HEADERS
+from hotloop.app.http.answers import path_of
 
 NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
-"""For what is no page: were it shown as one, it could load and run nothing."""
+"""The policy of answers that are not pages. A browser that shows one as a page loads and runs
+nothing of it."""
 
 EVERYWHERE: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -27,16 +29,15 @@ OWN_FILES: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
-"""For pages that do not say themselves what they need."""
+"""The policy of pages that set none themselves."""
 
 DOCUMENTATION: Final = ("/docs", "/redoc")
-"""Pages whose scripts are allowed by hash; FastAPI writes them."""
+"""Pages that FastAPI writes. Their scripts are allowed by hash."""
 
 
 class AnswerHeaders:
-    """Pure ASGI, around all that may answer, so that answers to errors have them, too.
-
-    A header that the answer has already stays as it is.
+    """Adds the headers that every answer has, answers to errors included. A header that the
+    answer already has stays as it is.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,7 +47,7 @@ class AnswerHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        is_documentation = scope["path"].removeprefix(scope.get("root_path", "")) in DOCUMENTATION
+        is_documentation = path_of(scope) in DOCUMENTATION
         state = scope.setdefault("state", {})
         held: Message | None = None
 
@@ -58,7 +59,7 @@ class AnswerHeaders:
                 _complete(headers, is_page)
                 headers.update(state.get(ANSWER_HEADERS, {}))
                 if is_documentation and is_page:
-                    held = message  # until its scripts are known
+                    held = message  # until the body, and so its scripts, are known
                     return
             elif held is not None:
                 start, held = held, None
@@ -70,20 +71,50 @@ class AnswerHeaders:
         await self.app(scope, receive, complete)
 
 
+class HeadAsGet:
+    """Answers HEAD like GET, without the body, on every route that answers GET.
+
+    Once the headers are known, the application is told that the client has left, so that it does
+    not make the body.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        answered = False
+
+        async def received() -> Message:
+            return {"type": "http.disconnect"} if answered else await receive()
+
+        async def without_body(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                await send(message)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await self.app({**scope, "method": "GET"}, received, without_body)
+
+
 def _complete(headers: MutableHeaders, is_page: bool) -> None:
     if is_page:
         headers.setdefault("Content-Security-Policy", OWN_FILES)
     for name, value in EVERYWHERE.items():
         headers.setdefault(name, value)
-    if "last-modified" not in headers:  # files have it, and may be kept
+    if "last-modified" not in headers:  # only files have it, and they may be kept
         headers.setdefault("Cache-Control", "no-store")
 
 
 def documentation_policy(page: bytes) -> str:
-    """The policy of a page of the interactive documentation: it may load its bundled files and run
-    its own inline scripts, which are named by their hashes, so that an injected script does not
-    run. Inline styles are allowed, because scripts insert them; ReDoc searches in a worker that it
-    makes from a blob.
+    """The policy of a page of the interactive documentation.
+
+    The page may load its bundled files and run its own inline scripts, which are named by their
+    hashes, so that an injected script does not run. Inline styles are allowed because scripts
+    insert them, and a worker from a blob because ReDoc searches in one.
     """
     finder = _InlineScripts()
     finder.feed(page.decode())

@@ -1,4 +1,4 @@
-"""What browsers were tricked into is refused; what their own pages ask is not."""
+"""Requests that browsers were tricked into are refused; those of allowed pages are not."""
 
 from __future__ import annotations
 

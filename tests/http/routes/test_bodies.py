@@ -18,8 +18,8 @@ from hotloop.app.comparison.specs import compare_hash
 from hotloop.app.errors import NotReadyError
 from hotloop.app.execution.specs import request_hash
 from hotloop.app.factory import create_app
-from hotloop.app.http.routes import body_reader
-from hotloop.app.http.routes.body_reader import LARGE_BYTES, Body, BodyReader, Faults
+from hotloop.app.http.routes import bodies
+from hotloop.app.http.routes.bodies import LARGE_BYTES, Body, BodyReader, Faults
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.declared import MAX_INLINE_ITEMS
 from hotloop.app.schemas.item_columns import ItemColumns
@@ -89,13 +89,13 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 def spy(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the bodies that this process itself reads."""
     sizes: list[int] = []
-    here = body_reader.read_body
+    here = bodies.read_body
 
     def noted(model: type[RunRequest], content: bytes) -> RunRequest | Faults:
         sizes.append(len(content))
         return here(model, content)
 
-    monkeypatch.setattr(body_reader, "read_body", noted)
+    monkeypatch.setattr(bodies, "read_body", noted)
     return sizes
 
 
