@@ -63,7 +63,7 @@ Save = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Course:
+class ComparisonLoop:
     """Goes on with a record where it stands; every sample is saved before the next begins."""
 
     record: ComparisonRecord

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hotloop.app.errors import NotReadyError, StoreError
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.context import RunContext
 from hotloop.app.names import StrategyName, TaskKind
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import CacheSource, DbSource

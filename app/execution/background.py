@@ -19,10 +19,10 @@ from hotloop.app.errors import (
     TaskNotFoundError,
 )
 from hotloop.app.execution.client_limits import check_client
+from hotloop.app.execution.context import RunContext, to_the_end
 from hotloop.app.execution.events import EventHub, Moment
-from hotloop.app.execution.executions import RunContext, to_the_end
 from hotloop.app.execution.idempotency import answer, answer_once_complete, complete
-from hotloop.app.execution.inputs import InlineInput, UploadInput
+from hotloop.app.execution.items import InlineInput, TaskInput, UploadInput
 from hotloop.app.execution.presenters import new_task_view, task_view
 from hotloop.app.execution.specs import plan_for, request_hash, shard_counts, spec_of
 from hotloop.app.execution.withdrawals import Withdrawals
@@ -95,9 +95,9 @@ class BackgroundService:
         if known is not None:
             async for _ in hashed(chunks, digest):
                 pass
-            return await answer_once_complete(self._context.store, known, digest.hexdigest())
+            return await answer_once_complete(self._context, known, digest.hexdigest())
         with self._context.storage.receiving(client, hashed(chunks, digest)) as bounded:
-            source = UploadInput(query.workload, media_type, bounded, 1)
+            source = UploadInput(bounded)
             async with self._receiving(task.task_id):
                 await source.receive(self._context.folder, task.task_id)
                 received = None if idempotency_key is None else digest.hexdigest()
@@ -124,7 +124,7 @@ class BackgroundService:
             known = await to_the_end(self._take_over, task, counts)
             if known is None:
                 return new_task_view(task, counts)
-            view = await answer_once_complete(self._context.store, known, task.request_hash)
+            view = await answer_once_complete(self._context, known, task.request_hash)
         await self._withdrawals.withdraw(task.task_id)
         return view
 
@@ -200,7 +200,7 @@ class BackgroundService:
         """
         while (known := await self._create(task, counts, input_bytes)) is not None:
             if (first := await complete(self._context.store, known)) is not None:
-                return await answer(self._context.store, first, request_hash)
+                return await answer(self._context, first, request_hash)
         return None
 
     async def _create(self, task: Task, counts: list[int], input_bytes: int = 0) -> Task | None:
@@ -323,7 +323,7 @@ class BackgroundService:
         task: Task,
         counts: list[int],
         request_hash: str | None,
-        source: InlineInput | UploadInput,
+        source: TaskInput,
     ) -> TaskView:
         """All items of the task are in the data folder."""
         store, folder, task_id = self._context.store, self._context.folder, task.task_id
@@ -356,7 +356,7 @@ class BackgroundService:
             missing = task.total_items - task.items_processed
             self._context.storage.check(task.client, missing * task.item_bytes)
         store.shards.resume(task_id)
-        view = task_view(store, task_id)
+        view = task_view(store, self._context.bodies, task_id)
         self._queue.wake()
         return view
 

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from hotloop.app.errors import IdempotencyConflictError, KeyInUseError
+from hotloop.app.execution.context import RunContext
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.tasks.model import Task
@@ -39,21 +40,23 @@ async def complete(store: TaskStore, known: Task) -> Task | None:
     return first
 
 
-async def answer(store: TaskStore, first: Task, request_hash: str | None) -> TaskView:
+async def answer(context: RunContext, first: Task, request_hash: str | None) -> TaskView:
     """The answer to a request whose key belongs to a complete task. Raises StoreError, and
     IdempotencyConflictError when that was asked for otherwise.
     """
     if first.request_hash != request_hash:
         raise IdempotencyConflictError(first.task_id)
-    return await in_store_thread(task_view, store, first.task_id)
+    return await in_store_thread(task_view, context.store, context.bodies, first.task_id)
 
 
-async def answer_once_complete(store: TaskStore, known: Task, request_hash: str | None) -> TaskView:
+async def answer_once_complete(
+    context: RunContext, known: Task, request_hash: str | None
+) -> TaskView:
     """Wait until the task's request is complete, and answer with it. Raises what the other two
     raise, and KeyInUseError when the task is withdrawn: for a caller that has nothing left to take
     its place with.
     """
-    first = await complete(store, known)
+    first = await complete(context.store, known)
     if first is None:
         raise KeyInUseError(known.task_id)
-    return await answer(store, first, request_hash)
+    return await answer(context, first, request_hash)

@@ -10,7 +10,7 @@ from typing import Final
 
 from hotloop.app.errors import ClientLimitError, EstimateTooLongError
 from hotloop.app.execution.background import BackgroundService
-from hotloop.app.execution.executions import RunContext, withdraw
+from hotloop.app.execution.context import RunContext, withdraw
 from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import LongRuns, StrategyName, TaskType
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest

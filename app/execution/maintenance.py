@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from hotloop.app.errors import StoreError
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.context import RunContext
 from hotloop.app.tasks.acceptance import withdraw_incomplete
 from hotloop.app.tasks.adoption import adopt_dead
 from hotloop.app.tasks.clock import SteadyClock

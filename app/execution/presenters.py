@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from hotloop.app.comparison.presenter import comparison_view
-from hotloop.app.comparison.record import ComparisonRecord
 from hotloop.app.errors import UnreadableTaskError
+from hotloop.app.execution.context import Bodies, body_of
 from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
@@ -73,10 +72,11 @@ _AS_MEASURED: Final = {field.name for field in fields(Measurements)} - _NOT_AS_M
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
     """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
-    return _result(store, *store.with_shards(task_id))
+    return stored_result(store, *store.with_shards(task_id))
 
 
-def _result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+def stored_result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+    """The result of a task that has ended, with its first items. Blocks; raises StoreError."""
     reader = store.results(task.task_id)
     head = [] if reader is None else reader.head(KEPT_RESULTS)
     return run_result(task, shards, head)
@@ -152,15 +152,18 @@ def _is_queued(task: Task) -> bool:
     return task.task_type == TaskType.BACKGROUND and task.status not in FINISHED
 
 
-def task_summaries(store: TaskStore, page: TaskPage) -> list[TaskSummary]:
+def task_summaries(store: TaskStore, bodies: Bodies, page: TaskPage) -> list[TaskSummary]:
     """The tasks of a page. Blocks; raises StoreError."""
     living = living_nodes(store, page.tasks)
-    return [task_summary(task, page.shards[task.task_id], living) for task in page.tasks]
+    return [task_summary(task, page.shards[task.task_id], bodies, living) for task in page.tasks]
 
 
-def task_summary(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskSummary:
+def task_summary(
+    task: Task, shards: Sequence[Shard], bodies: Bodies, living: Living = NOBODY
+) -> TaskSummary:
     """The task without its result; `living` says what each living node can do."""
-    return _shown(TaskSummary, _summary_fields(task, shards, living))
+    taken = _seconds(task, shards, bodies)
+    return _shown(TaskSummary, _summary_fields(task, shards, taken, living))
 
 
 def _shown(model: type[M], fields: dict[str, Any]) -> M:
@@ -178,38 +181,46 @@ def _shown(model: type[M], fields: dict[str, Any]) -> M:
 def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
     """A task as it was accepted, in shards of so many items, before anybody executes it."""
     waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
-    return TaskView(**_summary_fields(task, waiting, NOBODY), result=None)
+    return TaskView(**_summary_fields(task, waiting, None, NOBODY), result=None)
 
 
-def task_view(store: TaskStore, task_id: str) -> TaskView:
+def task_view(store: TaskStore, bodies: Bodies, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
     task, shards = store.with_shards(task_id)
     living = living_nodes(store, [task])
-    fields = _summary_fields(task, shards, living)
-    result = comparison = None
+    fields = _summary_fields(task, shards, _seconds(task, shards, bodies), living)
+    own: dict[str, Any] = {}
     try:
-        if task.kind == TaskKind.COMPARISON:
-            record = ComparisonRecord.from_json(shards[0].details if shards else None)
-            if record is not None:
-                comparison = comparison_view(task, record, fields["links"])
-        elif task.status in FINISHED:
-            result = _result(store, task, shards)
+        own = body_of(bodies, task.kind).view(store, task, shards, fields["links"])
     except (UnreadableTaskError, ValueError, KeyError, TypeError):
         # Another version stored it, or the row is damaged: the rest of the task can be shown.
         logger.warning("what task %s has measured cannot be read", task_id, exc_info=True)
-    return _shown(TaskView, {**fields, "result": result, "comparison": comparison})
+    return _shown(TaskView, {"result": None, "comparison": None, **fields, **own})
 
 
-def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
-    """Of one shard what its executions took; of several, which ran side by side, the whole time."""
+def run_seconds(shard: Shard) -> float | None:
+    """Seconds that the executions of a run's shard took."""
+    seconds = (shard.details or {}).get("duration_seconds")
+    return seconds if isinstance(seconds, int | float) else None
+
+
+def _seconds(task: Task, shards: Sequence[Shard], bodies: Bodies) -> float | None:
+    return duration_seconds(task, shards, body_of(bodies, task.kind).duration_seconds)
+
+
+def duration_seconds(
+    task: Task,
+    shards: Sequence[Shard],
+    of_shard: Callable[[Shard], float | None] = run_seconds,
+) -> float | None:
+    """The seconds of a task, by default of a run: those that the executions of its one shard took;
+    of several shards, which ran side by side, the whole time.
+    """
     if len(shards) == 1:
-        details = shards[0].details or {}
         try:
-            record = ComparisonRecord.from_json(details)
-            seconds = details.get("duration_seconds") if record is None else record.duration_seconds
+            return of_shard(shards[0])
         except (UnreadableTaskError, TypeError):
             return None
-        return seconds if isinstance(seconds, int | float) else None
     if task.start_time is None:
         return None
     return ((task.end_time or utc_now()) - task.start_time).total_seconds()
@@ -221,9 +232,12 @@ def _node(shards: Sequence[Shard]) -> str | None:
     return ", ".join(sorted(nodes)) or None
 
 
-def task_progress(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskProgress:
+def task_progress(
+    task: Task, shards: Sequence[Shard], bodies: Bodies, living: Living = NOBODY
+) -> TaskProgress:
     """How far the task is; `living` says what each living node can do."""
-    return _shown(TaskProgress, _progress_fields(task, shards, living))
+    taken = _seconds(task, shards, bodies)
+    return _shown(TaskProgress, _progress_fields(task, shards, taken, living))
 
 
 def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | None:
@@ -252,11 +266,12 @@ def _known(names: type[N], name: str) -> N | None:
     return names(name) if name in {known.value for known in names} else None
 
 
-def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
+def _progress_fields(
+    task: Task, shards: Sequence[Shard], duration: float | None, living: Living
+) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
         processed += sum(shard.items_in_work for shard in shards)
-    duration = duration_seconds(task, shards)
     rate = processed / duration if duration else None
     remaining: float | None = None
     if task.status is TaskStatus.RUNNING and rate:
@@ -282,8 +297,10 @@ def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dic
     }
 
 
-def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
-    return _progress_fields(task, shards, living) | {
+def _summary_fields(
+    task: Task, shards: Sequence[Shard], duration: float | None, living: Living
+) -> dict[str, Any]:
+    return _progress_fields(task, shards, duration, living) | {
         "task_type": task.task_type,
         "kind": task.kind,
         "strategy": _known(StrategyName, task.strategy),

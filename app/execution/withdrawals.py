@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from hotloop.app.errors import StoreError
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.context import RunContext
 from hotloop.app.tasks.acceptance import withdraw_unaccepted
 from hotloop.app.tasks.threads import in_store_thread
 

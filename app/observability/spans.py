@@ -9,7 +9,6 @@ from dataclasses import replace
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import current
 from hotloop.app.observability.tracing import context_of, traceparent_of, tracer
 from hotloop.app.runhost.messages import Batches
@@ -43,7 +42,7 @@ class RunSpan:
             )
             span.end(result.ended_ns)
 
-    def failed(self, error: ServiceError) -> None:
+    def failed(self, error: Exception) -> None:
         """The error's text is for the client; its kind is enough here."""
         self._span.set_status(StatusCode.ERROR, type(error).__name__)
 
@@ -90,6 +89,6 @@ def _span(
         made = RunSpan(span)
         try:
             yield made, replace(plan, origin=named)
-        except ServiceError as error:
+        except Exception as error:
             made.failed(error)
             raise

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from hotloop import kernels
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.context import RunContext
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.accuracy import Errors, read_errors
 from hotloop.app.prediction.explanation import GUIDELINES, curl, explanation

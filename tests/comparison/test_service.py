@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.comparison.loop import Course
+from hotloop.app.comparison.loop import ComparisonLoop
 from hotloop.app.comparison.measuring import Outputs
 from hotloop.app.comparison.service import _within
 from hotloop.app.errors import (
@@ -110,7 +110,7 @@ def test_comparison_that_measured_nothing_fails_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a machine so busy that the warm-up alone takes the whole budget.
-    monkeypatch.setattr(Course, "_left", lambda self: -1.0 if self.record.done else 1.0)
+    monkeypatch.setattr(ComparisonLoop, "_left", lambda self: -1.0 if self.record.done else 1.0)
 
     async def run() -> TaskView:
         async with open_services(Settings(data_dir=tmp_path, run_hosts=1)) as services:

@@ -21,13 +21,14 @@ from hotloop.app.errors import (
 from hotloop.app.execution import background as background_module
 from hotloop.app.execution import idempotency, withdrawals
 from hotloop.app.execution.background import BackgroundService
-from hotloop.app.execution.client_storage import ClientStorage
+from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.settings.settings import Settings
 from hotloop.app.tasks.acceptance import accept, withdraw_unaccepted
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task, new_task_id
 from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.wiring import BODIES
 from tests.fixtures.waiting import until
 
 LOST = StoreUnavailableError("the answer to the commit was lost")
@@ -65,6 +66,7 @@ def service_of(store: TaskStore, folder: Path) -> BackgroundService:
         settings=Settings(),
         storage=ClientStorage(lambda client: 0, 1 << 20),
         node="this",
+        bodies=BODIES,
     )
     queue: Any = SimpleNamespace(wake=lambda: None)
     hub: Any = None

@@ -23,6 +23,7 @@ from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import SCHEMA_VERSION, metadata, schema, shards, tasks
+from hotloop.app.wiring import BODIES
 from tests.fixtures.executions import queued
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.refusals import refused
@@ -91,7 +92,9 @@ def check_as_before(store: TaskStore) -> None:
     """Everything that clients were told of the tasks that have ended, they are told again."""
     for name, before in SAID.ended.items():
         task_id = SAID.tasks[name]
-        assert has_all(task_view(store, task_id).model_dump(mode="json"), before["view"]), name
+        assert has_all(task_view(store, BODIES, task_id).model_dump(mode="json"), before["view"]), (
+            name
+        )
         reader = store.results(task_id)
         if before["results"] is None:
             assert reader is None or not reader.end()
@@ -243,7 +246,7 @@ def test_unknown_fields_of_what_is_stored_are_left_out(tmp_path: Path) -> None:
             values = {"details": with_more(shard.details)}
             connection.execute(update(shards).where(mine).values(**values))
     for name, task_id in SAID.tasks.items():
-        view = task_view(store, task_id).model_dump(mode="json")
+        view = task_view(store, BODIES, task_id).model_dump(mode="json")
         if name in SAID.ended:
             before = SAID.ended[name]["view"]
             assert has_all(view | {"result": None}, before | {"result": None})
