@@ -13,7 +13,6 @@ from typing import Final
 from hotloop.app.comparison.execution import ComparisonBody
 from hotloop.app.comparison.service import ComparisonService
 from hotloop.app.errors import StoreError
-from hotloop.app.execution.abilities import take_work
 from hotloop.app.execution.background import BackgroundService
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.execution.context import Bodies, RunContext
@@ -26,11 +25,10 @@ from hotloop.app.execution.for_client import (
     ClientTasks,
     Ownership,
 )
-from hotloop.app.execution.long_runs import LongRunService
-from hotloop.app.execution.maintenance import Upkeep, remove_orphans
+from hotloop.app.execution.maintenance import Upkeep, remove_orphans, take_work
 from hotloop.app.execution.run_body import RunBody
 from hotloop.app.execution.runner import TaskRunner
-from hotloop.app.execution.runs import RunService
+from hotloop.app.execution.runs import LongRunService, RunService
 from hotloop.app.execution.tasks import TaskService
 from hotloop.app.names import TaskKind
 from hotloop.app.observability.gauges import GaugeSampler

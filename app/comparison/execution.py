@@ -25,9 +25,8 @@ from hotloop.app.errors import (
     OutputsDifferError,
     RunCancelledError,
 )
-from hotloop.app.execution.context import Outcome, RunContext
+from hotloop.app.execution.context import Outcome, RunContext, Work
 from hotloop.app.execution.items import items_of
-from hotloop.app.execution.runner import Work
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.observability.metrics import Metrics
 from hotloop.app.prediction import host_facts

@@ -21,8 +21,8 @@ from hotloop.app.comparison.record import (
     Size,
 )
 from hotloop.app.errors import RunCancelledError, ServiceError
+from hotloop.app.execution.context import Work
 from hotloop.app.execution.run_body import RunCollector
-from hotloop.app.execution.runner import Work
 from hotloop.app.names import TaskStatus
 from hotloop.app.observability.spans import RunSpan, measurement_span
 from hotloop.app.runhost.client import RunHostClient

@@ -13,10 +13,10 @@ from hotloop.app.comparison.record import CellId, ComparisonRecord
 from hotloop.app.comparison.specs import compare_hash, compare_spec
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.execution.background import BackgroundService
-from hotloop.app.execution.context import RunContext
+from hotloop.app.execution.context import ActiveRun, Once, RunContext
 from hotloop.app.execution.items import InlineInput
 from hotloop.app.execution.presenters import task_view
-from hotloop.app.execution.runner import ActiveRun, Once, TaskRunner
+from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import TaskKind, TaskType
 from hotloop.app.schemas.comparison import CompareRequest, Comparison

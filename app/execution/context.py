@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, TypeVar
 
 from hotloop.app.errors import RunCancelledError, ServiceError, StoreError
 from hotloop.app.execution.client_limits import ClientStorage
@@ -17,16 +18,17 @@ from hotloop.app.observability.sources import SourceMonitor
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.records import JsonObject
+from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.settings.settings import Settings
+from hotloop.app.sources.base import Items
+from hotloop.app.strategies.base import Plan
+from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
-
-if TYPE_CHECKING:
-    from hotloop.app.execution.runner import Work
 
 T = TypeVar("T")
 
@@ -155,6 +157,142 @@ class RunContext:
     memory: MemoryBudget
     storage: ClientStorage
     bodies: Bodies
+
+
+class TaskInput(Protocol):
+    """Items that come in with a request, and are put into a file of the task."""
+
+    size: int
+    """Bytes of the file, about; of an upload, those received so far."""
+    sha256: str | None
+    """Digest of the file, once it was received."""
+
+    async def receive(self, folder: DataFolder, task_id: str) -> None:
+        """Raises StoreError, and what the stream of an upload raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """The policy for a task whose client waits for it: begun once its items are there, never tried
+    again, and cancelled with its client.
+    """
+
+    source: TaskInput | None = None
+    """Items that still come in; none are made up."""
+    plan: Callable[[Items], Awaitable[Plan]] | None = None
+    """Makes the plan of a run, once its items are known. May refuse the task by raising."""
+    place: ExitStack | None = None
+    """The place in the line for a run host that the task has already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """The policy for a claim of the queue: it has begun; it is tried again after failures that may
+    not come again, and handed over when this process stops.
+    """
+
+
+DURABLE: Final = Durable()
+
+Policy = Once | Durable
+
+
+class ActiveRun:
+    """A shard that this process executes, and the way to cancel it at any moment.
+
+    `driver` is the asyncio task that drives it. Before its run has begun, cancelling ends the
+    driver itself; from then on its run host is asked, so that finished batches still come.
+    """
+
+    def __init__(self, policy: Policy = DURABLE) -> None:
+        self.policy = policy
+        self.driver: asyncio.Task[Any] | None = None
+        self.is_cancelled = False
+        self._client: RunHostClient | None = None
+
+    def begins_on(self, client: RunHostClient) -> None:
+        """Ask this run host to cancel, until `ends`."""
+        self._client = client
+
+    def ends(self) -> None:
+        """The run host serves another run from now on."""
+        self._client = None
+
+    async def cancel(self) -> None:
+        """Ask it to end; returns at once, and a second call does nothing."""
+        if self.is_cancelled:
+            return
+        self.is_cancelled = True
+        if self._client is not None:
+            await self._client.cancel()
+        elif self.driver is not None:
+            self.driver.cancel()
+
+    async def wait_ended(self) -> None:
+        """Wait until its outcome is in the store."""
+        if self.driver is not None:
+            await asyncio.wait((self.driver,))
+
+
+class Work:
+    """One shard in the hands of its body."""
+
+    def __init__(
+        self, context: RunContext, claim: Claim, active: ActiveRun, patiently: Patiently
+    ) -> None:
+        self.context = context
+        self.task: Task = claim.task
+        self.shard: Shard = claim.shard
+        """As it was when this execution began; without an attempt as long as none has."""
+        self.active = active
+        self.policy: Policy = active.policy
+        self.record: Record = StoredRecord(claim.shard)
+        """What is measured so far; the body replaces it by its own."""
+        self._patiently = patiently
+
+    @property
+    def body(self) -> Body:
+        return body_of(self.context.bodies, self.task.kind)
+
+    @property
+    def has_begun(self) -> bool:
+        return self.shard.attempt > 0
+
+    def lease(self, *, has_place: bool = False) -> AbstractAsyncContextManager[RunHostClient]:
+        """A run host, for which a durable task, or one that `has_place` in the line already, waits
+        as long as it takes. Raises TooBusyError, NotReadyError.
+        """
+        place = self.policy.place if isinstance(self.policy, Once) else None
+        patient = has_place or isinstance(self.policy, Durable)
+        hosts = self.context.hosts
+        return hosts.lease(patient=patient, owner=self.task.client, place=place)
+
+    async def begin(self, total_items: int) -> None:
+        """Begin the execution, unless the claim has begun it; by now it is known how many items
+        the task has.
+        """
+        shards = self.context.store.shards
+        if not self.has_begun:
+            begin = shards.begin
+            self.shard = await to_the_end(begin, self.shard.ref, self.context.node, total_items)
+        elif total_items != self.task.total_items:
+            await self.call(shards.count_items, self.shard.ref, self.shard.attempt, total_items)
+            self.shard = replace(self.shard, count=total_items)
+        self.record = StoredRecord(self.shard)
+
+    async def call(self, call: Callable[..., T], *args: object) -> T:
+        """Make a call that blocks on the store, in a thread; for a durable task again and again
+        while the store cannot be reached and this process goes on.
+        """
+        if isinstance(self.policy, Once):
+            return await in_store_thread(call, *args)
+        result: T = await self._patiently(call, *args)
+        return result
+
+
+Patiently = Callable[..., Awaitable[Any]]
+"""Makes a blocking call in a thread, again and again while the store cannot be reached."""
 
 
 def withdraw(context: RunContext, task_id: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from io import BufferedWriter
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from hotloop.app.disk import disk_error, file_sha256, hold
 from hotloop.app.errors import DamagedFileError, StoreError, UnreadableTaskError
@@ -35,19 +35,6 @@ _TRIES: Final = 3
 """How often the items are brought before they are given up: another process may remove or replace
 the file at any time before it is held.
 """
-
-
-class TaskInput(Protocol):
-    """Items that come in with a request, and are put into a file of the task."""
-
-    size: int
-    """Bytes of the file, about; of an upload, those received so far."""
-    sha256: str | None
-    """Digest of the file, once it was received."""
-
-    async def receive(self, folder: DataFolder, task_id: str) -> None:
-        """Raises StoreError, and what the stream of an upload raises."""
-        ...
 
 
 class InlineInput:

@@ -13,10 +13,9 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from hotloop.app.errors import ServiceError, StoreError, UnreadableTaskError
-from hotloop.app.execution.context import Outcome
+from hotloop.app.execution.context import Once, Outcome, Work
 from hotloop.app.execution.items import items_of
 from hotloop.app.execution.presenters import run_seconds, stored_result
-from hotloop.app.execution.runner import Once, Work
 from hotloop.app.execution.specs import request_of
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.names import StrategyName

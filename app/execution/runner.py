@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -34,24 +34,23 @@ from hotloop.app.errors import (
     internal_text,
 )
 from hotloop.app.execution.context import (
-    Body,
+    DURABLE,
+    ActiveRun,
+    Once,
     Outcome,
-    Record,
+    Policy,
     RunContext,
     StoredRecord,
-    body_of,
+    TaskInput,
+    Work,
     drop_files,
     to_the_end,
     withdraw,
 )
-from hotloop.app.execution.items import TaskInput
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import bind, bind_task, origin_from_json
-from hotloop.app.runhost.client import RunHostClient
-from hotloop.app.sources.base import Items
-from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.claims import Claim
-from hotloop.app.tasks.model import Shard, ShardRef, Task
+from hotloop.app.tasks.model import Shard, ShardRef
 from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.shards import Summarize
 from hotloop.app.tasks.spec import has_files
@@ -87,122 +86,6 @@ _SURROUNDINGS: Final = (StoreUnavailableError, NotReadyError, MemoryBudgetError)
 
 _WORTH_RETRYING: Final = (RunHostDiedError, WorkerCrashedError, StoreError)
 """Errors that may not come again; each counts as FAILED_BEGINNING beginnings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """The policy for a task whose client waits for it: begun once its items are there, never tried
-    again, and cancelled with its client.
-    """
-
-    source: TaskInput | None = None
-    """Items that still come in; none are made up."""
-    plan: Callable[[Items], Awaitable[Plan]] | None = None
-    """Makes the plan of a run, once its items are known. May refuse the task by raising."""
-    place: ExitStack | None = None
-    """The place in the line for a run host that the task has already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Durable:
-    """The policy for a claim of the queue: it has begun; it is tried again after failures that may
-    not come again, and handed over when this process stops.
-    """
-
-
-DURABLE: Final = Durable()
-
-Policy = Once | Durable
-
-
-class ActiveRun:
-    """A shard that this process executes, and the way to cancel it at any moment.
-
-    `driver` is the asyncio task that drives it. Before its run has begun, cancelling ends the
-    driver itself; from then on its run host is asked, so that finished batches still come.
-    """
-
-    def __init__(self, policy: Policy = DURABLE) -> None:
-        self.policy = policy
-        self.driver: asyncio.Task[Any] | None = None
-        self.is_cancelled = False
-        self._client: RunHostClient | None = None
-
-    def begins_on(self, client: RunHostClient) -> None:
-        """Ask this run host to cancel, until `ends`."""
-        self._client = client
-
-    def ends(self) -> None:
-        """The run host serves another run from now on."""
-        self._client = None
-
-    async def cancel(self) -> None:
-        """Ask it to end; returns at once, and a second call does nothing."""
-        if self.is_cancelled:
-            return
-        self.is_cancelled = True
-        if self._client is not None:
-            await self._client.cancel()
-        elif self.driver is not None:
-            self.driver.cancel()
-
-    async def wait_ended(self) -> None:
-        """Wait until its outcome is in the store."""
-        if self.driver is not None:
-            await asyncio.wait((self.driver,))
-
-
-class Work:
-    """One shard in the hands of its body."""
-
-    def __init__(self, runner: TaskRunner, claim: Claim, active: ActiveRun) -> None:
-        self.context: RunContext = runner.context
-        self.task: Task = claim.task
-        self.shard: Shard = claim.shard
-        """As it was when this execution began; without an attempt as long as none has."""
-        self.active = active
-        self.policy: Policy = active.policy
-        self.record: Record = StoredRecord(claim.shard)
-        """What is measured so far; the body replaces it by its own."""
-        self._runner = runner
-
-    @property
-    def body(self) -> Body:
-        return body_of(self.context.bodies, self.task.kind)
-
-    @property
-    def has_begun(self) -> bool:
-        return self.shard.attempt > 0
-
-    def lease(self, *, has_place: bool = False) -> AbstractAsyncContextManager[RunHostClient]:
-        """A run host, for which a durable task, or one that `has_place` in the line already, waits
-        as long as it takes. Raises TooBusyError, NotReadyError.
-        """
-        place = self.policy.place if isinstance(self.policy, Once) else None
-        patient = has_place or isinstance(self.policy, Durable)
-        hosts = self.context.hosts
-        return hosts.lease(patient=patient, owner=self.task.client, place=place)
-
-    async def begin(self, total_items: int) -> None:
-        """Begin the execution, unless the claim has begun it; by now it is known how many items
-        the task has.
-        """
-        shards = self.context.store.shards
-        if not self.has_begun:
-            begin = shards.begin
-            self.shard = await to_the_end(begin, self.shard.ref, self.context.node, total_items)
-        elif total_items != self.task.total_items:
-            await self.call(shards.count_items, self.shard.ref, self.shard.attempt, total_items)
-            self.shard = replace(self.shard, count=total_items)
-        self.record = StoredRecord(self.shard)
-
-    async def call(self, call: Callable[..., T], *args: object) -> T:
-        """Make a call that blocks on the store, in a thread; for a durable task again and again
-        while the store cannot be reached and this process goes on.
-        """
-        if isinstance(self.policy, Once):
-            return await in_store_thread(call, *args)
-        return await self._runner.patiently(call, *args)
 
 
 class TaskRunner:
@@ -279,7 +162,7 @@ class TaskRunner:
         With Once, a refused task is withdrawn before this returns, except one that is estimated
         too long; raises StoreError when the end cannot be stored.
         """
-        work = Work(self, claim, active)
+        work = Work(self.context, claim, active, self.patiently)
         if isinstance(active.policy, Once):
             bind_task(work.task.task_id)
             return await self._run_once(work, active.policy)

@@ -10,10 +10,10 @@ from typing import Final
 from urllib.parse import urlencode
 
 from hotloop.app.errors import TaskConflictError
-from hotloop.app.execution.context import RunContext, body_of
+from hotloop.app.execution.context import Once, RunContext, body_of
 from hotloop.app.execution.maintenance import remove_finished
 from hotloop.app.execution.presenters import BASE_PATH, task_summaries, task_view
-from hotloop.app.execution.runner import Once, TaskRunner
+from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.http.root_path import link_to
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.exports import Export

@@ -31,9 +31,8 @@ from hotloop.app.errors import (
     UnreadableTaskError,
 )
 from hotloop.app.execution import runner as runner_module
-from hotloop.app.execution.context import Outcome
-from hotloop.app.execution.items import TaskInput
-from hotloop.app.execution.runner import DURABLE, ActiveRun, Once, Policy, TaskRunner, Work
+from hotloop.app.execution.context import DURABLE, ActiveRun, Once, Outcome, Policy, TaskInput, Work
+from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.names import TaskStatus
 from hotloop.app.tasks.claims import Claim, claim, put_back
 from hotloop.app.tasks.folder import DataFolder
