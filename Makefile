@@ -58,6 +58,9 @@ check: $(STAMP) ## ruff, formatting, mypy, import-linter, cython-lint
 	$(BIN)/lint-imports
 	$(BIN)/cython-lint kernels benchmarks
 
+house: $(STAMP) ## print figures of the code's structure, and draw docs/house.svg
+	$(BIN)/python -m tests.house
+
 chaos: $(STAMP) ## kill the service in every part, and write docs/reliability.md (forty minutes)
 	$(BIN)/python -m tests.chaos $(ARGS)
 

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from hotloop.app.http.access import get_client
-from hotloop.app.http.dependencies import AppState, Services
+from hotloop.app.http.dependencies import AppState
 from hotloop.app.http.error_handlers import (
     ACCESS_ERRORS,
     documented_problems,
@@ -48,7 +48,7 @@ from hotloop.app.http.routes.watch import WatchMiddleware
 from hotloop.app.security.gate import Gate
 from hotloop.app.settings.settings import Settings
 from hotloop.app.version import VERSION
-from hotloop.app.wiring import open_services
+from hotloop.app.wiring import Services, open_services
 
 _CORS_REQUEST_HEADERS: Final = [
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-API-Key")

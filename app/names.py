@@ -53,6 +53,17 @@ class RedisLayout(StrEnum):
     """A hash with a field for each column."""
 
 
+class Scope(StrEnum):
+    """What a client may do; each includes those before it."""
+
+    READ = "read"
+    """See its own tasks, and what the service offers."""
+    RUN = "run"
+    """Ask for runs, cancel, resume and remove its own tasks."""
+    ADMIN = "admin"
+    """The same for the tasks of all."""
+
+
 class TaskStatus(StrEnum):
     """Where a task stands."""
 

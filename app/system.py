@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -76,21 +75,6 @@ def end_with_starter() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def descendants(pid: int) -> list[int] | None:
-    """The processes below one, or None where the system has no lists of children."""
-    if not Path("/proc/thread-self/children").exists():
-        return None
-    found: list[int] = []
-    parents = [pid]
-    while parents:
-        with suppress(OSError):  # it may have ended meanwhile
-            for task in list(Path(f"/proc/{parents.pop()}/task").iterdir()):
-                children = [int(child) for child in _text(task / "children").split()]
-                found += children
-                parents += children
-    return found
 
 
 def has_gil() -> bool:

@@ -17,27 +17,17 @@ from hotloop.app.execution.background import BackgroundService
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.execution.context import Bodies, RunContext
 from hotloop.app.execution.events import EventHub
-from hotloop.app.execution.for_client import (
-    ClientBackground,
-    ClientComparisons,
-    ClientRecommendations,
-    ClientRuns,
-    ClientTasks,
-    Ownership,
-)
 from hotloop.app.execution.maintenance import Upkeep, remove_orphans, take_work
 from hotloop.app.execution.run_body import RunBody
 from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.execution.runs import LongRunService, RunService
 from hotloop.app.execution.tasks import TaskService
 from hotloop.app.names import TaskKind
-from hotloop.app.observability.gauges import GaugeSampler
-from hotloop.app.observability.health import HealthService
+from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
-from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.observability.samplers import GaugeSampler, VitalsService
 from hotloop.app.observability.tracing import exporting
-from hotloop.app.observability.vitals import VitalsService
 from hotloop.app.prediction.calibration_results import stored_results
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.kernels import KernelService
@@ -45,7 +35,6 @@ from hotloop.app.prediction.memory import MemoryBudget, default_budget_bytes
 from hotloop.app.prediction.recommendation import RecommendationService
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import HostPoolOptions, RunHostPool
-from hotloop.app.security.clients import Client
 from hotloop.app.settings.environment import run_host_environment
 from hotloop.app.settings.settings import Settings
 from hotloop.app.strategies.pools import PoolLimits
@@ -66,17 +55,6 @@ PROCESSES_PER_CPU = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ClientServices:
-    """What concerns tasks, as one client may use it."""
-
-    runs: ClientRuns
-    tasks: ClientTasks
-    background: ClientBackground
-    comparisons: ClientComparisons
-    recommendations: ClientRecommendations
-
-
-@dataclass(frozen=True, slots=True)
 class Services:
     """All services of one process."""
 
@@ -93,17 +71,6 @@ class Services:
     health: HealthService
     vitals: VitalsService
     metrics: Metrics
-
-    def for_client(self, client: Client) -> ClientServices:
-        """As `client` may use them; cheap enough for every request."""
-        own = Ownership(self.store, client)
-        return ClientServices(
-            ClientRuns(self.runs, own),
-            ClientTasks(self.tasks, own),
-            ClientBackground(self.background, own),
-            ClientComparisons(self.comparisons, own),
-            ClientRecommendations(self.recommendations, own),
-        )
 
 
 @asynccontextmanager
@@ -206,7 +173,9 @@ async def open_services(
             tasks=TaskService(context, runner),
             background=background,
             comparisons=ComparisonService(context, runner, background),
-            recommendations=RecommendationService(context),
+            recommendations=RecommendationService(
+                settings, hosts, calibrations, store, context.memory.run_bytes
+            ),
             kernels=KernelService(hosts),
             health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
             vitals=vitals,

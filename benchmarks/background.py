@@ -76,8 +76,8 @@ def section() -> Iterator[str]:
     cost = ratios(durations["background"], durations["synchronous"])
     yield f"""## Background tasks
 
-The same {COUNT:,} items in batches of 2,500, default work, `threading` × `cython`, 2 workers,
-as a synchronous run and as a background task, {ROUNDS} interleaved rounds, stored in SQLite.
+The same {COUNT:,} items run as a synchronous run and as a background task, in {ROUNDS} interleaved
+rounds, stored in SQLite: batches of 2,500, default work, `threading` × `cython`, 2 workers.
 
 | | |
 | --- | ---: |
@@ -85,12 +85,12 @@ as a synchronous run and as a background task, {ROUNDS} interleaved rounds, stor
 | background task, seconds from its start to its end (median) | \
 {statistics.median(durations["background"]):.3f} |
 | background ÷ synchronous | {cost.text(3)} |
-| accepting a task beside a running one, ms, p50 / p99 of {SUBMITTED} | \
+| accepting a task while another runs, ms, p50 / p99 of {SUBMITTED} | \
 {statistics.median(beside):.1f} / {sorted(beside)[-2]:.1f} |
-| from accepted to begun, ms, median / most of {len(starts)} | \
+| from the acceptance of a task to its start, ms, median / most of {len(starts)} | \
 {statistics.median(starts):.0f} / {max(starts):.0f} |
-| short tasks that one process ends a second, of {SHORT} queued at once | {short:.0f} |
-| the service with nothing to do, % of a core over {IDLE_SECONDS:.0f} s | {idle:.2f} |
+| short tasks that one process completes a second, of {SHORT} queued at once | {short:.0f} |
+| CPU of an idle service, % of a core over {IDLE_SECONDS:.0f} s | {idle:.2f} |
 """
 
 

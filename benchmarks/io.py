@@ -136,16 +136,15 @@ def section() -> Iterator[str]:
     measured, kernel_seconds = measure()
     yield f"""## The original workload: {COUNT:,} items that wait
 
-Each item waits for a query of {QUERY_SECONDS:g} s and a lookup of 1 to 10 ms, then passes the
-`cython` kernel with the default parameters; batches of 5,000, {CONCURRENCY:,} items in flight, over
-HTTP, 3 interleaved rounds. "Broker and Redis" is the same with HTTP queries of {GROUP} items to a
-broker that answers after {QUERY_SECONDS:g} s, {CONCURRENCY // GROUP} at once, and with lookups in a
-real Redis server.
+Each item waits for a query of {QUERY_SECONDS:g} s and a lookup of 1 to 10 ms, and is then
+computed by the `cython` kernel with the default parameters. Batches have 5,000 items,
+{CONCURRENCY:,} items are in flight, and there are 3 interleaved rounds over HTTP. "Broker and
+Redis" is the same work with real I/O: HTTP queries of {GROUP} items to a broker that answers
+after {QUERY_SECONDS:g} s, {CONCURRENCY // GROUP} at a time, and lookups in a real Redis server.
 
-The bound is the larger of the waits at {CONCURRENCY:,} at once and the kernel's
-{kernel_seconds:.2f} s shared by {usable_cpu_count()} cores. *Projected*: measured on as many items
-as said, and multiplied. `/health` was asked 50 times a second at a fixed rate; the worst round is
-shown.
+The bound is what no strategy can beat: the waits with {CONCURRENCY:,} items in flight, or the
+kernel's {kernel_seconds:.2f} s shared by {usable_cpu_count()} cores, whichever is larger.
+*Projected* seconds were measured on the number of items in brackets, and multiplied.
 """
     yield from table(measured, kernel_seconds)
     yield ""

@@ -114,8 +114,8 @@ def markdown(report: Report) -> str:
     """Return the report as Markdown: a line about the machine, and a table for each term."""
     lines = [
         ", ".join(f"{key}: {value}" for key, value in {**report.machine, **report.versions}.items())
-        + f". Medians of {report.rounds} interleaved rounds, one thread, processor time;"
-        + f" the numba kernel compiled in {report.compile_seconds:.1f} s.",
+        + f". Medians of {report.rounds} interleaved rounds of processor time, in one thread."
+        + f" The numba kernel compiled in {report.compile_seconds:.1f} s.",
     ]
     for term in dict.fromkeys(measured.term for measured in report.measurements):
         rows = [measured for measured in report.measurements if measured.term == term]

@@ -78,10 +78,10 @@ def _fill(redis: RunningRedis) -> None:
 def section() -> Iterator[str]:
     yield f"""## Memory does not depend on the number of items
 
-Most memory of a run with {COUNTS[0]:,} and with {COUNTS[1]:,} items, each strategy on a service
-of its own, `cython` kernel, 2 workers, batches of 5,000: of the run host and its workers together,
-and of the API process since its start. "{REDIS}" reads every item from a real
-server, 500 a round trip.
+The table has the peak memory of a run with {COUNTS[0]:,} and with {COUNTS[1]:,} items: of the run
+host with its workers, and of the API process since its start. Each strategy ran on a service of
+its own, with the `cython` kernel, 2 workers and batches of 5,000. "{REDIS}" reads every item from
+a real server, 500 items a round trip.
 """
     yield from table(measure())
     yield ""

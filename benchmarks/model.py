@@ -265,16 +265,21 @@ def lines(calibrating: float, runs: list[Run], verdicts: list[Verdict]) -> Itera
     good = sum(verdict.ratio <= BEST for verdict in verdicts)
     yield f"""
 Calibrating took {calibrating:.1f} s. {len(runs)} random configurations (seed {SEED}) were run over
-HTTP in {ROUNDS} rounds ({FEW_ROUNDS} of what took longer than {FEW_ROUNDS_SECONDS:g} s), each round
-predicted by a calibration just before it: for **{right}** the median of predicted ÷ measured is in
-{LOW} … {HIGH}. What the first calibration alone had predicted, minutes before the last round, is
-within those bounds of the median measured for **{at_first}**; what typical figures say before any
-calibration, for **{before}**: measured ÷ predicted is {min(factors):.2f} … {max(factors):.2f}, and
-from the 5th to the 95th percentile {low:.2f} … {high:.2f}.
-Of {len(verdicts)} random workloads, the recommended choice was in
-**{good}** within {BEST - 1:.0%} of the best of those measured (the first five of the
-ranking and the best of each strategy, without those predicted at {HOPELESS:g} times as long;
-{CHOICE_ROUNDS} rounds say which is the best, and {PAIRS} runs of both by turns by how much).
+HTTP in {ROUNDS} rounds ({FEW_ROUNDS} if a run took longer than {FEW_ROUNDS_SECONDS:g} s). A
+calibration just before each round made the predictions. For **{right}** configurations the median
+of predicted ÷ measured is in {LOW} … {HIGH}. The predictions of the first calibration alone, made
+minutes before the last round, are within those bounds of the median measured for **{at_first}**.
+Predictions from typical figures, before any calibration, are for **{before}**: measured ÷ predicted
+is {min(factors):.2f} … {max(factors):.2f}, and from the 5th to the 95th percentile {low:.2f} …
+{high:.2f}.
+
+The service recommended a choice for {len(verdicts)} random workloads. For **{good}** of them the
+choice took at most {BEST - 1:.0%} longer than the best choice that was measured. Measured were the
+first five of the ranking and the best of each strategy, except those predicted at {HOPELESS:g}
+times as long. {CHOICE_ROUNDS} rounds found the best; {PAIRS} runs of both by turns found the ratio.
+
+In the first table, "ratio" is predicted ÷ measured seconds by the first calibration; "in rounds" is
+the median over the rounds, each with its own calibration.
 """
     yield from machine_lines()
     yield load_line("after")

@@ -71,9 +71,9 @@ def section() -> Iterator[str]:
     times = ratios(seconds[1], seconds[2])
     yield f"""## Nodes
 
-{COUNT:,} items, default work, `threading` × `cython` with one worker, in shards of 250,000;
-each node pinned to a core of its own, which it shares with PostgreSQL and the API process: this
-machine has no third. Medians of {ROUNDS} rounds. Checksums {are}.
+{COUNT:,} items, default work, `threading` × `cython` with one worker, in shards of 250,000. Each
+node is pinned to a core of its own. PostgreSQL and the API process share these cores, because
+this machine has only two. Medians of {ROUNDS} rounds. Checksums {are}.
 
 | nodes | seconds | items/s | × one |
 | ---: | ---: | ---: | ---: |

@@ -151,11 +151,15 @@ def section() -> Iterator[str]:
     yield f"""## Reading from Redis
 
 {COUNT:,} keys of a real server on the same machine, MGETs of {GROUP} keys, {CONNECTIONS}
-connections, {ROUNDS} rounds, each in another order. "{BY_HAND}" is `redis.asyncio` with hiredis and
-the answers put into a NumPy array, without a check, a retry or a breaker, in the measuring process,
-as is "{STAGE}". "{RUN_IO}" is the time during which `hybrid` waited for the cache in a
-run over HTTP with a kernel that does nothing; "{RUN}" is that run's duration: with items
-made, checksums, and results sent on. Ratios are taken round by round.
+connections, {ROUNDS} rounds, each in another order.
+
+- "{BY_HAND}" is `redis.asyncio` with hiredis. It puts the answers into a NumPy array, without a
+  check, a retry or a breaker, in the measuring process.
+- "{STAGE}" is our cache stage, also in the measuring process.
+- "{RUN_IO}" is the time during which `hybrid` waited for the cache, in a run over HTTP with a
+  kernel that does nothing.
+- "{RUN}" is the duration of that run: it also makes the items, computes checksums and sends the
+  results on.
 """
     yield from table(seconds)
     yield ""

@@ -68,12 +68,20 @@ def main(names: list[str]) -> None:
 def _introduction(machine: list[str]) -> Iterator[str]:
     yield f"""# Performance
 
-Written by `{COMMAND}`; do not edit. Every figure was measured in one go, on:
+This page is for engineers who want figures: how fast each strategy and kernel is, what the service
+costs beside them, how much memory it takes, and how quickly it answers meanwhile. `{COMMAND}`
+writes it; do not edit it. Sections that name no machine of their own were measured in one go, on:
 """
     yield from machine
     yield """
-Seconds are wall time. Ratios are taken round by round and then their median, so that a
-machine that changes its pace meanwhile changes both sides.
+How to read the figures:
+
+- Seconds are wall time. Items in flight are items that wait for I/O at the same time.
+- A ratio is computed for each round; the median of the rounds is shown. So a machine that changes
+  its pace during the measurement changes both sides.
+- `/health` was asked 50 times a second at a fixed rate. Its latency counts from the moment at which
+  a request was due. With several rounds the worst one is shown.
+- Commit, system and load say on which state of code and machine a section was measured.
 """
 
 
@@ -84,23 +92,22 @@ def _cells() -> Iterator[str]:
     worst = max(h.p99 for cell in measured for h in cell.health)
     yield f"""## {COUNT:,} items through every strategy × kernel
 
-{COUNT:,} flights (the 1,000 of the example, repeated; each is computed anew) with the default
-parameters (20,000 iterations and 100 × 200), no I/O,
-{WORKERS} workers, batches of 2,500, over HTTP; seconds from request to answer, with the upload;
+The items are {COUNT:,} flights: the 1,000 of the example, repeated, each computed anew.
+Parameters are the defaults (20,000 iterations and 100 × 200), without I/O, with {WORKERS} workers
+and batches of 2,500. The table has seconds from request to answer over HTTP, with the upload;
 medians:
 """
     yield from cells.seconds_table(measured)
     yield f"""
-The same in detail. `/health` was asked 50 times a second during every run, at a fixed rate, and its
-latency counts from the moment a request was due; of several rounds the worst is shown. Worst p99 of
-all runs: {worst:.1f} ms.
+The same in detail, with the latency of `/health` during every run. The worst p99 of all runs is
+{worst:.1f} ms.
 """
     yield from cells.details_table(measured)
     yield ""
 
 
 def _kernels() -> Iterator[str]:
-    yield "## Kernels against each other and against peers"
+    yield "## Kernels against each other and against other implementations (peers)"
     yield ""
     yield kernel_benchmark.markdown(kernel_benchmark.measure())
     yield from instructions.lines(instructions.measure())
@@ -121,13 +128,16 @@ def _jobs() -> Iterator[str]:
     sequential = seconds["`sequential`", "our kernel"]
     threading = seconds["`threading`", "our kernel"]
     gain = jobs.median_ratio(sequential, threading)
-    yield f"""## The batch job: our strategies and what else people use
+    yield f"""## The batch job: our strategies and other libraries
 
 {jobs.COUNT:,} flights, {jobs.WORKERS} workers, batches of {jobs.BATCH:,}, pools warm,
 {jobs.ROUNDS["our kernel"]} interleaved rounds ({jobs.ROUNDS["plain Cython"]} of the plain loop).
-The peers do the same batches in the measuring process, or in worker processes of their own, and
-throw the results away; ours, in a run host, also checksum, store and report them.
-"our kernel" is `cython`; "plain Cython" is the same loop as a plain Cython program has it.
+
+- The other libraries compute the same batches in the measuring process, or in their own worker
+  processes, and throw the results away. Our strategies run in a run host, and also compute
+  checksums, store the results and report them.
+- "our kernel" is `cython`. "plain Cython" is the same loop as a plain Cython program has it.
+- The last column compares a strategy with the executor that it uses.
 """
     yield from jobs.table(seconds)
     yield f"""
@@ -154,10 +164,11 @@ def _growth() -> Iterator[str]:
         growth.BATCH_SIZES,
         batches,
     )
-    yield f"""## Growth
+    yield f"""## Growth with the number of items, and the cost of a batch
 
-From 1,000 to 10,000,000 items in batches of 5,000, and {growth.ITEMS:,} items in batches of 1 to
-100,000; a hundredth of the default work an item, so that the layers show; `cython`, 2 workers.
+The first table has 1,000 to 10,000,000 items in batches of 5,000; the second {growth.ITEMS:,}
+items in batches of 1 to 100,000. Both use `cython` and 2 workers. An item has a hundredth of the
+default work, so that the cost of the service's layers shows.
 """
     yield from growth.table(growth.COUNTS, "items", counts)
     yield ""
@@ -165,8 +176,9 @@ From 1,000 to 10,000,000 items in batches of 5,000, and {growth.ITEMS:,} items i
     yield ""
     yield from growth.overheads(batches)
     yield """
-Rules that others use: joblib doubles a batch until it takes 0.2 s and halves it over 2 s; TBB
-counts work under about a million cycles (0.3 ms) as not worth a task of its own.
+For comparison, the rules of other libraries: joblib doubles a batch until it takes 0.2 s, and
+halves it over 2 s. TBB considers work under about a million cycles (0.3 ms) not worth a task of
+its own.
 
 ![Seconds against items](performance-items.svg)
 
@@ -178,10 +190,10 @@ def _cold() -> Iterator[str]:
     yield f"""
 ## The first request after the service is ready
 
-{cold.COUNT:,} items in batches of 1,000, 2 workers; each line on a service started for it. Kernels
-are loaded and compiled before the service is ready; worker processes start with the first run that
-needs them (`setup_seconds`), compile in turn, and stay. Steady is the median of the next
-{cold.FOLLOWING}.
+{cold.COUNT:,} items in batches of 1,000, 2 workers. Each line was measured on a service that was
+started for it. Kernels are loaded and compiled before the service is ready. Worker processes
+start with the first run that needs them (`setup_seconds`), compile in turn, and stay. "Steady" is
+the median of the next {cold.FOLLOWING} runs.
 """
     yield from cold.table(cold.measure())
 

@@ -122,9 +122,8 @@ def section() -> Iterator[str]:
     exports = measure()
     yield f"""## Results over HTTP
 
-{ROWS:,} rows of a finished run, streamed over loopback to a client that throws them away;
-{ROUNDS} interleaved rounds after one that counts the rows. `/health` was asked 50 times a second
-meanwhile, and the worst round is shown.
+{ROWS:,} rows of a finished run are streamed over loopback to a client that throws them away, in
+{ROUNDS} interleaved rounds after one that counts the rows. `/health` is asked meanwhile.
 """
     yield from table(exports)
     yield ""

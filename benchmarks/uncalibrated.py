@@ -10,7 +10,7 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import predict
 from hotloop.app.prediction.plans import make_plan
 from hotloop.app.prediction.reported_costs import reported_calibration
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.settings.settings import Settings

@@ -74,12 +74,12 @@ def table(found: Sequence[Watched]) -> list[str]:
     return [
         "## Watchers",
         "",
-        f"{STREAMS:,} streams of events, opened at once, of running background tasks that make "
-        f"progress every second; then {SECONDS:.0f} s of watching. `GET /health` is asked 50 times "
-        "a second, ms from the moment that it was due.",
+        f"{STREAMS:,} streams of events are opened at the same time. They watch running background "
+        f"tasks that make progress every second, for {SECONDS:.0f} s after the opening.",
         "",
-        "| running tasks | all streams have an event after, s | `/health` meanwhile, p50 / p99 "
-        "| events a second | API process, % of a core | `/health` then, p50 / p99 |",
+        "| running tasks | all streams have an event after, s | `/health` while they open, "
+        "p50 / p99 ms | events a second | API process, % of a core | `/health` afterwards, "
+        "p50 / p99 ms |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
         *(
             f"| {one.tasks} | {one.opening_seconds:.1f} | {_text(one.opening)} | {one.events:,.0f} "

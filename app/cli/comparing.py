@@ -196,7 +196,7 @@ def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
 
 
 def _write(comparison: Comparison, path: Path, shown: Screen) -> None:
-    from hotloop.app.cli.report_page import report_page
+    from hotloop.app.cli.report import report_page
 
     with written(path) as file:
         file.write(report_page(comparison).encode())

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hotloop.app.cli.cell_words import (
-    batch_size_of,
-    cautions,
-    interval_of,
-    measured_on,
-    median_of,
-    name_of,
-    names_of,
-    outputs_words,
-    ranked,
-    rate_with_setup,
-    standing,
-    times,
-    workers_of,
-)
 from hotloop.app.cli.fitted_table import Column, fitted_table
+from hotloop.app.cli.output import between, command, pairs, seconds, share, size
 from hotloop.app.cli.output import cell as text
-from hotloop.app.cli.output import command, pairs, seconds, share, size
-from hotloop.app.schemas.comparison import Cell, CellStatus, Comparison, HostView
+from hotloop.app.schemas.comparison import Cell, CellName, CellStatus, Comparison, HostView
 
 _STYLES: Final = {"winner": "bold green", "tied": "green"}
 _MARKS: Final = {"winner": " ★", "tied": " ="}
@@ -51,7 +37,9 @@ def comparison_tables(comparison: Comparison, width: int = WIDE) -> list[Rendera
         parts += [text(comparison.verdict, "bold"), ""]
     parts += [text(_title(comparison)), _matrix(comparison), ""]
     parts += ["Fastest first; set-up is not part of the median", _details(comparison, width)]
-    parts += _cautions(comparison)
+    if comparison.cautions:
+        rows = [(each.name, text(f"{each.text}: {each.where}")) for each in comparison.cautions]
+        parts += ["To keep in mind", pairs(rows), ""]
     parts += [text(f"Outputs: {outputs_words(comparison)}.")]
     if comparison.host is not None:
         parts += ["", text(machine(comparison.host), "dim")]
@@ -135,14 +123,6 @@ def _details(comparison: Comparison, width: int) -> Table:
     return fitted_table(_COLUMNS, rows, width)
 
 
-def _cautions(comparison: Comparison) -> list[RenderableType]:
-    found = cautions(comparison.cells)
-    if not found:
-        return []
-    rows = [(each.name, text(f"{each.words.removesuffix('.')}: {each.cells}")) for each in found]
-    return ["To keep in mind", pairs(rows), ""]
-
-
 def machine(host: HostView) -> str:
     """The machine and what ran on it, in a line."""
     versions = ", ".join(f"{name} {version}" for name, version in host.versions.items())
@@ -156,3 +136,83 @@ def machine(host: HostView) -> str:
         f"{host.cpu}, {host.usable_cpus} of {host.cpus} CPUs usable; {host.system}; "
         f"Python {host.python}, GIL {host.gil}; {versions}{load}{throttled}"
     )
+
+
+def name_of(cell: CellName) -> str:
+    return f"{cell.strategy} × {cell.kernel}"
+
+
+def names_of(cells: Sequence[CellName]) -> str:
+    return ", ".join(map(name_of, cells))
+
+
+def is_same(one: CellName | None, other: CellName) -> bool:
+    return one is not None and (one.strategy, one.kernel) == (other.strategy, other.kernel)
+
+
+def standing(comparison: Comparison, cell: Cell) -> str:
+    """`winner`, `tied`, or nothing."""
+    if is_same(comparison.winner, cell):
+        return "winner"
+    return "tied" if any(is_same(one, cell) for one in comparison.tied) else ""
+
+
+def median_of(cell: Cell) -> str:
+    """With ~ before a projected one; how the cell stands where there is none."""
+    if cell.median_seconds is None:
+        return cell.status.value
+    mark = "~" if cell.status is CellStatus.PROJECTED else ""
+    return mark + seconds(cell.median_seconds)
+
+
+def interval_of(cell: Cell) -> str:
+    interval = cell.interval_seconds
+    return "–" if interval is None else between(interval.low, interval.high)
+
+
+def workers_of(cell: Cell, asked: int) -> str:
+    """The number of workers that worked, and of those that were asked for."""
+    return "–" if cell.effective_workers is None else f"{cell.effective_workers} of {asked}"
+
+
+def rate_with_setup(cell: Cell, items: int) -> str:
+    """Items per second where the set-up counts as part of the run."""
+    if cell.median_seconds is None or cell.setup_seconds is None:
+        return "–"
+    total = cell.median_seconds + cell.setup_seconds
+    return f"{items / total:,.0f}" if total else "–"
+
+
+def measured_on(cell: Cell, items: int) -> str:
+    """The items of a round."""
+    return f"{cell.measured_items:,} of {items:,}" if cell.rounds else "–"
+
+
+def outputs_words(comparison: Comparison) -> str:
+    """Whether the cells computed the same, and how many were compared."""
+    if comparison.outputs_equal is None:
+        return "not compared: that takes two cells that were measured"
+    count = comparison.compared_cells
+    equal = "equal" if comparison.outputs_equal else "NOT equal"
+    return f"{equal}, compared in {count} of {len(comparison.cells)} cells"
+
+
+def times(value: float | None) -> str:
+    """A ratio."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}×" if value >= 100 else f"{value:.3g}×"
+
+
+def ranked(cells: Sequence[Cell]) -> list[Cell]:
+    """The fastest first; those without a time last, in their order."""
+    return sorted(
+        cells,
+        key=lambda cell: (cell.median_seconds is None, cell.median_seconds or 0.0),
+    )
+
+
+def batch_size_of(comparison: Comparison) -> str:
+    """The batch size that was asked for."""
+    asked = comparison.batch_size
+    return asked if isinstance(asked, str) else f"{asked:,}"

@@ -17,7 +17,7 @@ from hotloop.app.cli.exits import CommandError, NoStoreError, UnreachableError
 from hotloop.app.errors import StoreUnavailableError
 from hotloop.app.factory import create_app
 from hotloop.app.logs.setup import LogLevel, set_up_logging
-from hotloop.app.serving.machine import check_machine
+from hotloop.app.serving.node import check_machine
 from hotloop.app.serving.server import Server
 from hotloop.app.settings.environment import load_settings
 from hotloop.app.settings.settings import Settings, SettingsError

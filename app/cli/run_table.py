@@ -28,7 +28,7 @@ def run_tables(result: dict[str, Any]) -> list[RenderableType]:
         ("throughput", cell(_throughput(result))),
         ("workers", cell(_workers(result))),
         ("batch size", cell(_batch_size(result))),
-        *[("", cell(idle_workers(result), "yellow")) for _ in result["flags"]],
+        *[("", cell(one["text"], "yellow")) for one in result.get("cautions", ())],
         ("waiting (all workers)", cell(seconds(result["io_seconds"]))),
         ("CPU", cell(f"{seconds(result['cpu_seconds'])}, {share(result['cpu_utilization'])}")),
         ("peak memory", cell(size(result["peak_memory_bytes"]))),
@@ -77,19 +77,6 @@ def _batch_size(result: dict[str, Any]) -> str:
         return "–"
     chosen = " (chosen)" if result["requested_batch_size"] == "auto" else ""
     return f"{result['batch_size']:,}{chosen}"
-
-
-def idle_workers(result: dict[str, Any]) -> str:
-    """A sentence for the flag `idle-workers`: why workers had nothing to do, and what to do."""
-    items, size_, workers = result["total_items"], result["batch_size"], result["requested_workers"]
-    batches = -(-items // size_)
-    made = f"{batches:,} {'batch' if batches == 1 else 'batches'}"
-    advice = (
-        f"leave it out, or take at most {items // workers:,}"
-        if items >= workers
-        else f"{items:,} items keep at most {items:,} workers busy"
-    )
-    return f"batch size {size_:,} makes {made} for {workers:,} workers; {advice}"
 
 
 def _first_items(rows: list[dict[str, Any]]) -> Table:

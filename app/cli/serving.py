@@ -76,7 +76,7 @@ def serve(
     data_dir: DataFolder = None,
 ) -> None:
     settings = _checked_settings(host=host, port=port, data_dir=data_dir)
-    from hotloop.app.serving.server import serve as run_server
+    from hotloop.app.serving.processes import serve as run_server
 
     run_server(settings)
 
@@ -94,7 +94,7 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
     """
     from hotloop.app.errors import StoreUnavailableError
     from hotloop.app.logs.setup import set_up_logging
-    from hotloop.app.serving.machine import check_machine
+    from hotloop.app.serving.node import check_machine, check_node
     from hotloop.app.settings.environment import load_settings
     from hotloop.app.settings.settings import SettingsError
 
@@ -104,8 +104,6 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
         set_up_logging(settings.log_options, role, settings.secrets())
         check_machine(settings)
         if as_node:
-            from hotloop.app.serving.node import check_node
-
             check_node(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)

@@ -93,8 +93,8 @@ class ComparisonBody:
         measured = outcome.items_processed - shard.items_processed
         metrics.comparison_ended(outcome.status, measured)
 
-    def duration_seconds(self, shard: Shard) -> float | None:
-        record = ComparisonRecord.from_json(shard.details)
+    def duration_seconds(self, task: Task, shards: Sequence[Shard]) -> float | None:
+        record = ComparisonRecord.from_json(shards[0].details if shards else None)
         return None if record is None else record.duration_seconds
 
     def view(

@@ -24,7 +24,7 @@ from hotloop.app.errors import RunCancelledError, ServiceError
 from hotloop.app.execution.context import Work
 from hotloop.app.execution.run_body import RunCollector
 from hotloop.app.names import TaskStatus
-from hotloop.app.observability.spans import RunSpan, measurement_span
+from hotloop.app.observability.tracing import RunSpan, measurement_span
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.messages import Batches, RunReport, RunStarted

@@ -11,13 +11,12 @@ from hotloop.app.comparison.projection import Estimate, full_size, sizes_within
 from hotloop.app.comparison.record import BACKGROUND, CellId, CellRecord, ComparisonRecord
 from hotloop.app.comparison.schedule import shares
 from hotloop.app.errors import InvalidRequestError
-from hotloop.app.execution.specs import BY_PREFERENCE
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget, uses_processes
 from hotloop.app.prediction.model import FORK_SECONDS
-from hotloop.app.prediction.plans import make_plan
+from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
 from hotloop.app.prediction.reported_costs import nanoseconds_per_item
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.options import KernelChoice

@@ -8,6 +8,7 @@ from shlex import quote
 from statistics import median
 from typing import Any, Final
 
+from hotloop.app.comparison.cautions import cautions
 from hotloop.app.comparison.equality import compared_cells, differences
 from hotloop.app.comparison.intervals import outliers, spread
 from hotloop.app.comparison.projection import widened
@@ -99,6 +100,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         outputs_equal=False if mismatches else (True if compared else None),
         compared_cells=len(compared),
         mismatches=mismatches,
+        cautions=cautions(cells),
         host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
         curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
         links=links,
@@ -124,6 +126,7 @@ def _cell(
     seconds = [s.full_seconds for s in timed]
     middle = medians.get(cell.cell)
     workers = max((s.effective_workers for s in timed), default=None)
+    flags = _flags(record, cell, timed, spec)
     baseline = medians.get(CellId(StrategyName.SEQUENTIAL, KernelName.PYTHON))
     own = medians.get(CellId(StrategyName.SEQUENTIAL, cell.cell.kernel))
     projected = any(s.items < record.items_count for s in timed)
@@ -150,7 +153,7 @@ def _cell(
         throttled_seconds=_total(timed, lambda s: s.throttled_seconds),
         checksum=_checksum(timed),
         failed_items=max((s.failed_items for s in timed), default=0),
-        flags=_flags(record, cell, timed, spec),
+        flags=flags,
     )
 
 

@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol, TypeVar
 from hotloop.app.errors import RunCancelledError, ServiceError, StoreError
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.names import TaskKind, TaskStatus
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
-from hotloop.app.observability.sources import SourceMonitor
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.records import JsonObject
@@ -117,8 +117,10 @@ class Body(Protocol):
         """Count the end of an execution of `shard`, which is as it was at its beginning."""
         ...
 
-    def duration_seconds(self, shard: Shard) -> float | None:
-        """Seconds that the executions of a shard took. Raises UnreadableTaskError, TypeError."""
+    def duration_seconds(self, task: Task, shards: Sequence[Shard]) -> float | None:
+        """Seconds that a task took, as far as they are known. Raises UnreadableTaskError,
+        TypeError.
+        """
         ...
 
     def view(

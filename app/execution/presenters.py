@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -19,6 +19,7 @@ from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.results import (
+    Caution,
     ItemFailure,
     LoopLag,
     ResultRow,
@@ -27,7 +28,7 @@ from hotloop.app.schemas.results import (
     StageView,
 )
 from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
-from hotloop.app.tasks.model import FINISHED, Shard, Task, utc_now
+from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from hotloop.app.tasks.nodes import living_abilities
 from hotloop.app.tasks.shard_rows import task_needs
@@ -89,10 +90,11 @@ def run_result(
     are its first items.
     """
     measured: dict[str, Any] = dict(task.measurements or {})
-    duration, lag = duration_seconds(task, shards), measured.get("event_loop_lag_ms")
+    duration, lag = run_seconds(task, shards), measured.get("event_loop_lag_ms")
     processed, setup = task.items_processed, measured.get("setup_seconds")
     requested = task.spec["batch_size"]
     batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
+    flags = _flags(task, shards, measured.get("effective_workers"))
     return RunResult(
         task_id=task.task_id,
         task_type=TaskType(task.task_type),
@@ -110,7 +112,8 @@ def run_result(
         requested_workers=task.spec["workers"],
         batch_size=batch_size,
         requested_batch_size=requested,
-        flags=_flags(task, shards, measured.get("effective_workers")),
+        flags=flags,
+        cautions=[Caution(name=flag, text=_idle_workers(task, requested)) for flag in flags],
         throughput_items_per_second=processed / duration if duration else None,
         throughput_with_setup_items_per_second=(
             processed / (setup + duration) if duration and setup is not None else None
@@ -133,6 +136,19 @@ def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -
     counts = [shard.count for shard in shards]
     idle = leaves_workers_idle(task.strategy, task.spec, counts, effective_workers)
     return [RunFlag.IDLE_WORKERS] if idle else []
+
+
+def _idle_workers(task: Task, batch_size: int) -> str:
+    """Say why workers had nothing to do, and which batch size would give each some."""
+    items, workers = task.total_items, task.spec["workers"]
+    batches = -(-items // batch_size)
+    made = f"{batches:,} {'batch' if batches == 1 else 'batches'}"
+    advice = (
+        f"leave it out, or take at most {items // workers:,}"
+        if items >= workers
+        else f"{items:,} items keep at most {items:,} workers busy"
+    )
+    return f"batch size {batch_size:,} makes {made} for {workers:,} workers; {advice}"
 
 
 def _stage_view(measured: dict[str, Any]) -> StageView:
@@ -198,32 +214,12 @@ def task_view(store: TaskStore, bodies: Bodies, task_id: str) -> TaskView:
     return _shown(TaskView, {"result": None, "comparison": None, **fields, **own})
 
 
-def run_seconds(shard: Shard) -> float | None:
-    """Seconds that the executions of a run's shard took."""
-    seconds = (shard.details or {}).get("duration_seconds")
-    return seconds if isinstance(seconds, int | float) else None
-
-
 def _seconds(task: Task, shards: Sequence[Shard], bodies: Bodies) -> float | None:
-    return duration_seconds(task, shards, body_of(bodies, task.kind).duration_seconds)
-
-
-def duration_seconds(
-    task: Task,
-    shards: Sequence[Shard],
-    of_shard: Callable[[Shard], float | None] = run_seconds,
-) -> float | None:
-    """The seconds of a task, by default of a run: those that the executions of its one shard took;
-    of several shards, which ran side by side, the whole time.
-    """
-    if len(shards) == 1:
-        try:
-            return of_shard(shards[0])
-        except (UnreadableTaskError, TypeError):
-            return None
-    if task.start_time is None:
+    """Seconds that a task took; None where it did not begin or cannot be read."""
+    try:
+        return body_of(bodies, task.kind).duration_seconds(task, shards)
+    except (UnreadableTaskError, TypeError):
         return None
-    return ((task.end_time or utc_now()) - task.start_time).total_seconds()
 
 
 def _node(shards: Sequence[Shard]) -> str | None:

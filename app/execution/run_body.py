@@ -15,13 +15,13 @@ from typing import Any, Final
 from hotloop.app.errors import ServiceError, StoreError, UnreadableTaskError
 from hotloop.app.execution.context import Once, Outcome, Work
 from hotloop.app.execution.items import items_of
-from hotloop.app.execution.presenters import run_seconds, stored_result
+from hotloop.app.execution.presenters import stored_result
 from hotloop.app.execution.specs import request_of
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.names import StrategyName
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.metrics import Metrics
-from hotloop.app.observability.sources import SourceMonitor
-from hotloop.app.observability.spans import RunSpan, run_span
+from hotloop.app.observability.tracing import RunSpan, run_span
 from hotloop.app.prediction.plans import make_plan
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
@@ -33,7 +33,7 @@ from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.checksum import MODULUS
 from hotloop.app.tasks.chunks import Chunk, pack, result_columns
-from hotloop.app.tasks.model import FINISHED, InWork, Shard, Task
+from hotloop.app.tasks.model import FINISHED, InWork, Shard, Task, run_seconds
 from hotloop.app.tasks.shards import ShardStore
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
@@ -280,8 +280,8 @@ class RunBody:
             outcome.duration_seconds,
         )
 
-    def duration_seconds(self, shard: Shard) -> float | None:
-        return run_seconds(shard)
+    def duration_seconds(self, task: Task, shards: Sequence[Shard]) -> float | None:
+        return run_seconds(task, shards)
 
     def view(
         self, store: TaskStore, task: Task, shards: Sequence[Shard], links: TaskLinks

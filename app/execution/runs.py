@@ -30,7 +30,7 @@ from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import LongRuns, StrategyName, TaskType
 from hotloop.app.prediction.batch_size import with_batch_size
 from hotloop.app.prediction.plans import check_estimate, make_plan
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.schemas.options import StrategyChoice
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -12,9 +12,9 @@ from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.prediction.model import estimate_seconds
-from hotloop.app.prediction.plans import make_plan
+from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
 from hotloop.app.records import JsonObject
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.options import StrategyChoice
@@ -24,16 +24,6 @@ from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 from hotloop.app.wording import describe
-
-BY_PREFERENCE: Final = (
-    StrategyName.HYBRID,
-    StrategyName.THREADING,
-    StrategyName.CONCURRENT_FUTURES,
-    StrategyName.MULTIPROCESSING,
-    StrategyName.ASYNC_BATCH,
-    StrategyName.SEQUENTIAL,
-)
-"""Of strategies that are estimated alike, `auto` takes the first of these."""
 
 
 def spec_of(

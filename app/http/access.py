@@ -8,10 +8,9 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from hotloop.app.errors import ForbiddenError, MissingScopeError, UnauthorizedError
-from hotloop.app.security.clients import Client, Scope
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import COOKIE, KEY_HEADER, Client
 from hotloop.app.security.gate import Credentials, Gate
-from hotloop.app.security.keys import KEY_HEADER
-from hotloop.app.security.sessions import COOKIE
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Those that change nothing, as HTTP has it."""

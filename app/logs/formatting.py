@@ -5,20 +5,69 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
 
 from hotloop.app.logs.origin import current
-from hotloop.app.logs.secrets import SecretMask
 
 FIELDS: Final = "fields"
 """Of a record: `extra={FIELDS: {...}}` adds names and values to its line."""
+
+ALIKE: Final = "alike"
+"""Of a record: what makes it the same as another, where the texts differ in what is of no
+account (an id of the other side's): `extra={ALIKE: ...}`."""
+
+MASK: Final = "***"
+SHORTEST_SECRET: Final = 4
+"""Shorter ones are words of other lines too, and protect nothing."""
+
+_USER_INFO: Final = re.compile(r"(?<=://)[^\s'\"]*:[^\s'\"]*@")
+"""User and password of a URL, whatever is not escaped in them: rather too much than too little."""
+_AUTHORIZATION: Final = re.compile(r"\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/=-]{8,}")
+_PASSWORD: Final = re.compile(r"\b(password|passwd|pwd)(\s*=\s*)[^\s&'\"]+", re.IGNORECASE)
+"""In the manner of a libpq connection string."""
 
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _IN_A_TRACE: Final = {code: text for code, text in _CONTROLS.items() if code not in (9, 10)}
 _LONGEST: Final = 16_384
 """Characters of a message or a trace."""
+
+
+class SecretMask:
+    """Masks passwords of URLs and authorizations of any kind, and the secrets that it is told."""
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        known = {part for secret in secrets for part in _parts(secret)}
+        long_enough = sorted(filter(_is_long, known), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, long_enough))) if long_enough else None
+
+    def clean(self, text: str) -> str:
+        """The text, safe to be kept by whoever keeps logs."""
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        if "://" in text:
+            text = _USER_INFO.sub(f"{MASK}@", text)
+        text = _AUTHORIZATION.sub(rf"\1\2{MASK}", text)
+        return _PASSWORD.sub(rf"\1\2{MASK}", text)
+
+
+def _is_long(secret: str) -> bool:
+    return len(secret) >= SHORTEST_SECRET
+
+
+def _parts(secret: str) -> list[str]:
+    """The secret as it may appear: of a URL the password, of an authorization its second word."""
+    if "://" in secret:
+        try:
+            password = urlsplit(secret).password
+        except ValueError:
+            password = None
+        return [] if password is None else [password, unquote(password), quote(password, safe="")]
+    kind, _, rest = secret.partition(" ")
+    return [rest] if kind.lower() in ("basic", "bearer") else [secret]
 
 
 class LineFormatter(logging.Formatter):

@@ -1,18 +1,18 @@
-"""How late the API's event loop is, as a run sees it."""
+"""The lag of the event loop: how late it takes up what is due."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from hotloop.app.runhost.measurements import LagSummary
 
 SAMPLE_SECONDS: Final = 0.02
-"""Between two samples, while anybody records."""
+"""Time between two samples while there are recorders."""
 
 _SMALLEST_MS: Final = 0.01
 _RATIO: Final = 1.05
@@ -28,7 +28,7 @@ class LagRecorder:
         self._max_ms = 0.0
 
     def add(self, lag_ms: float) -> None:
-        """Count one sample; negative ones count as none."""
+        """Count one sample; a negative one counts as the smallest."""
         self._max_ms = max(self._max_ms, lag_ms)
         position = math.log(max(lag_ms, _SMALLEST_MS) / _SMALLEST_MS, _RATIO)
         self._counts[min(_BUCKETS - 1, int(position))] += 1
@@ -72,10 +72,15 @@ class LoopLagMonitor:
                 self._sampling = None
 
     async def _sample(self) -> None:
-        while True:
-            # Not loop.time(): uvloop's moves in steps of a millisecond.
-            due = time.perf_counter() + SAMPLE_SECONDS
-            await asyncio.sleep(SAMPLE_SECONDS)
-            lag_ms = 1_000 * (time.perf_counter() - due)
+        async for seconds in loop_lags(SAMPLE_SECONDS):
             for recorder in self._recorders:
-                recorder.add(lag_ms)
+                recorder.add(1_000 * seconds)
+
+
+async def loop_lags(pause: float) -> AsyncIterator[float]:
+    """How late the running event loop is, in seconds, sampled every `pause` seconds."""
+    while True:
+        # Not loop.time(): uvloop's moves in steps of a millisecond.
+        due = time.perf_counter() + pause
+        await asyncio.sleep(pause)
+        yield max(0.0, time.perf_counter() - due)

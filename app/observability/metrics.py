@@ -25,8 +25,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.metrics_folder import shared_folder
-from hotloop.app.observability.sources import SourceMonitor
 from hotloop.app.tasks.model import FINISHED
 from hotloop.app.version import VERSION
 

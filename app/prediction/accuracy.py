@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from hotloop.app.execution.presenters import duration_seconds
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.comparison import IntervalView
 from hotloop.app.schemas.recommendation import PredictionError, PredictionRecord
+from hotloop.app.tasks.model import run_seconds
 from hotloop.app.tasks.store import TaskStore
 from hotloop.kernels import KernelName
 
@@ -73,7 +73,7 @@ def read_errors(store: TaskStore, limit: int = RUNS) -> Errors:
 def _records(store: TaskStore, limit: int) -> Sequence[PredictionRecord]:
     found = []
     for task, shards in store.estimated(limit):
-        predicted, measured = task.estimated_seconds, duration_seconds(task, shards)
+        predicted, measured = task.estimated_seconds, run_seconds(task, shards)
         known = task.strategy in set(StrategyName) and task.kernel in set(KernelName)
         if predicted and measured and known:
             found.append(

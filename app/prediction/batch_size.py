@@ -14,7 +14,7 @@ from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.stages import group_size
 from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import window_size

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibration import (
+from hotloop.app.runhost.calibrate.constants import (
     IN_FLIGHT,
     Calibration,
     KernelCosts,

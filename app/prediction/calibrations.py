@@ -22,7 +22,7 @@ from hotloop.app.prediction.calibration_file import (
 from hotloop.app.prediction.calibration_results import StoresResults
 from hotloop.app.prediction.host_facts import host_facts
 from hotloop.app.prediction.reported_costs import reported_calibration
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport

@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import ceil, log
 
 from hotloop.app.prediction.waiting import Waits
-from hotloop.app.runhost.calibration import IN_FLIGHT, LoopCosts
+from hotloop.app.runhost.calibrate.constants import IN_FLIGHT, LoopCosts
 from hotloop.app.sources.base import Stage
 
 

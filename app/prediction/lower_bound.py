@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hotloop import kernels
 from hotloop.app.prediction.waiting import waits_at_once
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.strategies.base import Plan
 
 

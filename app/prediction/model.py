@@ -17,7 +17,7 @@ from hotloop.app.prediction.batch_times import makespan
 from hotloop.app.prediction.event_loop import EventLoop
 from hotloop.app.prediction.memory import MemoryCosts, run_bytes
 from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import SWITCH_SECONDS
 from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.strategies.base import Plan

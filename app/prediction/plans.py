@@ -12,13 +12,23 @@ from hotloop.app.prediction.batch_size import with_batch_size
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.prediction.reported_costs import nanoseconds_per_item
 from hotloop.app.prediction.stages import make_stages
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import KernelChoice
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
+
+BY_PREFERENCE: Final = (
+    StrategyName.HYBRID,
+    StrategyName.THREADING,
+    StrategyName.CONCURRENT_FUTURES,
+    StrategyName.MULTIPROCESSING,
+    StrategyName.ASYNC_BATCH,
+    StrategyName.SEQUENTIAL,
+)
+"""Of strategies that are estimated alike, `auto` takes the first of these."""
 
 WAY_OUT = (
     "Ask for it in the background (Prefer: respond-async), for fewer items, a compiled kernel or "

@@ -9,14 +9,15 @@ from datetime import datetime
 from typing import Any, Final
 
 from hotloop import kernels
-from hotloop.app.execution.context import RunContext
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.accuracy import Errors, read_errors
+from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.explanation import GUIDELINES, curl, explanation
 from hotloop.app.prediction.lower_bound import lower_bound_seconds
 from hotloop.app.prediction.plans import make_plan
 from hotloop.app.prediction.search_space import MOST_WORKERS, Choice, Fixed, candidates, ranked
-from hotloop.app.runhost.calibration import Calibration, KernelCosts
+from hotloop.app.runhost.calibrate.constants import Calibration, KernelCosts
+from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
@@ -30,9 +31,11 @@ from hotloop.app.schemas.recommendation import (
     StrategyCalibration,
 )
 from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import utc_now
+from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
 from hotloop.kernels import KernelName
 
@@ -46,18 +49,31 @@ _MANY: Final = 1_000_000
 class RecommendationService:
     """Predicts at once; the calibration that makes it exact is made behind the answers."""
 
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
+    def __init__(
+        self,
+        settings: Settings,
+        hosts: RunHostPool,
+        calibrations: Calibrations,
+        store: TaskStore,
+        memory_bytes: int,
+    ) -> None:
+        """A run may need `memory_bytes`; `store` has the finished runs that predictions are held
+        against.
+        """
+        self._settings = settings
+        self._hosts = hosts
+        self._calibrations = calibrations
+        self._store = store
+        self._memory_bytes = memory_bytes
 
     async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
         """Raises InvalidRequestError, NotReadyError and StoreError."""
-        context = self._context
         request = run_request(query)
         # What cannot be met is refused before anything is measured.
-        self._plan(request, await context.hosts.kernels(), await context.calibrations.known())
+        self._plan(request, await self._hosts.kernels(), await self._calibrations.known())
         basis = await self._basis(query.wait)
-        facts, reports = await context.calibrations.facts()
-        errors = await in_store_thread(read_errors, context.store)
+        facts, reports = await self._calibrations.facts()
+        errors = await in_store_thread(read_errors, self._store)
         plan = self._plan(request, reports, basis.calibration)
         return await asyncio.to_thread(
             _answer,
@@ -69,11 +85,11 @@ class RecommendationService:
             reports,
             errors,
             base_url,
-            context.memory.run_bytes,
+            self._memory_bytes,
         )
 
     async def _basis(self, wait: bool) -> Basis:
-        calibrations = self._context.calibrations
+        calibrations = self._calibrations
         if await calibrations.found() is None:
             calibrations.begin_if_due()
         if wait:
@@ -88,19 +104,19 @@ class RecommendationService:
 
     async def calibrate(self) -> CalibrationState:
         """Raises NotReadyError."""
-        calibrations = self._context.calibrations
-        await self._context.hosts.kernels()
+        calibrations = self._calibrations
+        await self._hosts.kernels()
         calibrations.begin()
         return await calibrations.state()
 
     async def calibration(self) -> CalibrationState:
         """Raises NotReadyError."""
-        return await self._context.calibrations.state()
+        return await self._calibrations.state()
 
     def _plan(
         self, request: RunRequest, reports: Sequence[KernelReport], calibration: Calibration
     ) -> Plan:
-        items, settings = GeneratedItems(request.items_count), self._context.settings
+        items, settings = GeneratedItems(request.items_count), self._settings
         return make_plan(StrategyName.HYBRID, request, items, reports, calibration, settings)
 
 

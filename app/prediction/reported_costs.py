@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Final
 
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibration import (
+from hotloop.app.runhost.calibrate.constants import (
     Calibration,
     KernelCosts,
     LoopCosts,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final
 
-from hotloop.app.execution.specs import BY_PREFERENCE
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import Prediction, predict
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.prediction.plans import BY_PREFERENCE
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes

@@ -10,8 +10,8 @@ from hotloop import kernels
 from hotloop.app.errors import InvalidRequestError
 from hotloop.app.schemas.options import AUTO, CacheMode, CacheSource, DbSource, RunOptions
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
+from hotloop.app.settings.rules import load_factory
 from hotloop.app.settings.settings import Settings
-from hotloop.app.settings.sources import load_factory
 from hotloop.app.sources.base import Stage
 from hotloop.app.sources.pinot import PinotStage
 from hotloop.app.sources.redis import RedisStage

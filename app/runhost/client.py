@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import hotloop
 from hotloop.app.errors import RunHostDiedError, RunTimeoutError
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.frames import STREAM_LIMIT, read_frame, write_frame
 from hotloop.app.runhost.messages import (

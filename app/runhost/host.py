@@ -12,7 +12,7 @@ from typing import Final
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import bind
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibrate import Calibrating
+from hotloop.app.runhost.calibrate.calibrator import Calibrator
 from hotloop.app.runhost.config import SWITCH_SECONDS, RunHostConfig
 from hotloop.app.runhost.execution import Surroundings, execute
 from hotloop.app.runhost.frames import read_frame, write_frame
@@ -121,8 +121,8 @@ class RunHost:
 
     async def _calibrate(self) -> Calibrated:
         try:
-            measuring = Calibrating(self._config, self._around, self._available, self._send)
-            return Calibrated(await measuring.run(), None)
+            calibrator = Calibrator(self._config, self._around.gauge, self._available, self._send)
+            return Calibrated(await calibrator.run(), None)
         except ServiceError as error:
             return Calibrated(None, error)
 

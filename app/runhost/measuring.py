@@ -5,14 +5,19 @@ from __future__ import annotations
 import gc
 import re
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from hotloop.app.system import descendants, trim_memory
+from hotloop.app.process_tree import (
+    ProcessTree,
+    cpu_seconds,
+    proportional_bytes,
+    resident_bytes,
+)
+from hotloop.app.system import trim_memory
 
 SAMPLE_SECONDS: Final = 0.5
 """Between two looks at the memory."""
@@ -25,56 +30,31 @@ counts them once, and walks all mappings of a process to do so, 1.6 ms each: at 
 with four workers that was 2.5 % of a core, and once in a run of half a second still 1 %.
 """
 
-
-TREE_SECONDS: Final = 5.0
-"""A list of the processes below is used for this long: without lists of children it takes a walk
-through all of the system's. A run makes a new one when it starts and when it ends."""
-
 LEFT_OVER_BYTES: Final = 16 << 20
 """Free memory that a process may have kept when a run begins."""
 
 
-class MemoryGauge:
+class MemoryGauge(ProcessTree):
     """Proportional set size of this process and its children; lives as long as the run host."""
 
     def __init__(self) -> None:
-        self._me = psutil.Process()
-        self._tree = [self._me]
-        self._looked = -TREE_SECONDS
+        super().__init__()
         self._resident_bytes = 0
         self._proportional_bytes = 0
         self.trimmed_bytes = self.resident_bytes()
         """Resident memory of this process when it last returned all that was free."""
 
-    def look_around(self) -> list[psutil.Process]:
-        """This process and all below it, as they are now."""
-        pids = descendants(self._me.pid)
-        if pids is None:
-            self._tree = [self._me, *self._me.children(recursive=True)]
-        else:
-            known = {process.pid: process for process in self._tree}
-            below = (known.get(pid) or _process(pid) for pid in pids)
-            self._tree = [self._me, *(process for process in below if process is not None)]
-        self._looked = time.monotonic()
-        return self._tree
-
-    def tree(self) -> list[psutil.Process]:
-        """The same, as they were TREE_SECONDS ago at most."""
-        stale = time.monotonic() - self._looked > TREE_SECONDS
-        return self.look_around() if stale else self._tree
-
     def resident_bytes(self) -> int:
         """Resident memory of this process alone."""
-        return _resident_bytes(self._me)
+        return resident_bytes(self.own)
 
     def read(self) -> int:
         """Bytes now, to within TOLERANCE."""
-        tree = self.tree()
-        resident_bytes = sum(map(_resident_bytes, tree))
-        moved = abs(resident_bytes - self._resident_bytes)
-        if moved > TOLERANCE * self._resident_bytes:
-            self._resident_bytes = resident_bytes
-            self._proportional_bytes = sum(map(_proportional_bytes, tree))
+        tree = self.recent()
+        resident = sum(map(resident_bytes, tree))
+        if abs(resident - self._resident_bytes) > TOLERANCE * self._resident_bytes:
+            self._resident_bytes = resident
+            self._proportional_bytes = sum(map(proportional_bytes, tree))
         return self._proportional_bytes
 
 
@@ -84,7 +64,7 @@ class NoGauge(MemoryGauge):
     def look_around(self) -> list[psutil.Process]:
         return []
 
-    def tree(self) -> list[psutil.Process]:
+    def recent(self) -> list[psutil.Process]:
         return []
 
     def resident_bytes(self) -> int:
@@ -123,7 +103,7 @@ class RunMemory:
         """The most bytes seen so far."""
         mine = set(self._workers())
         total = 0
-        for process in self._gauge.tree():
+        for process in self._gauge.recent():
             if process.pid in mine or process.pid not in self._others:
                 total += self._size(process)
         self._worker_bytes = max(self._worker_bytes, total)
@@ -132,12 +112,12 @@ class RunMemory:
         return self._worker_bytes + self._growth_bytes
 
     def _size(self, process: psutil.Process) -> int:
-        resident_bytes = _resident_bytes(process)
-        before, proportional_bytes = self._sizes.get(process.pid, (0, 0))
-        if abs(resident_bytes - before) > TOLERANCE * before:
-            proportional_bytes = _proportional_bytes(process)
-            self._sizes[process.pid] = resident_bytes, proportional_bytes
-        return proportional_bytes
+        resident = resident_bytes(process)
+        before, proportional = self._sizes.get(process.pid, (0, 0))
+        if abs(resident - before) > TOLERANCE * before:
+            proportional = proportional_bytes(process)
+            self._sizes[process.pid] = resident, proportional
+        return proportional
 
 
 class RunMeter:
@@ -156,23 +136,15 @@ class RunMeter:
 
     def stop(self) -> tuple[float, int]:
         """CPU seconds since start, and the most bytes of memory that were the run's own."""
-        cpu_seconds = max(0.0, self._cpu_seconds() - self._cpu_before)
+        used = max(0.0, self._cpu_seconds() - self._cpu_before)
         self._stopping.set()
         self._sampler.join()
-        return cpu_seconds, self._memory.look()
+        return used, self._memory.look()
 
     def _cpu_seconds(self) -> float:
-        # A child that ended meanwhile is in the children_* fields of its parent, with all it
-        # ever used, so the difference of two calls stays right.
-        total = 0.0
-        for process in self._gauge.look_around():
-            try:
-                times = process.cpu_times()
-            except psutil.Error:
-                continue
-            total += times.user + times.system
-            total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-        return total
+        # A child that ended meanwhile is in the ended children of its parent, with all it ever
+        # used, so the difference of two calls stays right.
+        return sum(sum(cpu_seconds(process)) for process in self._gauge.look_around())
 
     def _sample(self) -> None:
         while not self._stopping.wait(SAMPLE_SECONDS):
@@ -193,26 +165,3 @@ def _peak_bytes() -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
     return int(found[1]) << 10 if found else 0
-
-
-def _resident_bytes(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
-def _process(pid: int) -> psutil.Process | None:
-    try:
-        return psutil.Process(pid)
-    except psutil.Error:
-        return None
-
-
-def _proportional_bytes(process: psutil.Process) -> int:
-    """Shared pages counted once; where the system does not tell, unshared pages only."""
-    try:
-        memory = process.memory_full_info()
-    except psutil.Error:
-        return 0
-    return int(getattr(memory, "pss", 0) or memory.uss)

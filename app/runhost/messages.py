@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import NOWHERE, Origin
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan

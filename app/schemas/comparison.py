@@ -12,7 +12,7 @@ from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import BatchSize
-from hotloop.app.schemas.results import Count, Seconds, Share
+from hotloop.app.schemas.results import Caution, Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.wording import RULE
 from hotloop.kernels.contract import KernelName
@@ -193,6 +193,14 @@ class Cell(CellName):
     flags: list[CellFlag]
 
 
+class CellCaution(Caution):
+    """Something to keep in mind about cells of a comparison."""
+
+    cells: list[CellName]
+    where: str = Field(examples=["hybrid (all kernels), threading × numba"])
+    """The cells, in few words."""
+
+
 class Mismatch(ResponseModel):
     """Outputs that should be equal and are not."""
 
@@ -276,6 +284,8 @@ class Comparison(ResponseModel):
     compared_cells: Count
     """Measured cells whose outputs were compared with those of another."""
     mismatches: list[Mismatch]
+    cautions: list[CellCaution] = Field(default=[])
+    """Why cells were skipped or projected, and what their flags mean; each once."""
     host: HostView | None
     curl: str | None
     """The command that runs the winner, or the first of the tied."""

@@ -71,6 +71,16 @@ class RunFlag(StrEnum):
     """The batch size that was asked for makes fewer batches than there are workers."""
 
 
+class Caution(ResponseModel):
+    """Something to keep in mind about a result, in words."""
+
+    name: str = Field(examples=["idle-workers"])
+    """A flag; for cells of a comparison also the status that needs a reason."""
+    text: str = Field(
+        examples=["batch size 500 makes 2 batches for 4 workers; leave it out, or take at most 250"]
+    )
+
+
 class RunResult(ResponseModel):
     """A run with its measurements and its first five results."""
 
@@ -102,6 +112,8 @@ class RunResult(ResponseModel):
     """The size that was used; null while it is left to the service and the run has not begun."""
     requested_batch_size: BatchSize
     flags: list[RunFlag]
+    cautions: list[Caution] = Field(default=[])
+    """A sentence for each flag."""
 
     setup_seconds: Seconds | None
     """Seconds for pools and compiled kernels; not part of the duration."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from hotloop.app.security.clients import Scope
-from hotloop.app.security.keys import digest_of, new_key
-from hotloop.app.settings.access import ApiKeyEntry
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import digest_of, new_key
+from hotloop.app.settings.settings import ApiKeyEntry
 from hotloop.app.wording import describe
 
 

@@ -1,97 +1,42 @@
-"""The service as one ASGI application, `main:app`, for any server and for mounting in another one.
+"""The service as one ASGI application that another server serves, and what it does to that server.
 
-`python main.py` does not come here: `app.serving.server` knows more of its connections and its end.
+A uvicorn that serves it (`uvicorn main:app`) would tell the application of its shutdown only when
+all answers are complete, so that a stream of events would hold the shutdown up for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+import math
+import multiprocessing
+import os
+import signal
+import sys
+from typing import Final
 
-if TYPE_CHECKING:
-    # Everything else of the service is imported when it starts: `import main` takes no time, reads
-    # no settings and starts nothing.
-    from fastapi import FastAPI
-    from starlette.types import ASGIApp, Receive, Scope, Send
+import uvicorn
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from hotloop.app.serving.outer_server import OuterServer
-    from hotloop.app.settings.settings import Settings
+from hotloop.app.errors import NotReadyError
+from hotloop.app.factory import begin_stop, create_app
+from hotloop.app.http.error_handlers import problem_response
+from hotloop.app.http.guards.exposure import ExposureGuard
+from hotloop.app.logs.setup import set_up_logging
+from hotloop.app.serving.node import check_machine
+from hotloop.app.settings.environment import load_settings
+from hotloop.app.settings.rules import is_loopback
+from hotloop.app.settings.settings import Settings, SettingsError
+from hotloop.app.tasks.threads import store_threads
 
 logger = logging.getLogger(__name__)
 
-_NOT_STARTED: Final = "the service cannot start now; its log says what is wrong"
+_TICK_SECONDS: Final = 0.1
+"""The time between two looks at the server; uvicorn looks at its signals as often."""
 
 
-class LazyApplication:
-    """An ASGI application that reads the settings from the environment when it starts: with the
-    server's lifespan, else with the first request.
-    """
-
-    def __init__(self) -> None:
-        self._service: _Service | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
-            return
-        from hotloop.app.errors import StoreUnavailableError
-        from hotloop.app.settings.settings import SettingsError
-
-        try:
-            service = await self._started(is_mounted=True)
-        except (SettingsError, StoreUnavailableError) as error:
-            logger.error("%s", error)
-            await _refuse(scope, receive, send)
-            return
-        await service.answer(scope, receive, send)
-
-    @asynccontextmanager
-    async def lifespan(self, outer: object = None) -> AsyncIterator[None]:
-        """Start and end the service with an application that it is mounted in:
-        `FastAPI(lifespan=main.app.lifespan)`, or within that application's own lifespan. Without
-        it, the service starts with its first request, and ends with the event loop. Raises
-        SettingsError.
-        """
-        service = await self._started(is_mounted=True)
-        try:
-            yield
-        finally:
-            await service.close()
-
-    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
-        from hotloop.app.errors import StoreUnavailableError
-        from hotloop.app.settings.settings import SettingsError
-
-        await receive()
-        try:
-            service = await self._started(is_mounted=False)
-        except (SettingsError, StoreUnavailableError) as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        except Exception:
-            await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await service.close()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _started(self, *, is_mounted: bool) -> _Service:
-        """The service of this event loop, once it answers. Raises SettingsError, and what opening
-        the service raises.
-        """
-        service = self._service
-        if service is None or not service.is_here():
-            # A test client has a loop for each request.
-            service = self._service = _Service(is_mounted)
-        return await service.started()
-
-
-class _Service:
+class Service:
     """The application from its start to its end, in an asyncio task of its own: if nothing closes
     it, the end of the event loop does, by cancelling that task.
     """
@@ -108,7 +53,7 @@ class _Service:
         """Whether it starts or runs on the event loop of the caller."""
         return self._loop is asyncio.get_running_loop() and not self._task.done()
 
-    async def started(self) -> _Service:
+    async def started(self) -> Service:
         ready = asyncio.ensure_future(self._ready.wait())
         await asyncio.wait((ready, self._task), return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
@@ -125,9 +70,6 @@ class _Service:
         await self._app(scope, receive, send)
 
     async def _run(self) -> None:
-        from hotloop.app.http.guards.exposure import ExposureGuard
-        from hotloop.app.serving.outer_server import OuterServer
-
         outer = OuterServer.found()
         settings, app = await asyncio.to_thread(_make, outer, self._is_mounted)
         self._app = ExposureGuard(app, settings)
@@ -143,11 +85,6 @@ class _Service:
 
 def _make(outer: OuterServer | None, is_mounted: bool) -> tuple[Settings, FastAPI]:
     """Blocks. Raises SettingsError, StoreUnavailableError."""
-    from hotloop.app.factory import create_app
-    from hotloop.app.logs.setup import set_up_logging
-    from hotloop.app.serving.machine import check_machine
-    from hotloop.app.settings.environment import load_settings
-
     settings = load_settings()
     if outer is not None:
         outer.check_address(settings)
@@ -161,11 +98,90 @@ def _make(outer: OuterServer | None, is_mounted: bool) -> tuple[Settings, FastAP
     return settings, app
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    from fastapi import Request
-
-    from hotloop.app.errors import NotReadyError
-    from hotloop.app.http.error_handlers import problem_response
-
-    response = problem_response(Request(scope), NotReadyError(_NOT_STARTED, 30))
+async def refuse(reason: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with 503 and the reason."""
+    response = problem_response(Request(scope), NotReadyError(reason, 30))
     await response(scope, receive, send)
+
+
+class OuterServer:
+    """A uvicorn server that runs in this process, alone or for gunicorn."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server = server
+        is_gunicorns = "gunicorn.arbiter" in sys.modules
+        self._gunicorn = os.getppid() if is_gunicorns else None
+        self._shares_its_port = is_gunicorns or server.config.workers > 1
+
+    @classmethod
+    def found(cls) -> OuterServer | None:
+        """The server that handles the signals of this process; None under other servers."""
+        handler = signal.getsignal(signal.SIGTERM)
+        server = getattr(handler, "__self__", None)
+        return cls(server) if isinstance(server, uvicorn.Server) else None
+
+    def check_address(self, settings: Settings) -> None:
+        """Raises SettingsError for a server that others than this machine reach, if the service
+        knows no keys. gunicorn does not tell its address: there, requests are refused one by one.
+        """
+        config = self._server.config
+        if settings.needs_authentication or config.uds is not None or config.fd is not None:
+            return
+        if not is_loopback(config.host):
+            raise SettingsError(
+                f"--host must be a loopback address, like 127.0.0.1 (got {config.host!r}), as long "
+                "as HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set: everybody who "
+                "reaches the service could use it. `python -m hotloop.app.security NAME` makes a "
+                "key"
+            )
+
+    def bound_its_end(self, seconds: float) -> None:
+        """Give requests in progress so many seconds when the server stops, unless
+        `--timeout-graceful-shutdown` was given.
+        """
+        if self._server.config.timeout_graceful_shutdown is None:
+            self._server.config.timeout_graceful_shutdown = math.ceil(seconds)
+
+    def warn(self, settings: Settings) -> None:
+        """Log what several server processes do not share."""
+        if not self._shares_its_port:
+            return
+        logger.warning(
+            "several server processes: /metrics tells of the one that answers; "
+            "HOTLOOP_API_PROCESSES with `python main.py` adds them up"
+        )
+        if settings.needs_authentication and settings.session_secret is None:
+            logger.warning(
+                "several server processes and no HOTLOOP_SESSION_SECRET: browsers that sign in at "
+                "one process are not signed in at the others; set it"
+            )
+
+    async def watch(self, app: FastAPI, closing: asyncio.Event, *, ends_with_parent: bool) -> None:
+        """Return when `closing` is set; end the streams of `app` when the server stops before. With
+        `ends_with_parent`, have the server stop when the process that started it is gone.
+        """
+        told = False
+        while not closing.is_set():
+            if not told and self.is_stopping():
+                begin_stop(app)
+                store_threads().hurry()
+                told = True
+            if ends_with_parent and not told and self._is_orphan():
+                logger.warning("the process that started this server is gone; it stops")
+                os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                await asyncio.wait_for(closing.wait(), _TICK_SECONDS)
+            except TimeoutError:
+                continue
+
+    def is_stopping(self) -> bool:
+        """A server that has answered its last request stops without `should_exit`."""
+        servers = getattr(self._server, "servers", [])
+        has_closed = bool(servers) and not any(server.is_serving() for server in servers)
+        return self._server.should_exit or has_closed
+
+    def _is_orphan(self) -> bool:
+        parent = multiprocessing.parent_process()  # of --reload and --workers
+        if parent is not None:
+            return not parent.is_alive()
+        return self._gunicorn is not None and os.getppid() != self._gunicorn

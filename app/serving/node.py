@@ -1,16 +1,91 @@
-"""A node: executes background tasks of the shared database, and answers no requests."""
+"""What a process checks before it starts, and the node: a process that executes background tasks
+of the shared database and answers no requests.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
+import time
+from collections.abc import Callable
+from typing import Final
 
+from hotloop import kernels
+from hotloop.app.errors import StoreError, StoreUnavailableError
 from hotloop.app.logs.setup import set_up_logging
 from hotloop.app.settings.settings import Settings, SettingsError
+from hotloop.app.tasks.engine import lets_nobody_in
+from hotloop.app.tasks.folder import DataFolder
+from hotloop.app.tasks.store import open_store
 from hotloop.app.wiring import open_services
 
 logger = logging.getLogger(__name__)
+
+_PAUSE_SECONDS: Final = 0.5
+"""Between two tries to open the store."""
+
+
+def check_machine(settings: Settings, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    """Raises SettingsError for settings that this machine cannot meet: an instruction set that no
+    kernel has here, a data folder that cannot be used; StoreUnavailableError for a database that
+    could not be reached for HOTLOOP_STORE_WAIT_SECONDS, or until `is_stopping`. Blocking; called
+    before the server starts.
+    """
+    _check_instruction_set(settings)
+    try:
+        DataFolder(settings.data_dir)
+    except StoreError as error:
+        raise SettingsError(f"HOTLOOP_DATA_DIR ({settings.data_dir}): {error}") from error
+    _await_store(settings, is_stopping)
+
+
+def _await_store(settings: Settings, is_stopping: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + settings.store_wait_seconds
+    is_told = False
+    while True:
+        try:
+            open_store(settings.store_location).close()
+        except StoreError as error:
+            may_pass = isinstance(error, StoreUnavailableError) and not lets_nobody_in(error)
+            if not may_pass:
+                raise SettingsError(f"{_place(settings)}: {error}") from error
+            if not is_told and settings.store_wait_seconds > 0:
+                is_told = True
+                logger.warning(
+                    "%s; waiting for it for up to %g s (HOTLOOP_STORE_WAIT_SECONDS)",
+                    error,
+                    settings.store_wait_seconds,
+                )
+            if is_stopping() or time.monotonic() >= give_up:
+                raise StoreUnavailableError(f"{_place(settings)}: {error}") from error
+        else:
+            return
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _place(settings: Settings) -> str:
+    """The setting that says where the store is."""
+    if settings.database_url is None:
+        return f"HOTLOOP_DATA_DIR ({settings.data_dir})"
+    return "HOTLOOP_DATABASE_URL"
+
+
+def _check_instruction_set(settings: Settings) -> None:
+    wanted = settings.instruction_set
+    if wanted is None:
+        return
+    usable = {
+        name
+        for workload in kernels.workloads()
+        for kernel in kernels.available_kernels(workload)
+        for name in kernels.instruction_sets(workload, kernel)
+    }
+    if wanted not in usable:
+        raise SettingsError(
+            "HOTLOOP_INSTRUCTION_SET must be one that a kernel has on this machine: "
+            f"{', '.join(sorted(usable)) or 'none'} (got {wanted}). Unset it for the best."
+        )
 
 
 def check_node(settings: Settings) -> None:
@@ -25,10 +100,10 @@ def check_node(settings: Settings) -> None:
 def run_node(settings: Settings) -> None:
     """Execute tasks until SIGTERM or SIGINT; then what is unfinished is others' to go on with."""
     set_up_logging(settings.log_options, "node", settings.secrets())
-    asyncio.run(_run(settings))
+    asyncio.run(_take_tasks(settings))
 
 
-async def _run(settings: Settings) -> None:
+async def _take_tasks(settings: Settings) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import math
-import secrets
+import os
 import signal
 import socket
 import sys
@@ -17,26 +16,21 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import SecretStr
 
 from hotloop.app.factory import begin_stop, create_app
-from hotloop.app.logs.setup import set_up_logging
-from hotloop.app.observability.metrics_folder import metrics_folder
 from hotloop.app.serving.connection import ConnectionLimits, bounded_protocol
-from hotloop.app.serving.listening import BACKLOG, address_of, open_listener
-from hotloop.app.serving.supervisor import Supervisor
-from hotloop.app.settings.environment import drop_settings
+from hotloop.app.settings.rules import is_loopback
 from hotloop.app.settings.settings import Settings, SettingsError
-from hotloop.app.settings.tokens import MIN_SECRET_BYTES
 from hotloop.app.tasks.threads import store_threads
-
-logger = logging.getLogger(__name__)
 
 SILENT_SECONDS: Final = 1.0
 """How long a connection that was just accepted may take to send a request, when the server
 stops: closed before, its client would take the service for dead."""
 
 _TICK_SECONDS: Final = 0.05
+
+BACKLOG: Final = 2048
+"""Connections that wait until they are accepted; the system may allow fewer."""
 
 GARBAGE_THRESHOLDS: Final = (5_000, 2, 200)
 """Looking through everything takes 100 ms beside a thousand streams of events, and holds up all
@@ -120,33 +114,66 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
         Server(app, config, settings.drain_seconds, on_started).run([listener])
 
 
-def _with_one_secret(settings: Settings) -> Settings:
-    """A browser that signed in at one process is signed in at the others."""
-    if settings.session_secret is not None:
-        return settings
-    made = SecretStr(secrets.token_urlsafe(MIN_SECRET_BYTES))
-    return settings.model_copy(update={"session_secret": made})
-
-
-def serve(settings: Settings) -> None:
-    """Serve until a signal says stop. A socket that cannot be had is printed; the exit status is
-    then 2.
-    """
+def open_listener(settings: Settings) -> socket.socket:
+    """Bound and, if it was inherited, already listening. Raises SettingsError."""
+    if settings.fd is not None:
+        listener = _inherited(settings.fd)
+        if not (settings.needs_authentication or _is_local(listener)):
+            place = address_of(listener)
+            listener.close()
+            raise SettingsError(
+                f"HOTLOOP_FD = {settings.fd} listens on {place}, which is not loopback: as long as "
+                "HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set, everybody who reaches "
+                "it could use the service. `python -m hotloop.app.security NAME` makes a key"
+            )
+        return listener
     try:
-        listener = open_listener(settings)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    drop_settings()
-    set_up_logging(settings.log_options, "api", settings.secrets())
-    if settings.api_processes > 1:
-        settings = _with_one_secret(settings)
-        with metrics_folder(settings.data_dir) as folder:
-            announce = f"running on {address_of(listener)} in {settings.api_processes} processes"
-            Supervisor(settings, listener, folder, announce).run()
-        return
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise SettingsError(
+            f"HOTLOOP_HOST and HOTLOOP_PORT: cannot listen on {settings.host} port {settings.port} "
+            f"({error.strerror or error}); end what listens there, or choose another port"
+        ) from error
+    return listener
 
-    def announce_one() -> None:
-        logger.info("running on %s (Ctrl-C ends it)", address_of(listener))
 
-    serve_app(settings, listener, announce_one)
+def _inherited(descriptor: int) -> socket.socket:
+    """A duplicate, so that whoever closes it leaves the descriptor as it was."""
+    try:
+        listener = socket.socket(fileno=os.dup(descriptor))
+        listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingsError(
+            f"HOTLOOP_FD = {descriptor} is no socket of this process ({reason}); it is to be "
+            "inherited, as systemd's socket units pass theirs, the first as 3. Unset it to listen "
+            "on HOTLOOP_HOST and HOTLOOP_PORT."
+        ) from error
+    if not listens:
+        listener.close()
+        raise SettingsError(f"HOTLOOP_FD = {descriptor} is a socket that does not listen")
+    return listener
+
+
+def _is_local(listener: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return True
+    return is_loopback(listener.getsockname()[0])
+
+
+def address_of(listener: socket.socket) -> str:
+    """As a URL, or the path of a Unix socket."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_INET6:
+        return f"http://[{name[0]}]:{name[1]}"
+    return f"http://{name[0]}:{name[1]}" if listener.family == socket.AF_INET else f"unix:{name}"

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsError as UnreadableError
 
-from hotloop.app.settings.settings import Settings, SettingsError, default_text, variable_name
-from hotloop.app.settings.sources import PREFIX
+from hotloop.app.settings.rules import PREFIX
+from hotloop.app.settings.settings import Settings, SettingsError, variable_name
 from hotloop.app.system import INNER_THREAD_VARIABLES
 from hotloop.app.wording import describe, plain
 
@@ -85,7 +85,7 @@ def _not_json() -> list[str]:
                 json.loads(value)
             except ValueError:
                 faults.append(
-                    f"{name} is not valid JSON. {info.description} "
+                    f"{name} is not valid JSON. {meaning(info)} "
                     f"Unset it for the default, {default_text(info)}."
                 )
     return faults
@@ -124,6 +124,20 @@ def _fault(detail: Any) -> str:
     within = "".join(f", {part}" for part in detail["loc"][1:] if isinstance(part, str | int))
     return (
         f"{variable_name(field)}{within and f' (at {within[2:]})'} {describe(detail)}. "
-        f"{info.description} "
+        f"{meaning(info)} "
         f"Unset it for the default, {default_text(info)}."
     )
+
+
+def default_text(info: FieldInfo) -> str:
+    """A setting's default as it would be written in the environment."""
+    if info.default is None:
+        return "not set"
+    if isinstance(info.default, bool | dict | tuple):
+        return json.dumps(info.default)
+    return f"{info.default:g}" if isinstance(info.default, float) else str(info.default)
+
+
+def meaning(info: FieldInfo) -> str:
+    """A setting's description on one line."""
+    return " ".join((info.description or "").split())

@@ -8,12 +8,14 @@ from typing import Any, Final, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from hotloop.app.settings.access import AccessSettings
-from hotloop.app.settings.environment import BUILD_VARIABLES, CLIENT_VARIABLES
-from hotloop.app.settings.logs import LogSettings
-from hotloop.app.settings.requests import RequestSettings
-from hotloop.app.settings.settings import Settings, default_text, variable_name
-from hotloop.app.settings.sources import PREFIX, SourceSettings
+from hotloop.app.settings.environment import (
+    BUILD_VARIABLES,
+    CLIENT_VARIABLES,
+    default_text,
+    meaning,
+)
+from hotloop.app.settings.rules import PREFIX
+from hotloop.app.settings.settings import Settings, variable_name
 from hotloop.app.wording import number
 
 _HEADER: Final = f"""\
@@ -53,23 +55,14 @@ _TYPE_WORDS: Final = {
 def settings_markdown() -> str:
     """The whole page, ending in a newline."""
     return _HEADER + "".join(
-        _row(variable_name(name), Settings.model_fields[name]) for name in _ordered_names()
+        _row(variable_name(name), info) for name, info in Settings.model_fields.items()
     )
-
-
-def _ordered_names() -> list[str]:
-    """The service's own first, then those of its log, of requests, of access, of its sources."""
-    # Each is the base of the one before.
-    rooms = [
-        room.model_fields for room in (LogSettings, RequestSettings, AccessSettings, SourceSettings)
-    ]
-    return sorted(Settings.model_fields, key=lambda name: sum(name in room for room in rooms))
 
 
 def _row(variable: str, info: FieldInfo) -> str:
     kind = _plain_type(info.annotation)
     cells = (f"`{variable}`", _TYPE_WORDS[kind.__name__], default_text(info), _bounds(info, kind))
-    return f"| {' | '.join(cells)} | {info.description} |\n"
+    return f"| {' | '.join(cells)} | {meaning(info)} |\n"
 
 
 def _plain_type(annotation: Any) -> type:

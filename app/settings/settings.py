@@ -1,277 +1,325 @@
-"""Settings of the service. `hotloop.app.settings.environment` reads them."""
+"""All settings of the service. `hotloop.app.settings.environment` reads them."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hotloop.app.names import InstructionSet, LongRuns
-from hotloop.app.security.addresses import is_loopback
-from hotloop.app.settings.logs import LogSettings
-from hotloop.app.settings.sources import PREFIX
-from hotloop.app.wording import RULE, echo
+from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
+from hotloop.app.names import InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
+from hotloop.app.settings import rules
+from hotloop.app.settings.rules import PREFIX, refuse
+from hotloop.app.wording import echo
 
 _MIB: Final = 1024 * 1024
-_NODE_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class SettingsError(Exception):
     """Settings that the service cannot start with; the text has a line for each fault."""
 
 
-class Settings(LogSettings):
-    """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults."""
+class ApiKeyEntry(BaseModel):
+    """A key in HOTLOOP_API_KEYS, as `python -m hotloop.app.security NAME` prints it."""
 
-    host: str = Field(
-        default="127.0.0.1",
-        min_length=1,
-        max_length=255,
-        description=("Address the server listens on; without keys or a JWT key a loopback one."),
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
+    hash: str
+    scopes: frozenset[Scope] = Field(min_length=1)
+
+    _hash = field_validator("hash", mode="before")(rules.key_digest)
+
+
+class Settings(BaseSettings):
+    """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults.
+
+    The text below each is its description in docs/settings.md and in messages.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
-    port: int = Field(
-        default=8001,
-        ge=0,
-        le=65_535,
-        description="TCP port the server listens on; 0 takes a free one.",
-    )
-    fd: int | None = Field(
-        default=None,
-        ge=0,
-        le=1_048_576,
-        description=(
-            "Number of an inherited descriptor of a socket that listens already, in place of host "
-            "and port; systemd's socket units pass the first as 3."
-        ),
-    )
-    api_processes: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description=(
-            "Processes that answer requests on the one port. Each has run hosts of its own, and "
-            "executes background tasks of its own."
-        ),
-    )
-    data_dir: Path = Field(
-        default=Path("data"),
-        description=(
-            "Folder of the task store, results and uploads, created when missing; a relative one "
-            "counts from the working directory."
-        ),
-    )
-    database_url: SecretStr | None = Field(
-        default=None,
-        description=(
-            "PostgreSQL database of the task store, `postgresql://user:password@host:5432/name`, "
-            "for more than one machine; when not set, an SQLite file in the data folder."
-        ),
-    )
-    store_wait_seconds: float = Field(
-        default=60.0,
-        ge=0,
-        le=3_600,
-        description=(
-            "Seconds that a process waits at its start for a task store that cannot be reached; "
-            "then it ends with status 3."
-        ),
-    )
-    node_id: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=64,
-        description="Name of this machine among those that share a database; else the host's.",
-    )
-    run_hosts: int = Field(
-        default=2,
-        ge=1,
-        le=16,
-        description="Processes that execute runs, one run at a time each, kept warm.",
-    )
-    queue_limit: int = Field(
-        default=16,
-        ge=0,
-        le=10_000,
-        description="Runs that may wait for a free run host; one more is answered with 503.",
-    )
-    sync_limit_seconds: float = Field(
-        default=300.0,
-        ge=0.1,
-        le=86_400,
-        description=(
-            "Seconds that a synchronous run may be estimated at. `HOTLOOP_LONG_RUNS` says what "
-            "happens to a longer one."
-        ),
-    )
-    long_runs: LongRuns = Field(
-        default=LongRuns.BACKGROUND,
-        description=(
-            "Answer to a synchronous run that is estimated beyond the limit: `background` accepts "
-            "it as a background task (202), `refuse` answers 422."
-        ),
-    )
-    cancel_grace_seconds: float = Field(
-        default=2.0,
-        ge=0,
-        le=60,
-        description="Seconds a cancelled run may take to stop before its run host is killed.",
-    )
-    shutdown_seconds: float = Field(
-        default=10.0,
-        ge=0,
-        le=3_600,
-        description=(
-            "Seconds that requests in progress get to finish when the server stops; "
-            "at least cancel_grace_seconds."
-        ),
-    )
-    drain_seconds: float = Field(
-        default=0.0,
-        ge=0,
-        le=3_600,
-        description=(
-            "Seconds that the server goes on answering after it was told to stop, no longer ready, "
-            "so that a balancer sends requests elsewhere."
-        ),
-    )
-    max_worker_threads: int = Field(
-        default=256,
-        ge=1,
-        le=1_024,
-        description="Threads a run may use at most, whatever it asks for.",
-    )
-    max_worker_processes: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_024,
-        description=(
-            "Processes a run may use at most, whatever it asks for; "
-            "when not set, four for each usable CPU."
-        ),
-    )
+
+    # Serving: addresses, processes, the store.
+
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    """Address the server listens on; without keys or a JWT key a loopback one."""
+    port: int = Field(default=8001, ge=0, le=65_535)
+    """TCP port the server listens on; 0 takes a free one."""
+    fd: int | None = Field(default=None, ge=0, le=1_048_576)
+    """Number of an inherited descriptor of a socket that listens already, in place of host and
+    port; systemd's socket units pass the first as 3."""
+    api_processes: int = Field(default=1, ge=1, le=64)
+    """Processes that answer requests on the one port. Each has run hosts of its own, and executes
+    background tasks of its own."""
+    data_dir: Path = Path("data")
+    """Folder of the task store, results and uploads, created when missing; a relative one counts
+    from the working directory."""
+    database_url: SecretStr | None = None
+    """PostgreSQL database of the task store, `postgresql://user:password@host:5432/name`, for more
+    than one machine; when not set, an SQLite file in the data folder."""
+    store_wait_seconds: float = Field(default=60.0, ge=0, le=3_600)
+    """Seconds that a process waits at its start for a task store that cannot be reached; then it
+    ends with status 3."""
+    node_id: str | None = Field(default=None, min_length=1, max_length=64)
+    """Name of this machine among those that share a database; else the host's."""
+
+    # Runs and background tasks.
+
+    run_hosts: int = Field(default=2, ge=1, le=16)
+    """Processes that execute runs, one run at a time each, kept warm."""
+    queue_limit: int = Field(default=16, ge=0, le=10_000)
+    """Runs that may wait for a free run host; one more is answered with 503."""
+    sync_limit_seconds: float = Field(default=300.0, ge=0.1, le=86_400)
+    """Seconds that a synchronous run may be estimated at. `HOTLOOP_LONG_RUNS` says what happens to
+    a longer one."""
+    long_runs: LongRuns = LongRuns.BACKGROUND
+    """Answer to a synchronous run that is estimated beyond the limit: `background` accepts it as a
+    background task (202), `refuse` answers 422."""
+    cancel_grace_seconds: float = Field(default=2.0, ge=0, le=60)
+    """Seconds a cancelled run may take to stop before its run host is killed."""
+    shutdown_seconds: float = Field(default=10.0, ge=0, le=3_600)
+    """Seconds that requests in progress get to finish when the server stops; at least
+    cancel_grace_seconds."""
+    drain_seconds: float = Field(default=0.0, ge=0, le=3_600)
+    """Seconds that the server goes on answering after it was told to stop, no longer ready, so that
+    a balancer sends requests elsewhere."""
+    max_worker_threads: int = Field(default=256, ge=1, le=1_024)
+    """Threads a run may use at most, whatever it asks for."""
+    max_worker_processes: int | None = Field(default=None, ge=1, le=1_024)
+    """Processes a run may use at most, whatever it asks for; when not set, four for each usable
+    CPU."""
     memory_budget_bytes: int | None = Field(
-        default=None,
-        ge=256 * _MIB,
-        le=1_024 * 1_024 * 1_024 * _MIB,
-        description=(
-            "Bytes of memory that runs may need; each run host has an equal part, and a run that "
-            "is estimated to need more than that is refused. When not set, 80 % of the machine's, "
-            "or of the container's."
-        ),
+        default=None, ge=256 * _MIB, le=1_024 * 1_024 * 1_024 * _MIB
     )
-    background_runs: int = Field(
-        default=1,
-        ge=0,
-        le=16,
-        description=(
-            "Background runs that this process executes at once, each on a run host; 0 only "
-            "accepts tasks, for nodes that execute them."
-        ),
-    )
-    background_runs_in_all: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000,
-        description="Background runs that all nodes together execute at once; no bound when unset.",
-    )
-    queue_poll_seconds: float = Field(
-        default=0.25,
-        ge=0.05,
-        le=60,
-        description=(
-            "Seconds between two looks of a process for background work that others have accepted "
-            "or handed over; what it accepts itself, it begins at once."
-        ),
-    )
-    shard_items: int = Field(
-        default=250_000,
-        ge=1_000,
-        le=1_000_000_000,
-        description=(
-            "Items of a shard: a larger background task is cut, so that nodes share it. Only "
-            "with PostgreSQL."
-        ),
-    )
-    retention_hours: float = Field(
-        default=168.0,
-        ge=0.01,
-        le=876_000,
-        description="Hours that a finished task is kept, with its results.",
-    )
-    pool_idle_seconds: float = Field(
-        default=300.0,
-        ge=0,
-        le=86_400,
-        description="Seconds an unused pool of workers is kept warm.",
-    )
+    """Bytes of memory that runs may need; each run host has an equal part, and a run that is
+    estimated to need more than that is refused. When not set, 80 % of the machine's, or of the
+    container's."""
+    background_runs: int = Field(default=1, ge=0, le=16)
+    """Background runs that this process executes at once, each on a run host; 0 only accepts tasks,
+    for nodes that execute them."""
+    background_runs_in_all: int | None = Field(default=None, ge=1, le=10_000)
+    """Background runs that all nodes together execute at once; no bound when unset."""
+    queue_poll_seconds: float = Field(default=0.25, ge=0.05, le=60)
+    """Seconds between two looks of a process for background work that others have accepted or
+    handed over; what it accepts itself, it begins at once."""
+    shard_items: int = Field(default=250_000, ge=1_000, le=1_000_000_000)
+    """Items of a shard: a larger background task is cut, so that nodes share it. Only with
+    PostgreSQL."""
+    retention_hours: float = Field(default=168.0, ge=0.01, le=876_000)
+    """Hours that a finished task is kept, with its results."""
+    pool_idle_seconds: float = Field(default=300.0, ge=0, le=86_400)
+    """Seconds an unused pool of workers is kept warm."""
+    instruction_set: InstructionSet | None = None
+    """Instruction set of kernels that have the choice, for tests and comparisons; when not set, the
+    best that the machine has. The results are the same."""
 
-    instruction_set: InstructionSet | None = Field(
-        default=None,
-        description=(
-            "Instruction set of kernels that have the choice, for tests and comparisons; "
-            "when not set, the best that the machine has. The results are the same."
-        ),
-    )
+    # The log and traces.
 
-    @field_validator("data_dir")
+    log_format: LogFormat = LogFormat.CONSOLE
+    """A line of the log: `console` for people, `json` for machines."""
+    log_level: LogLevel = LogLevel.INFO
+    """What is logged: this and what is worse."""
+    traces_url: str | None = Field(default=None, max_length=2_048)
+    """OpenTelemetry collector that spans are sent to by OTLP over HTTP,
+    `http://host:4318/v1/traces`; needs the extra `otel`. Without it, none are made."""
+
+    # What one request may take.
+
+    max_body_bytes: int = Field(default=16 * _MIB, ge=1_024, le=1_024 * _MIB)
+    """Bytes of the largest request body, uploads excepted."""
+    max_upload_bytes: int = Field(default=1_024 * _MIB, ge=1_024, le=1_024 * 1_024 * _MIB)
+    """Bytes of the largest upload."""
+    max_upload_rows: int = Field(default=10_000_000, ge=1, le=1_000_000_000)
+    """Rows of the largest upload."""
+    max_header_bytes: int = Field(default=32 * 1_024, ge=1_024, le=_MIB)
+    """Bytes of a request line with its headers, of which there may be 100."""
+    header_seconds: float = Field(default=10.0, ge=0.1, le=3_600)
+    """Seconds that a request's headers may take to arrive."""
+    body_seconds: float = Field(default=60.0, ge=0.1, le=86_400)
+    """Seconds that may be spent waiting for a request's body, and one more for every 16,384 bytes
+    of it that came."""
+    write_seconds: float = Field(default=60.0, ge=0.1, le=86_400)
+    """Seconds that a client may take none of an answer that waits for it, before its connection is
+    closed."""
+
+    # Who may ask, from where, and for how much.
+
+    jwt_key: SecretStr | None = None
+    """What bearer tokens (JWT) are signed with: a secret of at least 32 bytes for HS256, the public
+    key as PEM for the others. No tokens are taken when not set."""
+    jwt_algorithm: JwtAlgorithm | None = None
+    """The only one that tokens may be signed by; with a JWT key."""
+    jwt_audience: str | None = Field(default=None, min_length=1, max_length=255)
+    """What `aud` of a token must have: the name of this service; with a JWT key."""
+    jwt_issuer: str | None = Field(default=None, min_length=1, max_length=255)
+    """What `iss` of a token must be. Any when not set."""
+    session_secret: SecretStr | None = None
+    """What the sessions of browsers are signed with: random text of at least 32 bytes, the same on
+    all machines. When not set, the service makes one, and sessions end with it."""
+    client_tasks: int = Field(default=10_000, ge=1, le=10_000_000)
+    """Background tasks of a client that may wait or run at a time; one more is refused. Where
+    nobody needs a key, all are one client."""
+    client_seconds: float = Field(default=604_800.0, ge=1, le=1e9)
+    """Seconds that the background tasks of a client, waiting and running, may be estimated at
+    together; a task that would exceed them is refused."""
+    client_stored_bytes: int = Field(default=64 << 30, ge=1 << 20, le=1 << 50)
+    """Bytes of inputs and results that the tasks of a client may have together, finished ones that
+    are kept included; a task that would exceed them is refused."""
+    api_keys: tuple[ApiKeyEntry, ...] = Field(default=(), max_length=1_000)
+    """Who may ask: a list of objects with `name`, `hash` and `scopes` (`read`, `run` or `admin`,
+    each with those before it). `python -m hotloop.app.security NAME` makes a key and its entry.
+    Without any, and without a JWT key, everybody may, and only this machine is served."""
+    metrics_open: bool = False
+    """Whether `/metrics` is for everybody; else for keys with the scope `read`."""
+    allowed_hosts: tuple[str, ...] = Field(default=(), max_length=100)
+    """Names by which the service is asked (the header Host, without the port; `*.name` for those
+    below a name), besides loopback ones. When empty: any with keys, none without."""
+    cors_origins: tuple[str, ...] = Field(default=(), max_length=100)
+    """Origins, like `https://app.example`, whose pages may ask from a browser, and read the
+    answers. The service's own pages need no entry."""
+    rate_limit: str | None = Field(default=None, min_length=1, max_length=64)
+    """Requests that a client may send, like `600/minute`, `20/second` or `5000/2 hours`; who needs
+    no key is counted by address. No bound when not set."""
+    rate_limit_storage: SecretStr | None = None
+    """Redis that counts for all processes, like `redis://host:6379/1`; when not set, each process
+    counts for itself."""
+
+    # Sources of items.
+
+    redis_url: SecretStr | None = None
+    """Redis or Valkey of the cache stage: `redis://`, `rediss://` (TLS) or `unix://`, with user and
+    password if it wants them."""
+    redis_key: str = Field(default="item:{id}", min_length=1, max_length=512)
+    """Key of an item; `{id}` stands for its id."""
+    redis_layout: RedisLayout = RedisLayout.STRING
+    """What is under a key: a number as text, a JSON object, or a hash with a field for each
+    column."""
+    redis_columns: dict[str, str] = Field(default={"offset": "offset"}, min_length=1, max_length=64)
+    """Columns of the workload that the cache stage fills, and the field that each is read from;
+    with the layout `string` exactly one column."""
+    redis_defaults: dict[str, float] = Field(default={}, max_length=64)
+    """What a column takes when the key or the field is missing; 0 where not said."""
+    pinot_url: str | None = Field(default=None, max_length=2_048)
+    """Apache Pinot broker of the database stage: `http://` or `https://`."""
+    pinot_authorization: SecretStr | None = None
+    """Authorization header for the broker: `Basic …` or `Bearer …`."""
+    pinot_sql: str = Field(
+        default='SELECT item_id, "value", "offset" FROM items WHERE item_id IN ({ids})',
+        min_length=1,
+        max_length=10_000,
+    )
+    """Query for some items; `{ids}` stands for their ids. LIMIT is added to it."""
+    pinot_id_column: str = Field(default="item_id", min_length=1, max_length=256)
+    """Column of the query's answer that says which item a row is."""
+    pinot_columns: dict[str, str] = Field(
+        default={"value": "value", "offset": "offset"}, min_length=1, max_length=64
+    )
+    """Columns of the workload that the database stage fills, and the column of the query's answer
+    that each is read from."""
+    sources: dict[str, str] = Field(default={}, max_length=64)
+    """Sources of one's own: the name that a run asks for, and `module:callable`, which makes the
+    stage."""
+    source_timeout_seconds: float = Field(default=10.0, ge=0.01, le=3_600)
+    """Seconds that one attempt of a query or lookup may take."""
+    source_attempts: int = Field(default=6, ge=1, le=100)
+    """Attempts for a query or lookup whose failure may pass, before its items fail."""
+    source_outage_seconds: float = Field(default=30.0, ge=0, le=86_400)
+    """Seconds that a run waits for a source that is down; after that, items fail at once until it
+    answers again."""
+
+    # What a value must be, besides its type and bounds.
+
+    _data_dir = field_validator("data_dir")(rules.absolute_path)
+    _database_url = field_validator("database_url")(rules.postgresql_url)
+    _node_id = field_validator("node_id")(rules.node_name)
+    _traces_url = field_validator("traces_url")(rules.collector_url)
+    _session_secret = field_validator("session_secret")(rules.session_secret)
+    _allowed_hosts = field_validator("allowed_hosts")(rules.host_names)
+    _cors_origins = field_validator("cors_origins")(rules.origins)
+    _rate_limit = field_validator("rate_limit")(rules.rate)
+    _rate_limit_storage = field_validator("rate_limit_storage")(rules.rate_storage_url)
+    _redis_url = field_validator("redis_url")(rules.redis_url)
+    _redis_key = field_validator("redis_key")(rules.redis_key)
+    _pinot_url = field_validator("pinot_url")(rules.pinot_url)
+    _pinot_authorization = field_validator("pinot_authorization")(rules.pinot_authorization)
+    _pinot_sql = field_validator("pinot_sql")(rules.pinot_sql)
+    _sources = field_validator("sources")(rules.own_sources)
+
+    @field_validator("api_keys")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        if "\0" in str(value):
-            raise PydanticCustomError(RULE, "must not contain a null character")
-        return value.expanduser().absolute()
+    def _each_once(cls, value: tuple[ApiKeyEntry, ...]) -> tuple[ApiKeyEntry, ...]:
+        if len({entry.hash for entry in value}) < len(value):
+            raise refuse("must not have the same hash twice; give every client a key of its own")
+        return value
 
-    @field_validator("database_url")
-    @classmethod
-    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _is_postgresql(value.get_secret_value()):
-            raise PydanticCustomError(
-                RULE,
-                "must be like postgresql://user:password@host:5432/name, with every character of "
-                "the password that is no letter or digit written as % and its two hex digits",
+    @model_validator(mode="after")
+    def _string_has_one_column(self) -> Self:
+        if self.redis_layout is RedisLayout.STRING and len(self.redis_columns) != 1:
+            raise refuse(
+                f"{PREFIX}REDIS_COLUMNS must have exactly one column with the layout string; "
+                f"set {PREFIX}REDIS_LAYOUT to json or hash for more"
             )
-        return value
+        return self
 
-    @field_validator("node_id")
-    @classmethod
-    def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and not _NODE_ID.fullmatch(value):
-            raise PydanticCustomError(RULE, "must be of letters, digits, dots, - and _")
-        return value
+    @model_validator(mode="after")
+    def _tokens_can_be_checked(self) -> Self:
+        needed = {"JWT_ALGORITHM": self.jwt_algorithm, "JWT_AUDIENCE": self.jwt_audience}
+        if self.jwt_key is None:
+            for name, value in (needed | {"JWT_ISSUER": self.jwt_issuer}).items():
+                if value is not None:
+                    raise refuse(
+                        f"{PREFIX}{name} says nothing without {PREFIX}JWT_KEY; set both, or none"
+                    )
+            return self
+        for name, value in needed.items():
+            if value is None:
+                raise refuse(f"{PREFIX}{name} must be set, as {PREFIX}JWT_KEY is")
+        assert self.jwt_algorithm is not None
+        try:
+            rules.load_key(self.jwt_key.get_secret_value(), self.jwt_algorithm)
+        except ValueError as error:
+            raise refuse(f"{PREFIX}JWT_KEY {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _shutdown_holds_the_grace(self) -> Self:
         if self.shutdown_seconds < self.cancel_grace_seconds:
-            raise PydanticCustomError(
-                RULE,
-                "{prefix}SHUTDOWN_SECONDS must be at least {prefix}CANCEL_GRACE_SECONDS = {grace} "
-                "(got {shutdown}); raise the first or lower the second",
-                {
-                    "prefix": PREFIX,
-                    "grace": f"{self.cancel_grace_seconds:g}",
-                    "shutdown": f"{self.shutdown_seconds:g}",
-                },
+            raise refuse(
+                f"{PREFIX}SHUTDOWN_SECONDS must be at least {PREFIX}CANCEL_GRACE_SECONDS = "
+                f"{self.cancel_grace_seconds:g} (got {self.shutdown_seconds:g}); raise the first "
+                "or lower the second"
             )
         return self
 
     @model_validator(mode="after")
     def _open_stays_on_loopback(self) -> Self:
-        if not self.needs_authentication and not is_loopback(self.host):
-            raise PydanticCustomError(
-                RULE,
-                "{prefix}HOST must be a loopback address, like 127.0.0.1 (got {host}), as long as "
-                "{prefix}API_KEYS is empty and {prefix}JWT_KEY is not set: everybody who reaches "
-                "the service could use it. "
-                "`python -m hotloop.app.security NAME` makes a key",
-                {"prefix": PREFIX, "host": echo(self.host)},
+        if not self.needs_authentication and not rules.is_loopback(self.host):
+            raise refuse(
+                f"{PREFIX}HOST must be a loopback address, like 127.0.0.1 (got "
+                f"{echo(self.host)}), as long as {PREFIX}API_KEYS is empty and {PREFIX}JWT_KEY is "
+                "not set: everybody who reaches the service could use it. "
+                "`python -m hotloop.app.security NAME` makes a key"
             )
         return self
+
+    @property
+    def needs_authentication(self) -> bool:
+        """Whether clients must say who they are."""
+        return bool(self.api_keys) or self.jwt_key is not None
+
+    @property
+    def log_options(self) -> LogOptions:
+        """How this process writes its log."""
+        return LogOptions(self.log_format, self.log_level)
 
     @property
     def store_location(self) -> Path | str:
@@ -293,30 +341,6 @@ def _secrets_in(value: object) -> Iterator[str]:
             yield from _secrets_in(part)
 
 
-def _is_postgresql(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme == "postgresql"
-            and len(parts.path) > 1
-            and not parts.fragment
-            and parts.port != 0
-        )
-    except ValueError:  # of the port, or of brackets
-        return False
-
-
 def variable_name(field: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + field.upper()
-
-
-def default_text(info: FieldInfo) -> str:
-    """A setting's default as it would be written in the environment."""
-    if info.default is None:
-        return "not set"
-    if isinstance(info.default, dict | tuple):
-        return json.dumps(info.default)
-    if isinstance(info.default, bool):
-        return json.dumps(info.default)
-    return f"{info.default:g}" if isinstance(info.default, float) else str(info.default)

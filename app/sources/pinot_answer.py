@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from hotloop.app.logs.repeats import ALIKE
+from hotloop.app.logs.formatting import ALIKE
 from hotloop.app.sources.breakers import RefusedError, TransientError
 from hotloop.app.sources.row_columns import shortened
 

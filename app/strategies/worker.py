@@ -18,8 +18,8 @@ import numpy as np
 
 from hotloop import kernels
 from hotloop.app.errors import internal_text
+from hotloop.app.logs.formatting import ALIKE
 from hotloop.app.logs.origin import bound
-from hotloop.app.logs.repeats import ALIKE
 from hotloop.app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Positions, Stage
 from hotloop.app.sources.breaker_reports import breaker_reports
 from hotloop.app.strategies.base import BatchResult, Plan

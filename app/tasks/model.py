@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -165,6 +165,18 @@ def items_in_work(shard: Any, stored: Any) -> int:
         return 0
     passed: int = min(in_work.items_passed, shard.count)
     return max(0, passed - int(shard.items_processed))
+
+
+def run_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
+    """Seconds that a run took: as its executions measured them, if it is one shard; for several
+    shards, which are executed side by side, the time from the start to the end, or until now.
+    """
+    if len(shards) == 1:
+        seconds = (shards[0].details or {}).get("duration_seconds")
+        return seconds if isinstance(seconds, int | float) else None
+    if task.start_time is None:
+        return None
+    return ((task.end_time or utc_now()) - task.start_time).total_seconds()
 
 
 def new_task_id() -> str:

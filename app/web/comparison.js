@@ -1,33 +1,14 @@
 // A comparison: the verdict, the strategy × kernel matrix, and its cells ranked.
 
-import { cautions, command, count, facts, figure, h, interval, pairs, say, seconds, table } from "./dom.js";
-import { badge } from "./live.js";
-
-export const FLAGS = {
-	outliers: "a round lies far outside the others; it is kept",
-	"wide-spread": "the rounds lie more than 10 % apart",
-	"short-sample": "a round takes less than a millisecond: the clock and the scheduler decide",
-	"few-rounds": "fewer rounds than asked for: the budget was used up",
-	throttled: "the container's CPU quota held the processes back",
-	disturbed: "something else was executing in the service at the same time",
-	"failed-items": "some items failed, so the cell did less work",
-	"idle-workers": "the batch size that was asked for makes fewer batches than there are workers",
-	"one-item": "projected from rounds of one item: the interval is wide, and the cell cannot win",
-};
+import { badge, cautions, command, count, facts, figure, formatted, h, interval, label, pairs, say, seconds, table } from "./dom.js";
 
 const nameOf = ({ strategy, kernel }) => `${strategy} × ${kernel}`;
 const isSame = (a, b) => a?.strategy === b.strategy && a.kernel === b.kernel;
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
-/** The names of cells, each strategy once. */
-function named(cells, all = []) {
-	if (cells.length > 1 && cells.length === all.length) return "all cells";
-	const strategies = [...new Set(cells.map(({ strategy }) => strategy))];
-	return strategies.map((strategy) => `${strategy} × ${cells.filter((cell) => cell.strategy === strategy).map(({ kernel }) => kernel).join(", ")}`).join("; ");
-}
-
-/** `headline` is the verdict in one sentence, `node` all that it rests on. */
-export function comparisonView() {
+/** `headline` is the verdict in one sentence, `node` all that it rests on. Details are open in a
+ * report, which is printed. */
+export function comparisonView(isReport) {
 	const headline = h("p.headline");
 	const node = h("div.output.comparison");
 	let shown;
@@ -39,7 +20,7 @@ export function comparisonView() {
 			shown = text;
 			say(headline, sentence(comparison));
 			const focused = node.contains(document.activeElement) && document.activeElement.id;
-			node.replaceChildren(...parts(comparison).filter(Boolean));
+			node.replaceChildren(...parts(comparison, isReport).filter(Boolean));
 			if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 		},
 	};
@@ -60,22 +41,24 @@ function sentence({ cells, winner, tied, status, mismatches, items_count: items 
 	return `${tied.length > 3 ? `${nameOf(best)} and ${tied.length - 1} others` : tied.map(nameOf).join(" and ")} cannot be told apart: about ${took}.`;
 }
 
-function parts(comparison) {
+function parts(comparison, isReport) {
 	const { cells, mismatches, winner, tied, host } = comparison;
 	const measured = measuredOf(cells);
 	const marks = (cell) => [isSame(winner, cell) && "fastest", tied.some((one) => isSame(one, cell)) && "tied",
 		cell.status !== "measured" && cell.status].filter(Boolean);
 	return [
 		mismatches.length > 0 && h("div.problem", { role: "alert" }, h("strong", "Outputs differ that must be equal"),
-			mismatches.map((one) => h("p", `${named(one.cells)}: ${one.detail}`))),
+			mismatches.map((one) => h("p", `${one.cells.map(nameOf).join(", ")}: ${one.detail}`))),
 		h("div", comparison.verdict && h("p.verdict", comparison.verdict), (comparison.status !== "running" || comparison.compared_cells > 0) && h("p.lead", outputs(comparison))),
 		heatmap(comparison, measured, marks),
 		measured.length > 0 && ranking(measured, marks),
-		toKeepInMind(cells),
+		cautions(comparison.cautions),
+		everyCell(comparison, marks, isReport),
 		comparison.curl && command(comparison.curl, "The fastest by curl"),
-		facts(comparison, "items_count workers batch_size io_concurrency rounds budget_seconds duration_seconds setup_seconds"),
-		host && h("details", h("summary", "The machine"),
-			facts(host, "cpu usable_cpus cpus memory_bytes system python gil load_before load_after throttled_seconds versions")),
+		facts(comparison, "items_count workers batch_size io_concurrency rounds budget_seconds setup_budget_seconds exact duration_seconds setup_seconds kernel best_approach improvement_factor"),
+		host && h("details", { open: isReport }, h("summary", "The machine"),
+			facts({ ...host, instruction_sets: Object.entries(host.instruction_sets).map(([kernel, set]) => `${kernel} ${set ?? "none"}`) },
+				"cpu usable_cpus cpus memory_bytes system python gil load_before load_after throttled_seconds instruction_sets versions")),
 	];
 }
 
@@ -84,7 +67,7 @@ function outputs({ outputs_equal: equal, compared_cells: compared, cells }) {
 	return `The outputs of ${count(compared)} of ${plural(cells.length, "cell")} were compared: ${equal ? "all that must be equal are equal" : "some differ that must be equal"}.`;
 }
 
-function heatmap({ cells, workers }, measured, marks) {
+function heatmap({ cells, workers, cautions: notes = [] }, measured, marks) {
 	const [strategies, kernels] = ["strategy", "kernel"].map((name) => [...new Set(cells.map((cell) => cell[name]))]);
 	const log = (cell) => Math.log(Math.max(cell.median_seconds, 1e-9));
 	const logs = measured.map(log);
@@ -94,7 +77,7 @@ function heatmap({ cells, workers }, measured, marks) {
 
 	function button(cell) {
 		const isEmpty = cell.median_seconds === null;
-		const show = () => detail.replaceChildren(...cellDetail(cell));
+		const show = () => detail.replaceChildren(...cellDetail(cell, notes));
 		return h(["button.cell", ...marks(cell), isEmpty && "empty"].filter(Boolean).join("."), {
 			type: "button", id: `cell-${cell.strategy}-${cell.kernel}`, "aria-describedby": "cell-detail", onfocus: show, onmouseenter: show, onclick: show,
 			vars: isEmpty ? {} : { "--heat": `${Math.round((100 * (log(cell) - low)) / (high - low || 1))}%` },
@@ -109,15 +92,38 @@ function heatmap({ cells, workers }, measured, marks) {
 	h("p.scale", { "aria-hidden": "true" }, "fastest", h("span.ramp"), "slowest"), detail);
 }
 
-const cellDetail = (cell) => [
+const cellDetail = (cell, notes) => [
 	h("h4", nameOf(cell), " ", badge(cell.status)),
 	cell.reason ?? "",
 	facts(cell, `median_seconds interval_seconds setup_seconds seconds speedup efficiency throughput_items_per_second measured_items effective_workers batch_size
 cpu_utilization peak_memory_bytes event_loop_lag_p99_ms throttled_seconds spread failed_items checksum`),
-	pairs(cell.flags.map((flag) => [flag, FLAGS[flag]])),
+	pairs(notes.filter(({ name }) => cell.flags.includes(name)).map(({ name, text }) => [name, text])),
 ];
 
-const ends = (cell) => cell.interval_seconds ?? { low: cell.median_seconds, high: cell.median_seconds };
+const COLUMNS = `status median_seconds setup_seconds interval_seconds spread speedup efficiency throughput_items_per_second
+throughput_with_setup_items_per_second effective_workers batch_size cpu_utilization peak_memory_bytes event_loop_lag_p99_ms throttled_seconds
+measured_items failed_items checksum seconds flags reason`.split(/\s/);
+
+/** All figures of all cells; CPU and memory have a bar, too. */
+function everyCell({ cells, items_count: items }, marks, isReport) {
+	const most = Math.max(...cells.map((cell) => cell.peak_memory_bytes));
+	const bars = { cpu_utilization: (value) => value, peak_memory_bytes: (value) => value / most };
+	const written = (name, value) => ((value ?? null) === null || value.length === 0 ? "–"
+		: bars[name] ? h("span.share", { vars: { "--share": `${100 * bars[name](value)}%` } }, formatted(name, value)) : formatted(name, value));
+	const rows = cells.toSorted((a, b) => (a.median_seconds ?? Infinity) - (b.median_seconds ?? Infinity) || 0).map((cell) => {
+		const total = cell.median_seconds === null || cell.setup_seconds === null ? 0 : cell.median_seconds + cell.setup_seconds;
+		const status = [cell.status, ...marks(cell).filter((mark) => mark !== cell.status)].join(", ");
+		const figures = { ...cell, status, throughput_with_setup_items_per_second: total ? items / total : null };
+		return [nameOf(cell), ...COLUMNS.map((name) => written(name, figures[name]))];
+	});
+	return h("details", { open: isReport }, h("summary", "Every cell"), table("The fastest first; set-up is not part of the median", ["Strategy × kernel", ...COLUMNS.map((name, i) => `${i && i < 17 ? "#" : ""}${label(name)}`)], rows, "every"));
+}
+
+/** The least and the greatest time of a cell. */
+function ends({ interval_seconds: interval, median_seconds: median, seconds: rounds }) {
+	const all = [median, ...rounds, ...(interval ? [interval.low, interval.high] : [])];
+	return { low: Math.min(...all), high: Math.max(...all) };
+}
 
 /** 1, 2 and 5 times the powers of ten, from picoseconds to years. */
 const STEPS = Array.from({ length: 63 }, (_, i) => [1, 2, 5][i % 3] * 10 ** (Math.floor(i / 3) - 12));
@@ -150,33 +156,11 @@ function ranking(measured, marks) {
 	const { words, ticks, at: share } = axisOf(ranked);
 	const at = (value) => `${(100 * share(value)).toFixed(1)}%`;
 	const rules = () => ticks.map((value) => h("i.rule", { vars: { "--at": at(value) } }));
-	const bar = (cell) => h(["div.track", ...marks(cell)].join("."), { vars: { "--at": at(cell.median_seconds), "--low": at(ends(cell).low), "--high": at(ends(cell).high) } },
-		rules(), h("i.bar"), h("i.range"));
+	const bar = (cell) => h(["div.track", ...marks(cell)].join("."), { vars: { "--at": at(cell.median_seconds), "--low": at(cell.interval_seconds?.low ?? cell.median_seconds), "--high": at(cell.interval_seconds?.high ?? cell.median_seconds) } },
+		rules(), h("i.bar"), h("i.range"), cell.seconds.map((value) => h("i.round", { vars: { "--at": at(value) } })));
 	const axis = h("div.axis", ticks.map((value) => h("span", { vars: { "--at": at(value) } }, tick(value))));
-	return h("section", h("h3", "Ranked"), table(`By median; bars ${words}, with 95 % intervals`,
+	return h("section", h("h3", "Ranked"), table(`By median; bars ${words}, with 95 % intervals and a dot for each round`,
 		["#", "Strategy × kernel", axis, "#Median", "#-95 % interval"],
 		ranked.map((cell, i) => [String(i + 1), [h("span.name", nameOf(cell)), marks(cell).map((word) => [" ", badge(word)])], bar(cell),
 			seconds(cell.median_seconds), interval(cell.interval_seconds)]), "ranking"));
-}
-
-const FIGURE = /\d[\d.,]*\d|\d/g;
-
-/** Each caution once; reasons that differ in nothing but figures are one. */
-function toKeepInMind(cells) {
-	const reasons = Map.groupBy(cells.filter((cell) => cell.reason), ({ status, reason }) => `${status} ${reason.replace(FIGURE, "#")}`);
-	return cautions([
-		...Object.entries(FLAGS).map(([flag, text]) => [flag, text, cells.filter((cell) => cell.flags.includes(flag))]),
-		...[...reasons.values()].map((found) => [found[0].status, shared(found.map(({ reason }) => reason)).replace(/\.$/, ""), found]),
-	].filter(([, , found]) => found.length).map(([name, text, found]) => [name, text, named(found, cells)]));
-}
-
-/** One text for several: figures that differ are given from the least to the most. */
-function shared(texts) {
-	const figures = texts.map((text) => text.match(FIGURE) ?? []);
-	let position = 0;
-	return texts[0].replace(FIGURE, () => {
-		const values = figures.map((found) => found[position]).sort((a, b) => Number(a.replaceAll(",", "")) - Number(b.replaceAll(",", "")));
-		position++;
-		return values[0] === values.at(-1) ? values[0] : `${values[0]} … ${values.at(-1)}`;
-	});
 }

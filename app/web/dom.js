@@ -80,7 +80,8 @@ const FORMATS = [
 	[/^speedup$|factor$/, (value) => `${figure(value)} ×`], [/^checksum$|_id$/, (value) => h("code", value)],
 ];
 
-function formatted(name, value) {
+/** A value of an answer, written as its name says. */
+export function formatted(name, value) {
 	if (Array.isArray(value)) return value.map((one) => formatted(name, one)).join(", ");
 	const format = FORMATS.find(([pattern]) => pattern.test(name))?.[1];
 	if (format) return format(value);
@@ -96,9 +97,11 @@ export const facts = (answer, names, kind = "small") => pairs(names.split(/\s/).
 export const pairs = (entries, kind = "small") =>
 	h(`dl.facts.${kind}`, entries.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
 
-/** Cautions by name, each once, with what it holds for. */
-export const cautions = (entries) => entries.length > 0 && h("section", h("h3", "To keep in mind"),
-	h("ul.notes", entries.map(([name, text, where]) => h("li", h("strong", name), `: ${text}`, where && [". ", h("span.hint", where)]))));
+/** The cautions of an answer; those of a comparison name the cells that they hold for. */
+export const cautions = (found = []) => found.length > 0 && h("section", h("h3", "To keep in mind"),
+	h("ul.notes", found.map(({ name, text, where }) => h("li", h("strong", name), `: ${text}`, where && [". ", h("span.hint", where)]))));
+
+export const badge = (word) => h(`span.badge.${word}`, word);
 
 /** A table that scrolls by itself where there is no room. A column's title begins with # when it
  * has numbers, with - when it is the first to go. The first cell of a row names it. */

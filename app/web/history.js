@@ -1,8 +1,8 @@
 // The tasks that are kept: filtered, page by page, and removed.
 
 import { ask, description, hasEnded, TASKS } from "./api.js";
-import { announce, attempt, confirmed, count, h, label, moment, seconds, table } from "./dom.js";
-import { badge, nameOf } from "./live.js";
+import { announce, attempt, badge, confirmed, count, h, label, moment, seconds, table } from "./dom.js";
+import { nameOf } from "./live.js";
 
 const LIMIT = 20;
 

@@ -1,7 +1,7 @@
 // Tasks that are not at their end, and those that came to it while the page was open.
 
 import { ask, follow, hasEnded, poll, TASKS } from "./api.js";
-import { announce, attempt, byId, count, figure, h, percent, say, seconds } from "./dom.js";
+import { announce, attempt, badge, byId, count, figure, h, percent, say, seconds } from "./dom.js";
 
 const BUSY_MS = 2000;
 const IDLE_MS = 5000;
@@ -86,8 +86,6 @@ function stream() {
 }
 
 export const nameOf = (task) => (task.kind === "comparison" ? "Comparison" : `${task.strategy} × ${task.kernel}`);
-
-export const badge = (word) => h(`span.badge.${word}`, word);
 
 /** State, bar, figures and the buttons that the state allows; `update(task)` with newer ones. A
  * task's own page says elsewhere why it failed. */

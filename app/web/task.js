@@ -1,7 +1,7 @@
 // One task: how it stands, what it measured, where its results are.
 
 import { ask, hasEnded, poll, ROOT, TASKS } from "./api.js";
-import { comparisonView, FLAGS } from "./comparison.js";
+import { comparisonView } from "./comparison.js";
 import { cautions, count, facts, h, percent, problemBox, table } from "./dom.js";
 import { nameOf, note, progress, progressBlock } from "./live.js";
 
@@ -52,7 +52,7 @@ function resultParts(result) {
 	const batches = `${count(result.batch_size)}${result.batch_size !== null && result.requested_batch_size === "auto" ? ", chosen" : ""}`;
 	return [
 		facts({ ...result, workers_that_worked: workers }, "duration_seconds setup_seconds throughput_items_per_second throughput_with_setup_items_per_second workers_that_worked", "large"),
-		cautions(result.flags.map((flag) => [flag, FLAGS[flag]])),
+		cautions(result.cautions),
 		facts({ ...result, batch_size: batches }, "batch_size cpu_utilization peak_memory_bytes start_time end_time io_seconds cpu_seconds event_loop_lag_ms failed_items error_rate checksum"),
 		h("p", "Every item's result: ", ["ndjson", "csv", "arrow"].map((format) => [h("a", { href: `${files}?format=${format}`, download: true }, format), " "])),
 		result.stages.length > 0 && table("Stages", ["Stage", "Source", "#Calls", "#Retries", "#Hit rate"],

@@ -52,8 +52,8 @@ def attack(rounds: int = 5) -> Findings:
         target.server.client.close()
         note_left(findings, before, target.settle(before))
     findings.seconds = time.monotonic() - begun
-    findings.exactly("times that no descriptor was left", starved, rounds)
-    findings.exactly("times that it answered again", recovered, rounds)
+    findings.exactly("times that the service had no descriptor left", starved, rounds)
+    findings.exactly("times that it answered again after that", recovered, rounds)
     findings.none("answers other than 200, 503 or a closed connection", answers)
     return findings
 

@@ -79,7 +79,7 @@ def attack(
     findings.at_least("runs that were completed", flood.statuses[200], 1)
     findings.none(f"answers other than {', '.join(map(str, ALLOWED))}, or none", flood.faults)
     wrong = flood.checksums.total() - flood.checksums[wanted]
-    findings.exactly("completed runs with another checksum", wrong, 0)
+    findings.exactly("completed runs with a wrong checksum", wrong, 0)
     findings.none("failures of the probe", [probe.error] if probe.error else [])
     if probe.latencies is not None:
         findings.at_most_ms("p99 of /health", probe.latencies.p99, HEALTH_P99_MS)
@@ -87,8 +87,8 @@ def attack(
     findings.at_most_mib("memory of the API process, growth", growth, API_GROWTH_MIB)
     all_growth = flood.all_bytes - all_before
     findings.at_most_mib("memory of all processes, growth", all_growth, ALL_GROWTH_MIB)
-    findings.exactly("status of a small run afterwards", small.status_code, 200)
-    findings.at_most_ms("a small run afterwards", afterwards, AFTERWARDS_MS)
+    findings.exactly("status of a small run after the attack", small.status_code, 200)
+    findings.at_most_ms("time of a small run after the attack", afterwards, AFTERWARDS_MS)
     return findings
 
 

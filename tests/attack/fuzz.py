@@ -51,7 +51,7 @@ def _fuzz(findings: Findings, name: str, runs: int, most_seconds: int, seed: int
     faults = [f"{found!r}\n{_last(done.stderr)}" for found in inputs]
     if done.returncode and not faults:
         faults = [f"status {done.returncode}: {_last(done.stderr)}"]
-    findings.none(f"{name}: inputs with an error of another class, or another result", faults)
+    findings.none(f"{name}: inputs with an error of a wrong class, or a wrong result", faults)
 
 
 def _last(text: str) -> str:

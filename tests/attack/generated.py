@@ -14,8 +14,8 @@ from schemathesis.core import NotSet
 from schemathesis.engine import events, from_schema
 from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
-from hotloop.app.security.clients import Scope
-from hotloop.app.security.keys import KEY_HEADER
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import KEY_HEADER
 from tests.attack.answers import ForbiddenWords, answer_faults
 from tests.attack.findings import Findings
 from tests.attack.small import small_body, small_query
@@ -98,15 +98,13 @@ def attack(
         note_left(findings, before, target.settle(before))
     findings.seconds = time.monotonic() - begun
     findings.at_least("requests", seen.requests, requests)
-    findings.exactly("operations asked", len(seen.operations), _operation_count())
+    findings.exactly("operations called", len(seen.operations), _operation_count())
     findings.shown("answers by status", _listed(seen.statuses))
-    findings.none(
-        "answers of 5xx, other than a documented 503 with Retry-After", seen.server_errors
-    )
+    findings.none("5xx answers other than a documented 503 with Retry-After", seen.server_errors)
     findings.none(f"no answer within {HANG_SECONDS} s", seen.hangs)
     findings.none("answers that the OpenAPI description does not allow", seen.breaches)
     findings.none("problems with a traceback, a path of a file, or a secret", seen.leaks)
-    findings.none("operations that could not be asked", seen.engine)
+    findings.none("operations that could not be called", seen.engine)
     return findings
 
 

@@ -55,8 +55,8 @@ def attack(connections: int = 1_000, limit_seconds: int = LIMIT_SECONDS) -> Find
     findings.seconds = time.monotonic() - begun
     for kind in KINDS:
         wanted = len(range(KINDS.index(kind), connections, len(KINDS)))
-        findings.exactly(f"cut off, of those with {kind}", cut.ended[kind], wanted)
-    findings.none("connections that were not cut off as they must be", cut.faults)
+        findings.exactly(f"connections cut off, {kind}", cut.ended[kind], wanted)
+    findings.none("connections that were not cut off in the required way", cut.faults)
     findings.none("failures of the other client", [probe.error] if probe.error else [])
     if probe.latencies is not None:
         findings.at_most_ms("p99 of the other client", probe.latencies.p99, P99_MS)

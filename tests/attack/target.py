@@ -84,8 +84,8 @@ def note_left(findings: Findings, before: Held, after: Held) -> None:
     have begun and keep.
     """
     most = before.descriptors + POOL_DESCRIPTORS
-    findings.at_most("descriptors afterwards", after.descriptors, most)
-    findings.at_most("threads afterwards", after.threads, before.threads + POOL_THREADS)
+    findings.at_most("open descriptors after the attack", after.descriptors, most)
+    findings.at_most("threads after the attack", after.threads, before.threads + POOL_THREADS)
 
 
 @contextmanager

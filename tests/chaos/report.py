@@ -63,14 +63,14 @@ def lines(series: Series) -> list[str]:
     """Lines of Markdown."""
     outcomes = series.outcomes
     head = [
-        "what happens",
+        "failure",
         "times",
         "processes killed",
         "healthy tasks",
         "failed",
         "lost",
-        "other checksum",
-        "items not stored once",
+        "wrong checksum",
+        "items not stored exactly once",
         "finished batches recomputed",
         "processes left over",
         "unfinished batches recomputed, median / max",
@@ -87,9 +87,9 @@ def lines(series: Series) -> list[str]:
         f"Seed {series.seed}, {series.seconds:,.0f} s. Healthy tasks: "
         f"{_sum(outcomes, 'failed')} failed, {_sum(outcomes, 'lost') + series.unknown} lost, "
         f"{_sum(outcomes, 'wrong_checksums') + _sum(outcomes, 'wrong_chunks')} wrong, "
-        f"{_sum(outcomes, 'finished_recomputed')} finished batches recomputed. Unhealthy tasks: "
-        f"{len(unhealthy)}, ended as failed with the reason: {bounded}. Left over once all tasks "
-        f"were removed: {left}.",
+        f"{_sum(outcomes, 'finished_recomputed')} finished batches recomputed. Tasks that kill "
+        f"their process each time: {len(unhealthy)}; ended as failed with the reason: {bounded}. "
+        f"Left over after all tasks were deleted: {left}.",
         "",
         *table(head, [row for row in rows if row]),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hotloop.app.security.clients import Scope
+from hotloop.app.names import Scope
 from tests.fixtures.access import TestKey, keys_setting, make_key
 from tests.fixtures.command_line import LITTLE, answer, hotloop, refusal
 from tests.fixtures.server import Server, running_server

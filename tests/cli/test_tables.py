@@ -9,8 +9,13 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from hotloop.app.cli.cell_words import interval_of, median_of, name_of
-from hotloop.app.cli.comparison_table import WIDE, comparison_tables
+from hotloop.app.cli.comparison_table import (
+    WIDE,
+    comparison_tables,
+    interval_of,
+    median_of,
+    name_of,
+)
 from hotloop.app.cli.output import seconds
 from hotloop.app.cli.recommendation_table import recommendation_tables
 from hotloop.app.cli.run_table import run_tables, task_list, task_table
@@ -77,35 +82,10 @@ def test_comparison_shows_set_up_and_the_workers_that_worked_beside_the_median()
     assert f"{1_000 / (0.464 + 3.3):,.0f}" in line.split()
 
 
-def test_each_caution_is_said_once_with_the_cells_that_it_holds_for() -> None:
-    cells = all_cells()
-    for cell in cells:
-        cell["flags"] = ["few-rounds"]
-    for at in (0, 1, 2, 7):
-        cells[at]["flags"] = ["few-rounds", "idle-workers"]
-    cells[0]["reason"] = "measured on 3 and 6 of 1,000 items"
-    cells[20] |= {"status": "projected", "reason": "measured on 24 and 56 of 1,000 items"}
-    text = text_of(comparison_tables(comparison(cells=cells)))
-    assert text.count("fewer rounds than asked for") == 1
-    assert "the budget was used up: all 21 cells" in text
-    assert text.count("fewer batches than there are") == 1
-    assert "workers: sequential (all kernels), multiprocessing × cython" in " ".join(text.split())
-    assert text.count("measured on fewer items") == 1
-    assert "too much of the budget: sequential × python, background × numba" in text
+def test_comparison_shows_the_cautions_of_the_answer() -> None:
+    text = text_of(comparison_tables(comparison()))
+    assert "the rounds lie more than 10 % apart: threading × cython" in text
     assert "no time was left: multiprocessing × python" in text
-
-
-def test_reasons_that_differ_in_nothing_but_figures_are_said_once() -> None:
-    cells = all_cells()
-    why = "Set-up takes about {} s, but only {} s of setup_budget_seconds = 60 are left."
-    for at, figures in ((6, ("3.1", "1.2")), (7, ("1,022.5", "0")), (10, ("22.1", "0.0"))):
-        cells[at] |= {"status": "skipped", "reason": why.format(*figures)}
-    text = " ".join(text_of(comparison_tables(comparison(cells=cells))).split())
-    assert text.count("Set-up takes about") == 1
-    assert (
-        "Set-up takes about 3.1 … 1,022.5 s, but only 0 … 1.2 s of setup_budget_seconds = 60 are "
-        "left: multiprocessing × python and cython, async-batch × cython" in text
-    )
 
 
 @pytest.mark.parametrize(
@@ -209,21 +189,8 @@ def test_run_shows_the_workers_that_worked_and_the_batch_size_that_was_chosen() 
     assert "125 (chosen)" not in run_text(batch_size=125, requested_batch_size=125)
 
 
-@pytest.mark.parametrize(
-    ("items", "batch_size", "workers", "words"),
-    [
-        (1_000, 5_000, 4, "batch size 5,000 makes 1 batch for 4 workers; leave it out, or take at"),
-        (1_000, 400, 4, "batch size 400 makes 3 batches for 4 workers; leave it out, or take at"),
-        (3, 1, 8, "batch size 1 makes 3 batches for 8 workers; 3 items keep at most 3 workers"),
-    ],
-)
-def test_batch_size_that_leaves_workers_idle_says_what_to_take(
-    items: int, batch_size: int, workers: int, words: str
-) -> None:
-    asked = {"total_items": items, "batch_size": batch_size, "requested_batch_size": batch_size}
-    flowing = " ".join(run_text(**asked, requested_workers=workers, flags=["idle-workers"]).split())
-    assert words in flowing
-    assert "idle" not in run_text(**asked, requested_workers=workers)
+def test_run_shows_the_cautions_of_the_answer() -> None:
+    assert "take fewer" in run_text(cautions=[{"name": "idle-workers", "text": "take fewer"}])
 
 
 def test_task_says_what_it_waits_for_and_only_then() -> None:

@@ -17,12 +17,10 @@ from hotloop.app.errors import (
     NothingMeasuredError,
     OutputsDifferError,
     RunError,
-    TaskNotFoundError,
 )
 from hotloop.app.names import TaskKind, TaskStatus
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.tasks import TaskView
-from hotloop.app.security.clients import Client, Scope
 from hotloop.app.settings.settings import Settings
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks.model import PART, Task
@@ -144,17 +142,14 @@ def test_whose_the_tasks_of_a_comparison_are(
 
     async def compared() -> None:
         async with open_services(Settings(data_dir=tmp_path, run_hosts=1)) as services:
-            alice = services.for_client(Client("alice", "key:alice", Scope.RUN))
-            bob = services.for_client(Client("bob", "key:bob", Scope.RUN))
-            now = await alice.comparisons.compare(request, "http://127.0.0.1:8001")
-            later = await alice.comparisons.submit(request, "http://127.0.0.1:8001", "key")
-            async for _ in alice.background.events(later.task_id, None):
+            now = await services.comparisons.compare(request, "http://x", "key:alice")
+            later = await services.comparisons.submit(request, "http://x", "key", "key:alice")
+            async for _ in services.background.events(later.task_id, None):
                 pass  # until it has ended
-            view = await alice.tasks.get(later.task_id)
+            view = await services.tasks.get(later.task_id)
             assert view.status is TaskStatus.COMPLETED, view.error_message
             for task_id in (now.task_id, later.task_id):
-                with pytest.raises(TaskNotFoundError):
-                    await bob.tasks.get(task_id)
+                assert services.store.client_of(task_id) == "key:alice"
 
     asyncio.run(compared())
     assert {kind for kind, _ in made} == {TaskKind.COMPARISON, PART}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hotloop.app.serving.supervisor import CLOSE_SECONDS
+from hotloop.app.serving.processes import CLOSE_SECONDS
 from hotloop.app.settings.settings import Settings, variable_name
 from tests.fixtures.server import ROOT
 

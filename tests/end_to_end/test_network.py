@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from hotloop.app.factory import create_app
-from hotloop.app.security.clients import Scope
+from hotloop.app.names import Scope
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import endpoints, keys_setting, make_key
 from tests.fixtures.fake_services import FakeServices

@@ -105,7 +105,7 @@ def test_collector_that_is_down_harms_nothing(tmp_path: Path) -> None:
 
 def test_nothing_of_the_sdk_is_imported_unless_asked_for() -> None:
     program = (
-        "import sys, hotloop.app.serving.node, hotloop.app.serving.server\n"
+        "import sys, hotloop.app.serving.node, hotloop.app.serving.processes\n"
         "parts = ('opentelemetry.sdk', 'opentelemetry.exporter')\n"
         "print([name for name in sys.modules if name.startswith(parts)])"
     )

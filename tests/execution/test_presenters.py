@@ -95,6 +95,23 @@ def test_batch_size_that_leaves_workers_idle_is_flagged(
 ) -> None:
     found = result(strategy, asked=asked, effective_workers=effective)
     assert found.flags == ([RunFlag.IDLE_WORKERS] if flagged else [])
+    assert [caution.name for caution in found.cautions] == found.flags
+
+
+@pytest.mark.parametrize(
+    ("items", "batch_size", "workers", "words"),
+    [
+        (1_000, 5_000, 4, "makes 1 batch for 4 workers; leave it out, or take at most 250"),
+        (1_000, 400, 4, "makes 3 batches for 4 workers; leave it out, or take at most 250"),
+        (3, 2, 8, "makes 2 batches for 8 workers; 3 items keep at most 3 workers busy"),
+    ],
+)
+def test_caution_about_idle_workers_says_what_batch_size_to_take(
+    items: int, batch_size: int, workers: int, words: str
+) -> None:
+    worked = -(-items // batch_size)
+    found = result(asked=batch_size, items=items, workers=workers, effective_workers=worked)
+    assert [caution.text for caution in found.cautions] == [f"batch size {batch_size:,} {words}"]
 
 
 @pytest.fixture

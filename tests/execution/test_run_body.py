@@ -17,7 +17,7 @@ from hotloop.app.execution import run_body
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.execution.run_body import RunBody, RunCollector
 from hotloop.app.names import StrategyName, TaskStatus
-from hotloop.app.observability.sources import SourceMonitor
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
 from hotloop.app.runhost.messages import Batches, Progress, RunStarted
 from hotloop.app.sources.base import Batch, ItemError, StageCounts

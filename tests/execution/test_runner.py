@@ -100,7 +100,7 @@ class Body:
     def count_end(self, metrics: Any, task: Task, shard: Shard, outcome: Outcome) -> None:
         self.ends.append((outcome.status, outcome.items_processed - shard.items_processed))
 
-    def duration_seconds(self, shard: Shard) -> float | None:
+    def duration_seconds(self, task: Task, shards: Sequence[Shard]) -> float | None:
         return None
 
     def view(self, *_: Any) -> dict[str, Any]:

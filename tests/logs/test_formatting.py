@@ -9,9 +9,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hotloop.app.logs.formatting import FIELDS, ConsoleFormatter, JsonFormatter, LineFormatter
+from hotloop.app.logs.formatting import (
+    FIELDS,
+    ConsoleFormatter,
+    JsonFormatter,
+    LineFormatter,
+    SecretMask,
+)
 from hotloop.app.logs.origin import Origin, bound
-from hotloop.app.logs.secrets import SecretMask
 
 MASK = SecretMask(["postgresql://me:planted%40secret@host/db", "Bearer planted-token", "key-1234"])
 TRACE_PARENT = f"00-{'a' * 32}-{'b' * 16}-01"

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.metrics import Gauges, Metrics
-from hotloop.app.observability.sources import SourceMonitor
 from hotloop.app.sources.base import StageCounts
 from hotloop.app.sources.breaker_reports import BreakerReport
 

@@ -20,7 +20,7 @@ from hotloop.app.prediction.calibrations import (
     LONGEST_PAUSE_SECONDS,
     Calibrations,
 )
-from hotloop.app.runhost.calibration import Calibration
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import Batches, KernelReport

@@ -6,7 +6,7 @@ import pytest
 
 from hotloop.app.prediction.event_loop import EventLoop
 from hotloop.app.prediction.waiting import waits_at_once
-from hotloop.app.runhost.calibration import LoopCosts
+from hotloop.app.runhost.calibrate.constants import LoopCosts
 from hotloop.app.sources.simulated import SimulatedStage
 
 ITEM, STAGE = (10e-6, 20e-6, 30e-6), (1e-6, 2e-6, 9e-6)

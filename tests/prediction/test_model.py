@@ -15,7 +15,7 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.batch_times import makespan
 from hotloop.app.prediction.lower_bound import lower_bound_seconds
 from hotloop.app.prediction.model import predict
-from hotloop.app.runhost.calibration import (
+from hotloop.app.runhost.calibrate.constants import (
     IN_FLIGHT,
     Calibration,
     KernelCosts,

@@ -61,8 +61,8 @@ def test_costly_figure_is_read_only_when_the_cheap_one_moved(
         costly += 1
         return 700_000
 
-    monkeypatch.setattr(measuring, "_resident_bytes", lambda _: resident)
-    monkeypatch.setattr(measuring, "_proportional_bytes", read_costly)
+    monkeypatch.setattr(measuring, "resident_bytes", lambda _: resident)
+    monkeypatch.setattr(measuring, "proportional_bytes", read_costly)
     monkeypatch.setattr(MemoryGauge, "look_around", lambda _: [None])
     gauge = MemoryGauge()
     assert [gauge.read() for _ in range(5)] == [700_000] * 5

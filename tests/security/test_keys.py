@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from hotloop.app.errors import MissingScopeError, UnauthorizedError
+from hotloop.app.names import Scope
 from hotloop.app.security.__main__ import main
-from hotloop.app.security.clients import ANYONE, Client, Scope
+from hotloop.app.security.clients import ANYONE, ApiKey, Client, KeyRing, digest_of, new_key
 from hotloop.app.security.gate import Credentials, Gate
-from hotloop.app.security.keys import ApiKey, KeyRing, digest_of, new_key
-from hotloop.app.settings.access import ApiKeyEntry
-from hotloop.app.settings.settings import Settings
+from hotloop.app.settings.settings import ApiKeyEntry, Settings
 from tests.fixtures.access import make_key
 
 ALICE, BOB = make_key("alice"), make_key("bob", Scope.READ)
@@ -22,7 +21,7 @@ ALICE, BOB = make_key("alice"), make_key("bob", Scope.READ)
 
 @pytest.fixture
 def ring() -> KeyRing:
-    return KeyRing([ALICE.setting.key, BOB.setting.key])
+    return KeyRing([ALICE.api_key, BOB.api_key])
 
 
 def test_keys_are_long_and_differ() -> None:
@@ -90,12 +89,12 @@ def test_scopes_include_those_before_them() -> None:
         Scope.ADMIN: [Scope.READ, Scope.RUN, Scope.ADMIN],
     }
     with pytest.raises(MissingScopeError, match="bob lacks the scope `run`"):
-        BOB.setting.key.client.require(Scope.RUN)
+        BOB.api_key.client.require(Scope.RUN)
 
 
 def test_highest_scope_of_an_entry_counts() -> None:
     entry = ApiKeyEntry(name="a", hash="0" * 64, scopes=frozenset({Scope.READ, Scope.ADMIN}))
-    assert entry.key.scope is Scope.ADMIN
+    assert ApiKey.of(entry).scope is Scope.ADMIN
 
 
 def test_gate_without_keys_lets_anyone_in() -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from hotloop.app.errors import RateLimitedError
-from hotloop.app.security.clients import Client, Scope
-from hotloop.app.security.gate import Gate
-from hotloop.app.security.rates import Quota, RateLimiter, network_of
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import Client
+from hotloop.app.security.gate import Gate, Quota, RateLimiter, network_of
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.redis_server import RunningRedis, running_redis
 

@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hotloop.app.errors import MissingScopeError, UnauthorizedError
-from hotloop.app.names import JwtAlgorithm
-from hotloop.app.security.clients import Client, Scope
+from hotloop.app.names import JwtAlgorithm, Scope
+from hotloop.app.security.clients import Client
 from hotloop.app.security.gate import Credentials, Gate
-from hotloop.app.security.tokens import LEEWAY_SECONDS, TokenCheck, load_key
-from hotloop.app.settings.access import AccessSettings
+from hotloop.app.security.tokens import LEEWAY_SECONDS, TokenCheck
 from hotloop.app.settings.environment import load_settings
-from hotloop.app.settings.settings import SettingsError
+from hotloop.app.settings.rules import load_key
+from hotloop.app.settings.settings import Settings, SettingsError
 
 AUDIENCE = "https://hotloop.example"
 SECRET = "s" * 64
@@ -263,7 +263,7 @@ def test_settings_that_do_not_fit_stop_the_start(values: Claims, words: str) -> 
 
 
 def test_gate_takes_tokens_beside_keys_and_without_any() -> None:
-    settings = AccessSettings(
+    settings = Settings(
         jwt_key=SECRET,  # type: ignore[arg-type]
         jwt_algorithm=JwtAlgorithm.HS256,
         jwt_audience=AUDIENCE,

@@ -1,4 +1,4 @@
-"""Settings: precedence, bounds, and what a wrong one is told."""
+"""The environment, arguments and defaults in their order (`environment`), bounds, and messages."""
 
 from __future__ import annotations
 
@@ -10,20 +10,8 @@ from pydantic import ValidationError
 
 from hotloop.app.settings.environment import drop_settings, load_settings, run_host_environment
 from hotloop.app.settings.reference import settings_markdown
-from hotloop.app.settings.settings import (
-    Settings,
-    SettingsError,
-    variable_name,
-)
-from hotloop.app.settings.sources import PREFIX
+from hotloop.app.settings.settings import Settings, SettingsError, variable_name
 from hotloop.app.system import INNER_THREAD_VARIABLES
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith(PREFIX):
-            monkeypatch.delenv(name)
 
 
 def test_settings_without_environment_are_the_defaults() -> None:

@@ -56,7 +56,7 @@ def _summary(outcome: Outcome) -> list[str]:
 
 
 def _requests(outcome: Outcome) -> list[str]:
-    head = ["request", "asked", "served", "refused (503)", "median / p99 / max ms from being due"]
+    head = ["request", "sent", "served", "refused (503)", "latency, median / p99 / max ms"]
     return table(head, [row for kind in Kind if (row := _row(kind, outcome.answers))])
 
 

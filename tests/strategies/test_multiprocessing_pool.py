@@ -8,7 +8,7 @@ from multiprocessing.pool import Pool
 import pytest
 
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.kernel_costs import probe_plan
+from hotloop.app.runhost.calibrate.timed_runs import probe_plan
 from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
 from hotloop.app.strategies.nursery import Nursery
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import APIRouter, FastAPI, Query, Request
 
+from hotloop.app.comparison.cautions import cautions
 from hotloop.app.errors import ServiceError
 from hotloop.app.factory import create_app
 from hotloop.app.http.routes.paths import TASKS
@@ -132,7 +133,8 @@ def comparison(**changes: Any) -> Comparison:
         "curl": "curl -s localhost:8001/api/v1/tasks/hybrid -d '{}'",
         "links": LINKS,
     }
-    return Comparison.model_validate(values | changes)
+    found = Comparison.model_validate(values | changes)
+    return found.model_copy(update={"cautions": cautions(found.cells)})
 
 
 def calibration_state(status: str, progress: float, **changes: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hotloop.app.security.clients import Scope
-from hotloop.app.security.keys import new_key
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import new_key
 from tests.fixtures.access import keys_setting, make_key
 from tests.fixtures.browser import Browser, Page
 from tests.fixtures.server import Server, running_server

@@ -7,8 +7,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hotloop.app.errors import ForbiddenError
 from hotloop.app.http.error_handlers import problem_response
-from hotloop.app.security.addresses import is_loopback
-from hotloop.app.settings.access import AccessSettings
+from hotloop.app.settings.rules import is_loopback
+from hotloop.app.settings.settings import Settings
 
 
 class ExposureGuard:
@@ -16,7 +16,7 @@ class ExposureGuard:
     keys. `hotloop.app.serving.server` needs no such guard: it does not listen there.
     """
 
-    def __init__(self, app: ASGIApp, settings: AccessSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._is_open = not settings.needs_authentication
 

@@ -16,15 +16,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hotloop.app.errors import ForbiddenError
 from hotloop.app.http.access import SAFE_METHODS
 from hotloop.app.http.error_handlers import problem_response
-from hotloop.app.security.addresses import host_of, is_loopback
-from hotloop.app.settings.access import AccessSettings
+from hotloop.app.settings.rules import host_of, is_loopback
+from hotloop.app.settings.settings import Settings
 from hotloop.app.wording import echo
 
 
 class OriginGuard:
     """Answers 403 to a Host that is not ours, and to foreign pages that would change something."""
 
-    def __init__(self, app: ASGIApp, settings: AccessSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._any_host = settings.needs_authentication and not settings.allowed_hosts
         self._hosts = frozenset(settings.allowed_hosts)

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import BackgroundServiceDep, TaskIdDep
+from hotloop.app.http.access import ClientDep
+from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.routes.accepted import ACCEPTED, SUBMIT_ERRORS, accepted
 from hotloop.app.http.routes.header_values import IdempotencyKeyDep
@@ -31,7 +32,8 @@ router = APIRouter(prefix=TASKS, tags=["background"])
 async def run_in_background(
     idempotency_key: IdempotencyKeyDep,
     body: BackgroundRequestDep,
-    service: BackgroundServiceDep,
+    services: ServicesDep,
+    client: ClientDep,
     _: Annotated[NoQuery, Query()],
 ) -> Response:
     """Accept the task and answer at once with its id and an estimate.
@@ -40,7 +42,7 @@ async def run_in_background(
     request, because the answer was lost, sends the same `Idempotency-Key` with it: the task is
     accepted once.
     """
-    return accepted(await service.submit(body, idempotency_key))
+    return accepted(await services.background.submit(body, idempotency_key, client.id))
 
 
 @router.post(
@@ -63,9 +65,9 @@ async def run_in_background(
         ),
     },
 )
-async def resume_task(task_id: TaskIdDep, service: BackgroundServiceDep) -> Response:
+async def resume_task(task_id: OwnTaskDep, services: ServicesDep) -> Response:
     """Go on with a failed or cancelled task where it ended: what was finished is kept.
 
     409 for a task that is neither.
     """
-    return accepted(await service.resume(task_id))
+    return accepted(await services.background.resume(task_id))

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import ComparisonServiceDep, SettingsDep
+from hotloop.app.http.access import ClientDep
+from hotloop.app.http.dependencies import StateDep
 from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.http.routes.accepted import ACCEPTED_AS_PREFERRED, SUBMIT_ERRORS, accepted
 from hotloop.app.http.routes.base_url import base_url_of
@@ -73,8 +74,8 @@ async def compare(
     idempotency_key: IdempotencyKeyDep,
     prefers_async: PrefersAsyncDep,
     asked: Annotated[CompareRequest, Depends(get_compare_request)],
-    service: ComparisonServiceDep,
-    settings: SettingsDep,
+    client: ClientDep,
+    state: StateDep,
     request: Request,
     response: Response,
 ) -> Comparison | Response:
@@ -86,9 +87,10 @@ async def compare(
     `Prefer: respond-async` it becomes a background task, whose status shows what was measured so
     far.
     """
-    base_url = base_url_of(request, settings)
+    base_url = base_url_of(request, state.settings)
+    comparisons = state.services.comparisons
     if prefers_async:
-        task = await service.submit(asked, base_url, idempotency_key)
+        task = await comparisons.submit(asked, base_url, idempotency_key, client.id)
         return accepted(task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
-    return await run_while_connected(request, service.compare(asked, base_url))
+    return await run_while_connected(request, comparisons.compare(asked, base_url, client.id))

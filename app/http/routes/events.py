@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import BackgroundServiceDep, StateDep, TaskIdDep
+from hotloop.app.http.dependencies import StateDep, WatchedTaskDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.routes.event_stream import HEADERS, EventStreamResponse
 from hotloop.app.http.routes.header_values import LastEventIdDep
@@ -79,9 +79,8 @@ _STREAM: Final[dict[str, Any]] = {
     },
 )
 async def watch_task(
-    task_id: TaskIdDep,
     last_event_id: LastEventIdDep,
-    background: BackgroundServiceDep,
+    task: WatchedTaskDep,
     state: StateDep,
     query: Annotated[EventQuery, Query()],
 ) -> EventStreamResponse:
@@ -90,11 +89,9 @@ async def watch_task(
     The first event says how the task stands. After a break, the header Last-Event-ID, or the query
     field for clients that cannot set headers, has the stream go on where it was.
     """
-    # Asked first, because a stream that has begun cannot become a 404 any more.
-    status = await background.status_of(task_id)
     seen = last_event_id or query.last_event_id or None
     return EventStreamResponse(
-        background.events(task_id, seen),
+        state.services.background.events(task.data.task_id, seen),
         state.stopping,
-        only_if_any=seen is not None and status.has_ended,
+        only_if_any=seen is not None and task.status.has_ended,
     )

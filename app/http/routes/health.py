@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import HealthServiceDep, StateDep
+from hotloop.app.http.dependencies import StateDep
 from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.schemas.health import Health, Readiness
 from hotloop.app.version import VERSION
@@ -34,13 +34,13 @@ async def get_health() -> Health:
     summary="Are runs taken?",
     responses=problem_responses(errors.NotReadyError),
 )
-async def get_readiness(state: StateDep, service: HealthServiceDep) -> Readiness:
+async def get_readiness(state: StateDep) -> Readiness:
     """Run hosts warm, store usable, kernels loaded, and the server not about to stop; 503 names
     what is not so.
     """
     if state.stopping.is_set():
         raise errors.NotReadyError("the server is stopping; ask another", _RETRY_SECONDS)
-    readiness = await service.ready()
+    readiness = await state.services.health.ready()
     if not readiness.ready:
         missing = [
             f"{name}: {check.detail}" for name, check in readiness.checks.items() if not check.ready

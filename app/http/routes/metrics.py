@@ -7,7 +7,7 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
-from hotloop.app.http.dependencies import MetricsDep
+from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
 
 router = APIRouter(tags=["service"])
@@ -28,8 +28,8 @@ TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
         **problem_responses(),
     },
 )
-async def get_metrics(metrics: MetricsDep) -> Response:
+async def get_metrics(services: ServicesDep) -> Response:
     """Requests, runs, items, queues, run hosts, the store, and the sources that runs use: of all
     processes that answer on this port, since the service started.
     """
-    return Response(await asyncio.to_thread(metrics.text), media_type=TEXT)
+    return Response(await asyncio.to_thread(services.metrics.text), media_type=TEXT)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import RecommendationServiceDep, SettingsDep, StateDep
+from hotloop.app.http.access import ClientDep
+from hotloop.app.http.dependencies import ServicesDep, StateDep, is_own
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.root_path import link_to
 from hotloop.app.http.routes.base_url import base_url_of
@@ -16,6 +17,9 @@ from hotloop.app.http.routes.paths import TASKS
 from hotloop.app.http.routes.runs import NoQuery
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
+from hotloop.app.security.clients import Client
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.threads import in_store_thread
 
 CALIBRATION: Final = f"{TASKS}/calibration"
 
@@ -34,8 +38,7 @@ router = APIRouter(prefix=TASKS, tags=["recommendations"])
 )
 async def recommend(
     query: Annotated[RecommendationQuery, Query()],
-    service: RecommendationServiceDep,
-    settings: SettingsDep,
+    client: ClientDep,
     state: StateDep,
     request: Request,
 ) -> Recommendation:
@@ -47,10 +50,22 @@ async def recommend(
     (`calibrated: false`, with wide intervals) and calibrating begins behind it, which takes some
     seconds of a run host; `wait=true` waits for that.
     """
-    asked = service.recommend(query, base_url_of(request, settings))
-    if not query.wait:
-        return await asked
-    return await run_while_connected(request, run_until_stop(asked, state.stopping))
+    services = state.services
+    asked = services.recommendations.recommend(query, base_url_of(request, state.settings))
+    if query.wait:
+        found = await run_while_connected(request, run_until_stop(asked, state.stopping))
+    else:
+        found = await asked
+    if client.sees_all:
+        return found
+    return await in_store_thread(_without_others, services.store, client, found)
+
+
+def _without_others(store: TaskStore, client: Client, found: Recommendation) -> Recommendation:
+    """Leave out the last runs of other clients, which still count in the figures. Blocks."""
+    error = found.prediction_error
+    last = [one for one in error.last if is_own(store, client, one.task_id)]
+    return found.model_copy(update={"prediction_error": error.model_copy(update={"last": last})})
 
 
 _CALIBRATING: Final[dict[str, Any]] = {
@@ -77,7 +92,7 @@ _CALIBRATING: Final[dict[str, Any]] = {
     },
 )
 async def calibrate(
-    service: RecommendationServiceDep, response: Response, _: Annotated[NoQuery, Query()]
+    services: ServicesDep, response: Response, _: Annotated[NoQuery, Query()]
 ) -> CalibrationState:
     """Begin to measure what predictions rest on, and answer at once.
 
@@ -86,7 +101,7 @@ async def calibrate(
     answered with that one.
     """
     response.headers["Location"] = link_to(CALIBRATION)
-    return await service.calibrate()
+    return await services.recommendations.calibrate()
 
 
 @router.get(
@@ -96,11 +111,11 @@ async def calibrate(
     responses=problem_responses(errors.NotReadyError),
 )
 async def get_calibration(
-    service: RecommendationServiceDep, _: Annotated[NoQuery, Query()]
+    services: ServicesDep, _: Annotated[NoQuery, Query()]
 ) -> CalibrationState:
     """The last calibration, with its progress while it measures.
 
     Where several processes answer, each knows how far its own one is; all of them find what was
     measured.
     """
-    return await service.calibration()
+    return await services.recommendations.calibration()

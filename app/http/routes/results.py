@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import TaskIdDep, TaskServiceDep
+from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep, VisibleDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.root_path import link_to
 from hotloop.app.http.routes.media_types import ARROW, CSV, NDJSON, best_media_type
@@ -72,11 +72,12 @@ _FILE: Final[dict[str, Any]] = {
     summary="Tasks, newest first",
     responses=problem_responses(*STORE_ERRORS),
 )
-async def list_tasks(query: Annotated[TaskQuery, Query()], service: TaskServiceDep) -> TaskPage:
+async def list_tasks(
+    query: Annotated[TaskQuery, Query()], services: ServicesDep, visible: VisibleDep
+) -> TaskPage:
     """Tasks that are kept, filtered and paged."""
-    return await service.page(
-        query.status, query.strategy, query.kernel, query.limit, query.offset, query.kind
-    )
+    filters = query.status, query.strategy, query.kernel
+    return await services.tasks.page(*filters, query.limit, query.offset, query.kind, visible)
 
 
 @router.delete(
@@ -85,9 +86,9 @@ async def list_tasks(query: Annotated[TaskQuery, Query()], service: TaskServiceD
     summary="Remove finished tasks",
     responses=problem_responses(*STORE_ERRORS),
 )
-async def clear_finished_tasks(service: TaskServiceDep) -> ClearedTasks:
+async def clear_finished_tasks(services: ServicesDep, visible: VisibleDep) -> ClearedTasks:
     """Remove the tasks that have ended, with their results; running ones stay."""
-    return await service.clear_finished()
+    return await services.tasks.clear_finished(visible)
 
 
 @router.delete(
@@ -96,11 +97,11 @@ async def clear_finished_tasks(service: TaskServiceDep) -> ClearedTasks:
     summary="Remove a finished task",
     responses=problem_responses(errors.TaskNotFoundError, errors.TaskConflictError, *STORE_ERRORS),
 )
-async def delete_task(task_id: TaskIdDep, service: TaskServiceDep) -> ClearedTasks:
+async def delete_task(task_id: OwnTaskDep, services: ServicesDep) -> ClearedTasks:
     """Remove one task that has ended, with its results; 409 for a task that has not: cancel it
     first.
     """
-    return await service.delete(task_id)
+    return await services.tasks.delete(task_id)
 
 
 @router.get(
@@ -114,8 +115,8 @@ async def delete_task(task_id: TaskIdDep, service: TaskServiceDep) -> ClearedTas
     },
 )
 async def export_results(
-    task_id: TaskIdDep,
-    service: TaskServiceDep,
+    task_id: OwnTaskDep,
+    services: ServicesDep,
     request: Request,
     query: Annotated[ExportQuery, Query()],
 ) -> ExportResponse:
@@ -123,7 +124,7 @@ async def export_results(
     task is running.
     """
     media_type = _negotiated(request.headers.get("accept"), query.format)
-    export = await service.export(task_id, media_type, query.offset, query.limit)
+    export = await services.tasks.export(task_id, media_type, query.offset, query.limit)
     headers = {"Vary": "Accept", "Accept-Ranges": "none"}
     if media_type in _FILE_SUFFIXES:
         name = f"{task_id}.{_FILE_SUFFIXES[media_type]}"

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import BackgroundServiceDep, RunServiceDep
+from hotloop.app.http.access import ClientDep
+from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.http.routes.accepted import ACCEPTED_RUN, SUBMIT_ERRORS, accepted, accepted_run
 from hotloop.app.http.routes.disconnect import run_while_connected
@@ -89,8 +90,8 @@ async def run_now(
     idempotency_key: IdempotencyKeyDep,
     prefers_async: PrefersAsyncDep,
     body: RunRequestDep,
-    service: RunServiceDep,
-    background: BackgroundServiceDep,
+    services: ServicesDep,
+    client: ClientDep,
     request: Request,
     response: Response,
     _: Annotated[NoQuery, Query()],
@@ -102,8 +103,9 @@ async def run_now(
     beyond the service's limit, and `message` says why.
     """
     if prefers_async:
-        task = await background.submit(BackgroundRequest.of(body, strategy), idempotency_key)
+        asked = BackgroundRequest.of(body, strategy)
+        task = await services.background.submit(asked, idempotency_key, client.id)
         return accepted(task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
-    work = service.run(strategy, body, idempotency_key)
+    work = services.runs.run(strategy, body, idempotency_key, client.id)
     return answer_of(await run_while_connected(request, work))

@@ -12,8 +12,7 @@ from hotloop.app.http.access import GateDep, check_page, count
 from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.http.routes.paths import SESSION
 from hotloop.app.schemas.sessions import SessionView, SignIn
-from hotloop.app.security.clients import ANYONE, Client
-from hotloop.app.security.sessions import COOKIE, SESSION_SECONDS, Session
+from hotloop.app.security.clients import ANYONE, COOKIE, SESSION_SECONDS, Client, Session
 
 router = APIRouter(prefix=SESSION, tags=["service"])
 

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import KernelServiceDep, TaskIdDep, TaskServiceDep
+from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep
 from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
 from hotloop.app.http.root_path import link_to
 from hotloop.app.http.routes.paths import TASKS
@@ -79,9 +79,9 @@ async def get_task_index() -> TaskIndex:
     summary="Workloads and kernels",
     responses=problem_responses(errors.NotReadyError),
 )
-async def list_kernels(service: KernelServiceDep) -> KernelList:
+async def list_kernels(services: ServicesDep) -> KernelList:
     """For each workload its kernels: available or why not, and how fast they were at start."""
-    return await service.list()
+    return await services.kernels.list()
 
 
 @router.get(
@@ -90,9 +90,9 @@ async def list_kernels(service: KernelServiceDep) -> KernelList:
     summary="The state of a task",
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
-async def get_task(task_id: TaskIdDep, service: TaskServiceDep) -> TaskView:
+async def get_task(task_id: OwnTaskDep, services: ServicesDep) -> TaskView:
     """State, progress, an estimate of what is left, and the result once there is one."""
-    return await service.get(task_id)
+    return await services.tasks.get(task_id)
 
 
 @router.delete(
@@ -101,6 +101,6 @@ async def get_task(task_id: TaskIdDep, service: TaskServiceDep) -> TaskView:
     summary="Cancel a task",
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
-async def cancel_task(task_id: TaskIdDep, service: TaskServiceDep) -> TaskView:
+async def cancel_task(task_id: OwnTaskDep, services: ServicesDep) -> TaskView:
     """End the task; what was finished is kept. Cancelling an ended task changes nothing."""
-    return await service.cancel(task_id)
+    return await services.tasks.cancel(task_id)

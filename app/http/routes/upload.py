@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import BackgroundServiceDep, RunServiceDep
+from hotloop.app.http.access import ClientDep
+from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.http.routes.accepted import accepted
 from hotloop.app.http.routes.disconnect import run_while_connected
@@ -56,8 +57,8 @@ async def run_upload(
     idempotency_key: IdempotencyKeyDep,
     prefers_async: PrefersAsyncDep,
     query: Annotated[UploadQuery, Query()],
-    service: RunServiceDep,
-    background: BackgroundServiceDep,
+    services: ServicesDep,
+    client: ClientDep,
     request: Request,
     response: Response,
 ) -> RunResult | Response:
@@ -73,10 +74,12 @@ async def run_upload(
     chunks = _chunks(request, body_read)
     if prefers_async:
         strategy = StrategyChoice(query.strategy)
-        task = await background.submit_upload(query, strategy, media_type, chunks, idempotency_key)
+        task = await services.background.submit_upload(
+            query, strategy, media_type, chunks, idempotency_key, client.id
+        )
         return accepted(task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
-    work = service.run_upload(query, media_type, chunks, idempotency_key)
+    work = services.runs.run_upload(query, media_type, chunks, idempotency_key, client.id)
     return answer_of(await run_while_connected(request, work, body_read=body_read))
 
 

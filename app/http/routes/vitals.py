@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from hotloop.app.http.dependencies import VitalsServiceDep
+from hotloop.app.http.dependencies import ServicesDep
 from hotloop.app.http.error_handlers import problem_responses
 from hotloop.app.schemas.health import Vitals, VitalsQuery
 
@@ -19,8 +19,8 @@ router = APIRouter(prefix="/health", tags=["service"])
     summary="Lag, memory and CPU of the last minutes",
     responses=problem_responses(),
 )
-async def get_vitals(service: VitalsServiceDep, query: Annotated[VitalsQuery, Query()]) -> Vitals:
+async def get_vitals(services: ServicesDep, query: Annotated[VitalsQuery, Query()]) -> Vitals:
     """A sample every five seconds, ten minutes of them, taken only while somebody asks for them:
     sampling begins with the first request and stops when there was none for a minute.
     """
-    return await service.read(query.after)
+    return await services.vitals.read(query.after)

@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from hotloop.app.factory import create_app
-from hotloop.app.security.clients import ANYONE, Scope
-from hotloop.app.security.keys import KEY_HEADER, new_key
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import KEY_HEADER, new_key
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import TestKey, endpoints, make_key
 from tests.fixtures.client import Client, open_client
@@ -38,6 +38,7 @@ ENDPOINTS = endpoints(create_app(SETTINGS, FakeServices().open))
 GUARDED = [endpoint for endpoint in ENDPOINTS if endpoint not in OPEN]
 READING = [endpoint for endpoint in GUARDED if endpoint[0] == "GET"]
 CHANGING = [endpoint for endpoint in GUARDED if endpoint[0] != "GET"]
+OF_A_TASK = [endpoint for endpoint in GUARDED if "{task_id}" in endpoint[1]]
 
 
 _PARAMETERS = {"{strategy}": "hybrid", "{name}": "api.js"}
@@ -74,6 +75,7 @@ def test_there_are_routes_of_each_kind() -> None:
     assert {method for method, _ in CHANGING} == {"DELETE", "POST"}
     assert len(READING) >= 7
     assert len(CHANGING) >= 6
+    assert len(OF_A_TASK) >= 6
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
@@ -112,7 +114,8 @@ def test_reader_may_change_nothing(
 
 
 @pytest.mark.parametrize(("method", "path"), READING)
-def test_reader_may_read(client: Client, method: str, path: str) -> None:
+def test_reader_may_read(client: Client, services: FakeServices, method: str, path: str) -> None:
+    services.owner = f"key:{READER.name}"
     assert client.request(method, concrete(path), headers=READER.headers).status_code == 200
 
 
@@ -121,9 +124,40 @@ def test_reader_may_read(client: Client, method: str, path: str) -> None:
 def test_others_are_let_in(
     client: Client, services: FakeServices, method: str, path: str, key: TestKey
 ) -> None:
+    services.owner = f"key:{key.name}"
     response = client.request(method, concrete(path), headers=key.headers, json={})
-    assert response.status_code not in (401, 403)
-    assert {c.id for c in services.clients} <= {f"key:{key.name}"}
+    assert response.status_code not in (401, 403, 404)
+    visible = {services.owner} if key is RUNNER else {services.owner, None}
+    assert set(services.clients) <= visible
+
+
+@pytest.mark.parametrize("owner", ["key:somebody", None], ids=["another client", "no client"])
+@pytest.mark.parametrize(("method", "path"), OF_A_TASK)
+def test_task_of_another_client_looks_like_a_missing_one(
+    client: Client, services: FakeServices, method: str, path: str, owner: str | None
+) -> None:
+    services.owner = owner
+    key = READER if method == "GET" else RUNNER
+
+    def answer(task_id: str) -> str:
+        address = path.replace("{task_id}", task_id)
+        response = client.request(method, address, headers=key.headers)
+        assert response.status_code == 404, response.text
+        assert response.json()["type"] == "urn:hotloop:problem:task-not-found"
+        return response.text.replace(task_id, "TASK")
+
+    assert answer(TASK_ID) == answer("task_00000000_1735689600")
+    assert {call[0] for call in services.calls} <= {"now"}, "no service acts on the task"
+    assert client.request(method, concrete(path), headers=ADMIN.headers).status_code < 300
+
+
+@pytest.mark.parametrize("key", [RUNNER, ADMIN], ids=["run", "admin"])
+def test_only_own_tasks_are_listed_and_cleared(
+    client: Client, services: FakeServices, key: TestKey
+) -> None:
+    client.get("/api/v1/tasks/results", headers=key.headers)
+    client.delete("/api/v1/tasks/results", headers=key.headers)
+    assert services.clients == [None if key is ADMIN else f"key:{key.name}"] * 2
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(OPEN))
@@ -136,7 +170,7 @@ def test_service_without_keys_asks_for_nothing(services: FakeServices) -> None:
         for method, path in ENDPOINTS:
             response = client.request(method, concrete(path), json={})
             assert response.status_code not in (401, 403), (method, path)
-    assert set(services.clients) == {ANYONE}
+    assert set(services.clients) == {None}
 
 
 def test_metrics_may_be_open(services: FakeServices) -> None:

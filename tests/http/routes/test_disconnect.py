@@ -118,7 +118,7 @@ class SlowServices(FakeServices):
         self.work = Work()
 
     async def run(
-        self, strategy: StrategyName, request: RunRequest, idempotency_key: str | None
+        self, strategy: StrategyName, request: RunRequest, key: str | None, client: str | None
     ) -> RunResult | AcceptedRun:
         await self.work()
         raise AssertionError("nobody finishes it")
@@ -128,7 +128,8 @@ class SlowServices(FakeServices):
         query: UploadQuery,
         media_type: str,
         chunks: AsyncIterator[bytes],
-        idempotency_key: str | None,
+        key: str | None,
+        client: str | None,
     ) -> RunResult | AcceptedRun:
         try:
             async for _ in chunks:

@@ -277,6 +277,7 @@ class ReadingServices(FakeServices):
         media_type: str,
         chunks: AsyncIterator[bytes],
         idempotency_key: str | None,
+        client: str | None,
     ) -> TaskView:
         try:
             async for _ in chunks:

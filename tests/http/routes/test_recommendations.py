@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from hotloop.app.errors import InvalidRequestError, NotReadyError, TooBusyError
-from hotloop.app.names import StrategyName
+from hotloop.app.errors import InvalidRequestError, NotReadyError, TaskNotFoundError, TooBusyError
+from hotloop.app.factory import create_app
+from hotloop.app.names import Scope, StrategyName
 from hotloop.app.schemas.options import KernelChoice
-from hotloop.app.schemas.recommendation import RecommendationQuery
-from tests.fixtures.client import Client
+from hotloop.app.schemas.recommendation import PredictionRecord, RecommendationQuery
+from hotloop.app.settings.settings import Settings
+from tests.fixtures.access import make_key
+from tests.fixtures.client import Client, open_client
 from tests.fixtures.fake_services import CALIBRATING, FakeServices
+from tests.fixtures.recommendations import recommendation
 
 PATH = "/api/v1/tasks/recommendations"
 CALIBRATION = "/api/v1/tasks/calibration"
@@ -142,3 +146,40 @@ def test_calibration_of_a_service_without_run_hosts_is_refused(
         answer = client.request(method, CALIBRATION)
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "1"
+
+
+OWNERS = {"task_0000000a_1": "key:alice", "task_0000000b_1": "key:bob", "task_0000000c_1": None}
+GONE = "task_0000000d_1"
+"""Removed since it was counted."""
+
+
+class CountedRuns(FakeServices):
+    """A recommendation that rests on a run of each client in OWNERS."""
+
+    def __init__(self) -> None:
+        like: dict[str, Any] = {"strategy": "hybrid", "kernel": "numba", "ratio": 1.0}
+        like |= {"predicted_seconds": 1.0, "measured_seconds": 1.0}
+        last = [
+            PredictionRecord.model_validate(like | {"task_id": name}) for name in (*OWNERS, GONE)
+        ]
+        found = recommendation()
+        error = found.prediction_error.model_copy(update={"last": last, "runs": len(last)})
+        super().__init__(recommended=found.model_copy(update={"prediction_error": error}))
+
+    def client_of(self, task_id: str) -> str | None:
+        if task_id == GONE:
+            raise TaskNotFoundError(task_id)
+        return OWNERS[task_id]
+
+
+@pytest.mark.parametrize(
+    ("scope", "shown"),
+    [(Scope.READ, ["task_0000000a_1"]), (Scope.ADMIN, [*OWNERS, GONE])],
+)
+def test_runs_of_other_clients_are_counted_and_not_named(scope: Scope, shown: list[str]) -> None:
+    key = make_key("alice", scope)
+    app = create_app(Settings(api_keys=(key.setting,)), CountedRuns().open)
+    with open_client(app) as client:
+        error = client.get(PATH, headers=key.headers).json()["prediction_error"]
+    assert [run["task_id"] for run in error["last"]] == shown
+    assert error["runs"] == 4

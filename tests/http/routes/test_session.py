@@ -11,10 +11,16 @@ import pytest
 
 from hotloop.app.factory import create_app
 from hotloop.app.http.access import PAGE_HEADER
-from hotloop.app.security import sessions
-from hotloop.app.security.clients import Scope
-from hotloop.app.security.keys import KeyRing, digest_of, new_key
-from hotloop.app.security.sessions import COOKIE, SESSION_SECONDS
+from hotloop.app.names import Scope
+from hotloop.app.security.clients import (
+    COOKIE,
+    SESSION_SECONDS,
+    KeyRing,
+    Session,
+    Sessions,
+    digest_of,
+    new_key,
+)
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import TestKey, make_key
 from tests.fixtures.client import Client, open_client
@@ -69,7 +75,7 @@ def test_session_is_the_client(client: Client, services: FakeServices) -> None:
     cookie = cookie_of(sign_in(client))
     assert client.get(TASKS, headers=cookie).status_code == 200
     assert client.delete(TASKS, headers=cookie | OWN_PAGE).status_code == 200
-    assert {one.id for one in services.clients} == {"key:alice"}
+    assert set(services.clients) == {"key:alice"}
     assert client.get("/session", headers=cookie).json()["name"] == "alice"
 
 
@@ -125,12 +131,12 @@ def test_origin_that_may_ask_is_not_the_service_itself(services: FakeServices) -
 def test_key_beside_a_cookie_counts(client: Client, services: FakeServices) -> None:
     headers = cookie_of(sign_in(client, READER)) | ALICE.headers
     assert client.delete(TASKS, headers=headers).status_code == 200
-    assert services.clients[-1].id == "key:alice"
+    assert services.clients[-1] == "key:alice"
 
 
 def forged(digest: str, expires: int, key: TestKey = ALICE) -> dict[str, str]:
-    ours = sessions.Sessions(SECRET, KeyRing([key.setting.key]))
-    token = ours.token_of(sessions.Session(key.setting.key, expires))
+    ours = Sessions(SECRET, KeyRing([key.api_key]))
+    token = ours.token_of(Session(key.api_key, expires))
     assert token.startswith(digest_of(key.key))
     return {"Cookie": f"{COOKIE}={token.replace(digest_of(key.key), digest)}"}
 

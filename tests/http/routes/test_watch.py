@@ -10,8 +10,8 @@ import pytest
 from hotloop.app.factory import create_app
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import current
-from hotloop.app.security.clients import Scope as SecurityScope
-from hotloop.app.security.keys import KEY_HEADER, new_key
+from hotloop.app.names import Scope as SecurityScope
+from hotloop.app.security.clients import KEY_HEADER, new_key
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import make_key
 from tests.fixtures.client import Client, open_client
@@ -91,7 +91,7 @@ def test_line_names_the_client_and_never_its_credentials(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     key = make_key("alice", SecurityScope.READ)
-    app = create_app(Settings(api_keys=(key.setting,)), FakeServices().open)
+    app = create_app(Settings(api_keys=(key.setting,)), FakeServices(owner="key:alice").open)
     status = f"/api/v1/tasks/status/{TASK_ID}"
     with open_client(app) as client:
         client.get(status, headers={KEY_HEADER: key.key})

@@ -1,0 +1,268 @@
+"""Rules that the value of a setting must meet beyond its type and its bounds.
+
+Each function returns the value, or raises what `refuse` makes. The texts show no value: it may be a
+secret, or hold one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import SecretStr
+from pydantic_core import PydanticCustomError
+
+from hotloop.app.names import JwtAlgorithm
+from hotloop.app.wording import RULE
+
+if TYPE_CHECKING:  # takes long to import, and only a service with tokens needs it
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    TokenKey = bytes | RSAPublicKey | EllipticCurvePublicKey
+
+PREFIX: Final = "HOTLOOP_"
+
+RESERVED_SOURCES: Final = frozenset({"simulated", "none", "redis", "pinot"})
+
+MIN_SECRET_BYTES: Final = 32
+"""As many as SHA-256 has (RFC 7518, section 3.2)."""
+
+MIN_RSA_BITS: Final = 2_048
+"""RFC 7518, section 3.3."""
+
+_RATE: Final = re.compile(
+    r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?", re.IGNORECASE
+)
+_LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
+
+
+def refuse(text: str) -> PydanticCustomError:
+    """The error to raise: its text stands behind the name of the variable, as it is."""
+    return PydanticCustomError(RULE, "{text}", {"text": text})
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; empty ones if it cannot be read. The error's own text would show it."""
+    try:
+        parts = urlsplit(url)
+        if parts.port != 0:
+            return parts
+    except ValueError:
+        pass
+    return SplitResult("", "", "", "", "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name (`[::1]` or `::1`) means this machine alone, without asking for
+    what a name stands for.
+    """
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(authority: str) -> str:
+    """`authority` without its port, in small letters."""
+    text = authority.strip().lower()
+    if text.startswith("["):
+        return text[: text.find("]") + 1]
+    return text.partition(":")[0]
+
+
+def load_factory(target: str) -> Callable[..., Any]:
+    """What `module:callable` names. ImportError, AttributeError, ValueError or TypeError when there
+    is no such thing.
+    """
+    module, _, name = target.partition(":")
+    factory = getattr(importlib.import_module(module), name)
+    if not callable(factory):
+        raise TypeError(f"{target} cannot be called")
+    made: Callable[..., Any] = factory
+    return made
+
+
+def load_key(text: str, algorithm: JwtAlgorithm) -> TokenKey:
+    """What tokens are checked against. ValueError, which shows nothing of the key, for one that
+    is not of the algorithm: a public key taken for a secret would be known to everybody.
+    """
+    if algorithm is JwtAlgorithm.HS256:
+        if "-----BEGIN" in text:
+            raise ValueError("is a PEM key; HS256 takes a secret, RS256 and ES256 public keys")
+        if len(text.encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must be a secret of at least {MIN_SECRET_BYTES} bytes for HS256")
+        return text.encode()
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(text.encode())
+    except Exception:  # of several kinds, which may quote it
+        raise ValueError(f"must be a public key in PEM for {algorithm}") from None
+    if algorithm is JwtAlgorithm.RS256 and isinstance(key, RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise ValueError(f"must have at least {MIN_RSA_BITS:,} bits for RS256")
+        return key
+    if algorithm is JwtAlgorithm.ES256 and isinstance(key, EllipticCurvePublicKey):
+        if isinstance(key.curve, SECP256R1):
+            return key
+        raise ValueError("must be on the curve P-256 for ES256")
+    raise ValueError(f"is a public key of another algorithm than {algorithm}")
+
+
+def absolute_path(value: Path) -> Path:
+    if "\0" in str(value):
+        raise refuse("must not contain a null character")
+    return value.expanduser().absolute()
+
+
+def postgresql_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        parts = _split(value.get_secret_value())
+        if parts.scheme != "postgresql" or len(parts.path) < 2 or parts.fragment:
+            raise refuse(
+                "must be like postgresql://user:password@host:5432/name, with every character of "
+                "the password that is no letter or digit written as % and its two hex digits"
+            )
+    return value
+
+
+def node_name(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", value):
+        raise refuse("must be of letters, digits, dots, - and _")
+    return value
+
+
+def collector_url(value: str | None) -> str | None:
+    if value is not None:
+        parts = _split(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in value:
+            raise refuse(
+                "must be like http://host:4318/v1/traces, without user and password; what the "
+                "collector wants to know goes into OTEL_EXPORTER_OTLP_HEADERS"
+            )
+        if importlib.util.find_spec("opentelemetry.exporter") is None:
+            raise refuse("needs the extra: pip install 'hotloop[otel]'")
+    return value
+
+
+def key_digest(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise refuse(
+            "must be the SHA-256 of a key, 64 digits 0-9a-f, and never the key itself or a "
+            "word that somebody made up; `python -m hotloop.app.security NAME` makes a key and "
+            "prints this entry"
+        )
+    return value
+
+
+def session_secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+        raise refuse(f"must be of at least {MIN_SECRET_BYTES} bytes")
+    return value
+
+
+def host_names(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]", name):
+            raise refuse("must be names without scheme and port, like hotloop.example")
+    return tuple(name.lower() for name in value)
+
+
+def origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in value:
+        parts = _split(origin)
+        is_whole = f"{parts.scheme}://{parts.netloc}" == origin
+        if not is_whole or parts.scheme not in ("http", "https") or not parts.hostname:
+            raise refuse(
+                "must be origins like https://app.example or http://localhost:3000, without a "
+                "path; `*` would let any page on the internet in"
+            )
+        if parts.username is not None or "*" in origin:
+            raise refuse("must be origins without a user, and without `*`")
+    return tuple(origin.lower() for origin in value)
+
+
+def rate(value: str | None) -> str | None:
+    if value is not None and not _RATE.fullmatch(value):
+        raise refuse("must be like 600/minute, 20/second or 5000/2 hours")
+    return value
+
+
+def rate_storage_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        parts = _split(value.get_secret_value())
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+            raise refuse("must be like redis://host:6379/1 or rediss://…")
+    return value
+
+
+def redis_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        parts = _split(value.get_secret_value())
+        where = parts.path if parts.scheme == "unix" else parts.hostname
+        if parts.scheme not in ("redis", "rediss", "unix") or not where:
+            raise refuse("must be like redis://host:6379/0, rediss://… or unix:///path")
+        options = [option.partition("=")[0] for option in parts.query.split("&") if option]
+        if any(name != "db" and not name.startswith("ssl_") for name in options):
+            raise refuse("must have no options but db and those that start with ssl_")
+    return value
+
+
+def redis_key(value: str) -> str:
+    if value.count("{id}") != 1:
+        raise refuse("must have {id} exactly once, where the item's id goes")
+    return value
+
+
+def pinot_url(value: str | None) -> str | None:
+    if value is not None:
+        parts = _split(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise refuse("must be like http://broker:8099 or https://…")
+        if parts.username is not None or parts.password is not None:
+            raise refuse(f"must not hold credentials; give them as {PREFIX}PINOT_AUTHORIZATION")
+        if parts.query or parts.fragment:
+            raise refuse("must end with the host, the port or a path")
+    return value
+
+
+def pinot_authorization(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not re.fullmatch("(Basic|Bearer) [!-~]+", value.get_secret_value()):
+        raise refuse("must be one line, like Basic … or Bearer …")
+    return value
+
+
+def pinot_sql(value: str) -> str:
+    if value.count("{ids}") != 1:
+        raise refuse("must have {ids} exactly once, like: WHERE item_id IN ({ids})")
+    if _LIMIT.search(value) or ";" in value:
+        raise refuse("must be one query without LIMIT and semicolon; LIMIT is added to it")
+    return value.strip()
+
+
+def own_sources(value: dict[str, str]) -> dict[str, str]:
+    for name, target in value.items():
+        if not re.fullmatch("[a-z][a-z0-9_-]{0,63}", name) or name in RESERVED_SOURCES:
+            raise refuse(
+                "must have names of small letters, digits, - and _, other than "
+                f"{', '.join(sorted(RESERVED_SOURCES))}"
+            )
+        try:
+            load_factory(target)
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise refuse(
+                f"must have module:callable for {name}, where it can be imported "
+                f"({type(error).__name__}: {error})"
+            ) from error
+    return value
