@@ -13,7 +13,7 @@ from hotloop.app.comparison.record import CellId, ComparisonRecord
 from hotloop.app.comparison.specs import compare_hash, compare_spec
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.execution.background import BackgroundService
-from hotloop.app.execution.context import ActiveRun, Once, RunContext
+from hotloop.app.execution.context import Once, Outcome, RunContext
 from hotloop.app.execution.items import InlineInput
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.execution.runner import TaskRunner
@@ -23,8 +23,7 @@ from hotloop.app.schemas.comparison import CompareRequest, Comparison
 from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
-from hotloop.app.tasks.claims import Claim
-from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
+from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from hotloop.app.tasks.spec import NEEDS_KEY
 from hotloop.app.tasks.threads import in_store_thread
 
@@ -61,17 +60,14 @@ class ComparisonService:
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
             await asyncio.to_thread(self._context.storage.check, client, source.size)
-        shard = Shard(task_id=task.task_id, shard=0, start=0, count=task.total_items)
 
-        async def drive(active: ActiveRun) -> TaskView:
-            outcome = await self._runner.run(Claim(task, shard), active)
-            assert outcome is not None
+        async def answer(outcome: Outcome) -> TaskView:
             if outcome.error is not None:
                 raise outcome.error
             store, bodies = self._context.store, self._context.bodies
             return await in_store_thread(task_view, store, bodies, task.task_id)
 
-        view = await self._runner.supervise(shard.ref, Once(source), drive)
+        view = await self._runner.execute_now(task, Once(source), answer)
         assert view.comparison is not None
         return view.comparison
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -50,7 +50,7 @@ from hotloop.app.execution.context import (
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import bind, bind_task, origin_from_json
 from hotloop.app.tasks.claims import Claim
-from hotloop.app.tasks.model import Shard, ShardRef
+from hotloop.app.tasks.model import Shard, ShardRef, Task
 from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.shards import Summarize
 from hotloop.app.tasks.spec import has_files
@@ -116,6 +116,21 @@ class TaskRunner:
         ended = asyncio.run_coroutine_threadsafe(supervised(), self._loop).result()
         if ended is None and self._stopping.is_set():
             raise HandOver
+
+    async def execute_now(
+        self, task: Task, policy: Once, answer: Callable[[Outcome], Awaitable[T]]
+    ) -> T:
+        """Execute a task of a client that waits, and return what `answer` makes of its outcome.
+        Cancelling the call cancels the task. The store does not have the task yet.
+        """
+        shard = Shard(task_id=task.task_id, shard=0, start=0, count=task.total_items)
+
+        async def drive(active: ActiveRun) -> T:
+            outcome = await self.run(Claim(task, shard), active)
+            assert outcome is not None
+            return await answer(outcome)
+
+        return await self.supervise(shard.ref, policy, drive)
 
     async def supervise(
         self, ref: ShardRef, policy: Policy, drive: Callable[[ActiveRun], Coroutine[Any, Any, T]]

@@ -15,8 +15,8 @@ from hotloop.app.errors import ClientLimitError, EstimateTooLongError
 from hotloop.app.execution.acceptance import hashed
 from hotloop.app.execution.background import BackgroundService, upload_digest
 from hotloop.app.execution.context import (
-    ActiveRun,
     Once,
+    Outcome,
     RunContext,
     TaskInput,
     to_the_end,
@@ -39,8 +39,7 @@ from hotloop.app.sources.base import Items
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
-from hotloop.app.tasks.claims import Claim
-from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
+from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 from hotloop.app.tasks.threads import in_store_thread
@@ -214,11 +213,8 @@ class RunService:
     async def _executed(self, run: _Run) -> RunResult | AcceptedRun:
         """Execute a run. Raises what ended it, once that is stored."""
         task = run.task()
-        shard = Shard(task_id=task.task_id, shard=0, start=0, count=task.total_items)
 
-        async def drive(active: ActiveRun) -> RunResult | AcceptedRun:
-            outcome = await self._runner.run(Claim(task, shard), active)
-            assert outcome is not None
+        async def answer(outcome: Outcome) -> RunResult | AcceptedRun:
             if isinstance(outcome.error, EstimateTooLongError):
                 # Its rows are in the item file, and nothing was computed.
                 long = task
@@ -230,7 +226,7 @@ class RunService:
                 raise outcome.error
             return await in_store_thread(task_result, self._context.store, task.task_id)
 
-        return await self._runner.supervise(shard.ref, run.policy(task.task_id), drive)
+        return await self._runner.execute_now(task, run.policy(task.task_id), answer)
 
 
 class LongRunService:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -31,23 +27,31 @@ from hotloop.app.errors import (
     UnreadableTaskError,
 )
 from hotloop.app.execution import runner as runner_module
-from hotloop.app.execution.context import DURABLE, ActiveRun, Once, Outcome, Policy, TaskInput, Work
-from hotloop.app.execution.runner import TaskRunner
+from hotloop.app.execution.context import Once, Work
 from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.claims import Claim, claim, put_back
+from hotloop.app.tasks.claims import claim, put_back
 from hotloop.app.tasks.folder import DataFolder
-from hotloop.app.tasks.model import Shard, ShardRef, Task, new_task_id
+from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError
+from tests.fixtures.runner import (
+    Body,
+    World,
+    add,
+    claimed,
+    durable,
+    in_world,
+    then,
+    unbegun,
+    wait_for_ever,
+)
 from tests.fixtures.waiting import until
 
 OUTAGE: ServiceError = StoreUnavailableError("it is down")
 DIED: ServiceError = RunHostDiedError(-9)
 TRIES = MAX_BEGINNINGS // FAILED_BEGINNING
-
-Step = Callable[[Work], Awaitable[None]]
 
 
 @pytest.fixture
@@ -61,155 +65,6 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_PAUSE_SECONDS", "STORE_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS"):
         monkeypatch.setattr(runner_module, name, 0.0)
-
-
-@dataclass
-class Measured:
-    """What the fake body has measured."""
-
-    items_processed: int
-    failed_items: int = 0
-    duration_seconds: float | None = 1.5
-
-    def to_json(self) -> dict[str, Any]:
-        return {"done": self.items_processed}
-
-
-class Body:
-    """Each execution begins and does the next step; once there is none left, all are completed."""
-
-    def __init__(self, *steps: Step | BaseException, refuses: BaseException | None = None) -> None:
-        self.steps = list(steps)
-        self.refuses = refuses
-        self.attempts: list[int] = []
-        self.ends: list[tuple[TaskStatus, int]] = []
-
-    async def execute(self, work: Work) -> None:
-        if self.refuses is not None:
-            raise self.refuses
-        await work.begin(work.task.total_items)
-        self.attempts.append(work.shard.attempt)
-        step = self.steps.pop(0) if self.steps else None
-        if isinstance(step, BaseException):
-            raise step
-        await (step or add(work.task.total_items))(work)
-
-    def summarize(self, shards: Sequence[Shard]) -> dict[str, Any]:
-        return {"shards": len(shards)}
-
-    def count_end(self, metrics: Any, task: Task, shard: Shard, outcome: Outcome) -> None:
-        self.ends.append((outcome.status, outcome.items_processed - shard.items_processed))
-
-    def duration_seconds(self, task: Task, shards: Sequence[Shard]) -> float | None:
-        return None
-
-    def view(self, *_: Any) -> dict[str, Any]:
-        return {}
-
-
-def add(count: int) -> Step:
-    """Store that so many items are processed, and go on to the next step."""
-
-    async def step(work: Work) -> None:
-        ref, attempt = work.shard.ref, work.shard.attempt
-        await work.call(
-            work.context.store.shards.add_results, ref, attempt, [], count, 0, {"done": count}
-        )
-        work.record = Measured(count)
-
-    return step
-
-
-def then(*steps: Step | BaseException) -> Step:
-    async def step(work: Work) -> None:
-        for one in steps:
-            if isinstance(one, BaseException):
-                raise one
-            await one(work)
-
-    return step
-
-
-async def wait_for_ever(work: Work) -> None:
-    await asyncio.Event().wait()
-
-
-@dataclass
-class World:
-    store: TaskStore
-    folder: DataFolder
-    body: Body
-    runner: TaskRunner = field(init=False)
-
-    def __post_init__(self) -> None:
-        context: Any = SimpleNamespace(
-            store=self.store,
-            folder=self.folder,
-            node="this",
-            metrics=None,
-            bodies={"run": self.body},
-        )
-        self.runner = TaskRunner(context)
-
-    async def run(self, claimed: Claim, policy: Policy = DURABLE) -> Outcome | None:
-        async def drive(active: ActiveRun) -> Outcome | None:
-            return await self.runner.run(claimed, active)
-
-        return await self.runner.supervise(claimed.shard.ref, policy, drive)
-
-    async def once(self, source: TaskInput | None = None, **changes: Any) -> Outcome:
-        outcome = await self.run(unbegun(**changes), Once(source))
-        assert outcome is not None
-        return outcome
-
-    def status(self, task_id: str) -> TaskStatus | None:
-        return self.store.status(task_id)
-
-
-def new_task(**changes: Any) -> Task:
-    task = Task(
-        task_id=new_task_id(),
-        task_type="background",
-        spec={},
-        workload="loops",
-        kernel="numba",
-        strategy="hybrid",
-        total_items=10,
-        created_at=datetime.now(UTC),
-        owner="this",
-    )
-    return replace(task, **changes)
-
-
-def unbegun(**changes: Any) -> Claim:
-    task = new_task(task_type="synchronous", **changes)
-    return Claim(task, Shard(task_id=task.task_id, shard=0, start=0, count=task.total_items))
-
-
-def claimed(store: TaskStore, **changes: Any) -> Claim:
-    store.create(new_task(**changes))
-    found = claim(store.engine, "this")
-    assert found is not None
-    return found
-
-
-def in_world(
-    store: TaskStore, tmp_path: Path, body: Body, scenario: Callable[[World], Awaitable[Any]]
-) -> World:
-    async def main() -> World:
-        world = World(store, DataFolder(tmp_path), body)
-        async with asyncio.timeout(60):
-            await scenario(world)
-        return world
-
-    return asyncio.run(main())
-
-
-def durable(store: TaskStore, tmp_path: Path, body: Body) -> Task:
-    """The task after an execution by the queue."""
-    work = claimed(store)
-    in_world(store, tmp_path, body, lambda world: world.run(work))
-    return store.get(work.task.task_id)
 
 
 # --- durable -------------------------------------------------------------------------------
