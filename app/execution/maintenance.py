@@ -18,15 +18,13 @@ from hotloop.app.names import StrategyName, TaskKind
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import CacheSource, DbSource
 from hotloop.app.settings.settings import Settings
-from hotloop.app.tasks.acceptance import withdraw_incomplete
-from hotloop.app.tasks.adoption import adopt_dead
-from hotloop.app.tasks.clock import SteadyClock
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.nodes import BEAT_SECONDS, NodeStore
 from hotloop.app.tasks.spec import SPEC_VERSION
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import StoreThreads, in_store_thread, store_threads
+from hotloop.app.tasks.upkeep import SteadyClock, adopt_dead, withdraw_incomplete
 from hotloop.app.tasks.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)

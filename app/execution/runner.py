@@ -51,7 +51,7 @@ from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import bind, bind_task, origin_from_json
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.model import Shard, ShardRef, Task
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.shards import Summarize
 from hotloop.app.tasks.spec import has_files
 from hotloop.app.tasks.threads import in_store_thread

@@ -13,7 +13,6 @@ import pytest
 
 from hotloop import kernels
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
-from hotloop.kernels import KernelName
 from tests.end_to_end.test_background import ended
 from tests.fixtures.plans import SMALL
 from tests.fixtures.postgres_server import RunningPostgres, running_postgres
@@ -38,7 +37,7 @@ def rows_and_checksum() -> tuple[bytes, str]:
     columns = {"value": (ids % 1_000) / 8, "offset": ids * 7}
     rows = zip(ids.tolist(), *(column.tolist() for column in columns.values()), strict=True)
     content = "item_id,value,offset\n" + "".join(f"{i},{v},{o}\n" for i, v, o in rows)
-    outputs = kernels.get_kernel("loops", KernelName.PYTHON).run(columns, SMALL)
+    outputs = kernels.get_kernel("loops", "python").run(columns, SMALL)
     return content.encode(), checksum_text(rows_checksum(ids, outputs))
 
 

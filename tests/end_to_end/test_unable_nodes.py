@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.tasks.shard_rows import MAX_BEGINNINGS
+from hotloop.app.tasks.rows import MAX_BEGINNINGS
 from tests.end_to_end.test_background import QUICK, ended, submit, view
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until

@@ -32,7 +32,7 @@ from hotloop.app.names import TaskStatus
 from hotloop.app.tasks.claims import claim, put_back
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import ShardRef
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError
