@@ -9,18 +9,16 @@ from types import MappingProxyType
 from typing import Final
 
 from hotloop.app.errors import TaskConflictError
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.context import Once, RunContext, body_of
 from hotloop.app.execution.maintenance import remove_finished
-from hotloop.app.execution.measurements import summarize
 from hotloop.app.execution.presenters import task_summaries, task_view
-from hotloop.app.execution.runs import RunService
-from hotloop.app.execution.shard_runner import ShardRunner
+from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.results import Export
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from hotloop.app.sources.rows import CSV, NDJSON
 from hotloop.app.tasks.chunks import ResultColumns, ResultRows
-from hotloop.app.tasks.model import FINISHED, ShardRef
+from hotloop.app.tasks.model import FINISHED, ShardRef, Task
 from hotloop.app.tasks.results import ARROW, ResultsReader, arrow_stream, csv_lines, ndjson_lines
 from hotloop.app.tasks.threads import in_store_thread
 
@@ -32,22 +30,16 @@ EXPORTS: Final[Mapping[str, Exporter]] = MappingProxyType(
 
 
 class TaskService:
-    """Reads the store; what this process drives it knows from the run service."""
+    """Reads the store; what this process executes it knows from the runner."""
 
-    def __init__(
-        self,
-        context: RunContext,
-        runs: RunService,
-        runner: ShardRunner,
-    ) -> None:
+    def __init__(self, context: RunContext, runner: TaskRunner) -> None:
         self._context = context
         self._store = context.store
-        self._runs = runs
         self._runner = runner
 
     async def get(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError."""
-        return await in_store_thread(task_view, self._store, task_id)
+        return await in_store_thread(task_view, self._store, self._context.bodies, task_id)
 
     async def page(
         self,
@@ -73,7 +65,7 @@ class TaskService:
             )
         )
         return TaskPage(
-            items=await in_store_thread(task_summaries, self._store, page),
+            items=await in_store_thread(task_summaries, self._store, self._context.bodies, page),
             total=page.total,
             limit=limit,
             offset=offset,
@@ -85,24 +77,25 @@ class TaskService:
 
         Raises TaskNotFoundError, and TaskConflictError when another process drives it.
         """
-        active = self._runs.active.get(task_id)
-        if active is not None:
-            await active.cancel()
-            await active.wait_ended()
+        ref = ShardRef(task_id, 0, 0)
+        active = self._runner.active.get(ref)
+        if active is not None and isinstance(active.policy, Once):
+            await self._runner.cancel([ref])
         task = await in_store_thread(self._store.get, task_id)
         if task.task_type == TaskType.BACKGROUND and task.status not in FINISHED:
-            refs = await in_store_thread(self._cancel_in_background, task_id)
+            refs = await in_store_thread(self._cancel_in_background, task)
             await self._runner.cancel(refs)
-        view = await in_store_thread(task_view, self._store, task_id)
+        view = await in_store_thread(task_view, self._store, self._context.bodies, task_id)
         if view.status not in FINISHED:
             raise TaskConflictError(
                 task_id, "another process of the service runs it; ask that one, or try again later"
             )
         return view
 
-    def _cancel_in_background(self, task_id: str) -> list[ShardRef]:
+    def _cancel_in_background(self, task: Task) -> list[ShardRef]:
+        summarize = body_of(self._context.bodies, task.kind).summarize
         try:
-            return self._store.shards.cancel(task_id, summarize)
+            return self._store.shards.cancel(task.task_id, summarize)
         except TaskConflictError:
             return []  # it has just ended
 

@@ -28,7 +28,7 @@ from hotloop.app.runhost.messages import Batches
 from hotloop.app.tasks.engine import reading
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import results, tasks
-from tests.execution.test_collecting import batch
+from tests.execution.test_run_body import batch
 from tests.fixtures.calibrations import REPORTS, report, usual
 
 MADE = Calibrated(usual(), datetime(2026, 1, 1, tzinfo=UTC), "0123456789abcdef")

@@ -15,6 +15,7 @@ from fastapi import Request
 from hotloop.app.execution.presenters import task_view
 from hotloop.app.http.answers import linked
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.wiring import BODIES
 
 FOLDER: Final = Path(__file__).parent
 
@@ -49,7 +50,7 @@ def restore(version: int, folder: Path, url: str | None = None) -> None:
 def shown(store: TaskStore, task_id: str) -> Any:
     """The task as the service answers a request at HOST now, as JSON."""
     scope = {"type": "http", "scheme": "http", "path": "/", "headers": [(b"host", HOST.encode())]}
-    return linked(Request(scope), task_view(store, task_id)).model_dump(mode="json")
+    return linked(Request(scope), task_view(store, BODIES, task_id)).model_dump(mode="json")
 
 
 def has_all(new: Any, old: Any) -> bool:

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from hotloop.app.errors import StoreError, TaskConflictError
-from hotloop.app.execution import collecting
-from hotloop.app.execution.collecting import RunCollector
-from hotloop.app.execution.measurements import summarize
+from hotloop.app.execution import run_body
 from hotloop.app.execution.presenters import task_view
+from hotloop.app.execution.run_body import RunBody, RunCollector
 from hotloop.app.names import StrategyName, TaskStatus
 from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
@@ -27,6 +26,7 @@ from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks.engine import FILE_NAME
 from hotloop.app.tasks.model import Shard, ShardRef, Task
 from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.wiring import BODIES
 from tests.fixtures.plans import make_plan
 from tests.fixtures.results import ids, opened
 
@@ -263,7 +263,7 @@ def test_resumed_shard_goes_on_from_the_details(
     first.add(Batches((batch(0, failed=1),)))
     generation = 0
     if way == "cancelled":
-        store.shards.cancel(TASK_ID, summarize)
+        store.shards.cancel(TASK_ID, RunBody().summarize)
         generation = store.shards.resume(TASK_ID)[0].generation
     elif way == "given back":
         first.measured = REPORTED
@@ -286,7 +286,7 @@ def test_resumed_shard_goes_on_from_the_details(
     assert details.duration_seconds == (before.duration_seconds or 0.0) + 2.0
     assert details.setup_seconds == 1.0
     end = store.shards.end(
-        again.ref, again.attempt, TaskStatus.COMPLETED, details.to_json(), 20, summarize
+        again.ref, again.attempt, TaskStatus.COMPLETED, details.to_json(), 20, RunBody().summarize
     )
     assert end is TaskStatus.COMPLETED
     task = store.get(TASK_ID)
@@ -296,7 +296,7 @@ def test_resumed_shard_goes_on_from_the_details(
 
 def shown(store: TaskStore) -> int:
     """Return the processed items that clients see and that watchers of events are told."""
-    view = task_view(store, TASK_ID)
+    view = task_view(store, BODIES, TASK_ID)
     assert store.progress([TASK_ID]) == {TASK_ID: (view.status, view.items_processed)}
     assert view.progress == view.items_processed / 1_000
     return view.items_processed
@@ -308,7 +308,7 @@ def test_items_in_work_are_shown_and_not_counted_twice(store: TaskStore, collect
     assert collector.note(Progress(7))
     collector.store_progress()
     assert (shown(store), store.get(TASK_ID).items_processed) == (7, 0)
-    assert task_view(store, TASK_ID).estimated_remaining_seconds is not None
+    assert task_view(store, BODIES, TASK_ID).estimated_remaining_seconds is not None
     collector.add(Batches((batch(0),)))  # those seven are among them
     assert shown(store) == 10
     collector.note(Progress(25))
@@ -326,11 +326,11 @@ def test_progress_is_stored_by_itself_only_when_nothing_was_for_a_while(
     store: TaskStore, collect: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(collecting.time, "perf_counter", lambda: now)  # type: ignore[attr-defined]
+    monkeypatch.setattr(run_body.time, "perf_counter", lambda: now)  # type: ignore[attr-defined]
     collector = collect(store.shards.begin(REF, "1:1.0"))
     collector.add(Batches((batch(0),)))
     assert not collector.note(Progress(12))
-    now += collecting.STORE_SECONDS
+    now += run_body.STORE_SECONDS
     assert collector.note(Progress(13))
     collector.store_progress()
     assert not collector.note(Progress(14))
@@ -351,9 +351,9 @@ def test_items_in_work_go_with_their_execution(
     details = first.measurements().to_json()
     assert "in_work" not in details
     if way == "completed":
-        store.shards.end(REF, shard.attempt, TaskStatus.COMPLETED, details, 10, summarize)
+        store.shards.end(REF, shard.attempt, TaskStatus.COMPLETED, details, 10, RunBody().summarize)
     elif way == "cancelled":
-        store.shards.cancel(TASK_ID, summarize)
+        store.shards.cancel(TASK_ID, RunBody().summarize)
         assert "in_work" not in (store.get(TASK_ID).measurements or {})
     elif way == "given back":
         store.shards.give_back(REF, shard.attempt, details, 10)

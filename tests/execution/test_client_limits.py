@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hotloop.app.errors import ClientStorageError
-from hotloop.app.execution.client_storage import ClientStorage
+from hotloop.app.execution.client_limits import ClientStorage
 
 
 class Stored:

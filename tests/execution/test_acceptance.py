@@ -18,16 +18,16 @@ from hotloop.app.errors import (
     PayloadTooLargeError,
     StoreUnavailableError,
 )
-from hotloop.app.execution import background as background_module
-from hotloop.app.execution import idempotency, withdrawals
+from hotloop.app.execution import acceptance
 from hotloop.app.execution.background import BackgroundService
-from hotloop.app.execution.client_storage import ClientStorage
+from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.settings.settings import Settings
 from hotloop.app.tasks.acceptance import accept, withdraw_unaccepted
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task, new_task_id
 from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.wiring import BODIES
 from tests.fixtures.waiting import until
 
 LOST = StoreUnavailableError("the answer to the commit was lost")
@@ -65,6 +65,7 @@ def service_of(store: TaskStore, folder: Path) -> BackgroundService:
         settings=Settings(),
         storage=ClientStorage(lambda client: 0, 1 << 20),
         node="this",
+        bodies=BODIES,
     )
     queue: Any = SimpleNamespace(wake=lambda: None)
     hub: Any = None
@@ -73,8 +74,8 @@ def service_of(store: TaskStore, folder: Path) -> BackgroundService:
 
 @pytest.fixture
 def service(store: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BackgroundService:
-    monkeypatch.setattr(idempotency, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(withdrawals, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(acceptance, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(acceptance, "RETRY_SECONDS", 0.01)
     return service_of(store, tmp_path)
 
 
@@ -155,7 +156,7 @@ def test_next_request_takes_the_place_of_one_that_was_withdrawn(
 def test_first_request_that_takes_too_long_is_a_reason_to_try_again(
     service: BackgroundService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idempotency, "FIRST_SECONDS", 0.02)
+    monkeypatch.setattr(acceptance, "FIRST_SECONDS", 0.02)
 
     async def main() -> None:
         source = Source()
@@ -173,7 +174,7 @@ def test_first_request_that_takes_too_long_is_a_reason_to_try_again(
 def test_acceptance_whose_commit_was_not_answered_is_recognised(
     service: BackgroundService, store: TaskStore, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    place: Any = store if step == "create" else background_module
+    place: Any = store if step == "create" else acceptance
     plain = getattr(place, step)
 
     def lose(*args: Any) -> Any:
@@ -205,7 +206,7 @@ def test_store_that_is_lost_while_items_come_in_leaves_nothing_in_the_way_of_the
     monkeypatch.setattr(store, "create", lambda *args: (create(*args), down()))
     monkeypatch.setattr(store, "get", lambda *args: down() or get(*args))
     monkeypatch.setattr(
-        withdrawals, "withdraw_unaccepted", lambda *args: down() or withdraw_unaccepted(*args)
+        acceptance, "withdraw_unaccepted", lambda *args: down() or withdraw_unaccepted(*args)
     )
 
     async def main() -> None:
@@ -240,10 +241,10 @@ def test_task_that_was_accepted_is_not_withdrawn_after_an_outage(
         forgotten.append(withdraw_unaccepted(*args))
         return forgotten[-1]
 
-    monkeypatch.setattr(background_module, "accept", lambda *args: (accept(*args), down()))
+    monkeypatch.setattr(acceptance, "accept", lambda *args: (accept(*args), down()))
     monkeypatch.setattr(store.shards, "of_task", lambda *args: down() or of_task(*args))
     monkeypatch.setattr(
-        withdrawals,
+        acceptance,
         "withdraw_unaccepted",
         lambda *args: down() or look(*args),
     )
