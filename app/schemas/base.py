@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -97,3 +97,17 @@ class Problem(ResponseModel):
     """Seconds to wait before another try, as in the header Retry-After."""
     error_id: str | None = None
     """Names the entry in the log of the service."""
+
+
+UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", events="")
+"""The links of a task until the answer is made: only the request knows how paths begin."""
+
+
+class SuggestedRun(NamedTuple):
+    """A run that an answer suggests. The answer shows it as a command, which needs the address at
+    which the client reached the service.
+    """
+
+    strategy: str
+    body: dict[str, Any]
+    """The body to POST, as JSON."""

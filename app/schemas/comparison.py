@@ -6,10 +6,18 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
-from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId, TaskLinks
+from hotloop.app.schemas.base import (
+    UNLINKED,
+    RequestModel,
+    ResponseModel,
+    SuggestedRun,
+    TaskId,
+    TaskLinks,
+)
 from hotloop.app.schemas.options import AUTO, DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Caution, Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest
@@ -285,6 +293,8 @@ class Comparison(ResponseModel):
     cautions: list[CellCaution] = Field(default=[])
     """The reasons of skipped and projected cells, and the meaning of flags; each once."""
     host: HostView | None
-    curl: str | None
+    curl: str | None = Field(default_factory=lambda: None)
     """The command that runs the winner, or the first of the tied."""
-    links: TaskLinks
+    links: TaskLinks = Field(default_factory=lambda: UNLINKED)
+    suggested: SkipJsonSchema[SuggestedRun | None] = Field(default=None, exclude=True)
+    """What `curl` runs; not in the answer itself."""

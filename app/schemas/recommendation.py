@@ -6,9 +6,10 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from hotloop.app.names import StrategyName
-from hotloop.app.schemas.base import ResponseModel, TaskId
+from hotloop.app.schemas.base import ResponseModel, SuggestedRun, TaskId
 from hotloop.app.schemas.comparison import HostView, IntervalView
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
 from hotloop.app.schemas.results import Count, Seconds
@@ -185,8 +186,10 @@ class Recommendation(ResponseModel):
     """The reason why it is first, and what limits it, in words."""
     lower_bound_seconds: Seconds
     """max(waiting at the largest io_concurrency, computing on all CPUs): nothing can be faster."""
-    curl: str
+    curl: str = Field(default_factory=str)
     """The command that runs the recommendation."""
+    suggested: SkipJsonSchema[SuggestedRun | None] = Field(default=None, exclude=True)
+    """What `curl` runs; not in the answer itself."""
     ranked: list[RankedChoice]
     considered: Count
     """Choices that were ranked."""

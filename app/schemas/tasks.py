@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId, TaskLinks
+from hotloop.app.schemas.base import UNLINKED, RequestModel, ResponseModel, TaskId, TaskLinks
 from hotloop.app.schemas.comparison import Comparison
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Count, RunResult
@@ -77,7 +77,7 @@ class TaskSummary(TaskProgress):
     created_at: AwareDatetime
     estimated_seconds: Annotated[float, Field(ge=0)] | None = None
     """Estimated seconds of the run when it was accepted; null without an estimate."""
-    links: TaskLinks
+    links: TaskLinks = Field(default_factory=lambda: UNLINKED)
 
 
 class TaskView(TaskSummary):

@@ -37,7 +37,7 @@ def test_wrong_setting_is_named(tmp_path: Path) -> None:
 def test_open_service_on_a_network_does_not_start(tmp_path: Path) -> None:
     text = failing_start(host="0.0.0.0", data_dir=str(tmp_path))
     assert "HOTLOOP_HOST must be a loopback address" in text
-    assert "python -m hotloop.app.security" in text
+    assert "hotloop key" in text
 
 
 def test_wrong_source_is_named_without_its_secret(tmp_path: Path) -> None:
