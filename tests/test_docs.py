@@ -52,7 +52,7 @@ PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With the sources that the pages speak of."""
+    """A service with the sources that the pages name."""
     data = tmp_path_factory.mktemp("data")
     make_file(data / "items.sqlite", 1_000)
     with (

@@ -1,4 +1,4 @@
-"""What docs/operations.md says of the store's backup is done as written."""
+"""The backup in docs/operations.md works as written."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SEED = 1
 # A task that takes its node along does so for minutes before it ends.
 KINDS: list[Kind] = [kind for kind in Kind if kind is not Kind.TAKES_NODE]
 SEVERITY = 0.1
-"""What lasts for a while is short here."""
+"""Failures that last for a while are short here."""
 pytestmark = pytest.mark.long
 
 

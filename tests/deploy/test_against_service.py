@@ -1,4 +1,4 @@
-"""What deploy/ says of a running service is true of one."""
+"""The files in deploy/ work with a running service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def expressions() -> list[str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """After a run with a source, as the dashboard finds it."""
+    """A service that has run with a source, as the dashboard shows it."""
     data = tmp_path_factory.mktemp("data")
     with (
         running_redis() as redis,
@@ -97,7 +97,7 @@ def test_health_check_of_the_image_tells_alive_from_dead(server: Server) -> None
 
 
 def test_health_check_of_a_node_finds_a_run_host_and_nothing_else(server: Server) -> None:
-    """Not itself above all. Other run hosts of this machine are left out of the search."""
+    """The check must not find its own process. It leaves out run hosts of other services."""
     kind, command = COMPOSE["services"]["node"]["healthcheck"]["test"]
     everywhere = "/proc/[0-9]*/cmdline"
     assert kind == "CMD-SHELL"

@@ -26,7 +26,7 @@ SETTINGS = {variable_name(name) for name in Settings.model_fields}
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Of the Dockerfile: the word and the rest, continuation lines joined."""
+    """The instructions of the Dockerfile: word and rest, with continuation lines joined."""
     text = (DEPLOY / "Dockerfile").read_text()
     text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "")
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]

@@ -26,14 +26,14 @@ FORMS: Final = (
     "app.strategies.base:Plan",
     "app.runhost.messages:RunCommand",
 )
-"""What the body of a background task becomes, one after the other, until it is computed."""
+"""The forms of the body of a background task, one after the other, until it is computed."""
 
 SELF_EVIDENT: Final = ("__init__", "__main__")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table."""
+    """A line of the table."""
 
     what: str
     before: str

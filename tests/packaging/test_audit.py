@@ -37,7 +37,9 @@ FAULT: Final[dict[str, Any]] = {
 
 @contextmanager
 def database(answer: Callable[[str], Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Its address, and the versions that it was asked for; `answer` is by a package's name."""
+    """The address of the fake database, and the versions that clients asked about; `answer` is by
+    package.
+    """
     asked: dict[str, str] = {}
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What a build does with and without a working C compiler. Really builds, in a copy."""
+"""Builds in a copy of the project, with and without a working C compiler."""
 
 import os
 import re

@@ -1,6 +1,6 @@
-"""What a real broker answers: the facts that a source of items must live with.
-
-They are those of Pinot 0.11. Where it is known that later releases differ, the test says so.
+"""Facts about a real broker that a source of items must live with.  the facts that a source of
+items must live with. They are those of Pinot 0.11. Where it is known that later releases differ,
+the test says so.
 """
 
 from __future__ import annotations

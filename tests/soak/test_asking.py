@@ -1,4 +1,4 @@
-"""Wrong answers are told from right ones."""
+"""The judge distinguishes wrong answers from right ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VIEW: dict[str, Any] = {"task_id": TASK, "status": "completed", "result": RESULT
 
 
 def asked(kind: Kind, answer: httpx.Response) -> Asker:
-    """After one request of the kind, to a service that gives this answer."""
+    """Send one request of the kind to a service that gives this answer."""
 
     async def ask() -> Asker:
         transport = httpx.MockTransport(lambda _: answer)

@@ -1,4 +1,4 @@
-"""Growth is told from work that comes and goes."""
+"""The judge distinguishes growth from temporary use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from tests.fixtures.sections import BEGIN, END
 from tests.fixtures.server import ROOT
 from tests.soak.course import Outcome, growth_faults
-from tests.soak.flatness import QUANTITIES, judge, slope
-from tests.soak.readings import Reading
+from tests.soak.readings import QUANTITIES, Reading, judge, slope
 from tests.soak.report import NAME, WRITER, lines, write
 
 MIB = float(1 << 20)
