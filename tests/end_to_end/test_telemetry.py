@@ -54,14 +54,21 @@ class Observed:
         own = self.lines(request_id)
         return {one["task_id"] for one in own if one["logger"] != "hotloop.app.http.access"}
 
-    def spans(self, name: str, count: int = 1, **attributes: object) -> list[ExportedSpan]:
-        """The spans with this name and these attributes, once the collector has as many."""
+    def spans(
+        self, name: str, count: int = 1, parent: ExportedSpan | None = None, **attributes: object
+    ) -> list[ExportedSpan]:
+        """The spans with this name, parent and attributes, once the collector has as many."""
         found: list[ExportedSpan] = []
 
         def have_come() -> bool:
             wanted = {f"hotloop.{key}": value for key, value in attributes.items()}.items()
             named = self.collector.named(name)
-            found[:] = [span for span in named if wanted <= span.attributes.items()]
+            found[:] = [
+                span
+                for span in named
+                if wanted <= span.attributes.items()
+                and (parent is None or span.parent_id == parent.span_id)
+            ]
             return len(found) >= count
 
         wait_until(have_come, f"{name} is exported")
@@ -86,7 +93,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
 @pytest.mark.long
 def test_request_is_traced_and_logged_by_every_process(observed: Observed) -> None:
     before, client = time.time_ns(), observed.server.client
-    client.get("/health?x=planted", headers=headers("now.1"))
+    client.get("/health?x=planted", headers=headers("probe.1"))
     body = LITTLE | {"workers": 2}
     answer = client.post("/api/v1/tasks/multiprocessing", json=body, headers=headers("now.1"))
     task_id = answer.json()["task_id"]
@@ -102,7 +109,7 @@ def test_request_is_traced_and_logged_by_every_process(observed: Observed) -> No
     assert request.parent_id == "b7ad6b7169203331"
     assert request.attributes["http.response.status_code"] == 200
     assert (run.trace_id, run.parent_id) == (CALLER, request.span_id)
-    batches = [b for b in observed.collector.named("batch") if b.parent_id == run.span_id]
+    batches = observed.spans("batch", 2, run)
     assert sorted(b.attributes["hotloop.batch"] for b in batches) == [0, 1]
     assert {b.attributes["hotloop.items"] for b in batches} == {10}
     # Workers measure the times of batches, the API process those of the run.
@@ -155,14 +162,17 @@ def test_comparison_is_traced_logged_and_counted(observed: Observed, prefer: str
     assert [counted(name) for name in names] == [before[0] + 1, before[1] + 4, before[2]]
 
     (request,) = observed.spans("POST /api/v1/tasks/compare", request_id=request_id)
-    found = [m for m in observed.collector.named("measurement") if m.parent_id == request.span_id]
+    found = observed.spans("measurement", 4, request)
     cells = [f"{strategy} × python" for strategy in ("multiprocessing", "threading")]
     assert sorted((m.attributes["hotloop.cell"], m.attributes["hotloop.round"]) for m in found) == [
         (cell, number) for cell in cells for number in (0, 1)
     ]
     assert {m.trace_id for m in found} == {CALLER}
     own = {m.span_id for m in found}
-    assert own <= {b.parent_id for b in observed.collector.named("batch")}
+    wait_until(
+        lambda: own <= {b.parent_id for b in observed.collector.named("batch")},
+        "the batches of every measurement are exported",
+    )
 
 
 @pytest.mark.long
@@ -173,7 +183,7 @@ def test_failed_run_is_an_error_in_its_trace(observed: Observed) -> None:
     )
     assert answer.status_code == 504
     (request,) = observed.spans("POST /api/v1/tasks/{strategy}", request_id="late.4")
-    (run,) = [r for r in observed.collector.named("run") if r.parent_id == request.span_id]
+    (run,) = observed.spans("run", parent=request)
     assert run.is_error
     assert request.is_error
     assert request.attributes["http.response.status_code"] == 504

@@ -45,7 +45,7 @@ class Arrival:
 
 
 def arrivals(seed: int, seconds: float) -> list[Arrival]:
-    """All arrivals in order: an independent Poisson process for each kind, repeatable by the seed."""
+    """All arrivals in order: a Poisson process for each kind, repeatable by the seed."""
     return sorted(arrival for kind in Kind for arrival in _of_kind(kind, seed, seconds))
 
 

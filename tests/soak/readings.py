@@ -87,7 +87,7 @@ def judge(readings: Sequence[Reading], quantity: Quantity) -> Flatness:
 
 
 def slope(values: Sequence[float]) -> float:
-    """The step per window by Theil and Sen: the median over all pairs, which outliers do not move."""
+    """The step per window by Theil and Sen: the median over all pairs, insensitive to outliers."""
     pairs = combinations(enumerate(values), 2)
     return statistics.median((b - a) / (j - i) for (i, a), (j, b) in pairs)
 
