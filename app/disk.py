@@ -1,7 +1,7 @@
-"""Files that appear complete or not at all, and the system's errors in words fit for a client.
+"""Files that appear complete or not at all, and errors of the disk in words for a client.
 
-A process that writes or uses a file holds a shared lock on it, which the system gives up when the
-process ends, by whatever means. Only files that no process has locked are removed.
+A process that writes or uses a file holds a shared lock on it, which the system releases when the
+process ends in any way. Only files that no process has locked are removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 from hotloop.app.errors import StoreError
 
 _NO_ROOM: Final = "the disk is full; free some space, or delete finished tasks"
-_NO_ACCESS: Final = "the service may not do that there; check the owner of the data folder"
+_NO_ACCESS: Final = "the service has no permission for it; check the owner of the data folder"
 _REASONS: Final = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
@@ -33,9 +33,9 @@ _REASONS: Final = {
 
 
 def disk_error(what: str, error: OSError) -> StoreError:
-    """The error to raise for `what`, a sentence such as `the results cannot be written`.
+    """The error to raise for `what`, a clause such as `the results cannot be written`.
 
-    It names no path: `str()` of a StoreError is shown to clients.
+    Its text has no path, because clients see it.
     """
     reason = _REASONS.get(error.errno or 0)
     if reason is None:
@@ -44,7 +44,7 @@ def disk_error(what: str, error: OSError) -> StoreError:
 
 
 def file_sha256(path: Path) -> str:
-    """The digest of the file's bytes. Raises StoreError."""
+    """The SHA-256 of a file's bytes. Raises StoreError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -82,8 +82,8 @@ def _locked_part(part: Path) -> BinaryIO:
 
 
 def hold(path: Path) -> int | None:
-    """Keep processes from removing the file at `path` until the descriptor that is returned is
-    closed; None when there is no such file. Raises OSError.
+    """Keep processes from removing the file at `path` until the returned descriptor is closed. None
+    if there is no such file. Raises OSError.
     """
     while True:
         try:
@@ -97,7 +97,7 @@ def hold(path: Path) -> int | None:
 
 
 def remove_unused(path: Path) -> bool:
-    """Remove the file unless a process writes or holds it; whether it was removed. Raises
+    """Remove the file unless a process writes or holds it. Returns whether it was removed. Raises
     OSError.
     """
     try:

@@ -1,8 +1,13 @@
-"""The closed lists of words that the API, the store and the strategies share."""
+"""Names that the API, the store and the strategies share; most are closed lists of words."""
 
 import re
 from enum import StrEnum
 from typing import Final
+
+from hotloop.kernels.contract import Column
+
+ITEM_ID: Final = Column("item_id", "int64", "names the item in results and errors", minimum=0)
+"""The column that every item has beside those of its workload."""
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}", re.ASCII)
 

@@ -1,7 +1,7 @@
-"""What this process may use of the machine: CPUs, container limits included.
+"""The CPUs and the memory that this process may use, and requests that it makes to the system.
 
-Limits of control groups are read as Linux shows them, version 1 or 2, nested or not; elsewhere
-there are none. Files that are missing, empty or malformed set no limit.
+Limits of control groups (containers) are read as Linux shows them, version 1 or 2, nested or not;
+other systems have none. Files that are missing, empty or malformed set no limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 DEFAULT_CPU_PERIOD_US = 100_000
-"""The kernel's own default, for a `cpu.max` that names only the quota."""
+"""The kernel's default, for a `cpu.max` that contains only the quota."""
 
 _NO_LIMIT_BYTES = 1 << 60
 """Version 1 writes about 2**63 where there is no limit."""
@@ -32,11 +32,11 @@ INNER_THREAD_VARIABLES: Final = (
     "OPENBLAS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""Variables of the environment that tell libraries how many threads to start."""
+"""Environment variables that set how many threads a library starts."""
 
 
 def thread_count() -> int | None:
-    """The number of threads of this process, or None where the system does not tell."""
+    """The number of threads of this process; None if the system does not tell."""
     try:
         return sum(1 for _ in Path("/proc/self/task").iterdir())
     except OSError:
@@ -49,9 +49,9 @@ _KEPT_BYTES: Final = 1 << 20
 
 
 def return_freed_memory() -> None:
-    """Have freed memory of more than a megabyte returned to the system at once, from now on in this
-    process. The C library keeps it otherwise, and a later run would seem to need what an earlier
-    one did. Does nothing where the C library has no such option.
+    """From now on, return freed blocks of more than a megabyte to the system at once. Otherwise the
+    C library keeps them, and a later run seems to need the memory of an earlier one. Does nothing
+    if the C library has no such option.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -60,7 +60,7 @@ def return_freed_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Return what is freed of this process's memory to the system, where the C library can."""
+    """Return all freed memory of this process to the system, if the C library can."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -71,22 +71,21 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def end_with_starter() -> None:
     """Have the system kill this process as soon as the thread that started it has ended, even while
-    a call into compiled code keeps the GIL. Does nothing where the system cannot do so.
+    a call into compiled code keeps the GIL. Does nothing on systems other than Linux.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def has_gil() -> bool:
-    """Whether threads of this interpreter take turns."""
+    """Whether this interpreter has a GIL, so that its threads take turns."""
     enabled: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
     return enabled
 
 
 def usable_cpu_count(root: Path = Path("/")) -> int:
-    """CPUs that this process may keep busy: affinity and CPU quota, a fraction rounded up.
-
-    `root` is where the file system starts. At least 1.
+    """The number of CPUs that this process may keep busy, by affinity and CPU quota; a fraction is
+    rounded up. At least 1. `root` is where the file system starts.
     """
     quotas = [
         quota
@@ -99,7 +98,7 @@ def usable_cpu_count(root: Path = Path("/")) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """How often and how long the CPU quota of control groups has held this process back so far."""
+    """Periods in which the CPU quota of a control group stopped this process, and their seconds."""
 
     periods: int
     seconds: float
@@ -112,8 +111,9 @@ class Throttling:
 
 
 def throttling(root: Path = Path("/")) -> Throttling | None:
-    """Of the group that was held back the longest, as the quota of any holds; None where no group
-    counts it, on systems without control groups as well. `root` is where the file system starts.
+    """The throttling of the control group that was stopped the longest, as each quota applies. None
+    if no group counts it or the system has no control groups. `root` is where the file system
+    starts.
     """
     found = [
         counted
@@ -125,15 +125,17 @@ def throttling(root: Path = Path("/")) -> Throttling | None:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """What control groups let this process and its neighbours in them use together."""
+    """Memory that control groups allow this process and its neighbours in them together."""
 
     bytes: int
     free_bytes: int
-    """Of the group that has least left, file caches counted as free."""
+    """Bytes left in the group that has the least left; file caches count as free."""
 
 
 def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
-    """Of the control groups; None where they set none. `root` is where the file system starts."""
+    """The memory limit of the control groups; None without one. `root` is where the file system
+    starts.
+    """
     limits = [
         limit
         for folder in _cgroup_folders(root, "memory")
@@ -179,8 +181,8 @@ def _affinity() -> int:
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
     """The folders of this process's groups that may limit `controller`, from the leaf upwards.
 
-    A limit of any of them holds. Inside a container the path in `/proc` may be the host's, of
-    which only the top is visible; folders that do not exist are given all the same.
+    Each of their limits applies. Inside a container the path in `/proc` may be the host's, and only
+    its top is visible; folders that do not exist are returned, too.
     """
     mounts = root / "sys" / "fs" / "cgroup"
     for line in _text(root / "proc" / "self" / "cgroup").splitlines():
@@ -216,7 +218,7 @@ def _cpu_quota_v1(folder: Path) -> float | None:
 
 
 def _statistics(path: Path) -> dict[str, int]:
-    """Numbers by name, of a file with a line for each."""
+    """The numbers in a file that has a name and a number on each line."""
     numbers: dict[str, int] = {}
     for line in _text(path).splitlines():
         name, _, value = line.partition(" ")

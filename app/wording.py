@@ -1,4 +1,4 @@
-"""Pydantic's validation errors in words that name the bound and the value."""
+"""Texts for pydantic's validation errors that name the bound and the value."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 ECHO_LENGTH: Final = 60
-"""Characters of a refused value that are shown."""
+"""Most characters of a refused value that a message shows."""
 
 RULE: Final = "rule"
-"""Type of our own `PydanticCustomError`s: the message says everything. Where it concerns one field
-of a model, the context names it as `field`.
+"""Type of the service's own `PydanticCustomError`s, whose message is complete. If it concerns one
+field of a model, the context names it as `field`.
 """
 
 _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -44,7 +44,7 @@ _KINDS: Final[Mapping[str, str]] = {
 
 
 def describe(error: Mapping[str, Any]) -> str:
-    """Say what one of pydantic's error details asks for, and what it got.
+    """Say what one of pydantic's error details demands, and the value that it got.
 
     `error` has `type`, `msg`, `input` and maybe `ctx`, as in `ValidationError.errors()`. The text
     is at most a few hundred characters long and encodable as UTF-8, whatever the input was.
@@ -78,7 +78,7 @@ def _demand(kind: str, message: str, context: Mapping[str, Any]) -> str:
         return f"must match {plain(context['pattern'])}"
     if kind == "int_parsing_size":
         return "must be an integer of fewer digits"
-    # int_type, int_parsing, int_from_float, … : the first word is the kind that was wanted.
+    # int_type, int_parsing, int_from_float, …: the first word is the wanted kind.
     wanted = _KINDS.get(kind.partition("_")[0])
     return wanted if wanted is not None else plain(message)
 
@@ -95,7 +95,7 @@ def echo(value: Any) -> str:
     if isinstance(value, bool | None):
         return json.dumps(value)
     if isinstance(value, int) and value.bit_length() > 128:
-        # Python refuses to write out integers of thousands of digits.
+        # Python refuses to format integers of thousands of digits.
         return f"an integer of {value.bit_length():,} bits"
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
@@ -111,7 +111,7 @@ def echo(value: Any) -> str:
 
 
 def plain(value: object, length: int = 4 * ECHO_LENGTH) -> str:
-    """Text of a value: printable, encodable as UTF-8, cut to `length` characters."""
+    """The text of a value: printable, encodable as UTF-8, cut to `length` characters."""
     text = str(value)
     if len(text) > length:
         text = text[:length] + "…"

@@ -151,7 +151,7 @@ def _warm_up() -> float:
     for name in kernels.available_kernels("loops"):
         started = perf_counter()
         kernels.get_kernel("loops", name).warm_up()
-        if name == kernels.KernelName.NUMBA:
+        if name == "numba":
             seconds = perf_counter() - started
     return seconds
 

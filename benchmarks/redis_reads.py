@@ -18,7 +18,7 @@ from hotloop.app.sources.connections import close_connections
 from hotloop.app.sources.redis import RedisStage
 from hotloop.app.sources.resilience import Policy
 from hotloop.app.sources.simulated import GeneratedItems
-from hotloop.app.strategies.in_flight import StepCount
+from hotloop.app.strategies.base import StepCount
 from hotloop.app.strategies.worker import fetch_group_async, groups
 from tests.fixtures.redis_server import RunningRedis, running_redis
 from tests.fixtures.server import Server

@@ -1,14 +1,25 @@
 """Compute kernels: the same workload as plain Python, compiled Cython and Numba.
 
-    >>> import numpy, kernels
+    >>> import numpy
+    >>> from hotloop import kernels
     >>> batch = {"value": numpy.zeros(1), "offset": numpy.zeros(1, dtype=numpy.int64)}
     >>> int(kernels.get_kernel("loops", "python").run(batch)["nested"][0])
     9388000
 
-Importing this package imports numpy and no kernel; each kernel is imported when first asked for.
+Importing this package imports neither numpy nor a kernel; each is imported when first needed.
 """
 
-from hotloop.kernels.contract import Column, KernelName, Parameter, ProductBound, Term, Workload
+from typing import TYPE_CHECKING
+
+from hotloop.kernels.contract import (
+    Column,
+    Implementation,
+    Parameter,
+    ProductBound,
+    Term,
+    Workload,
+    parity_faults,
+)
 from hotloop.kernels.errors import (
     InstructionSetUnavailableError,
     InvalidColumnError,
@@ -19,9 +30,9 @@ from hotloop.kernels.errors import (
     UnknownKernelError,
     UnknownWorkloadError,
 )
-from hotloop.kernels.kernel import Kernel
 from hotloop.kernels.registry import (
     available_kernels,
+    declared_workloads,
     force_instruction_set,
     get_kernel,
     get_workload,
@@ -32,14 +43,17 @@ from hotloop.kernels.registry import (
     workloads,
 )
 
+if TYPE_CHECKING:
+    from hotloop.kernels.kernel import Kernel
+
 __all__ = [
     "Column",
+    "Implementation",
     "InstructionSetUnavailableError",
     "InvalidColumnError",
     "InvalidInputError",
     "InvalidParameterError",
     "Kernel",
-    "KernelName",
     "KernelUnavailableError",
     "KernelsError",
     "Parameter",
@@ -49,12 +63,23 @@ __all__ = [
     "UnknownWorkloadError",
     "Workload",
     "available_kernels",
+    "declared_workloads",
     "force_instruction_set",
     "get_kernel",
     "get_workload",
     "instruction_sets",
     "known_kernels",
+    "parity_faults",
     "releases_gil",
     "why_unavailable",
     "workloads",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The class needs numpy.
+    if name == "Kernel":
+        from hotloop.kernels.kernel import Kernel
+
+        return Kernel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

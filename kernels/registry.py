@@ -1,27 +1,33 @@
-"""The tables of workloads and kernels. No algorithm lives here.
+"""The declared workloads, and their kernels once loaded. No algorithm lives here.
 
-Implementations are imported when first asked for, so that importing this package costs no more
-than numpy. An import that fails is remembered, with its reason, for the life of the process.
+Implementations are imported when first asked for, so that importing this package costs little; it
+does not even load numpy. An import that fails is remembered, with its reason, for the life of the
+process.
 """
 
+from __future__ import annotations
+
+import os
 from collections.abc import Mapping
 from importlib import import_module
-from threading import Lock
-from types import MappingProxyType
-from typing import Final
+from threading import Lock, RLock
+from typing import TYPE_CHECKING, Final
 
-from hotloop.kernels.contract import KernelName, Workload
+from hotloop.kernels.contract import Implementation, Workload
 from hotloop.kernels.errors import (
     InstructionSetUnavailableError,
     KernelUnavailableError,
     UnknownKernelError,
     UnknownWorkloadError,
 )
-from hotloop.kernels.kernel import Kernel
 from hotloop.kernels.loops import LOOPS
+
+if TYPE_CHECKING:
+    from hotloop.kernels.kernel import Kernel
 
 __all__ = [
     "available_kernels",
+    "declared_workloads",
     "force_instruction_set",
     "get_kernel",
     "get_workload",
@@ -32,53 +38,63 @@ __all__ = [
     "workloads",
 ]
 
-WORKLOADS: Final[Mapping[str, Workload]] = MappingProxyType({LOOPS.name: LOOPS})
-
-MODULES: Final[Mapping[str, Mapping[KernelName, str]]] = MappingProxyType(
-    {
-        LOOPS.name: MappingProxyType(
-            {
-                KernelName.PYTHON: "hotloop.kernels.loops._python",
-                KernelName.CYTHON: "hotloop.kernels.loops._cython",
-                KernelName.NUMBA: "hotloop.kernels.loops._numba",
-            }
-        )
-    }
-)
-
-HOLDING_THE_GIL: Final[frozenset[tuple[str, KernelName]]] = frozenset(
-    {(LOOPS.name, KernelName.PYTHON)}
-)
+_declared: Final[dict[str, Workload]] = {LOOPS.name: LOOPS}
+_modules_to_import: Final = os.environ.get("_HOTLOOP_WORKLOAD_MODULES", "").split()
+_declaring: Final = RLock()
 
 # For each kernel, one object for each instruction set, best first; where there is nothing to choose
 # its only key is None. A string is the reason why there is no kernel. Both are guarded by the lock.
-_loaded: Final[dict[tuple[str, KernelName], Mapping[str | None, Kernel] | str]] = {}
-_forced: Final[dict[tuple[str, KernelName], str]] = {}
+_loaded: Final[dict[tuple[str, str], Mapping[str | None, Kernel] | str]] = {}
+_forced: Final[dict[tuple[str, str], str]] = {}
 _lock: Final = Lock()
 
 
+def declared_workloads() -> tuple[Workload, ...]:
+    """Return the declarations of all workloads, the default one first.
+
+    Internal, for tests of this project: the environment variable `_HOTLOOP_WORKLOAD_MODULES` names
+    modules, parted by blanks, that are imported first; each declares its workloads by `declare`.
+    Run hosts and workers inherit the variable.
+    """
+    if _modules_to_import:
+        with _declaring:
+            while _modules_to_import:
+                import_module(_modules_to_import.pop(0))
+    return tuple(_declared.values())
+
+
+def declare(workload: Workload) -> None:
+    """Add a workload, or replace the one of the same name. Internal, as is its environment
+    variable: nothing loaded before is forgotten.
+    """
+    _declared[workload.name] = workload
+
+
 def workloads() -> tuple[str, ...]:
-    """Return the names of all workloads."""
-    return tuple(WORKLOADS)
+    """Return the names of all workloads, the default one first."""
+    return tuple(workload.name for workload in declared_workloads())
 
 
 def get_workload(name: str) -> Workload:
     """Return the declaration of a workload, or raise `UnknownWorkloadError`."""
-    try:
-        return WORKLOADS[name]
-    except KeyError:
-        raise UnknownWorkloadError(name, WORKLOADS) from None
+    found = _declared.get(name)
+    if found is None:
+        declared_workloads()
+        found = _declared.get(name)
+    if found is None:
+        raise UnknownWorkloadError(name, _declared)
+    return found
 
 
-def known_kernels(workload: str) -> tuple[KernelName, ...]:
+def known_kernels(workload: str) -> tuple[str, ...]:
     """Return the names of the workload's kernels, usable here or not, the reference first.
 
     Raises `UnknownWorkloadError`.
     """
-    return tuple(MODULES[get_workload(workload).name])
+    return tuple(each.kernel for each in get_workload(workload).kernels)
 
 
-def available_kernels(workload: str) -> tuple[KernelName, ...]:
+def available_kernels(workload: str) -> tuple[str, ...]:
     """Return the names of the workload's kernels that work here. Imports them all.
 
     Raises `UnknownWorkloadError`.
@@ -109,7 +125,7 @@ def get_kernel(workload: str, kernel: str, instruction_set: str | None = None) -
     loaded = _usable(workload, kernel)
     if instruction_set is None:
         with _lock:
-            instruction_set = _forced.get((workload, KernelName(kernel)), next(iter(loaded)))
+            instruction_set = _forced.get((workload, kernel), next(iter(loaded)))
     if instruction_set not in loaded:
         raise InstructionSetUnavailableError(kernel, instruction_set or "", _names(loaded))
     return loaded[instruction_set]
@@ -121,13 +137,13 @@ def releases_gil(workload: str, kernel: str) -> bool:
     Imports no kernel: planning must not cost a process the memory of a compiler. Raises
     `UnknownWorkloadError` or `UnknownKernelError`.
     """
-    return (workload, _known(workload, kernel)) not in HOLDING_THE_GIL
+    return _implementation(workload, kernel).releases_gil
 
 
 def instruction_sets(workload: str, kernel: str) -> tuple[str, ...]:
     """Return the instruction sets that this kernel can use on this machine, best first.
 
-    None for a kernel that has nothing to choose. All give the same bits. Imports the kernel.
+    Empty for a kernel that has nothing to choose. All give the same bits. Imports the kernel.
     Raises `UnknownWorkloadError`, `UnknownKernelError` or `KernelUnavailableError`.
     """
     return _names(_usable(workload, kernel))
@@ -159,31 +175,33 @@ def _names(loaded: Mapping[str | None, Kernel]) -> tuple[str, ...]:
 
 
 def _load(workload: str, kernel: str) -> Mapping[str | None, Kernel] | str:
-    name = _known(workload, kernel)
+    implementation = _implementation(workload, kernel)
+    key = workload, implementation.kernel
     with _lock:
-        if (workload, name) not in _loaded:
-            _loaded[workload, name] = _import(WORKLOADS[workload], name)
-        return _loaded[workload, name]
+        if key not in _loaded:
+            _loaded[key] = _import(get_workload(workload), implementation)
+        return _loaded[key]
 
 
-def _known(workload: str, kernel: str) -> KernelName:
-    known = known_kernels(workload)
-    if kernel not in known:
-        raise UnknownKernelError(kernel, known)
-    return KernelName(kernel)
+def _implementation(workload: str, kernel: str) -> Implementation:
+    for each in get_workload(workload).kernels:
+        if each.kernel == kernel:
+            return each
+    raise UnknownKernelError(kernel, known_kernels(workload))
 
 
-def _import(workload: Workload, name: KernelName) -> Mapping[str | None, Kernel] | str:
-    module_name = MODULES[workload.name][name]
+def _import(workload: Workload, found: Implementation) -> Mapping[str | None, Kernel] | str:
+    from hotloop.kernels.kernel import Kernel
+
     try:
-        module = import_module(module_name)
+        module = import_module(found.module)
         # Where each set's term functions are found; without a choice, in the module itself.
         owners: Mapping[str | None, object] = module.INSTRUCTION_SETS or {None: module}
         return {
             instruction_set: Kernel(
-                name=name,
+                name=found.kernel,
                 workload=workload,
-                releases_gil=releases_gil(workload.name, name),
+                releases_gil=found.releases_gil,
                 instruction_set=instruction_set,
                 _functions=tuple(getattr(owner, term.name) for term in workload.terms),
                 _warm_up=module.warm_up,
@@ -192,7 +210,7 @@ def _import(workload: Workload, name: KernelName) -> Mapping[str | None, Kernel]
         }
     # A broken compiled library may raise anything; whatever it is, it is reported, not raised.
     except Exception as error:
-        return _reason(module_name, error)
+        return _reason(found.module, error)
 
 
 def _reason(module_name: str, error: Exception) -> str:

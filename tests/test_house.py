@@ -42,13 +42,14 @@ def test_environment_is_read_in_one_place() -> None:
     }
     # None of the others reads a setting: the width and the kind of the terminal; a variable of
     # prometheus-client that is handed down to the processes of one port; all of them, handed to the
-    # process that forks workers, with inner libraries on one thread.
+    # process that forks workers, with inner libraries on one thread; names of modules, for tests.
     assert readers == {
         "app/cli/lines.py",
         "app/cli/screen.py",
         "app/settings/environment.py",
         "app/observability/metrics_folder.py",
         "app/strategies/nursery.py",
+        "kernels/registry.py",
     }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 import typer
 from pydantic import BaseModel, ValidationError
 
 from hotloop.app.cli.exits import CommandError
-from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.cli.options import PARAM_EXAMPLE
+from hotloop.app.schemas.runs import RunRequest, read_request
 from hotloop.app.wording import describe, number
+from hotloop.kernels import declared_workloads
 
 OTHERWISE: Final[Mapping[str, str]] = {"items": "--file", "parameters": "--param"}
 """Fields of a run's body that are no option of their own name, and the option that gives them."""
@@ -69,7 +71,7 @@ def _parameter(
     names = [option_name(name), *_ALSO.get(name, ())]
     annotation: Any
     if "enum" in field:
-        annotation = _enum(model.model_fields[name].annotation)
+        annotation = _enum(field["enum"])
     elif field["type"] == "array":
         annotation = tuple[float, float]
         option["metavar"] = "LOW HIGH"
@@ -109,10 +111,9 @@ def _number_or_word(text: str) -> int | str:
         return text  # `auto`, or refused by the model, in its words
 
 
-def _enum(annotation: Any) -> type[Enum]:
-    assert isinstance(annotation, type)
-    assert issubclass(annotation, Enum)
-    return annotation
+def _enum(names: Sequence[str]) -> Any:
+    """Make an enumeration, which is what typer takes for a choice."""
+    return cast("Any", Enum)("Choice", {name: name for name in names})
 
 
 def _help(field: dict[str, Any]) -> str:
@@ -153,9 +154,12 @@ def checked(model: type[Model], body: Mapping[str, Any]) -> Model:
     """The request. Raises CommandError for what the model refuses, with the options' names."""
     try:
         # As JSON, because that is what the service reads.
+        if issubclass(model, RunRequest):
+            return read_request(model, _json(body))
         return model.model_validate_json(_json(body))
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+        names = _parameter_names(body)
+        faults = [_fault(detail, names) for detail in error.errors(include_url=False)]
         raise CommandError("\n".join(faults)) from None
 
 
@@ -165,7 +169,14 @@ def _json(body: Mapping[str, Any]) -> str:
     return json.dumps(body)
 
 
-def _fault(detail: Any) -> str:
+def _parameter_names(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the parameters of the workload that a body asks for."""
+    named = {workload.name: workload for workload in declared_workloads()}
+    workload = named.get(body.get("workload", ""), declared_workloads()[0])
+    return tuple(parameter.name for parameter in workload.parameters)
+
+
+def _fault(detail: Any, parameters: Sequence[str]) -> str:
     location = [str(part) for part in detail["loc"]]
     field = detail.get("ctx", {}).get("field")
     if field is not None and field not in location:
@@ -174,10 +185,10 @@ def _fault(detail: Any) -> str:
         return describe(detail)
     option = option_name(location[0])
     words = describe(detail).replace("; /docs lists those there are", "")
-    if location[0] in Parameters.model_fields:
+    if location[0] in parameters:
         return f"{OTHERWISE['parameters']} {location[0]}: {words}"
     if location[0] == "parameters" and len(location) > 1:
-        known = ", ".join(Parameters.model_fields)
+        known = ", ".join(parameters)
         extra = f"; there are {known}" if detail["type"] == "extra_forbidden" else ""
         return f"{option} {location[1]}: {words}{extra}"
     return f"{option}: {words}"
@@ -189,11 +200,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _assignment(text: str) -> tuple[str, int | str]:
+def _assignment(text: str) -> tuple[str, int | float | str]:
     name, sign, value = text.partition("=")
     if not sign or not name:
-        raise CommandError(f'--param must be like cpu_iterations=20000 (got "{text}")')
-    try:
-        return name, int(value.replace("_", ""))
-    except ValueError:
-        return name, value  # refused by the model, in its words
+        raise CommandError(f'--param must be like {PARAM_EXAMPLE} (got "{text}")')
+    for kind in (int, float):
+        try:
+            return name, kind(value.replace("_", ""))
+        except ValueError:
+            continue
+    return name, value  # refused by the model, in its words

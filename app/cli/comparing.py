@@ -11,7 +11,7 @@ from hotloop.app.cli.body_options import checked, run_body, with_body_options
 from hotloop.app.cli.connection import Target, connected
 from hotloop.app.cli.exits import FAILED, CommandError, carried_out
 from hotloop.app.cli.lines import duration
-from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
+from hotloop.app.cli.options import ROW_COLUMNS, ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
 from hotloop.app.cli.result_files import check_writable, written
 from hotloop.app.cli.screen import LONG_SECONDS, Screen, screen
 from hotloop.app.cli.submitting import TASKS, read_items
@@ -98,8 +98,8 @@ def compare(
             "--file",
             "-f",
             metavar="FILE",
-            help="Items in place of made up ones, at most 100,000: .csv with the columns item_id, "
-            "value, offset, or .ndjson (.jsonl) with these fields on each line.",
+            help="Items in place of made up ones, at most 100,000: .csv with the columns "
+            f"{', '.join(ROW_COLUMNS)}, or .ndjson (.jsonl) with these fields on each line.",
         ),
     ] = None,
     param: Param = None,

@@ -55,7 +55,7 @@ def _matrix(comparison: Comparison) -> Table:
     table = Table()
     table.add_column("strategy", no_wrap=True)
     for kernel in kernels:
-        table.add_column(text(kernel.value), justify="right", no_wrap=True)
+        table.add_column(text(kernel), justify="right", no_wrap=True)
     for strategy in dict.fromkeys(cell.strategy for cell in cells):
         row = [at.get((strategy, kernel)) for kernel in kernels]
         table.add_row(text(strategy), *(_in_matrix(comparison, cell) for cell in row))

@@ -7,6 +7,10 @@ from typing import Annotated, Final
 
 import typer
 
+from hotloop.app.names import ITEM_ID
+from hotloop.app.wording import number
+from hotloop.kernels import Workload, declared_workloads
+
 _WHOM: Final = "Whom to ask"
 _OUTPUT: Final = "Output"
 
@@ -93,15 +97,36 @@ Quiet = Annotated[
     typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_OUTPUT),
 ]
 
+
+def _parameters_help(workload: Workload) -> str:
+    facts = [
+        f"{p.name} ({number(p.minimum)} … {number(p.maximum)}; default {number(p.default)})"
+        for p in workload.parameters
+    ]
+    facts += [
+        f"{' * '.join(bound.parameters)} at most {number(bound.maximum)}"
+        for bound in workload.product_bounds
+    ]
+    return f"{workload.name}: {', '.join(facts) or 'none'}."
+
+
+_FIRST: Final = declared_workloads()[0]
+
+ROW_COLUMNS: Final = (ITEM_ID.name, *(column.name for column in _FIRST.columns_in))
+"""Columns of a file of items, for the help."""
+
+PARAM_EXAMPLE: Final = "".join(
+    f"{parameter.name}={min(parameter.maximum, 1_000)}" for parameter in _FIRST.parameters[:1]
+)
+
 Param = Annotated[
     list[str] | None,
     typer.Option(
         "--param",
         "-p",
         metavar="NAME=VALUE",
-        help="A parameter of the workload; may be repeated. cpu_iterations (0 … 10,000,000; "
-        "default 20,000), outer_iterations and inner_iterations (0 … 100,000 each; their product "
-        "at most 1,000,000,000; default 100 and 200).",
+        help="A parameter of the workload; may be repeated. "
+        + " ".join(map(_parameters_help, declared_workloads())),
         rich_help_panel="Run",
     ),
 ]

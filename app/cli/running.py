@@ -10,12 +10,23 @@ import typer
 from hotloop.app.cli.body_options import checked, run_body, with_body_options
 from hotloop.app.cli.connection import Target, connected
 from hotloop.app.cli.exits import FAILED, CommandError, carried_out
-from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
+from hotloop.app.cli.options import (
+    PARAM_EXAMPLE,
+    ROW_COLUMNS,
+    ApiKey,
+    AsJson,
+    DataDir,
+    Param,
+    Quiet,
+    Url,
+    taught,
+)
 from hotloop.app.cli.result_files import check_writable, format_of, save
 from hotloop.app.cli.screen import say_estimate, screen
 from hotloop.app.cli.submitting import media_type, opened, submit, submit_file
 from hotloop.app.cli.watching import cancelled_when_stopped, watch
-from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.runs import RunRequest
 
 if TYPE_CHECKING:
@@ -25,7 +36,7 @@ EXAMPLES: Final = (
     "hotloop run",
     "hotloop run hybrid --items 500 --db-delay-ms 10 --io-concurrency 500",
     "hotloop run threading -n 20_000 --db none --cache none -k numba -w 2",
-    "hotloop run -f examples/flights-1000.csv -p cpu_iterations=1000 -o out.csv",
+    f"hotloop run -f examples/flights-1000.csv -p {PARAM_EXAMPLE} -o out.csv",
     "hotloop run --items 100 --no-simulate-db-delay --json",
     "hotloop run sequential -n 100 --url http://localhost:8001 --background",
 )
@@ -43,10 +54,13 @@ HELP: Final = taught(
 )
 
 
+STRATEGIES: Final = (AUTO, *StrategyName)
+
+
 def name_of_strategy(text: str) -> str:
     """A strategy's name, or `auto`. Raises BadParameter for another word."""
-    if text not in set(StrategyChoice):
-        names = ", ".join(StrategyChoice)
+    if text not in STRATEGIES:
+        names = ", ".join(STRATEGIES)
         raise typer.BadParameter(f"there is no strategy {text!r}.\n  Take one of: {names}")
     return text
 
@@ -58,19 +72,19 @@ def run(
         typer.Argument(
             metavar="STRATEGY",
             parser=name_of_strategy,
-            autocompletion=lambda: list(StrategyChoice),
-            help=f"How batches are executed: {', '.join(StrategyChoice)}. auto takes what is "
+            autocompletion=lambda: list(STRATEGIES),
+            help=f"How batches are executed: {', '.join(STRATEGIES)}. auto takes what is "
             "estimated to be the fastest here, with --file hybrid.",
         ),
-    ] = StrategyChoice.AUTO.value,
+    ] = AUTO,
     file: Annotated[
         Path | None,
         typer.Option(
             "--file",
             "-f",
             metavar="FILE",
-            help="Items in place of made up ones: .csv with the columns item_id, value, offset, "
-            "or .ndjson (.jsonl) with these fields on each line.",
+            help="Items in place of made up ones: .csv with the columns "
+            f"{', '.join(ROW_COLUMNS)}, or .ndjson (.jsonl) with these fields on each line.",
             rich_help_panel="Run",
         ),
     ] = None,

@@ -17,7 +17,7 @@ from hotloop.app.cli.screen import Screen, screen
 from hotloop.app.cli.watching import cancelled_when_stopped, watch
 from hotloop.app.names import StrategyName, TaskStatus
 from hotloop.app.schemas.exports import ExportFormat
-from hotloop.app.schemas.options import KernelChoice
+from hotloop.app.schemas.options import kernel_names
 
 if TYPE_CHECKING:
     from hotloop.app.cli.service_client import ServiceClient
@@ -84,6 +84,14 @@ def _help(name: str) -> str:
     return taught(_TEXTS[name], EXAMPLES[name])
 
 
+def _name_of_kernel(text: str) -> str:
+    if text not in kernel_names():
+        raise typer.BadParameter(
+            f"there is no kernel {text!r}.\n  Take one of: {', '.join(kernel_names())}"
+        )
+    return text
+
+
 @application.command("list", help=_help("list"))
 def list_tasks(
     status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
@@ -94,7 +102,12 @@ def list_tasks(
         ),
     ] = None,
     kernel: Annotated[
-        KernelChoice | None, typer.Option(help="Only those run on this kernel (not auto).")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            parser=_name_of_kernel,
+            help=f"Only those run on this kernel: {', '.join(kernel_names())}.",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks to show.")] = 50,
     offset: Annotated[
@@ -107,7 +120,7 @@ def list_tasks(
 ) -> None:
     chosen = {"status": status, "strategy": strategy, "kernel": kernel}
     query: dict[str, Any] = {
-        name: value.value for name, value in chosen.items() if value is not None
+        name: str(value) for name, value in chosen.items() if value is not None
     }
     query |= {"limit": limit, "offset": offset}
     shown = screen(as_json=as_json)

@@ -10,16 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from hotloop.app.comparison.record import CellId, CellRecord, ComparisonRecord
-from hotloop.kernels.contract import KernelName
-
-BIT_FOR_BIT: Final = (
-    frozenset({KernelName.PYTHON.value}),
-    frozenset({KernelName.CYTHON.value, KernelName.NUMBA.value}),
-)
-"""Kernels whose outputs must be equal bit for bit."""
+from hotloop.kernels.contract import REFERENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +27,16 @@ def prefixes(record: ComparisonRecord, kernel: str) -> list[int]:
     """Over how many of the first items checksums are wanted: the numbers of items that cells of
     equal kernels measure.
     """
-    (group,) = (group for group in BIT_FOR_BIT if kernel in group)
-    peers = [cell for cell in record.cells if cell.cell.kernel in group]
+    reference, compiled = _bit_for_bit(record.cells)
+    peers = reference if kernel == REFERENCE else compiled
     return sorted({size.items for cell in peers for size in cell.sizes})
 
 
 def differences(record: ComparisonRecord) -> list[Difference]:
     """All that were seen so far."""
     found: list[Difference] = []
-    for group in BIT_FOR_BIT:
-        found += _within(cell for cell in record.cells if cell.cell.kernel in group)
+    for group in _bit_for_bit(record.cells):
+        found += _within(group)
     by_parity = [Difference(_compared_by_parity(record), fault) for fault in record.parity_faults]
     return found + by_parity
 
@@ -52,13 +45,18 @@ def compared_cells(record: ComparisonRecord) -> set[CellId]:
     """The measured cells whose outputs were compared with those of another measured cell."""
     timed = [cell for cell in record.cells if cell.timed and not cell.is_skipped]
     found: set[CellId] = set()
-    for group in BIT_FOR_BIT:
-        cells = [cell for cell in timed if cell.cell.kernel in group]
+    for cells in _bit_for_bit(timed):
         found |= set().union(*(ids for ids in _sources(cells).values() if len(ids) > 1))
     if record.parity_checked:
         by_parity = {cell.cell for cell in timed if cell.cell.kernel in record.rows}
         found |= by_parity if len(by_parity) > 1 else set()
     return found
+
+
+def _bit_for_bit(cells: Sequence[CellRecord]) -> tuple[list[CellRecord], ...]:
+    """Group the cells whose outputs must be equal bit for bit: those of `python`, and the rest."""
+    reference = [cell for cell in cells if cell.cell.kernel == REFERENCE]
+    return reference, [cell for cell in cells if cell not in reference]
 
 
 def _within(cells: Iterable[CellRecord]) -> list[Difference]:

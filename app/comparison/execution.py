@@ -38,8 +38,8 @@ from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
 from hotloop.app.system import throttling
 from hotloop.app.tasks.model import Shard
-from hotloop.kernels import KernelName, get_workload
-from hotloop.kernels.parity import parity_faults
+from hotloop.kernels import get_workload, parity_faults
+from hotloop.kernels.contract import REFERENCE
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class ComparisonExecution:
 
     def _check_parity(self) -> None:
         """Hold `python` against the compiled kernels by the rule of the workload. Blocks."""
-        record, python = self.record, KernelName.PYTHON.value
+        record, python = self.record, REFERENCE
         compiled = [kernel for kernel in sorted(record.rows) if kernel != python]
         stages = next((plan.stages for plan in self.plans.values()), ())
         if python not in record.rows or not compiled:
@@ -157,7 +157,7 @@ class ComparisonExecution:
                 }
                 for k in (python, kernel)
             )
-            faults = parity_faults(plan.workload, inputs, plan.parameters, expected, computed)
+            faults = parity_faults(workload, inputs, plan.parameters, expected, computed)
             record.parity_faults += [f"{python} and {kernel}: {fault}" for fault in faults]
         record.parity_checked = True
 

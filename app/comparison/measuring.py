@@ -34,8 +34,8 @@ from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
 from hotloop.app.strategies.checksum import MODULUS, checksum_text, rows_checksum
 from hotloop.app.system import throttling
+from hotloop.app.tasks.acceptance import begun_part
 from hotloop.app.tasks.model import Shard
-from hotloop.app.tasks.parts import begun_part
 from hotloop.app.tasks.threads import in_store_thread
 
 SAMPLE_ROWS: Final = 8

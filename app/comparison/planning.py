@@ -19,7 +19,7 @@ from hotloop.app.prediction.reported_costs import nanoseconds_per_item
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.options import KernelChoice
+from hotloop.app.schemas.options import AUTO
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
@@ -46,16 +46,16 @@ def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> Compare
         if name not in known:
             raise InvalidRequestError(
                 "kernels",
-                f"{request.workload} has no kernel {name.value!r}; choose from: {', '.join(known)}",
+                f"{request.workload} has no kernel {name!r}; choose from: {', '.join(known)}",
             )
     compared = request.kernels or known
     kernel = request.kernel
-    if kernel is KernelChoice.AUTO:
-        kernel = KernelChoice(_fastest(request, [r for r in reports if r.kernel in compared]))
-    elif kernel.value not in known:
+    if kernel == AUTO:
+        kernel = _fastest(request, [r for r in reports if r.kernel in compared])
+    elif kernel not in known:
         raise InvalidRequestError(
             "kernel",
-            f"{request.workload} has no kernel {kernel.value!r}; choose from: {', '.join(known)}",
+            f"{request.workload} has no kernel {kernel!r}; choose from: {', '.join(known)}",
         )
     return request.model_copy(update={"kernels": compared, "kernel": kernel})
 
@@ -65,19 +65,16 @@ def _fastest(request: CompareRequest, reports: Sequence[KernelReport]) -> str:
     if not available:
         reasons = "; ".join(f"{r.kernel}: {r.reason}" for r in reports)
         raise InvalidRequestError("kernels", f"none of them is available here ({reasons})")
-    parameters = kernels.get_workload(request.workload).resolve_parameters(
-        request.parameters.model_dump()
-    )
-    operations = kernels.get_workload(request.workload).operations(parameters)
+    operations = kernels.get_workload(request.workload).operations(request.parameters)
     return min(available, key=lambda r: nanoseconds_per_item(r, operations)).kernel
 
 
 def cell_ids(request: CompareRequest) -> list[CellId]:
     """In the order in which they are shown; the request is resolved."""
     strategies = request.strategies or tuple(StrategyName)
-    ids = [CellId(s.value, k.value) for s in strategies for k in request.kernels or ()]
+    ids = [CellId(s.value, k) for s in strategies for k in request.kernels or ()]
     if request.strategies is None:
-        ids.append(CellId(BACKGROUND, request.kernel.value))
+        ids.append(CellId(BACKGROUND, request.kernel))
     return ids
 
 
@@ -103,7 +100,7 @@ def make_plans(
         if cell.kernel in unavailable:
             reasons[cell] = unavailable[cell.kernel]
             continue
-        one = request.model_copy(update={"kernel": KernelChoice(cell.kernel)})
+        one = request.model_copy(update={"kernel": cell.kernel})
         names = BY_PREFERENCE if cell.strategy == BACKGROUND else (StrategyName(cell.strategy),)
         made = [make_plan(name, one, items, reports, calibration, settings) for name in names]
         plans[cell] = min(made, key=estimate)

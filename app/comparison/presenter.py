@@ -36,7 +36,7 @@ from hotloop.app.schemas.comparison import (
 )
 from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.tasks.model import Task
-from hotloop.kernels.contract import KernelName
+from hotloop.kernels.contract import REFERENCE
 
 WIDE_SPREAD: Final = 0.1
 SHORT_SECONDS: Final = 0.001
@@ -76,7 +76,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         task_type=TaskType(task.task_type),
         status=task.status,
         workload=task.workload,
-        kernel=KernelName(kernel),
+        kernel=kernel,
         items_count=record.items_count,
         workers=record.workers,
         batch_size=spec["batch_size"],
@@ -127,12 +127,12 @@ def _cell(
     middle = medians.get(cell.cell)
     workers = max((s.effective_workers for s in timed), default=None)
     flags = _flags(record, cell, timed, spec)
-    baseline = medians.get(CellId(StrategyName.SEQUENTIAL, KernelName.PYTHON))
+    baseline = medians.get(CellId(StrategyName.SEQUENTIAL, REFERENCE))
     own = medians.get(CellId(StrategyName.SEQUENTIAL, cell.cell.kernel))
     projected = any(s.items < record.items_count for s in timed)
     return Cell(
         strategy=_strategy(cell.cell),
-        kernel=KernelName(cell.cell.kernel),
+        kernel=cell.cell.kernel,
         status=_status(cell, projected),
         reason=cell.reason or (_projected_from(record, timed) if projected else None),
         median_seconds=middle,
@@ -241,7 +241,7 @@ def _name_of(cell: Cell) -> CellName:
 
 
 def _name(cell: CellId) -> CellName:
-    return CellName(strategy=_strategy(cell), kernel=KernelName(cell.kernel))
+    return CellName(strategy=_strategy(cell), kernel=cell.kernel)
 
 
 def _strategy(cell: CellId) -> Any:

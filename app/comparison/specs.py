@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hotloop.app.execution.specs import request_hash, request_of, spec_of
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.schemas.runs import RunRequest, read_request
 from hotloop.app.tasks.spec import InputKind
 
 _SHOWN_ITEMS: Final = 20
@@ -60,8 +60,11 @@ def run_body(spec: Mapping[str, Any], kernel: str) -> dict[str, Any] | None:
     given = {name: spec[name] for name in RunRequest.model_fields if name in spec}
     del given["items_count"]
     asked = json.dumps(given | items | {"kernel": kernel})
-    request = RunRequest.model_validate_json(asked, extra="ignore")
-    body = request.model_dump(mode="json", exclude_defaults=True) | {"kernel": kernel}
+    request = read_request(RunRequest, asked, ignore_unknown=True)
+    body = request.model_dump(mode="json", exclude_defaults=True, exclude={"parameters"})
+    body |= {"kernel": kernel}
+    if request.changed_parameters:
+        body["parameters"] = request.changed_parameters
     for stage, source in (("db", request.db_source), ("cache", request.cache_source)):
         default = "none" if from_body else "simulated"
         if source == default:

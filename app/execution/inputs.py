@@ -14,8 +14,8 @@ from hotloop.app.disk import disk_error, file_sha256
 from hotloop.app.logs.origin import current
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import IngestCommand
+from hotloop.app.schemas.declared import ItemRow
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import ItemRow
 from hotloop.app.sources.base import Items
 from hotloop.app.sources.item_file import FileItems, item_dtype, new_item_file
 from hotloop.app.sources.simulated import GeneratedItems
@@ -75,9 +75,9 @@ class InlineInput:
         await asyncio.to_thread(self._write, folder.items_path(task_id))
 
     def _write(self, path: Path) -> None:
-        rows = ItemColumns.of(self._rows)
+        rows = ItemColumns.of(self._workload, self._rows)
         with new_item_file(path, self._workload) as writer:
-            writer.append(rows.item_id, {"value": rows.value, "offset": rows.offset})
+            writer.append(rows.item_ids, rows.columns)
         self.sha256 = file_sha256(path)
 
     async def read(self, client: RunHostClient, folder: DataFolder, task_id: str) -> Items:

@@ -14,13 +14,11 @@ from typing import Final
 
 from hotloop.app.errors import StoreError
 from hotloop.app.execution.executions import RunContext
-from hotloop.app.tasks.acceptance import withdraw_incomplete
-from hotloop.app.tasks.adoption import adopt_dead
-from hotloop.app.tasks.clock import SteadyClock
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.nodes import BEAT_SECONDS, NodeStore
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import StoreThreads, in_store_thread, store_threads
+from hotloop.app.tasks.upkeep import SteadyClock, adopt_dead, withdraw_incomplete
 from hotloop.app.tasks.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)

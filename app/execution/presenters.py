@@ -18,7 +18,7 @@ from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.batch_size import leaves_workers_idle
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.links import TaskLinks
-from hotloop.app.schemas.options import AUTO
+from hotloop.app.schemas.options import AUTO, kernel_names
 from hotloop.app.schemas.results import (
     Caution,
     ItemFailure,
@@ -32,14 +32,12 @@ from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskVie
 from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
 from hotloop.app.tasks.nodes import living_abilities
-from hotloop.app.tasks.shard_rows import task_needs
+from hotloop.app.tasks.rows import task_needs
 from hotloop.app.tasks.store import TaskPage, TaskStore
-from hotloop.kernels import KernelName
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=TaskProgress)
-N = TypeVar("N", StrategyName, KernelName)
 
 Living = Mapping[str, Abilities | None]
 """What each living node can do, by its id; None for one without a run host."""
@@ -107,7 +105,7 @@ def run_result(
         results=[ResultRow.model_validate(row) for row in results],
         error_message=task.error_message,
         workload=task.workload,
-        kernel=KernelName(task.kernel),
+        kernel=task.kernel,
         strategy=StrategyName(task.strategy),
         requested_workers=task.spec["workers"],
         batch_size=batch_size,
@@ -260,11 +258,6 @@ def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | N
     return None
 
 
-def _known(names: type[N], name: str) -> N | None:
-    """The name among those that this version knows; None for others."""
-    return names(name) if name in {known.value for known in names} else None
-
-
 def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
@@ -299,8 +292,8 @@ def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict
     return _progress_fields(task, shards, living) | {
         "task_type": task.task_type,
         "kind": task.kind,
-        "strategy": _known(StrategyName, task.strategy),
-        "kernel": _known(KernelName, task.kernel),
+        "strategy": task.strategy if task.strategy in set(StrategyName) else None,
+        "kernel": task.kernel if task.kernel in kernel_names() else None,
         "workload": task.workload,
         **{name: task.spec.get(name) for name in ("workers", "batch_size", "db", "cache")},
         "created_at": task.created_at,

@@ -44,7 +44,6 @@ from hotloop.app.prediction.batch_size import with_batch_size
 from hotloop.app.prediction.plans import check_estimate, make_plan
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.measurements import Measurements
-from hotloop.app.schemas.options import StrategyChoice
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from hotloop.app.schemas.tasks import AcceptedRun
@@ -133,7 +132,7 @@ class RunService:
         client: str | None = None,
     ) -> RunResult | AcceptedRun:
         """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
-        strategy = StrategyChoice(query.strategy)
+        strategy = query.strategy
         if await self._long_runs.accepted_before(key, client):
             asked = query, strategy, media_type, chunks
             return AcceptedRun(**dict(await self._background.submit_upload(*asked, key, client)))

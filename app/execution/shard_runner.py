@@ -40,7 +40,7 @@ from hotloop.app.runhost.messages import Batches
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.model import Shard, ShardRef, Task
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.spec import has_files
 from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import HandOver

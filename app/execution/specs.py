@@ -17,8 +17,8 @@ from hotloop.app.records import JsonObject
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.options import StrategyChoice
-from hotloop.app.schemas.runs import RunRequest, UploadQuery
+from hotloop.app.schemas.options import AUTO, StrategyChoice
+from hotloop.app.schemas.runs import RunRequest, UploadQuery, read_request
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
@@ -34,8 +34,8 @@ def spec_of(
     """
     return TaskSpec(
         workload=request.workload,
-        kernel=request.kernel.value,
-        parameters=request.parameters.model_dump(mode="json"),
+        kernel=request.kernel,
+        parameters=dict(request.parameters),
         workers=request.workers,
         batch_size=request.batch_size,
         io_concurrency=request.io_concurrency,
@@ -61,7 +61,7 @@ def request_of(stored: JsonObject, model: type[R]) -> R:
     kept = dict(stored) | TaskSpec.from_json(stored).to_json()
     asked = {name: value for name, value in kept.items() if name in model.model_fields}
     try:
-        return model.model_validate_json(json.dumps(asked), extra="ignore")
+        return read_request(model, json.dumps(asked), ignore_unknown=True)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "request"
@@ -71,7 +71,7 @@ def request_of(stored: JsonObject, model: type[R]) -> R:
 def request_hash(request: RunRequest) -> str:
     """The same for requests that ask for the same."""
     # Items apart: JSON of 100,000 rows would keep the interpreter to itself for long.
-    rows = "" if request.items is None else ItemColumns.of(request.items).digest
+    rows = "" if request.items is None else ItemColumns.of(request.workload, request.items).digest
     text = request.model_dump_json(exclude={"items"})
     return hashlib.sha256(f"{text} {rows}".encode()).hexdigest()
 
@@ -89,7 +89,7 @@ def plan_for(
     are fewest, of those whose memory may be had. Raises what make_plan raises, and
     MemoryBudgetError.
     """
-    names = BY_PREFERENCE if choice is StrategyChoice.AUTO else (StrategyName(choice),)
+    names = BY_PREFERENCE if choice == AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, calibration, settings) for name in names]
     fitting = [plan for plan in plans if memory.fits(plan)]
     if not fitting:

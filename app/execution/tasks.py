@@ -21,13 +21,10 @@ from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.exports import Export
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from hotloop.app.sources.rows import CSV, NDJSON
-from hotloop.app.tasks.arrow import ARROW, arrow_stream
 from hotloop.app.tasks.chunks import ResultColumns, ResultRows
-from hotloop.app.tasks.export import csv_lines, ndjson_lines
 from hotloop.app.tasks.model import FINISHED, ShardRef
-from hotloop.app.tasks.results import ResultsReader
+from hotloop.app.tasks.results import ARROW, ResultsReader, arrow_stream, csv_lines, ndjson_lines
 from hotloop.app.tasks.threads import in_store_thread
-from hotloop.kernels import KernelName
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
 
@@ -58,7 +55,7 @@ class TaskService:
         self,
         status: TaskStatus | None,
         strategy: StrategyName | None,
-        kernel: KernelName | None,
+        kernel: str | None,
         limit: int,
         offset: int,
         kind: TaskKind | None = None,

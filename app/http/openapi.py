@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.problems import Problem
-from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, request_models
 from hotloop.app.schemas.tasks import TaskProgress
 
 DESCRIPTION: Final = """\
@@ -54,9 +54,11 @@ def _completed(description: dict[str, Any]) -> dict[str, Any]:
     _, schema = models_json_schema(
         [
             (Problem, "serialization"),
-            (RunRequest, "validation"),
-            (BackgroundRequest, "validation"),
-            (CompareRequest, "validation"),
+            *(
+                (model, "validation")
+                for base in (RunRequest, BackgroundRequest, CompareRequest)
+                for model in request_models(base).values()
+            ),
             (TaskProgress, "serialization"),
         ],
         ref_template="#/components/schemas/{model}",

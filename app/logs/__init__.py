@@ -1,1 +1,1 @@
-"""Logs of every process of the service, one form for all; no more than the standard library."""
+"""Logs of all processes of the service in one form, with the standard library only."""

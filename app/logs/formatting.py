@@ -1,4 +1,4 @@
-"""A log record as a line: JSON for machines, plain words for people."""
+"""Formats of log records, JSON for machines and plain text for people, with secrets masked."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ from urllib.parse import quote, unquote, urlsplit
 from hotloop.app.logs.origin import current
 
 FIELDS: Final = "fields"
-"""Of a record: `extra={FIELDS: {...}}` adds names and values to its line."""
+"""Attribute of a record: `extra={FIELDS: {...}}` adds names and values to its line."""
 
 ALIKE: Final = "alike"
-"""Of a record: what makes it the same as another, where the texts differ in what is of no
-account (an id of the other side's): `extra={ALIKE: ...}`."""
+"""Attribute of a record: records with the same `extra={ALIKE: ...}` are repeats of each other, even
+if their texts differ in details, such as an id."""
 
 MASK: Final = "***"
 SHORTEST_SECRET: Final = 4
-"""Shorter ones are words of other lines too, and protect nothing."""
+"""A shorter secret is not masked: it is part of ordinary words, and protects nothing."""
 
 _USER_INFO: Final = re.compile(r"(?<=://)[^\s'\"]*:[^\s'\"]*@")
-"""User and password of a URL, whatever is not escaped in them: rather too much than too little."""
+"""User and password of a URL, unescaped characters included: it masks too much rather than too
+little."""
 _AUTHORIZATION: Final = re.compile(r"\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/=-]{8,}")
 _PASSWORD: Final = re.compile(r"\b(password|passwd|pwd)(\s*=\s*)[^\s&'\"]+", re.IGNORECASE)
-"""In the manner of a libpq connection string."""
+"""A password as in a connection string of libpq."""
 
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _IN_A_TRACE: Final = {code: text for code, text in _CONTROLS.items() if code not in (9, 10)}
 _LONGEST: Final = 16_384
-"""Characters of a message or a trace."""
+"""Most characters of a message or a trace."""
 
 
 class SecretMask:
-    """Masks passwords of URLs and authorizations of any kind, and the secrets that it is told."""
+    """Masks passwords of URLs, authorizations of any kind, and the given secrets, whoever wrote the
+    message: a library, an exception, a path.
+    """
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         known = {part for secret in secrets for part in _parts(secret)}
@@ -45,7 +48,7 @@ class SecretMask:
         self._known = re.compile("|".join(map(re.escape, long_enough))) if long_enough else None
 
     def clean(self, text: str) -> str:
-        """The text, safe to be kept by whoever keeps logs."""
+        """The text with all secrets masked."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
         if "://" in text:
@@ -59,7 +62,7 @@ def _is_long(secret: str) -> bool:
 
 
 def _parts(secret: str) -> list[str]:
-    """The secret as it may appear: of a URL the password, of an authorization its second word."""
+    """The parts of a secret to mask: the password of a URL, the second word of an authorization."""
     if "://" in secret:
         try:
             password = urlsplit(secret).password
@@ -71,7 +74,7 @@ def _parts(secret: str) -> list[str]:
 
 
 class LineFormatter(logging.Formatter):
-    """What both forms share. `role` says which kind of process writes."""
+    """The part that both formats share. `role` is the kind of process that writes."""
 
     def __init__(self, role: str, mask: SecretMask) -> None:
         super().__init__()
@@ -79,7 +82,7 @@ class LineFormatter(logging.Formatter):
         self._mask = mask
 
     def _members(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What is known of the work in hand, and what the caller adds."""
+        """The ids of the work in hand, and the fields that the caller adds."""
         origin = current()
         known = {
             "request_id": origin.request_id,
@@ -106,7 +109,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(LineFormatter):
-    """One object a line: time, level, logger, message, process, pid, and what else is known."""
+    """One object a line: time, level, logger, message, process, pid, and further fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         members: dict[str, Any] = {

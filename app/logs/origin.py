@@ -1,7 +1,7 @@
-"""Which request and which task the work in hand is for, in every process that has it in hand.
+"""The origin of work: the request and the task that a process works for.
 
-Context variables end with their process, so an Origin goes along with a plan, a command or a
-task, and whoever takes one up binds it.
+Context variables do not leave their process, so an Origin is sent with a plan, a command or a task,
+and the process that receives it binds it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TRACE_PARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Small, picklable, and without anything that a client may not see."""
+    """The request, task and trace that work belongs to: small, picklable, without secrets."""
 
     request_id: str | None = None
     task_id: str | None = None
@@ -32,29 +32,29 @@ class Origin:
 
 
 NOWHERE: Final = Origin()
-"""Of work that nobody asked for."""
+"""Origin of work that no request asked for."""
 
 _bound: ContextVar[Origin] = ContextVar("hotloop_origin", default=NOWHERE)
 
 
 def current() -> Origin:
-    """That of the work in hand; empty where there is none."""
+    """The origin of the work in hand; NOWHERE if none is bound."""
     return _bound.get()
 
 
 def bind(origin: Origin) -> None:
-    """From here to the end of this asyncio task."""
+    """Bind an origin until the end of this asyncio task."""
     _bound.set(origin)
 
 
 def bind_task(task_id: str) -> None:
-    """As `bind`, with everything else as it is."""
+    """Bind the origin with another task, until the end of this asyncio task."""
     _bound.set(replace(_bound.get(), task_id=task_id))
 
 
 @contextmanager
 def bound(origin: Origin) -> Iterator[None]:
-    """For a while; not across the yield of an asynchronous generator."""
+    """Bind an origin in a context, which must not contain a yield of an asynchronous generator."""
     token = _bound.set(origin)
     try:
         yield
@@ -63,13 +63,13 @@ def bound(origin: Origin) -> Iterator[None]:
 
 
 def origin_to_json(origin: Origin) -> dict[str, str]:
-    """What a task keeps of its request: any process may execute it, at any time."""
+    """The part of an origin that is stored with a task, as any process may execute it later."""
     kept = {"request_id": origin.request_id, "traceparent": origin.traceparent}
     return {name: value for name, value in kept.items() if value is not None}
 
 
 def origin_from_json(kept: Mapping[str, object], task_id: str) -> Origin:
-    """The origin of a task's work; what cannot be read is left out."""
+    """The origin of a task's work; stored values of a wrong form are left out."""
     request_id, traceparent = kept.get("request_id"), kept.get("traceparent")
     is_parent = isinstance(traceparent, str) and TRACE_PARENT.fullmatch(traceparent)
     return Origin(

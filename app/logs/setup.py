@@ -1,4 +1,4 @@
-"""Setting up the log of a process."""
+"""Set-up of the log of a process: levels, one form for all lines, and repeats counted."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from hotloop.app.logs.formatting import (
 
 
 class LogFormat(StrEnum):
-    """What a line of the log looks like."""
+    """Forms of a log line."""
 
     CONSOLE = "console"
     JSON = "json"
 
 
 class LogLevel(StrEnum):
-    """What is written, from the most to the least."""
+    """Levels of the log, from the most lines to the fewest."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -40,31 +40,31 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """How a process writes; the processes that it starts write in the same way."""
+    """Form and level of a process's log; the processes that it starts get the same."""
 
     format: LogFormat = LogFormat.CONSOLE
     level: LogLevel = LogLevel.INFO
 
 
 OWN_LOGGERS: Final = ("hotloop", "asyncio", "uvicorn")
-"""Those that may write at level `debug`. Of others this would be too much, or the items that they
-are told to store."""
+"""Loggers that may write at level `debug`. Others would write too much, or the items that they
+store."""
 
 _QUIET: Final = ("aiohttp", "httpx", "numba", "opentelemetry", "sqlalchemy", "urllib3")
-"""Libraries that are heard from `warning` on."""
+"""Libraries that are logged from level `warning` on."""
 
 
 WINDOW_SECONDS: Final = 10.0
 _KEPT: Final = 256
-"""Different warnings that are remembered at once; a further one is let through."""
+"""Different warnings that are remembered at the same time; further ones are written."""
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to what stderr is at the moment: a progress bar takes its place for a while."""
+    """Writes to the current `sys.stderr`, which a progress bar replaces for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            # In one piece: other processes write to the same.
+            # In one call, because other processes write to the same stream.
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
         except Exception:
@@ -79,8 +79,8 @@ class _Seen:
 
 
 class RepeatHandler(logging.Handler):
-    """Hands records on. Of warnings and worse that are the same within WINDOW_SECONDS, the first;
-    how many were like it is told with the next one, or with the next record of any kind.
+    """Hands records on, but of equal warnings and errors within WINDOW_SECONDS only the first. The
+    number of repeats is written before the next record after that time.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class RepeatHandler(logging.Handler):
             self._target.handle(ready)
 
     def flush(self) -> None:
-        """Tell the counts that are still held back."""
+        """Write the counts of repeats that are still held back."""
         for record in self._expired(float("inf")):
             self._target.handle(record)
         self._target.flush()
@@ -138,7 +138,7 @@ def _likeness(record: logging.LogRecord) -> object:
 
 
 def _repeated(seen: _Seen) -> logging.LogRecord:
-    """The record that was let through, once more, with the number of those like it."""
+    """The first record once more, with the number of its repeats."""
     again = logging.makeLogRecord(seen.record.__dict__)
     again.created, again.exc_info = time.time(), None
     fields = getattr(seen.record, FIELDS, {})
@@ -151,9 +151,9 @@ logger = logging.getLogger(__name__)
 
 
 def set_up_logging(options: LogOptions, role: str, secrets: Sequence[str] = ()) -> None:
-    """Everything that any logger of this process writes goes to stderr as lines of one form; so do
-    exceptions that nobody handles. `role` names the kind of process: `api`, `node`, `run_host`,
-    `worker`, `command`. `secrets` (keys, URLs with a password) are masked wherever they turn up.
+    """Write the records of all loggers of this process, and unhandled exceptions, to stderr as
+    lines of one form. `role` is the kind of process: `api`, `node`, `run_host`, `worker`,
+    `command`. `secrets` (keys, URLs with a password) are masked in all lines.
     """
     global _options
     _options = options
@@ -178,7 +178,7 @@ def set_up_logging(options: LogOptions, role: str, secrets: Sequence[str] = ()) 
 
 
 def log_options() -> LogOptions | None:
-    """What this process was set up with; None when it was not."""
+    """The options that the log of this process was set up with; None if it was not set up."""
     return _options
 
 
@@ -188,7 +188,7 @@ def _log_uncaught(
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    logger.critical("the process ends by a fault", exc_info=(kind, error, trace))
+    logger.critical("unhandled exception; the process ends", exc_info=(kind, error, trace))
 
 
 def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
@@ -196,4 +196,4 @@ def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
         return
     name = arguments.thread.name if arguments.thread is not None else "?"
     trace = (arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
-    logger.critical("thread %s ends by a fault", name, exc_info=trace)
+    logger.critical("unhandled exception; thread %s ends", name, exc_info=trace)

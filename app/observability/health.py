@@ -18,12 +18,12 @@ from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
 
 STORE_SECONDS: Final = 1.0
-"""Time that the store gets to answer: a balancer does not wait much longer for this service."""
+"""Time that the store has to answer: load balancers do not wait much longer for the service."""
 
 
 @dataclass(slots=True)
 class SourceState:
-    """One source since the process started."""
+    """The state of one source, and its counts since the process started."""
 
     counts: StageCounts = field(default_factory=StageCounts)
     state: str = "closed"
@@ -33,18 +33,18 @@ class SourceState:
 
 
 class SourceMonitor:
-    """Collects what runs report; thread-safe."""
+    """Collects reports of runs on their sources; thread-safe."""
 
     def __init__(self, configured: tuple[str, ...]) -> None:
-        """`configured` sources are known before any run has used them."""
+        """`configured`: sources that are known before a run has used them."""
         self._lock = threading.Lock()
         self._sources = {name: SourceState() for name in configured}
         self._last: dict[tuple[str, str], BreakerReport] = {}
-        """By source and process."""
+        """The last report of each source and process."""
 
     def note(self, report: BreakerReport) -> None:
-        """A breaker changed, in whatever process of a run host. One that was told before, or is
-        older than what was told, says nothing.
+        """Take over the change of a breaker in a process of a run host. A report that came before,
+        or is older than the last one, changes nothing.
         """
         with self._lock:
             source = self._sources.setdefault(report.source, SourceState())
@@ -59,12 +59,12 @@ class SourceMonitor:
             source.changed_at = datetime.now(UTC)
 
     def count(self, source: str, counts: StageCounts) -> None:
-        """A batch of a run used a source."""
+        """Add what a batch of a run has counted at a source."""
         with self._lock:
             self._sources.setdefault(source, SourceState()).counts.add(counts)
 
     def states(self) -> dict[str, SourceState]:
-        """By source; a copy."""
+        """A copy of the state of each source."""
         with self._lock:
             return {
                 name: SourceState(
@@ -78,7 +78,7 @@ class SourceMonitor:
             }
 
     def health(self) -> dict[str, SourceHealth]:
-        """Each source as the last run found it."""
+        """The health of each source, as the last run found it."""
         return {
             name: SourceHealth(
                 breaker=source.state,
@@ -99,7 +99,7 @@ def _detail(source: SourceState) -> str:
 
 
 class HealthService:
-    """Asks each part."""
+    """Says whether the parts of the service are ready, and how the sources are."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class HealthService:
         run_hosts: int,
         write_failure: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`write_failure` tells why the store took no heartbeat the last time, or None."""
+        """`write_failure` returns why the store refused the last heartbeat, or None."""
         self._hosts = hosts
         self._store = store
         self._sources = sources
@@ -138,7 +138,7 @@ class HealthService:
         failure = self._write_failure()
         if failure is not None:
             return Check(ready=False, detail=failure)
-        # One question at a time: a store that hangs keeps the thread that asks.
+        # One query at a time: a store that hangs blocks the thread that queries it.
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask_store())
         await asyncio.wait((self._asking,), timeout=STORE_SECONDS)

@@ -20,7 +20,7 @@ _BUCKETS: Final = math.ceil(math.log(100_000 / _SMALLEST_MS, _RATIO)) + 1
 
 
 class LagRecorder:
-    """A histogram of lags with buckets 5 % wide: constant memory for runs of any length."""
+    """A histogram of lags with buckets 5 % wide, so that its memory does not grow with the run."""
 
     def __init__(self) -> None:
         self._counts = [0] * _BUCKETS
@@ -51,7 +51,7 @@ class LagRecorder:
 
 
 class LoopLagMonitor:
-    """Samples the running event loop for as long as there are recorders, and not otherwise."""
+    """Samples the lag of the running event loop while there are recorders."""
 
     def __init__(self) -> None:
         self._recorders: set[LagRecorder] = set()
@@ -59,6 +59,7 @@ class LoopLagMonitor:
 
     @contextmanager
     def recording(self) -> Iterator[LagRecorder]:
+        """A recorder that gets all samples until the end of the context."""
         recorder = LagRecorder()
         self._recorders.add(recorder)
         if self._sampling is None:

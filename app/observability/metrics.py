@@ -1,9 +1,8 @@
-"""What the service counts, in the text format of Prometheus.
+"""Metrics of the service, in the text format of Prometheus.
 
-Counted in the processes that answer requests or take tasks; what run hosts and workers do is
-counted by whoever they do it for. Where several processes answer on one port, each writes its
-numbers to files in a folder that they share, and any of them answers with the sums
-(`hotloop.app.observability.metrics_folder`).
+A process that answers requests or executes tasks counts for itself and for its run hosts and
+workers. If several processes answer on one port, each writes its numbers to files in a folder that
+they share, and any of them answers with the sums (`hotloop.app.observability.metrics_folder`).
 """
 
 from __future__ import annotations
@@ -36,37 +35,37 @@ _REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 _RUN_SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 _STORE_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 
-# When a counter was made is of no use: it is the start of the process.
+# The time at which a counter was made is only the start of the process.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """How a process stands now."""
+    """The state of a process now."""
 
     queued_shards: Mapping[str, int]
-    """Of the whole store, by state: `waiting` and `held`."""
+    """Shards in the queue of the whole store by state: `waiting` and `held`."""
     waiting_runs: int
     """Synchronous runs that wait for a run host."""
     run_hosts: Mapping[str, int]
-    """By state: `idle`, `busy` and, as many as should be and are not, `missing`."""
+    """Run hosts by state: `idle`, `busy`, and `missing` for those that should exist and do not."""
     run_host_deaths: int
-    """Since the start of the process."""
+    """Run hosts that ended since the process started."""
     loop_lag_seconds: Mapping[str, float]
-    """`p99` and `max` of the last minute."""
+    """Lag of the event loop in the last minute: `p99` and `max`."""
     resident_bytes: int
     open_files: int
 
 
 class Metrics:
-    """Everything that is counted; a registry of its own, so that apps do not share it."""
+    """All metrics of one application, in a registry that no other application shares."""
 
     def __init__(self, sources: SourceMonitor) -> None:
         self.before_text: Callable[[], None] = lambda: None
-        """Sets the gauges; called in the thread that reads the metrics."""
+        """Function that sets the gauges. It is called in the thread that reads the metrics."""
         self._sources = sources
         self._told: dict[tuple[Counter, str], int] = {}
-        """What counters already have of numbers that are kept elsewhere."""
+        """The part of a number kept elsewhere that its counter already has."""
         self._guard = threading.Lock()
         self._registry = registry = CollectorRegistry()
         self._requests = Histogram(
@@ -178,7 +177,7 @@ class Metrics:
         )
 
     def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
-        """`route` is a template."""
+        """Count an answered request. `route` is a template."""
         self._requests.labels(route, method, str(status)).observe(seconds)
 
     def run_ended(
@@ -190,7 +189,7 @@ class Metrics:
         failed_items: int,
         seconds: float | None = None,
     ) -> None:
-        """`items_processed` includes the failed ones; `seconds` are the run's duration."""
+        """Count a run. `items_processed` includes failed items; `seconds` is the run's duration."""
         self._runs.labels(strategy, kernel, status).inc()
         self._items.labels(strategy, kernel, "done").inc(items_processed - failed_items)
         self._items.labels(strategy, kernel, "failed").inc(failed_items)
@@ -198,18 +197,18 @@ class Metrics:
             self._run_seconds.labels(strategy, kernel).observe(seconds)
 
     def comparison_ended(self, status: TaskStatus, measurements: int) -> None:
-        """`measurements` are those of this execution of it."""
+        """Count a comparison. `measurements` is the number made in this execution of it."""
         self._comparisons.labels(status).inc()
         self._measurements.inc(measurements)
 
     def transaction_ended(self, kind: str, seconds: float, failed: bool) -> None:
-        """`kind` is `read` or `write`."""
+        """Count a transaction of the task store. `kind` is `read` or `write`."""
         self._store_seconds.labels(kind).observe(seconds)
         if failed:
             self._store_errors.labels(kind).inc()
 
     def set_gauges(self, now: Gauges) -> None:
-        """What was sampled."""
+        """Take over sampled gauges."""
         for state, count in now.queued_shards.items():
             self._queued.labels(state).set(count)
         self._waiting.set(now.waiting_runs)
@@ -223,7 +222,7 @@ class Metrics:
             self._raise_to(self._deaths, "", now.run_host_deaths)
 
     def take_sources(self) -> None:
-        """Bring the numbers of sources up to date."""
+        """Take over the counts and states of the sources."""
         with self._guard:
             for source, state in self._sources.states().items():
                 for name, counter in self._source_counters.items():
@@ -240,7 +239,7 @@ class Metrics:
         self._told[key] = number
 
     def text(self) -> bytes:
-        """In the text exposition format, version 0.0.4. Blocks: it may read files."""
+        """All metrics in the text exposition format, version 0.0.4. Blocks: it may read files."""
         self.before_text()
         self.take_sources()
         folder = shared_folder()

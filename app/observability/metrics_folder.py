@@ -1,8 +1,9 @@
-"""The folder in which processes that answer on one port add up what they count.
+"""The folder in which processes that answer on one port add up their metrics.
 
-prometheus-client maps the numbers of each process to a file there. What a process that is gone
-has counted stays; how it stood (its gauges) is removed. The folder lives as long as the supervisor:
-a lock in it, which the system frees however that ends, tells it from one that was left behind.
+prometheus-client maps the numbers of each process to a file there. The counts of a process that has
+ended stay; its gauges are removed. The folder exists as long as the supervisor holds a lock in it.
+The system frees the lock when the supervisor ends in any way, so a folder that was left behind can
+be told by its free lock.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ from typing import Final
 from prometheus_client.multiprocess import mark_process_dead
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Read by prometheus-client when it is imported: set for processes that are yet to start."""
+"""prometheus-client reads this variable when it is imported, so it is set before a process starts.
+"""
 
 _LOCK: Final = "lock"
 
 
 def shared_folder() -> str | None:
-    """Where this process counts together with others; None when it is alone."""
+    """The folder that this process shares with others; None if it answers alone."""
     return os.environ.get(VARIABLE) or None
 
 
 @contextmanager
 def metrics_folder(data_dir: Path) -> Iterator[Path]:
-    """A folder for the processes started within, which goes with what is left of dead ones."""
+    """Make a folder for the processes that are started in the context. Remove it afterwards, and
+    remove folders that were left behind now.
+    """
     above = data_dir / "metrics"
     above.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="of-", dir=above))
@@ -50,7 +54,7 @@ def metrics_folder(data_dir: Path) -> Iterator[Path]:
 
 
 def forget_process(folder: Path, pid: int) -> None:
-    """It is gone: its gauges with it, its counts not."""
+    """Remove the gauges of a process that has ended; its counts stay."""
     mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
@@ -67,6 +71,6 @@ def _is_locked(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        # Just being made, or removed: it is looked at the next time.
+        # It is just being made or removed; the next start checks it again.
         return True
     return False

@@ -153,7 +153,7 @@ class VitalsService:
         return self._sampling is not None and not self._sampling.done()
 
     async def read(self, after: datetime | None) -> Vitals:
-        """The samples that were taken after `after`, or all that are kept."""
+        """The samples taken after `after`, or all that are kept. Starts sampling if needed."""
         self._asked = time.monotonic()
         if not self.is_sampling:
             self._sampling = asyncio.create_task(self._sample())
@@ -175,7 +175,7 @@ class VitalsService:
             await asyncio.gather(self._sampling, return_exceptions=True)
 
     async def _sample(self) -> None:
-        # Off the loop: looking for the processes below is a walk through all of the system's.
+        # In a thread: the search for the processes below may walk through all processes.
         before, began = await asyncio.to_thread(self._processes.usage), time.monotonic()
         pause = min(FIRST_SAMPLE_SECONDS, self._sample_seconds)
         while time.monotonic() - self._asked < self._unseen_seconds:
@@ -194,7 +194,7 @@ class VitalsService:
     ) -> VitalsSample:
         capacity = max(seconds * self._usable_cpus, 1e-9)
         api_share, runs_share = (
-            # Below 0 when a process ended that nobody waited for, above 1 by the clocks' steps.
+            # Below 0 if a process ended that its parent did not wait for; above 1 by clock steps.
             min(1.0, max(0.0, (use.cpu_seconds - earlier.cpu_seconds) / capacity))
             for earlier, use in zip(before, now, strict=True)
         )

@@ -1,8 +1,8 @@
-"""Traces of OpenTelemetry: a span for each request, run and batch, made in the process that counts.
+"""OpenTelemetry spans of requests, runs, measurements of comparisons and batches.
 
-Without HOTLOOP_TRACES_URL the API of OpenTelemetry, which FastAPI brings, does nothing, and the SDK
-is not imported. Run hosts and workers have no part in it: a batch's result says when it was in
-work, and whoever asked for it makes the span.
+Without HOTLOOP_TRACES_URL the API of OpenTelemetry, which FastAPI installs, does nothing, and the
+SDK is not imported. Run hosts and workers make no spans: the result of a batch has its times, and
+the process that collects results makes the span.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from hotloop.app.version import VERSION
 logger = logging.getLogger(__name__)
 
 EXPORT_SECONDS: Final = 5.0
-"""How long a collector may take to receive spans; then they are dropped."""
+"""Time that a collector may take to receive spans; then they are dropped."""
 
 _HEADER: Final = "traceparent"
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 def tracer() -> trace.Tracer:
-    """Makes spans that are exported, or, without an exporter, none."""
+    """The tracer of the service. Without an exporter its spans record nothing."""
     return trace.get_tracer("hotloop", VERSION)
 
 
 def context_of(traceparent: str | None) -> Context:
-    """For spans that go on with a W3C trace context; one that is not well-formed is left out."""
+    """The context for spans that continue a W3C trace; a malformed `traceparent` is ignored."""
     return _PROPAGATOR.extract({} if traceparent is None else {_HEADER: traceparent}, Context())
 
 
 def traceparent_of(span: trace.Span) -> str | None:
-    """W3C trace context of a span; None for one that belongs to no trace."""
+    """The W3C trace context of a span; None if the span belongs to no trace."""
     context = span.get_span_context()
     if not context.is_valid:
         return None
@@ -55,8 +55,9 @@ def traceparent_of(span: trace.Span) -> str | None:
 
 @asynccontextmanager
 async def exporting(url: str | None, role: str) -> AsyncIterator[None]:
-    """Spans of this process go to an OTLP collector, `http://host:4318/v1/traces`, in batches; what
-    is left at the end is sent then. Once for each process; None exports nothing.
+    """Send the spans of this process to an OTLP collector, `http://host:4318/v1/traces`, in
+    batches; send the rest at the end of the context. Enter it once in a process. None exports
+    nothing.
     """
     if url is None:
         yield
@@ -79,13 +80,13 @@ async def exporting(url: str | None, role: str) -> AsyncIterator[None]:
 
 
 class RunSpan:
-    """One execution of a plan, below the request that asked for it, whenever that was."""
+    """The span of one execution of a plan, below the span of the request that asked for it."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
     def batches(self, event: Batches) -> None:
-        """Each as the worker that had it has timed it."""
+        """Make a span for each batch, with the times that its worker measured."""
         if not self._span.is_recording():
             return
         below = trace.set_span_in_context(self._span)
@@ -105,13 +106,13 @@ class RunSpan:
             span.end(result.ended_ns)
 
     def failed(self, error: ServiceError) -> None:
-        """The error's text is for the client; its kind is enough here."""
+        """Mark the span as failed with the kind of the error; its text is for the client."""
         self._span.set_status(StatusCode.ERROR, type(error).__name__)
 
 
 @contextmanager
 def run_span(plan: Plan, shard: Shard) -> Iterator[tuple[RunSpan, Plan]]:
-    """The span, and the plan with what the logs of its workers are to name."""
+    """Open the span of a run. Yields it, and the plan with the origin for its workers' logs."""
     of_shard: dict[str, str | int] = {
         "hotloop.task_id": shard.task_id,
         "hotloop.shard": shard.shard,
@@ -123,7 +124,7 @@ def run_span(plan: Plan, shard: Shard) -> Iterator[tuple[RunSpan, Plan]]:
 
 @contextmanager
 def measurement_span(plan: Plan, cell: str, round_number: int) -> Iterator[tuple[RunSpan, Plan]]:
-    """The same for what a comparison executes once."""
+    """Open the span of one measurement of a comparison, in the same way."""
     of_cell: dict[str, str | int] = {"hotloop.cell": cell, "hotloop.round": round_number}
     with _span("measurement", plan, of_cell) as both:
         yield both
@@ -143,7 +144,7 @@ def _span(
         name,
         context=context_of(origin.traceparent),
         attributes=of_plan | dict(attributes),
-        # An exception's text may be of the items' data.
+        # The text of an exception may contain data of the items.
         record_exception=False,
         set_status_on_exception=False,
     ) as span:

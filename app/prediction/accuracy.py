@@ -10,10 +10,10 @@ import numpy as np
 
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.comparison import IntervalView
+from hotloop.app.schemas.options import kernel_names
 from hotloop.app.schemas.recommendation import PredictionError, PredictionRecord
 from hotloop.app.tasks.model import run_seconds
 from hotloop.app.tasks.store import TaskStore
-from hotloop.kernels import KernelName
 
 RUNS: Final = 200
 SHOWN: Final = 20
@@ -74,13 +74,13 @@ def _records(store: TaskStore, limit: int) -> Sequence[PredictionRecord]:
     found = []
     for task, shards in store.estimated(limit):
         predicted, measured = task.estimated_seconds, run_seconds(task, shards)
-        known = task.strategy in set(StrategyName) and task.kernel in set(KernelName)
+        known = task.strategy in set(StrategyName) and task.kernel in kernel_names()
         if predicted and measured and known:
             found.append(
                 PredictionRecord(
                     task_id=task.task_id,
                     strategy=StrategyName(task.strategy),
-                    kernel=KernelName(task.kernel),
+                    kernel=task.kernel,
                     predicted_seconds=predicted,
                     measured_seconds=measured,
                     ratio=predicted / measured,

@@ -9,8 +9,8 @@ from typing import Final
 
 from hotloop import kernels
 from hotloop.app.runhost.messages import Batches
+from hotloop.app.tasks.acceptance import begun_part
 from hotloop.app.tasks.chunks import pack
-from hotloop.app.tasks.parts import begun_part
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
 

@@ -11,7 +11,7 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.search_space import Choice
 from hotloop.app.schemas.options import RunOptions
 from hotloop.app.schemas.recommendation import Guideline, Limit
-from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.strategies.registry import CAPABILITIES
 
 _WHY: Final = {
@@ -115,12 +115,7 @@ def curl(base_url: str, request: RunRequest, choice: Choice) -> str:
     body: dict[str, Any] = {
         name: value for name, value in chosen.items() if value != defaults[name]
     }
-    parameters = {
-        name: value
-        for name, value in request.parameters.model_dump().items()
-        if value != getattr(Parameters(), name)
-    }
-    if parameters:
-        body["parameters"] = parameters
+    if request.changed_parameters:
+        body["parameters"] = request.changed_parameters
     url = quote(f"{base_url}/api/v1/tasks/{plan.strategy}")
     return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"

@@ -27,12 +27,13 @@ class KernelService:
     async def list(self) -> KernelList:
         """Raises NotReadyError."""
         return KernelList(
-            workloads=[_workload_view(name) for name in kernels.workloads()],
+            workloads=[workload_view(name) for name in kernels.workloads()],
             kernels=[_kernel_view(report) for report in await self._hosts.kernels()],
         )
 
 
-def _workload_view(name: str) -> WorkloadView:
+def workload_view(name: str) -> WorkloadView:
+    """Return the declaration of a workload, as clients see it."""
     workload = kernels.get_workload(name)
     return WorkloadView(
         name=name,
@@ -40,14 +41,8 @@ def _workload_view(name: str) -> WorkloadView:
         columns_in=[_column_view(column) for column in workload.columns_in],
         columns_out=[_column_view(column) for column in workload.columns_out],
         parameters=[
-            ParameterView(
-                name=p.name,
-                description=p.description,
-                default=p.default,
-                minimum=p.minimum,
-                maximum=p.maximum,
-            )
-            for p in workload.parameters
+            ParameterView(**{name: getattr(parameter, name) for name in ParameterView.model_fields})
+            for parameter in workload.parameters
         ],
         product_bounds=[
             ProductBoundView(parameters=list(bound.parameters), maximum=bound.maximum)
@@ -57,17 +52,16 @@ def _workload_view(name: str) -> WorkloadView:
 
 
 def _column_view(column: kernels.Column) -> ColumnView:
-    fields: dict[str, Any] = {
-        name: getattr(column, name) for name in ("name", "dtype", "description")
-    }
-    return ColumnView(**fields, minimum=column.minimum, maximum=column.maximum)
+    names = ColumnView.model_fields.keys() - {"example"}
+    fields: dict[str, Any] = {name: getattr(column, name) for name in names}
+    return ColumnView(**fields, example=column.example())
 
 
 def _kernel_view(report: KernelReport) -> KernelView:
     operations = kernels.get_workload(report.workload).operations()
     return KernelView(
         workload=report.workload,
-        kernel=kernels.KernelName(report.kernel),
+        kernel=report.kernel,
         available=report.available,
         reason=report.reason,
         releases_gil=report.releases_gil,

@@ -14,10 +14,10 @@ from hotloop.app.prediction.reported_costs import nanoseconds_per_item
 from hotloop.app.prediction.stages import make_stages
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.options import KernelChoice
+from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
-from hotloop.app.sources.base import Items
+from hotloop.app.sources.base import Items, Parameters
 from hotloop.app.strategies.base import Plan
 
 BY_PREFERENCE: Final = (
@@ -65,9 +65,7 @@ def make_plan(
             "workload",
             f"{request.workload!r} is unknown; choose from: {', '.join(kernels.workloads())}",
         )
-    parameters = kernels.get_workload(request.workload).resolve_parameters(
-        request.parameters.model_dump()
-    )
+    parameters = kernels.get_workload(request.workload).resolve_parameters(request.parameters)
     kernel = _resolve_kernel(request, parameters, reports)
     plan = Plan(
         workload=request.workload,
@@ -88,7 +86,7 @@ def make_plan(
 
 
 def _slice_items(
-    workload: str, kernel: str, parameters: dict[str, int], reports: Sequence[KernelReport]
+    workload: str, kernel: str, parameters: Parameters, reports: Sequence[KernelReport]
 ) -> int:
     """Return the number of items that a kernel computes in about SLICE_SECONDS."""
     operations = kernels.get_workload(workload).operations(parameters)
@@ -100,24 +98,24 @@ def _slice_items(
 
 def _resolve_kernel(
     request: RunRequest | UploadQuery,
-    parameters: dict[str, int],
+    parameters: Parameters,
     reports: Sequence[KernelReport],
 ) -> str:
     candidates = [r for r in reports if r.workload == request.workload]
-    if request.kernel is KernelChoice.AUTO:
+    if request.kernel == AUTO:
         operations = kernels.get_workload(request.workload).operations(parameters)
         return min(
             (r for r in candidates if r.available),
             key=lambda r: nanoseconds_per_item(r, operations),
         ).kernel
     for report in candidates:
-        if report.kernel == request.kernel.value:
+        if report.kernel == request.kernel:
             if not report.available:
                 raise InvalidRequestError("kernel", f"{report.kernel}: {report.reason}")
             return report.kernel
     names = ", ".join(r.kernel for r in candidates)
     raise InvalidRequestError(
-        "kernel", f"{request.workload} has no kernel {request.kernel.value!r}; choose from: {names}"
+        "kernel", f"{request.workload} has no kernel {request.kernel!r}; choose from: {names}"
     )
 
 

@@ -21,7 +21,7 @@ from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
-from hotloop.app.schemas.options import AUTO, KernelChoice, RunOptions
+from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.recommendation import (
     CalibrationView,
     KernelCalibration,
@@ -30,14 +30,13 @@ from hotloop.app.schemas.recommendation import (
     RecommendationQuery,
     StrategyCalibration,
 )
-from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.schemas.runs import RunRequest, request_model
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import utc_now
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
-from hotloop.kernels import KernelName
 
 MOST_IN_FLIGHT: Final = 20_000
 """The bound of `io_concurrency`."""
@@ -136,7 +135,7 @@ def run_request(query: RecommendationQuery) -> RunRequest:
     names = {*RunOptions.model_fields, "items_count"} & query.model_fields_set
     given = {name: getattr(query, name) for name in names}
     # What was validated need not be validated again, and would be refused as too lax in places.
-    return RunRequest.model_construct(
+    return request_model(RunRequest, query.workload).model_construct(
         _fields_set=set(names),
         **{name: field.get_default(call_default_factory=True) for name, field in _FIELDS.items()}
         | given
@@ -150,7 +149,7 @@ _FIELDS: Final = RunRequest.model_fields
 def _fixed(query: RecommendationQuery, plan: Plan, calibration: Calibration) -> Fixed:
     given = query.model_fields_set
     names = [each.kernel for each in calibration.kernels if each.workload == plan.workload]
-    if "kernel" in given and query.kernel is not KernelChoice.AUTO:
+    if "kernel" in given and query.kernel != AUTO:
         names = [plan.kernel]
     return Fixed(
         kernels=names,
@@ -199,7 +198,7 @@ def _answer(
         considered=len(choices),
         calibrated=calibrated,
         calibrating=basis.calibrating,
-        calibration=_calibration_view(basis, facts, reports, request.parameters),
+        calibration=_calibration_view(basis, facts, reports, request),
         prediction_error=errors.view(),
         guidelines=list(GUIDELINES),
     )
@@ -210,7 +209,7 @@ def _view(rank: int, choice: Choice, interval: IntervalView) -> RankedChoice:
     return RankedChoice(
         rank=rank,
         strategy=plan.strategy,
-        kernel=KernelName(plan.kernel),
+        kernel=plan.kernel,
         workers=plan.workers,
         batch_size=plan.batch_size,
         io_concurrency=plan.io_concurrency,
@@ -226,7 +225,7 @@ def _calibration_view(
     basis: Basis,
     facts: dict[str, Any],
     reports: Sequence[KernelReport],
-    parameters: Parameters,
+    request: RunRequest,
 ) -> CalibrationView:
     calibration, made = basis.calibration, basis.calibrated_at
     return CalibrationView(
@@ -235,7 +234,7 @@ def _calibration_view(
         duration_seconds=None if made is None else calibration.seconds,
         fingerprint=basis.fingerprint,
         host=HostView(**facts),
-        kernels=[_kernel_view(report, calibration, parameters) for report in reports],
+        kernels=[_kernel_view(report, calibration, request) for report in reports],
         strategies=[
             StrategyCalibration(
                 strategy=name,
@@ -253,12 +252,12 @@ def _calibration_view(
 
 
 def _kernel_view(
-    report: KernelReport, calibration: Calibration, parameters: Parameters
+    report: KernelReport, calibration: Calibration, request: RunRequest
 ) -> KernelCalibration:
     if not report.available:
         return KernelCalibration(
             workload=report.workload,
-            kernel=KernelName(report.kernel),
+            kernel=report.kernel,
             available=False,
             seconds_per_call=None,
             seconds_per_item=None,
@@ -266,11 +265,12 @@ def _kernel_view(
         )
     costs = calibration.kernel(report.workload, report.kernel)
     workload = kernels.get_workload(report.workload)
-    operations = workload.operations(parameters.model_dump())
+    asked = request.parameters if report.workload == request.workload else None
+    operations = workload.operations(asked)
     many = costs.seconds_of_call(operations, _MANY) - costs.call_seconds
     return KernelCalibration(
         workload=report.workload,
-        kernel=KernelName(report.kernel),
+        kernel=report.kernel,
         available=True,
         seconds_per_call=costs.call_seconds,
         seconds_per_item=many / _MANY,

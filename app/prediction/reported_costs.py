@@ -19,7 +19,7 @@ from hotloop.app.runhost.calibrate.constants import (
 )
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.strategies.registry import uses_processes
-from hotloop.kernels import KernelName
+from hotloop.kernels.contract import REFERENCE
 
 CALL_SECONDS: Final = 20e-6
 """A kernel call without items: validation and columns."""
@@ -108,7 +108,7 @@ def pace(reports: Sequence[KernelReport]) -> float:
     found = [
         ns / REFERENCE_NS[term]
         for report in reports
-        if (report.workload, report.kernel) == (REFERENCE_WORKLOAD, KernelName.PYTHON)
+        if (report.workload, report.kernel) == (REFERENCE_WORKLOAD, REFERENCE)
         for term, ns in report.ns_per_operation.items()
         if term in REFERENCE_NS
     ]

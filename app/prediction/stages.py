@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from hotloop import kernels
@@ -11,7 +11,12 @@ from hotloop.app.errors import InvalidRequestError
 from hotloop.app.schemas.options import AUTO, CacheMode, CacheSource, DbSource, RunOptions
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.rules import load_factory
-from hotloop.app.settings.settings import Settings
+from hotloop.app.settings.settings import (
+    Settings,
+    pinot_columns_of,
+    pinot_sql_of,
+    redis_columns_of,
+)
 from hotloop.app.sources.base import Stage
 from hotloop.app.sources.pinot import PinotStage
 from hotloop.app.sources.redis import RedisStage
@@ -72,14 +77,15 @@ def _pinot(request: RunRequest | UploadQuery, settings: Settings) -> PinotStage:
         raise InvalidRequestError(
             "db", "pinot has no address; set HOTLOOP_PINOT_URL, or ask for simulated or none"
         )
-    _check_columns("db", "HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, request.workload)
+    columns = _columns_setting(settings, "pinot_columns", request.workload)
+    _check_columns("db", "HOTLOOP_PINOT_COLUMNS", columns, request.workload)
     secret = settings.pinot_authorization
     return PinotStage(
         url=settings.pinot_url,
         authorization=secret.get_secret_value() if secret else None,
-        sql=settings.pinot_sql,
+        sql=_columns_setting(settings, "pinot_sql", request.workload),
         id_column=settings.pinot_id_column,
-        fields=tuple(settings.pinot_columns.items()),
+        fields=tuple(columns.items()),
         workload=request.workload,
         connections=_connections(request),
         policy=_policy(settings),
@@ -91,12 +97,13 @@ def _redis(request: RunRequest | UploadQuery, settings: Settings) -> RedisStage:
         raise InvalidRequestError(
             "cache", "redis has no address; set HOTLOOP_REDIS_URL, or ask for simulated or none"
         )
-    _check_columns("cache", "HOTLOOP_REDIS_COLUMNS", settings.redis_columns, request.workload)
+    columns = _columns_setting(settings, "redis_columns", request.workload)
+    _check_columns("cache", "HOTLOOP_REDIS_COLUMNS", columns, request.workload)
     return RedisStage(
         url=settings.redis_url.get_secret_value(),
         key=settings.redis_key,
         layout=settings.redis_layout,
-        fields=tuple(settings.redis_columns.items()),
+        fields=tuple(columns.items()),
         defaults=_defaults(settings, request.workload),
         workload=request.workload,
         connections=_connections(request),
@@ -145,6 +152,20 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
+def _columns_setting(settings: Settings, name: str, workload: str) -> Any:
+    """Return a setting of columns; where it is not set, the default for the workload."""
+    if name in settings.model_fields_set:
+        return getattr(settings, name)
+    return _DEFAULTS[name](kernels.get_workload(workload))
+
+
+_DEFAULTS: Final = {
+    "redis_columns": redis_columns_of,
+    "pinot_columns": pinot_columns_of,
+    "pinot_sql": pinot_sql_of,
+}
+
+
 def _check_columns(field: str, variable: str, given: Mapping[str, Any], workload: str) -> None:
     known = [column.name for column in kernels.get_workload(workload).columns_in]
     for name in given:
@@ -157,8 +178,9 @@ def _check_columns(field: str, variable: str, given: Mapping[str, Any], workload
 
 def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...]:
     columns = {column.name: column for column in row_columns(workload)}
+    filled = _columns_setting(settings, "redis_columns", workload)
     for name, value in settings.redis_defaults.items():
-        if name not in settings.redis_columns:
+        if name not in filled:
             raise InvalidRequestError(
                 "cache", f"HOTLOOP_REDIS_DEFAULTS names {name!r}, HOTLOOP_REDIS_COLUMNS does not"
             )
@@ -169,7 +191,7 @@ def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...
             )
     return tuple(
         (name, int(value) if columns[name].is_integer else value)
-        for name in settings.redis_columns
+        for name in filled
         for value in (settings.redis_defaults.get(name, 0.0),)
     )
 
@@ -183,9 +205,11 @@ def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
         )
     if request.db_source != DbSource.PINOT:
         return
+    redis = _columns_setting(settings, "redis_columns", request.workload)
+    pinot = _columns_setting(settings, "pinot_columns", request.workload)
     for variable, given, other in (
-        ("HOTLOOP_REDIS_COLUMNS", settings.redis_columns, settings.pinot_columns),
-        ("HOTLOOP_PINOT_COLUMNS", settings.pinot_columns, settings.redis_columns),
+        ("HOTLOOP_REDIS_COLUMNS", redis, pinot),
+        ("HOTLOOP_PINOT_COLUMNS", pinot, redis),
     ):
         missing = [name for name in other if name not in given]
         if missing:

@@ -1,6 +1,6 @@
 """`python -m hotloop.app.runhost SOCKET_FD LEASH_FD CONFIG`: started by the API process only.
 
-The order of the first steps matters: nothing slow may come before the keeper is on watch.
+The order of the first steps matters: nothing slow may come before the keeper watches.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def main() -> None:
     started = time.perf_counter()
     socket_fd, leash_fd = int(sys.argv[1]), int(sys.argv[2])
     config = RunHostConfig.from_json(sys.argv[3])
-    # Before setsid, so that it is outside the group: when the group is killed it lives on just
-    # long enough to free the semaphores and shared memory of the dead.
+    # Before setsid, so that it is outside the group: when the group is killed, it lives on long
+    # enough to free the semaphores and shared memory of the killed processes.
     resource_tracker.ensure_running()
     os.setsid()
     _start_keeper(leash_fd)
@@ -42,30 +42,30 @@ def main() -> None:
 
 
 def _start_keeper(leash_fd: int) -> None:
-    """A process that kills this process group when the other end of the leash is closed.
+    """Start a process that kills this process group when the other end of the leash is closed.
 
-    The API process alone holds that end, so it closes when the API ends, by whatever means.
+    Only the API process holds that end, so it closes when the API ends, by whatever means.
     """
     subprocess.Popen(["/bin/sh", "-c", "read _; kill -KILL 0"], stdin=leash_fd)
 
 
 def _watch(leash_fd: int) -> None:
-    """Do what the keeper does: it may have been killed. The system does it as well where it can,
-    for this thread cannot run while a kernel keeps the GIL.
+    """Do what the keeper does, as it may have been killed. Where the system can, it does so too:
+    this thread cannot run while a kernel keeps the GIL.
     """
     os.read(leash_fd, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def _allow_many_connections() -> None:
-    """As many descriptors as this user may have: each call in flight to a source needs one."""
+    """Allow as many descriptors as this user may have: each call to a source needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(socket_fd: int, config: RunHostConfig, started: float) -> None:
-    from hotloop.app.runhost.frames import STREAM_LIMIT
     from hotloop.app.runhost.host import RunHost
+    from hotloop.app.runhost.messages import STREAM_LIMIT
 
     reader, writer = await asyncio.open_connection(
         sock=socket.socket(fileno=socket_fd), limit=STREAM_LIMIT

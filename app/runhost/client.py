@@ -1,4 +1,4 @@
-"""The API's end of one run host: start it, give it work, cancel it, kill it, see it die."""
+"""The API's end of one run host: its start, commands, cancellation, and death."""
 
 from __future__ import annotations
 
@@ -14,32 +14,19 @@ from typing import Any, Final
 
 import hotloop
 from hotloop.app.errors import RunHostDiedError, RunTimeoutError
+from hotloop.app.runhost import messages
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
-from hotloop.app.runhost.frames import STREAM_LIMIT, read_frame, write_frame
-from hotloop.app.runhost.messages import (
-    Batches,
-    CalibrateCommand,
-    Calibrated,
-    CalibrationProgress,
-    CancelCommand,
-    IngestCommand,
-    Ingested,
-    Ready,
-    RunCommand,
-    RunEvent,
-    RunReport,
-)
 from hotloop.app.strategies.base import Plan
 
 _IMPORT_ROOT: Final = str(Path(hotloop.__file__).absolute().parent.parent)
 
 _QUIET: Final = ("-W", "ignore:resource_tracker:UserWarning")
-"""A run host ends by SIGKILL; that its resource tracker then finds something to free is meant."""
+"""A run host ends by SIGKILL, so its resource tracker is expected to find something to free."""
 
 
 class RunHostClient:
-    """One run host process; made by `start`, gone for good once `exited` is done."""
+    """A run host process: made by `start`, and gone once `exited` is done."""
 
     def __init__(
         self,
@@ -49,9 +36,9 @@ class RunHostClient:
         leash_fd: int,
         cancel_grace_seconds: float,
     ) -> None:
-        self.ready: Ready | None = None
+        self.ready: messages.Ready | None = None
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """The exit code, when process, group and socket are gone."""
+        """The exit code, once process, group and socket are gone."""
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -89,7 +76,7 @@ class RunHostClient:
         finally:
             theirs.close()
             os.close(their_leash)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=STREAM_LIMIT)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=messages.STREAM_LIMIT)
         client = cls(process, reader, writer, our_leash, cancel_grace_seconds)
         try:
             client.ready = await client._receive()
@@ -106,21 +93,23 @@ class RunHostClient:
     def pid(self) -> int:
         return self._process.pid
 
-    async def run(self, plan: Plan, *, cold: bool = False) -> AsyncGenerator[RunEvent, None]:
-        """Execute a plan: RunStarted, Batches and BreakerReports, and at last a RunReport. `cold`
-        closes all pools first, as if the run host had just started.
+    async def run(
+        self, plan: Plan, *, cold: bool = False
+    ) -> AsyncGenerator[messages.RunEvent, None]:
+        """Execute a plan; yields RunStarted, Batches, Progress and BreakerReports, and a RunReport
+        as the last event. `cold` closes all pools first, as in a run host that has just started.
 
         Raises RunHostDiedError, or RunTimeoutError when it had to be killed at its deadline.
-        Closed early, it kills the run host; `cancel` is the gentle way.
+        Closed early, this kills the run host; `cancel` is the gentle way.
         """
         ended = False
         if plan.timeout_seconds is not None:
             self._kill_later(plan.timeout_seconds + self._cancel_grace_seconds, plan)
         try:
-            await self._send(RunCommand(plan, cold))
+            await self._send(messages.RunCommand(plan, cold))
             while not ended:
                 event = await self._receive()
-                ended = isinstance(event, RunReport)
+                ended = isinstance(event, messages.RunReport)
                 yield event
         finally:
             while self._timers:
@@ -129,13 +118,13 @@ class RunHostClient:
                 await self.kill()
 
     async def cancel(self) -> None:
-        """Ask the run host to end its run within one batch; it is killed after the grace.
+        """Ask the run host to end its run within one batch, and kill it after the grace period.
 
         Returns at once; `run` ends with a report, or with RunHostDiedError.
         """
         self._kill_later(self._cancel_grace_seconds, None)
         with contextlib.suppress(RunHostDiedError):
-            await self._send(CancelCommand())
+            await self._send(messages.CancelCommand())
 
     def _kill_later(self, seconds: float, overdue: Plan | None) -> None:
         def kill() -> None:
@@ -145,14 +134,13 @@ class RunHostClient:
 
         self._timers.append(asyncio.get_running_loop().call_later(seconds, kill))
 
-    async def ingest(self, command: IngestCommand) -> int:
-        """Number of rows read. Raises the error of the upload, or RunHostDiedError.
-
-        Cancelled, it kills the run host.
+    async def ingest(self, command: messages.IngestCommand) -> int:
+        """Read an upload into an item file; returns its number of rows. Raises the error of the
+        upload, or RunHostDiedError. When cancelled, it kills the run host.
         """
         try:
             await self._send(command)
-            outcome: Ingested = await self._receive()
+            outcome: messages.Ingested = await self._receive()
         except BaseException:
             await self.kill()
             raise
@@ -162,20 +150,20 @@ class RunHostClient:
 
     async def calibrate(
         self,
-        take: Callable[[Batches], Awaitable[None]],
+        take: Callable[[messages.Batches], Awaitable[None]],
         tell: Callable[[float], None],
     ) -> Calibration:
-        """Measure the constants of the cost model now. `take` is given the results of the runs, to
-        treat them as those of any run; `tell` is given the share that is done, 0 … 1, as it goes.
+        """Measure the constants of the cost model. `take` is called with the results of the
+        measured runs, `tell` with the share that is done, 0 … 1.
 
-        Raises WorkerCrashedError, RunHostDiedError. Cancelled, it kills the run host.
+        Raises WorkerCrashedError, RunHostDiedError. When cancelled, it kills the run host.
         """
         try:
-            await self._send(CalibrateCommand())
-            while not isinstance(outcome := await self._receive(), Calibrated):
-                if isinstance(outcome, Batches):
+            await self._send(messages.CalibrateCommand())
+            while not isinstance(outcome := await self._receive(), messages.Calibrated):
+                if isinstance(outcome, messages.Batches):
                     await take(outcome)
-                elif isinstance(outcome, CalibrationProgress):
+                elif isinstance(outcome, messages.CalibrationProgress):
                     tell(outcome.share)
         except BaseException:
             await self.kill()
@@ -186,14 +174,14 @@ class RunHostClient:
         return outcome.calibration
 
     async def kill(self) -> None:
-        """End the run host and everything below it; returns when it is gone."""
+        """Kill the run host and everything below it; returns when it is gone."""
         self._kill_now()
         await asyncio.shield(self.exited)
 
     def _kill_now(self) -> None:
         if self.exited.done():
             return
-        # Before it is ready it may not lead a group of its own yet; its keeper does the rest.
+        # Until it is ready it may not lead a group of its own; its keeper does the rest.
         if self.ready is not None:
             _kill_group(self.pid)
         elif self._process.returncode is None:
@@ -202,7 +190,7 @@ class RunHostClient:
                 os.kill(self.pid, signal.SIGKILL)
 
     async def _watch(self) -> None:
-        # The end of the socket would not do: processes below the run host may hold it open.
+        # Not the end of the socket: processes below the run host may hold it open.
         code = await self._process.wait()
         if self.ready is not None:
             _kill_group(self.pid)
@@ -212,13 +200,13 @@ class RunHostClient:
 
     async def _send(self, command: Any) -> None:
         try:
-            await write_frame(self._writer, command)
+            await messages.write_frame(self._writer, command)
         except ConnectionError:
             raise await self._death() from None
 
     async def _receive(self) -> Any:
         try:
-            return await read_frame(self._reader)
+            return await messages.read_frame(self._reader)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise await self._death() from None
 
@@ -236,6 +224,6 @@ def _kill_group(pid: int) -> None:
 
 
 def _import_path(environment: Mapping[str, str]) -> str:
-    """Where the run host finds this very program, whatever folder the service was started in."""
+    """The PYTHONPATH with which the run host imports this very program, from any folder."""
     inherited = environment.get("PYTHONPATH")
     return _IMPORT_ROOT if not inherited else f"{_IMPORT_ROOT}{os.pathsep}{inherited}"

@@ -1,4 +1,4 @@
-"""What a run host is told at its start, as one JSON argument. Nothing secret: `ps` shows it."""
+"""The configuration of a run host, passed as one JSON argument. No secrets: `ps` shows it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 
 SWITCH_SECONDS: Final = 0.001
-"""How long a thread that computes keeps the GIL while others ask for it. CPython's 5 ms are long
-for batches that take less: each of them would wait that long for the event loop."""
+"""Time that a computing thread keeps the GIL while another one asks for it. CPython's 5 ms are too
+long for shorter batches: each of them would wait that long for the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,19 @@ class RunHostConfig:
     max_worker_threads: int
     max_worker_processes: int
     usable_cpus: int
-    """For `cpu_utilization`."""
+    """The CPUs that `cpu_utilization` refers to."""
     pool_idle_seconds: float
-    """Worker pools end when no run used them for this long."""
+    """Worker pools end when no run has used them for this long."""
     instruction_set: str | None = None
-    """What kernels use that have the choice; None is the best that the machine has."""
+    """The instruction set of kernels that have a choice; None is the machine's best."""
     niceness: int = 5
-    """Added to the run host's, so that the API answers first when all CPUs are busy."""
+    """Added to the run host's niceness, so that the API answers first when all CPUs are busy."""
     log_format: str = "console"
     log_level: str = "info"
 
     @property
     def log_options(self) -> LogOptions:
-        """How the run host and its workers write their log."""
+        """The options for the log of the run host and its workers."""
         return LogOptions(LogFormat(self.log_format), LogLevel(self.log_level))
 
     def to_json(self) -> str:

@@ -1,11 +1,14 @@
-"""One run inside a run host: set-up, batches, deadline, measurements, and how it ended."""
+"""One run inside a run host: set-up, batches, deadline, measurements and end; and how its results
+and the changes of breakers are sent to the API.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,33 +19,38 @@ from hotloop.app.errors import (
     RunTimeoutError,
     ServiceError,
 )
-from hotloop.app.runhost.breaker_news import breaker_news
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.measuring import MemoryGauge, RunMeter
 from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
-from hotloop.app.runhost.outbox import Outbox
-from hotloop.app.sources.breaker_reports import BreakerReport
-from hotloop.app.strategies.base import Plan, Strategy
+from hotloop.app.sources.breaker_reports import BreakerReport, listening
+from hotloop.app.strategies.base import BatchResult, Plan, Strategy
 
 PROGRESS_SECONDS: Final = 0.5
-"""Between two looks at how far the items in work are."""
+"""Time between two looks at the progress of items in work."""
+
+SEND_INTERVAL_SECONDS: Final = 0.1
+"""Time between two messages with results, unless one is full: often enough for progress, and seldom
+enough that receiving them, which wakes the API process, does not slow down the workers."""
+
+FULL_BYTES: Final = 1 << 20
+"""Bytes of results that make a full message; the run waits while another one is being sent."""
 
 Send = Callable[[RunStarted | Batches | Progress | BreakerReport], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the runs of a run host share."""
+    """The resources that all runs of a run host share."""
 
     usable_cpus: int
     gauge: MemoryGauge
 
 
 async def execute(plan: Plan, strategy: Strategy, around: Surroundings, send: Send) -> RunReport:
-    """Execute the plan; its results go through `send`, its outcome into the report.
+    """Execute the plan: results go through `send`, the outcome is in the report.
 
-    Cancelling this coroutine cancels the run: the report then carries RunCancelledError. Any
-    exception that is no ServiceError is a fault of this program and comes out as it is.
+    Cancelling this coroutine cancels the run: the report then carries RunCancelledError. An
+    exception that is not a ServiceError is an error of this program, and is raised as it is.
     """
     run = _Run(plan, strategy, around, send)
     error: ServiceError | None = None
@@ -117,7 +125,7 @@ class _Run:
             await outbox.close()
 
     async def _tell_progress(self) -> None:
-        """Tell about items in work, if any have gone on; results tell about the others."""
+        """Send the progress of items in work, if there is any; results tell of finished items."""
         steps_of_item = len(self._plan.stages) + 1
         told = 0
         while True:
@@ -128,7 +136,7 @@ class _Run:
                 await self._send(Progress(min(passed, self._plan.item_count)))
 
     def _check_error_rate(self) -> None:
-        """Fail as soon as no good item to come could bring the rate down to the bound again."""
+        """Fail as soon as the items to come could no longer bring the rate down to its bound."""
         total = self._plan.item_count
         if self._failed_items > self._plan.max_error_rate * total:
             raise ErrorRateExceededError(self._failed_items, total, self._plan.max_error_rate)
@@ -147,3 +155,103 @@ class _Run:
             peak_memory_bytes=self._peak_memory_bytes,
         )
         return RunReport(error, measured)
+
+
+class Outbox:
+    """Gathers results while the last ones are being sent. `put` results, and `close` at the end;
+    both raise what `send` raises.
+    """
+
+    def __init__(self, send: Callable[[Batches], Awaitable[None]]) -> None:
+        self._send = send
+        self._held: list[BatchResult] = []
+        self._held_bytes = 0
+        self._closing = False
+        self._changed = asyncio.Condition()
+        self._sender = asyncio.create_task(self._send_all())
+
+    async def put(self, result: BatchResult) -> None:
+        """Add a result; waits while a full message is being sent."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._full or self._sender.done())
+            if self._sender.done():
+                self._sender.result()
+            self._held.append(result)
+            self._held_bytes += _size_bytes(result)
+            self._changed.notify_all()
+
+    @property
+    def _full(self) -> bool:
+        return self._held_bytes >= FULL_BYTES
+
+    async def close(self) -> None:
+        """Wait until everything is sent."""
+        async with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        await self._sender
+
+    async def _send_all(self) -> None:
+        try:
+            while True:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._held or self._closing)
+                    held, self._held, self._held_bytes = self._held, [], 0
+                    self._changed.notify_all()
+                if not held:
+                    return
+                await self._send(Batches(tuple(held)))
+                del held
+                await self._pause()
+        finally:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEND_INTERVAL_SECONDS), self._changed:
+                await self._changed.wait_for(lambda: self._full or self._closing)
+
+
+def _size_bytes(result: BatchResult) -> int:
+    return result.item_ids.nbytes + sum(column.nbytes for column in result.columns.values())
+
+
+class BreakerNews:
+    """Breaker reports of this process and its workers on their way to the API, each change once."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[BreakerReport | None] = asyncio.Queue()
+        self._last: dict[str, BreakerReport] = {}
+
+    def put(self, report: BreakerReport) -> None:
+        if self._last.get(report.source) != report:
+            self._last[report.source] = report
+            self._queue.put_nowait(report)
+
+    def put_from_thread(self, report: BreakerReport) -> None:
+        self._loop.call_soon_threadsafe(self.put, report)
+
+    async def send_all(self, send: Callable[[BreakerReport], Awaitable[None]]) -> None:
+        """Send reports until `end` is called."""
+        while (report := await self._queue.get()) is not None:
+            await send(report)
+
+    def end(self) -> None:
+        self._queue.put_nowait(None)
+
+
+@asynccontextmanager
+async def breaker_news(
+    send: Callable[[BreakerReport], Awaitable[None]],
+) -> AsyncIterator[BreakerNews]:
+    """Send reports that are put, and those of this process's breakers, until the block ends."""
+    news = BreakerNews()
+    sender = asyncio.create_task(news.send_all(send))
+    try:
+        with listening(news.put_from_thread):
+            yield news
+    finally:
+        news.end()
+        await sender

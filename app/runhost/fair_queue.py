@@ -1,4 +1,4 @@
-"""A line in which nobody waits behind all that another one has put in."""
+"""A queue in which no owner's entry waits behind all entries of another owner."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Takes entries of several owners and gives them out in turns, an entry of each owner; those of
-    one owner in the order in which they came. Every operation but `remove` takes constant time.
+    """Takes entries of several owners and returns them in turns, one entry of each owner; those of
+    one owner in the order in which they came. Every operation except `remove` and `len` takes
+    constant time.
     """
 
     def __init__(self) -> None:
         self._entries: dict[Hashable, deque[T]] = {}
-        """Of each owner that has any."""
+        """The entries of each owner that has any."""
         self._turns: deque[Hashable] = deque()
-        """The owners that have any, the next one first."""
+        """The owners that have entries, the next one first."""
 
     def __len__(self) -> int:
         return sum(map(len, self._entries.values()))
 
     def put(self, owner: Hashable, entry: T) -> None:
-        """An owner who has none waiting comes after all who have."""
+        """Add an entry. An owner without entries comes after all owners that have some."""
         if owner not in self._entries:
             self._entries[owner] = deque()
             self._turns.append(owner)
         self._entries[owner].append(entry)
 
     def get(self) -> T:
-        """The next one; IndexError when there is none."""
+        """Take the next entry; IndexError when there is none."""
         owner = self._turns.popleft()
         entries = self._entries[owner]
         entry = entries.popleft()
@@ -42,7 +43,7 @@ class FairQueue(Generic[T]):
         return entry
 
     def remove(self, owner: Hashable, entry: T) -> bool:
-        """Take an entry out of the line; whether it was there."""
+        """Take an entry out of the queue, and tell whether it was there."""
         entries = self._entries.get(owner)
         if entries is None or entry not in entries:
             return False

@@ -1,4 +1,6 @@
-"""The run host's own side: one command at a time from the API, until the API is gone."""
+"""The run host's side: it warms up all kernels, and executes one command of the API at a time,
+until the API is gone.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,20 @@ import gc
 import logging
 import sys
 import time
+from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
+from hotloop import kernels
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import bind
 from hotloop.app.names import StrategyName
+from hotloop.app.runhost import messages
 from hotloop.app.runhost.calibrate.calibrator import Calibrator
 from hotloop.app.runhost.config import SWITCH_SECONDS, RunHostConfig
 from hotloop.app.runhost.execution import Surroundings, execute
-from hotloop.app.runhost.frames import read_frame, write_frame
 from hotloop.app.runhost.measuring import MemoryGauge
-from hotloop.app.runhost.messages import (
-    CalibrateCommand,
-    Calibrated,
-    CancelCommand,
-    Command,
-    Event,
-    IngestCommand,
-    Ingested,
-    Ready,
-    RunCommand,
-)
-from hotloop.app.runhost.warm_up import warm_up_kernels
 from hotloop.app.sources.connections import close_connections
 from hotloop.app.sources.rows import ingest
 from hotloop.app.strategies.base import Strategy
@@ -39,8 +33,8 @@ from hotloop.app.strategies.worker_process import choose_instruction_set
 logger = logging.getLogger(__name__)
 
 GARBAGE_THRESHOLD: Final = 50_000
-"""New objects before garbage is looked for. With CPython's 700, thousands of items in flight are
-searched through again and again, which takes longer than everything else about them."""
+"""New objects before the next garbage collection. With CPython's 700, it would search through
+thousands of items in flight again and again, which takes longer than everything else."""
 
 
 class RunHost:
@@ -66,17 +60,17 @@ class RunHost:
         }
 
     async def serve(self, pid: int, started: float) -> None:
-        """Warm up, say so, and obey until the other end closes.
+        """Warm up, report that, and execute commands until the other end closes.
 
-        `started` is the time.perf_counter() of the process's first line. A fault while obeying
-        is raised: it ends the run host, and the API starts another.
+        `started` is the time.perf_counter() of the process's first line. An unforeseen error is
+        raised: it ends the run host, and the API starts another one.
         """
         choose_instruction_set(self._config.instruction_set)
         reports = await asyncio.to_thread(warm_up_kernels)
         self._available = [(r.workload, r.kernel) for r in reports if r.available]
         _tune_interpreter()
-        await self._send(Ready(pid, time.perf_counter() - started, reports))
-        reading = asyncio.create_task(read_frame(self._reader))
+        await self._send(messages.Ready(pid, time.perf_counter() - started, reports))
+        reading = asyncio.create_task(messages.read_frame(self._reader))
         current: asyncio.Task[None] | None = None
         is_run = False
         while True:
@@ -93,18 +87,20 @@ class RunHost:
                 current = None
             if reading in done:
                 try:
-                    command: Command = reading.result()
+                    command: messages.Command = reading.result()
                 except asyncio.IncompleteReadError:
                     return
-                reading = asyncio.create_task(read_frame(self._reader))
-                if not isinstance(command, CancelCommand):
-                    is_run = isinstance(command, RunCommand)
+                reading = asyncio.create_task(messages.read_frame(self._reader))
+                if not isinstance(command, messages.CancelCommand):
+                    is_run = isinstance(command, messages.RunCommand)
                     current = asyncio.create_task(self._obey(command))
                 elif current is not None and is_run:
                     current.cancel()
 
-    async def _obey(self, command: RunCommand | IngestCommand | CalibrateCommand) -> None:
-        if isinstance(command, RunCommand):
+    async def _obey(
+        self, command: messages.RunCommand | messages.IngestCommand | messages.CalibrateCommand
+    ) -> None:
+        if isinstance(command, messages.RunCommand):
             bind(command.plan.origin)
             logger.debug("executes a plan of %d items", command.plan.item_count)
             strategy = self._strategies[command.plan.strategy]
@@ -112,33 +108,33 @@ class RunHost:
                 await strategy.close()
                 await self._pools.close()
             await self._send(await execute(command.plan, strategy, self._around, self._send))
-        elif isinstance(command, CalibrateCommand):
+        elif isinstance(command, messages.CalibrateCommand):
             await self._send(await self._calibrate())
         else:
             bind(command.origin)
             logger.debug("reads an upload of %s", command.media_type)
             await self._send(await _ingest(command))
 
-    async def _calibrate(self) -> Calibrated:
+    async def _calibrate(self) -> messages.Calibrated:
         try:
             calibrator = Calibrator(self._config, self._around.gauge, self._available, self._send)
-            return Calibrated(await calibrator.run(), None)
+            return messages.Calibrated(await calibrator.run(), None)
         except ServiceError as error:
-            return Calibrated(None, error)
+            return messages.Calibrated(None, error)
 
-    async def _send(self, event: Event) -> None:
-        await write_frame(self._writer, event)
+    async def _send(self, event: messages.Event) -> None:
+        await messages.write_frame(self._writer, event)
 
 
 def _tune_interpreter() -> None:
-    """For what a run host does all day; what is loaded by now is never garbage."""
+    """Set the interpreter up for long computing; everything loaded by now is never garbage."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, *gc.get_threshold()[1:])
 
 
-async def _ingest(command: IngestCommand) -> Ingested:
+async def _ingest(command: messages.IngestCommand) -> messages.Ingested:
     try:
         count = await asyncio.to_thread(
             ingest,
@@ -150,5 +146,94 @@ async def _ingest(command: IngestCommand) -> Ingested:
             command.sha256,
         )
     except ServiceError as error:
-        return Ingested(0, error)
-    return Ingested(count, None)
+        return messages.Ingested(0, error)
+    return messages.Ingested(count, None)
+
+
+PROBE_SECONDS: Final = 0.004
+"""Least time of a probe; it gets as many items as that takes."""
+
+PROBE_ROUNDS: Final = 5
+"""Rounds over all kernels; the fastest one counts, as disturbances only make a probe slower."""
+
+
+def warm_up_kernels() -> tuple[messages.KernelReport, ...]:
+    """Load, compile and measure every available kernel, and report on each known one."""
+    reports = [
+        _warm_up(workload, name)
+        for workload in kernels.workloads()
+        for name in kernels.known_kernels(workload)
+    ]
+    probes = [_Probe.sized(r, term) for r in reports if r.available for term in _terms(r)]
+    for _ in range(PROBE_ROUNDS):
+        for probe in probes:
+            probe.run()
+    return tuple(
+        replace(
+            report,
+            ns_per_operation={p.term: p.ns_per_operation for p in probes if p.report is report},
+        )
+        for report in reports
+    )
+
+
+def _terms(report: messages.KernelReport) -> tuple[str, ...]:
+    return tuple(kernels.get_workload(report.workload).probes)
+
+
+def _warm_up(workload: str, name: str) -> messages.KernelReport:
+    started = time.perf_counter()
+    reason = kernels.why_unavailable(workload, name)
+    if reason is None:
+        kernel = kernels.get_kernel(workload, name)
+        try:
+            kernel.warm_up()
+        except Exception as error:
+            reason = f"it does not warm up: {type(error).__name__}: {error}"
+    if reason is not None:
+        return messages.KernelReport(workload, name, False, reason, False, None, 0.0, {})
+    return messages.KernelReport(
+        workload=workload,
+        kernel=name,
+        available=True,
+        reason=None,
+        releases_gil=kernel.releases_gil,
+        instruction_set=kernel.instruction_set,
+        warm_up_seconds=time.perf_counter() - started,
+        ns_per_operation={},
+    )
+
+
+@dataclass(slots=True)
+class _Probe:
+    """One cost term of one kernel, timed on `count` simulated items."""
+
+    report: messages.KernelReport
+    term: str
+    count: int = 1
+    fastest_seconds: float = float("inf")
+
+    @classmethod
+    def sized(cls, report: messages.KernelReport, term: str) -> _Probe:
+        probe = cls(report, term)
+        while probe.run() < PROBE_SECONDS:
+            probe.count *= 2
+            probe.fastest_seconds = float("inf")
+        return probe
+
+    def run(self) -> float:
+        """Make one more call, and return its seconds."""
+        workload = kernels.get_workload(self.report.workload)
+        columns = workload.simulated_columns(np.arange(self.count, dtype=np.int64))
+        kernel = kernels.get_kernel(self.report.workload, self.report.kernel)
+        started = time.perf_counter()
+        kernel.run(columns, workload.probes[self.term])
+        seconds = time.perf_counter() - started
+        self.fastest_seconds = min(self.fastest_seconds, seconds)
+        return seconds
+
+    @property
+    def ns_per_operation(self) -> float:
+        workload = kernels.get_workload(self.report.workload)
+        operations = workload.operations(workload.probes[self.term])[self.term]
+        return self.fastest_seconds * 1e9 / (self.count * operations)

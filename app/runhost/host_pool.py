@@ -1,4 +1,4 @@
-"""The run hosts of a service: kept warm, lent out one run at a time, replaced when they die."""
+"""The run hosts of a service: kept warm, leased for one run at a time, replaced when they die."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
-"""Between attempts to start a run host that does not come up: doubled from the first to this."""
+"""Bounds of the pause between attempts to start a run host; it doubles from one to the next."""
 
 BUSY_RETRY_SECONDS: Final = range(5, 16)
-"""One of these, by chance: those who were refused together shall not come again together."""
+"""Values of Retry-After, of which one is chosen by chance, so that clients that were refused
+together do not come again together."""
 
 START_SECONDS: Final = 15.0
-"""How long a caller waits for the first run host after the start of the service, instead of
-being told to come back in the two seconds that it usually takes."""
+"""Time that a caller waits for the first run host after the start of the service, rather than being
+refused during the two seconds that the start usually takes."""
 
 PATIENT_SECONDS: Final = 10.0
-"""How long a patient caller waits while there is no run host at all. That is longer than one takes
-to replace; after it, another process may have one."""
+"""Time that a patient caller waits while there is no run host at all. Replacing one takes less;
+after it, another process may have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPoolOptions:
-    """`count` run hosts; at most `queue_limit` runs wait for one."""
+    """Options of a RunHostPool: it has `count` run hosts, and at most `queue_limit` runs wait."""
 
     count: int
     queue_limit: int
@@ -47,39 +48,39 @@ class HostPoolOptions:
 
 
 class RunHostPool:
-    """Use `start`, then `lease` any number of times, then `close`."""
+    """Leases run hosts: `start` it, `lease` any number of times, and `close` it."""
 
     def __init__(self, config: RunHostConfig, options: HostPoolOptions) -> None:
         self.last_ready: Ready | None = None
-        """What the run host that started last reported; None before the first one is warm."""
+        """The report of the run host that started last; None before the first one is warm."""
         self.last_failure: str | None = None
-        """Why a run host did not come up, as long as none has since."""
+        """The reason why a run host did not start; None once one has started since."""
         self._config = config
         self._options = options
         self._idle: deque[RunHostClient] = deque()
         self._clients: set[RunHostClient] = set()
         self._line: FairQueue[asyncio.Future[RunHostClient]] = FairQueue()
-        """Of callers for whom there was no idle one."""
+        """Callers that found no idle run host."""
         self._waiting: Counter[str | None] = Counter()
-        """Callers in the line that count, by owner."""
+        """The number of callers in the line that count, by owner."""
         self._turns: dict[asyncio.Future[RunHostClient], bool] = {}
         """Callers in the line, and whether they are patient."""
         self._missing_since = time.monotonic()
-        """When there was a run host last, where there is none."""
+        """The time since which there has been no run host, where there is none."""
         self.changed = asyncio.Event()
-        """Set when a run host came up, or ended; for one task that waits for it and clears it."""
+        """Set when a run host has started or ended; one task waits for it and clears it."""
         self.deaths = 0
-        """Run hosts that came up and ended; each was replaced."""
+        """Run hosts that started and ended; each was replaced."""
         self.leases = 0
-        """Run hosts that were ever lent."""
+        """Leases so far."""
         self.busy_count = 0
-        """Run hosts that are lent now."""
+        """Run hosts that are leased now."""
         self._settled = asyncio.Event()
-        """The first run host came up, or did not."""
+        """Set when the first run host has started, or failed to."""
         self._keeping: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to start the run hosts; returns at once. `alive_count` tells how far it is."""
+        """Begin to start the run hosts, and return at once; `alive_count` grows as they start."""
         self._keeping = [asyncio.create_task(self._keep()) for _ in range(self._options.count)]
 
     @property
@@ -89,20 +90,20 @@ class RunHostPool:
 
     @property
     def waiting_count(self) -> int:
-        """Callers that wait for a run host, patient ones apart."""
+        """Callers that wait for a run host, without patient ones."""
         return self._waiting.total()
 
     def states(self) -> dict[str, int]:
-        """Run hosts by state: at work, ready for it, and being started."""
+        """The number of run hosts by state: `busy`, `idle`, or `missing` while they start."""
         alive = self.alive_count
         busy = min(self.busy_count, alive)
         missing = max(0, self._options.count - alive)
         return {"busy": busy, "idle": alive - busy, "missing": missing}
 
     async def kernels(self) -> tuple[KernelReport, ...]:
-        """What the run host that started last reported. Right after the start this waits.
+        """The kernels as the run host that started last reported them. Waits for the first one.
 
-        Raises NotReadyError when no run host comes up.
+        Raises NotReadyError when no run host starts.
         """
         if self.last_ready is None and self.last_failure is None:
             with contextlib.suppress(TimeoutError):
@@ -116,7 +117,7 @@ class RunHostPool:
         return NotReadyError(f"no run host is ready{reason}; GET /health/ready tells when", 1)
 
     async def _keep(self) -> None:
-        """Have one run host, for ever."""
+        """Keep one run host alive for ever."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -155,8 +156,8 @@ class RunHostPool:
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
     def _refuse(self) -> None:
-        """Tell callers who wait that no run host comes up, if there is none; patient ones only when
-        there has been none for long.
+        """Refuse waiting callers if there is no run host; patient callers only after there has been
+        none for PATIENT_SECONDS.
         """
         if self.alive_count:
             return
@@ -167,10 +168,10 @@ class RunHostPool:
 
     @contextlib.contextmanager
     def place(self, owner: str | None = None) -> Generator[contextlib.ExitStack, None, None]:
-        """A place for a `lease`, counted from now on until that has a run host, or the block ends.
+        """Reserve a place for a `lease`. It counts until that lease has a run host, or the block
+        ends.
 
-        Raises TooBusyError as `lease` does: at once, before anything is done for a run that there
-        is no room for.
+        Raises TooBusyError as `lease` does, but before any work is done for a run without a place.
         """
         self._check_line(owner)
         self._waiting[owner] += 1
@@ -186,12 +187,13 @@ class RunHostPool:
         owner: str | None = None,
         place: contextlib.ExitStack | None = None,
     ) -> AsyncGenerator[RunHostClient, None]:
-        """A live run host for the caller alone; waits in a line in which owners take turns.
+        """Lease a live run host to this caller alone. Callers wait in a line in which owners take
+        turns.
 
-        Raises TooBusyError when `queue_limit` callers wait already (one that is patient waits all
-        the same, and is not counted; so does, up to twice the limit, the first one of an owner of
-        whom nobody waits yet), NotReadyError when there is no run host and none comes up: to a
-        patient caller after PATIENT_SECONDS. Who has a `place` is counted by that.
+        Raises TooBusyError when `queue_limit` callers wait already. A patient caller waits anyway,
+        and does not count; the first caller of an owner may wait up to twice the limit. A caller
+        with a `place` counts by its place. Raises NotReadyError when there is no run host and none
+        starts; for a patient caller only after PATIENT_SECONDS.
         """
         client = await self._take(patient, place is not None, owner)
         if place is not None:
@@ -233,7 +235,7 @@ class RunHostPool:
     def _check_line(self, owner: str | None) -> None:
         waiting, limit = self._waiting.total(), self._options.queue_limit
         is_first = owner is not None and not self._waiting[owner]
-        # Those who have a place and did not come for their run host yet.
+        # Idle run hosts, for callers that have a place and have not asked for theirs yet.
         free = sum(client.alive for client in self._idle)
         if waiting >= free + (2 * limit if is_first else limit):
             raise TooBusyError(
@@ -251,13 +253,13 @@ class RunHostPool:
         except (asyncio.CancelledError, NotReadyError):
             self._line.remove(owner, turn)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._offer(turn.result())  # it came in the same moment
+                self._offer(turn.result())  # it got a run host in the same moment
             raise
         finally:
             del self._turns[turn]
 
     def _offer(self, client: RunHostClient) -> None:
-        """It is free: the next one's, if it lives."""
+        """Give a free run host to the next caller, if it lives."""
         if not client.alive:
             return
         while self._line:
@@ -268,7 +270,7 @@ class RunHostPool:
         self._idle.append(client)
 
     async def close(self) -> None:
-        """End all run hosts; whoever still has one sees it die."""
+        """End all run hosts; a caller that still has one sees it die."""
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)

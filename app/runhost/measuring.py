@@ -11,12 +11,7 @@ from typing import Final
 
 import psutil
 
-from hotloop.app.process_tree import (
-    ProcessTree,
-    cpu_seconds,
-    proportional_bytes,
-    resident_bytes,
-)
+from hotloop.app.process_tree import ProcessTree, cpu_seconds, proportional_bytes, resident_bytes
 from hotloop.app.system import trim_memory
 
 SAMPLE_SECONDS: Final = 0.5

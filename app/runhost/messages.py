@@ -1,9 +1,19 @@
-"""What the API process and a run host say to each other; pickled, between parent and own child."""
+"""The messages between the API process and a run host, and the frames in which they travel.
+
+A message is a pickle with its large buffers beside it, uncopied. A frame is a head (number of
+buffers, length of the pickle), the lengths of the buffers, the pickle, the buffers; integers are
+little-endian. Both ends are one program, a process and the child that it started: this is not a
+format for a network.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import NOWHERE, Origin
@@ -19,7 +29,7 @@ from hotloop.app.strategies.base import BatchResult, Plan
 class RunCommand:
     plan: Plan
     cold: bool = False
-    """Pools are closed first, so that set-up and memory are those of a new run host."""
+    """Close all pools first, so that set-up and memory are those of a new run host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class CalibrateCommand:
 
 @dataclass(frozen=True, slots=True)
 class CancelCommand:
-    """Stop the run in progress; without one, nothing happens. Nothing else can be stopped so."""
+    """Stop the run in progress, if there is one. Other commands cannot be stopped."""
 
 
 # --- run host to API -----------------------------------------------------------------------
@@ -52,10 +62,10 @@ class CancelCommand:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """One kernel as a run host found it at its start.
+    """A kernel as a run host found it at its start.
 
-    `ns_per_operation` is measured nanoseconds by the workload's cost term; empty when the
-    kernel is not available.
+    `ns_per_operation` is measured nanoseconds by the workload's cost term; empty when the kernel is
+    not available.
     """
 
     workload: str
@@ -70,7 +80,7 @@ class KernelReport:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The run host is warm: `pid` is also its process group, which may be killed from now on."""
+    """The run host is warm. `pid` is also its process group, which may be killed from now on."""
 
     pid: int
     start_seconds: float
@@ -79,7 +89,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """Set-up is over and the clock of the duration runs."""
+    """The set-up of a run is over, and its duration begins."""
 
     measured: Measurements
     """The seconds of set-up and the workers; nothing else is known yet."""
@@ -87,18 +97,18 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Results of finished batches, as many as came since the last message (at least one)."""
+    """The results of batches that finished since the last message, at least one."""
 
     results: tuple[BatchResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress of a run between two results, sent about twice a second if it has gone on."""
+    """Progress of a run between two results, sent about twice a second if there is any."""
 
     items_passed: int
-    """Items of finished batches, and those that items in work are worth: every stage that an item
-    has passed and its kernel call are equal parts of it. Never less than before."""
+    """Items of finished batches, and the progress of items in work: each stage that an item has
+    passed, and its kernel call, is an equal part of the item. Never less than before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class RunReport:
 
     error: ServiceError | None
     measured: Measurements
-    """What only the run host can measure; it counts no rows, errors or stages."""
+    """The measurements of the run host; they count no rows, errors or stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +146,37 @@ class Calibrated:
 Command = RunCommand | IngestCommand | CalibrateCommand | CancelCommand
 RunEvent = RunStarted | Batches | Progress | BreakerReport | RunReport
 Event = Ready | RunEvent | Ingested | CalibrationProgress | Calibrated
+
+
+_HEAD: Final = struct.Struct("<IQ")
+_LENGTH: Final = struct.Struct("<Q")
+
+STREAM_LIMIT: Final = 4 << 20
+"""Bytes that a reader holds before it stops the sender."""
+
+
+def encode_frame(message: object) -> list[bytes | memoryview]:
+    """The parts of a frame, in order."""
+    buffers: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
+    raw = [buffer.raw() for buffer in buffers]
+    lengths = b"".join(_LENGTH.pack(part.nbytes) for part in raw)
+    return [_HEAD.pack(len(raw), len(body)) + lengths + body, *raw]
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Any:
+    """The next message. Raises asyncio.IncompleteReadError at the end of the stream."""
+    count, body_length = _HEAD.unpack(await reader.readexactly(_HEAD.size))
+    lengths = await reader.readexactly(_LENGTH.size * count) if count else b""
+    body = await reader.readexactly(body_length)
+    # bytearray: arrays made of these buffers must be writable, as any other array is.
+    buffers = [
+        bytearray(await reader.readexactly(length)) for (length,) in _LENGTH.iter_unpack(lengths)
+    ]
+    return pickle.loads(body, buffers=buffers)
+
+
+async def write_frame(writer: asyncio.StreamWriter, message: object) -> None:
+    """Send a message; waits while the other end is slow. Raises ConnectionError."""
+    writer.writelines(encode_frame(message))
+    await writer.drain()

@@ -11,11 +11,10 @@ from pydantic_core import PydanticCustomError
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.links import TaskLinks
-from hotloop.app.schemas.options import BatchSize
+from hotloop.app.schemas.options import AUTO, DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Caution, Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.wording import RULE
-from hotloop.kernels.contract import KernelName
 
 BACKGROUND = "background"
 
@@ -116,11 +115,11 @@ class CompareRequest(RunRequest):
     @model_validator(mode="after")
     def _kernel_is_compared(self) -> Self:
         kernels = self.kernels or ()
-        if kernels and self.kernel != "auto" and self.kernel.value not in set(map(str, kernels)):
+        if kernels and self.kernel not in (AUTO, *kernels):
             raise PydanticCustomError(
                 RULE,
                 "must be one of kernels, or auto (got {got}); add it there",
-                {"field": "kernel", "got": self.kernel.value},
+                {"field": "kernel", "got": self.kernel},
             )
         return self
 
@@ -237,7 +236,7 @@ class Comparison(ResponseModel):
     task_id: TaskId
     task_type: TaskType
     status: TaskStatus
-    workload: str = Field(examples=["loops"])
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     kernel: KernelName
     """For which the fields from `sequential_time` to `background_time` are given."""
     items_count: Count

@@ -4,60 +4,58 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from hotloop.app.schemas.runs import ItemRow
+from hotloop.app.names import ITEM_ID
+from hotloop.app.schemas.declared import ItemRow
+from hotloop.kernels import get_workload
 
 
 class ItemColumns(Sequence[ItemRow]):
-    """n rows: `item_id` int64[n], `value` float64[n], `offset` int64[n]."""
+    """n rows: `item_ids` int64[n], and `columns` with an array[n] for each input column of the
+    workload, in the declared order.
+    """
 
-    __slots__ = ("item_id", "offset", "value")
+    __slots__ = ("columns", "item_ids")
 
     def __init__(
-        self,
-        item_id: npt.NDArray[np.int64],
-        value: npt.NDArray[np.float64],
-        offset: npt.NDArray[np.int64],
+        self, item_ids: npt.NDArray[np.int64], columns: dict[str, npt.NDArray[Any]]
     ) -> None:
-        self.item_id = item_id
-        self.value = value
-        self.offset = offset
+        self.item_ids = item_ids
+        self.columns = columns
 
     @classmethod
-    def of(cls, rows: Sequence[ItemRow]) -> Self:
-        """Rows that were validated; ItemColumns stay what they are."""
+    def of(cls, workload: str, rows: Sequence[ItemRow]) -> Self:
+        """Convert rows that were validated; ItemColumns stay what they are."""
         if isinstance(rows, cls):
             return rows
-        return cls(
-            np.array([row["item_id"] for row in rows], dtype=np.int64),
-            np.array([row["value"] for row in rows], dtype=np.float64),
-            np.array([row["offset"] for row in rows], dtype=np.int64),
-        )
+        made = {
+            column.name: np.array([row[column.name] for row in rows], dtype=column.dtype)
+            for column in (ITEM_ID, *get_workload(workload).columns_in)
+        }
+        return cls(made.pop(ITEM_ID.name), made)
 
     def __len__(self) -> int:
-        return len(self.item_id)
+        return len(self.item_ids)
 
     @overload
     def __getitem__(self, index: int) -> ItemRow: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[ItemRow]: ...
     def __getitem__(self, index: int | slice) -> ItemRow | Sequence[ItemRow]:
+        columns = {name: column[index] for name, column in self.columns.items()}
         if isinstance(index, slice):
-            return ItemColumns(self.item_id[index], self.value[index], self.offset[index])
-        return {
-            "item_id": int(self.item_id[index]),
-            "value": float(self.value[index]),
-            "offset": int(self.offset[index]),
-        }
+            return ItemColumns(self.item_ids[index], columns)
+        row = {ITEM_ID.name: self.item_ids[index]} | columns
+        return {name: value.item() for name, value in row.items()}
 
     @property
     def digest(self) -> str:
         """The same for the same rows."""
         hashed = hashlib.sha256()
-        for column in (self.item_id, self.value, self.offset):
+        for column in (self.item_ids, *self.columns.values()):
             hashed.update(column.tobytes())
         return hashed.hexdigest()

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hotloop.app.schemas.base import ResponseModel
-from hotloop.kernels.contract import KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
 
 Nanoseconds = Annotated[float, Field(ge=0)]
 
@@ -15,21 +15,25 @@ Nanoseconds = Annotated[float, Field(ge=0)]
 class ColumnView(ResponseModel):
     """A column of a workload; bounds are inclusive, null where there is none."""
 
-    name: str = Field(examples=["value"])
+    name: str = Field(examples=[DEFAULT_WORKLOAD.columns_in[0].name])
     dtype: str = Field(examples=["float64"])
     description: str
     minimum: float | int | None
     maximum: float | int | None
+    unit: str | None
+    example: float | int
 
 
 class ParameterView(ResponseModel):
     """A parameter of a workload; bounds are inclusive."""
 
-    name: str = Field(examples=["cpu_iterations"])
+    name: str = Field(examples=[DEFAULT_WORKLOAD.parameters[0].name])
     description: str
-    default: int
-    minimum: int
-    maximum: int
+    dtype: str = Field(examples=["int64"])
+    default: float | int
+    minimum: float | int
+    maximum: float | int
+    unit: str | None
 
 
 class ProductBoundView(ResponseModel):
@@ -42,7 +46,7 @@ class ProductBoundView(ResponseModel):
 class WorkloadView(ResponseModel):
     """What can be computed for an item."""
 
-    name: str = Field(examples=["loops"])
+    name: str = Field(examples=[DEFAULT_WORKLOAD.name])
     description: str
     columns_in: list[ColumnView]
     columns_out: list[ColumnView]
@@ -53,7 +57,7 @@ class WorkloadView(ResponseModel):
 class KernelView(ResponseModel):
     """An implementation of a workload, as found and measured at start."""
 
-    workload: str = Field(examples=["loops"])
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     kernel: KernelName
     available: bool
     reason: str | None

@@ -2,46 +2,118 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError, core_schema
 
+from hotloop.app.names import StrategyName
 from hotloop.app.schemas.base import RequestModel
 from hotloop.app.wording import RULE, echo
+from hotloop.kernels import declared_workloads
 
 AUTO: Final = "auto"
+
+DEFAULT_WORKLOAD: Final = declared_workloads()[0]
+"""Computed when a request names no workload."""
 
 LARGEST_BATCH: Final = 1_000_000
 """Items of the largest batch that a client may ask for."""
 
 
-class KernelChoice(StrEnum):
-    """A kernel, or `auto` for the fastest available one as measured at start."""
+@dataclass(frozen=True)
+class _Names:
+    """A type for pydantic: names that are known only when it is used.
 
-    AUTO = "auto"
-    PYTHON = "python"
-    CYTHON = "cython"
-    NUMBA = "numba"
+    It is documented as the enumeration `title`. Another name is refused in the words of pydantic
+    for an enumeration.
+    """
+
+    title: str
+    description: str
+    names: Callable[[], Sequence[str]]
+    read: Callable[[str], str] = str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            self._known, core_schema.str_schema(), ref=self.title
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {
+            "type": "string",
+            "title": self.title,
+            "description": self.description,
+            "enum": list(self.names()),
+        }
+
+    def _known(self, name: str) -> str:
+        names = self.names()
+        if name in names:
+            return self.read(name)
+        *most, last = map(repr, map(str, names))
+        expected = f"{', '.join(most)} or {last}" if most else last
+        raise PydanticKnownError("enum", {"expected": expected})
 
 
-class StrategyChoice(StrEnum):
-    """A strategy, or `auto` for the one that is estimated to be the fastest here."""
+@dataclass(frozen=True)
+class _OneOf:
+    """Annotation of a `str` that is one of these names."""
 
-    AUTO = "auto"
-    SEQUENTIAL = "sequential"
-    THREADING = "threading"
-    MULTIPROCESSING = "multiprocessing"
-    ASYNC_BATCH = "async-batch"
-    CONCURRENT_FUTURES = "concurrent-futures"
-    HYBRID = "hybrid"
+    type: _Names
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return handler.generate_schema(self.type)
+
+
+def kernel_names() -> list[str]:
+    """Return the names of the kernels of all workloads, each once."""
+    return list(dict.fromkeys(each.kernel for w in declared_workloads() for each in w.kernels))
+
+
+KernelName = Annotated[
+    str, _OneOf(_Names("KernelName", "The implementations a workload may have.", kernel_names))
+]
+
+KernelChoice = Annotated[
+    str,
+    _OneOf(
+        _Names(
+            "KernelChoice",
+            "A kernel, or `auto` for the fastest available one as measured at start.",
+            lambda: [AUTO, *kernel_names()],
+        )
+    ),
+]
+
+StrategyChoice = Annotated[
+    StrategyName | Literal["auto"],
+    _OneOf(
+        _Names(
+            "StrategyChoice",
+            "A strategy, or `auto` for the one that is estimated to be the fastest here.",
+            lambda: [AUTO, *StrategyName],
+            lambda name: name if name == AUTO else StrategyName(name),
+        )
+    ),
+]
 
 
 class DbSource(StrEnum):
@@ -121,11 +193,11 @@ class RunOptions(RequestModel):
     io_concurrency: int = Field(default=1_000, ge=1, le=20_000)
     """Items in flight in the I/O stages of `async-batch` and `hybrid`."""
 
-    kernel: KernelChoice = KernelChoice.AUTO
+    kernel: KernelChoice = AUTO
     """Implementation of the workload. One that is not available is refused with its reason."""
 
     workload: str = Field(
-        default="loops", min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$"
+        default=DEFAULT_WORKLOAD.name, min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$"
     )
     """What is computed for each item; `GET /api/v1/tasks/kernels` lists the names."""
 

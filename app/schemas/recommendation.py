@@ -11,9 +11,9 @@ from hotloop.app.names import StrategyName
 from hotloop.app.schemas.base import ResponseModel, TaskId
 from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
 from hotloop.app.schemas.results import Count, Seconds
 from hotloop.app.schemas.runs import FlatRunOptions
-from hotloop.kernels.contract import KernelName
 
 
 class RecommendationQuery(FlatRunOptions):
@@ -79,7 +79,7 @@ class KernelCalibration(ResponseModel):
     available: bool
     seconds_per_call: Seconds | None
     seconds_per_item: Seconds | None
-    """With the parameters that were asked for."""
+    """With the parameters that were asked for; for another workload, with its defaults."""
     parallel_speedup: float | None
     """Two threads or processes (as it takes) against one, measured."""
 
@@ -153,7 +153,7 @@ class Recommendation(ResponseModel):
     """What to choose, why, and how much to trust it."""
 
     items_count: Count
-    workload: str = Field(examples=["loops"])
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     recommended: RankedChoice
     explanation: str
     """In words: why it is first, and what limits it."""

@@ -7,10 +7,9 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from hotloop.app.names import StrategyName, TaskStatus, TaskType
+from hotloop.app.names import ITEM_ID, StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import ResponseModel, TaskId
-from hotloop.app.schemas.options import BatchSize
-from hotloop.kernels.contract import KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -22,10 +21,14 @@ class ResultRow(ResponseModel):
 
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra={"examples": [{"item_id": 0, "loop": -27.38, "nested": 9388000}]},
+        json_schema_extra={
+            "examples": [
+                {ITEM_ID.name: 0} | {c.name: c.example() for c in DEFAULT_WORKLOAD.columns_out}
+            ]
+        },
     )
 
-    # The number's kind is kept: `loop` stays a float and `nested` an integer.
+    # The number's kind is kept: a float stays a float and an integer an integer.
     __pydantic_extra__: dict[str, int | float | None]
 
     item_id: int
@@ -101,7 +104,7 @@ class RunResult(ResponseModel):
     error_message: str | None
     """Why the run failed."""
 
-    workload: str = Field(examples=["loops"])
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     kernel: KernelName
     """As resolved: never `auto`."""
     strategy: StrategyName

@@ -1,76 +1,44 @@
-"""What a run is asked for: the body of a run, and the query of an upload."""
+"""What a run is asked for: the body of a run, and the query of an upload.
+
+Each workload has models of its own for a body. Those of the default workload are the classes here;
+those of another one are made by `request_model` as subclasses, which differ in `parameters` and
+`items` only.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Self
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import ConfigDict, Field, model_validator, with_config
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-# The standard library's is not enough for pydantic before Python 3.12.
-from typing_extensions import TypedDict
-
 from hotloop.app.names import StrategyName
-from hotloop.app.schemas.base import RequestModel
-from hotloop.app.schemas.options import CacheSource, DbSource, RunOptions, StrategyChoice
+from hotloop.app.schemas.declared import (
+    ItemRow,
+    Parameters,
+    ParametersOf,
+    RowsOf,
+    check_products,
+    example_row,
+    flat_parameter_fields,
+    flat_parameters,
+    model_name,
+)
+from hotloop.app.schemas.options import (
+    AUTO,
+    DEFAULT_WORKLOAD,
+    CacheSource,
+    DbSource,
+    RunOptions,
+    StrategyChoice,
+)
 from hotloop.app.wording import RULE
+from hotloop.kernels import Workload, declared_workloads
 
-MAX_INLINE_ITEMS: Final = 100_000
-
-CpuIterations = Annotated[int, Field(ge=0, le=10_000_000)]
-LoopIterations = Annotated[int, Field(ge=0, le=100_000)]
-
-_MAX_NESTED: Final = 1_000_000_000
-
-
-def _refuse_large_nesting(outer_iterations: int, inner_iterations: int) -> None:
-    if outer_iterations * inner_iterations > _MAX_NESTED:
-        raise PydanticCustomError(
-            RULE,
-            "times inner_iterations must be at most {most} (got {got}); lower one of the two",
-            {
-                "field": "outer_iterations",
-                "most": f"{_MAX_NESTED:,}",
-                "got": f"{outer_iterations * inner_iterations:,}",
-            },
-        )
-
-
-class Parameters(RequestModel):
-    """Parameters of the workload `loops`."""
-
-    model_config = ConfigDict(strict=True)
-
-    cpu_iterations: CpuIterations = 20_000
-    """Turns of the floating-point loop of an item."""
-
-    outer_iterations: LoopIterations = 100
-    """Outer turns of the nested integer loop; times inner_iterations at most 1,000,000,000."""
-
-    inner_iterations: LoopIterations = 200
-    """Inner turns of the nested integer loop."""
-
-    @model_validator(mode="after")
-    def _bounded_nesting(self) -> Self:
-        _refuse_large_nesting(self.outer_iterations, self.inner_iterations)
-        return self
-
-
-# A dict and not a model, which takes three times as long for 100,000 of them.
-@with_config(extra="forbid", strict=True, allow_inf_nan=False)
-class ItemRow(TypedDict):
-    """One item with its columns."""
-
-    item_id: Annotated[
-        int, Field(ge=0, le=2**63 - 1, description="Names the item in results and errors.")
-    ]
-    value: Annotated[
-        float, Field(ge=0, le=1e6, description="Where the floating-point loop starts.")
-    ]
-    offset: Annotated[
-        int,
-        Field(ge=0, le=2**31 - 1, description="Added to every product of the nested loop."),
-    ]
+_DEFAULT_PARAMETERS = ParametersOf(DEFAULT_WORKLOAD)
 
 
 class RunRequest(RunOptions):
@@ -82,21 +50,23 @@ class RunRequest(RunOptions):
         json_schema_extra={
             "examples": [
                 {"items_count": 100, "db_delay_ms": 10, "workers": 4},
-                {"items": [{"item_id": 1, "value": 0.5, "offset": 7}], "kernel": "python"},
+                {"items": [example_row(DEFAULT_WORKLOAD)], "kernel": "python"},
             ]
         },
     )
 
+    made_from: ClassVar[type[RunRequest] | None] = None
+    """For a model that `request_model` made: the one that it differs from."""
+
     items_count: int = Field(default=50_000, ge=1, le=10_000_000)
     """Items to make up: ids 0 … items_count - 1. Not together with `items`."""
 
-    parameters: Parameters = Field(default_factory=Parameters)
+    parameters: Annotated[Parameters, _DEFAULT_PARAMETERS] = Field(
+        default_factory=_DEFAULT_PARAMETERS.defaults
+    )
     """Parameters of the workload."""
 
-    items: (
-        Annotated[list[ItemRow], Field(min_length=1, max_length=MAX_INLINE_ITEMS, fail_fast=True)]
-        | None
-    ) = None
+    items: Annotated[Sequence[ItemRow], RowsOf(DEFAULT_WORKLOAD)] | None = None
     """Items with their columns, at most 100,000, instead of `items_count`."""
 
     @model_validator(mode="after")
@@ -127,6 +97,17 @@ class RunRequest(RunOptions):
             return self.cache
         return CacheSource.SIMULATED if self.items is None else CacheSource.NONE
 
+    @property
+    def changed_parameters(self) -> dict[str, int | float]:
+        """The parameters that differ from the defaults of the workload."""
+        defaults = type(self).model_fields["parameters"].get_default(call_default_factory=True)
+        return {name: v for name, v in self.parameters.items() if v != defaults[name]}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the name of the workload: a model that was made for it has no module."""
+        made_from, workload = self.made_from or type(self), self.made_from and self.workload
+        return _unpickled, (made_from, workload), self.__getstate__()
+
 
 class BackgroundRequest(RunRequest):
     """Body of a background task: that of a run, and the strategy. `{}` runs the defaults."""
@@ -140,44 +121,134 @@ class BackgroundRequest(RunRequest):
         },
     )
 
-    strategy: StrategyChoice = StrategyChoice.AUTO
+    strategy: StrategyChoice = AUTO
     """How batches are executed; `auto` takes what is estimated to be the fastest here."""
 
     @classmethod
-    def of(cls, request: RunRequest, strategy: StrategyName) -> Self:
-        """The background task that does what this run would do."""
+    def of(cls, request: RunRequest, strategy: StrategyName) -> BackgroundRequest:
+        """Return the background task that does what this run would do."""
         # Constructed, because 100,000 rows need not be checked a second time.
-        return cls.model_construct(
+        return request_model(cls, request.workload).model_construct(
             request.model_fields_set | {"strategy"},
             **{name: getattr(request, name) for name in RunRequest.model_fields},
-            strategy=StrategyChoice(strategy),
+            strategy=strategy,
         )
 
 
-class FlatRunOptions(RunOptions):
+R = TypeVar("R", bound=RunRequest)
+
+
+def request_model(base: type[R], workload: str) -> type[R]:
+    """Return the model of this kind of request for a workload.
+
+    For an unknown workload it is the model of the default one; the name is refused later, when the
+    run is planned.
+    """
+    for declared in declared_workloads():
+        if declared.name == workload and declared != DEFAULT_WORKLOAD:
+            return _made_model(base, declared)
+    return base
+
+
+@lru_cache
+def _made_model(base: type[R], workload: Workload) -> type[R]:
+    parameters = ParametersOf(workload)
+    fields: dict[str, Any] = {
+        "workload": (str, Field(json_schema_extra={"const": workload.name})),
+        "parameters": (
+            Annotated[Parameters, parameters],
+            Field(
+                default_factory=parameters.defaults,
+                description=base.model_fields["parameters"].description,
+            ),
+        ),
+        "items": (
+            Annotated[Sequence[ItemRow], RowsOf(workload)] | None,
+            Field(default=None, description=base.model_fields["items"].description),
+        ),
+    }
+    made = create_model(
+        model_name(base.__name__, workload), __base__=base, __doc__=base.__doc__, **fields
+    )
+    made.made_from = base
+    made.model_config["json_schema_extra"] = {
+        "examples": [
+            {"workload": workload.name, "items_count": 100},
+            {"workload": workload.name, "items": [example_row(workload)]},
+        ]
+    }
+    return made
+
+
+def request_models(base: type[R]) -> dict[str, type[R]]:
+    """Return the models of this kind of request by the name of the workload."""
+    return {each.name: request_model(base, each.name) for each in declared_workloads()}
+
+
+class _Named(BaseModel):
+    """The name of the workload in a body, whatever else there is."""
+
+    workload: Any = None
+
+
+def read_request(base: type[R], content: str | bytes, *, ignore_unknown: bool = False) -> R:
+    """Parse and check the JSON of a request, by the model of its workload.
+
+    Raises ValidationError.
+    """
+    model, name = base, None
+    if len(declared_workloads()) > 1:
+        with suppress(ValidationError):  # the model itself says what is wrong
+            name = _Named.model_validate_json(content).workload
+    if isinstance(name, str):
+        model = request_model(base, name)
+    return model.model_validate_json(content, extra="ignore" if ignore_unknown else None)
+
+
+def _unpickled(base: type[R], workload: str | None) -> R:
+    model = base if workload is None else request_model(base, workload)
+    return model.__new__(model)
+
+
+class _FlatRunOptions(RunOptions):
     """The fields of a run's body as a query has them: the workload's parameters beside the rest."""
 
-    cpu_iterations: CpuIterations = 20_000
-    """Turns of the floating-point loop of an item."""
-
-    outer_iterations: LoopIterations = 100
-    """Outer turns of the nested integer loop; times inner_iterations at most 1,000,000,000."""
-
-    inner_iterations: LoopIterations = 200
-    """Inner turns of the nested integer loop."""
-
-    @model_validator(mode="after")
-    def _bounded_nesting(self) -> Self:
-        _refuse_large_nesting(self.outer_iterations, self.inner_iterations)
-        return self
+    declared: ClassVar[tuple[Workload, ...]]
 
     @property
     def parameters(self) -> Parameters:
-        return Parameters(
-            cpu_iterations=self.cpu_iterations,
-            outer_iterations=self.outer_iterations,
-            inner_iterations=self.inner_iterations,
-        )
+        """All parameters of the workload."""
+        workload = self._declared_workload()
+        if len(self.declared) == 1:
+            return {p.name: getattr(self, p.name) for p in workload.parameters}
+        names = {p.name for each in self.declared for p in each.parameters}
+        given = {name: getattr(self, name) for name in names & self.model_fields_set}
+        return flat_parameters(workload, given)
+
+    @model_validator(mode="after")
+    def _valid_parameters(self) -> Self:
+        check_products(self._declared_workload(), self.parameters)
+        return self
+
+    def _declared_workload(self) -> Workload:
+        # An unknown name is refused when the run is planned.
+        by_name = {workload.name: workload for workload in self.declared}
+        return by_name.get(self.workload, self.declared[0])
+
+
+def flat_run_options(workloads: tuple[Workload, ...]) -> type[_FlatRunOptions]:
+    """Make the base of query models that have the parameters of these workloads as fields."""
+    made = create_model(
+        "FlatRunOptions", __base__=_FlatRunOptions, **flat_parameter_fields(workloads)
+    )
+    made.declared = workloads
+    return made
+
+
+if TYPE_CHECKING:
+    FlatRunOptions = _FlatRunOptions
+else:
+    FlatRunOptions = flat_run_options(declared_workloads())
 
 
 class UploadQuery(FlatRunOptions):

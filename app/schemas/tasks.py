@@ -10,9 +10,8 @@ from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.comparison import Comparison
 from hotloop.app.schemas.links import TaskLinks
-from hotloop.app.schemas.options import BatchSize
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Count, RunResult
-from hotloop.kernels.contract import KernelName
 
 
 class Shards(ResponseModel):
@@ -65,7 +64,7 @@ class TaskSummary(TaskProgress):
     """Null for a comparison, which has several, and for one that this version does not know."""
     kernel: KernelName | None
     """Null as `strategy`."""
-    workload: str = Field(examples=["loops"])
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     workers: int = Field(ge=1)
     """Threads or processes asked for."""
     batch_size: BatchSize

@@ -26,12 +26,12 @@ from hotloop.app.settings.settings import ApiKeyEntry
 
 KEY_HEADER: Final = "X-API-Key"
 
-_KEY: Final = re.compile(r"hl_[A-Za-z0-9_-]{43}")
 COOKIE: Final = "hotloop_session"
 
 SESSION_SECONDS: Final = 8 * 3_600
-"""A day's work; then the key is asked for again."""
+"""A working day; then the browser must show the key again."""
 
+_KEY: Final = re.compile(r"hl_[A-Za-z0-9_-]{43}")
 _SESSION: Final = re.compile(r"([0-9a-f]{64})\.([0-9]{1,12})\.([0-9a-f]{64})")
 
 _WAY_OUT: Final = "`python -m hotloop.app.security NAME` makes one"
@@ -41,41 +41,42 @@ _ORDER: Final = tuple(Scope)
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """`id` is what the store keeps with a client's tasks, None where nobody has to say who they
-    are; `name` is for people.
-    """
+    """A client and its highest scope."""
 
     name: str
+    """Name for people."""
     id: str | None
+    """Name in the store, beside the client's tasks; None in a service without keys."""
     scope: Scope
-    """The highest that it has."""
 
     def may(self, scope: Scope) -> bool:
+        """Whether the client has the scope or a higher one."""
         return _ORDER.index(self.scope) >= _ORDER.index(scope)
 
     def require(self, scope: Scope) -> None:
-        """Raises MissingScopeError."""
+        """Raise MissingScopeError unless the client has the scope."""
         if not self.may(scope):
             raise MissingScopeError(self.name, scope)
 
     @property
     def sees_all(self) -> bool:
-        """Whether the tasks of all are its own."""
+        """Whether the client may see and change the tasks of all clients."""
         return self.may(Scope.ADMIN)
 
 
 ANYONE: Final = Client("anyone", None, Scope.ADMIN)
-"""Every client of a service without authentication, which is on loopback only."""
+"""The client of every request to a service without keys, which only serves this machine."""
 
 
 def highest(scopes: frozenset[Scope]) -> Scope | None:
+    """The highest of some scopes; None if there are none."""
     return max(scopes, key=_ORDER.index, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the settings have it. Two keys of one name are one client: a new one is handed out
-    before the old one is removed.
+    """A key as the settings have it. Two keys with one name belong to one client, so that a new key
+    can be handed out before the old one is removed.
     """
 
     name: str
@@ -96,16 +97,17 @@ class ApiKey:
 
 
 def new_key() -> str:
-    """`hl_` and 43 letters, digits, - and _: 32 random bytes."""
+    """Make a key: `hl_` and 43 letters, digits, - and _ for 32 random bytes."""
     return f"hl_{secrets.token_urlsafe(32)}"
 
 
 def digest_of(key: str) -> str:
+    """The SHA-256 of a key, 64 hexadecimal digits."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 class KeyRing:
-    """The keys that are let in."""
+    """The keys that the service accepts."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._keys = tuple(keys)
@@ -114,22 +116,24 @@ class KeyRing:
         return bool(self._keys)
 
     def find(self, key: str) -> ApiKey:
-        """Whose key this is. Raises UnauthorizedError.
+        """Find a key. Raises UnauthorizedError if it is not accepted.
 
-        Takes the same time whichever of the keys it is, or none.
+        The search takes the same time for every key, accepted or not.
         """
         if _KEY.fullmatch(key) is None:
             raise UnauthorizedError(
-                f"{KEY_HEADER} does not hold a key: that is hl_ and 43 letters, digits, - or _; "
-                f"{_WAY_OUT}"
+                f"{KEY_HEADER} does not have the form of a key: hl_ and 43 letters, digits, - or "
+                f"_; {_WAY_OUT}"
             )
         found = self._find(digest_of(key))
         if found is None:
-            raise UnauthorizedError(f"the key in {KEY_HEADER} is not, or no longer, one of ours")
+            raise UnauthorizedError(
+                f"the key in {KEY_HEADER} is not, or no longer, accepted; {_WAY_OUT}"
+            )
         return found
 
     def with_digest(self, digest: str) -> ApiKey | None:
-        """The key of this hash, as long as it is let in."""
+        """The accepted key with this hash, or None."""
         return self._find(digest) if digest.isascii() else None
 
     def _find(self, digest: str) -> ApiKey | None:
@@ -144,7 +148,7 @@ class KeyRing:
 class Session:
     key: ApiKey
     expires: int
-    """Seconds since 1970."""
+    """End of the session, in seconds since 1970."""
 
     @property
     def expires_at(self) -> datetime:
@@ -152,36 +156,39 @@ class Session:
 
 
 class Sessions:
-    """Signs and reads them."""
+    """Signs sessions and reads them back."""
 
     def __init__(self, secret: str | None, keys: KeyRing) -> None:
-        """A random secret, of this process, for None."""
+        """Without a secret, make a random one for this process."""
         self._secret = secrets.token_bytes(32) if secret is None else secret.encode()
         self._keys = keys
 
     def begin(self, key: ApiKey) -> Session:
+        """A session that begins now."""
         return Session(key, int(time.time()) + SESSION_SECONDS)
 
     def token_of(self, session: Session) -> str:
-        """What the cookie has."""
+        """The value of the session's cookie."""
         signed = f"{session.key.digest}.{session.expires}"
         return f"{signed}.{self._signature(signed)}"
 
     def find(self, token: str) -> Session:
-        """Raises UnauthorizedError."""
+        """Read a session from its cookie. Raises UnauthorizedError."""
         parts = _SESSION.fullmatch(token)
         if parts is None or not hmac.compare_digest(
             self._signature(f"{parts[1]}.{parts[2]}"), parts[3]
         ):
-            raise UnauthorizedError("the session is not one of ours; sign in again")
+            raise UnauthorizedError("the session is not from this service; sign in again")
         key = self._keys.with_digest(parts[1])
         if key is None:
-            raise UnauthorizedError("the key of the session is no longer one of ours")
+            raise UnauthorizedError(
+                "the key of the session is no longer accepted; sign in with another key"
+            )
         session = Session(key, int(parts[2]))
         if session.expires <= time.time():
             raise UnauthorizedError("the session has ended; sign in again")
         return session
 
     def _signature(self, text: str) -> str:
-        # With its purpose, should the secret be used for anything else one day.
+        # The purpose is signed, too, in case the secret gets another use one day.
         return hmac.new(self._secret, f"session {text}".encode(), hashlib.sha256).hexdigest()

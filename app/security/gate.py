@@ -1,4 +1,4 @@
-"""The gate of the service: which client a request is of, and how many a client may send."""
+"""Admission of requests: the client that sent one, and the number that a client may send."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from hotloop.app.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 STORAGE_SECONDS: Final = 1.0
-"""How long a shared storage may take before requests go on uncounted."""
+"""Time that a shared storage may take; then requests are answered without being counted."""
 
 _IPV6_NETWORK: Final = 64
-"""Bits that one subscriber has the rest of."""
+"""Bits of the network of one subscriber, who has all addresses in it."""
 
 _BEARER: Final = "a token as Authorization: Bearer"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request shows of who sends it; the first that it has counts."""
+    """The credentials of a request. The first of them that is not None counts."""
 
     key: str | None = None
     bearer: str | None = None
     """A JSON Web Token."""
     session: str | None = None
-    """What the cookie of a session has."""
+    """The value of the session's cookie."""
 
     @property
     def by_session(self) -> bool:
-        """Whether a browser shows them by itself, whatever page had it ask."""
+        """Whether a browser adds the credentials by itself, whatever page sends the request."""
         return self.key is None and self.bearer is None and self.session is not None
 
 
 class Gate:
-    """One for each application; knows the settings and no request."""
+    """Admits requests of one application by the keys, tokens and rate limit of the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self.is_open = not settings.needs_authentication
-        """Whether nobody has to say who they are."""
+        """Whether requests need no credentials."""
         self.keys = KeyRing(map(ApiKey.of, settings.api_keys))
         secret = settings.session_secret
         self.sessions = Sessions(None if secret is None else secret.get_secret_value(), self.keys)
@@ -69,7 +69,9 @@ class Gate:
             )
 
     def admit(self, shown: Credentials) -> Client:
-        """Raises UnauthorizedError, and MissingScopeError for who has no scope at all."""
+        """The client that the credentials belong to. Raises UnauthorizedError, and
+        MissingScopeError for a token without any scope.
+        """
         if self.is_open:
             return ANYONE
         if shown.key is not None:
@@ -77,7 +79,7 @@ class Gate:
         if shown.bearer is not None:
             if self._tokens is None:
                 raise UnauthorizedError(
-                    f"bearer tokens are taken with HOTLOOP_JWT_KEY only; {self._ways}"
+                    f"bearer tokens are refused, as HOTLOOP_JWT_KEY is not set; {self._ways}"
                 )
             return self._tokens.client_of(shown.bearer)
         if shown.session is not None:
@@ -92,8 +94,8 @@ class Gate:
         return f"send {' or '.join(ways)}"
 
     async def count(self, client: Client | None, address: str) -> Quota | None:
-        """Count a request of a client, or of an address when nobody knows who it is; None where
-        nothing is counted.
+        """Count a request of a client, or of an address if the client is not known. None without a
+        rate limit.
         """
         if self._rates is None:
             return None
@@ -115,18 +117,18 @@ def _limiter(settings: Settings) -> RateLimiter | None:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is left of a client's requests in a window."""
+    """The number of requests that a client has left in a window."""
 
     limit: int
     window_seconds: int
     left: int
     reset_seconds: int
-    """Until more are left."""
+    """Time until more are left."""
     exceeded: bool = False
-    """Whether this request was one too many."""
+    """Whether this request was above the limit."""
 
     def check(self) -> None:
-        """Raises RateLimitedError."""
+        """Raise RateLimitedError if the request was above the limit."""
         if self.exceeded:
             raise RateLimitedError(
                 f"more than {self.limit:,} requests in {self.window_seconds:,} s; send fewer",
@@ -135,7 +137,7 @@ class Quota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """As draft-ietf-httpapi-ratelimit-headers-10 has them."""
+        """Headers of draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "RateLimit-Policy": f'"requests";q={self.limit};w={self.window_seconds}',
             "RateLimit": f'"requests";r={self.left};t={self.reset_seconds}',
@@ -143,10 +145,10 @@ class Quota:
 
 
 class RateLimiter:
-    """Counts in a sliding window, in this process or in a Redis that several share."""
+    """Counts requests in a sliding window, in this process or in a Redis that processes share."""
 
     def __init__(self, rate: str, storage_url: str | None) -> None:
-        """`rate` like `600/minute`; ValueError for other text."""
+        """Raises ValueError if `rate` is not like `600/minute`."""
         self._item: RateLimitItem = parse(rate)
         self._redis: RedisStorage | None = None
         storage: MemoryStorage | RedisStorage = MemoryStorage()
@@ -155,14 +157,14 @@ class RateLimiter:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     async def count(self, who: str) -> Quota | None:
-        """Count a request of `who`; None while the storage cannot be reached: who cannot be counted
-        is served.
+        """Count a request of `who`. None while the storage cannot be reached: a request that cannot
+        be counted is answered.
         """
         try:
             allowed = await self._limiter.hit(self._item, who)
             stats = await self._limiter.get_window_stats(self._item, who)
         except StorageError as error:
-            logger.warning("requests go on uncounted: %s", error.storage_error)
+            logger.warning("requests are not counted: %s", error.storage_error)
             return None
         window = self._item.get_expiry()
         reset = min(window, max(1, math.ceil(stats.reset_time - time.time())))
@@ -172,12 +174,12 @@ class RateLimiter:
     async def close(self) -> None:
         """Close the connections to the storage."""
         if self._redis is not None:
-            bridge: Any = self._redis.bridge  # whose type does not tell which client it has
+            bridge: Any = self._redis.bridge  # its type does not name its client
             await bridge.get_connection().aclose()
 
 
 def _redis_storage(url: str) -> RedisStorage:
-    # Takes long to import, and brings the SDK of OpenTelemetry where that is installed.
+    # redis takes long to import, and imports the SDK of OpenTelemetry if that is installed.
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
@@ -196,8 +198,8 @@ def _redis_storage(url: str) -> RedisStorage:
 
 
 def network_of(address: str) -> str:
-    """Those who are counted together with an address: itself, and with version 6 the network of
-    one subscriber, who has any number of addresses.
+    """The network whose addresses are counted together with an address: that address alone, or with
+    IPv6 the network of one subscriber, who has any number of addresses.
     """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])

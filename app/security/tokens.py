@@ -1,4 +1,4 @@
-"""Bearer tokens that others give out: JSON Web Tokens (RFC 7519), checked and never made here."""
+"""Bearer tokens: JSON Web Tokens (RFC 7519), which the service checks and never issues."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from hotloop.app.security.clients import Client, highest
 from hotloop.app.settings.rules import load_key
 
 LEEWAY_SECONDS: Final = 30
-"""By which the clocks of two machines may differ."""
+"""Difference that the clocks of two machines may have."""
 
 _SUBJECT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
-"""What the store keeps and people read."""
+"""Form of `sub`: the store keeps it, and people read it."""
 
 
 class TokenCheck:
-    """Knows one key, one algorithm, one audience."""
+    """Checks tokens against one key, one algorithm and one audience."""
 
     def __init__(
         self, key: str, algorithm: JwtAlgorithm, audience: str, issuer: str | None
     ) -> None:
-        """ValueError for a key that is not of the algorithm."""
+        """Raises ValueError for a key of another algorithm."""
         self._key = load_key(key, algorithm)
         self._algorithm = algorithm
         self._audience = audience
         self._issuer = issuer
 
     def client_of(self, token: str) -> Client:
-        """Whom the token is about, `sub`, with the highest scope in `scope`. Raises
-        UnauthorizedError, and MissingScopeError for a token with none of our scopes.
+        """The client that the token names in `sub`, with the highest scope in `scope`. Raises
+        UnauthorizedError, and MissingScopeError for a token without any scope of the service.
         """
         required = ["exp", "sub", "aud"] + (["iss"] if self._issuer is not None else [])
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
                 self._key,
-                # What the token says of its own algorithm only has to agree.
+                # A token cannot choose its algorithm: it must name this one.
                 algorithms=[self._algorithm.value],
                 audience=self._audience,
                 issuer=self._issuer,

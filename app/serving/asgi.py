@@ -1,7 +1,8 @@
-"""The service as one ASGI application that another server serves, and what it does to that server.
+"""The service as an ASGI application below another server, and its view of that server.
 
-A uvicorn that serves it (`uvicorn main:app`) would tell the application of its shutdown only when
-all answers are complete, so that a stream of events would hold the shutdown up for ever.
+uvicorn (`uvicorn main:app`) tells an application of its shutdown only when all answers are
+complete, so a stream of events would delay the shutdown for ever. The service watches the server
+instead.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from hotloop.app.tasks.threads import store_threads
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS: Final = 0.1
-"""The time between two looks at the server; uvicorn looks at its signals as often."""
+"""Time between two checks of the server; uvicorn checks its signals as often."""
 
 
 class Service:
-    """The application from its start to its end, in an asyncio task of its own: if nothing closes
-    it, the end of the event loop does, by cancelling that task.
+    """The application from its start to its end, in its own asyncio task. If nothing closes it, the
+    end of the event loop cancels that task.
     """
 
     def __init__(self, is_mounted: bool) -> None:
@@ -50,10 +51,11 @@ class Service:
         self._task = asyncio.create_task(self._run(), name="hotloop")
 
     def is_here(self) -> bool:
-        """Whether it starts or runs on the event loop of the caller."""
+        """Whether the service starts or runs on the event loop of the caller."""
         return self._loop is asyncio.get_running_loop() and not self._task.done()
 
     async def started(self) -> Service:
+        """Wait until the service answers. Raises the error of a start that failed."""
         ready = asyncio.ensure_future(self._ready.wait())
         await asyncio.wait((ready, self._task), return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
@@ -84,7 +86,9 @@ class Service:
 
 
 def _make(outer: OuterServer | None, is_mounted: bool) -> tuple[Settings, FastAPI]:
-    """Blocks. Raises SettingsError, StoreUnavailableError."""
+    """Load the settings and make the application. Blocks. Raises SettingsError and
+    StoreUnavailableError.
+    """
     settings = load_settings()
     if outer is not None:
         outer.check_address(settings)
@@ -94,7 +98,7 @@ def _make(outer: OuterServer | None, is_mounted: bool) -> tuple[Settings, FastAP
     if outer is not None:
         outer.warn(settings)
     app = create_app(settings)
-    app.openapi()  # or the first request for it would hold up all others
+    app.openapi()  # made now, as the first request for it would delay all others
     return settings, app
 
 
@@ -121,8 +125,8 @@ class OuterServer:
         return cls(server) if isinstance(server, uvicorn.Server) else None
 
     def check_address(self, settings: Settings) -> None:
-        """Raises SettingsError for a server that others than this machine reach, if the service
-        knows no keys. gunicorn does not tell its address: there, requests are refused one by one.
+        """Refuse a server that other machines can reach if the service has no keys. Raises
+        SettingsError. gunicorn does not tell its address; there, single requests are refused.
         """
         config = self._server.config
         if settings.needs_authentication or config.uds is not None or config.fd is not None:
@@ -136,29 +140,29 @@ class OuterServer:
             )
 
     def bound_its_end(self, seconds: float) -> None:
-        """Give requests in progress so many seconds when the server stops, unless
+        """Limit the time of requests in progress when the server stops, unless
         `--timeout-graceful-shutdown` was given.
         """
         if self._server.config.timeout_graceful_shutdown is None:
             self._server.config.timeout_graceful_shutdown = math.ceil(seconds)
 
     def warn(self, settings: Settings) -> None:
-        """Log what several server processes do not share."""
+        """Warn of what several server processes do not share."""
         if not self._shares_its_port:
             return
         logger.warning(
-            "several server processes: /metrics tells of the one that answers; "
-            "HOTLOOP_API_PROCESSES with `python main.py` adds them up"
+            "several server processes: /metrics has the numbers of the process that answers; "
+            "use HOTLOOP_API_PROCESSES with `python main.py` for the sums"
         )
         if settings.needs_authentication and settings.session_secret is None:
             logger.warning(
                 "several server processes and no HOTLOOP_SESSION_SECRET: browsers that sign in at "
-                "one process are not signed in at the others; set it"
+                "one process are not signed in at the others; set HOTLOOP_SESSION_SECRET"
             )
 
     async def watch(self, app: FastAPI, closing: asyncio.Event, *, ends_with_parent: bool) -> None:
-        """Return when `closing` is set; end the streams of `app` when the server stops before. With
-        `ends_with_parent`, have the server stop when the process that started it is gone.
+        """Return when `closing` is set. If the server stops earlier, end the streams of `app`. With
+        `ends_with_parent`, stop the server when the process that started it is gone.
         """
         told = False
         while not closing.is_set():
@@ -175,7 +179,9 @@ class OuterServer:
                 continue
 
     def is_stopping(self) -> bool:
-        """A server that has answered its last request stops without `should_exit`."""
+        """Whether the server stops: it says so, or has closed its sockets, as it does after its
+        last request without setting `should_exit`.
+        """
         servers = getattr(self._server, "servers", [])
         has_closed = bool(servers) and not any(server.is_serving() for server in servers)
         return self._server.should_exit or has_closed

@@ -1,4 +1,4 @@
-"""A connection, bounded: what uvicorn leaves to a proxy in front of it."""
+"""Limits of a connection, which uvicorn leaves to a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ MAX_HEADERS: Final = 100
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     head_bytes: int
-    """Of a request line and its headers."""
+    """Bytes of a request line with its headers."""
     head_seconds: float
-    """For these to arrive, from the connection or the first byte on."""
+    """Time for the head to arrive, from the connection or from its first byte on."""
     write_seconds: float
-    """For a client to take something of an answer that waits for it."""
+    """Time for a client to read something of an answer that waits for it."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Cuts off clients whose request does not end, or who do not read what they asked for.
+    """Cuts off clients whose request does not end, or who do not read the answer.
 
-    What cannot be read at all is answered with a problem, like everything else.
+    Bytes that are not HTTP are answered with a problem document, like every other error.
     """
 
     limits: ClassVar[ConnectionLimits]
 
-    # What uvicorn calls.
+    # Methods that uvicorn calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._in_head = self._in_body = False
@@ -56,7 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
         begins = not self._in_body
         super().data_received(data)
         if self._in_head and begins:
-            # A header that has no end yet is none that the parser has told of.
+            # The parser reports a header when it is complete: count an unfinished one as raw bytes.
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.head_bytes:
                 self._refusal = self._too_large
@@ -75,10 +75,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect_reading_if_closing()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, or one that is over the bounds, and close."""
+        """Answer with the reason of the refusal, or 400, and close the connection."""
         if self.transport.is_closing():
             return
-        status, detail = self._refusal or (400, "what was sent is not an HTTP/1.1 request")
+        status, detail = self._refusal or (400, "the bytes received are not an HTTP/1.1 request")
         kind = HTTP_KINDS[status]
         problem = Problem(
             type=kind.type, title=kind.title, status=status, detail=detail, instance="/"
@@ -95,7 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
         self._expect_reading_if_closing()
 
-    # What the parser calls. An error here ends in `send_400_response`.
+    # Methods that the parser calls. An error in one of them ends in `send_400_response`.
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -173,7 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write_timer = self.loop.call_later(seconds, self.transport.abort)
 
     def _expect_reading_if_closing(self) -> None:
-        # Closing waits until all is written, which may be never.
+        # Closing waits until all is written; a client that does not read would keep it open.
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._expect_reading()
 
@@ -184,5 +184,5 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def bounded_protocol(limits: ConnectionLimits) -> type[BoundedProtocol]:
-    """The class that uvicorn makes an object of for each connection."""
+    """Make the class that uvicorn makes an object of for each connection."""
     return type("Connection", (BoundedProtocol,), {"limits": limits})

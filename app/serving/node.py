@@ -1,5 +1,5 @@
-"""What a process checks before it starts, and the node: a process that executes background tasks
-of the shared database and answers no requests.
+"""The checks before a process starts, and the node: a process that executes background tasks of the
+shared database and answers no requests.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from hotloop.app.wiring import open_services
 logger = logging.getLogger(__name__)
 
 _PAUSE_SECONDS: Final = 0.5
-"""Between two tries to open the store."""
+"""Time between two attempts to open the store."""
 
 
 def check_machine(settings: Settings, is_stopping: Callable[[], bool] = lambda: False) -> None:
-    """Raises SettingsError for settings that this machine cannot meet: an instruction set that no
-    kernel has here, a data folder that cannot be used; StoreUnavailableError for a database that
-    could not be reached for HOTLOOP_STORE_WAIT_SECONDS, or until `is_stopping`. Blocking; called
-    before the server starts.
+    """Check the settings against this machine, before the server starts. Blocks.
+
+    Raises SettingsError for an instruction set that no kernel has here and for a data folder that
+    cannot be used, and StoreUnavailableError for a database that could not be reached for
+    HOTLOOP_STORE_WAIT_SECONDS, or until `is_stopping`.
     """
     _check_instruction_set(settings)
     try:
@@ -89,7 +90,7 @@ def _check_instruction_set(settings: Settings) -> None:
 
 
 def check_node(settings: Settings) -> None:
-    """Raises SettingsError for settings with which a node would do nothing."""
+    """Refuse settings with which a node would do nothing. Raises SettingsError."""
     if settings.background_runs == 0:
         raise SettingsError(
             "HOTLOOP_BACKGROUND_RUNS must be at least 1 for a node (got 0): it would execute "
@@ -98,7 +99,7 @@ def check_node(settings: Settings) -> None:
 
 
 def run_node(settings: Settings) -> None:
-    """Execute tasks until SIGTERM or SIGINT; then what is unfinished is others' to go on with."""
+    """Execute tasks until SIGTERM or SIGINT. Other nodes continue the tasks that are unfinished."""
     set_up_logging(settings.log_options, "node", settings.secrets())
     asyncio.run(_take_tasks(settings))
 

@@ -1,7 +1,7 @@
-"""Several API processes behind one socket: started, replaced when they end, restarted one by one.
+"""The API processes of one socket: a single one, or several below a supervisor.
 
-The supervisor answers no requests itself. It keeps the socket open, so that a connection which
-comes while a process is being replaced waits for another one.
+The supervisor answers no requests itself. It starts the processes, replaces those that end, and
+keeps the socket open, so that a connection which comes meanwhile waits for another process.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ logger = logging.getLogger(__name__)
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
 START_SECONDS: Final = 60.0
-"""How long a process may take to listen."""
+"""Time that a process may take until it listens."""
 
 PAUSE_SECONDS: Final = 1.0
-"""Before a process is started in place of one that ended: it may end again at once."""
+"""Time before an ended process is replaced: the new one may end again at once."""
 
 CLOSE_SECONDS: Final = 30.0
-"""What a process gets, beside the time for its requests, to close its run hosts and its store."""
+"""Time that a process has to close its run hosts and its store, besides that for its requests."""
 
 START_FAILED: Final = 3
 
@@ -55,8 +55,8 @@ class _Process:
 
 
 class Supervisor:
-    """`run` returns after SIGTERM or SIGINT, when all processes have ended; SIGHUP replaces one
-    after the other, each when its successor listens.
+    """Runs the API processes. SIGTERM and SIGINT end them all; SIGHUP replaces one after the other,
+    each when its successor listens.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Supervisor:
         self._announced = False
 
     def run(self) -> None:
+        """Return after SIGTERM or SIGINT, when all processes have ended."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
         try:
@@ -103,7 +104,7 @@ class Supervisor:
         return _Process(process, ready)
 
     def _look_after(self) -> None:
-        """Wait until something happens, and do what is to be done about it."""
+        """Wait for a signal, a process that listens or one that ends, and react to it."""
         watched: list[Connection | int] = [self._wake_up]
         watched += [p.process.sentinel for p in self._processes]
         watched += [p.ready for p in self._processes if not p.was_ready]
@@ -145,7 +146,7 @@ class Supervisor:
                     break
             if self._is_stopping or not new.was_ready:
                 if not self._is_stopping:
-                    logger.error("the new process does not listen; the others go on as they are")
+                    logger.error("the new process does not listen; the old ones stay")
                 self._end([new])
                 return
             self._processes[place] = new
@@ -156,7 +157,7 @@ class Supervisor:
         wait([self._wake_up], seconds)
 
     def _end(self, processes: list[_Process]) -> None:
-        """Ask them to end; kill what does not."""
+        """Ask the processes to end, and kill those that do not."""
         for process in processes:
             if process.process.is_alive():
                 process.process.terminate()
@@ -166,7 +167,7 @@ class Supervisor:
         for process in processes:
             process.process.join(max(0.0, give_up - time.monotonic()))
             if process.process.is_alive():
-                logger.error("process %d does not end; it is killed", process.process.pid)
+                logger.error("process %d does not end and is killed", process.process.pid)
                 process.process.kill()
             self._bury(process)
 
@@ -185,7 +186,7 @@ def _said(ready: Connection) -> bool:
 
 
 def serve_child(settings: Settings, listener: socket.socket, ready: Connection) -> None:
-    """One API process: begins to stop when it is told to, or when the supervisor is gone."""
+    """Serve in an API process until a signal stops it or the supervisor is gone."""
     set_up_logging(settings.log_options, "api", settings.secrets())
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
     serve_app(settings, listener, lambda: ready.send_bytes(b"!"))
@@ -199,7 +200,9 @@ def _end_with_parent() -> None:
 
 
 def _with_one_secret(settings: Settings) -> Settings:
-    """A browser that signed in at one process is signed in at the others."""
+    """The settings with a session secret for all processes: a browser that signed in at one of them
+    is signed in at the others.
+    """
     if settings.session_secret is not None:
         return settings
     made = SecretStr(secrets.token_urlsafe(MIN_SECRET_BYTES))
@@ -207,8 +210,8 @@ def _with_one_secret(settings: Settings) -> Settings:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal says stop. A socket that cannot be had is printed; the exit status is
-    then 2.
+    """Serve until a signal stops the service. If the socket cannot be opened, print why and exit
+    with status 2.
     """
     try:
         listener = open_listener(settings)

@@ -1,4 +1,4 @@
-"""The server: uvicorn, which is told apart from its end when to begin with it."""
+"""uvicorn with a staged shutdown that starts before uvicorn's own, and the socket for it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from hotloop.app.settings.settings import Settings, SettingsError
 from hotloop.app.tasks.threads import store_threads
 
 SILENT_SECONDS: Final = 1.0
-"""How long a connection that was just accepted may take to send a request, when the server
-stops: closed before, its client would take the service for dead."""
+"""Time that a connection which was just accepted has to send a request when the server stops. If it
+were closed earlier, its client would take the service for dead."""
 
 _TICK_SECONDS: Final = 0.05
 
@@ -33,17 +33,21 @@ BACKLOG: Final = 2048
 """Connections that wait until they are accepted; the system may allow fewer."""
 
 GARBAGE_THRESHOLDS: Final = (5_000, 2, 200)
-"""Looking through everything takes 100 ms beside a thousand streams of events, and holds up all
-requests. It is done after 2 million more objects have come than gone, and what is young is looked
-through in small portions; with the defaults it was done three times while the streams opened."""
+"""A full collection takes 100 ms beside a thousand streams of events, and delays all requests. With
+these thresholds it runs after 2 million more objects were made than freed, and young objects are
+collected in small portions. With the defaults it ran three times while the streams opened."""
 
 
 class Server(uvicorn.Server):
-    """Stops in this order: says that it is not ready and ends the answers that have no end; goes on
-    for `drain_seconds`, so that balancers notice; accepts no more connections; hears out those that
-    it has accepted; waits for answers in progress; closes the application.
+    """A server that stops in this order:
 
-    uvicorn does the third and the last two, and knows nothing of the others.
+    1. It reports that it is not ready, and ends the streams of events.
+    2. It goes on for `drain_seconds`, so that load balancers notice.
+    3. It accepts no more connections.
+    4. It waits for the requests of connections that it has accepted.
+    5. It waits for answers in progress, and closes the application.
+
+    uvicorn itself does the third and the last step only.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class Server(uvicorn.Server):
         store_threads().hurry()
         for server in self.servers:
             server.close()
-        await asyncio.sleep(_TICK_SECONDS)  # what the loop has accepted becomes a connection
+        await asyncio.sleep(_TICK_SECONDS)  # an accepted socket becomes a connection
         await self._wait(SILENT_SECONDS, self._has_silent_connections)
         await super().shutdown(sockets)
 
@@ -80,18 +84,18 @@ class Server(uvicorn.Server):
     async def _wait(self, seconds: float, wanted: Callable[[], bool]) -> None:
         give_up = time.monotonic() + seconds
         while wanted() and time.monotonic() < give_up and not self.force_exit:  # noqa: ASYNC110
-            # uvicorn tells nobody of its connections, nor of a second signal.
+            # uvicorn has no events for its connections or for a second signal.
             await asyncio.sleep(_TICK_SECONDS)
 
 
 def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
-    """One process's part of it, until a signal says stop. To be called in the main thread."""
-    # uvicorn repeats the signal that stopped it once all is closed: by default it would end the
-    # process, with a status that says that it was killed.
+    """Serve in this process until a signal stops it. Call it in the main thread."""
+    # uvicorn repeats the signal that stopped it once all is closed. Its default action would end
+    # the process with the status of a killed one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = create_app(settings)
-    app.openapi()  # or the first request for it would hold up all others
-    # What is loaded by now is never garbage; looking through it would hold up all requests, too.
+    app.openapi()  # made now, as the first request for it would delay all others
+    # Objects that are loaded by now are never garbage; collecting them would delay all requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -115,7 +119,9 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
 
 
 def open_listener(settings: Settings) -> socket.socket:
-    """Bound and, if it was inherited, already listening. Raises SettingsError."""
+    """Open the socket that HOTLOOP_FD, or HOTLOOP_HOST and HOTLOOP_PORT name. It is bound; an
+    inherited one already listens. Raises SettingsError.
+    """
     if settings.fd is not None:
         listener = _inherited(settings.fd)
         if not (settings.needs_authentication or _is_local(listener)):
@@ -141,38 +147,41 @@ def open_listener(settings: Settings) -> socket.socket:
     except OSError as error:
         raise SettingsError(
             f"HOTLOOP_HOST and HOTLOOP_PORT: cannot listen on {settings.host} port {settings.port} "
-            f"({error.strerror or error}); end what listens there, or choose another port"
+            f"({error.strerror or error}); stop what listens there, or choose another port"
         ) from error
     return listener
 
 
 def _inherited(descriptor: int) -> socket.socket:
-    """A duplicate, so that whoever closes it leaves the descriptor as it was."""
+    """A duplicate of the descriptor, so that closing it leaves the inherited one open."""
     try:
         listener = socket.socket(fileno=os.dup(descriptor))
         listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         reason = error.strerror or error
         raise SettingsError(
-            f"HOTLOOP_FD = {descriptor} is no socket of this process ({reason}); it is to be "
-            "inherited, as systemd's socket units pass theirs, the first as 3. Unset it to listen "
+            f"HOTLOOP_FD = {descriptor} is not a socket of this process ({reason}). The process "
+            "must inherit it: systemd's socket units pass the first one as 3. Unset it to listen "
             "on HOTLOOP_HOST and HOTLOOP_PORT."
         ) from error
     if not listens:
         listener.close()
-        raise SettingsError(f"HOTLOOP_FD = {descriptor} is a socket that does not listen")
+        raise SettingsError(
+            f"HOTLOOP_FD = {descriptor} is a socket that does not listen. Pass one that "
+            "listens, or unset it to listen on HOTLOOP_HOST and HOTLOOP_PORT."
+        )
     return listener
 
 
 def _is_local(listener: socket.socket) -> bool:
-    """Whether only this machine reaches it."""
+    """Whether only this machine can reach the socket."""
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
         return True
     return is_loopback(listener.getsockname()[0])
 
 
 def address_of(listener: socket.socket) -> str:
-    """As a URL, or the path of a Unix socket."""
+    """The URL of a socket, or `unix:` and the path of a Unix socket."""
     name = listener.getsockname()
     if listener.family == socket.AF_INET6:
         return f"http://[{name[0]}]:{name[1]}"

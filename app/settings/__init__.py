@@ -1,1 +1,1 @@
-"""What the operator sets, read from the environment in one place."""
+"""Settings of the operator, read from the environment in one place."""

@@ -1,4 +1,4 @@
-"""The settings as the environment has them, and in words what is wrong with it."""
+"""The settings as the environment has them, and messages that say what is wrong with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILD_VARIABLES: Final = frozenset({"HOTLOOP_REQUIRE_CYTHON", "HOTLOOP_BUILD_DEB
 """Read when the package is built; allowed and ignored here."""
 
 CLIENT_VARIABLES: Final = frozenset({"HOTLOOP_API_KEY", "HOTLOOP_URL"})
-"""Read by the command line, as whom it asks; no settings of the service."""
+"""Read by the command line to reach a service; the service does not read them."""
 
 SERVICE_SECRETS: Final = frozenset(
     {"PGPASSWORD", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
@@ -29,10 +29,10 @@ SERVICE_SECRETS: Final = frozenset(
 
 
 def load_settings(**arguments: Any) -> Settings:
-    """Settings from `arguments`, the environment and the defaults, in this order.
+    """Read the settings from `arguments`, the environment and the defaults, in this order.
 
-    Raises SettingsError, whose text names each wrong variable, its bound, the value and the way
-    out; an unknown variable with the prefix is an error as well.
+    Raises SettingsError, whose text names each wrong variable, its bound, the value and the remedy.
+    An unknown variable with the prefix is an error, too.
     """
     faults = _unknown_variables()
     try:
@@ -48,12 +48,12 @@ def load_settings(**arguments: Any) -> Settings:
 
 
 def run_host_environment() -> dict[str, str]:
-    """The environment of a run host: that of this process without what only the service needs, and
-    with inner libraries on one thread.
+    """The environment of a run host: that of this process without settings and secrets, and with
+    inner libraries on one thread.
 
-    Settings come to a run host with its start and with each plan; some of them are secrets. A run's
-    workers are already as many as may compute at once; a library that starts threads of its own in
-    each of them would take more than the usable CPUs.
+    A run host gets its settings with its start and with each plan. A run has as many workers as may
+    compute at the same time; a library that starts threads in each worker would take more than the
+    usable CPUs.
     """
     kept = {
         name: value
@@ -64,8 +64,8 @@ def run_host_environment() -> dict[str, str]:
 
 
 def drop_settings() -> None:
-    """Remove the settings from the environment of this process, which has loaded them: processes
-    that it starts would inherit the secrets among them.
+    """Remove the settings from the environment of this process, which has loaded them. Otherwise
+    the processes that it starts would inherit the secrets.
     """
     for name in filter(_is_setting, list(os.environ)):
         del os.environ[name]
@@ -76,7 +76,7 @@ def _is_setting(name: str) -> bool:
 
 
 def _not_json() -> list[str]:
-    """Of the variables that are lists or objects, those that cannot be read."""
+    """A message for each variable that must be a JSON list or object and cannot be read."""
     faults = []
     for name, value in sorted(os.environ.items()):
         info = Settings.model_fields.get(name[len(PREFIX) :].lower())

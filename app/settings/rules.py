@@ -1,7 +1,7 @@
 """Rules that the value of a setting must meet beyond its type and its bounds.
 
-Each function returns the value, or raises what `refuse` makes. The texts show no value: it may be a
-secret, or hold one.
+A function named like a setting, or like its kind of value, returns the value, or raises the error
+that `refuse` makes. No text shows the value: it may be a secret, or contain one.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ PREFIX: Final = "HOTLOOP_"
 RESERVED_SOURCES: Final = frozenset({"simulated", "none", "redis", "pinot"})
 
 MIN_SECRET_BYTES: Final = 32
-"""As many as SHA-256 has (RFC 7518, section 3.2)."""
+"""Bytes of a SHA-256, as RFC 7518, section 3.2, asks for."""
 
 MIN_RSA_BITS: Final = 2_048
-"""RFC 7518, section 3.3."""
+"""The least that RFC 7518, section 3.3, allows."""
 
 _RATE: Final = re.compile(
     r"[1-9][0-9]{0,8}/([1-9][0-9]{0,3} ?)?(second|minute|hour|day)s?", re.IGNORECASE
@@ -44,12 +44,12 @@ _LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
 
 
 def refuse(text: str) -> PydanticCustomError:
-    """The error to raise: its text stands behind the name of the variable, as it is."""
+    """The error to raise. Its text follows the name of the variable in the message."""
     return PydanticCustomError(RULE, "{text}", {"text": text})
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL; empty ones if it cannot be read. The error's own text would show it."""
+    """The parts of a URL, all empty if it cannot be read. (An error of urlsplit shows the URL.)"""
     try:
         parts = urlsplit(url)
         if parts.port != 0:
@@ -60,9 +60,7 @@ def _split(url: str) -> SplitResult:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name (`[::1]` or `::1`) means this machine alone, without asking for
-    what a name stands for.
-    """
+    """Whether a name or address (`[::1]`, `::1`) means this machine alone. Resolves no names."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -72,7 +70,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(authority: str) -> str:
-    """`authority` without its port, in small letters."""
+    """The host in `authority`, without the port and in small letters."""
     text = authority.strip().lower()
     if text.startswith("["):
         return text[: text.find("]") + 1]
@@ -80,8 +78,8 @@ def host_of(authority: str) -> str:
 
 
 def load_factory(target: str) -> Callable[..., Any]:
-    """What `module:callable` names. ImportError, AttributeError, ValueError or TypeError when there
-    is no such thing.
+    """Import the callable that `module:callable` names. Raises ImportError, AttributeError,
+    ValueError or TypeError if there is none.
     """
     module, _, name = target.partition(":")
     factory = getattr(importlib.import_module(module), name)
@@ -92,12 +90,12 @@ def load_factory(target: str) -> Callable[..., Any]:
 
 
 def load_key(text: str, algorithm: JwtAlgorithm) -> TokenKey:
-    """What tokens are checked against. ValueError, which shows nothing of the key, for one that
-    is not of the algorithm: a public key taken for a secret would be known to everybody.
+    """The key that tokens are checked with. Raises ValueError, whose text shows nothing of the key,
+    for a key of another algorithm: a public key used as a secret would be known to everybody.
     """
     if algorithm is JwtAlgorithm.HS256:
         if "-----BEGIN" in text:
-            raise ValueError("is a PEM key; HS256 takes a secret, RS256 and ES256 public keys")
+            raise ValueError("must be a secret for HS256; PEM keys are for RS256 and ES256")
         if len(text.encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must be a secret of at least {MIN_SECRET_BYTES} bytes for HS256")
         return text.encode()
@@ -107,7 +105,7 @@ def load_key(text: str, algorithm: JwtAlgorithm) -> TokenKey:
 
     try:
         key = load_pem_public_key(text.encode())
-    except Exception:  # of several kinds, which may quote it
+    except Exception:  # there are several kinds, and they may quote the key
         raise ValueError(f"must be a public key in PEM for {algorithm}") from None
     if algorithm is JwtAlgorithm.RS256 and isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
@@ -117,7 +115,7 @@ def load_key(text: str, algorithm: JwtAlgorithm) -> TokenKey:
         if isinstance(key.curve, SECP256R1):
             return key
         raise ValueError("must be on the curve P-256 for ES256")
-    raise ValueError(f"is a public key of another algorithm than {algorithm}")
+    raise ValueError(f"must be a public key for {algorithm}; this one is for another algorithm")
 
 
 def absolute_path(value: Path) -> Path:
@@ -131,15 +129,15 @@ def postgresql_url(value: SecretStr | None) -> SecretStr | None:
         parts = _split(value.get_secret_value())
         if parts.scheme != "postgresql" or len(parts.path) < 2 or parts.fragment:
             raise refuse(
-                "must be like postgresql://user:password@host:5432/name, with every character of "
-                "the password that is no letter or digit written as % and its two hex digits"
+                "must be like postgresql://user:password@host:5432/name; write each character of "
+                "the password that is not a letter or digit as % and two hexadecimal digits"
             )
     return value
 
 
 def node_name(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", value):
-        raise refuse("must be of letters, digits, dots, - and _")
+        raise refuse("must consist of letters, digits, dots, - and _")
     return value
 
 
@@ -148,19 +146,19 @@ def collector_url(value: str | None) -> str | None:
         parts = _split(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in value:
             raise refuse(
-                "must be like http://host:4318/v1/traces, without user and password; what the "
-                "collector wants to know goes into OTEL_EXPORTER_OTLP_HEADERS"
+                "must be like http://host:4318/v1/traces, without user and password; set "
+                "OTEL_EXPORTER_OTLP_HEADERS to the headers that the collector needs"
             )
         if importlib.util.find_spec("opentelemetry.exporter") is None:
-            raise refuse("needs the extra: pip install 'hotloop[otel]'")
+            raise refuse("needs the extra otel; run: pip install 'hotloop[otel]'")
     return value
 
 
 def key_digest(value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
         raise refuse(
-            "must be the SHA-256 of a key, 64 digits 0-9a-f, and never the key itself or a "
-            "word that somebody made up; `python -m hotloop.app.security NAME` makes a key and "
+            "must be the SHA-256 of a key, 64 digits 0-9a-f, not the key itself and not a "
+            "password; `python -m hotloop.app.security NAME` makes a key and "
             "prints this entry"
         )
     return value
@@ -168,7 +166,7 @@ def key_digest(value: Any) -> Any:
 
 def session_secret(value: SecretStr | None) -> SecretStr | None:
     if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
-        raise refuse(f"must be of at least {MIN_SECRET_BYTES} bytes")
+        raise refuse(f"must have at least {MIN_SECRET_BYTES} bytes; choose a longer random text")
     return value
 
 
@@ -186,10 +184,10 @@ def origins(value: tuple[str, ...]) -> tuple[str, ...]:
         if not is_whole or parts.scheme not in ("http", "https") or not parts.hostname:
             raise refuse(
                 "must be origins like https://app.example or http://localhost:3000, without a "
-                "path; `*` would let any page on the internet in"
+                "path; `*` is refused because it would admit every page on the internet"
             )
         if parts.username is not None or "*" in origin:
-            raise refuse("must be origins without a user, and without `*`")
+            raise refuse("must be origins without a user name and without `*`")
     return tuple(origin.lower() for origin in value)
 
 
@@ -215,7 +213,7 @@ def redis_url(value: SecretStr | None) -> SecretStr | None:
             raise refuse("must be like redis://host:6379/0, rediss://… or unix:///path")
         options = [option.partition("=")[0] for option in parts.query.split("&") if option]
         if any(name != "db" and not name.startswith("ssl_") for name in options):
-            raise refuse("must have no options but db and those that start with ssl_")
+            raise refuse("may only have the options db and ssl_…; remove the others")
     return value
 
 
@@ -231,9 +229,9 @@ def pinot_url(value: str | None) -> str | None:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise refuse("must be like http://broker:8099 or https://…")
         if parts.username is not None or parts.password is not None:
-            raise refuse(f"must not hold credentials; give them as {PREFIX}PINOT_AUTHORIZATION")
+            raise refuse(f"must not contain credentials; set {PREFIX}PINOT_AUTHORIZATION instead")
         if parts.query or parts.fragment:
-            raise refuse("must end with the host, the port or a path")
+            raise refuse("must end with the host, the port or a path; remove what follows")
     return value
 
 
@@ -255,14 +253,14 @@ def own_sources(value: dict[str, str]) -> dict[str, str]:
     for name, target in value.items():
         if not re.fullmatch("[a-z][a-z0-9_-]{0,63}", name) or name in RESERVED_SOURCES:
             raise refuse(
-                "must have names of small letters, digits, - and _, other than "
+                "must have names of small letters, digits, - and _, except "
                 f"{', '.join(sorted(RESERVED_SOURCES))}"
             )
         try:
             load_factory(target)
         except (ImportError, AttributeError, ValueError, TypeError) as error:
             raise refuse(
-                f"must have module:callable for {name}, where it can be imported "
+                f"must have a module:callable for {name} that can be imported "
                 f"({type(error).__name__}: {error})"
             ) from error
     return value

@@ -10,12 +10,32 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
-from hotloop.app.names import InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
+from hotloop.app.names import ITEM_ID, InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
 from hotloop.app.settings import rules
 from hotloop.app.settings.rules import PREFIX, refuse
 from hotloop.app.wording import echo
+from hotloop.kernels import Workload, declared_workloads
 
 _MIB: Final = 1024 * 1024
+
+
+def redis_columns_of(workload: Workload) -> dict[str, str]:
+    """Return the default of `redis_columns`: the last input column, as `string` takes only one."""
+    return {column.name: column.name for column in workload.columns_in[-1:]}
+
+
+def pinot_columns_of(workload: Workload) -> dict[str, str]:
+    """Return the default of `pinot_columns`: each input column, by its own name."""
+    return {column.name: column.name for column in workload.columns_in}
+
+
+def pinot_sql_of(workload: Workload) -> str:
+    """Return the default of `pinot_sql`: the input columns, from a table `items`."""
+    columns = "".join(f', "{column.name}"' for column in workload.columns_in)
+    return f"SELECT {ITEM_ID.name}{columns} FROM items WHERE {ITEM_ID.name} IN ({{ids}})"
+
+
+_DEFAULT: Final = declared_workloads()[0]
 
 
 class SettingsError(Exception):
@@ -35,9 +55,9 @@ class ApiKeyEntry(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Settings, from arguments, else from the environment (`HOTLOOP_` + name), else defaults.
+    """The settings: from arguments, else from the environment (`HOTLOOP_` + name), else defaults.
 
-    The text below each is its description in docs/settings.md and in messages.
+    The text below a setting is its description in docs/settings.md and in messages.
     """
 
     model_config = SettingsConfigDict(
@@ -51,192 +71,195 @@ class Settings(BaseSettings):
     # Serving: addresses, processes, the store.
 
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
-    """Address the server listens on; without keys or a JWT key a loopback one."""
+    """Address the server listens on. Without keys and without a JWT key it must be a loopback
+    address."""
     port: int = Field(default=8001, ge=0, le=65_535)
     """TCP port the server listens on; 0 takes a free one."""
     fd: int | None = Field(default=None, ge=0, le=1_048_576)
-    """Number of an inherited descriptor of a socket that listens already, in place of host and
-    port; systemd's socket units pass the first as 3."""
+    """File descriptor of an inherited socket that already listens, used instead of host and port.
+    systemd's socket units pass the first one as 3."""
     api_processes: int = Field(default=1, ge=1, le=64)
-    """Processes that answer requests on the one port. Each has run hosts of its own, and executes
-    background tasks of its own."""
+    """Processes that answer requests on the one port. Each has its own run hosts and executes its
+    own background tasks."""
     data_dir: Path = Path("data")
-    """Folder of the task store, results and uploads, created when missing; a relative one counts
+    """Folder of the task store, results and uploads, created if missing. A relative path counts
     from the working directory."""
     database_url: SecretStr | None = None
     """PostgreSQL database of the task store, `postgresql://user:password@host:5432/name`, for more
-    than one machine; when not set, an SQLite file in the data folder."""
+    than one machine. When not set, an SQLite file in the data folder."""
     store_wait_seconds: float = Field(default=60.0, ge=0, le=3_600)
     """Seconds that a process waits at its start for a task store that cannot be reached; then it
     ends with status 3."""
     node_id: str | None = Field(default=None, min_length=1, max_length=64)
-    """Name of this machine among those that share a database; else the host's."""
+    """Name of this machine among those that share a database. When not set, the host name."""
 
     # Runs and background tasks.
 
     run_hosts: int = Field(default=2, ge=1, le=16)
-    """Processes that execute runs, one run at a time each, kept warm."""
+    """Processes that execute runs, each of them one run at a time. They are kept warm."""
     queue_limit: int = Field(default=16, ge=0, le=10_000)
-    """Runs that may wait for a free run host; one more is answered with 503."""
+    """Runs that may wait for a free run host; the next one is answered with 503."""
     sync_limit_seconds: float = Field(default=300.0, ge=0.1, le=86_400)
-    """Seconds that a synchronous run may be estimated at. `HOTLOOP_LONG_RUNS` says what happens to
-    a longer one."""
+    """Highest estimate, in seconds, of a synchronous run. `HOTLOOP_LONG_RUNS` says what happens to
+    a longer run."""
     long_runs: LongRuns = LongRuns.BACKGROUND
-    """Answer to a synchronous run that is estimated beyond the limit: `background` accepts it as a
+    """Answer to a synchronous run whose estimate is above the limit: `background` accepts it as a
     background task (202), `refuse` answers 422."""
     cancel_grace_seconds: float = Field(default=2.0, ge=0, le=60)
-    """Seconds a cancelled run may take to stop before its run host is killed."""
+    """Seconds that a cancelled run may take to stop before its run host is killed."""
     shutdown_seconds: float = Field(default=10.0, ge=0, le=3_600)
     """Seconds that requests in progress get to finish when the server stops; at least
-    cancel_grace_seconds."""
+    `HOTLOOP_CANCEL_GRACE_SECONDS`."""
     drain_seconds: float = Field(default=0.0, ge=0, le=3_600)
-    """Seconds that the server goes on answering after it was told to stop, no longer ready, so that
-    a balancer sends requests elsewhere."""
+    """Seconds that the server goes on answering after it was told to stop. It is no longer ready
+    then, so that a load balancer sends requests elsewhere."""
     max_worker_threads: int = Field(default=256, ge=1, le=1_024)
-    """Threads a run may use at most, whatever it asks for."""
+    """Most threads that a run may use, whatever it asks for."""
     max_worker_processes: int | None = Field(default=None, ge=1, le=1_024)
-    """Processes a run may use at most, whatever it asks for; when not set, four for each usable
+    """Most processes that a run may use, whatever it asks for. When not set, four for each usable
     CPU."""
     memory_budget_bytes: int | None = Field(
         default=None, ge=256 * _MIB, le=1_024 * 1_024 * 1_024 * _MIB
     )
-    """Bytes of memory that runs may need; each run host has an equal part, and a run that is
-    estimated to need more than that is refused. When not set, 80 % of the machine's, or of the
-    container's."""
+    """Bytes of memory that all runs together may need. Each run host has an equal part, and a run
+    whose estimate is above that part is refused. When not set, 80 % of the memory of the machine or
+    the container."""
     background_runs: int = Field(default=1, ge=0, le=16)
-    """Background runs that this process executes at once, each on a run host; 0 only accepts tasks,
-    for nodes that execute them."""
+    """Background runs that this process executes at the same time, each on a run host. With 0 it
+    only accepts tasks, and nodes execute them."""
     background_runs_in_all: int | None = Field(default=None, ge=1, le=10_000)
-    """Background runs that all nodes together execute at once; no bound when unset."""
+    """Background runs that all nodes together execute at the same time; unlimited when not set."""
     queue_poll_seconds: float = Field(default=0.25, ge=0.05, le=60)
-    """Seconds between two looks of a process for background work that others have accepted or
-    handed over; what it accepts itself, it begins at once."""
+    """Seconds between two queries of a process for background work that other processes have
+    accepted or handed over. Work that it accepts itself begins at once."""
     shard_items: int = Field(default=250_000, ge=1_000, le=1_000_000_000)
-    """Items of a shard: a larger background task is cut, so that nodes share it. Only with
-    PostgreSQL."""
+    """Items of a shard: a larger background task is cut into shards, so that nodes share it. Only
+    with PostgreSQL."""
     retention_hours: float = Field(default=168.0, ge=0.01, le=876_000)
     """Hours that a finished task is kept, with its results."""
     pool_idle_seconds: float = Field(default=300.0, ge=0, le=86_400)
-    """Seconds an unused pool of workers is kept warm."""
+    """Seconds that an unused pool of workers is kept warm."""
     instruction_set: InstructionSet | None = None
-    """Instruction set of kernels that have the choice, for tests and comparisons; when not set, the
-    best that the machine has. The results are the same."""
+    """Instruction set of kernels that have several, for tests and comparisons. When not set, the
+    best one of the machine. The results are the same."""
 
     # The log and traces.
 
     log_format: LogFormat = LogFormat.CONSOLE
-    """A line of the log: `console` for people, `json` for machines."""
+    """Form of a log line: `console` for people, `json` for machines."""
     log_level: LogLevel = LogLevel.INFO
-    """What is logged: this and what is worse."""
+    """Lowest level that is logged."""
     traces_url: str | None = Field(default=None, max_length=2_048)
     """OpenTelemetry collector that spans are sent to by OTLP over HTTP,
-    `http://host:4318/v1/traces`; needs the extra `otel`. Without it, none are made."""
+    `http://host:4318/v1/traces`. It needs the extra `otel`. When not set, no spans are made."""
 
-    # What one request may take.
+    # Limits of one request.
 
     max_body_bytes: int = Field(default=16 * _MIB, ge=1_024, le=1_024 * _MIB)
-    """Bytes of the largest request body, uploads excepted."""
+    """Bytes of the largest request body. Uploads have a limit of their own."""
     max_upload_bytes: int = Field(default=1_024 * _MIB, ge=1_024, le=1_024 * 1_024 * _MIB)
     """Bytes of the largest upload."""
     max_upload_rows: int = Field(default=10_000_000, ge=1, le=1_000_000_000)
     """Rows of the largest upload."""
     max_header_bytes: int = Field(default=32 * 1_024, ge=1_024, le=_MIB)
-    """Bytes of a request line with its headers, of which there may be 100."""
+    """Bytes of the largest request line with its headers. There may be 100 headers."""
     header_seconds: float = Field(default=10.0, ge=0.1, le=3_600)
     """Seconds that a request's headers may take to arrive."""
     body_seconds: float = Field(default=60.0, ge=0.1, le=86_400)
-    """Seconds that may be spent waiting for a request's body, and one more for every 16,384 bytes
-    of it that came."""
+    """Seconds that the service waits for a request's body, and one more for every 16,384 bytes of
+    it that came."""
     write_seconds: float = Field(default=60.0, ge=0.1, le=86_400)
-    """Seconds that a client may take none of an answer that waits for it, before its connection is
+    """Seconds that a client may read nothing of an answer that waits for it; then its connection is
     closed."""
 
-    # Who may ask, from where, and for how much.
+    # Access: keys, tokens, browsers, and the limits of a client.
 
     jwt_key: SecretStr | None = None
-    """What bearer tokens (JWT) are signed with: a secret of at least 32 bytes for HS256, the public
-    key as PEM for the others. No tokens are taken when not set."""
+    """Key that bearer tokens (JWT) are checked with: a secret of at least 32 bytes for HS256, the
+    public key as PEM for the others. When not set, tokens are refused."""
     jwt_algorithm: JwtAlgorithm | None = None
-    """The only one that tokens may be signed by; with a JWT key."""
+    """The only algorithm that tokens may be signed with. Needed with a JWT key."""
     jwt_audience: str | None = Field(default=None, min_length=1, max_length=255)
-    """What `aud` of a token must have: the name of this service; with a JWT key."""
+    """Value that `aud` of a token must have: the name of this service. Needed with a JWT key."""
     jwt_issuer: str | None = Field(default=None, min_length=1, max_length=255)
-    """What `iss` of a token must be. Any when not set."""
+    """Value that `iss` of a token must have. Any when not set."""
     session_secret: SecretStr | None = None
-    """What the sessions of browsers are signed with: random text of at least 32 bytes, the same on
-    all machines. When not set, the service makes one, and sessions end with it."""
+    """Secret that signs the sessions of browsers: random text of at least 32 bytes, the same on all
+    machines. When not set, the service makes one at its start, and sessions end with the service.
+    """
     client_tasks: int = Field(default=10_000, ge=1, le=10_000_000)
-    """Background tasks of a client that may wait or run at a time; one more is refused. Where
-    nobody needs a key, all are one client."""
+    """Background tasks of a client that may wait or run at the same time; the next one is refused.
+    Without keys, all requests count as one client."""
     client_seconds: float = Field(default=604_800.0, ge=1, le=1e9)
     """Seconds that the background tasks of a client, waiting and running, may be estimated at
     together; a task that would exceed them is refused."""
     client_stored_bytes: int = Field(default=64 << 30, ge=1 << 20, le=1 << 50)
-    """Bytes of inputs and results that the tasks of a client may have together, finished ones that
-    are kept included; a task that would exceed them is refused."""
+    """Bytes of inputs and results that the tasks of a client may have together, finished tasks
+    included while they are kept; a task that would exceed them is refused."""
     api_keys: tuple[ApiKeyEntry, ...] = Field(default=(), max_length=1_000)
-    """Who may ask: a list of objects with `name`, `hash` and `scopes` (`read`, `run` or `admin`,
-    each with those before it). `python -m hotloop.app.security NAME` makes a key and its entry.
-    Without any, and without a JWT key, everybody may, and only this machine is served."""
+    """Keys of clients: a list of objects with `name`, `hash` and `scopes` (`read`, `run` or
+    `admin`; each includes those before it). `python -m hotloop.app.security NAME` makes a key and
+    its entry. Without keys and without a JWT key, everybody may use the service, but only from this
+    machine."""
     metrics_open: bool = False
-    """Whether `/metrics` is for everybody; else for keys with the scope `read`."""
+    """Whether everybody may read `/metrics`. Otherwise a key with the scope `read` is needed."""
     allowed_hosts: tuple[str, ...] = Field(default=(), max_length=100)
-    """Names by which the service is asked (the header Host, without the port; `*.name` for those
-    below a name), besides loopback ones. When empty: any with keys, none without."""
+    """Names under which clients reach the service, besides loopback names: the header Host without
+    the port; `*.name` covers all names below a name. When empty, a service with keys accepts any
+    name, and one without keys no other name."""
     cors_origins: tuple[str, ...] = Field(default=(), max_length=100)
-    """Origins, like `https://app.example`, whose pages may ask from a browser, and read the
-    answers. The service's own pages need no entry."""
+    """Origins, like `https://app.example`, whose pages may send requests from a browser and read
+    the answers. The service's own pages need no entry."""
     rate_limit: str | None = Field(default=None, min_length=1, max_length=64)
-    """Requests that a client may send, like `600/minute`, `20/second` or `5000/2 hours`; who needs
-    no key is counted by address. No bound when not set."""
+    """Requests that a client may send, like `600/minute`, `20/second` or `5000/2 hours`. Requests
+    without a key are counted by address. Unlimited when not set."""
     rate_limit_storage: SecretStr | None = None
-    """Redis that counts for all processes, like `redis://host:6379/1`; when not set, each process
-    counts for itself."""
+    """Redis that counts the requests of all processes, like `redis://host:6379/1`. When not set,
+    each process counts its own."""
 
     # Sources of items.
 
     redis_url: SecretStr | None = None
     """Redis or Valkey of the cache stage: `redis://`, `rediss://` (TLS) or `unix://`, with user and
-    password if it wants them."""
+    password if needed."""
     redis_key: str = Field(default="item:{id}", min_length=1, max_length=512)
     """Key of an item; `{id}` stands for its id."""
     redis_layout: RedisLayout = RedisLayout.STRING
-    """What is under a key: a number as text, a JSON object, or a hash with a field for each
-    column."""
-    redis_columns: dict[str, str] = Field(default={"offset": "offset"}, min_length=1, max_length=64)
-    """Columns of the workload that the cache stage fills, and the field that each is read from;
-    with the layout `string` exactly one column."""
+    """Value under a key: a number as text, a JSON object, or a hash with a field for each column.
+    """
+    redis_columns: dict[str, str] = Field(
+        default=redis_columns_of(_DEFAULT), min_length=1, max_length=64
+    )
+    """Columns of the workload that the cache stage fills, each with the field that it is read from.
+    The layout `string` has exactly one column."""
     redis_defaults: dict[str, float] = Field(default={}, max_length=64)
-    """What a column takes when the key or the field is missing; 0 where not said."""
+    """Value of a column when the key or the field is missing; 0 for a column that is not named
+    here."""
     pinot_url: str | None = Field(default=None, max_length=2_048)
     """Apache Pinot broker of the database stage: `http://` or `https://`."""
     pinot_authorization: SecretStr | None = None
     """Authorization header for the broker: `Basic …` or `Bearer …`."""
-    pinot_sql: str = Field(
-        default='SELECT item_id, "value", "offset" FROM items WHERE item_id IN ({ids})',
-        min_length=1,
-        max_length=10_000,
-    )
-    """Query for some items; `{ids}` stands for their ids. LIMIT is added to it."""
-    pinot_id_column: str = Field(default="item_id", min_length=1, max_length=256)
-    """Column of the query's answer that says which item a row is."""
+    pinot_sql: str = Field(default=pinot_sql_of(_DEFAULT), min_length=1, max_length=10_000)
+    """Query for several items; `{ids}` stands for their ids. LIMIT is added to it."""
+    pinot_id_column: str = Field(default=ITEM_ID.name, min_length=1, max_length=256)
+    """Column of the query's answer that has the id of the item."""
     pinot_columns: dict[str, str] = Field(
-        default={"value": "value", "offset": "offset"}, min_length=1, max_length=64
+        default=pinot_columns_of(_DEFAULT), min_length=1, max_length=64
     )
-    """Columns of the workload that the database stage fills, and the column of the query's answer
-    that each is read from."""
+    """Columns of the workload that the database stage fills, each with the column of the query's
+    answer that it is read from."""
     sources: dict[str, str] = Field(default={}, max_length=64)
-    """Sources of one's own: the name that a run asks for, and `module:callable`, which makes the
+    """Your own sources: the name that a run asks for, and the `module:callable` that makes the
     stage."""
     source_timeout_seconds: float = Field(default=10.0, ge=0.01, le=3_600)
     """Seconds that one attempt of a query or lookup may take."""
     source_attempts: int = Field(default=6, ge=1, le=100)
-    """Attempts for a query or lookup whose failure may pass, before its items fail."""
+    """Attempts of a query or lookup whose failure may be temporary; then its items fail."""
     source_outage_seconds: float = Field(default=30.0, ge=0, le=86_400)
-    """Seconds that a run waits for a source that is down; after that, items fail at once until it
-    answers again."""
+    """Seconds that a run waits for a source that is down. After that, items fail at once until the
+    source answers again."""
 
-    # What a value must be, besides its type and bounds.
+    # Rules beyond types and bounds.
 
     _data_dir = field_validator("data_dir")(rules.absolute_path)
     _database_url = field_validator("database_url")(rules.postgresql_url)
@@ -256,13 +279,13 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys")
     @classmethod
-    def _each_once(cls, value: tuple[ApiKeyEntry, ...]) -> tuple[ApiKeyEntry, ...]:
+    def _check_api_keys(cls, value: tuple[ApiKeyEntry, ...]) -> tuple[ApiKeyEntry, ...]:
         if len({entry.hash for entry in value}) < len(value):
             raise refuse("must not have the same hash twice; give every client a key of its own")
         return value
 
     @model_validator(mode="after")
-    def _string_has_one_column(self) -> Self:
+    def _check_redis_columns(self) -> Self:
         if self.redis_layout is RedisLayout.STRING and len(self.redis_columns) != 1:
             raise refuse(
                 f"{PREFIX}REDIS_COLUMNS must have exactly one column with the layout string; "
@@ -271,18 +294,18 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _tokens_can_be_checked(self) -> Self:
+    def _check_token_key(self) -> Self:
         needed = {"JWT_ALGORITHM": self.jwt_algorithm, "JWT_AUDIENCE": self.jwt_audience}
         if self.jwt_key is None:
             for name, value in (needed | {"JWT_ISSUER": self.jwt_issuer}).items():
                 if value is not None:
                     raise refuse(
-                        f"{PREFIX}{name} says nothing without {PREFIX}JWT_KEY; set both, or none"
+                        f"{PREFIX}{name} has no effect without {PREFIX}JWT_KEY; set both or neither"
                     )
             return self
         for name, value in needed.items():
             if value is None:
-                raise refuse(f"{PREFIX}{name} must be set, as {PREFIX}JWT_KEY is")
+                raise refuse(f"{PREFIX}{name} must be set, because {PREFIX}JWT_KEY is set")
         assert self.jwt_algorithm is not None
         try:
             rules.load_key(self.jwt_key.get_secret_value(), self.jwt_algorithm)
@@ -291,7 +314,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _shutdown_holds_the_grace(self) -> Self:
+    def _check_shutdown(self) -> Self:
         if self.shutdown_seconds < self.cancel_grace_seconds:
             raise refuse(
                 f"{PREFIX}SHUTDOWN_SECONDS must be at least {PREFIX}CANCEL_GRACE_SECONDS = "
@@ -301,7 +324,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _open_stays_on_loopback(self) -> Self:
+    def _check_loopback(self) -> Self:
         if not self.needs_authentication and not rules.is_loopback(self.host):
             raise refuse(
                 f"{PREFIX}HOST must be a loopback address, like 127.0.0.1 (got "
@@ -327,7 +350,7 @@ class Settings(BaseSettings):
         return self.data_dir if self.database_url is None else self.database_url.get_secret_value()
 
     def secrets(self) -> list[str]:
-        """The values of all settings that nobody may read in a log."""
+        """The values of all settings that must not get into a log."""
         return list(_secrets_in([getattr(self, name) for name in type(self).model_fields]))
 
 

@@ -1,8 +1,8 @@
 """The two protocols of a source, and the records they share.
 
-`Items` says which items there are and gives their columns by range; a `Stage` is an I/O step
-that every item passes before it is computed. Both are small, frozen and picklable: worker
-processes get them with the plan and open what they need themselves.
+`Items` has the number of items and loads their columns by range; a `Stage` is an I/O step that
+every item passes before it is computed. Both are small, frozen and picklable: worker processes get
+them with the plan, and open connections and files themselves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """An item that could not be had: at which stage, and why, in words fit for a client."""
+    """An item that could not be fetched: the stage, and the reason in words fit for a client."""
 
     item_id: int
     stage: str
@@ -42,12 +42,12 @@ class ItemError:
 
 
 class ItemFetchError(Exception):
-    """An item could not be had; the text is fit for a client (no address, no secret)."""
+    """An item could not be fetched; the text is fit for a client (no address, no secret)."""
 
 
 @dataclass(slots=True)
 class StageCounts:
-    """What a stage did for some items; stages that only pretend count nothing."""
+    """Counts of a stage's work for some items; simulated stages count nothing."""
 
     calls: int = 0
     """Requests sent, retries included."""
@@ -55,7 +55,7 @@ class StageCounts:
     hits: int = 0
     """Items that the source had."""
     misses: int = 0
-    """Items that it had not, and that took the default or went on to the next stage."""
+    """Items that it did not have; they took the default, or went on to the next stage."""
 
     def add(self, other: StageCounts) -> None:
         self.calls += other.calls
@@ -68,8 +68,8 @@ class StageCounts:
 class ItemBatch:
     """The inputs of a batch: `item_ids` int64[n] and the workload's columns, each of length n.
 
-    A stage that fails for an item calls `fail`; such an item is not computed and its output
-    row is null. A stage that makes the later ones needless for an item puts it into `complete`.
+    A stage that fails for an item calls `fail`; such an item is not computed and its output row is
+    null. A stage after which an item needs no further stage puts it into `complete`.
     """
 
     item_ids: npt.NDArray[np.int64]
@@ -78,13 +78,13 @@ class ItemBatch:
     complete: set[int] = field(default_factory=set)
     counts: dict[str, StageCounts] = field(default_factory=dict)
     begun_ns: int = field(default_factory=time.time_ns)
-    """When they were loaded, in nanoseconds since 1970."""
+    """Time at which they were loaded, in nanoseconds since 1970."""
 
     def fail(self, position: int, stage: str, reason: str) -> None:
         self.failed[position] = ItemError(int(self.item_ids[position]), stage, reason)
 
     def waiting(self, positions: Positions) -> Positions:
-        """Those of `positions` that the next stage must still fetch."""
+        """Select the `positions` that the next stage must still fetch."""
         if not self.failed and not self.complete:
             return positions
         return [p for p in positions if p not in self.failed and p not in self.complete]
@@ -94,13 +94,13 @@ class ItemBatch:
 
 
 class Items(Protocol):
-    """Items of a run. `load` may be called from any thread or process, in any order."""
+    """The items of a run. `load` may be called from any thread or process, in any order."""
 
     @property
     def count(self) -> int: ...
 
     def load(self, workload: str, start: int, count: int) -> ItemBatch:
-        """Inputs of the items at positions `start … start + count - 1`, in memory."""
+        """Load the inputs of the items at positions `start … start + count - 1`."""
         ...
 
 
@@ -108,8 +108,8 @@ class Stage(Protocol):
     """An I/O step: fetches some items of a batch, in place, and counts what it did.
 
     An exception from `fetch…` fails all items of the call, not the run; the client reads the text
-    of an ItemFetchError, and of any other only the kind. What is wrong with one item alone is
-    said by `batch.fail`.
+    of an ItemFetchError, and only the type of any other exception. An error of a single item is
+    reported with `batch.fail`.
     """
 
     @property
@@ -119,12 +119,12 @@ class Stage(Protocol):
 
     @property
     def source(self) -> str:
-        """What answers: `simulated`, `redis`, `pinot`, …"""
+        """The kind of the source: `simulated`, `redis`, `pinot`, …"""
         ...
 
     @property
     def batched(self) -> bool:
-        """One call asks for all its items at once, so that more of them take hardly longer."""
+        """True where one call asks for all its items at once, so more items take hardly longer."""
         ...
 
     @property
@@ -133,10 +133,10 @@ class Stage(Protocol):
         ...
 
     def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
-        """Blocking: returns early, without a result, once `stop` is set."""
+        """Fetch, blocking; return early, without a result, once `stop` is set."""
         ...
 
     async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None: ...
 
 
-Parameters = Mapping[str, int]
+Parameters = Mapping[str, int | float]

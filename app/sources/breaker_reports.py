@@ -1,5 +1,5 @@
-"""What the breakers of this process report, kept apart from the breakers: workers without any
-need not load them.
+"""Reports of this process's circuit breakers. They are apart from the breakers, so that workers
+without any need not load those.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ class BreakerReport:
     state: str
     """`closed`, `open` or `half_open`."""
     openings: int
-    """How often it has opened in its process."""
+    """Number of times that it has opened in its process."""
     reason: str | None
     """The last failure, in words fit for a client."""
     process: str = _PROCESS
-    """Which process it is of, with one number for each report: a report may come late, or again."""
+    """The process that it comes from. Each report of it has a `number`, as a report may come late,
+    or again."""
     number: int = field(default_factory=_numbers.__next__)
 
 
@@ -40,7 +41,7 @@ _listeners: list[Listener] = []
 
 
 def record(report: BreakerReport) -> None:
-    """Keep the report, and tell who listens. Thread-safe."""
+    """Keep the report, and call all listeners. Thread-safe."""
     with _lock:
         _reports[report.source] = report
         listeners = tuple(_listeners)
@@ -49,14 +50,14 @@ def record(report: BreakerReport) -> None:
 
 
 def breaker_reports() -> tuple[BreakerReport, ...]:
-    """The last report of each breaker of this process that has ever changed."""
+    """The last report of each breaker of this process that has ever changed its state."""
     with _lock:
         return tuple(_reports.values())
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call `listener` with every report of this process, in whatever thread it is made."""
+    """Call `listener` with every report of this process, in the thread that makes it."""
     with _lock:
         _listeners.append(listener)
     try:

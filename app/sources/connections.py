@@ -1,8 +1,8 @@
-"""Clients of dependencies: one for each event loop, kept between runs.
+"""Connections to dependencies: one client for each event loop, kept between runs.
 
-A stage is plain data that travels to worker processes; what it needs open is opened here when it
-is first used. The blocking face of a stage runs its asynchronous one on a loop of its own, in a
-thread that all worker threads of the process share: one implementation, one pool of connections.
+A stage is plain data that travels to worker processes; its connections are opened here when it is
+first used. The blocking `fetch` of a stage runs `fetch_async` on a loop of its own, in a thread
+that all worker threads of the process share: one implementation, one pool of connections.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from hotloop.app.sources.base import ItemBatch, ItemFetchError, Positions
 
 STOP_CHECK_SECONDS: Final = 0.05
-"""How late a blocking call notices that it should stop."""
+"""Time within which a blocking call notices that it must stop."""
 
 
 class Connection(Protocol):
@@ -37,7 +37,7 @@ _blocking_loop: asyncio.AbstractEventLoop | None = None
 
 
 def connection(key: Hashable, connect: Callable[[], C]) -> C:
-    """The running loop's connection for `key`, made when there is none."""
+    """Return the running loop's connection for `key`, and make it when there is none."""
     with _lock:
         mine = _connections.setdefault(asyncio.get_running_loop(), {})
     if key not in mine:
@@ -47,7 +47,7 @@ def connection(key: Hashable, connect: Callable[[], C]) -> C:
 
 
 async def close_connections() -> None:
-    """Close those of the running loop and of the blocking face; none may be in use."""
+    """Close the connections of the running loop and of blocking calls; none may be in use."""
     await _close_mine()
     if _blocking_loop is not None:
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_close_mine(), _blocking_loop))
@@ -61,7 +61,7 @@ async def _close_mine() -> None:
 
 
 class AsyncStage(ABC):
-    """The blocking face of a stage that is written asynchronously."""
+    """A stage that implements `fetch_async`, and gets its blocking `fetch` from here."""
 
     __slots__ = ()
 
@@ -69,12 +69,12 @@ class AsyncStage(ABC):
     async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None: ...
 
     def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
-        """Returns when the items were fetched, or soon after `stop` is set."""
+        """Return when the items are fetched, or soon after `stop` is set."""
         run_blocking(self.fetch_async(batch, positions), stop)
 
 
 def run_blocking(work: Coroutine[Any, Any, None], stop: threading.Event) -> None:
-    """Run `work` on the blocking face's loop; cancelled, and abandoned, once `stop` is set."""
+    """Run `work` on the loop of blocking calls; cancel and abandon it once `stop` is set."""
     if stop.is_set():
         work.close()
         return

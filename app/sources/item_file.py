@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hotloop.app.disk import disk_error, new_file
 from hotloop.app.errors import DamagedFileError
+from hotloop.app.names import ITEM_ID
 from hotloop.app.sources.base import Columns, ItemBatch
 from hotloop.app.sources.row_file import Checksums, RowFile, header_bytes, native_column, row_dtype
 from hotloop.kernels import get_workload
@@ -24,8 +25,8 @@ from hotloop.kernels import get_workload
 
 def item_dtype(workload: str) -> np.dtype[np.void]:
     """The rows of an item file: `item_id` int64, then the workload's input columns."""
-    columns = ((column.name, column.dtype) for column in get_workload(workload).columns_in)
-    return row_dtype([("item_id", "int64"), *columns])
+    columns = (ITEM_ID, *get_workload(workload).columns_in)
+    return row_dtype((column.name, column.dtype) for column in columns)
 
 
 class ItemWriter:
@@ -41,7 +42,7 @@ class ItemWriter:
     def append(self, item_ids: npt.NDArray[np.int64], columns: Columns) -> None:
         """Write n items: `item_ids` int64[n], and n values for each input column."""
         rows = np.empty(len(item_ids), self._dtype)
-        rows["item_id"] = item_ids
+        rows[ITEM_ID.name] = item_ids
         for name in self._names:
             rows[name] = columns[name]
         data = rows.tobytes()
@@ -107,7 +108,7 @@ class FileItems:
         with self._opened(workload) as file:
             rows = file.read(start, count)
             columns = {name: native_column(rows, name) for name in file.names}
-        return ItemBatch(columns.pop("item_id"), columns)
+        return ItemBatch(columns.pop(ITEM_ID.name), columns)
 
     def check(self, workload: str, start: int, count: int) -> None:
         """Check that `load` can give these items. Raises as `load`."""

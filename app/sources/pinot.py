@@ -1,17 +1,26 @@
-"""The database stage on a real Apache Pinot: one SQL query for many items."""
+"""The database stage on Apache Pinot: one SQL query for many items, and how its answer is judged.
+
+Pinot reports errors inside an HTTP 200, may answer with the rows of some servers only, and promises
+neither an order of rows nor that an id comes once. Facts of release 1.5; the codes are those of
+`org.apache.pinot.spi.exception.QueryErrorCode`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from hotloop.app.logs.formatting import ALIKE
 from hotloop.app.sources.base import ItemBatch, Positions
-from hotloop.app.sources.breakers import RefusedError, TransientError, breaker_of
 from hotloop.app.sources.connections import AsyncStage, connection
-from hotloop.app.sources.pinot_answer import PinotTable, read_answer
-from hotloop.app.sources.resilience import Guard, Policy
+from hotloop.app.sources.resilience import Guard, Policy, RefusedError, TransientError, breaker_of
+from hotloop.app.sources.row_columns import shortened
 from hotloop.app.sources.values import assign, ids_at, mapped_columns
 
 if TYPE_CHECKING:  # the import takes a fifth of a second, and few runs need it
@@ -20,32 +29,32 @@ if TYPE_CHECKING:  # the import takes a fifth of a second, and few runs need it
 IDS_PLACE = "{ids}"
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Of one query; 10,000 rows of a few numbers take about one."""
+"""The largest answer to one query; 10,000 rows of a few numbers take about one MiB."""
 
 ROWS_PER_ID: Final = 2
-"""Asked for with LIMIT, so that an id with more than one row is noticed."""
+"""Rows for each id in LIMIT, so that an id with more than one row is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PinotStage(AsyncStage):
-    """Asks the broker for the rows of some ids, and puts them at their items.
+    """Asks the broker for the rows of some ids, and assigns them to their items.
 
-    Rows may come in any order, repeated, or for ids not asked for. An item without a row fails,
-    and so does one with different rows.
+    Rows may come in any order, repeated, or for other ids. An item without a row fails, and so does
+    an item with different rows.
     """
 
     url: str
-    """Of the broker; without credentials."""
+    """The broker's URL, without credentials."""
     authorization: str | None = field(repr=False)
-    """The whole header."""
+    """The whole Authorization header."""
     sql: str
-    """With `{ids}` in the place of the ids, and without LIMIT."""
+    """The query, with `{ids}` in the place of the ids, and without LIMIT."""
     id_column: str
     fields: tuple[tuple[str, str], ...]
-    """Column of the workload, and the column of the answer that it is read from."""
+    """Pairs of a workload's column, and the column of the answer that it is read from."""
     workload: str
     connections: int
-    """At most, for each event loop."""
+    """The most connections for each event loop."""
     policy: Policy
     name: str = "db"
     source: str = "pinot"
@@ -74,7 +83,7 @@ class PinotStage(AsyncStage):
         *,
         is_full: bool,
     ) -> None:
-        """Put each row at its item; fail items that have none, or several that differ."""
+        """Assign each row to its item; fail items without a row, or with rows that differ."""
         rows = _by_id(table, self.id_column)
         placed: list[int] = []
         answers: list[list[Any]] = []
@@ -109,7 +118,7 @@ class PinotStage(AsyncStage):
 
 
 def _by_id(table: PinotTable, id_column: str) -> dict[int, list[Any] | None]:
-    """Each id's row; None for an id with rows that differ. A row without an id is left out."""
+    """The row of each id; None for an id with rows that differ. Rows without an id are left out."""
     place = table.columns[id_column]
     by_id: dict[int, list[Any] | None] = {}
     for row in table.rows:
@@ -173,3 +182,112 @@ async def _parsed(status: int, content: bytes) -> PinotTable:
     if len(content) > _LARGE_BYTES:
         return await asyncio.to_thread(read_answer, status, content)
     return read_answer(status, content)
+
+
+logger = logging.getLogger(__name__)
+
+TRANSIENT: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        200: "the query could not be executed",
+        210: "a server is shutting down",
+        211: "a server is out of capacity",
+        230: "segments are missing on a server",
+        235: "segments could not be had",
+        240: "a server's scheduler is down",
+        245: "a server's scheduler took too long",
+        250: "the execution took too long",
+        305: "segments are unavailable",
+        400: "the broker took too long",
+        425: "a server did not respond",
+        427: "a server did not respond",
+        429: "there were too many requests",
+        450: "an internal error",
+        503: "the query was cancelled",
+    }
+)
+"""Errors that may pass by themselves, by their code."""
+
+REFUSALS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        150: "the SQL cannot be parsed; see HOTLOOP_PINOT_SQL",
+        180: "the access is denied; see HOTLOOP_PINOT_AUTHORIZATION",
+        190: "there is no such table; see HOTLOOP_PINOT_SQL",
+        700: "the query is not valid; see HOTLOOP_PINOT_SQL",
+        710: "there is no such column; see HOTLOOP_PINOT_SQL",
+        720: "the query cannot be planned; see HOTLOOP_PINOT_SQL",
+    }
+)
+"""Errors that will not pass, by their code. A code in neither table will not pass, either."""
+
+_LOGGED_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PinotTable:
+    """The rows of a complete answer: `rows[i][columns[name]]`."""
+
+    columns: dict[str, int]
+    rows: list[list[Any]]
+
+
+def read_answer(status: int, body: bytes) -> PinotTable:
+    """Read the rows of an answer.
+
+    Raises TransientError and RefusedError; their texts have Pinot's code. Pinot's message, which
+    may name servers, is only logged.
+    """
+    if status in (401, 403):
+        raise RefusedError("pinot refuses the access; see HOTLOOP_PINOT_AUTHORIZATION")
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    if isinstance(answer, dict) and answer.get("exceptions"):
+        raise _error_of(answer["exceptions"])
+    if status in (408, 429) or status >= 500:
+        raise TransientError(f"pinot answered HTTP {status}")
+    if status != 200:
+        raise RefusedError(f"pinot answered HTTP {status}; see HOTLOOP_PINOT_URL")
+    if not isinstance(answer, dict):
+        raise TransientError("pinot's answer is no JSON object")
+    _check_complete(answer)
+    return _table(answer)
+
+
+def _error_of(exceptions: Any) -> TransientError | RefusedError:
+    errors = exceptions if isinstance(exceptions, list) else [exceptions]
+    codes = [_code(error) for error in errors]
+    text = shortened(str(errors), _LOGGED_CHARACTERS)
+    logger.warning("pinot answered with errors: %s", text, extra={ALIKE: tuple(codes)})
+    lasting = [code for code in codes if code not in TRANSIENT]
+    if lasting:
+        return RefusedError(f"pinot error {lasting[0]}: {REFUSALS.get(lasting[0], 'see its log')}")
+    return TransientError(f"pinot error {codes[0]}: {TRANSIENT[codes[0]]}")
+
+
+def _code(error: Any) -> int:
+    """The code of an error; -1 for an error without a code."""
+    code = error.get("errorCode") if isinstance(error, dict) else None
+    return code if isinstance(code, int) else -1
+
+
+def _check_complete(answer: dict[str, Any]) -> None:
+    queried, responded = answer.get("numServersQueried"), answer.get("numServersResponded")
+    if answer.get("partialResult"):
+        raise TransientError("pinot's answer is partial; rows may be missing")
+    if isinstance(queried, int) and isinstance(responded, int) and responded < queried:
+        raise TransientError(
+            f"only {responded} of {queried} pinot servers answered; rows may be missing"
+        )
+
+
+def _table(answer: dict[str, Any]) -> PinotTable:
+    table = answer.get("resultTable")
+    schema = table.get("dataSchema") if isinstance(table, dict) else None
+    names = schema.get("columnNames") if isinstance(schema, dict) else None
+    rows = table.get("rows") if isinstance(table, dict) else None
+    if not isinstance(names, list) or not isinstance(rows, list):
+        raise TransientError("pinot's answer has no table of results")
+    if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        raise TransientError("pinot's answer has rows that do not fit its columns")
+    return PinotTable({str(name): place for place, name in enumerate(names)}, rows)

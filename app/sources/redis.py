@@ -1,4 +1,4 @@
-"""The cache stage on a real Redis or Valkey: many keys with one round trip."""
+"""The cache stage on Redis or Valkey: many keys with one round trip."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hotloop.app.names import RedisLayout
 from hotloop.app.sources.base import ItemBatch, ItemFetchError, Positions
-from hotloop.app.sources.breakers import RefusedError, TransientError, breaker_of
 from hotloop.app.sources.connections import AsyncStage, connection
-from hotloop.app.sources.resilience import Guard, Policy
+from hotloop.app.sources.resilience import Guard, Policy, RefusedError, TransientError, breaker_of
 from hotloop.app.sources.row_columns import RowColumn, shortened
 from hotloop.app.sources.values import assign, ids_at, mapped_columns
 
@@ -27,22 +26,23 @@ ID_PLACE = "{id}"
 class RedisStage(AsyncStage):
     """Reads the key of each item.
 
-    As `string` a key holds a number, for one column; as `json` an object and as `hash` fields.
-    A key or a field that is missing takes the column's default. With `aside`, an item whose key
-    has all columns is complete, and any other is left to the next stage: also when Redis is down.
+    With the layout `string` a key holds a number, for one column; with `json` an object, and with
+    `hash` fields. A key or a field that is missing takes the column's default. With `aside`, an
+    item whose key has all columns is complete, and any other item is left to the next stage, even
+    when Redis is down.
     """
 
     url: str = field(repr=False)
     key: str
-    """With `{id}` where the item's id goes."""
+    """The key, with `{id}` in the place of the item's id."""
     layout: RedisLayout
     fields: tuple[tuple[str, str], ...]
-    """Column of the workload, and the field that it is read from (of no meaning for `string`)."""
+    """Pairs of a workload's column, and the field that it is read from (unused for `string`)."""
     defaults: tuple[tuple[str, float], ...]
-    """For every column of `fields`."""
+    """The default of each column in `fields`."""
     workload: str
     connections: int
-    """At most, for each event loop."""
+    """The most connections for each event loop."""
     policy: Policy
     aside: bool = False
     name: str = "cache"
@@ -86,7 +86,7 @@ class RedisStage(AsyncStage):
         return _RedisConnection(self.url, self.connections, self.policy.timeout_seconds)
 
     async def _read(self, opened: _RedisConnection, keys: list[str]) -> list[Sequence[Any] | None]:
-        """For each key the values of the columns, None for those that are missing."""
+        """The values of the columns for each key; None for values that are missing."""
         columns = mapped_columns(self.workload, self.fields)
         if self.layout is RedisLayout.HASH:
             fields = [name for _, name in columns]
@@ -104,16 +104,16 @@ def _is_complete(row: Sequence[Any] | None) -> bool:
 
 def _string_rows(column: RowColumn, values: list[bytes | None]) -> list[Sequence[Any] | None]:
     try:
-        # By far the most common: every key is there and holds a number.
+        # By far the most common case: every key is there and holds a number.
         return list(zip(map(int if column.is_integer else float, values)))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return [None if value is None else (_parsed(column, value),) for value in values]
 
 
 def _parsed(column: RowColumn, value: bytes) -> int | float | str:
-    """The number, or what was there instead, which then fails its item."""
-    if b"_" not in value:  # Python's own way to write a number
-        # 12.0 for an integer: whether it is one is seen where it is put.
+    """The number, or the text that was there instead, which then fails its item."""
+    if b"_" not in value:  # only Python reads numbers with underscores
+        # 12.0 for an integer column passes here; `assign` checks whether it is an integer.
         for read in (int, float) if column.is_integer else (float,):
             with suppress(ValueError):
                 return read(value)
@@ -149,8 +149,8 @@ def _json_row(
 
 
 def _packing_fast(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """The same sort of connection, with commands of many keys packed by hiredis, as redis-py does
-    it for its blocking client only: packed in Python, that was half of a lookup's CPU time.
+    """The same class of connection, with commands of many keys packed by hiredis. redis-py does so
+    for its blocking client only, and packing in Python took half of a lookup's CPU time.
     """
     from hiredis import pack_command
 
@@ -192,7 +192,7 @@ class _RedisConnection:
     async def hash_fields(
         self, keys: list[str], fields: list[str]
     ) -> list[list[bytes | None] | None]:
-        """None for a key that holds no hash."""
+        """The values of the fields for each key; None for a key that holds no hash."""
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hmget(key, fields)

@@ -1,4 +1,4 @@
-"""Calls to a dependency that has bad days: a timeout, retries, a breaker, and patience.
+"""Calls to a dependency that may fail: a timeout, retries, a circuit breaker, and patience.
 
     call ──> breaker closed? ──yes──> attempts: timeout, backoff with jitter, again ──> answer
                    │ no                              │ the breaker opened meanwhile
@@ -6,13 +6,16 @@
              one caller at a time tries until an answer comes or the outage has lasted
              `outage_seconds`; all others wait for it, and fail together when it is over
 
-So a restart of the dependency costs a run its time and no item, and a dependency that is gone
-holds a run once, for a bounded time.
+So a restart of the dependency costs a run time and no item, and a dependency that is gone delays a
+run once, for a bounded time. There is one breaker for each dependency in each process: it opens
+when half of the last calls failed, lets one call through after a moment, and closes when that is
+answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,22 +23,99 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import stamina
-from interlock import CircuitOpenError
+from interlock import CircuitBreaker, CircuitOpenError, Config, State
+from interlock.protocols import CoreEventListener
 
 from hotloop.app.sources.base import ItemFetchError, StageCounts
-from hotloop.app.sources.breakers import Breaker, TransientError
+from hotloop.app.sources.breaker_reports import BreakerReport, record
 
 T = TypeVar("T")
 
 FIRST_BACKOFF_SECONDS: Final = 0.1
-"""Doubled for each further attempt, up to the longest, with as much jitter again."""
+"""The first pause; it doubles with each attempt up to the longest, with as much jitter again."""
 
 LONGEST_BACKOFF_SECONDS: Final = 2.0
 
 _TRIAL_IN_PROGRESS_SECONDS: Final = 0.1
 
-# Its own hook writes a line for every retry; what is counted is in the result of the run.
+# stamina's own hook logs every retry; retries are counted in the result of the run instead.
 stamina.instrumentation.set_on_retry_hooks([])
+
+
+TRIAL_SECONDS: Final = 1.0
+"""Time from the opening of a breaker, or a failed trial, to the next trial."""
+
+_CONFIG: Final = Config(
+    window_size=10,
+    minimum_number_of_calls=5,
+    failure_rate_threshold=0.5,
+    wait_duration_in_open=TRIAL_SECONDS,
+    permitted_calls_in_half_open=1,
+    # Slow calls are bounded by their timeout, which counts as a failure.
+    slow_call_duration_threshold=86_400.0,
+)
+
+
+class TransientError(ItemFetchError):
+    """A failure that may pass by itself: no answer, a broken connection, an overloaded server."""
+
+
+class RefusedError(ItemFetchError):
+    """A failure that will not pass by itself: no access, a wrong query, unusable data."""
+
+
+_lock = threading.Lock()
+_breakers: dict[tuple[str, str], Breaker] = {}
+
+
+class Breaker:
+    """A circuit breaker. It is thread-safe, and counts only TransientError as a failure."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.reason: str | None = None
+        self._openings = 0
+        self.down_since: float | None = None
+        """The time.monotonic() at which it opened after it was last closed; None while closed."""
+        self.circuit = CircuitBreaker(
+            name=source, config=_CONFIG, classifier=_OnlyTransient(), listener=_Notifier(self)
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        return self.circuit.state is State.CLOSED
+
+    @property
+    def down_seconds(self) -> float:
+        since = self.down_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def changed(self, old: State, new: State) -> None:
+        if new is State.CLOSED:
+            self.down_since = None
+        elif old is State.CLOSED:
+            self.down_since = time.monotonic()
+            self._openings += 1
+        record(BreakerReport(self.source, str(new), self._openings, self.reason))
+
+
+class _OnlyTransient:
+    def is_failure(self, *, result: object, exception: Exception | None) -> bool:
+        return isinstance(exception, TransientError)
+
+
+class _Notifier(CoreEventListener):
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+
+    def on_state_change(self, *, name: str, old: State, new: State) -> None:
+        self._breaker.changed(old, new)
+
+
+def breaker_of(source: str, address: str) -> Breaker:
+    """Return this process's breaker for a dependency, the same for every caller."""
+    with _lock:
+        return _breakers.setdefault((source, address), Breaker(source))
 
 
 class SourceDownError(ItemFetchError):
@@ -44,16 +124,16 @@ class SourceDownError(ItemFetchError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much a call may cost before its items fail."""
+    """Bounds of a call, after which its items fail."""
 
     timeout_seconds: float
-    """For one attempt."""
+    """Timeout of one attempt."""
     attempts: int
-    """At most, while the dependency answers others."""
+    """The most attempts while the breaker is closed."""
     outage_seconds: float
-    """How long a run waits for a dependency that is down, from when it first finds it so."""
+    """Time that a run waits for a dependency that is down, counted from when it first finds out."""
     run: str = ""
-    """Whose patience it is: each run waits anew, for another's outage may be over."""
+    """The run that waits: each run has a patience of its own."""
 
 
 class Guard:
@@ -69,10 +149,11 @@ class Guard:
     async def call(
         self, operation: Callable[[], Awaitable[T]], policy: Policy, counts: StageCounts
     ) -> T:
-        """The answer of `operation`, which raises TransientError for what is worth another try.
+        """Return the answer of `operation`, which raises TransientError when another attempt may
+        succeed.
 
-        Raises that error when all attempts failed, SourceDownError, and at once whatever else
-        the operation raises.
+        Raises that error when all attempts failed, SourceDownError, and at once any other error of
+        the operation.
         """
         sent = 0
 
@@ -107,8 +188,8 @@ class Guard:
 
     @asynccontextmanager
     async def _turn(self, policy: Policy) -> AsyncIterator[None]:
-        """The turn to try, or none where the breaker has closed. SourceDownError when patience is
-        over before.
+        """Hold the turn to try while the breaker is open. SourceDownError when the turn does not
+        come within the run's patience.
         """
         left_seconds = policy.outage_seconds - self._waited_seconds(policy)
         try:
@@ -156,7 +237,7 @@ class Guard:
             await asyncio.sleep(wait_seconds)
 
     def _waited_seconds(self, policy: Policy) -> float:
-        """Since the run first found this outage."""
+        """The time since the run first found this outage."""
         down_since = self._breaker.down_since
         if self._outage != down_since:
             self._outage, self._found = down_since, {}

@@ -1,6 +1,6 @@
-"""What a row of an upload must have, and the words for a row that has not.
+"""The columns that a row of an upload must have, and the errors for a row that lacks them.
 
-Both formats share it: the names and bounds of the columns, and the errors.
+CSV and NDJSON share them: the names and bounds come from the declaration of the workload.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hotloop.app.errors import BadRowError
-from hotloop.kernels import Column, get_workload
+from hotloop.app.names import ITEM_ID
+from hotloop.kernels import get_workload
 
 _SHOWN_CHARACTERS: Final = 40
 
@@ -56,26 +57,10 @@ class RowColumn:
 
 
 def row_columns(workload: str) -> tuple[RowColumn, ...]:
-    """`item_id`, from 0 to 2**63 - 1, then the workload's input columns."""
-    item_id = Column("item_id", "int64", "which item it is", minimum=0)
-    return tuple(_row_column(column) for column in (item_id, *get_workload(workload).columns_in))
-
-
-def _row_column(column: Column) -> RowColumn:
-    dtype = np.dtype(column.dtype)
-    is_integer = dtype.kind in "iu"
-    least: float
-    greatest: float
-    if is_integer:
-        least, greatest = np.iinfo(dtype).min, np.iinfo(dtype).max
-    else:
-        least, greatest = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
-    return RowColumn(
-        column.name,
-        column.dtype,
-        is_integer,
-        least if column.minimum is None else column.minimum,
-        greatest if column.maximum is None else column.maximum,
+    """Return `item_id`, from 0 to 2**63 - 1, then the workload's input columns."""
+    return tuple(
+        RowColumn(column.name, column.dtype, column.is_integer, *column.limits)
+        for column in (ITEM_ID, *get_workload(workload).columns_in)
     )
 
 

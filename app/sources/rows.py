@@ -16,6 +16,7 @@ import numpy as np
 
 from hotloop.app.disk import disk_error
 from hotloop.app.errors import BadRowError, DamagedFileError, InvalidRequestError
+from hotloop.app.names import ITEM_ID
 from hotloop.app.sources.base import Columns
 from hotloop.app.sources.csv_rows import CsvRows
 from hotloop.app.sources.item_file import new_item_file
@@ -67,7 +68,7 @@ def ingest(
             room = max_rows - items.count
             if room > 0:
                 parsed = _parsed(rows, columns, chunk[:room])
-                items.append(parsed.pop("item_id"), parsed)
+                items.append(parsed.pop(ITEM_ID.name), parsed)
             if len(chunk) > room:
                 raise BadRowError(
                     chunk[room][0],

@@ -1,1 +1,1 @@
-"""How batches are executed."""
+"""Strategies: ways to execute the batches of a run, and the pools that they use."""

@@ -1,10 +1,17 @@
-"""What a strategy gets, what it gives, and the protocol between the two."""
+"""The protocol of strategies: the plan that one gets, the results that it gives, and its progress.
+
+Progress of batches in work is counted in steps: each stage that an item has passed is a step, and
+its kernel call is another. Threads count in an object of the batch. A worker process counts in its
+own word of memory that it shares with the run host: the upper half names the batch, the lower half
+has the steps, so that one store changes both. Every counter has one writer at a time, so none needs
+a lock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableSequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +28,6 @@ from hotloop.app.sources.base import (
     StageCounts,
 )
 from hotloop.app.sources.breaker_reports import BreakerReport
-from hotloop.app.strategies.in_flight import InFlight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +39,25 @@ class Plan:
     strategy: StrategyName
     items: Items
     stages: tuple[Stage, ...]
-    """I/O steps that wait; one that answers at once is left out by whoever makes the plan."""
+    """I/O steps that wait; the plan leaves out a stage that answers at once."""
     parameters: Parameters
     """Resolved: every parameter of the workload has a value."""
     batch_size: int
     workers: int
     io_concurrency: int
     group_size: int = 1
-    """Items that pass the stages together: more than one when a stage asks for many at once."""
+    """Items that pass the stages together; more than one when a stage asks for many at once."""
     ranges: tuple[tuple[int, int], ...] | None = None
     """(start, count) of the items to execute, ascending; None for all."""
     timeout_seconds: float | None = None
     max_error_rate: float = 1.0
     max_batch_retries: int = 3
-    """How often a batch is tried again after the worker that had it died."""
+    """The most times that a batch is tried again after the death of its worker."""
     slice_items: int | None = None
-    """A kernel call for many more items than these is cut into calls of so many, which changes no
-    bit, so that progress is seen within a long one; None for never."""
+    """Items of one kernel call. A call for many more is cut into several, so that its progress can
+    be seen; that changes no bit of the results. None for never."""
     origin: Origin = NOWHERE
-    """What the logs of every process that works on it name."""
+    """The request and task that every process names in its log lines for this plan."""
 
     @property
     def item_ranges(self) -> tuple[tuple[int, int], ...]:
@@ -60,7 +66,7 @@ class Plan:
 
     @property
     def item_count(self) -> int:
-        """How many items are to be executed."""
+        """The number of items to execute."""
         return sum(count for _, count in self.item_ranges)
 
 
@@ -82,19 +88,20 @@ class BatchResult:
     io_seconds: float
     """Seconds spent in the I/O stages by the worker that had the batch."""
     counts: Mapping[str, StageCounts] = field(default_factory=dict)
-    """What the stages did, by their name."""
+    """Calls, retries, hits and misses of each stage, by its name."""
     breakers: tuple[BreakerReport, ...] = ()
-    """Those of the worker's process that were ever opened."""
+    """The breakers of the worker's process that have ever opened."""
     begun_ns: int = 0
-    """When its items were loaded, and when it was computed, in nanoseconds since 1970."""
+    """Time at which its items were loaded, in nanoseconds since 1970."""
     ended_ns: int = 0
+    """Time at which it was computed, likewise."""
     pid: int = 0
     """The process that computed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What callers may rely on, as data; nobody asks the class."""
+    """Properties of a strategy that callers may rely on, as data."""
 
     parallel: bool
     """Computes more than one batch at once when workers > 1."""
@@ -105,18 +112,18 @@ class Capabilities:
     overlaps_io: bool
     """Waits for many items at once within one worker."""
     cancellable: str
-    """What a cancelled run still finishes, in words."""
+    """The moment at which a cancelled run stops, in words."""
 
 
 class Strategy(Protocol):
     """Executes plans, one at a time.
 
-    `prepare` brings up what the run needs (pools, compiled kernels) and returns the number of
-    workers that will really be used; its time is the run's set-up, kept apart from its
-    duration. `run` gives every batch's result exactly once, in any order; it consumes the
-    plan's items lazily and holds a bounded number of batches. Closing the generator early
-    cancels: it returns once nothing of the run is executing any more. `close` gives back
-    everything. Raises WorkerCrashedError when a batch killed its workers too often.
+    `prepare` brings up pools and compiled kernels and returns the number of workers that will
+    really be used; its time is the run's set-up, apart from its duration. `run` yields the result
+    of every batch exactly once, in any order; it loads the plan's items lazily and holds a bounded
+    number of batches. Closing the generator early cancels the run: it returns once nothing of the
+    run is executing any more. `close` frees everything. WorkerCrashedError when a batch killed its
+    workers too often.
     """
 
     @property
@@ -127,7 +134,7 @@ class Strategy(Protocol):
 
     @property
     def in_flight(self) -> InFlight:
-        """The progress of batches whose results `run` has not given yet."""
+        """Progress of the batches whose results `run` has not yielded yet."""
         ...
 
     async def prepare(self, plan: Plan) -> int: ...
@@ -135,7 +142,95 @@ class Strategy(Protocol):
     def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]: ...
 
     def worker_pids(self, plan: Plan) -> list[int]:
-        """The processes that would work for this plan, of those that there are now."""
+        """The existing processes that would work for this plan."""
         ...
 
     async def close(self) -> None: ...
+
+
+_HALF: Final = 32
+
+Words = MutableSequence[int]
+"""Shared memory with a word of 64 bits for each worker process of a pool."""
+
+
+class Steps(Protocol):
+    """Steps that the items of one batch have passed."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class StepCount:
+    """Steps that are counted in this process."""
+
+    count: int = 0
+
+
+class _SharedStepCount:
+    """Steps that a worker process counts in memory that it shares with the run host."""
+
+    __slots__ = ("_base", "_count", "_place", "_words")
+
+    def __init__(self, words: Words, place: int, batch: Batch) -> None:
+        self._words = words
+        self._place = place
+        self._base = (batch.index + 1) << _HALF
+        self.count = 0
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @count.setter
+    def count(self, count: int) -> None:
+        self._count = count
+        self._words[self._place] = self._base | count
+
+
+_mine: tuple[Words, int] | None = None
+
+
+def count_in(words: Words, place: int) -> None:
+    """Let this process, which is a worker, count its steps in one of the words from now on."""
+    global _mine
+    _mine = words, place
+
+
+def steps_of(batch: Batch) -> Steps:
+    """Make the counter for a batch that this process begins to work on."""
+    return StepCount() if _mine is None else _SharedStepCount(*_mine, batch)
+
+
+class InFlight:
+    """The batches of a run whose results were not yielded yet."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, StepCount] = {}
+        self._words: Callable[[], Words] = list
+
+    def begin(self, words: Callable[[], Words] = list) -> None:
+        """Begin a run. Its worker processes, if it has any, are idle now; they count in the memory
+        that `words` returns, which is another one after a worker has died.
+        """
+        self._open.clear()
+        self._words = words
+        for place in range(len(words())):
+            words()[place] = 0
+
+    def enter(self, batch: Batch) -> StepCount:
+        """Note that a batch is in work, and return the counter for this process's part of it."""
+        steps = self._open[batch.index] = StepCount()
+        return steps
+
+    def leave(self, batch: Batch) -> None:
+        """Note that the result of a batch is yielded."""
+        self._open.pop(batch.index, None)
+
+    def steps(self) -> int:
+        """The steps that items of batches in work have passed by now."""
+        total = sum(steps.count for steps in self._open.values())
+        for word in self._words():
+            if (word >> _HALF) - 1 in self._open:
+                total += word & ((1 << _HALF) - 1)
+        return total

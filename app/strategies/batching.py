@@ -8,16 +8,16 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from hotloop.app.sources.base import Batch
-from hotloop.app.strategies.base import BatchResult, Plan
-from hotloop.app.strategies.in_flight import InFlight, StepCount
+from hotloop.app.strategies.base import BatchResult, InFlight, Plan, StepCount
 
 
 def batch_count(plan: Plan) -> int:
+    """The number of batches that a plan is cut into."""
     return sum(-(-count // plan.batch_size) for _, count in plan.item_ranges)
 
 
 def iter_batches(plan: Plan) -> Iterator[Batch]:
-    """The batches in order, one at a time: the run's items are never all in memory."""
+    """Yield the batches in order; the run's items are never all in memory."""
     for first, count in plan.item_ranges:
         for start in range(first, first + count, plan.batch_size):
             size = min(plan.batch_size, first + count - start)
@@ -25,12 +25,14 @@ def iter_batches(plan: Plan) -> Iterator[Batch]:
 
 
 _ON_THEIR_WAY: Final = 4
-"""Batches between the event loop and the workers: to pass one on and take its result may last
-longer than to compute a small one."""
+"""Batches on their way between the event loop and the workers: passing one on and taking its result
+may take longer than computing a small one."""
 
 
 def window_size(workers: int) -> int:
-    """Batches in flight: for each worker one and one waiting, so that none is ever idle."""
+    """The number of batches in flight: one for each worker, and one that waits, so that no worker
+    is ever idle.
+    """
     return 2 * workers + _ON_THEIR_WAY
 
 
@@ -41,10 +43,10 @@ async def run_windowed(
     stop: threading.Event,
     in_flight: InFlight,
 ) -> AsyncGenerator[BatchResult, None]:
-    """Results in the order of completion, with at most `window` batches in flight. What `submit`
-    does in this process for a batch is counted in the counter that it gets.
+    """Yield results in the order of completion, with at most `window` batches in flight. `submit`
+    executes a batch, and counts its steps in this process in the counter that it gets.
 
-    Ended early, it sets `stop`, cancels what is in flight and returns when that has ended.
+    Closed early, this sets `stop`, cancels the batches in flight, and returns when they have ended.
     """
     tasks: set[asyncio.Task[BatchResult]] = set()
     try:
@@ -65,7 +67,7 @@ async def run_windowed(
 
 
 async def cancel_and_wait(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel the tasks and wait until every one has ended; what they raise is dropped."""
+    """Cancel the tasks and wait until all of them have ended; their errors are dropped."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

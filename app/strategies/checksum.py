@@ -24,11 +24,12 @@ def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def rows_checksum(item_ids: npt.NDArray[np.int64], columns: Columns) -> int:
-    """Sum over rows, modulo 2**64, of a hash of (item_id, every column's 64 bits).
+    """Sum over rows, modulo 2**64, of a hash of (item_id, the bits of every column's value).
 
-    `item_ids` int64[n]; `columns` 8-byte arrays of length n, hashed in the order of their
-    names. Two results have the same checksum when they hold the same rows to the bit, in
-    whatever order and in however many batches they were made: sums of batches add up.
+    `item_ids` int64[n]; `columns` arrays of length n with values of 1, 2, 4 or 8 bytes, hashed in
+    the order of their names; a value of fewer than 8 bytes is filled up with zero bits. Two results
+    have the same checksum when they hold the same rows to the bit, in whatever order and in however
+    many batches they were made: sums of batches add up.
     """
     hashes = _mix(_bits(item_ids))
     for name in sorted(columns):
@@ -37,7 +38,8 @@ def rows_checksum(item_ids: npt.NDArray[np.int64], columns: Columns) -> int:
 
 
 def _bits(column: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    return np.ascontiguousarray(column).view(np.uint64)
+    bits: npt.NDArray[Any] = np.ascontiguousarray(column).view(f"u{column.itemsize}")
+    return bits.astype(np.uint64, copy=False)
 
 
 def checksum_text(checksum: int) -> str:

@@ -1,9 +1,9 @@
 """`python -m hotloop.app.strategies.fork_server CONTROL_FD TRACKER_FD CONFIG`: a process that
 compiles kernels once and then forks worker processes, in which they are compiled already.
 
-A fork is safe only while a process has one thread, and this one never starts another: it reports
-how many it has, and is not used if libraries have started some. It ends with its starter: when the
-other end of the control socket is closed, it forks no more, and ends with its last worker.
+A fork is safe only while a process has one thread, and this one never starts another. It reports
+its number of threads, and is not used if libraries have started some. It ends with its starter:
+when the other end of the control socket is closed, it forks no more and ends with its last worker.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hotloop.app.strategies import worker_process
 from hotloop.app.system import end_with_starter, thread_count
 
 MAX_DESCRIPTORS: Final = 256
-"""Descriptors that come with one request at most."""
+"""The most descriptors that come with one request."""
 
 
 def main() -> None:
@@ -48,15 +48,15 @@ class _Server:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._workers: dict[int, int] = {}
-        """Where to tell how a worker ended, by its process id."""
+        """The descriptor to write a worker's exit code to, by its pid."""
         self._alive_r, self._alive_w = os.pipe()
-        """Closed at the other end when this process is gone, so that its workers end, too."""
+        """Becomes readable when this process is gone, so that its workers end, too."""
         self._woken_r, self._woken_w = os.pipe()
         os.set_blocking(self._woken_r, False)
         os.set_blocking(self._woken_w, False)
 
     def serve(self) -> None:
-        """Fork a worker for each request, and tell how each worker ended."""
+        """Fork a worker for each request, and report how each worker ended."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._woken_w)
         with contextlib.suppress(OSError):  # the run host is gone, as the first look will tell
@@ -75,7 +75,7 @@ class _Server:
                     selector.unregister(self._control)
 
     def _fork_next(self, selector: selectors.BaseSelector) -> bool:
-        """False when there is no next one."""
+        """Fork a worker for the next request; False when no more can come."""
         try:
             worker_r, told_w, *inherited = reduction.recvfds(self._control, MAX_DESCRIPTORS)
         except (EOFError, OSError):

@@ -5,14 +5,14 @@
                 │         the last group of a batch sends it to the workers     │
                 └──── waits while `open_batches` batches have not been taken ───┘
 
-Who touches what: the opener and the fetchers share one Feed on the event loop; a batch belongs to
-the Feed until its last item has arrived, then to the worker that computes it; results pass through
-one queue, and the place of a batch is given back when its result was taken. So a slow consumer
-stops the workers, and slow workers stop the I/O.
+The opener and the fetchers share one Feed on the event loop. A batch belongs to the Feed until its
+last item has arrived, and then to the worker that computes it. Results pass through one queue, and
+the place of a batch is free again when its result was taken. So a slow consumer stops the workers,
+and slow workers stop the I/O.
 
 The opener keeps as many items loaded ahead as may be in flight, at least one batch, and starts
 fetchers when it has opened one; a fetcher that finds no group ends. So no item waits for a load,
-and nobody queues for a lock.
+and nothing waits for a lock.
 """
 
 from __future__ import annotations
@@ -29,37 +29,29 @@ from typing import Any, Final
 from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.base import Batch, ItemBatch
-from hotloop.app.strategies.base import BatchResult, Capabilities, Plan
+from hotloop.app.strategies.base import BatchResult, Capabilities, InFlight, Plan, StepCount
 from hotloop.app.strategies.batching import cancel_and_wait, iter_batches, run_windowed, window_size
-from hotloop.app.strategies.in_flight import InFlight, StepCount
 from hotloop.app.strategies.pools import Pools, effective_workers
 from hotloop.app.strategies.process_pool import run_batch_in_pool, run_in_pool
-from hotloop.app.strategies.worker import (
-    compute_batch,
-    fetch_group_async,
-    fetcher_count,
-    run_batch,
-)
-
-CAPABILITIES = Capabilities(
-    parallel=True,
-    shares_memory=False,
-    needs_gil_release=False,
-    overlaps_io=True,
-    cancellable="at once while items wait for I/O; batches in work end, or their worker "
-    "processes are killed after half a second",
-)
+from hotloop.app.strategies.worker import compute_batch, fetch_group_async, fetcher_count, run_batch
 
 Compute = Callable[["_OpenBatch", float], Coroutine[Any, Any, BatchResult]]
 
 
 class Hybrid:
-    """On asyncio and the pools of `threading` (for kernels that release the GIL) or of
+    """I/O on asyncio, kernels in the pool of `threading` (for kernels that release the GIL) or of
     `concurrent-futures` (for those that do not).
     """
 
     name = StrategyName.HYBRID
-    capabilities = CAPABILITIES
+    capabilities = Capabilities(
+        parallel=True,
+        shares_memory=False,
+        needs_gil_release=False,
+        overlaps_io=True,
+        cancellable="at once while items wait for I/O; batches in work end, or their worker "
+        "processes are killed after half a second",
+    )
 
     def __init__(self, pools: Pools) -> None:
         self.in_flight = InFlight()
@@ -123,7 +115,7 @@ class Hybrid:
         return [] if _uses_threads(plan) else self._pools.pids(self._pools.executor)
 
     async def close(self) -> None:
-        """The pools belong to the run host."""
+        """Do nothing: the pools belong to the run host."""
 
 
 def _uses_threads(plan: Plan) -> bool:
@@ -144,23 +136,23 @@ class _OpenBatch:
 
 
 LEAST_AHEAD: Final = 2
-"""Batches with items that no fetcher has taken yet: the one in use, and the next."""
+"""The least number of batches with items that no fetcher has taken yet: the current and the next"""
 
 
 def batches_arriving(plan: Plan) -> int:
-    """Batches whose items may be in flight together."""
+    """The number of batches whose items may be in flight together."""
     return -(-plan.io_concurrency // plan.batch_size)
 
 
 def batches_ahead(plan: Plan) -> int:
-    """Batches that are loaded before a fetcher asks for one: as many as arrive together, so that
-    each fetcher finds a next group when it goes on.
+    """The number of batches that are loaded before a fetcher asks for one: as many as arrive
+    together, so that each fetcher finds a next group when it goes on.
     """
     return max(LEAST_AHEAD, batches_arriving(plan))
 
 
 def batches_open(plan: Plan) -> int:
-    """Batches that are loaded and not complete, at most."""
+    """The most batches that are loaded and not complete."""
     return batches_arriving(plan) + batches_ahead(plan) - 1
 
 
@@ -168,7 +160,9 @@ class _Feed:
     """Hands out items group by group, and computes a batch when its last item has arrived."""
 
     def __init__(self, plan: Plan, compute: Compute, window: int, in_flight: InFlight) -> None:
-        """`window` batches may be computed, or wait for that, while others arrive."""
+        """`window` is the number of batches that may be computed, or wait for it, while other
+        batches arrive.
+        """
         self._plan = plan
         self._in_flight = in_flight
         self._compute = compute
@@ -194,7 +188,7 @@ class _Feed:
             self._results.put_nowait(error)
 
     async def take(self) -> BatchResult:
-        """The next result; raises what a fetcher or a worker raised."""
+        """Wait for the next result. Raises the error of a fetcher or a worker."""
         result = await self._results.get()
         if isinstance(result, BaseException):
             raise result
@@ -202,7 +196,7 @@ class _Feed:
         return result
 
     async def _open_all(self) -> None:
-        """The opener: batch after batch, with as many fetchers as find something to do."""
+        """Open batch after batch, and start as many fetchers as find something to do."""
         plan = self._plan
         for batch in iter_batches(plan):
             while len(self._ready) >= self._ahead:
@@ -230,7 +224,7 @@ class _Feed:
         return opened, range(start, opened.given)
 
     async def _fetch(self) -> None:
-        """One fetcher: group after group, until there is none."""
+        """Fetch group after group, until there is none."""
         try:
             while (group := self._next_group()) is not None:
                 opened, positions = group
@@ -249,7 +243,7 @@ class _Feed:
 
 
 class _IoClock:
-    """Wall seconds during which at least one group was in flight, handed out in shares."""
+    """Counts the wall seconds during which at least one group was in flight."""
 
     def __init__(self) -> None:
         self._in_flight = 0
@@ -271,7 +265,7 @@ class _IoClock:
         self._since = now
 
     def take(self) -> float:
-        """Seconds since the last call of take."""
+        """The seconds that were counted since the last call of take."""
         if self._in_flight:
             self._settle()
         seconds, self._seconds = self._seconds, 0.0

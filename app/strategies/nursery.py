@@ -1,7 +1,7 @@
-"""Where worker processes come from: forked by a process in which their kernel is compiled already.
+"""The source of worker processes: a fork server in which their kernel is compiled already.
 
-Each spawned worker would import and compile by itself, which takes seconds, and with more workers
-than CPUs many of them. Where forking is not safe, workers are spawned all the same.
+A spawned worker imports and compiles by itself, which takes seconds, and many seconds with more
+workers than CPUs. Where forking is not safe, workers are spawned all the same.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from hotloop.app.system import INNER_THREAD_VARIABLES, thread_count
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS: Final = 5.0
-"""After this long, a fork server that has no workers any more is killed."""
+"""Time that a fork server without workers has to end before it is killed."""
 
 Kernel = tuple[str, str]
 """A workload and one of its kernels."""
 
 
 class Nursery:
-    """Methods block, and may be called from any thread."""
+    """Starts fork servers and replaces them. Methods block, and may be called from any thread."""
 
     def __init__(self, instruction_set: str | None = None) -> None:
         self._instruction_set = instruction_set
         self._forks = thread_count() is not None
-        """Whether it can be seen that a process has one thread, so that it may fork."""
+        """True where the system tells how many threads a process has: one with one may fork."""
         self._server: ForkServer | None = None
         self._retired: list[ForkServer] = []
         self._lock = threading.Lock()
 
     def server_for(self, kernel: Kernel) -> ForkServer | None:
-        """The server that has this kernel compiled, or None where workers are to be spawned.
+        """The server that has this kernel compiled, or None where workers must be spawned.
 
-        It is the same one as long as it has the kernel. Once another is given, pools of the former
-        must be ended: it starts no further workers.
+        It is the same server as long as that has the kernel. Once another one is returned, pools of
+        the former must be ended: it starts no more workers.
         """
         with self._lock:
             self._retired = [server for server in self._retired if server.is_alive]
@@ -90,12 +90,12 @@ class Nursery:
 
     @property
     def pid(self) -> int | None:
-        """The process that forks workers, while there is one."""
+        """The pid of the process that forks workers; None while there is none."""
         server = self._server
         return None if server is None else server.pid
 
     def close(self) -> None:
-        """End the fork server. The pools were ended before."""
+        """End the fork server; its pools must have ended before."""
         with self._lock:
             self._retire()
             while self._retired:
@@ -103,7 +103,7 @@ class Nursery:
 
 
 class ForkServer:
-    """One process of `hotloop.app.strategies.fork_server`, and the requests to it.
+    """A process of `hotloop.app.strategies.fork_server`, and the requests to it.
 
     Raises OSError or ValueError if it does not come up.
     """
@@ -147,8 +147,9 @@ class ForkServer:
         return kernel in self.kernels and self.is_alive
 
     def request(self, descriptors: list[int]) -> tuple[int, int]:
-        """Have a worker forked that inherits these. Returns where to read its process id and then
-        its exit code, and where to write what it shall do. Raises OSError if the server is gone.
+        """Have a worker forked that inherits these descriptors. Returns a descriptor to read its
+        pid and then its exit code from, and one to write its work to. Raises OSError if the server
+        is gone.
         """
         told_r, told_w = os.pipe()
         worker_r, worker_w = os.pipe()
@@ -164,7 +165,7 @@ class ForkServer:
         return told_r, worker_w
 
     def hang_up(self) -> None:
-        """Request no more: the server ends when its last worker has ended."""
+        """Request no more workers; the server ends when its last worker has ended."""
         self._control.close()
 
     def close(self) -> None:
@@ -180,7 +181,7 @@ class ForkServer:
 
 
 class SpawningContext(SpawnContext):
-    """multiprocessing's, which keeps the processes that it has made."""
+    """multiprocessing's context for spawning, with a list of the processes that it has made."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +196,7 @@ class SpawningContext(SpawnContext):
 
 
 class ForkingContext(ForkServerContext):
-    """The same, with a server of ours: that has no address that outlives a SIGKILL."""
+    """The same for forking from a server of ours, which leaves no address behind when killed."""
 
     def __init__(self, server: ForkServer) -> None:
         super().__init__()
@@ -212,17 +213,17 @@ class ForkingContext(ForkServerContext):
 
 
 WorkerContext = SpawningContext | ForkingContext
-"""A context that a pool makes its workers by. Workers that have ended are still in `made`, also
-when the pool has replaced them."""
+"""A context with which a pool makes its workers. Workers that have ended stay in `made`, even when
+the pool has replaced them."""
 
 
 def worker_context(server: ForkServer | None) -> WorkerContext:
-    """A context for one pool."""
+    """Make a context for one pool."""
     return SpawningContext() if server is None else ForkingContext(server)
 
 
 class ForkedProcess(ForkServerProcess):
-    """A worker; its server stays behind when it is pickled to be started."""
+    """A worker that a fork server forks; it is pickled without its server in order to start."""
 
     server: ForkServer
 
@@ -235,7 +236,7 @@ class ForkedProcess(ForkServerProcess):
 
 
 class _Popen(popen_forkserver.Popen):
-    """multiprocessing's, for a server of ours, and safe when several threads ask how it ended."""
+    """multiprocessing's Popen for a server of ours, safe when several threads poll it."""
 
     def __init__(self, process_obj: ForkedProcess) -> None:
         self._polling = threading.Lock()
@@ -255,7 +256,7 @@ class _Popen(popen_forkserver.Popen):
         finally:
             set_spawning_popen(None)
         self.sentinel, worker_w = process_obj.server.request(self._inherited)
-        # By it the worker sees that this process is gone.
+        # Its end tells the worker that this process is gone.
         parent_w = os.dup(worker_w)
         self.finalizer = util.Finalize(self, _close, (parent_w, self.sentinel))
         with os.fdopen(worker_w, "wb") as worker:
@@ -270,7 +271,9 @@ class _Popen(popen_forkserver.Popen):
             return code
 
     def _send_signal(self, sig: int) -> None:
-        """The process id may be another process's as soon as the fork server has reaped it."""
+        """Send it only to a process that still runs: once the fork server has reaped it, its pid
+        may belong to another process.
+        """
         if self.poll() is None:
             super()._send_signal(sig)  # type: ignore[misc]
 

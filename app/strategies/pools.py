@@ -1,32 +1,48 @@
-"""The pools of a run host: made once, shared by its strategies, kept between runs."""
+"""The pools of a run host: made once, shared by its strategies, kept between runs.
+
+Process pools stand on `concurrent.futures.ProcessPoolExecutor`, which breaks when a worker dies,
+and on `multiprocessing.Pool`, which hangs: it quietly starts another worker and waits for ever for
+the result that died with the first one. Hence the watch of ProcessPool.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.pool import Pool
+from multiprocessing.process import BaseProcess
+from typing import Any, Final, ParamSpec, TypeVar
 
+from hotloop.app.logs.setup import log_options
 from hotloop.app.names import StrategyName
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import batch_count
-from hotloop.app.strategies.executor_pool import ExecutorPool
-from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
-from hotloop.app.strategies.nursery import Nursery
-from hotloop.app.strategies.process_pool import ProcessPool
-from hotloop.app.strategies.thread_pool import ThreadPool
+from hotloop.app.strategies.nursery import Nursery, WorkerContext
+from hotloop.app.strategies.process_pool import (
+    FINISH_SECONDS,
+    ProcessPool,
+    WorkersDiedError,
+    resolve,
+)
+from hotloop.app.strategies.worker_process import initialise_worker
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """The most workers of each sort that a run gets, whatever it asks for."""
+    """The most workers of each kind that a run gets, whatever it asks for."""
 
     threads: int
     processes: int
     cpus: int
-    """Usable CPUs: no more processes than these have anything to do, unless they wait."""
+    """Usable CPUs: more processes than these have nothing to do, unless they wait for I/O."""
 
 
 class Pools:
-    """One pool of each sort. `close` ends them all; they come back when next needed.
+    """One pool of each kind. `close` ends them all; they are built again when next needed.
 
     Worker processes use `instruction_set` where a kernel has it; None is the best they have.
     """
@@ -39,26 +55,27 @@ class Pools:
         self.multiprocessing = MultiprocessingPool(self.nursery, instruction_set)
 
     def thread_workers(self, plan: Plan) -> int:
+        """The number of threads that a run may use."""
         return pool_workers(plan, self.limits, in_processes=False)
 
     def process_workers(self, plan: Plan) -> int:
-        """Return the number of processes that a run may use, whatever it has for them to do."""
+        """The number of processes that a run may use, even if some have nothing to do."""
         return pool_workers(plan, self.limits, in_processes=True)
 
     async def ensure_processes(self, pool: ProcessPool, plan: Plan) -> int:
-        """Have as many worker processes as the plan has something to do for; returns how many."""
+        """Bring up as many worker processes as the plan has work for; returns their number."""
         most = self.process_workers(plan)
         workers = effective_workers(plan, most)
         await pool.ensure(max(1, workers), plan, most)
         return workers
 
     def pids(self, pool: ProcessPool) -> list[int]:
-        """The processes of a pool, and the one that forks them."""
+        """The processes of a pool, and the process that forks them."""
         server = self.nursery.pid
         return pool.pids if server is None else [server, *pool.pids]
 
     async def close(self) -> None:
-        """Raises process_pool.PoolStuckError."""
+        """End all pools. Raises process_pool.PoolStuckError."""
         self.threads.close()
         await self.executor.discard()
         await self.multiprocessing.discard()
@@ -66,8 +83,8 @@ class Pools:
 
 
 def pool_workers(plan: Plan, limits: PoolLimits, *, in_processes: bool) -> int:
-    """Return the number of workers that a run may use: processes are no more than usable CPUs
-    unless they wait for I/O, which those of `hybrid` do not.
+    """The number of workers that a run may use. There are no more processes than usable CPUs unless
+    they wait for I/O, which those of `hybrid` do not.
     """
     if not in_processes:
         return min(plan.workers, limits.threads)
@@ -77,5 +94,180 @@ def pool_workers(plan: Plan, limits: PoolLimits, *, in_processes: bool) -> int:
 
 
 def effective_workers(plan: Plan, pool_workers: int) -> int:
-    """Workers that will have something to do: no more than there are batches."""
+    """The number of workers that will have something to do: at most one for each batch."""
     return min(pool_workers, batch_count(plan))
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ThreadPool:
+    """Worker threads, kept between runs and rebuilt for another number of them. A call can be
+    awaited until it has really ended.
+    """
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+        self._workers = 0
+
+    def ensure(self, workers: int) -> None:
+        """Have this number of threads."""
+        if self._executor is not None and self._workers == workers:
+            return
+        self.close()
+        self._workers = workers
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="hotloop-worker")
+
+    async def submit(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the call in a thread. When cancelled, this returns only after the call has ended: a
+        thread cannot be killed, so the caller must have told the call to stop.
+        """
+        assert self._executor is not None, "ensure() comes first"
+        future = self._executor.submit(call, *args, **kwargs)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            await _ended(future)
+            raise
+
+    def close(self) -> None:
+        """End the threads, and wait for calls that are still running."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+
+async def _ended(future: Future[Any]) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+    await ended.wait()
+
+
+class ExecutorPool(ProcessPool):
+    """A ProcessPool on `concurrent.futures.ProcessPoolExecutor`."""
+
+    _executor: ProcessPoolExecutor
+
+    def _build(self, workers: int, context: WorkerContext) -> None:
+        self._executor = ProcessPoolExecutor(
+            workers,
+            mp_context=context,
+            initializer=initialise_worker,
+            initargs=(context.Barrier(workers), self.words, self._instruction_set, log_options()),
+        )
+
+    def _submit(
+        self, call: Callable[..., Any], args: tuple[object, ...], outcome: asyncio.Future[Any]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            future = self._executor.submit(call, *args)
+        except BrokenProcessPool:
+            resolve(outcome, None, WorkersDiedError(self.death_text()))
+        else:
+            future.add_done_callback(
+                lambda ended: loop.call_soon_threadsafe(self._pass_on, ended, outcome)
+            )
+
+    def _pass_on(self, ended: Future[Any], outcome: asyncio.Future[Any]) -> None:
+        if ended.cancelled():
+            resolve(outcome, None, WorkersDiedError("the pool was closed"))
+            return
+        error = ended.exception()
+        if isinstance(error, BrokenProcessPool):
+            error = WorkersDiedError(self.death_text())
+        resolve(outcome, None if error else ended.result(), error)
+
+    def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
+        executor = self._executor
+
+        def end() -> None:
+            for process in processes:
+                process.kill()
+            executor.shutdown(wait=True, cancel_futures=True)
+
+        return end
+
+
+_GRACE_SECONDS: Final = 0.02
+"""A pool that has not ended this long after its workers waits for a lock that one of them held."""
+
+
+class _Pool(Pool):
+    """multiprocessing's pool, in which results do not wake the thread that replaces workers.
+
+    CPython lets that thread wait for the results' pipe as well, which another thread reads: while a
+    result lies there it spins, and keeps the GIL from the thread that would read the result.
+    """
+
+    def _get_sentinels(self) -> list[Any]:
+        return [self._change_notifier._reader]  # type: ignore[attr-defined]
+
+
+class MultiprocessingPool(ProcessPool):
+    """A ProcessPool on `multiprocessing.Pool`."""
+
+    _pool: Pool
+
+    def _build(self, workers: int, context: WorkerContext) -> None:
+        self._pool = _Pool(
+            workers,
+            initialise_worker,
+            (context.Barrier(workers), self.words, self._instruction_set, log_options()),
+            context=context,
+        )
+
+    def _submit(
+        self, call: Callable[..., Any], args: tuple[object, ...], outcome: asyncio.Future[Any]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if any(not process.is_alive() for process in self._processes):
+            resolve(outcome, None, WorkersDiedError(self.death_text()))
+            return
+        self._pool.apply_async(
+            call,
+            args,
+            callback=lambda result: loop.call_soon_threadsafe(resolve, outcome, result, None),
+            error_callback=lambda error: loop.call_soon_threadsafe(resolve, outcome, None, error),
+        )
+
+    def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
+        pool = self._pool
+
+        def end() -> None:
+            terminating = threading.Thread(target=pool.terminate, daemon=True)
+            terminating.start()
+            for process in processes:
+                process.kill()
+            if not _is_maintained(pool):
+                # The thread that replaces workers ended as it could start none, and has not told
+                # the thread of tasks, which terminate() waits for.
+                pool._taskqueue.put(None)  # type: ignore[attr-defined]
+            for process in processes:
+                process.join(FINISH_SECONDS)
+            terminating.join(_GRACE_SECONDS)
+            if terminating.is_alive():
+                # A worker holds the lock of the task queue while it waits for a task, and that of
+                # the result queue while it returns a result. A killed worker never releases it, and
+                # terminate() waits for it. Any process may release locks of multiprocessing.
+                _release(getattr(getattr(pool, "_inqueue", None), "_rlock", None))
+                _release(getattr(getattr(pool, "_outqueue", None), "_wlock", None))
+            terminating.join()
+            pool.join()
+
+        return end
+
+
+def _is_maintained(pool: Pool) -> bool:
+    """Tell whether the thread that replaces workers is alive."""
+    thread: threading.Thread | None = getattr(pool, "_worker_handler", None)
+    return thread is None or thread.is_alive()
+
+
+def _release(lock: Any) -> None:
+    """Free a lock that a dead process may hold."""
+    if lock is not None:
+        lock.acquire(block=False)
+        lock.release()

@@ -1,9 +1,9 @@
-"""Worker processes behind one face that survives their deaths.
+"""The base of both process pools, which survives the death of workers.
 
-A pool is built when first needed, warmed (every worker started, the kernel compiled in each),
-kept between runs, and rebuilt for another number of workers or after a worker died. When one
-worker dies, everything in flight is lost with it: the pool is replaced as a whole and the lost
-batches are tried again, a bounded number of times.
+A pool is built when first needed, warmed (every worker started, the kernel compiled in each), kept
+between runs, and rebuilt for another number of workers or after a worker died. When one worker
+dies, everything in flight is lost with it: the whole pool is replaced and the lost batches are
+tried again, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ from typing import Any, Final
 
 from hotloop.app.errors import WorkerCrashedError, describe_exit
 from hotloop.app.sources.base import Batch
-from hotloop.app.strategies.base import BatchResult, Plan
-from hotloop.app.strategies.in_flight import Words
+from hotloop.app.strategies.base import BatchResult, Plan, Words
 from hotloop.app.strategies.nursery import ForkServer, Nursery, WorkerContext, worker_context
 from hotloop.app.strategies.worker import run_batch
 from hotloop.app.strategies.worker_process import warm_up_worker
 
 FINISH_SECONDS: Final = 0.5
-"""How long a cancelled run's batches may take to end by themselves before their workers are
-killed: long enough to keep the pool of a run of short batches, short enough to be prompt."""
+"""Time that batches of a cancelled run have to end by themselves before their workers are killed:
+long enough to keep the pool of a run of short batches, short enough to be prompt."""
 
 STUCK_SECONDS: Final = 10.0
-"""After this long, ending a pool whose workers were all killed is given up."""
+"""Time after which ending a pool whose workers were all killed is given up."""
 
 REAP_SECONDS: Final = 0.2
-"""A process that closed its sentinel is a moment away from having an exit code."""
+"""Time to wait for the exit code of a process that has closed its sentinel."""
 
 
 class WorkersDiedError(Exception):
@@ -46,16 +45,16 @@ class PoolStuckError(Exception):
 
 
 class ProcessPool(ABC):
-    """When to build, what is in flight, how deaths are retried; all on one event loop."""
+    """Builds and watches a pool, and knows what is in flight. One event loop calls all methods."""
 
     def __init__(self, nursery: Nursery, instruction_set: str | None = None) -> None:
         self._nursery = nursery
         self._instruction_set = instruction_set
         self._server: ForkServer | None = None
         self.words: Words = []
-        """Where each worker counts how far it is with its batch; new with every pool."""
+        """The memory in which each worker counts its steps; new with every pool."""
         self.generation = 0
-        """Counts the pools built so far."""
+        """The number of pools built so far."""
         self._workers = 0
         self._cause: str | None = None
         self._warm: set[tuple[str, str]] = set()
@@ -67,14 +66,14 @@ class ProcessPool(ABC):
 
     @property
     def pids(self) -> list[int]:
-        """The worker processes that there are now."""
+        """The pids of the present worker processes."""
         return [process.pid for process in self._processes if process.pid is not None]
 
     async def ensure(self, workers: int, plan: Plan, at_most: int | None = None) -> None:
-        """Have `workers` live workers with the plan's kernel compiled in each. A pool that is there
-        is kept if it has more of them, but no more than `at_most`.
+        """Have `workers` live workers with the plan's kernel compiled in each. An existing pool is
+        kept if it has more, but no more than `at_most`.
 
-        Raises WorkerCrashedError when they do not come up, after the plan's number of retries.
+        Raises WorkerCrashedError when they do not come up within the plan's number of retries.
         """
         attempts = plan.max_batch_retries + 1
         for _ in range(attempts):
@@ -108,14 +107,14 @@ class ProcessPool(ABC):
             except (OSError, EOFError) as error:
                 raise WorkersDiedError("what starts them is gone") from error
             finally:
-                # All of them: one that has died by now may have taken something with it.
+                # Including any that has died by now, as it may have taken a call with it.
                 self._processes = [p for p in context.made if p.pid is not None]
             self._watch()
         elif kernel not in self._warm:
             warming = self._start_warm_up(plan)
         else:
             return
-        # Not gather(): cancelled, it would cancel the outcomes, and they are not over yet.
+        # Not gather(): when cancelled, it would cancel the outcomes, and the calls still run.
         await asyncio.wait(warming)
         for outcome in warming:
             outcome.result()
@@ -127,10 +126,10 @@ class ProcessPool(ABC):
     async def submit(self, call: Callable[..., Any], /, *args: object) -> Any:
         """Run a top-level function in a worker.
 
-        Raises WorkersDiedError when any worker of the pool died before it returned. Cancelled,
-        the call may still be running: `finish_or_discard` comes next.
+        Raises WorkersDiedError when any worker of the pool died before it returned. When this is
+        cancelled the call may still be running: `finish_or_discard` must come next.
         """
-        async with self._rebuilding:  # while a pool is replaced there is none
+        async with self._rebuilding:  # there is no pool while it is being replaced
             outcome = self._start(call, *args)
         await asyncio.wait((outcome,))
         return outcome.result()
@@ -144,16 +143,16 @@ class ProcessPool(ABC):
         return outcome
 
     def _one_ended(self, outcome: asyncio.Future[Any]) -> None:
-        outcome.exception()  # seen, also when nobody waits for it any more
+        outcome.exception()  # marks it as seen, as perhaps nothing waits for it any more
         self._outcomes.discard(outcome)
         if not self._outcomes:
             self._idle.set()
 
     def _watch(self) -> None:
-        """Notice from now on when one of the processes ends: everything in flight fails.
+        """Fail everything in flight as soon as one of the processes ends.
 
-        `multiprocessing.Pool` never notices. `ProcessPoolExecutor` does, but a worker that it
-        starts for a call only with the call after: without one it waits for what is dead.
+        `multiprocessing.Pool` never notices that. `ProcessPoolExecutor` does, but it watches a
+        worker that it started for a call only with the next call: without one it waits for ever.
         """
         loop = asyncio.get_running_loop()
         for process in self._processes:
@@ -173,7 +172,7 @@ class ProcessPool(ABC):
             resolve(outcome, None, WorkersDiedError(cause))
 
     async def finish_or_discard(self) -> None:
-        """Leave nothing of a run executing: wait a moment for it, then kill the workers."""
+        """Leave nothing of a run executing: wait a moment for its calls, then kill the workers."""
         try:
             await asyncio.wait_for(self._idle.wait(), FINISH_SECONDS)
         except TimeoutError:
@@ -205,7 +204,7 @@ class ProcessPool(ABC):
             raise PoolStuckError(f"{type(self).__name__} did not end")
 
     def death_text(self) -> str:
-        """How the worker ended that ended first; the others may have been ended by the pool."""
+        """Tell how the first worker ended; the pool itself may have ended the others."""
         if self._cause is None:
             ended = wait([p.sentinel for p in self._processes], timeout=0)
             dead = [p for p in self._processes if p.sentinel in ended]
@@ -226,12 +225,14 @@ class ProcessPool(ABC):
 
     @abstractmethod
     def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
-        """What kills the processes and ends the present pool; it blocks, and runs in a thread."""
+        """A function that kills the processes and ends the present pool. It blocks, so it is called
+        in a thread.
+        """
 
 
 def _exit_code(process: BaseProcess) -> int | None:
-    """Of a process that has ended. The pool's own threads look for it, too: one of them may be
-    between reaping it and noting how it ended.
+    """The exit code of a process that has ended. It may come a moment later: a thread of the pool
+    may have reaped the process and not noted the code yet.
     """
     deadline = time.monotonic() + REAP_SECONDS
     while (code := process.exitcode) is None and time.monotonic() < deadline:
@@ -240,7 +241,7 @@ def _exit_code(process: BaseProcess) -> int | None:
 
 
 def resolve(outcome: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    """Set the outcome once; later ones are dropped."""
+    """Set the outcome, unless it is set already."""
     if outcome.done():
         return
     if error is None:
@@ -252,10 +253,10 @@ def resolve(outcome: asyncio.Future[Any], result: Any, error: BaseException | No
 async def run_in_pool(
     pool: ProcessPool, plan: Plan, batch: Batch, call: Callable[..., BatchResult], *args: object
 ) -> BatchResult:
-    """Run `call(*args)`, which computes the batch, in a worker, and again after a death.
+    """Run `call(*args)`, which computes the batch, in a worker, and again after a worker's death.
 
-    Raises WorkerCrashedError when workers died more than `plan.max_batch_retries` times with
-    this batch in flight.
+    Raises WorkerCrashedError when workers died more than `plan.max_batch_retries` times with this
+    batch in flight.
     """
     deaths = 0
     while True:
@@ -272,5 +273,5 @@ async def run_in_pool(
 
 
 async def run_batch_in_pool(pool: ProcessPool, plan: Plan, batch: Batch) -> BatchResult:
-    """The whole batch, I/O included, in a worker."""
+    """Execute the whole batch, I/O included, in a worker."""
     return await run_in_pool(pool, plan, batch, run_batch, plan, batch)

@@ -7,36 +7,30 @@ from types import MappingProxyType
 from typing import Final
 
 from hotloop.app.names import StrategyName
-from hotloop.app.strategies import async_batch, hybrid, multiprocess, sequential, threaded
+from hotloop.app.strategies import batchwise, hybrid
 from hotloop.app.strategies.base import Capabilities, Strategy
 from hotloop.app.strategies.pools import Pools
 
-STRATEGIES: Final[Mapping[StrategyName, Callable[[Pools], Strategy]]] = MappingProxyType(
-    {
-        StrategyName.SEQUENTIAL: sequential.Sequential,
-        StrategyName.THREADING: threaded.Threading,
-        StrategyName.MULTIPROCESSING: multiprocess.Multiprocessing,
-        StrategyName.ASYNC_BATCH: async_batch.AsyncBatch,
-        StrategyName.CONCURRENT_FUTURES: multiprocess.ConcurrentFutures,
-        StrategyName.HYBRID: hybrid.Hybrid,
-    }
+_CLASSES: Final = (
+    batchwise.Sequential,
+    batchwise.Threading,
+    batchwise.Multiprocessing,
+    batchwise.AsyncBatch,
+    batchwise.ConcurrentFutures,
+    hybrid.Hybrid,
 )
-"""Name to what makes it, in the order in which strategies are shown."""
+"""All strategies, in the order in which they are shown."""
 
+STRATEGIES: Final[Mapping[StrategyName, Callable[[Pools], Strategy]]] = MappingProxyType(
+    {made.name: made for made in _CLASSES}
+)
 CAPABILITIES: Final[Mapping[StrategyName, Capabilities]] = MappingProxyType(
-    {
-        StrategyName.SEQUENTIAL: sequential.CAPABILITIES,
-        StrategyName.THREADING: threaded.CAPABILITIES,
-        StrategyName.MULTIPROCESSING: multiprocess.CAPABILITIES,
-        StrategyName.ASYNC_BATCH: async_batch.CAPABILITIES,
-        StrategyName.CONCURRENT_FUTURES: multiprocess.CAPABILITIES,
-        StrategyName.HYBRID: hybrid.CAPABILITIES,
-    }
+    {made.name: made.capabilities for made in _CLASSES}
 )
 
 
 def uses_processes(strategy: StrategyName, releases_gil: bool) -> bool:
-    """Whether the workers are processes, for a kernel that releases the GIL or does not."""
+    """Tell whether the workers are processes, for a kernel that releases the GIL or does not."""
     if strategy is StrategyName.HYBRID:
         return not releases_gil
     return not CAPABILITIES[strategy].shares_memory

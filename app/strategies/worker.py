@@ -1,6 +1,6 @@
-"""What a worker does with a batch. Threads and processes run the same functions.
+"""The execution of a batch in a worker: threads and processes run the same functions.
 
-Imports kernels and sources only, so that a worker process starts light.
+It imports kernels and sources only, so that a worker process starts quickly.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from hotloop.app.logs.formatting import ALIKE
 from hotloop.app.logs.origin import bound
 from hotloop.app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Positions, Stage
 from hotloop.app.sources.breaker_reports import breaker_reports
-from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.app.strategies.base import BatchResult, Plan, Steps, steps_of
 from hotloop.app.strategies.checksum import rows_checksum
-from hotloop.app.strategies.in_flight import Steps, steps_of
 
 logger = logging.getLogger(__name__)
 
 _FRAMES: Final = 4
-"""Lines of a fault's way that are logged."""
+"""Lines of a fault's traceback that are logged."""
 
 NEVER_STOPPED: Final = threading.Event()
-"""For workers that are stopped from outside: a process is killed."""
+"""The stop event of worker processes, which are killed instead."""
 
 
 class RunStoppedError(Exception):
@@ -46,7 +45,7 @@ def run_batch(
     steps: Steps | None = None,
 ) -> BatchResult:
     """Load, fetch and compute one batch, blocking: I/O group after group, then the kernel. `steps`
-    counts what has passed; without it, the counter of this process does.
+    counts its steps; without it, the counter of this process does.
 
     Raises RunStoppedError when `stop` was set before the kernel was called.
     """
@@ -69,7 +68,7 @@ def _run_batch(plan: Plan, batch: Batch, stop: threading.Event, steps: Steps) ->
 def run_batch_item_by_item(
     plan: Plan, batch: Batch, stop: threading.Event, steps: Steps
 ) -> BatchResult:
-    """As `run_batch`, with every item computed right after its own I/O: nothing overlaps."""
+    """Do what `run_batch` does, but compute every item right after its own I/O."""
     with bound(plan.origin):
         return _run_item_by_item(plan, batch, stop, steps)
 
@@ -105,8 +104,8 @@ def groups(count: int, size: int) -> Iterator[range]:
 
 
 def fetcher_count(plan: Plan, count: int) -> int:
-    """How many groups of `count` items may be in flight at once: io_concurrency items at most,
-    and one group at least.
+    """The number of groups of `count` items that may be in flight at once: at most io_concurrency
+    items, and at least one group.
     """
     return max(1, min(plan.io_concurrency // plan.group_size, -(-count // plan.group_size)))
 
@@ -118,7 +117,7 @@ def fetch_group(
     stop: threading.Event,
     steps: Steps,
 ) -> None:
-    """Pass some items of a batch through the stages in order, those that are still waiting."""
+    """Pass those of some items that are still waiting through the stages, in order."""
     count = len(positions)
     for stage in stages:
         if positions := inputs.waiting(positions):
@@ -148,7 +147,7 @@ async def fetch_group_async(
 def _fail_all(stage: Stage, inputs: ItemBatch, positions: Positions, error: Exception) -> None:
     reason = failure_text(error)
     if not isinstance(error, ItemFetchError):
-        # Where, and no text: what a source of somebody's own says may be of the items' data.
+        # The place without the text: the message of a user's own source may contain items' data.
         logger.warning(
             "stage %s (%s) failed for %d items by a fault: %s at %s",
             stage.name,
@@ -176,7 +175,7 @@ def failure_text(error: Exception) -> str:
 def compute_batch(
     plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float, steps: Steps | None = None
 ) -> BatchResult:
-    """Call the kernel for all items of the batch whose inputs could be had."""
+    """Call the kernel for all items of the batch whose inputs could be fetched."""
     with bound(plan.origin):
         return _compute_batch(plan, batch, inputs, io_seconds, steps or steps_of(batch))
 
@@ -198,7 +197,7 @@ def _compute_batch(
 
 
 def _compute(plan: Plan, columns: Columns, count: int, steps: Steps) -> Columns:
-    """One kernel call, or, where it would last, several for slices of the items."""
+    """Make one kernel call, or several for slices of the items where one would take long."""
     kernel = kernels.get_kernel(plan.workload, plan.kernel)
     size = plan.slice_items
     if size is None or count < 2 * size:

@@ -1,4 +1,4 @@
-"""Life of a worker process: how it starts, warms up and ends with its parent."""
+"""The life of a worker process: how it starts, warms up and ends with its parent."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from typing import Final
 
 from hotloop import kernels
 from hotloop.app.logs.setup import LogOptions, set_up_logging
-from hotloop.app.sources.base import Batch
+from hotloop.app.sources.base import Batch, Parameters
 from hotloop.app.sources.simulated import GeneratedItems
-from hotloop.app.strategies.base import BatchResult, Plan
-from hotloop.app.strategies.in_flight import Words, count_in
+from hotloop.app.strategies.base import BatchResult, Plan, Words, count_in
 from hotloop.app.strategies.worker import run_batch
 from hotloop.app.system import end_with_starter, return_freed_memory
 
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0
-"""For all workers of a pool to start and compile; a slow machine takes about 10 s."""
+"""Time for all workers of a pool to start and compile; a slow machine takes about 10 s."""
 
 _barrier: Barrier | None = None
 _words: Words = []
 
 lifelines: Final[list[int]] = []
-"""Descriptors that become readable when a process has gone without which this one must end."""
+"""Descriptors that become readable when a process is gone on which this one depends."""
 
 
 def initialise_worker(
     barrier: Barrier, words: Words, instruction_set: str | None, logs: LogOptions | None
 ) -> None:
-    """Runs first in every worker. `barrier` and `words` have a place for every worker of the pool;
-    `logs` is how the run host writes its own.
+    """Prepare a worker before anything else. `barrier` and `words` have a place for every worker of
+    the pool; `logs` are the run host's options for its own log.
     """
     global _barrier, _words
     end_with_starter()
@@ -56,7 +55,7 @@ def _end_with_parent() -> None:
 
 
 def choose_instruction_set(instruction_set: str | None) -> None:
-    """Make every kernel of this process that has the choice use this one; None leaves the best."""
+    """Make every kernel of this process that has the instruction set use it; None: the best."""
     if instruction_set is None:
         return
     for workload in kernels.workloads():
@@ -65,17 +64,16 @@ def choose_instruction_set(instruction_set: str | None) -> None:
                 kernels.force_instruction_set(workload, kernel, instruction_set)
 
 
-def idle_parameters(workload: str) -> dict[str, int]:
-    """Those under which an item costs no operations."""
-    return {p.name: p.minimum for p in kernels.get_workload(workload).parameters}
+def idle_parameters(workload: str) -> Parameters:
+    """Return the workload's parameters with which an item costs no operations."""
+    return kernels.get_workload(workload).idle_parameters
 
 
 def warm_up_worker(plan: Plan) -> BatchResult:
-    """Load and compile the plan's kernel, and compute one item without work and without I/O, so
-    that no part of the way is walked for the first time by a run: what comes with the plan is
-    imported, and a result sent.
+    """Load and compile the plan's kernel, and compute one item without operations and I/O, so that
+    a run does nothing for the first time: the plan's modules are imported, and a result is sent.
 
-    Waits for the other workers, so that as many calls as there are workers reach each of them.
+    Waits for the other workers, so that of as many calls as there are workers each worker gets one.
     Raises threading.BrokenBarrierError when one of them died meanwhile.
     """
     kernels.get_kernel(plan.workload, plan.kernel).warm_up()
@@ -83,6 +81,6 @@ def warm_up_worker(plan: Plan) -> BatchResult:
     item = replace(plan, items=GeneratedItems(1), stages=(), parameters=idle)
     result = run_batch(item, Batch(0, 0, 1))
     assert _barrier is not None
-    # Each worker that waits is told another number.
+    # The barrier gives each worker another number.
     count_in(_words, _barrier.wait(WARM_UP_TIMEOUT_SECONDS))
     return result

@@ -1,31 +1,28 @@
-"""Tasks whose items come in one by one: accepted when all are there, or as if never asked for.
+"""Tasks that are accepted after they were made, and tasks that only serve another one.
 
-A task whose items are still coming in has no shards, and is executed by nobody; it gets them, all
-at once, when it is accepted.
+A background task whose items are still coming in has no shards, so no node executes it. When all
+items are there it is accepted: it gets all of its shards at once. Otherwise it is withdrawn, and
+leaves no trace.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Container, Sequence
-from dataclasses import fields
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from sqlalchemy import Engine, delete, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import TaskStatus, TaskType
-from hotloop.app.tasks.engine import reading, writing
-from hotloop.app.tasks.model import Shard, Task
-from hotloop.app.tasks.rows import conflict, task_row, to_task, update_task
-from hotloop.app.tasks.shard_rows import insert_shards, task_needs
-from hotloop.app.tasks.store import CheckUnfinished, unfinished
+from hotloop.app.tasks import rows
+from hotloop.app.tasks.engine import writing
+from hotloop.app.tasks.model import PART, Shard, ShardRef, Task, new_task_id, utc_now
+from hotloop.app.tasks.store import CheckUnfinished, TaskStore, unfinished
 from hotloop.app.tasks.tables import shards, tasks
-
-_IS_INCOMPLETE = (
-    tasks.c.task_type == TaskType.BACKGROUND,
-    ~exists().where(shards.c.task_id == tasks.c.task_id),
-)
+from hotloop.app.tasks.threads import in_store_thread
 
 
 def accept(
@@ -36,8 +33,8 @@ def accept(
     input_sha256: str | None = None,
     input_bytes: int = 0,
 ) -> list[Shard]:
-    """The task's items are all there, in a file of this digest and size: it is queued, in these
-    shards of so many items.
+    """Queue a task whose items are all there now, in shards of `counts` items. The digest and size
+    are those of the file that the items come from.
 
     Blocks. Raises StoreError, TaskNotFoundError, and TaskConflictError when it was cancelled.
     """
@@ -47,62 +44,82 @@ def accept(
             "input_sha256": input_sha256,
             "stored_bytes": tasks.c.stored_bytes + input_bytes,
         }
-        if not update_task(connection, task_id, {TaskStatus.PENDING}, values):
-            raise conflict(connection, task_id, "it is {status}; its items came too late")
-        needs = task_needs(to_task(task_row(connection, task_id)))
-        return insert_shards(connection, task_id, counts, time.time(), needs)
+        if not rows.update_task(connection, task_id, {TaskStatus.PENDING}, values):
+            raise rows.conflict(connection, task_id, "it is {status}; its items came too late")
+        needs = rows.task_needs(rows.to_task(rows.task_row(connection, task_id)))
+        return rows.insert_shards(connection, task_id, counts, time.time(), needs)
 
 
 def move_to_background(
     engine: Engine, task: Task, counts: Sequence[int], check: CheckUnfinished
 ) -> list[Shard]:
-    """Make a background task of the synchronous task of this id, whose execution has not begun:
-    its row becomes `task`, and shards of so many items are queued in place of its one. All of that
-    happens in one transaction: if the process dies before, the task ends with it. `check` is given
-    what `TaskStore.unfinished` tells of the task's client, and keeps the task out by raising.
+    """Turn a synchronous task whose execution has not begun into the background task `task`, with
+    shards of `counts` items in place of its single one, and queue them. That is one transaction: if
+    the process dies before it, the task ends with the process. `check` is called with what
+    `TaskStore.unfinished` returns for the task's client, and may raise to refuse the task.
 
     Blocks. Raises StoreError, and TaskConflictError when its client has another task under the
     same key, or the task is no longer pending.
     """
-    values = {field.name: getattr(task, field.name) for field in fields(task)}
     try:
         with writing(engine) as connection:
             check(*unfinished(connection, task.client))
-            if not update_task(connection, task.task_id, {TaskStatus.PENDING}, values):
+            if not rows.update_task(
+                connection, task.task_id, {TaskStatus.PENDING}, rows.task_values(task)
+            ):
                 text = "it is {status}; it was not accepted in the background"
-                raise conflict(connection, task.task_id, text)
+                raise rows.conflict(connection, task.task_id, text)
             connection.execute(delete(shards).where(shards.c.task_id == task.task_id))
-            return insert_shards(connection, task.task_id, counts, time.time(), task_needs(task))
+            return rows.insert_shards(
+                connection, task.task_id, counts, time.time(), rows.task_needs(task)
+            )
     except IntegrityError as error:
         raise TaskConflictError(task.task_id, "another task has its key") from error
 
 
 def withdraw_unaccepted(engine: Engine, task_id: str) -> bool:
-    """Forget a task that was not accepted in the background: its items never came in whole, or it
-    is still the synchronous task that was to be moved. Whether there is no such task any more: one
-    that was accepted stays. Blocks; raises StoreError.
+    """Remove a task that was not accepted in the background: its items never came in whole, or it
+    is still the synchronous task that was to be moved. An accepted task stays. Tells whether there
+    is no such task any more. Blocks; raises StoreError.
     """
     unaccepted = or_(
         tasks.c.task_type == TaskType.SYNCHRONOUS, ~exists().where(shards.c.task_id == task_id)
     )
     mine = tasks.c.task_id == task_id
+    gone = delete(tasks).where(mine, tasks.c.status == TaskStatus.PENDING, unaccepted)
     with writing(engine) as connection:
-        connection.execute(
-            delete(tasks).where(mine, tasks.c.status == TaskStatus.PENDING, unaccepted)
-        )
+        connection.execute(gone)
         return connection.scalar(select(tasks.c.task_id).where(mine)) is None
 
 
-def withdraw_incomplete(engine: Engine, alive: Container[str]) -> list[str]:
-    """Forget the tasks whose items will never be complete, because the process that received them
-    is not among the nodes that are alive. Nobody was told that they were accepted. Returns their
-    ids. Blocks; raises StoreError.
+@asynccontextmanager
+async def begun_part(
+    store: TaskStore,
+    node: str,
+    total_items: int,
+    workload: str,
+    kernel: str = "",
+    strategy: str = "",
+    client: str | None = None,
+) -> AsyncIterator[Shard]:
+    """Begin a task that serves another one, in this process, which is `node`. It is removed when
+    the block ends. Raises StoreError.
     """
-    incomplete = select(tasks.c.task_id, tasks.c.owner).where(*_IS_INCOMPLETE)
-    with reading(engine) as connection:
-        found = connection.execute(incomplete).all()
-    gone = [row.task_id for row in found if row.owner not in alive]
-    for task_id in gone:
-        with writing(engine) as connection:
-            connection.execute(delete(tasks).where(tasks.c.task_id == task_id, *_IS_INCOMPLETE))
-    return gone
+    task = Task(
+        task_id=new_task_id(),
+        task_type=TaskType.SYNCHRONOUS,
+        kind=PART,
+        spec={},
+        workload=workload,
+        kernel=kernel,
+        strategy=strategy,
+        total_items=total_items,
+        created_at=utc_now(),
+        owner=node,
+        client=client,
+    )
+    try:
+        await in_store_thread(store.create, task)
+        yield await in_store_thread(store.shards.begin, ShardRef(task.task_id, 0, 0), node)
+    finally:
+        await asyncio.shield(in_store_thread(store.remove_part, task.task_id))

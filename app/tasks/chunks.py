@@ -1,8 +1,8 @@
-"""Results in the form in which they are stored: chunks of contiguous items, packed by column.
+"""The stored form of results: chunks of contiguous items, packed by column.
 
 A chunk's bytes are raw little-endian columns one after another: `item_id` int64, the workload's
-output columns, `state` uint8. What the columns are is kept once for a task (`ResultColumns`), so
-that results stay readable when the workload has other columns later.
+output columns, `state` uint8. Names and types of the columns are stored once for a task
+(`ResultColumns`), so that results stay readable when the workload has other columns later.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ DONE: Final = 1
 FAILED: Final = 2
 
 CHUNK_ROWS: Final = 65_536
-"""Rows of the largest chunk: what readers hold in memory, about 1.6 MB for the workloads so far."""
+"""Rows of the largest chunk, which readers hold in memory: about 1.6 MB for the workloads so far.
+"""
 
 ResultColumns = tuple[tuple[str, str], ...]
 """(name, numpy dtype name) of the output columns, in order."""
@@ -37,7 +38,7 @@ class Chunk:
     count: int
     failed: int
     crc32: int
-    """Over `start`, `count` and `rows`."""
+    """The checksum of `start`, `count` and `rows`."""
     rows: bytes
 
 
@@ -55,7 +56,7 @@ class ResultRows:
         return len(self.item_ids)
 
     def part(self, start: int, end: int) -> ResultRows:
-        """Rows `start … end - 1`, those that there are; no copy."""
+        """The rows at `start … end - 1`, as far as there are any, without a copy."""
         columns = {name: column[start:end] for name, column in self.columns.items()}
         return ResultRows(self.item_ids[start:end], columns, self.failed[start:end])
 
@@ -66,14 +67,14 @@ def result_columns(workload: str) -> ResultColumns:
 
 
 def result_bytes(workload: str) -> int:
-    """Bytes that the stored results of one item take."""
+    """The bytes of one item's stored results."""
     return sum(np.dtype(dtype).itemsize for _, dtype in _stored(result_columns(workload)))
 
 
 def pack(results: Iterable[BatchResult], columns: ResultColumns) -> list[Chunk]:
-    """The results of some batches as chunks: adjacent batches together, cut at CHUNK_ROWS.
+    """Pack the results of some batches into chunks: adjacent batches together, cut at CHUNK_ROWS.
 
-    ValueError when batches overlap, or have not exactly these columns.
+    ValueError when batches overlap, or their columns are not exactly these.
     """
     chunks: list[Chunk] = []
     for run in _adjacent(sorted(results, key=lambda result: result.batch.start)):
@@ -88,7 +89,7 @@ def pack(results: Iterable[BatchResult], columns: ResultColumns) -> list[Chunk]:
 
 
 def unpack(chunk: Chunk, columns: ResultColumns) -> ResultRows:
-    """The rows of a chunk, over its bytes. ValueError when it is not as it was packed."""
+    """Read the rows of a chunk, as views of its bytes. ValueError when the chunk is damaged."""
     dtypes = [np.dtype(dtype).newbyteorder("<") for _, dtype in _stored(columns)]
     if len(chunk.rows) != chunk.count * sum(dtype.itemsize for dtype in dtypes):
         raise ValueError("its length is wrong")
@@ -108,7 +109,7 @@ def unpack(chunk: Chunk, columns: ResultColumns) -> ResultRows:
 
 
 def join(parts: Sequence[ResultRows]) -> ResultRows:
-    """The rows of all parts, of which there is at least one; no copy when it is one."""
+    """Join the rows of at least one part; a single part is returned without a copy."""
     if len(parts) == 1:
         return parts[0]
     return ResultRows(
@@ -123,7 +124,7 @@ def _stored(columns: ResultColumns) -> ResultColumns:
 
 
 def _crc32(start: int, count: int, rows: bytes) -> int:
-    # With its place, so that a chunk is not taken for another one.
+    # The place is included, so that a chunk is not taken for another one.
     return zlib.crc32(rows, zlib.crc32(b"%d:%d" % (start, count)))
 
 

@@ -1,8 +1,8 @@
-"""The queue in the database: which shards wait, who holds the others, and who gets the next.
+"""The queue in the database: which shards wait, which nodes hold the others, and claims.
 
-A shard is in the queue while `queued_at` is set, from its acceptance to its end, and is held by
-`node`, or waits when there is none. So what was held and is put back has its old place again.
-Claiming a shard begins its next execution: there is nothing between the two that could be lost.
+A shard is in the queue while `queued_at` is set, from its acceptance to its end. It is held by
+`node`, or waits when that is null; a shard that is put back keeps its place. Claiming a shard
+begins its next execution in the same transaction, so that nothing can be lost between the two.
 """
 
 from __future__ import annotations
@@ -18,65 +18,53 @@ from sqlalchemy.exc import IntegrityError
 
 from hotloop.app.errors import StoreError, TaskConflictError, TaskNotFoundError, UnreadableTaskError
 from hotloop.app.names import TaskStatus
+from hotloop.app.tasks import rows
 from hotloop.app.tasks.engine import alone, reading, writing
 from hotloop.app.tasks.model import UNFINISHED, Shard, ShardRef, Task, utc_now
 from hotloop.app.tasks.needs import Abilities
-from hotloop.app.tasks.rows import lock_task, task_row, to_task, update_task
-from hotloop.app.tasks.shard_rows import (
-    LONGEST_PAUSE_SECONDS,
-    begin_shard,
-    end_shards,
-    ended_beginning,
-    task_needs,
-)
 from hotloop.app.tasks.tables import shards
 
 logger = logging.getLogger(__name__)
 
-_WAITING: Final = shards.c.queued_at.is_not(None), shards.c.node.is_(None)
-_HELD: Final = shards.c.queued_at.is_not(None), shards.c.node.is_not(None)
+_QUEUED: Final = shards.c.queued_at.is_not(None)
+_HELD: Final = _QUEUED, shards.c.node.is_not(None)
 _REF: Final = shards.c.task_id, shards.c.shard, shards.c.generation
-# As in the index, with `node`: PostgreSQL does not see that it is the same in all that wait.
+# In the order of the index, with `node`: PostgreSQL does not see that `node` is null in all rows.
 _IN_ORDER: Final = shards.c.node, shards.c.queued_at, shards.c.task_id, shards.c.shard
 _NOW: Final = bindparam("now", type_=Float(53))
-# A pause that seems longer than any is none: a clock has jumped, or another machine's is ahead.
+# A pause longer than the longest is ignored: a clock has jumped, or another machine's is ahead.
 _IS_DUE: Final = or_(
     shards.c.retry_at.is_(None),
     shards.c.retry_at <= _NOW,
-    shards.c.retry_at > _NOW + LONGEST_PAUSE_SECONDS,
+    shards.c.retry_at > _NOW + rows.LONGEST_PAUSE_SECONDS,
 )
 _MAY_FIT: Final = (
     or_(shards.c.needs.is_(None), shards.c.needs.not_in(bindparam("unfit", expanding=True))),
     or_(shards.c.needs_bytes.is_(None), shards.c.needs_bytes <= bindparam("run_bytes")),
 )
 _FIRST: Final = (
-    select(*_REF, shards.c.needs).where(*_WAITING, _IS_DUE, *_MAY_FIT).order_by(*_IN_ORDER).limit(1)
+    select(*_REF, shards.c.needs)
+    .where(_QUEUED, shards.c.node.is_(None), _IS_DUE, *_MAY_FIT)
+    .order_by(*_IN_ORDER)
+    .limit(1)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A shard whose execution has begun, by whoever got this; and its task."""
+    """A task and its shard whose execution has begun; the node that got the claim executes it."""
 
     task: Task
     shard: Shard
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A shard that waits, and the text of what it needs, if that is known."""
-
-    ref: ShardRef
-    needs: str | None
-
-
 def claim(
     engine: Engine, node: str, in_all: int | None = None, abilities: Abilities | None = None
 ) -> Claim | None:
-    """Begin the execution of the first shard that waits and that a node with these `abilities` can
-    execute (None: all), for `node`; None when there is no such shard, or when all nodes together
-    hold `in_all` already. A shard that cannot be executed fails with its task, and the next one is
-    looked at. Blocks; raises StoreError.
+    """Begin the execution, by `node`, of the first waiting shard that a node with these `abilities`
+    can execute (None: all). Returns None when there is no such shard, or when all nodes together
+    hold `in_all` shards already. A shard that cannot be executed fails with its task, and the next
+    one is tried. Blocks; raises StoreError.
     """
     able = Abilities() if abilities is None else abilities
     with reading(engine) as connection:
@@ -85,28 +73,30 @@ def claim(
         try:
             with writing(engine) as connection:
                 if in_all is not None:
-                    alone(connection)  # or two count at once, and both take the last place
+                    alone(connection)  # or two nodes count at once, and both take the last place
                     if (connection.scalar(select(func.count()).where(*_HELD)) or 0) >= in_all:
                         return None
                 first = _first(connection, able)
-                if first and (got := _begin(connection, first.ref.task_id, node, able)):
+                if first and (got := _begin(connection, first[0].task_id, node, able)):
                     return got
         except (StoreError, IntegrityError):
             raise
-        except Exception as fault:  # of this row: the others must go on
+        except Exception as fault:  # fails only this task: the queue must go on
             if first is None:
                 raise
-            logger.exception("the shard %s cannot be begun; its task fails", first.ref)
+            logger.exception("the shard %s cannot be begun; its task fails", first[0])
             error = UnreadableTaskError(f"beginning it met an unexpected {type(fault).__name__}")
             with writing(engine) as connection:
-                _set_aside(connection, first.ref.task_id, error)
+                _set_aside(connection, first[0].task_id, error)
     return None
 
 
 def _first(
     connection: Connection, able: Abilities, task_id: str | None = None
-) -> _Candidate | None:
-    """The first shard that waits, of all or of one task, and that a node `able` to may begin."""
+) -> tuple[ShardRef, str | None] | None:
+    """The first waiting shard, of all tasks or of one, that a node with these abilities may begin;
+    and the text of its needs, if they are known.
+    """
     wanted = _FIRST if task_id is None else _FIRST.where(shards.c.task_id == task_id)
     while True:
         asked = {"now": time.time(), "unfit": list(able.unfit), "run_bytes": able.run_bytes}
@@ -115,36 +105,37 @@ def _first(
             return None
         *ref, needs = row
         if able.has(needs):
-            return _Candidate(ShardRef(*ref), needs)
+            return ShardRef(*ref), needs
 
 
 def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> Claim | None:
-    """None when other nodes got all shards of the task meanwhile, when this one cannot execute it,
-    and when nobody can: it has failed.
+    """Begin the task's first waiting shard. None when other nodes got all of its shards meanwhile,
+    when this node cannot execute it, and when no node can: then the task has failed.
     """
     try:
-        lock_task(connection, task_id)  # everybody locks a task first, and its shards then
+        rows.lock_task(connection, task_id)
     except TaskNotFoundError:
         return None
     first = _first(connection, able, task_id)
     if first is None:
         return None
-    row = task_row(connection, task_id)
-    task = to_task(row)
-    if first.needs is None and not _fits(connection, task, able):
+    ref, needs = first
+    row = rows.task_row(connection, task_id)
+    task = rows.to_task(row)
+    if needs is None and not _fits(connection, task, able):
         return None
     try:
-        return Claim(task, begin_shard(connection, row, first.ref, node))
+        return Claim(task, rows.begin_shard(connection, row, ref, node))
     except TaskConflictError as error:
         _set_aside(connection, task_id, error)
         return None
 
 
 def _fits(connection: Connection, task: Task, able: Abilities) -> bool:
-    """Whether a node can execute a task whose needs nobody has worked out, as those of a store of
-    an older version. If it cannot, they are kept, so that it does not look at the task again.
+    """Tell whether a node can execute a task without stored needs, as an older version left it. If
+    not, the needs are stored, so that the queue skips the task from now on.
     """
-    needs = task_needs(task)
+    needs = rows.task_needs(task)
     if needs is None or able.fits(needs):
         return True
     kept = {"needs": needs.text, "needs_bytes": needs.memory_bytes}
@@ -155,52 +146,49 @@ def _fits(connection: Connection, task: Task, able: Abilities) -> bool:
 def _set_aside(connection: Connection, task_id: str, error: Exception) -> None:
     """Fail a task that cannot be executed, whatever its rows say, so that it leaves the queue."""
     failed: dict[str, Any] = {"error_code": type(error).__name__, "error_message": str(error)}
-    end_shards(connection, task_id, TaskStatus.FAILED, failed)
-    queued = shards.c.task_id == task_id, shards.c.queued_at.is_not(None)
+    rows.end_shards(connection, task_id, TaskStatus.FAILED, failed)
     out = {"status": TaskStatus.FAILED, "queued_at": None, **failed}
-    connection.execute(update(shards).where(*queued).values(**out))
+    connection.execute(update(shards).where(shards.c.task_id == task_id, _QUEUED).values(**out))
     ended = {"status": TaskStatus.FAILED, "end_time": utc_now(), **failed}
-    update_task(connection, task_id, UNFINISHED, ended)
+    rows.update_task(connection, task_id, UNFINISHED, ended)
 
 
 def put_back(
     engine: Engine, node: str, but: Collection[ShardRef] = (), *, counts_as: int = 1
 ) -> list[ShardRef]:
-    """Have all that `node` holds wait for another execution, `but` these; returns it. What still
-    executes it can store nothing once that has begun. The last execution of each counts as so many
-    beginnings without progress: as none where its process has stopped on purpose. Blocks; raises
-    StoreError.
+    """Let all shards that `node` holds wait for another execution, except those in `but`; returns
+    them. An execution that still runs can store nothing once the next one has begun. The last
+    execution of each counts as `counts_as` beginnings without progress; 0 if its process has
+    stopped on purpose. Blocks; raises StoreError.
     """
+    is_held = _QUEUED, shards.c.node == node
     with reading(engine) as connection:
-        wanted = select(*_REF).where(shards.c.queued_at.is_not(None), shards.c.node == node)
-        held = [ShardRef(*row) for row in connection.execute(wanted)]
+        held = {ShardRef(*row) for row in connection.execute(select(*_REF).where(*is_held))}
     put = []
-    for ref in sorted(set(held).difference(but)):
-        same = shards.c.task_id == ref.task_id, shards.c.shard == ref.shard
-        still = shards.c.queued_at.is_not(None), shards.c.node == node
+    for ref in sorted(held.difference(but)):
         with writing(engine) as connection:
             try:
-                lock_task(connection, ref.task_id)
+                rows.lock_task(connection, ref.task_id)
             except TaskNotFoundError:
                 continue
-            freed = update(shards).where(*same, *still)
-            freed = freed.values(node=None, **ended_beginning(counts_as))
+            freed = update(shards).where(*rows.is_shard(ref), *is_held)
+            freed = freed.values(node=None, **rows.ended_beginning(counts_as))
             if connection.execute(freed).rowcount:
                 put.append(ref)
     return put
 
 
 def count_queued(engine: Engine) -> dict[str, int]:
-    """Shards in the queue: those `waiting`, and those `held` by a node. Blocks; raises
+    """Count the shards in the queue: those `waiting`, and those `held` by a node. Blocks; raises
     StoreError.
     """
     waits = shards.c.node.is_(None)
-    counted = select(waits, func.count()).where(shards.c.queued_at.is_not(None)).group_by(waits)
+    counted = select(waits, func.count()).where(_QUEUED).group_by(waits)
     with reading(engine) as connection:
         found = {bool(waiting): count for waiting, count in connection.execute(counted)}
     return {"waiting": found.get(True, 0), "held": found.get(False, 0)}
 
 
 def holders(connection: Connection) -> set[str]:
-    """The nodes that hold something."""
+    """The nodes that hold a shard."""
     return set(connection.scalars(select(shards.c.node).where(*_HELD).distinct()))

@@ -1,67 +1,39 @@
-"""The connection to the task store's database, and its errors in words."""
+"""The connection to the task store's database, transactions, and errors in words.
+
+`sqlite.py` and `postgresql.py` hold what is particular to each database.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hotloop.app.errors import StoreError, StoreUnavailableError
-from hotloop.app.tasks.upkeep import PAGE_BYTES, make_room
+from hotloop.app.tasks import sqlite
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "hotloop.sqlite3"
-_WRITES: Final = "hotloop_writes"
 _OBSERVE: Final = "hotloop_observe"
-_TURN: Final = "hotloop_turn"
 _ALONE: Final = 0x686F746C6F6F70
 """The key of the lock, which other programs in the same database hardly use."""
 
-_KEPT_LOG_BYTES: Final = 16 << 20
-"""Of the write-ahead log, which a large transaction may make as large as itself."""
-
 _KEPT_CONNECTIONS: Final = 8
 _MAX_WORDS: Final = 500
-"""Characters of what a database says that are logged."""
-
-_SQLITE_REASONS: Final = {
-    "SQLITE_BUSY": "another process has kept it locked for too long; try again",
-    "SQLITE_FULL": "the disk is full; free some space, or delete finished tasks",
-    "SQLITE_READONLY": "it cannot be written; check the owner of the data folder",
-    "SQLITE_CANTOPEN": "it cannot be opened; check that the data folder is there, and its owner",
-    "SQLITE_IOERR": "the disk reports an error; check it, and whether it is full",
-    "SQLITE_CORRUPT": "it is damaged; put a copy in its place, or move it away and start anew",
-    "SQLITE_NOTADB": "it is no SQLite file; put a copy in its place, or move it away",
-}
-_SQLITE_PASSING: Final = ("SQLITE_BUSY", "SQLITE_READONLY")
-_NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
-"""What a full disk may look like: a quota or a limit of file sizes is reported as the second."""
-
+"""Characters of a database's message that are logged."""
 
 Observe = Callable[[str, float, bool], None]
-"""Told of each transaction: `read` or `write`, its seconds, and whether it failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """Held by the one that writes; `seconds` until another gives up."""
-
-    lock: threading.Lock
-    seconds: float
+"""Called after each transaction with `read` or `write`, its seconds, and whether it failed."""
 
 
 def make_engine(
@@ -86,21 +58,20 @@ def make_engine(
         )
         postgresql.bound_waits(engine)
         return engine
-    options[_TURN] = _Turn(threading.Lock(), busy_timeout_seconds)
     engine = create_engine(
         url,
         pool_size=_KEPT_CONNECTIONS,
-        execution_options=options,
+        execution_options=options | sqlite.options(busy_timeout_seconds),
         json_deserializer=_json_or_nothing,
     )
     if engine.dialect.name == "sqlite":
-        _set_up_sqlite(engine, busy_timeout_seconds)
+        sqlite.set_up(engine, busy_timeout_seconds)
     return engine
 
 
 def _json_or_nothing(text: str) -> Any:
-    """What is stored as JSON; nothing for text that is none, so that one damaged row, which fails
-    with its task, keeps no other row from being read. (PostgreSQL stores nothing but JSON.)
+    """Read stored JSON; None for text that is not JSON, so that a damaged row fails only its own
+    task and every other row can still be read. (PostgreSQL stores nothing but JSON.)
     """
     try:
         return json.loads(text)
@@ -110,8 +81,8 @@ def _json_or_nothing(text: str) -> Any:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that reads. Both of these raise StoreError when the database refuses;
-    IntegrityError passes.
+    """A transaction that reads. Raises StoreError when the database refuses, and IntegrityError;
+    so does `writing`.
     """
     with _observed(engine, "read"), store_errors(engine), engine.begin() as connection:
         yield connection
@@ -123,14 +94,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
     try:
         with (
             _observed(engine, "write"),
-            _turn(engine),
+            sqlite.turn(engine, _name(engine)),
             store_errors(engine),
-            writer(engine).begin() as connection,
+            sqlite.writer(engine).begin() as connection,
         ):
             yield connection
     except StoreError as error:
-        if isinstance(error.__cause__, DBAPIError) and _code(error.__cause__).startswith(_NO_ROOM):
-            make_room(engine)
+        if isinstance(error.__cause__, DBAPIError) and sqlite.is_full(error.__cause__):
+            sqlite.make_room(engine)
         raise
 
 
@@ -148,35 +119,17 @@ def _observed(engine: Engine, kind: str) -> Iterator[None]:
             observe(kind, time.perf_counter() - started, failed)
 
 
-@contextmanager
-def _turn(engine: Engine) -> Iterator[None]:
-    """With SQLite one writes at a time, and whoever waits for another looks again after up to
-    100 ms, however many wait. Those of this process wait here instead, and are woken.
-    """
-    turn: _Turn | None = engine.get_execution_options().get(_TURN)
-    if turn is None:
-        yield
-        return
-    if not turn.lock.acquire(timeout=turn.seconds):
-        text = f"the task store {_name(engine)}: {_SQLITE_REASONS['SQLITE_BUSY']}"
-        raise StoreUnavailableError(text)
-    try:
-        yield
-    finally:
-        turn.lock.release()
-
-
 def alone(connection: Connection) -> None:
-    """Nobody else who called this goes on before the transaction ends: for making tables, and for
-    counting before taking one more, which several processes may do at once.
+    """Wait until no other transaction that called this is open. For making tables, and for counting
+    before taking one more, which several processes may do at once.
     """
-    if connection.dialect.name == "postgresql":  # a writer of SQLite is alone anyway
+    if connection.dialect.name == "postgresql":  # SQLite lets one writer in at a time anyway
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
 
 
 @contextmanager
 def slow(connection: Connection) -> Iterator[None]:
-    """What the transaction does in the block may take minutes, like deleting many results."""
+    """Allow the statements in the block minutes, for example to delete many results."""
     if connection.dialect.name == "sqlite":
         yield
         return
@@ -186,78 +139,9 @@ def slow(connection: Connection) -> Iterator[None]:
         yield
 
 
-def writer(engine: Engine) -> Engine:
-    """The same engine for one who writes in every transaction."""
-    return engine.execution_options(**{_WRITES: True})
-
-
-def _set_up_sqlite(engine: Engine, busy_timeout_seconds: float) -> None:
-    @event.listens_for(engine, "do_connect")
-    def on_connecting(*_: object) -> None:
-        database = engine.url.database
-        if database and not database.startswith((":", "file:")) and not Path(database).exists():
-            _make_private(Path(database))
-
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: sqlite3.Connection, record: object) -> None:
-        connection.isolation_level = None  # the driver begins no transactions; on_begin does
-        try:
-            connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_seconds * 1000)}")
-            if connection.execute("PRAGMA auto_vacuum").fetchone() == (0,):
-                # For a new file only, before anything is written to it. The time to give back a
-                # page grows with the number of pages, hence larger ones than usual.
-                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            _use_write_ahead_log(connection, busy_timeout_seconds)
-            connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG_BYTES}")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            # Some builds write zeros over what is deleted: that takes as much room in the log.
-            connection.execute("PRAGMA secure_delete = OFF")
-            connection.execute("PRAGMA foreign_keys = ON")
-        except BaseException:
-            connection.close()  # the pool does not know it yet
-            raise
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        # A transaction that starts to write after it has read may fail at once when another one
-        # has written in between; one that is known to write waits for its turn.
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _make_private(database: Path) -> None:
-    """Make an empty file for its owner only: SQLite would make one that everybody may read. Its log
-    gets the mode of the file.
-    """
-    # Linked, and never opened by its own name: to close a file drops all locks that SQLite holds
-    # on it in the same process.
-    with suppress(OSError):  # SQLite reports what is wrong
-        descriptor, name = tempfile.mkstemp(dir=database.parent, prefix=f"{database.name}-")
-        os.close(descriptor)
-        try:
-            os.link(name, database)
-        finally:
-            Path(name).unlink()
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_seconds: float) -> None:
-    # The one statement that does not wait: it fails when others open a new file just now, too.
-    give_up = time.monotonic() + busy_timeout_seconds
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
 @contextmanager
 def store_errors(engine: Engine) -> Iterator[None]:
-    """Turns what the database raises into StoreError; IntegrityError passes."""
+    """Turn errors of the database into StoreError; IntegrityError passes."""
     try:
         yield
     except IntegrityError:
@@ -268,14 +152,16 @@ def store_errors(engine: Engine) -> Iterator[None]:
     except DBAPIError as error:
         name = _name(engine)
         # Without the statement and its values.
-        words = " ".join(f"{_code(error)} {error.orig}".split())[:_MAX_WORDS]
+        words = " ".join(f"{sqlite.code(error)} {error.orig}".split())[:_MAX_WORDS]
         logger.warning("the database of the task store %s says: %s", name, words)
-        kind = StoreUnavailableError if _will_pass(error) else StoreError
-        raise kind(f"the task store {name}: {_reason(error)}") from error
+        may_pass, reason = _judged(error)
+        unknown = f"the database answered with {type(error.orig).__name__}; the log has the details"
+        kind = StoreUnavailableError if may_pass else StoreError
+        raise kind(f"the task store {name}: {reason or unknown}") from error
 
 
 def lets_nobody_in(error: StoreError) -> bool:
-    """Whether a server was reached, and refused the user, the password or the database."""
+    """Tell whether a server was reached, and refused the user, the password or the database."""
     cause = error.__cause__
     if not isinstance(cause, DBAPIError) or isinstance(cause.orig, sqlite3.Error):
         return False
@@ -284,31 +170,15 @@ def lets_nobody_in(error: StoreError) -> bool:
     return postgresql.lets_nobody_in(cause)
 
 
-def _will_pass(error: DBAPIError) -> bool:
-    """Whether the same may succeed later with nothing changed by anybody here."""
+def _judged(error: DBAPIError) -> tuple[bool, str | None]:
+    """Tell whether the error may pass, and what it means in words."""
     if isinstance(error.orig, sqlite3.Error):
-        return _code(error).startswith(_SQLITE_PASSING)
+        return sqlite.will_pass(error), sqlite.reason(error)
     from hotloop.app.tasks import postgresql
 
-    return postgresql.will_pass(error)
+    return postgresql.will_pass(error), postgresql.reason(error)
 
 
 def _name(engine: Engine) -> str:
     database = engine.url.database or ""
     return Path(database).name if engine.dialect.name == "sqlite" else database
-
-
-def _code(error: DBAPIError) -> str:
-    name: str = getattr(error.orig, "sqlite_errorname", "")
-    return name
-
-
-def _reason(error: DBAPIError) -> str:
-    unknown = f"the database answered with {type(error.orig).__name__}; the log has the details"
-    if not isinstance(error.orig, sqlite3.Error):
-        from hotloop.app.tasks import postgresql
-
-        return postgresql.reason(error) or unknown
-    # Extended codes begin with the name of the plain one: SQLITE_READONLY_DIRECTORY, …
-    name = _code(error)
-    return next((text for code, text in _SQLITE_REASONS.items() if name.startswith(code)), unknown)

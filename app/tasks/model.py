@@ -1,8 +1,7 @@
-"""A task, and the moves between its states."""
+"""Records of tasks and their shards, and the moves between their states."""
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,6 @@ from typing import Any, Final
 
 from hotloop.app.names import TaskKind, TaskStatus
 from hotloop.app.records import JsonObject, from_fields
-
-_TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}")
-
 
 MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
     {
@@ -30,15 +26,16 @@ MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
         TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
     }
 )
-"""Where a task, and each of its shards, may go from each state: from running to running when
-another process takes it over, and back to pending when it is resumed."""
+"""The states that a task, or a shard, may move to from each state. It moves from running to running
+when another process takes it over, and back to pending when it is resumed."""
 
 FINISHED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 UNFINISHED: Final = frozenset(MOVES) - FINISHED
 
 
 PART: Final = "part"
-"""The kind of a task that only serves another one, is in no list, and goes with its process."""
+"""The kind of a task that only serves another task: no list shows it, and it ends with its
+process."""
 
 
 def may_become(status: TaskStatus) -> frozenset[TaskStatus]:
@@ -48,20 +45,20 @@ def may_become(status: TaskStatus) -> frozenset[TaskStatus]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task as the store has it. Times are UTC."""
+    """A task as it is stored. Times are UTC."""
 
     task_id: str
     task_type: str
-    """How it was asked for."""
+    """A TaskType: synchronous or background."""
     kind: str = TaskKind.RUN
     """A TaskKind, or PART."""
     status: TaskStatus = TaskStatus.PENDING
     spec: JsonObject
-    """What was asked, as JSON."""
+    """The request, as JSON."""
     workload: str
     kernel: str
     strategy: str
-    """Like `kernel`, empty for a comparison, which has several."""
+    """Empty, like `kernel`, for a comparison, which has several."""
     total_items: int
     items_processed: int = 0
     """Failed items included."""
@@ -70,30 +67,30 @@ class Task:
     start_time: datetime | None = None
     end_time: datetime | None = None
     owner: str
-    """The process that runs it, see `hotloop.app.tasks.owner`."""
+    """The id of the node that received it, see `hotloop.app.tasks.nodes`."""
     measurements: JsonObject | None = None
-    """What was measured, as JSON; there once a run has ended."""
+    """Measurements as JSON; None until a run has ended."""
     error_code: str | None = None
     error_message: str | None = None
     estimated_seconds: float | None = None
-    """What it was estimated at when it was accepted."""
+    """Estimated seconds, as of its acceptance."""
     client: str | None = None
-    """Whose it is, see `hotloop.app.security.clients`."""
+    """The client that it belongs to, see `hotloop.app.security.clients`."""
     idempotency_key: str | None = None
     request_hash: str | None = None
-    """Of what the client asked under the key: the same key for something else is refused."""
+    """Hash of the request that came with the key: the key is refused for another request."""
     input_sha256: str | None = None
-    """Digest of the file that the items come from, as it was accepted; None without a file."""
+    """SHA-256 of the file that the items come from, as it was accepted; None without a file."""
     stored_bytes: int = 0
-    """Bytes of its input and its results, those included that are still to come."""
+    """Bytes of its input and its results, including results that are still to come."""
     item_bytes: int = 0
-    """Bytes that the results of one item take."""
+    """Stored bytes of one item's results."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardRef:
-    """Work on one shard of a task; `shard` counts from 0. `generation` is raised by every resume,
-    so that what belongs to an earlier one is void.
+    """Names the work on one shard of a task. `shard` counts from 0. Every resume raises
+    `generation`, so that writes of an earlier generation are refused.
     """
 
     task_id: str
@@ -106,12 +103,12 @@ class ShardRef:
 
 @dataclass(frozen=True, slots=True)
 class InWork:
-    """The progress of an execution, items in work included; `in_work` in the details of a shard."""
+    """Progress of an execution, including items in work; `in_work` in the details of a shard."""
 
     attempt: int
-    """The execution: what an earlier one had in work is lost."""
+    """The number of the execution: items that an earlier one had in work are lost."""
     items_passed: int
-    """Items of the shard, each as much as it has passed of its stages and its kernel call."""
+    """Items of the shard; an item in work counts as the share of its steps that it has passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,17 +120,17 @@ class Shard:
     start: int
     """Position of its first item."""
     count: int
-    """Items; 0 while an upload was not read yet."""
+    """Number of items; 0 until an upload has been read."""
     status: TaskStatus = TaskStatus.PENDING
     generation: int = 0
     attempt: int = 0
-    """Executions begun so far: the number of the last one, which alone may write."""
+    """Number of executions begun so far, and of the last one: only that one may write."""
     node: str | None = None
-    """Who executes it, or did last; none while it waits to be executed."""
+    """The node that executes it, or did last; None while it waits."""
     items_processed: int = 0
     failed_items: int = 0
     details: JsonObject | None = None
-    """What executions measured and counted so far, as JSON: the last one goes on from there."""
+    """Measurements and counts of all executions so far, as JSON; the next one adds to them."""
     error_code: str | None = None
     error_message: str | None = None
     beginnings: int = 0
@@ -141,7 +138,7 @@ class Shard:
     needs: str | None = None
     """Abilities that a node must have, see `app.tasks.needs`; None while they are not known."""
     needs_bytes: int | None = None
-    """Memory that a run of it needs, as far as it is known."""
+    """Bytes of memory that a run of it needs; None while that is not known."""
 
     @property
     def ref(self) -> ShardRef:
@@ -149,13 +146,13 @@ class Shard:
 
     @property
     def items_in_work(self) -> int:
-        """Items that those in work are worth by now, beside the ones that are processed."""
+        """Progress of items in work, in items, beside the ones that are processed."""
         return items_in_work(self, (self.details or {}).get("in_work"))
 
 
 def items_in_work(shard: Any, stored: Any) -> int:
-    """`Shard.items_in_work`, for a row of a shard as well; `stored` is an InWork as JSON. One that
-    cannot be read is worth nothing.
+    """Compute `Shard.items_in_work`, also for a row of a shard. `stored` is an InWork as JSON;
+    one that cannot be read counts as 0.
     """
     try:
         in_work = from_fields(InWork, stored)
@@ -180,13 +177,8 @@ def run_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
 
 
 def new_task_id() -> str:
-    """`task_<8 hex>_<unix seconds>`."""
+    """Make a task's id: `task_<8 hex>_<unix seconds>`."""
     return f"task_{secrets.token_hex(4)}_{int(time.time())}"
-
-
-def is_task_id(text: str) -> bool:
-    """Whether `text` could be a task's id: fit for a file's name, too."""
-    return _TASK_ID.fullmatch(text) is not None
 
 
 def utc_now() -> datetime:

@@ -1,4 +1,4 @@
-"""What a node must be able to do to execute a shard, what each node can do, and whether both fit.
+"""Abilities that shards need and that nodes have, and how the two are compared.
 
 An ability is a text such as `kernel:loops/numba`, `strategy:hybrid` or `db:pinot`. A node of an
 older version lacks every ability that it does not know, so it leaves such shards to other nodes.
@@ -30,31 +30,31 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a node must be able to do for every shard of a task."""
+    """The abilities and memory that a node must have for every shard of a task."""
 
     abilities: frozenset[str]
     memory_bytes: int | None = None
-    """Of the run host and all processes below it; None where it is not known."""
+    """Memory of the run host and all processes below it; None where it is not known."""
 
     @property
     def text(self) -> str:
-        """The same text for the same abilities."""
+        """The abilities as text for the store; equal abilities give equal texts."""
         return json.dumps(sorted(self.abilities))
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a node can do; by default everything."""
+    """The abilities of a node; by default all."""
 
     names: frozenset[str] | None = None
     """None stands for every ability."""
     run_bytes: int = _ANY_BYTES
     """Memory that one run may use."""
     unfit: set[str] = field(default_factory=set, compare=False)
-    """Texts of needs that were found to ask for more; the queue then skips their rows."""
+    """Texts of needs that the node cannot meet; the queue skips their rows."""
 
     def has(self, needs: str | None) -> bool:
-        """Whether the node has all abilities in a stored text of needs."""
+        """Tell whether the node has all abilities in a stored text of needs."""
         if needs is None or self.names is None:
             return True
         if needs not in self.unfit and read_needs(needs) <= self.names:
@@ -63,7 +63,7 @@ class Abilities:
         return False
 
     def fits(self, needs: Needs) -> bool:
-        """Whether the node has all abilities and the memory."""
+        """Tell whether the node has all abilities and the memory."""
         return self.has(needs.text) and (needs.memory_bytes or 0) <= self.run_bytes
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Abilities:
 
     @classmethod
     def from_json(cls, stored: Any) -> Abilities:
-        """What a node has published. What cannot be read counts as no ability."""
+        """Read what a node has published. Text that cannot be read counts as no ability."""
         try:
             return cls(frozenset(map(str, stored["names"])), int(stored["run_bytes"]))
         except (TypeError, KeyError, ValueError):
@@ -83,7 +83,7 @@ NOTHING: Final = Abilities(frozenset(), 0)
 
 
 def needs_of(kind: str, workload: str, kernel: str, strategy: str, spec: Any) -> Needs:
-    """What a task needs. `spec` may come from any version: what is not there is not needed."""
+    """Work out what a task needs. `spec` may be of any version; a missing entry needs nothing."""
     spec = spec if isinstance(spec, Mapping) else {}
     version, known = spec.get(VERSION_KEY, 0), spec.get(NEEDS_KEY)
     if isinstance(version, int) and version > SPEC_VERSION:
@@ -102,7 +102,7 @@ def needs_of(kind: str, workload: str, kernel: str, strategy: str, spec: Any) ->
 
 
 def read_needs(text: str) -> frozenset[str]:
-    """The abilities in a stored text. A text of an unknown form is an ability that no node has."""
+    """Read the abilities in a stored text. Unknown text is an ability that no node has."""
     try:
         names = json.loads(text)
     except ValueError:
@@ -111,8 +111,8 @@ def read_needs(text: str) -> frozenset[str]:
 
 
 def waiting_for(needs: Needs, living: Collection[Abilities | None]) -> str | None:
-    """What a waiting shard waits for, in words; None where a living node can execute it. A node
-    without a run host is None.
+    """Tell in words what a waiting shard waits for; None where a living node can execute it.
+    In `living`, None stands for a node without a run host.
     """
     nodes = [abilities for abilities in living if abilities is not None]
     if not living or any(node.fits(needs) for node in nodes):

@@ -1,4 +1,6 @@
-"""What is PostgreSQL's own: connections on which no wait is endless, and its errors in words."""
+"""The parts of the store that are PostgreSQL's own: connections whose waits are all bounded, and
+errors in words.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 T = TypeVar("T")
 
 STATEMENT_SECONDS: Final = 20
-"""The server gives up a statement after so long."""
+"""The server gives up a statement after this time."""
 
 SILENT_SECONDS: Final = 25.0
-"""The server is taken for hanging after so long without an answer."""
+"""A server that has not answered for this long counts as hanging."""
 
 _SLOW: Final = 30
-"""What is known to be slow, like deleting the results of many tasks, gets so many times as long."""
+"""Factor of both times for statements that are known to be slow, like deleting many results."""
 
 POOL_SECONDS: Final = 5.0
 """Time to wait for a free connection."""
@@ -29,13 +31,13 @@ POOL_SECONDS: Final = 5.0
 CONNECT_ARGUMENTS: Final = {
     "application_name": "hotloop",
     "connect_timeout": 5,
-    # A network that swallows everything is noticed in about as long as a dead node is; otherwise
-    # a call would wait for its answer for up to two hours.
+    # A network that drops everything is noticed in about the time that a dead node takes; without
+    # these, a call would wait for its answer for up to two hours.
     "keepalives_idle": 4,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
-    # A process that is frozen within a transaction keeps the others from its rows for no longer.
+    # A process that is frozen within a transaction locks its rows for no longer than this.
     "options": (
         f"-c idle_in_transaction_session_timeout=5s -c statement_timeout={STATEMENT_SECONDS}s"
     ),
@@ -53,7 +55,7 @@ _REASONS: Final = {
     "57014": f"its server did not finish within {STATEMENT_SECONDS} s; try again",
     "57": "its server is stopping or starting; try again",
 }
-"""What an error of PostgreSQL means, by how its SQLSTATE begins."""
+"""Errors of PostgreSQL in words, by how their SQLSTATE begins."""
 _PASSING: Final = ("08", "25P0", "25006", "40", "53", "55", "57")
 _DISK_FULL: Final = "53100"
 
@@ -63,7 +65,7 @@ _REFUSALS: Final = (
     "does not exist",
     "pg_hba.conf",
 )
-"""In what a server says that lets nobody in. libpq tells no SQLSTATE of a failed connection."""
+"""Parts of the message of a server that refuses a connection; libpq has no SQLSTATE for that."""
 
 _SILENT_TEXT: Final = "its server does not answer; check it, and its disk"
 _UNREACHABLE_TEXT: Final = (
@@ -73,11 +75,11 @@ _UNREACHABLE_TEXT: Final = (
 
 
 class ServerSilentError(psycopg.OperationalError):
-    """The server keeps the connection and answers nothing."""
+    """The server keeps the connection open and does not answer."""
 
 
 class _Patience(threading.local):
-    """How many times as long this thread waits."""
+    """The factor of this thread's waits, see `_SLOW`."""
 
     factor = 1
 
@@ -88,8 +90,8 @@ _patience: Final = _Patience()
 class BoundedConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server has not answered for SILENT_SECONDS.
 
-    The server's own timeouts cannot do that: a server that is stopped or whose disk is stalled
-    does not look at them, and its machine goes on to answer the keepalives.
+    The server's own timeouts cannot do that: a server that is stopped, or whose disk is stalled,
+    does not check them, while its machine still answers the keepalives.
     """
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **keywords: Any) -> T:
@@ -102,8 +104,8 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def _bounded(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
-    """The generator, ended by ServerSilentError after some time: psycopg resumes it several times
-    a second whether or not there is something to read.
+    """Pass the generator on, and end it with ServerSilentError after `seconds`: psycopg resumes it
+    several times a second, whether or not there is something to read.
     """
     give_up = time.monotonic() + seconds
     try:
@@ -119,7 +121,7 @@ def _bounded(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any,
 
 
 def bound_waits(engine: Engine) -> None:
-    """Have all connections of a new engine be of this kind."""
+    """Make all connections of a new engine BoundedConnections."""
 
     @event.listens_for(engine, "do_connect")
     def connect(_: object, __: object, arguments: Any, keywords: dict[str, Any]) -> object:
@@ -128,7 +130,7 @@ def bound_waits(engine: Engine) -> None:
 
 @contextmanager
 def slow(connection: Connection) -> Iterator[None]:
-    """What the transaction does in the block may take long."""
+    """Allow the transaction's statements in the block `_SLOW` times as long."""
     seconds = STATEMENT_SECONDS * _SLOW
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{seconds}s'")
     _patience.factor = _SLOW
@@ -139,7 +141,7 @@ def slow(connection: Connection) -> Iterator[None]:
 
 
 def will_pass(error: DBAPIError) -> bool:
-    """Whether the same may succeed later with nothing changed by anybody here."""
+    """Tell whether the same call may succeed later although nothing is changed here."""
     state = getattr(error.orig, "sqlstate", None)
     if state is None:
         return isinstance(error, OperationalError | InterfaceError)
@@ -147,7 +149,7 @@ def will_pass(error: DBAPIError) -> bool:
 
 
 def lets_nobody_in(error: DBAPIError) -> bool:
-    """Whether a server was reached, and refused the user, the password or the database."""
+    """Tell whether a server was reached, and refused the user, the password or the database."""
     return isinstance(error, OperationalError) and any(
         words in str(error.orig) for words in _REFUSALS
     )

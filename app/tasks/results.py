@@ -1,52 +1,70 @@
-"""The results of tasks in the store: chunks of items, each a row of the table `results`."""
+"""The results of tasks: stored as chunks of items, each a row of the table `results`, read in
+order, and exported as NDJSON, CSV or an Arrow IPC stream.
+
+Exports leave out items that were not processed; of an item that failed they have only the id.
+Floats are written with as many digits as it takes to read the same float back.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Connection, Engine, insert, select
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Connection, Engine, insert, select
 
 from hotloop.app.errors import StoreError
 from hotloop.app.tasks.chunks import CHUNK_ROWS, Chunk, ResultColumns, ResultRows, join, unpack
 from hotloop.app.tasks.engine import reading
 from hotloop.app.tasks.tables import results
 
+PIECE_ROWS: Final = 1_024
+"""Rows of one piece of text; about 64 KiB for the workloads so far."""
+
+ARROW: Final = "application/vnd.apache.arrow.stream"
+"""The media type of an Arrow IPC stream."""
+
 _CHUNKS_PER_READ = 1_024
-"""Bounds the memory for what is known of chunks before they are read."""
+"""Places of chunks that are read at once; bounds the memory for them."""
 
 _FIELDS = [results.c[field.name] for field in fields(Chunk)]
+_PLACE = results.c.start, results.c["count"]
 
 
 def insert_chunks(
     connection: Connection, task_id: str, chunks: Sequence[Chunk], first: int, count: int
 ) -> None:
-    """Store chunks of a task, of ascending positions. Items that are stored already stay as they
-    are. ValueError when only some items of a chunk are, or when it is not within `count` items
-    from `first` on.
+    """Store chunks of a task, of ascending positions. Chunks that are stored already stay as they
+    are. ValueError when only some items of a chunk are stored, or a chunk is not within the `count`
+    items from `first` on.
     """
     if not chunks:
         return
     start, end = chunks[0].start, chunks[-1].start + chunks[-1].count
     if start < first or end > first + count:
         raise ValueError(f"items {start} … {end - 1} of {count} from {first} on")
-    place = select(results.c.start, results.c["count"]).where(
-        results.c.task_id == task_id,
-        results.c.start > start - CHUNK_ROWS,
-        results.c.start < end,
-    )
-    stored = sorted((first, first + count) for first, count in connection.execute(place))
+    near = stored_ranges(connection, task_id, start - CHUNK_ROWS + 1, end)
+    stored = [(first, first + count) for first, count in near]
     new = [chunk for chunk in chunks if not _is_stored(chunk, stored)]
     if new:
         rows = [{"task_id": task_id, **asdict(chunk)} for chunk in new]
         connection.execute(insert(results), rows)
 
 
+def stored_ranges(
+    connection: Connection, task_id: str, start: int, end: int
+) -> list[tuple[int, int]]:
+    """The (start, count) of each stored chunk that starts at `start … end - 1`, in order."""
+    inside = results.c.start >= start, results.c.start < end
+    wanted = select(*_PLACE).where(results.c.task_id == task_id, *inside).order_by(results.c.start)
+    return [(first, count) for first, count in connection.execute(wanted)]
+
+
 def _is_stored(chunk: Chunk, stored: list[tuple[int, int]]) -> bool:
-    """Whether all items of the chunk are among the ascending ranges `stored` (start, end)."""
+    """Tell whether all items of the chunk are in the ascending ranges `stored` (start, end)."""
     end = chunk.start + chunk.count
     found = 0
     for first, last in stored[max(0, bisect_right(stored, (chunk.start,)) - 1) :]:
@@ -62,7 +80,7 @@ def _is_stored(chunk: Chunk, stored: list[tuple[int, int]]) -> bool:
 
 
 class ResultsReader:
-    """The results of a task, while they come in or after.
+    """Reads the results of a task, also while they still come in.
 
     Nothing stays open between two reads, and a read is short: writers and the upkeep of the
     database never wait for a slow client. Methods may be called from several threads at once.
@@ -77,18 +95,13 @@ class ResultsReader:
         """The output columns."""
 
     def end(self) -> int:
-        """The position after the last item that is there; 0 without any."""
-        last = select(results.c.start + results.c["count"]).where(
-            results.c.task_id == self._task_id
-        )
-        with reading(self._engine) as connection:
-            found = connection.scalar(last.order_by(results.c.start.desc()).limit(1))
-        return found or 0
+        """The position after the last stored item; 0 without any."""
+        return sum(self._last(results.c.task_id == self._task_id) or (0,))
 
     def blocks(self, offset: int = 0, limit: int | None = None) -> Iterator[ResultRows]:
-        """The items at positions `offset … offset + limit - 1`, or all from `offset`, in order;
-        those that were not processed are left out. A block has 1 … CHUNK_ROWS rows, and memory is
-        that of a few.
+        """Yield the items at positions `offset … offset + limit - 1`, or all from `offset`, in
+        order, without items that were not processed. A block has 1 … CHUNK_ROWS rows; a few blocks
+        are in memory at once.
         """
         end = offset + limit if limit is not None else None
         first = self._first_start(offset)
@@ -105,7 +118,7 @@ class ResultsReader:
             first = chunks[-1].start + 1
 
     def head(self, count: int) -> list[dict[str, int | float | None]]:
-        """The first `count` processed items: `item_id` and the columns, None where it failed."""
+        """The first `count` processed items: `item_id` and the columns, None where one failed."""
         found: list[dict[str, int | float | None]] = []
         for block in self.blocks():
             rows = block.part(0, count - len(found))
@@ -120,22 +133,25 @@ class ResultsReader:
         return found
 
     def _first_start(self, offset: int) -> int:
-        """Where the chunk starts that has the item at `offset`; `offset` itself without one."""
-        before = select(results.c.start, results.c["count"]).where(
-            results.c.task_id == self._task_id, results.c.start <= offset
-        )
-        with reading(self._engine) as connection:
-            found = connection.execute(before.order_by(results.c.start.desc()).limit(1)).first()
+        """The start of the chunk that has the item at `offset`; `offset` itself without one."""
+        found = self._last(results.c.task_id == self._task_id, results.c.start <= offset)
         return found[0] if found is not None and sum(found) > offset else offset
 
+    def _last(self, *conditions: ColumnElement[bool]) -> tuple[int, int] | None:
+        """The (start, count) of the last chunk that meets the conditions."""
+        wanted = select(*_PLACE).where(*conditions).order_by(results.c.start.desc()).limit(1)
+        with reading(self._engine) as connection:
+            found = connection.execute(wanted).first()
+        return None if found is None else (found[0], found[1])
+
     def _read(self, first: int, end: int | None) -> list[Chunk]:
-        """The chunks that start at `first` or after it and before `end`: as many as have
-        CHUNK_ROWS rows together, but one if there is any.
+        """The next chunks that start at `first … end - 1`: with CHUNK_ROWS rows together at most,
+        but at least one chunk, if there is any.
         """
         inside = [results.c.task_id == self._task_id, results.c.start >= first]
         if end is not None:
             inside.append(results.c.start < end)
-        places = select(results.c.start, results.c["count"]).where(*inside)
+        places = select(*_PLACE).where(*inside)
         places = places.order_by(results.c.start).limit(_CHUNKS_PER_READ)
         with reading(self._engine) as connection:
             last, room = -1, CHUNK_ROWS
@@ -168,3 +184,95 @@ class ResultsReader:
             f"the results of task {self._task_id} are damaged: {what}. Delete the task, and ask "
             "for it again."
         )
+
+
+def ndjson_lines(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
+    """Yield a line `{"item_id":0,"loop":-27.4,"nested":9388000}` for each item, in pieces of about
+    64 KiB; null where the item failed. `blocks` are those of a ResultsReader, whose StoreError
+    passes.
+    """
+    names = ["item_id", *(name for name, _ in columns)]
+    fields = ",".join(f'"{name}":%s' for name in names)
+    return _lines(names[1:], blocks, f"{{{fields}}}\n", missing="null")
+
+
+def csv_lines(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
+    """Yield a header line, then a line for each item, in pieces of about 64 KiB; fields are empty
+    where the item failed. Lines end in LF. `blocks` are as for `ndjson_lines`.
+    """
+    names = ["item_id", *(name for name, _ in columns)]
+    yield f"{','.join(names)}\n".encode()
+    yield from _lines(names[1:], blocks, f"{','.join(['%s'] * len(names))}\n", missing="")
+
+
+def _lines(
+    names: Sequence[str], blocks: Iterable[ResultRows], line: str, missing: str
+) -> Iterator[bytes]:
+    for block in blocks:
+        for start in range(0, len(block), PIECE_ROWS):
+            rows = block.part(start, start + PIECE_ROWS)
+            item_ids = [str(item_id) for item_id in rows.item_ids.tolist()]
+            columns = [item_ids, *(_texts(rows, name, missing) for name in names)]
+            yield "".join(map(line.__mod__, zip(*columns, strict=True))).encode()
+
+
+def _texts(rows: ResultRows, name: str, missing: str) -> list[str]:
+    """The column's values as text. A value that JSON cannot hold counts as missing."""
+    values = rows.columns[name]
+    texts = [repr(value) for value in values.tolist()]
+    for position in np.flatnonzero(rows.failed | ~np.isfinite(values)):
+        texts[position] = missing
+    return texts
+
+
+def arrow_stream(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
+    """Yield the stream in pieces: the schema, a record batch for each block, and the end mark.
+
+    `item_id` is a non-null int64; the output columns are null where the item failed, and floats
+    that are not finite stay as they are. `blocks` are those of a ResultsReader, whose StoreError
+    passes: the stream then has no end mark, so that no reader takes it for complete.
+    """
+    # Imported here, so that only a process that exports Arrow loads it.
+    import nanoarrow as na
+    from nanoarrow.c_array_stream import CArrayStream
+    from nanoarrow.ipc import StreamWriter
+
+    types = {name: getattr(na, dtype)() for name, dtype in columns}
+    schema = na.c_schema(na.struct({"item_id": na.int64(nullable=False), **types}, nullable=False))
+
+    def array(type_: Any, values: npt.NDArray[Any], valid: npt.NDArray[np.uint8] | None) -> Any:
+        return na.c_array_from_buffers(type_, len(values), [valid, values])
+
+    pieces = _Pieces()
+    writer = StreamWriter.from_writable(pieces)
+    try:
+        writer.write_stream(CArrayStream.from_c_arrays([], schema))
+        yield pieces.take()
+        for rows in blocks:
+            valid = np.packbits(~rows.failed, bitorder="little") if rows.failed.any() else None
+            children = [array(na.int64(), rows.item_ids, None)]
+            children += [array(types[name], rows.columns[name], valid) for name in types]
+            batch = na.c_array_from_buffers(schema, len(rows), [None], children=children)
+            writer.write_array(batch)
+            yield pieces.take()
+        writer.close()
+        yield pieces.take()
+    finally:
+        writer.release()  # without an end mark, unless it was closed
+
+
+class _Pieces:
+    """The file-like object that the writer writes to."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        """Copy `data`, a buffer of the writer that is valid during the call only."""
+        self._held.append(bytes(data))
+        return len(self._held[-1])
+
+    def take(self) -> bytes:
+        """Return everything that was written since the last call."""
+        taken, self._held = b"".join(self._held), []
+        return taken

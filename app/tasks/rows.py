@@ -1,24 +1,33 @@
-"""Statements on the row of one task, within a transaction of the caller's."""
+"""Statements on the rows of tasks and shards, each within a transaction of the caller's.
+
+Every writer locks the task's row first and its shards' rows after it, so that two writers never
+wait for each other in a circle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import fields
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from itertools import accumulate
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, case, select, update
+from sqlalchemy import Connection, RowMapping, Select, case, insert, select, update
 
-from hotloop.app.errors import TaskConflictError, TaskNotFoundError
-from hotloop.app.names import TaskStatus, TaskType
-from hotloop.app.tasks.model import Task, is_task_id, may_become
-from hotloop.app.tasks.tables import tasks
+from hotloop.app.errors import TaskConflictError, TaskNotFoundError, TooManyBeginningsError
+from hotloop.app.names import TaskStatus, TaskType, is_task_id
+from hotloop.app.tasks.chunks import result_columns
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, may_become, utc_now
+from hotloop.app.tasks.needs import Needs, needs_of
+from hotloop.app.tasks.tables import shards, tasks
 
 TASK_FIELDS: Final = [tasks.c[field.name] for field in fields(Task)]
 
 
 _RESULTS: Final = tasks.c.items_processed * tasks.c.item_bytes
 _MISSING: Final = (tasks.c.total_items - tasks.c.items_processed) * tasks.c.item_bytes
-# The input of a synchronous task goes with its end, whatever that is: it cannot be resumed.
+# The input of a synchronous task is removed when the task ends, as it cannot be resumed.
 _RESUMABLE: Final = {
     "stored_bytes": case(
         (tasks.c.task_type == TaskType.SYNCHRONOUS, _RESULTS),
@@ -31,17 +40,27 @@ _STORED: Final[dict[TaskStatus, dict[str, Any]]] = {
     TaskStatus.CANCELLED: _RESUMABLE,
     TaskStatus.PENDING: {"stored_bytes": tasks.c.stored_bytes + _MISSING},
 }
-"""What a task stores once it has moved to a state."""
+"""The change of `stored_bytes` when a task moves to a state."""
 
 
 def to_task(row: RowMapping) -> Task:
-    """The task of a row. A spec that is no JSON object is read as an empty one."""
-    values = {field.name: row[field.name] for field in fields(Task)}
+    """Make the task of a row. A spec that is no JSON object is read as an empty one."""
+    values = {column.name: row[column.name] for column in TASK_FIELDS}
     if not isinstance(values["spec"], dict):
         values["spec"] = {}
     if not isinstance(values["measurements"], dict):
         values["measurements"] = None
     return Task(**values)
+
+
+def task_values(task: Task) -> dict[str, Any]:
+    """The columns of a task's row."""
+    return {column.name: getattr(task, column.name) for column in TASK_FIELDS}
+
+
+def read_tasks(connection: Connection, wanted: Select[Any]) -> list[Task]:
+    """The tasks that a selection of TASK_FIELDS gives."""
+    return [to_task(row) for row in connection.execute(wanted).mappings()]
 
 
 def task_row(connection: Connection, task_id: str) -> RowMapping:
@@ -54,7 +73,7 @@ def task_row(connection: Connection, task_id: str) -> RowMapping:
 
 
 def lock_task(connection: Connection, task_id: str) -> None:
-    """Keep others from writing to the task and its shards until the transaction ends.
+    """Keep other transactions from writing to the task and its shards until this one ends.
 
     Raises TaskNotFoundError.
     """
@@ -70,8 +89,8 @@ def update_task(
     statuses: Iterable[TaskStatus],
     values: dict[str, Any],
 ) -> bool:
-    """Change the task if it is in one of `statuses`; whether it was. What it stores is counted
-    anew when it ends, or is to go on.
+    """Change the task if it is in one of `statuses`, and tell whether it was. Its `stored_bytes`
+    are counted anew when it ends, or becomes pending again.
     """
     check_id(task_id)
     change = update(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
@@ -88,11 +107,206 @@ def move_task(
 
 
 def conflict(connection: Connection, task_id: str, text: str) -> TaskConflictError:
-    """Why the task could not be changed: `text` with its state put in. Raises TaskNotFoundError."""
+    """The error for a task that could not be changed: `text` with its state put in.
+
+    Raises TaskNotFoundError.
+    """
     return TaskConflictError(task_id, text.format(status=task_row(connection, task_id)["status"]))
 
 
-def check_id(task_id: str) -> None:
-    """Raises TaskNotFoundError for other text, which the database might refuse in its own way."""
+def check_id(task_id: str) -> str:
+    """Return the id. Raises TaskNotFoundError for text that is no task's id: the database might
+    answer it with an error of its own, and it would be unsafe as a file's name.
+    """
     if not is_task_id(task_id):
         raise TaskNotFoundError(task_id)
+    return task_id
+
+
+_NEW_SHARDS: Final = insert(shards)
+SHARD_FIELDS: Final = [shards.c[field.name] for field in fields(Shard)]
+
+MAX_BEGINNINGS: Final = 20
+"""Executions of a shard that may begin without any progress; the next one fails its task."""
+
+FAILED_BEGINNING: Final = 5
+"""Beginnings that an execution counts as when it is known to have failed, so four failures are
+enough. Other executions count once: their process is gone, perhaps for a reason of its own."""
+
+FREE_BEGINNINGS: Final = 2
+"""Executions without progress that begin at once; a pause comes before each further one."""
+FIRST_PAUSE_SECONDS: Final = 0.5
+LONGEST_PAUSE_SECONDS: Final = 10.0
+"""Bounds of the pause before a beginning without progress; it doubles from one to the next."""
+
+TAKEN_OVER: Final = "it has been taken over by a later execution, which goes on alone"
+
+
+def shards_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Shard]]:
+    """The shards of some tasks, in order, by the task's id."""
+    found: dict[str, list[Shard]] = {task_id: [] for task_id in task_ids}
+    wanted = select(*SHARD_FIELDS).where(shards.c.task_id.in_(task_ids)).order_by(shards.c.shard)
+    for row in connection.execute(wanted).mappings():
+        found[row["task_id"]].append(to_shard(row))
+    return found
+
+
+def task_needs(task: Task) -> Needs | None:
+    """The needs of a background task; None for a synchronous task, which is executed by the process
+    that received it.
+    """
+    if task.task_type != TaskType.BACKGROUND:
+        return None
+    return needs_of(task.kind, task.workload, task.kernel, task.strategy, task.spec)
+
+
+def insert_shards(
+    connection: Connection,
+    task_id: str,
+    counts: Sequence[int],
+    queued_at: float | None,
+    needs: Needs | None = None,
+) -> list[Shard]:
+    """Insert the shards of a task, with `counts` items one after another, and return them.
+
+    `queued_at` is their place in the queue; None does not queue them. `needs` holds for each.
+    """
+    starts = accumulate(counts, initial=0)
+    known: dict[str, Any] = {}
+    if needs is not None:
+        known = {"needs": needs.text, "needs_bytes": needs.memory_bytes}
+    made = [
+        Shard(task_id=task_id, shard=number, start=start, count=count, **known)
+        for number, (start, count) in enumerate(zip(starts, counts, strict=False))
+    ]
+    rows = [
+        {column.name: getattr(shard, column.name) for column in SHARD_FIELDS}
+        | {"queued_at": queued_at}
+        for shard in made
+    ]
+    if rows:
+        connection.execute(_NEW_SHARDS, rows)
+    return made
+
+
+def begin_shard(
+    connection: Connection,
+    task: RowMapping,
+    ref: ShardRef,
+    node: str,
+    total_items: int | None = None,
+) -> Shard:
+    """Do what `ShardStore.begin` says; the caller has locked the task, whose row is `task`."""
+    row = shard_row(connection, ref)
+    if row["status"] in FINISHED:
+        raise TaskConflictError(ref.task_id, f"its shard {ref.shard} is {row['status']}")
+    if row["beginnings"] >= MAX_BEGINNINGS:
+        raise TooManyBeginningsError(ref.task_id, ref.shard, row["attempt"])
+    columns = [list(column) for column in result_columns(task["workload"])]
+    if task["result_columns"] not in (None, columns):
+        text = "its workload has other columns now than its first results; ask for it anew"
+        raise TaskConflictError(ref.task_id, text)
+    values: dict[str, Any] = {"owner": node, "result_columns": columns}
+    if task["start_time"] is None:
+        values["start_time"] = utc_now()
+    mine: dict[str, Any] = {
+        "status": TaskStatus.RUNNING,
+        "attempt": row["attempt"] + 1,
+        "node": node,
+        "beginnings": row["beginnings"] + 1,
+    }
+    if total_items is not None:
+        mine["count"] = total_items
+        values |= counted_items(total_items)
+    move_task(connection, ref.task_id, TaskStatus.RUNNING, values)
+    pause = {"retry_at": _retry_at(mine["beginnings"])}
+    update_shard(connection, ref, mine | pause)
+    return replace(to_shard(row), **mine)
+
+
+def counted_items(total_items: int) -> dict[str, Any]:
+    """The columns of a task whose number of items became known only now."""
+    more = (total_items - tasks.c.total_items) * tasks.c.item_bytes
+    return {"total_items": total_items, "stored_bytes": tasks.c.stored_bytes + more}
+
+
+def _retry_at(beginnings: int) -> float | None:
+    """The time from which a shard may be claimed again if this execution makes no progress.
+
+    It varies by chance, so that shards that went down together do not begin together again.
+    """
+    if beginnings <= FREE_BEGINNINGS:
+        return None
+    pause = FIRST_PAUSE_SECONDS * 2.0 ** (beginnings - FREE_BEGINNINGS - 1)
+    return time.time() + min(pause, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
+
+
+def ended_beginning(counts_as: int) -> dict[str, Any]:
+    """The columns of a shard whose last execution did not end it. It is counted as `counts_as`
+    beginnings; 0 when the shard was not the reason.
+    """
+    counted = shards.c.beginnings + counts_as - 1
+    values: dict[str, Any] = {"beginnings": case((counted > 0, counted), else_=0)}
+    return values if counts_as else {**values, "retry_at": None}
+
+
+def end_shards(
+    connection: Connection, task_id: str, status: TaskStatus, error: dict[str, Any]
+) -> None:
+    """End all shards of a task that have not ended."""
+    unfinished = shards.c.task_id == task_id, shards.c.status.in_(UNFINISHED)
+    ended = {"status": status, "queued_at": None, **error}
+    connection.execute(update(shards).where(*unfinished).values(**ended))
+
+
+def is_shard(ref: ShardRef) -> tuple[Any, ...]:
+    """The condition for the shard's row, of whatever generation."""
+    return (shards.c.task_id == ref.task_id, shards.c.shard == ref.shard)
+
+
+def update_shard(connection: Connection, ref: ShardRef, values: dict[str, Any]) -> None:
+    """Change the shard's row."""
+    connection.execute(update(shards).where(*is_shard(ref)).values(**values))
+
+
+def shard_row(connection: Connection, ref: ShardRef) -> RowMapping:
+    """The shard's row. Raises TaskNotFoundError; TaskConflictError for another generation."""
+    check_id(ref.task_id)
+    row = connection.execute(select(*SHARD_FIELDS).where(*is_shard(ref))).mappings().first()
+    if row is None:
+        raise TaskNotFoundError(ref.task_id)
+    if row["generation"] != ref.generation:
+        raise TaskConflictError(ref.task_id, TAKEN_OVER)
+    return row
+
+
+def current_shard(connection: Connection, ref: ShardRef, attempt: int) -> RowMapping:
+    """The shard's row, with its task locked. Raises TaskConflictError for an execution that may
+    not write any more.
+    """
+    lock_task(connection, ref.task_id)
+    row = shard_row(connection, ref)
+    check_current(row, attempt)
+    return row
+
+
+def check_current(row: RowMapping, attempt: int) -> None:
+    """Raise TaskConflictError unless this execution is the one that may write."""
+    if row["attempt"] != attempt:
+        raise TaskConflictError(row["task_id"], TAKEN_OVER)
+    if row["status"] is not TaskStatus.RUNNING:
+        text = f"it is {row['status']}; results need a running task"
+        raise TaskConflictError(row["task_id"], text)
+
+
+def all_shards(connection: Connection, task_id: str) -> list[Shard]:
+    """The shards of a task, in order."""
+    return shards_of(connection, [check_id(task_id)])[task_id]
+
+
+def to_shard(row: RowMapping) -> Shard:
+    """Make the shard of a row. Details that are no JSON object are read as None."""
+    values = dict(row)
+    if not isinstance(values["details"], dict):
+        values["details"] = None
+    return Shard(**values)

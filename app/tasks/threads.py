@@ -1,7 +1,7 @@
-"""Threads for the blocking calls of the task store, apart from the threads of everything else.
+"""Threads for the blocking calls of the task store, and for nothing else.
 
-A database that hangs without closing its connections keeps the threads that call it. These are
-bounded, nothing else waits for a place among them, and none of them keeps the process from ending.
+A database that hangs without closing its connections keeps the threads that call it. So the store
+has threads of its own: their number is bounded, and none of them keeps the process from ending.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ THREADS: Final = 16
 """Calls that run at once; further ones wait."""
 
 BEGIN_SECONDS: Final = 10.0
-"""A call that found no free thread for this long is not made."""
+"""A call that has no thread after this time is not made."""
 
 END_SECONDS: Final = 120.0
-"""A call that runs for longer is no longer waited for. PostgreSQL has shorter bounds of its own,
-see `hotloop.app.tasks.postgresql`: this one is for a disk that is stalled."""
+"""A call that runs for longer is given up. PostgreSQL has shorter bounds of its own, see
+`hotloop.app.tasks.postgresql`: this one is for a disk that is stalled."""
 
 STOPPING_SECONDS: Final = 3.0
-"""The same for calls that are waited for while the process stops."""
+"""The bound of calls in place of both while the process stops."""
 
 _IDLE_SECONDS: Final = 30.0
 
 
 class DaemonThreads:
-    """At most `most` threads, begun when they are needed. The interpreter does not wait for them
+    """At most `most` threads, started when they are needed. The interpreter does not wait for them
     at its end, as it would for those of a ThreadPoolExecutor.
     """
 
@@ -71,7 +71,7 @@ class DaemonThreads:
                 else:
                     future.set_result(result)
                     del result
-            del taken, future, call  # or an idle thread would hold what it has made
+            del taken, future, call  # or an idle thread would hold its last result
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         with self._changed:
@@ -86,19 +86,19 @@ class DaemonThreads:
 
 
 class StoreThreads:
-    """Makes blocking calls for one event loop, each with an end. All methods are for the loop."""
+    """Makes blocking calls for one event loop, each with a deadline. The loop calls all methods."""
 
     def __init__(self, most: int = THREADS, name: str = "hotloop-store") -> None:
         self._threads = DaemonThreads(most, name)
         self._calls: dict[asyncio.Future[Any], Future[Any]] = {}
-        """The calls that are waited for: their answers on the loop, and in the threads."""
+        """Calls in progress: the answer on the loop, and the one in the thread."""
         self._is_stopping = False
         self.hangs = False
-        """Whether a call was given up while the process stops: then no other one is made."""
+        """True once a call was given up while the process stops: then no other one is made."""
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Make the call in a thread. Raises what it raises, and StoreUnavailableError when it does
-        not begin or end in time: one that had begun may still do its work.
+        """Make the call in a thread. Raises what the call raises, and StoreUnavailableError when it
+        does not begin or end in time; a call that has begun may still do its work.
         """
         if self.hangs:
             raise _unavailable()
@@ -123,8 +123,8 @@ class StoreThreads:
                 timer.cancel()
 
     def hurry(self) -> None:
-        """The process stops: from now on no call is waited for longer than STOPPING_SECONDS. Once
-        one that begins from now on takes longer, no other is made at all.
+        """Wait at most STOPPING_SECONDS for any call from now on, as the process stops. Once a call
+        that begins from now on takes longer, no other one is made at all.
         """
         if self._is_stopping:
             return
@@ -154,7 +154,7 @@ def _unavailable() -> StoreUnavailableError:
 def _tell(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], made: Future[T]) -> None:
     """Hand the answer over to the loop; called in the thread."""
     if not made.cancelled():
-        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, and nothing waits any more
             loop.call_soon_threadsafe(_settle, answer, made)
 
 
@@ -169,7 +169,7 @@ def _settle(answer: asyncio.Future[T], made: Future[T]) -> None:
 
 
 class _OfLoop(threading.local):
-    """The event loop that ran last in this thread, and its threads."""
+    """The event loop that ran last in this thread, and its store threads."""
 
     loop: asyncio.AbstractEventLoop | None = None
     threads: StoreThreads
@@ -179,7 +179,7 @@ _of_loop: Final = _OfLoop()
 
 
 def new_store_threads() -> StoreThreads:
-    """New threads for the running event loop, in place of those of an earlier service."""
+    """Make new threads for the running event loop, in place of those of an earlier service."""
     _of_loop.loop, _of_loop.threads = asyncio.get_running_loop(), StoreThreads()
     return _of_loop.threads
 

@@ -1,99 +1,108 @@
-"""Upkeep of an SQLite file: giving back freed space, and room for what must be said on a full disk.
+"""Upkeep of tasks that several processes share: work of dead nodes is adopted, tasks that will
+never be complete are withdrawn, and old ones are removed only while the clock can be believed.
 
-Nothing here raises: what cannot be done now is done the next time.
+Everything here blocks, and raises StoreError when the database cannot be used.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+import logging
+from collections.abc import Container
+from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, delete, exists, func, insert, select, update
 
-RESERVE_BYTES: Final = 16 << 20
-"""Kept free for a full disk: enough to store the outcome of tasks, and to delete gigabytes of
-results, which takes about a 1,000th of their size while it is done.
-"""
+from hotloop.app.names import TaskType
+from hotloop.app.tasks.engine import alone, reading, writing
+from hotloop.app.tasks.model import ShardRef
+from hotloop.app.tasks.nodes import DEAD_SECONDS, NodeStore, now_of
+from hotloop.app.tasks.tables import clock, shards, tasks
+from hotloop.app.tasks.work_queue import WorkQueue
 
-PAGE_BYTES: Final = 16_384
+logger = logging.getLogger(__name__)
 
-_PAGES_PER_VACUUM: Final = (8 << 20) // PAGE_BYTES
-_VACUUM_SECONDS: Final = 10.0
-"""After so many, what is left waits for the next deletion; it is used for new results meanwhile."""
+STEP_SECONDS: Final = 600.0
+"""Time between two looks up to which the clock has not jumped; looks come once a minute."""
 
+DOUBT_SECONDS: Final = 86_400.0
+"""Time for which the clock must move steadily after a jump before it is believed again."""
 
-def set_up(engine: Engine) -> None:
-    """Take the reserve, where there is room for it."""
-    reserve = _reserve(engine)
-    if reserve is None:
-        return
-    with suppress(OSError):
-        descriptor = os.open(reserve, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
-        except OSError:
-            reserve.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
+_CLOCK_ID: Final = 1
+_IS_INCOMPLETE: Final = (
+    tasks.c.task_type == TaskType.BACKGROUND,
+    ~exists().where(shards.c.task_id == tasks.c.task_id),
+)
 
 
-def make_room(engine: Engine) -> None:
-    """After a write that the disk refused: give up the reserve, and move the log into the file, so
-    that the next small write succeeds.
+def adopt_dead(
+    nodes: NodeStore, queue: WorkQueue, after_seconds: float = DEAD_SECONDS
+) -> tuple[list[str], list[ShardRef]]:
+    """Put back everything that dead nodes hold; returns those nodes, and the shards put back.
+
+    To be called at every heartbeat. Of several processes that call this, one takes each node. If
+    that process dies before it is done, the next one does the rest.
     """
-    reserve = _reserve(engine)
-    if reserve is not None:
-        with suppress(OSError):
-            reserve.unlink(missing_ok=True)
-    _on_file(engine, _checkpoint)
+    dead, unknown = nodes.look(after_seconds)
+    claimed = [node.node_id for node in dead if nodes.claim(node)]
+    claimed += [node_id for node_id in unknown if nodes.claim_unknown(node_id)]
+    adopted: list[ShardRef] = []
+    for node_id in claimed:
+        adopted += queue.adopt(node_id)
+        nodes.remove(node_id)
+    return claimed, adopted
 
 
-def shrink(engine: Engine) -> None:
-    """Give back to the system what deleted rows have left, and take the reserve again."""
-    _on_file(engine, _vacuum)
-    set_up(engine)
+def withdraw_incomplete(engine: Engine, alive: Container[str]) -> list[str]:
+    """Remove the tasks whose items will never be complete, as the process that received them is not
+    among the nodes `alive`; returns their ids. No client was told that they were accepted.
+    """
+    incomplete = select(tasks.c.task_id, tasks.c.owner).where(*_IS_INCOMPLETE)
+    with reading(engine) as connection:
+        found = connection.execute(incomplete).all()
+    gone = [row.task_id for row in found if row.owner not in alive]
+    for task_id in gone:
+        with writing(engine) as connection:
+            connection.execute(delete(tasks).where(tasks.c.task_id == task_id, *_IS_INCOMPLETE))
+    return gone
 
 
-def _reserve(engine: Engine) -> Path | None:
-    """Where the reserve is; None for what is no file of ours."""
-    database = engine.url.database
-    if engine.dialect.name != "sqlite" or not database or database.startswith((":", "file:")):
-        return None
-    return Path(f"{database}-reserve") if hasattr(os, "posix_fallocate") else None
+class SteadyClock:
+    """The database's clock, believed as long as it moves on steadily: a clock that jumps ahead must
+    not make every task old.
 
+    The time of the last look is kept in the database, so that a jump is noticed between two looks
+    of one process, and between two processes of which the second starts with a wrong clock. A long
+    stop of the service looks the same; it only delays the removal of old tasks by a day.
+    """
 
-def _on_file(engine: Engine, work: Callable[[sqlite3.Connection], None]) -> None:
-    if engine.dialect.name != "sqlite":
-        return
-    with suppress(sqlite3.Error, SQLAlchemyError):
-        pooled = engine.raw_connection()
-        try:
-            connection = pooled.driver_connection
-            assert isinstance(connection, sqlite3.Connection)
-            work(connection)
-        finally:
-            pooled.close()
+    def __init__(self, engine: Engine) -> None:
+        """`engine` is that of a TaskStore."""
+        self._engine = engine
 
-
-def _vacuum(connection: sqlite3.Connection) -> None:
-    # In steps, each a transaction, because others can write in between.
-    give_up = time.monotonic() + _VACUUM_SECONDS
-    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    while free:
-        before = free
-        connection.execute(f"PRAGMA incremental_vacuum({_PAGES_PER_VACUUM})").fetchall()
-        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-        if free >= before or time.monotonic() > give_up:
-            break
-    _checkpoint(connection)
-
-
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    # Passive: it waits for nobody. The file gets shorter at the end of one.
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    def now(self) -> datetime | None:
+        """The time; None while it cannot be believed. To be called about once a minute."""
+        with writing(self._engine) as connection:
+            alone(connection)
+            now = connection.scalar(select(now_of(connection.dialect))) or 0.0
+            row = connection.execute(select(clock.c.seen_at, clock.c.doubted_until)).first()
+            if row is None:
+                # In a store of an earlier version only the newest task tells something of the time.
+                newest = connection.scalar(select(func.max(tasks.c.created_at)))
+                seen_at, doubted_until = newest.timestamp() if newest else now, 0.0
+                first = {"id": _CLOCK_ID, "seen_at": now, "doubted_until": 0.0}
+                connection.execute(insert(clock).values(first))
+            else:
+                seen_at, doubted_until = row
+            step = now - seen_at
+            if step > STEP_SECONDS:
+                doubted_until = now + DOUBT_SECONDS
+                logger.warning(
+                    "the clock is %.0f s later than when it was last looked at: it jumped, or the "
+                    "service was stopped; old tasks are not removed for a day",
+                    step,
+                )
+            elif step < -STEP_SECONDS:
+                doubted_until = 0.0  # the clock was put right, and no task is older by that
+            connection.execute(update(clock).values(seen_at=now, doubted_until=doubted_until))
+        return None if now < doubted_until else datetime.fromtimestamp(now, UTC)

@@ -1,9 +1,9 @@
-"""The durable queue of background work: what is accepted is executed, whoever dies meanwhile.
+"""The durable queue of background work: accepted work is executed, whichever processes die.
 
 The queue is the rows of the shards, see `app.tasks.claims`, and any number of processes may share
-it. Work is begun in about the order in which it was accepted; each shard is held by one node at a
-time. A process that was taken for dead does not know that yet: what it still writes is refused by
-the shard's row (`Shard.attempt`).
+it. Work begins in about the order in which it was accepted; one node at a time holds a shard. A
+process that was taken for dead may not know that yet: the shard's row (`Shard.attempt`) refuses
+what it still writes.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ logger = logging.getLogger(__name__)
 
 _END_SECONDS: Final = 1.0
 _LEAST_PAUSE_SECONDS: Final = 0.5
-"""After a look that failed."""
+"""Pause after a claim that failed."""
 _UNABLE_PAUSE_SECONDS: Final = 0.25
-"""Between two looks at whether this process can execute anything: they ask no database."""
+"""Pause between two checks of whether this process can execute anything; they ask no database."""
 
 
 class HandOver(BaseException):
-    """Raised by an execution that ends before its work does, because its process stops: the work
-    stays held until the queue is closed, or another process adopts it.
+    """Raised by an execution that ends before its work does, because its process stops. The node
+    holds the work until the queue is closed, or another process adopts it.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """What this process takes of the queue."""
+    """Bounds of the work that this process takes from the queue."""
 
     concurrency: int
-    """Shards that it executes at once; 0 for a process that accepts and executes none."""
+    """Shards that it executes at once; 0 for a process that only accepts tasks."""
     total_concurrency: int | None = None
-    """Shards that all nodes together execute at once; to be the same on all of them."""
+    """Shards that all nodes together execute at once; must be the same on all of them."""
     polling_seconds: float = 0.25
-    """Between two looks for what others have accepted or put back."""
+    """Pause between two looks for work that other processes have accepted or put back."""
 
 
 class WorkQueue:
-    """The end of the queue in this process. All methods may be called from any thread; those that
-    block say so, and raise StoreError when the database cannot be used.
+    """This process's end of the queue. All methods may be called from any thread; those that block
+    say so, and raise StoreError when the database cannot be used.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class WorkQueue:
         options: QueueOptions,
         can_execute: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`engine` is that of a TaskStore; `node` names this process and no other. `execute` is
-        called in a thread for each shard that was claimed, and has to end it in the store; what it
-        left unended, whether it returned or raised, `sweep` puts back. While `can_execute` denies
-        it, this process takes no work, and leaves it to others.
+        """`engine` is that of a TaskStore; `node` is the id of this process. `execute` is called in
+        a thread for each claim, and must end the shard in the store; a shard that it did not end,
+        whether it returned or raised, is put back by `sweep`. While `can_execute` returns False,
+        this process takes no work, and leaves it to other nodes.
         """
         self._engine = engine
         self._node = node
@@ -73,9 +73,9 @@ class WorkQueue:
         self._abilities = Abilities()
         self._can_execute = can_execute
         self._looking = threading.Lock()
-        """Of the threads that have nothing to do, one looks for work."""
+        """Held by the one idle thread that looks for work."""
         self._claiming = threading.Lock()
-        """Held while what this node holds and what it executes may differ."""
+        """Held while the shards that this node holds may differ from those that it executes."""
         self._changed = threading.Condition()
         self._running: set[ShardRef] = set()
         self._woken = threading.Event()
@@ -83,7 +83,7 @@ class WorkQueue:
         self._failing = False
 
     def launch(self, abilities: Abilities | None = None) -> None:
-        """Begin to take work: what a node with these `abilities` can execute (None: all)."""
+        """Begin to take work that a node with these `abilities` can execute (None: all)."""
         self._abilities = Abilities() if abilities is None else abilities
         self._closing.clear()
         for number in range(self._options.concurrency):
@@ -91,19 +91,19 @@ class WorkQueue:
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def wake(self) -> None:
-        """Look for work now: some was accepted, or put back."""
+        """Look for work now, as some was accepted or put back."""
         self._woken.set()
 
     def adopt(self, node: str) -> list[ShardRef]:
-        """Put back what a dead node holds, and return it. Blocks."""
+        """Put back the shards that a dead node holds, and return them. Blocks."""
         adopted = put_back(self._engine, node)
         if adopted:
             self.wake()
         return adopted
 
     def sweep(self) -> list[ShardRef]:
-        """Put back what this node holds and does not execute: an unforeseen error has thrown it
-        out, or the database was lost while it was claimed. Returns it. Blocks.
+        """Put back the shards that this node holds and does not execute, after an unforeseen error,
+        or as the database was lost during their claim. Returns them. Blocks.
         """
         with self._claiming:
             lost = put_back(self._engine, self._node, self._executed())
@@ -112,14 +112,14 @@ class WorkQueue:
         return lost
 
     def take_no_more(self) -> None:
-        """Begin nothing from now on; to be called before what runs is told to stop."""
+        """Begin nothing from now on; to be called before running executions are told to stop."""
         self._closing.set()
         self._woken.set()
 
     def close(self) -> None:
-        """Take no more work, and hand over what is held. What runs should have ended, or raised
-        HandOver: it gets another second, and is given up. Blocks; what the database does not take
-        now, whoever adopts this node finds.
+        """Take no more work, and put back the shards that are held. Executions should have ended,
+        or raised HandOver; they get another second. Blocks. If the database cannot be used now, the
+        node that adopts this one puts them back.
         """
         self.take_no_more()
         with self._changed:
@@ -150,12 +150,12 @@ class WorkQueue:
                     self._changed.notify_all()
 
     def _next(self) -> Claim | None:
-        """The next work, once there is some; None when no more is taken."""
+        """Wait for the next claim; None when no more work is taken."""
         with self._looking:
             while not self._closing.is_set():
                 self._woken.clear()
                 if self._closing.is_set():
-                    return None  # and said so just before it was cleared
+                    return None  # the queue was closed just before the event was cleared
                 pause = self._options.polling_seconds
                 if not self._can_execute():
                     self._woken.wait(min(pause, _UNABLE_PAUSE_SECONDS))
@@ -169,7 +169,7 @@ class WorkQueue:
     def _claim(self) -> Claim | None:
         try:
             with self._claiming:
-                if self._failing:  # the last claim may have succeeded without our hearing of it
+                if self._failing:  # the last claim may have succeeded, and its answer was lost
                     put_back(self._engine, self._node, self._executed(), counts_as=0)
                     self._failing = False
                 if self._closing.is_set():

@@ -59,18 +59,18 @@ export const interval = written(({ low, high }) => `${seconds(low)} to ${seconds
 export const moment = written((text) => new Date(text).toLocaleString("sv"));
 
 const LABELS = {
-	items_count: "Items", db: "Database", db_delay_ms: "Database delay", redis_delay_ms: "Cache delay", cpu: "CPU",
-	io_concurrency: "I/O concurrency", cpu_iterations: "CPU iterations", items: "Your own items, as JSON",
+	items_count: "Items", db: "Database", db_delay_ms: "Database delay", redis_delay_ms: "Cache delay",
+	io_concurrency: "I/O concurrency", items: "Your own items, as JSON",
 	throughput_items_per_second: "Items per second", throughput_with_setup_items_per_second: "Items per second, with set-up",
 	interval_seconds: "95 % interval", seconds: "Rounds", cpu_utilization: "CPU", io_seconds: "I/O, all workers",
 	cpu_seconds: "CPU time", setup_seconds: "Set-up", event_loop_lag_ms: "API lag p99",
-	event_loop_lag_p99_ms: "API lag p99", cpus: "CPUs", gil: "GIL", lower_bound_seconds: "Nothing is faster than", age_seconds: "Age of the calibration",
+	event_loop_lag_p99_ms: "API lag p99", cpus: "CPUs", lower_bound_seconds: "Nothing is faster than", age_seconds: "Age of the calibration",
 	median_ratio: "Predicted ÷ measured", within_25_percent: "Within 25 %", task_id: "Id",
 };
 
 export function label(name, withUnit = false) {
 	const unit = withUnit && /_(ms|seconds)$/.exec(name)?.[1];
-	const words = LABELS[name] ?? name.replace(/_(ms|seconds|bytes)$/, "").replaceAll("_", " ");
+	const words = LABELS[name] ?? name.replace(/_(ms|seconds|bytes)$/, "").replaceAll("_", " ").replace(/^(cpu|gil)\b/, (word) => word.toUpperCase());
 	return words[0].toUpperCase() + words.slice(1) + (unit ? ` (${unit === "ms" ? "ms" : "s"})` : "");
 }
 

@@ -14,11 +14,7 @@ function resolved(schema, schemas) {
 	return inner ? { ...resolved(inner, schemas), ...schema, word, $ref: undefined, anyOf: undefined } : schema;
 }
 
-/** The fields of an object's schema and of objects in it, with dotted names. */
-export const fieldsOf = (schema, schemas, prefix = "") => Object.entries(resolved(schema, schemas).properties).flatMap(([key, value]) => {
-	const spec = resolved(value, schemas);
-	return spec.properties ? fieldsOf(spec, schemas, `${prefix}${key}.`) : [{ name: prefix + key, key, spec }];
-});
+export const fieldsOf = (schema, schemas) => Object.entries(schema.properties).map(([key, value]) => ({ name: key, key, spec: resolved(value, schemas) }));
 
 export const queryFields = (operation, schemas) => operation.parameters.filter((parameter) => parameter.in === "query")
 	.map(({ name, description, schema }) => ({ name, key: name, spec: { ...resolved(schema, schemas), description } }));
@@ -61,8 +57,7 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 		get = () => inputs.map((input) => (entered(input) === "" ? null : Number(input.value)));
 		fill = (pair) => inputs.forEach((input, i) => { input.value = textOf(pair?.[i]); });
 	} else if (spec.type === "array") {
-		const placeholder = '[{"item_id": 1, "value": 0.5, "offset": 7}]';
-		plain(h("textarea", { ...shared, rows: 3, placeholder }), JSON.parse, (value) => (value ? JSON.stringify(value) : ""));
+		plain(h("textarea", { ...shared, rows: 3 }), JSON.parse, (value) => (value ? JSON.stringify(value) : ""));
 	} else if (["integer", "number"].includes(spec.type)) {
 		plain(h("input", { ...shared, type: "number", min: spec.minimum, max: spec.maximum, step: spec.type === "integer" ? 1 : "any",
 			placeholder: isChosen ? "chosen" : spec.word ?? "none" }), Number);

@@ -10,12 +10,12 @@ const BASIC = ["items_count", "strategy", "kernel", "workers", "batch_size"];
 
 const FORMS = {
 	run: {
-		title: "Run", button: "Start the run", path: `${TASKS}/background`,
+		title: "Run", button: "Start the run", path: `${TASKS}/background`, model: "BackgroundRequest",
 		lead: "Starts a background task. It goes on without this page, and after a restart of the service.",
 		basic: BASIC,
 	},
 	compare: {
-		title: "Compare", button: "Start the comparison", path: `${TASKS}/compare`,
+		title: "Compare", button: "Start the comparison", path: `${TASKS}/compare`, model: "CompareRequest",
 		lead: "Measures strategies × kernels side by side, in rounds, on this machine.",
 		basic: ["items_count", "workers", "batch_size", "rounds", "budget_seconds", "strategies", "kernels"],
 	},
@@ -29,7 +29,7 @@ const FORMS = {
 
 const GROUPS = [
 	["Database and cache", /^(db|cache|query_|simulate|redis|io_)/],
-	["Workload", /^(workload|parameters|cpu_|outer_|inner_)/],
+	["Workload", /^(workload$|parameters\.)/],
 	["Limits and more", /./],
 ];
 
@@ -47,7 +47,7 @@ const UNUSED = "wait";
 
 const MEDIA_TYPES = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson" };
 const PREFER = { Prefer: "respond-async" };
-const NO_FILE = { read() {}, refuse() {}, reset() {} };
+const NO_FILE = { read() {}, refuse() {}, reset() {}, explain() {} };
 
 /** What was entered, by key. */
 const entered = new Map();
@@ -57,24 +57,41 @@ export async function formView(kind) {
 	const told = h("div");
 	const [api, kernels] = await Promise.all([description(), attempt(told, () => ask("GET", `${TASKS}/kernels`))]);
 	const head = [h("h2", form.title), h("p.lead", form.lead)];
-	const specs = specsOf(kind, form, api);
-	const fields = specs.map((spec) => widget(spec, kind, api, kernels));
+	const workloads = (kernels?.workloads ?? []).map((one) => ({ ...one, fields: parameterFields(one).map((spec) => makeField(spec, kind, {})) }));
+	const shared = specsOf(form, api, workloads).map((spec) => widget(spec, kind, api, kernels));
+	let fields = shared;
+	let shown;
 	const file = kind === "run" ? fileField(() => note()) : NO_FILE;
+	const ofWorkload = h("div.fields");
 	const output = h("div.output");
 	const curl = h("div");
 	let request;
 	const button = h("button.main", { type: "submit" }, form.button);
-	for (const field of fields) if (entered.has(field.key)) field.fill(entered.get(field.key));
+	for (const field of [...shared, ...workloads.flatMap((one) => one.fields)]) if (entered.has(field.key)) field.fill(entered.get(field.key));
 	note();
 	return h("div", head, kind !== "recommend" && presets(kind, preset), h("form", { novalidate: true, onsubmit: submit, oninput: note, ...file.listeners },
 		h("div.fields", form.basic.map((name) => fields.find((field) => field.name === name)?.node), file.node),
-		groups(fields.filter(({ name }) => !form.basic.includes(name))), told,
+		groups(shared.filter(({ name }) => !form.basic.includes(name)), ofWorkload), told,
 		h("div.actions", button, h("button.quiet", { onclick: reset }, "Defaults")), kind === "run" && output, curl), kind !== "run" && output,
 	kind === "run" && kernels && kernelTable(kernels));
 
 	function note() {
+		choose();
 		request = requestOf(kind, form, gather(fields, file));
 		curl.replaceChildren(request.errors.length ? "" : command(curlOf(request), "The same by curl"));
+	}
+
+	/** Shows the parameters and the columns of the chosen workload. */
+	function choose() {
+		const name = shared.find((field) => field.name === "workload").read();
+		const chosen = name ? workloads.find((one) => one.name === name) : workloads[0];
+		if (chosen === shown) return;
+		shown = chosen;
+		fields = [...shared, ...chosen.fields];
+		ofWorkload.replaceChildren(...chosen.fields.map(({ node }) => node));
+		const row = { item_id: 1, ...Object.fromEntries(chosen.columns_in.map((column) => [column.name, column.example])) };
+		for (const { node } of shared) for (const area of node.querySelectorAll("textarea")) area.placeholder = JSON.stringify([row]);
+		file.explain(Object.keys(row));
 	}
 
 	function reset() {
@@ -113,10 +130,17 @@ export async function formView(kind) {
 	}
 }
 
-function specsOf(kind, form, { components: { schemas }, paths }) {
-	if (kind === "recommend") return queryFields(paths[form.path].get, schemas).filter(({ name }) => name !== UNUSED);
-	return fieldsOf(schemas[kind === "run" ? "BackgroundRequest" : "CompareRequest"], schemas);
+/** The fields that all workloads share. */
+function specsOf(form, { components: { schemas }, paths }, workloads) {
+	const left = [UNUSED, "parameters", ...workloads.flatMap(({ fields }) => fields.map(({ key }) => key))];
+	const specs = form.model ? fieldsOf(schemas[form.model], schemas) : queryFields(paths[form.path].get, schemas);
+	return specs.filter(({ key }) => !left.includes(key));
 }
+
+const parameterFields = ({ parameters }) => parameters.map((spec) => ({
+	name: `parameters.${spec.name}`, key: spec.name,
+	spec: { ...spec, type: spec.dtype === "int64" ? "integer" : "number", description: `${spec.description[0].toUpperCase()}${spec.description.slice(1)}.` },
+}));
 
 /** Buttons that fill the form, or go to the one that they fill. */
 function presets(kind, fill) {
@@ -136,8 +160,8 @@ function fileField(changed) {
 	const fault = h("p.fault", { id: "run-file-fault" });
 	const input = h("input", { id: "run-file", type: "file", accept: ".csv,.ndjson,.jsonl", "aria-describedby": "run-file-hint run-file-fault", onchange: taken });
 	const remove = h("button.quiet", { onclick: reset, hidden: true }, "Remove the file");
-	const node = h("div.field.wide.file", h("label", { for: "run-file" }, "Items from a file"), h("div.pair", input, remove), fault,
-		h("p.hint", { id: "run-file-hint" }, "CSV or NDJSON with item_id, value and offset; drop it anywhere on the form. The number of items above is then not used, and strategy auto is hybrid."));
+	const about = h("p.hint", { id: "run-file-hint" });
+	const node = h("div.field.wide.file", h("label", { for: "run-file" }, "Items from a file"), h("div.pair", input, remove), fault, about);
 	const over = (isOver) => (event) => {
 		event.preventDefault();
 		node.classList.toggle("over", isOver);
@@ -156,6 +180,9 @@ function fileField(changed) {
 
 	return {
 		name: "file", key: "file", node, reset,
+		explain(columns) {
+			about.textContent = `CSV or NDJSON with ${columns.join(", ")}; drop it anywhere on the form. The number of items above is then not used, and strategy auto is hybrid.`;
+		},
 		listeners: {
 			ondragover: over(true), ondragleave: over(false),
 			ondrop(event) {
@@ -187,12 +214,13 @@ function widget(field, kind, { components: { schemas } }, kernels) {
 		disabled: field.name === "kernel" ? disabled : [] });
 }
 
-function groups(fields) {
+/** The fields in groups; `ofWorkload` has those that change with the workload. */
+function groups(fields, ofWorkload) {
 	let left = fields;
 	return GROUPS.map(([title, pattern]) => {
 		const members = left.filter(({ name }) => pattern.test(name));
 		left = left.filter((field) => !members.includes(field));
-		return members.length > 0 && h("details", h("summary", title), h("div.fields", members.map(({ node }) => node)));
+		return members.length > 0 && h("details", h("summary", title), h("div.fields", members.map(({ node }) => node)), title === "Workload" && ofWorkload);
 	});
 }
 
@@ -227,9 +255,10 @@ const queryOf = (body) => new URLSearchParams(Object.entries(body).flatMap(([key
 
 /** What is sent: a body, a query, or a file with a query. */
 function requestOf(kind, { path }, { body, file, errors }) {
-	if (kind === "recommend") return { method: "GET", path, query: queryOf(body), given: body, errors };
+	const { parameters, ...flat } = body;
+	if (kind === "recommend") return { method: "GET", path, query: queryOf({ ...flat, ...parameters }), given: body, errors };
 	if (!file) return { method: "POST", path, body, headers: kind === "compare" ? PREFER : {}, errors };
-	const { items_count: _, items: __, parameters, ...rest } = body;
+	const { items_count: _, items: __, ...rest } = flat;
 	const headers = { ...PREFER, "Content-Type": mediaType(file) };
 	return { method: "POST", path: `${TASKS}/upload`, query: queryOf({ ...rest, ...parameters }), body: file, headers, errors };
 }
@@ -276,9 +305,9 @@ async function post({ path, query, body, headers }) {
 	}
 }
 
-function chosenBody({ limit, cpu_iterations, outer_iterations, inner_iterations, ...body }, choice) {
+function chosenBody({ limit, ...body }, choice) {
 	for (const name of FORMS.recommend.chosen) body[name] = choice[name];
-	return { ...body, parameters: { cpu_iterations, outer_iterations, inner_iterations } };
+	return body;
 }
 
 /** Each message beside its field, the others above the button; the first field is gone to. */

@@ -9,11 +9,28 @@ The order of additions is part of the definition. The two results stay two colum
 them would hide the low bits of `loop`.
 """
 
-from typing import Final
+from __future__ import annotations
 
-from hotloop.kernels.contract import Column, Parameter, ProductBound, Term, Workload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["LOOPS"]
+from hotloop.kernels.contract import (
+    Column,
+    Implementation,
+    Parameter,
+    ProductBound,
+    Term,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["LOOPS", "loop_magnitude"]
+
+_PIECE: Final = 1 << 16
+"""Addends that `loop_magnitude` computes at once: half a megabyte for each of some arrays."""
 
 LOOPS: Final = Workload(
     name="loops",
@@ -25,6 +42,8 @@ LOOPS: Final = Workload(
             description="where the floating-point loop starts, in radians",
             minimum=0.0,
             maximum=1e6,
+            unit="rad",
+            examples=(0.5, 1.5),
             simulated_modulus=1_000_000,
         ),
         Column(
@@ -33,12 +52,24 @@ LOOPS: Final = Workload(
             description="added to every product of the nested loop",
             minimum=0,
             maximum=2**31 - 1,
+            examples=(7,),
             simulated_modulus=2**31,
         ),
     ),
     columns_out=(
-        Column(name="loop", dtype="float64", description="sum of the floating-point loop"),
-        Column(name="nested", dtype="int64", description="sum of the nested integer loop"),
+        Column(
+            name="loop",
+            dtype="float64",
+            description="sum of the floating-point loop",
+            examples=(-27.38,),
+            magnitude="hotloop.kernels.loops:loop_magnitude",
+        ),
+        Column(
+            name="nested",
+            dtype="int64",
+            description="sum of the nested integer loop",
+            examples=(9_388_000,),
+        ),
     ),
     parameters=(
         Parameter(
@@ -78,4 +109,24 @@ LOOPS: Final = Workload(
             probe=(100, 200),
         ),
     ),
+    kernels=(
+        Implementation("python", "hotloop.kernels.loops._python", releases_gil=False),
+        Implementation("cython", "hotloop.kernels.loops._cython"),
+        Implementation("numba", "hotloop.kernels.loops._numba"),
+    ),
 )
+
+
+def loop_magnitude(
+    columns: Mapping[str, NDArray[Any]], parameters: Mapping[str, int]
+) -> NDArray[np.float64]:
+    """Return `sum(|addend|)` of the sum in the column `loop`, float64 of shape (n,)."""
+    import numpy as np
+
+    totals = np.zeros(len(columns["value"]))
+    turns = parameters["cpu_iterations"]
+    for row, value in enumerate(columns["value"].tolist()):
+        for start in range(0, turns, _PIECE):
+            angles = value + np.arange(start, min(start + _PIECE, turns), dtype=np.float64)
+            totals[row] += np.abs(np.sqrt(angles) * np.sin(angles) * np.cos(angles)).sum()
+    return totals

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from hotloop.app.cli.body_options import OTHERWISE, option_name
-from hotloop.app.schemas.runs import Parameters, RunRequest
+from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.settings.settings import Settings
 from hotloop.app.version import VERSION
 from hotloop.app.wording import number
@@ -86,7 +86,7 @@ def test_help_of_a_run_has_every_field_with_bounds_and_default(field: str) -> No
 
 def test_help_of_a_run_has_every_parameter_with_bounds_and_default() -> None:
     text = flowing(help_of("run"))
-    for name, schema in Parameters.model_json_schema()["properties"].items():
+    for name, schema in RunRequest.model_json_schema()["$defs"]["Parameters"]["properties"].items():
         assert name in text
         assert number(schema["maximum"]) in text
         assert number(schema["default"]) in text

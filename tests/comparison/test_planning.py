@@ -26,7 +26,7 @@ from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.pools import PoolLimits
-from hotloop.kernels import KernelName
+from hotloop.kernels import known_kernels
 from tests.fixtures.calibrations import ideal
 
 
@@ -67,13 +67,13 @@ def planned(
 
 def test_everything_is_compared_and_the_background_on_the_fastest_kernel() -> None:
     ids = cell_ids(resolve(CompareRequest(), REPORTS))
-    assert ids[:3] == [CellId("sequential", kernel.value) for kernel in KernelName]
+    assert ids[:3] == [CellId("sequential", kernel) for kernel in known_kernels("loops")]
     assert len(ids) == 6 * 3 + 1
     assert ids[-1] == CellId(BACKGROUND, "cython")
 
 
 def test_background_is_left_out_where_strategies_are_named() -> None:
-    request = CompareRequest(strategies=(StrategyName.HYBRID,), kernels=(KernelName.NUMBA,))
+    request = CompareRequest(strategies=(StrategyName.HYBRID,), kernels=("numba",))
     assert cell_ids(resolve(request, REPORTS)) == [CellId("hybrid", "numba")]
     assert resolve(request, REPORTS).kernel == "numba"
 
@@ -87,7 +87,7 @@ def test_kernel_that_is_not_available_is_skipped_with_its_reason() -> None:
 
 
 def test_nothing_available_is_refused() -> None:
-    reports = tuple(report(kernel.value, 1.0, available=False) for kernel in KernelName)
+    reports = tuple(report(kernel, 1.0, available=False) for kernel in known_kernels("loops"))
     with pytest.raises(InvalidRequestError, match="python was not built"):
         resolve(CompareRequest(), reports)
 

@@ -22,13 +22,12 @@ from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies.base import Plan
-from hotloop.kernels import KernelName
 from tests.fixtures.calibrations import ideal
 from tests.fixtures.made_up import sample
 
 REPORTS = tuple(
-    KernelReport("loops", kernel.value, True, None, gil, None, 0.0, {"loop": ns, "nested": ns})
-    for kernel, gil, ns in ((KernelName.PYTHON, False, 90.0), (KernelName.CYTHON, True, 1.0))
+    KernelReport("loops", kernel, True, None, gil, None, 0.0, {"loop": ns, "nested": ns})
+    for kernel, gil, ns in (("python", False, 90.0), ("cython", True, 1.0))
 )
 MACHINE = ideal(REPORTS)
 SECOND = (SimulatedStage("db", 1.0, 1.0), SimulatedStage("cache", 0.001, 0.01))

@@ -12,7 +12,6 @@ import pytest
 
 from hotloop import kernels
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
-from hotloop.kernels import KernelName
 from tests.fixtures.plans import SMALL
 from tests.fixtures.postgres_server import RunningPostgres
 from tests.fixtures.server import running_server
@@ -30,7 +29,7 @@ def rows_and_checksum() -> tuple[bytes, str]:
     columns = {"value": (ids % 1_000) / 8, "offset": ids * 7}
     rows = zip(ids.tolist(), *(column.tolist() for column in columns.values()), strict=True)
     content = "item_id,value,offset\n" + "".join(f"{i},{v},{o}\n" for i, v, o in rows)
-    outputs = kernels.get_kernel("loops", KernelName.PYTHON).run(columns, SMALL)
+    outputs = kernels.get_kernel("loops", "python").run(columns, SMALL)
     return content.encode(), checksum_text(rows_checksum(ids, outputs))
 
 

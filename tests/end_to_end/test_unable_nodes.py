@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.tasks.shard_rows import MAX_BEGINNINGS
+from hotloop.app.tasks.rows import MAX_BEGINNINGS
 from tests.fixtures.server import QUICK, Server, running_server
 from tests.fixtures.waiting import wait_until
 

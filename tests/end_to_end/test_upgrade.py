@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hotloop.app.tasks.migrations import OLDEST_VERSION
+from hotloop.app.tasks.tables import OLDEST_VERSION
 from tests.fixtures.postgres_server import RunningPostgres
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until

@@ -20,7 +20,7 @@ from hotloop.app.names import TaskStatus
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.tasks.claims import Claim, claim
 from hotloop.app.tasks.model import Shard, Task, new_task_id
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore, open_store
 
 OUTAGE: ServiceError = StoreUnavailableError("it is down")

@@ -5,12 +5,12 @@ import os
 import pytest
 
 from hotloop import kernels
-from hotloop.kernels import Kernel, KernelName, KernelUnavailableError
+from hotloop.kernels import Kernel, KernelUnavailableError
 
 WORKLOAD = "loops"
 
 
-def require_kernel(name: KernelName, instruction_set: str | None = None) -> Kernel:
+def require_kernel(name: str, instruction_set: str | None = None) -> Kernel:
     """Return the kernel ready to run; skip without it, or fail where every kernel is required."""
     reason = kernels.why_unavailable(WORKLOAD, name)
     if reason is not None:
@@ -27,10 +27,10 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
     return require_kernel(request.param)
 
 
-def compiled_forms() -> list[tuple[KernelName, str | None]]:
+def compiled_forms() -> list[tuple[str, str | None]]:
     """Return every compiled kernel with each instruction set that this machine has for it."""
-    forms: list[tuple[KernelName, str | None]] = []
-    for name in (KernelName.CYTHON, KernelName.NUMBA):
+    forms: list[tuple[str, str | None]] = []
+    for name in ("cython", "numba"):
         try:
             forms += [(name, choice) for choice in kernels.instruction_sets(WORKLOAD, name)]
         except KernelUnavailableError:
@@ -46,14 +46,14 @@ def compiled(request: pytest.FixtureRequest) -> Kernel:
 
 @pytest.fixture(scope="session")
 def python() -> Kernel:
-    return require_kernel(KernelName.PYTHON)
+    return require_kernel("python")
 
 
 @pytest.fixture(scope="session")
 def cython() -> Kernel:
-    return require_kernel(KernelName.CYTHON)
+    return require_kernel("cython")
 
 
 @pytest.fixture(scope="session")
 def numba() -> Kernel:
-    return require_kernel(KernelName.NUMBA)
+    return require_kernel("numba")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from hotloop.kernels import Kernel
-from hotloop.kernels.parity import parity_faults
+from hotloop.kernels.contract import parity_faults
+from hotloop.kernels.loops import LOOPS
 from tests.kernels.cases import mixed_columns
 from tests.kernels.oracles import addends_magnitude
 
@@ -14,7 +15,7 @@ PARAMETERS = {"cpu_iterations": 2_000, "outer_iterations": 7, "inner_iterations"
 def test_kernels_have_no_faults(compiled: Kernel, python: Kernel) -> None:
     columns = mixed_columns(33, seed=5)
     expected, computed = (kernel.run(columns, PARAMETERS) for kernel in (python, compiled))
-    assert parity_faults("loops", columns, PARAMETERS, expected, computed) == []
+    assert parity_faults(LOOPS, columns, PARAMETERS, expected, computed) == []
 
 
 @pytest.mark.parametrize(("share", "faults"), [(0.9, 0), (1.1, 1)])
@@ -24,7 +25,7 @@ def test_bound_is_that_of_the_rule(python: Kernel, share: float, faults: int) ->
     computed = {name: column.copy() for name, column in expected.items()}
     bound = 4 * 2.0**-52 * addends_magnitude(float(columns["value"][3]), 2_000)
     computed["loop"][3] += share * bound
-    found = parity_faults("loops", columns, PARAMETERS, expected, computed)
+    found = parity_faults(LOOPS, columns, PARAMETERS, expected, computed)
     assert len(found) == faults
     assert all("position 3" in fault for fault in found)
 
@@ -34,7 +35,7 @@ def test_integers_must_be_equal(python: Kernel) -> None:
     expected = python.run(columns, PARAMETERS)
     computed = {name: column.copy() for name, column in expected.items()}
     computed["nested"][2] += 1
-    (fault,) = parity_faults("loops", columns, PARAMETERS, expected, computed)
+    (fault,) = parity_faults(LOOPS, columns, PARAMETERS, expected, computed)
     assert fault.startswith("nested of the item at position 2")
 
 
@@ -43,4 +44,4 @@ def test_what_is_no_number_is_a_fault(python: Kernel) -> None:
     expected = python.run(columns, PARAMETERS)
     computed = {name: column.copy() for name, column in expected.items()}
     computed["loop"][0] = np.nan
-    assert len(parity_faults("loops", columns, PARAMETERS, expected, computed)) == 1
+    assert len(parity_faults(LOOPS, columns, PARAMETERS, expected, computed)) == 1

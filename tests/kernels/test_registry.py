@@ -1,5 +1,6 @@
 """Names, lazy loading, and the reasons of kernels that cannot be loaded."""
 
+import dataclasses
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ from types import ModuleType
 import pytest
 
 from hotloop import kernels
-from hotloop.kernels import Kernel, KernelName, registry
+from hotloop.kernels import Implementation, Kernel, registry
+from hotloop.kernels.loops import LOOPS
 
 REFERENCE = "hotloop.kernels.loops._python"
 
@@ -19,8 +21,10 @@ REFERENCE = "hotloop.kernels.loops._python"
 def use_module(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     """Let the cython kernel of a fresh registry come from `module`."""
     monkeypatch.setattr(registry, "_loaded", {})
-    modules = {**registry.MODULES["loops"], KernelName.CYTHON: module}
-    monkeypatch.setattr(registry, "MODULES", {"loops": modules})
+    cython = Implementation("cython", module)
+    implementations = tuple(cython if k.kernel == "cython" else k for k in LOOPS.kernels)
+    loops = dataclasses.replace(LOOPS, kernels=implementations)
+    monkeypatch.setattr(registry, "_declared", {"loops": loops})
 
 
 def use_source(monkeypatch: pytest.MonkeyPatch, folder: Path, source: str) -> None:
@@ -47,10 +51,10 @@ def test_available_kernels_are_the_known_ones_without_a_reason() -> None:
 
 def test_kernel_describes_itself(kernel: Kernel) -> None:
     assert kernel.workload is kernels.get_workload("loops")
-    assert kernel.releases_gil is (kernel.name != KernelName.PYTHON)
+    assert kernel.releases_gil is (kernel.name != "python")
     best = next(iter(kernels.instruction_sets("loops", kernel.name)), None)
     assert kernel.instruction_set == best
-    assert (kernel.instruction_set is None) is (kernel.name == KernelName.PYTHON)
+    assert (kernel.instruction_set is None) is (kernel.name == "python")
     assert repr(kernel).startswith(f"Kernel(name={kernel.name!r}, releases_gil=")
     assert len(repr(kernel)) < 120
 
@@ -134,6 +138,8 @@ def test_importing_the_package_loads_no_kernel_and_no_numba() -> None:
     code = (
         "import sys\n"
         "from hotloop import kernels\n"
+        "kernels.get_workload('loops').operations()\n"
+        "assert 'numpy' not in sys.modules\n"
         "kernels.get_kernel('loops', 'python').warm_up()\n"
         "heavy = ('numba', 'fastapi', 'hotloop.app')\n"
         "loaded = [n for n in sys.modules if n.startswith(heavy)]\n"

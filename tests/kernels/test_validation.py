@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hotloop.kernels import InvalidColumnError, Kernel
+from hotloop.kernels.kernel import checked_inputs
 from hotloop.kernels.loops import LOOPS
-from hotloop.kernels.validation import checked_inputs
 from tests.kernels.cases import LAYOUTS, Columns, columns_of, misaligned, mixed_columns, read_only
 
 COPIED = {"misaligned", "every_third", "backwards", "broadcast", "record_field"}

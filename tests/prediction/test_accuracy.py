@@ -15,7 +15,6 @@ from hotloop.app.prediction.accuracy import UNCALIBRATED, Errors, read_errors
 from hotloop.app.schemas.recommendation import PredictionRecord
 from hotloop.app.tasks.model import ShardRef, Task
 from hotloop.app.tasks.store import TaskStore, open_store
-from hotloop.kernels import KernelName
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -93,7 +92,7 @@ def errors(*ratios: float) -> Errors:
             PredictionRecord(
                 task_id=task(number).task_id,
                 strategy=StrategyName.HYBRID,
-                kernel=KernelName.CYTHON,
+                kernel="cython",
                 predicted_seconds=ratio,
                 measured_seconds=1.0,
                 ratio=ratio,

@@ -10,6 +10,7 @@ import pytest
 
 from hotloop.app.errors import MemoryBudgetError
 from hotloop.app.execution.specs import plan_for
+from hotloop.app.names import StrategyName
 from hotloop.app.prediction import memory
 from hotloop.app.prediction.memory import ITEM_BYTES, ROUGHLY, MemoryBudget, default_budget_bytes
 from hotloop.app.schemas.options import StrategyChoice
@@ -97,12 +98,12 @@ def test_auto_takes_what_fits() -> None:
         MemoryBudget(8 << 30, PoolLimits(256, 8, 8)),
         MemoryBudget(220 << 20, PoolLimits(256, 8, 8)),
     )
-    assert memory.uses_processes(planned(StrategyChoice.AUTO, roomy, workers=8))
-    assert not memory.uses_processes(planned(StrategyChoice.AUTO, tight, workers=8))
+    assert memory.uses_processes(planned("auto", roomy, workers=8))
+    assert not memory.uses_processes(planned("auto", tight, workers=8))
     with pytest.raises(MemoryBudgetError):
-        planned(StrategyChoice.MULTIPROCESSING, tight, workers=8)
+        planned(StrategyName.MULTIPROCESSING, tight, workers=8)
     with pytest.raises(MemoryBudgetError):
-        planned(StrategyChoice.AUTO, MemoryBudget(1, PoolLimits(256, 8, 8)))
+        planned("auto", MemoryBudget(1, PoolLimits(256, 8, 8)))
 
 
 def test_default_is_a_share_of_the_container_or_the_machine(

@@ -14,7 +14,7 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.prediction.plans import check_estimate, make_plan
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.options import DbSource, KernelChoice
+from hotloop.app.schemas.options import DbSource
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
@@ -88,7 +88,7 @@ def test_items_with_columns_skip_the_stages_unless_asked() -> None:
         StrategyName.HYBRID, request, GeneratedItems(1), REPORTS, ideal(REPORTS), SETTINGS
     )
     assert made.stages == ()
-    asked = UploadQuery(db=DbSource.SIMULATED, kernel=KernelChoice.CYTHON)
+    asked = UploadQuery(db=DbSource.SIMULATED, kernel="cython")
     stages = make_plan(
         StrategyName.HYBRID, asked, GeneratedItems(1), REPORTS, ideal(REPORTS), SETTINGS
     ).stages

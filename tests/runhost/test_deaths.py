@@ -1,4 +1,4 @@
-"""Deaths of a run host and of its parent: the caller learns it, and no process is left."""
+"""runhost.client: deaths of a run host and of its parent are noticed and leave no process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line: in turns over owners, in order for each of them, nothing lost."""
+"""The fair queue: owners take turns, each owner's entries are in order, nothing is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_owners_take_turns() -> None:
     ]
 
 
-def test_who_was_just_served_comes_last() -> None:
+def test_owner_that_was_just_served_comes_last() -> None:
     queue = filled("a1", "a2", "b1")
     assert queue.get() == "a1"
     queue.put("a", "a3")
@@ -43,7 +43,7 @@ def test_who_was_just_served_comes_last() -> None:
     assert drained(queue) == ["b1", "a2", "c1", "a3"]
 
 
-def test_empty_line_has_nothing() -> None:
+def test_empty_queue_raises() -> None:
     with pytest.raises(IndexError):
         filled().get()
 
@@ -59,7 +59,7 @@ def test_removed_entries_are_gone_and_the_turns_stay() -> None:
 
 
 @given(st.lists(st.one_of(st.sampled_from("abc"), st.just("-"), st.just("x")), max_size=60))
-def test_whatever_happens_nothing_is_lost_and_nobody_is_passed_over(moves: list[str]) -> None:
+def test_no_entry_is_lost_and_no_owner_is_passed_over(moves: list[str]) -> None:
     """A letter puts an entry of that owner in, `-` takes one out, `x` removes the oldest."""
     queue: FairQueue[str] = FairQueue()
     waiting: list[str] = []

@@ -1,4 +1,4 @@
-"""The pool of run hosts: lending, waiting in line, replacing the dead."""
+"""The pool of run hosts: leases, waiting in line, replacing dead ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_caller_right_after_the_start_waits_for_the_first_run_host(
     runner.run(at_once())
 
 
-def test_failing_start_is_told_and_tried_again(
+def test_failing_start_is_reported_and_tried_again(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def recover() -> None:
@@ -153,7 +153,7 @@ def test_leases_are_exclusive_in_order_and_bounded(runner: asyncio.Runner) -> No
     runner.run(line_up())
 
 
-def test_place_is_counted_before_its_lease_and_no_longer_than_until(
+def test_place_counts_until_its_lease_has_a_run_host(
     runner: asyncio.Runner,
 ) -> None:
     async def line_up() -> None:
@@ -173,7 +173,7 @@ def test_place_is_counted_before_its_lease_and_no_longer_than_until(
     runner.run(line_up())
 
 
-def test_those_who_are_refused_together_come_again_apart(runner: asyncio.Runner) -> None:
+def test_retry_after_differs_between_refused_callers(runner: asyncio.Runner) -> None:
     async def refuse() -> None:
         told = []
         async with host_pool(count=1, queue_limit=0) as pool:

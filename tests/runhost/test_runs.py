@@ -1,4 +1,4 @@
-"""Runs in a real run host: results, measurements, deadline, cancelling."""
+"""runhost.host, runhost.execution: results, measurements, deadline, cancelling of real runs."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from hotloop.app.names import StrategyName, TaskStatus
-from hotloop.app.schemas.options import StrategyChoice
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
 
 ROW = {"item_id": 1, "value": 0.5, "offset": 7}
@@ -37,7 +36,7 @@ def test_run_made_a_task_is_the_task_that_was_asked_for(
     assert made == asked
     assert made.model_fields_set == asked.model_fields_set
     assert made.model_dump_json() == asked.model_dump_json()
-    assert made.strategy is StrategyChoice(strategy)
+    assert made.strategy is StrategyName(strategy)
     assert (made.total_items, made.db_source, made.cache_source) == (
         asked.total_items,
         asked.db_source,

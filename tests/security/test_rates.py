@@ -74,7 +74,7 @@ def test_requests_go_on_while_the_storage_is_away(caplog: pytest.LogCaptureFixtu
             await limiter.close()
 
         asyncio.run(count())
-    assert "uncounted" in caplog.text
+    assert "not counted" in caplog.text
 
 
 def test_clients_are_counted_by_name_and_others_by_address() -> None:

@@ -242,9 +242,9 @@ def test_key_must_be_one_of_the_algorithm(key: str, algorithm: str, words: str) 
     [
         ({"jwt_key": SECRET, "jwt_audience": AUDIENCE}, "HOTLOOP_JWT_ALGORITHM must be set"),
         ({"jwt_key": SECRET, "jwt_algorithm": "HS256"}, "HOTLOOP_JWT_AUDIENCE must be set"),
-        ({"jwt_audience": AUDIENCE}, "HOTLOOP_JWT_AUDIENCE says nothing without"),
-        ({"session_secret": "weak"}, "HOTLOOP_SESSION_SECRET must be of at least 32 bytes"),
-        ({"jwt_issuer": "x"}, "HOTLOOP_JWT_ISSUER says nothing without"),
+        ({"jwt_audience": AUDIENCE}, "HOTLOOP_JWT_AUDIENCE has no effect without"),
+        ({"session_secret": "weak"}, "HOTLOOP_SESSION_SECRET must have at least 32 bytes"),
+        ({"jwt_issuer": "x"}, "HOTLOOP_JWT_ISSUER has no effect without"),
         (
             {"jwt_key": "weak", "jwt_algorithm": "HS256", "jwt_audience": AUDIENCE},
             "HOTLOOP_JWT_KEY must be a secret of at least 32 bytes",

@@ -10,10 +10,10 @@ from typing import Any, Final
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.checksum import checksum_text
-from hotloop.kernels.contract import KernelName
+from hotloop.kernels import known_kernels
 from tests.fixtures.plans import SMALL, expected_checksum, make_plan
 
-CELLS: Final = sorted(product(StrategyName, KernelName))
+CELLS: Final = sorted(product(StrategyName, known_kernels("loops")))
 COUNTS: Final = (60, 240, 600)
 SLOW_ITEMS: Final = 240
 COMPARED_ITEMS: Final = 60
@@ -43,8 +43,8 @@ def run_body(number: int) -> tuple[str, Body]:
     later = number // len(CELLS)
     items = COUNTS[(number + later) % len(COUNTS)]
     stages = _STAGES if (number + later) % 2 else _NO_STAGES
-    fields = _COMMON | stages | {"items_count": items, "kernel": kernel.value}
-    return strategy.value, Body(fields, items, kernel.value)
+    fields = _COMMON | stages | {"items_count": items, "kernel": kernel}
+    return strategy.value, Body(fields, items, kernel)
 
 
 def background_body(number: int) -> Body:
@@ -60,10 +60,10 @@ def slow_body() -> Body:
 
 def comparison_body(number: int) -> Body:
     """Two strategies × two kernels, another two each time."""
-    strategies, kernel_names = list(StrategyName), list(KernelName)
+    strategies, kernel_names = list(StrategyName), list(known_kernels("loops"))
     chosen = {
         "strategies": [strategies[(number + i) % len(strategies)].value for i in (0, 2)],
-        "kernels": [kernel_names[(number + i) % len(kernel_names)].value for i in (0, 1)],
+        "kernels": [kernel_names[(number + i) % len(kernel_names)] for i in (0, 1)],
     }
     limits = {"items_count": COMPARED_ITEMS, "rounds": 1, "budget_seconds": 5, "exact": True}
     return Body(_COMMON | _NO_STAGES | chosen | limits, COMPARED_ITEMS)

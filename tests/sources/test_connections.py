@@ -1,4 +1,4 @@
-"""One connection for each loop, and the blocking face of asynchronous stages."""
+"""Each event loop has one connection, and blocking calls use the asynchronous stage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_closed_connection_is_made_again() -> None:
     assert not asyncio.run(use())
 
 
-def test_connections_of_the_blocking_face_are_closed_from_another_loop() -> None:
+def test_connections_of_blocking_calls_are_closed_from_another_loop() -> None:
     found: list[Opened] = []
 
     async def use() -> None:
@@ -139,7 +139,7 @@ def test_stop_cancels_the_work_and_returns() -> None:
     wait_until(cancelled.is_set, "the work is cancelled")
 
 
-def test_work_that_ignores_its_cancellation_holds_nobody() -> None:
+def test_work_that_ignores_its_cancellation_does_not_block() -> None:
     stop, release = threading.Event(), threading.Event()
     started = threading.Event()
 
@@ -188,7 +188,7 @@ class Doubling(AsyncStage):
             batch.columns["offset"][position] *= 2
 
 
-def test_both_faces_do_the_same() -> None:
+def test_blocking_and_asynchronous_fetch_agree() -> None:
     blocking, asynchronous = item_batch(range(4)), item_batch(range(4))
     Doubling().fetch(blocking, range(1, 3), NEVER)
     asyncio.run(Doubling().fetch_async(asynchronous, range(1, 3)))

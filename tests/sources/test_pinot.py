@@ -1,4 +1,4 @@
-"""The database stage on the fake broker: what is asked, and what becomes of right answers."""
+"""The database stage on the fake broker: its queries, and its use of right answers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from hotloop.app.sources import connections, pinot
 from hotloop.app.sources.base import StageCounts
-from hotloop.app.sources.breakers import RefusedError
 from hotloop.app.sources.connections import close_connections
+from hotloop.app.sources.resilience import RefusedError
 from tests.fixtures.pinot_broker import RunningBroker, running_broker
 from tests.fixtures.real_sources import (
     POLICY,
@@ -24,6 +24,7 @@ from tests.fixtures.real_sources import (
     pinot_stage,
     reasons,
 )
+from tests.fixtures.waiting import in_loop
 
 SECRET = "Basic dXNlcjpzM2NyZXQ="
 
@@ -168,15 +169,12 @@ def test_both_faces_read_the_same(broker: RunningBroker) -> None:
     assert columns_of(blocking) == columns_of(fetched(stage, range(20)))
 
 
-def test_connection_is_kept_between_calls(broker: RunningBroker) -> None:
+@in_loop
+async def test_connection_is_kept_between_calls(broker: RunningBroker) -> None:
     stage = pinot_stage(broker.url)
-
-    async def run() -> None:
-        for _ in range(3):
-            await stage.fetch_async(item_batch([1]), [0])
-        (opened,) = connections._connections[asyncio.get_running_loop()].values()
-        assert isinstance(opened, pinot._PinotConnection)
-        await close_connections()
-        assert asyncio.get_running_loop() not in connections._connections
-
-    asyncio.run(run())
+    for _ in range(3):
+        await stage.fetch_async(item_batch([1]), [0])
+    (opened,) = connections._connections[asyncio.get_running_loop()].values()
+    assert isinstance(opened, pinot._PinotConnection)
+    await close_connections()
+    assert asyncio.get_running_loop() not in connections._connections

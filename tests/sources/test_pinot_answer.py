@@ -1,4 +1,4 @@
-"""What is thought of any answer: a table, or an error that says whether it may pass."""
+"""sources.pinot: every answer is a table, or an error that tells whether it may pass."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hotloop.app.sources.breakers import RefusedError, TransientError
-from hotloop.app.sources.pinot_answer import REFUSALS, TRANSIENT, PinotTable, read_answer
+from hotloop.app.sources.pinot import REFUSALS, TRANSIENT, PinotTable, read_answer
+from hotloop.app.sources.resilience import RefusedError, TransientError
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

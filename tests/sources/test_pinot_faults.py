@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a broker's answer, and what becomes of it."""
+"""sources.pinot: faults of a broker's answer, and their effect on items."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from hotloop.app.sources import pinot, resilience
-from hotloop.app.sources.breakers import RefusedError, TransientError
 from hotloop.app.sources.connections import close_connections
-from hotloop.app.sources.resilience import SourceDownError
+from hotloop.app.sources.resilience import RefusedError, SourceDownError, TransientError
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import try_again_soon
 from tests.fixtures.pinot_broker import RunningBroker, running_broker
@@ -28,7 +27,7 @@ from tests.fixtures.real_sources import (
     pinot_stage,
     reasons,
 )
-from tests.fixtures.waiting import until
+from tests.fixtures.waiting import in_loop, until
 
 IDS = range(100, 120)
 GIVES_UP = replace(POLICY, attempts=2)
@@ -157,14 +156,14 @@ def test_values_of_a_wrong_type_fail_their_items(
 
 
 @pytest.mark.parametrize("kind", ["array", "bool", "text"])
-def test_row_with_an_id_that_is_none_belongs_to_nobody(broker: RunningBroker, kind: str) -> None:
+def test_row_with_an_invalid_id_is_ignored(broker: RunningBroker, kind: str) -> None:
     broker.control("wrong_type", kind=kind, column="item_id", rows=2)
     batch = fetched(pinot_stage(broker.url), IDS)
     assert set(reasons(batch).values()) == {"pinot has no row for it"}
     assert len(batch.failed) == 2
 
 
-def test_answer_as_long_as_its_limit_is_told_so(
+def test_answer_that_reaches_its_limit_is_reported(
     broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each id has so many rows that they crowd out others."""
@@ -264,16 +263,13 @@ def test_broker_that_dies_and_comes_back_costs_no_item() -> None:
         asyncio.run(run())
 
 
-def test_broker_that_stays_away_fails_all_calls() -> None:
+@in_loop
+async def test_broker_that_stays_away_fails_all_calls() -> None:
     stage = pinot_stage(
         f"http://127.0.0.1:{free_port()}", policy=replace(POLICY, outage_seconds=0.1)
     )
-
-    async def run() -> None:
-        calls = [stage.fetch_async(item_batch([1]), [0]) for _ in range(100)]
-        ended = await asyncio.gather(*calls, return_exceptions=True)
-        await close_connections()
-        assert {type(error) for error in ended} == {SourceDownError}
-        assert all("pinot cannot be reached" in str(error) for error in ended)
-
-    asyncio.run(run())
+    calls = [stage.fetch_async(item_batch([1]), [0]) for _ in range(100)]
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    await close_connections()
+    assert {type(error) for error in ended} == {SourceDownError}
+    assert all("pinot cannot be reached" in str(error) for error in ended)

@@ -1,4 +1,4 @@
-"""The cache stage on a real server: layouts, defaults, counts, values that are no numbers."""
+"""The cache stage on a real server: layouts, defaults, counts, values that are not numbers."""
 
 from __future__ import annotations
 

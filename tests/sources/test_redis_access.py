@@ -1,4 +1,4 @@
-"""The cache stage when it is refused, or there is no server: told without address and secret."""
+"""sources.redis: refused access and absent servers, reported without address and secret."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hotloop.app.names import RedisLayout
 from hotloop.app.sources import resilience
 from hotloop.app.sources.base import ItemFetchError, StageCounts
-from hotloop.app.sources.breakers import RefusedError, TransientError, breaker_of
+from hotloop.app.sources.resilience import RefusedError, TransientError, breaker_of
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import try_again_soon
 from tests.fixtures.real_sources import (
@@ -78,7 +78,7 @@ def test_right_without_a_permission_is_refused() -> None:
 
 
 @pytest.mark.parametrize("layout", sorted(RedisLayout))
-def test_nobody_listens_and_every_item_is_told_without_an_address(layout: RedisLayout) -> None:
+def test_unreachable_server_fails_every_item_without_its_address(layout: RedisLayout) -> None:
     port = free_port()
     stage = redis_stage(f"redis://127.0.0.1:{port}/0", layout=layout, policy=GIVES_UP)
     with pytest.raises(TransientError) as caught:

@@ -1,4 +1,4 @@
-"""The cache stage when its server refuses, stalls, dies and comes back."""
+"""sources.redis: the server refuses, stalls, dies and comes back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from redis import Redis, ResponseError
 
 from hotloop.app.names import RedisLayout
 from hotloop.app.sources import resilience
-from hotloop.app.sources.breakers import TransientError, breaker_of
 from hotloop.app.sources.connections import close_connections
 from hotloop.app.sources.redis import RedisStage
-from hotloop.app.sources.resilience import Policy, SourceDownError
+from hotloop.app.sources.resilience import Policy, SourceDownError, TransientError, breaker_of
 from tests.fixtures.guarded import free_port
 from tests.fixtures.outages import cancelled, try_again_soon
 from tests.fixtures.real_sources import (

@@ -1,4 +1,4 @@
-"""What every strategy promises, asked of each."""
+"""strategies.registry, strategies.batchwise, strategies.hybrid: promises of every strategy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress within batches: every stage and the kernel call of an item count as they pass."""
+"""strategies.base, strategies.worker: progress counts each stage and kernel call of an item."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.base import Batch, ItemBatch, Positions
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
-from hotloop.app.strategies.base import BatchResult, Strategy
-from hotloop.app.strategies.in_flight import InFlight, StepCount, count_in, steps_of
+from hotloop.app.strategies.base import (
+    BatchResult,
+    InFlight,
+    StepCount,
+    Strategy,
+    count_in,
+    steps_of,
+)
 from hotloop.app.strategies.worker import compute_batch, run_batch
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.stages import DeadlyItems, FailingStage, append_byte, byte_count
@@ -93,7 +99,7 @@ def test_items_in_work_are_counted_before_their_batch_is_done(
     runner.run(run())
 
 
-def test_next_run_begins_at_nothing(runner: asyncio.Runner, process_strategy: Strategy) -> None:
+def test_next_run_begins_without_steps(runner: asyncio.Runner, process_strategy: Strategy) -> None:
     """Workers of a warm pool keep their last count, which is not taken for the next run's."""
     plan = make_plan(process_strategy.name, items=GeneratedItems(100), batch_size=50)
 
@@ -147,7 +153,7 @@ def test_slices_of_a_batch_give_the_same_bits(kernel: str, failing_every: int | 
         assert counted.count == 203 * (len(stages) + 1)
 
 
-def test_long_batch_is_seen_to_go_on_and_a_short_one_is_one_call(
+def test_long_batch_reports_progress_and_a_short_one_is_one_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = make_plan(StrategyName.SEQUENTIAL, kernel="python", slice_items=20)
@@ -172,7 +178,7 @@ def test_long_batch_is_seen_to_go_on_and_a_short_one_is_one_call(
 def test_word_of_a_worker_counts_for_the_batch_that_it_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hotloop.app.strategies.in_flight._mine", None)
+    monkeypatch.setattr("hotloop.app.strategies.base._mine", None)
     words = [0, 0]
     count_in(words, 1)
     steps = steps_of(BATCH)

@@ -1,4 +1,4 @@
-"""The threads of multiprocessing's pool work as little as they must."""
+"""strategies.pools: the threads of multiprocessing's pool work as little as they must."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost.calibrate.timed_runs import probe_plan
-from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
 from hotloop.app.strategies.nursery import Nursery
+from hotloop.app.strategies.pools import MultiprocessingPool
 
 CALLS = 100
 RESULT_BYTES = 1_000_000

@@ -1,4 +1,4 @@
-"""Workers that are forked where their kernel is compiled already, and how many are started."""
+"""strategies.nursery, strategies.fork_server: workers are forked with their kernel compiled."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ import pytest
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies import nursery as nursery_module
-from hotloop.app.strategies.executor_pool import ExecutorPool
-from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
 from hotloop.app.strategies.nursery import ForkingContext, Nursery
-from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.pools import ExecutorPool, MultiprocessingPool, PoolLimits, Pools
 from hotloop.app.strategies.process_pool import ProcessPool
 from hotloop.app.strategies.registry import STRATEGIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
@@ -64,7 +62,7 @@ def test_workers_come_from_one_process_with_one_thread(
 
 
 @forking
-def test_server_is_replaced_only_for_a_kernel_that_it_has_not() -> None:
+def test_server_is_replaced_only_for_a_new_kernel() -> None:
     nursery = Nursery()
     first = nursery.server_for(PYTHON)
     assert nursery.server_for(PYTHON) is first

@@ -1,4 +1,4 @@
-"""What every strategy promises, with stages that ask real servers for groups of items."""
+"""strategies.registry: promises of every strategy with stages that ask real servers."""
 
 from __future__ import annotations
 

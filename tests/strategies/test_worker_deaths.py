@@ -1,4 +1,4 @@
-"""Workers that die, and what becomes of their batches."""
+"""strategies.process_pool: batches of workers that die are tried again, within a bound."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from hotloop.app.names import StrategyName
 from hotloop.app.sources.base import Batch
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Strategy
-from hotloop.app.strategies.executor_pool import ExecutorPool
-from hotloop.app.strategies.multiprocessing_pool import MultiprocessingPool
 from hotloop.app.strategies.nursery import Nursery
+from hotloop.app.strategies.pools import ExecutorPool, MultiprocessingPool
 from hotloop.app.strategies.process_pool import ProcessPool, WorkersDiedError
 from hotloop.app.strategies.worker import run_batch
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum

@@ -22,10 +22,10 @@ from typing import Any
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import TaskStatus
 from hotloop.app.tasks import nodes as nodes_module
-from hotloop.app.tasks.adoption import adopt_dead
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.nodes import NodeStore, new_node_id
 from hotloop.app.tasks.store import open_store
+from hotloop.app.tasks.upkeep import adopt_dead
 from hotloop.app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
 from tests.fixtures.executions import summary
 

@@ -1,4 +1,4 @@
-"""Chunks: batches packed by column, and what tells that one is damaged."""
+"""Chunks: batches are packed by column, and damage is found."""
 
 from __future__ import annotations
 

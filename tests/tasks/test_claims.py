@@ -1,4 +1,4 @@
-"""Claims: a node gets what it can execute, a bad row harms itself only, beginnings are bounded."""
+"""Claims: a node gets what it can execute, a bad row fails alone, beginnings are bounded."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import select, update
 
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
-from hotloop.app.tasks import shard_rows
+from hotloop.app.tasks import rows
 from hotloop.app.tasks.claims import Claim, claim, put_back
 from hotloop.app.tasks.engine import FILE_NAME, reading, writing
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.needs import Abilities
-from hotloop.app.tasks.shard_rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS
+from hotloop.app.tasks.rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS
 from hotloop.app.tasks.spec import SPEC_VERSION
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import shards, tasks
@@ -164,7 +164,7 @@ def lost(store: TaskStore, abilities: Abilities | None = None) -> Claim | None:
 def test_task_that_takes_its_node_along_ends_after_a_bounded_number_of_beginnings(
     store: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_rows, "FREE_BEGINNINGS", MAX_BEGINNINGS)  # no pauses
+    monkeypatch.setattr(rows, "FREE_BEGINNINGS", MAX_BEGINNINGS)  # no pauses
     deadly, other = put(store, 1, shards=2)
     began = [lost(store) for _ in range(MAX_BEGINNINGS)]
     assert {one.shard.ref for one in began if one} == {deadly}
@@ -228,7 +228,9 @@ def test_beginnings_of_a_process_that_stops_do_not_count(queues: Queues, store: 
 
 
 @pytest.mark.parametrize("counts_as", [0, 1, FAILED_BEGINNING])
-def test_what_is_given_back_counts_as_it_is_said(store: TaskStore, counts_as: int) -> None:
+def test_given_back_execution_counts_as_many_beginnings_as_told(
+    store: TaskStore, counts_as: int
+) -> None:
     (ref,) = put(store)
     for _ in range(2):
         claimed = claim(store.engine, "here:1")
@@ -239,7 +241,7 @@ def test_what_is_given_back_counts_as_it_is_said(store: TaskStore, counts_as: in
     assert (shard.beginnings, shard.needs_bytes) == (2 * counts_as, 7)
 
 
-def test_cancelling_survives_what_this_version_does_not_know(store: TaskStore) -> None:
+def test_task_of_an_unknown_kind_can_be_cancelled(store: TaskStore) -> None:
     (odd,) = put(store)
     change(store, odd, workload="newer", strategy="newer", kind="newer", spec={"version": 99})
     store.shards.cancel(odd.task_id, summary)

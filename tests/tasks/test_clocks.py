@@ -1,4 +1,4 @@
-"""The clock jumps: nodes may take each other for dead, and nothing is lost or done twice."""
+"""tasks.nodes: when the clock jumps, nodes may adopt each other, but nothing is lost."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_jump_forward_costs_one_node_its_work_and_nothing_else(
     assert again <= (set(processes.said(dead, "began")) if dead else set())
 
 
-def test_jump_back_makes_nobody_dead_and_who_dies_is_noticed(
+def test_jump_back_declares_no_node_dead_and_real_deaths_are_noticed(
     processes: NodeProcesses, store: TaskStore, engine: Engine, busy: list[ShardRef]
 ) -> None:
     jump(engine, -HOUR)

@@ -11,16 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.model import (
-    FINISHED,
-    MOVES,
-    UNFINISHED,
-    Task,
-    is_task_id,
-    may_become,
-    new_task_id,
-)
+from hotloop.app.names import TaskStatus, is_task_id
+from hotloop.app.tasks.model import FINISHED, MOVES, UNFINISHED, Task, may_become, new_task_id
 
 
 def test_every_state_is_in_the_table_of_moves() -> None:

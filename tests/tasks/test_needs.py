@@ -1,4 +1,4 @@
-"""What tasks need, what nodes can do, and the words for what is missing."""
+"""Needs of tasks, abilities of nodes, and the words for what is missing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.tasks.needs import (
-    NOTHING,
-    Abilities,
-    Needs,
-    needs_of,
-    read_needs,
-    waiting_for,
-)
+from hotloop.app.tasks.needs import NOTHING, Abilities, Needs, needs_of, read_needs, waiting_for
 from hotloop.app.tasks.spec import SPEC_VERSION
 
 RUN = ("run", "loops", "cython", "hybrid")
@@ -38,7 +31,7 @@ def test_comparison_needs_the_kernels_of_its_cells() -> None:
     assert needs.abilities == kernels | {"kind:comparison", "workload:loops"}
 
 
-def test_nothing_but_its_version_is_read_of_a_newer_spec() -> None:
+def test_of_a_newer_spec_only_the_version_is_read() -> None:
     needs = needs_of(*RUN, {"version": SPEC_VERSION + 1, "db": {}, "needs": 3})
     assert needs.abilities == {"kind:run", f"spec:{SPEC_VERSION + 1}"}
     assert needs_of(*RUN, {"version": SPEC_VERSION}) == needs_of(*RUN, {})
@@ -51,7 +44,7 @@ def test_spec_that_cannot_be_read_needs_nothing_of_its_own(spec: Any) -> None:
     assert needs_of(*RUN, spec) == needs_of(*RUN, {})
 
 
-def test_text_of_an_unknown_form_is_what_no_node_has() -> None:
+def test_unknown_text_of_needs_fits_no_node() -> None:
     assert not Abilities(frozenset({"a"})).has("{newer")
     assert not Abilities(frozenset({"a"})).has('{"newer": 1}')
     assert Abilities(frozenset({"a"})).has('["a"]')
@@ -65,7 +58,7 @@ def test_abilities_that_cannot_be_read_are_none(stored: Any) -> None:
     assert Abilities.from_json(able.to_json()) == able
 
 
-def test_words_name_what_no_living_node_has() -> None:
+def test_waiting_text_names_abilities_that_no_living_node_has() -> None:
     needs = Needs(frozenset({"kernel:loops/cython", "db:pinot"}), 3 << 20)
     cython = Abilities(frozenset({"kernel:loops/cython"}), 1 << 30)
     both, small = (Abilities(needs.abilities, n << 20) for n in (3, 2))

@@ -1,4 +1,4 @@
-"""Nodes: heartbeats, deaths, and who adopts."""
+"""Nodes: heartbeats, deaths and adoption."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import pytest
 from sqlalchemy import Engine, text
 
 from hotloop.app.tasks import nodes as nodes_module
-from hotloop.app.tasks.adoption import adopt_dead
 from hotloop.app.tasks.claims import claim
 from hotloop.app.tasks.engine import make_engine, writing
 from hotloop.app.tasks.needs import NOTHING, Abilities
 from hotloop.app.tasks.nodes import (
     Node,
     NodeStore,
+    current_owner,
     living_abilities,
     machine,
     new_node_id,
 )
-from hotloop.app.tasks.owner import current_owner
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.upkeep import adopt_dead
 from tests.fixtures.guarded import ROOT
 from tests.tasks.queue_fixtures import Queues, Work, put
 
@@ -102,7 +102,7 @@ def test_node_is_listed_from_its_first_beat_until_it_leaves(node: NewNode, engin
     assert not first.beat()
 
 
-def test_a_beat_is_kept(node: NewNode, engine: Engine) -> None:
+def test_beat_is_stored(node: NewNode, engine: Engine) -> None:
     living = node("living:1")
     silence(engine, "living:1", 100)
     (before,) = living.list()
@@ -209,7 +209,7 @@ def test_node_that_has_beaten_meanwhile_is_not_claimed(node: NewNode, engine: En
 
 
 @pytest.mark.usefixtures("gone")
-def test_what_a_dead_claimer_left_is_claimed_again(node: NewNode, engine: Engine) -> None:
+def test_claims_of_a_dead_node_are_claimed_again(node: NewNode, engine: Engine) -> None:
     here = node("here:1")
     node("late:1")
     (dead,) = here.dead(3_600)
@@ -270,9 +270,7 @@ def test_work_of_a_node_that_is_not_listed_is_adopted_once(
     assert ids(here.list()) == ["here:1", "other:1"]
 
 
-def test_what_this_node_holds_is_not_adopted_by_itself(
-    queues: Queues, store: TaskStore, node: NewNode
-) -> None:
+def test_node_does_not_adopt_its_own_work(queues: Queues, store: TaskStore, node: NewNode) -> None:
     """Not even when it is not listed any more: it has heard of that, and joins again."""
     put(store)
     assert claim(store.engine, "here:1") is not None

@@ -1,4 +1,4 @@
-"""Whether the process of a task still lives."""
+"""tasks.nodes: a process is known by its pid and its start, while it lives and after."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hotloop.app.tasks.owner import current_owner, owner_is_alive
+from hotloop.app.tasks.nodes import current_owner, owner_is_alive
 
 SAY_OWNER = """
 import sys
-from hotloop.app.tasks.owner import current_owner
+from hotloop.app.tasks.nodes import current_owner
 print(current_owner(), flush=True)
 sys.stdin.read()
 """
@@ -46,13 +46,13 @@ def test_other_process_is_alive_until_it_has_ended() -> None:
     assert not owner_is_alive(owner)
 
 
-def test_pid_that_came_again_is_another_process() -> None:
+def test_reused_pid_is_another_process() -> None:
     pid, _, started = current_owner().partition(":")
     assert not owner_is_alive(f"{pid}:{int(started) - 1}")
     assert not owner_is_alive(f"{pid}:{int(started) + 1}")
 
 
-def test_clock_that_is_set_makes_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_the_clock_does_not_change_a_process_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of the boot, in unix seconds, moves with the clock."""
     owner, booted, now = current_owner(), psutil.boot_time(), time.time()
     for step in (-86_400.0, -1.0, 1.0, 86_400.0):
@@ -71,7 +71,7 @@ def test_text_that_names_no_process_is_not_alive(owner: str) -> None:
     assert not owner_is_alive(owner)
 
 
-def test_process_that_may_not_be_looked_at_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_that_cannot_be_inspected_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path, *_: object) -> str:
         raise PermissionError(path)
 
@@ -96,7 +96,7 @@ def test_hidden_process_of_another_user_counts_as_alive(monkeypatch: pytest.Monk
 def test_start_is_compared_in_unix_seconds_where_there_are_no_ticks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hotloop.app.tasks.owner.counts_ticks", lambda: False)
+    monkeypatch.setattr("hotloop.app.tasks.nodes.counts_ticks", lambda: False)
     pid, _, started = current_owner().partition(":")
     assert owner_is_alive(current_owner())
     assert owner_is_alive(f"{pid}:{float(started) + 0.01:.3f}")

@@ -1,4 +1,4 @@
-"""Results in the store, read by range."""
+"""tasks.results: results are read by range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of shards: begun, taken over, added to and ended."""
+"""The contract of shards: they are begun, taken over, given back and ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def statuses(store: TaskStore, task_id: str) -> list[str]:
 # --- creating ------------------------------------------------------------------------------
 
 
-def test_task_is_one_shard_unless_it_is_said_otherwise(store: TaskStore, new_task: NewTask) -> None:
+def test_task_has_one_shard_by_default(store: TaskStore, new_task: NewTask) -> None:
     task = new_task(total_items=7)
     store.create(task)
     assert store.shards.of_task(task.task_id) == [
@@ -92,7 +92,7 @@ def test_task_starts_with_its_first_execution(store: TaskStore, sharded: Sharded
     assert store.get(task_id).start_time == started
 
 
-def test_items_that_were_counted_only_now_are_the_task_s_and_the_shard_s(
+def test_items_counted_at_the_beginning_are_stored_for_task_and_shard(
     store: TaskStore, new_task: NewTask
 ) -> None:
     task = new_task(total_items=0)
@@ -152,7 +152,9 @@ def test_unknown_shard_is_not_found(store: TaskStore, sharded: Sharded, shard: i
 # --- giving back ---------------------------------------------------------------------------
 
 
-def test_given_back_another_goes_on(store: TaskStore, sharded: Sharded, result: NewResult) -> None:
+def test_next_execution_continues_one_that_was_given_back(
+    store: TaskStore, sharded: Sharded, result: NewResult
+) -> None:
     task_id = sharded([30])
     first = begin(store, task_id, node="stops")
     first.add(result(0, 10))
@@ -170,7 +172,7 @@ def test_given_back_another_goes_on(store: TaskStore, sharded: Sharded, result: 
     check_counts(store, task_id)
 
 
-def test_given_back_to_the_same_node_nobody_else_gets_it(
+def test_shard_given_back_to_its_node_is_claimed_by_no_other(
     store: TaskStore, sharded: Sharded, result: NewResult
 ) -> None:
     first = begin(store, sharded([30]), node="a:1")
@@ -181,9 +183,7 @@ def test_given_back_to_the_same_node_nobody_else_gets_it(
     assert (again.attempt, again.items_processed) == (2, 10)
 
 
-def test_execution_after_one_that_is_not_the_last_is_refused(
-    store: TaskStore, sharded: Sharded
-) -> None:
+def test_begin_after_an_outdated_attempt_is_refused(store: TaskStore, sharded: Sharded) -> None:
     first = begin(store, sharded([30]), node="a:1")
     first.give_back("a:1")
     assert put_back(store.engine, "a:1") == [first.shard.ref]

@@ -1,4 +1,4 @@
-"""Fencing: what an execution that is no longer the current one writes is refused, all of it."""
+"""tasks.shards: everything that an execution writes is refused once it is not the current one."""
 
 from __future__ import annotations
 

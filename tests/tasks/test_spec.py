@@ -57,7 +57,7 @@ def test_stored_specs_of_every_version_are_read(version: int) -> None:
     assert has_files(STORED[version])
     request = request_of(STORED[version], RunRequest)
     assert (request.workers, request.redis_delay_ms) == (4, (1.0, 10.0))
-    assert request.parameters.outer_iterations == 100
+    assert request.parameters["outer_iterations"] == 100
 
 
 def test_stored_comparisons_are_read() -> None:

@@ -1,4 +1,4 @@
-"""The contract of the task store, whatever the database."""
+"""The contract of the task store, for each database."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_same_id_again_is_a_conflict(store: TaskStore, new_task: NewTask) -> Non
     assert store.get(task.task_id) == task
 
 
-def test_check_is_told_of_the_client_and_keeps_a_task_out(
+def test_check_gets_the_clients_unfinished_tasks_and_may_refuse(
     store: TaskStore, new_task: NewTask
 ) -> None:
     of_client: dict[str, Any] = {"task_type": TaskType.BACKGROUND, "client": "somebody"}
@@ -80,7 +80,7 @@ def test_check_is_told_of_the_client_and_keeps_a_task_out(
 
 
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)
-def test_those_that_ask_at_once_see_each_other_in_a_file(
+def test_concurrent_creates_in_a_file_do_not_exceed_the_limit(
     store: TaskStore, new_task: NewTask
 ) -> None:
     barrier = threading.Barrier(8)
@@ -187,7 +187,9 @@ def test_moves_are_those_of_the_table(
 
 
 @pytest.mark.parametrize("status", sorted(UNFINISHED))
-def test_end_needs_an_end(store: TaskStore, running: Running, status: TaskStatus) -> None:
+def test_execution_ends_only_in_a_finished_state(
+    store: TaskStore, running: Running, status: TaskStatus
+) -> None:
     task_id = running(10)
     before = store.get(task_id)
     with pytest.raises(ValueError, match=f"{status} is not an end"):

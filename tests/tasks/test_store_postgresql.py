@@ -1,4 +1,4 @@
-"""The task store in PostgreSQL, and what may be wrong with its server."""
+"""tasks.store, tasks.postgresql: the store in PostgreSQL, and faults of its server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The room that the task store takes on a disk, and a disk that is full."""
+"""tasks.sqlite: the store's space on a disk, and a disk that is full."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hotloop.app.names import TaskStatus
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks.engine import FILE_NAME
 from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.sqlite import RESERVE_BYTES
 from hotloop.app.tasks.store import TaskStore, open_store
-from hotloop.app.tasks.upkeep import RESERVE_BYTES
 from tests.fixtures.executions import Execution, begin, end
 from tests.fixtures.refusals import refused
 

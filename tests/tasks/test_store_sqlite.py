@@ -1,4 +1,4 @@
-"""The task store in a file, and what may be wrong with that file."""
+"""tasks.store, tasks.sqlite: the store in a file, and faults of that file."""
 
 from __future__ import annotations
 

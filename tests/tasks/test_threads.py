@@ -1,4 +1,4 @@
-"""The threads of the task store: calls that hang keep nothing else, and not the process."""
+"""The threads of the task store: a call that hangs delays no other, and not the process's end."""
 
 from __future__ import annotations
 

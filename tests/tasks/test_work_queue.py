@@ -1,4 +1,4 @@
-"""The queue in one process: what is accepted is done, once, in order, within limits."""
+"""The queue in one process: accepted work is done once, in order, within limits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def node_of(store: TaskStore, ref: ShardRef) -> str | None:
     return store.shards.of_task(ref.task_id)[ref.shard].node
 
 
-def test_what_is_accepted_is_done_once(queues: Queues, store: TaskStore, work: Work) -> None:
+def test_accepted_work_is_executed_once(queues: Queues, store: TaskStore, work: Work) -> None:
     queue = queues.launch(work, **NEVER)
     (first,) = put(store)
     queue.wake()
@@ -84,22 +84,22 @@ def test_process_that_cannot_execute_leaves_its_work_to_others_until_it_can(
     assert first not in work.began
 
 
-def test_the_end_of_one_is_the_beginning_of_the_next(
-    queues: Queues, store: TaskStore, work: Work
-) -> None:
+def test_next_work_begins_as_soon_as_one_ends(queues: Queues, store: TaskStore, work: Work) -> None:
     accepted = put(store, 20)
     queues.launch(work, concurrency=1, **NEVER)
     wait_until(lambda: len(work.ended) == 20, "all is done")
     assert work.began == accepted
 
 
-def test_what_others_accept_is_found(queues: Queues, store: TaskStore, work: Work) -> None:
+def test_work_accepted_by_another_process_is_found(
+    queues: Queues, store: TaskStore, work: Work
+) -> None:
     queues.launch(work)
     accepted = put(store)
     wait_until(lambda: work.ended == accepted, "it is done")
 
 
-def test_claim_begins_the_execution_and_nobody_else_gets_it(store: TaskStore) -> None:
+def test_claim_begins_the_execution_and_no_other_node_gets_it(store: TaskStore) -> None:
     (ref,) = put(store)
     claimed = claim(store.engine, "here:1")
     assert claimed is not None
@@ -111,7 +111,7 @@ def test_claim_begins_the_execution_and_nobody_else_gets_it(store: TaskStore) ->
     assert claim(store.engine, "other:1") is None
 
 
-def test_queue_is_counted_by_who_waits_and_who_is_held(
+def test_waiting_and_held_shards_are_counted(
     store: TaskStore, new_task: Callable[..., Task]
 ) -> None:
     assert count_queued(store.engine) == {"waiting": 0, "held": 0}
@@ -140,7 +140,7 @@ def test_synchronous_tasks_are_not_queued(
     assert {store.status(task.task_id) for task in synchronous} == {TaskStatus.PENDING}
 
 
-def test_a_resume_is_done_again(queues: Queues, store: TaskStore, work: Work) -> None:
+def test_resumed_work_is_executed_again(queues: Queues, store: TaskStore, work: Work) -> None:
     work.go.clear()
     queue = queues.launch(work, **NEVER)
     (ref,) = put(store)
@@ -268,7 +268,7 @@ def test_work_that_does_not_stop_is_given_up_and_can_store_nothing(
     assert Execution(store, claimed.shard).end() is TaskStatus.COMPLETED
 
 
-def test_what_is_adopted_begins_at_once(queues: Queues, store: TaskStore, work: Work) -> None:
+def test_adopted_work_begins_at_once(queues: Queues, store: TaskStore, work: Work) -> None:
     (ref,) = put(store)
     assert claim(store.engine, "dead:1") is not None
     queue = queues.launch(work, **NEVER)
@@ -290,7 +290,7 @@ def test_put_back_takes_from_one_node_only(store: TaskStore) -> None:
     assert [one and one.shard.attempt for one in again] == [2, 2]
 
 
-def test_task_that_cannot_be_executed_fails_and_stands_in_nobody_s_way(
+def test_task_that_cannot_be_executed_fails_and_delays_no_other(
     queues: Queues, store: TaskStore, work: Work
 ) -> None:
     bad, other, good = put(store, 1, shards=2) + put(store)
@@ -363,7 +363,7 @@ def test_server_that_goes_away_and_comes_back_is_waited_for(
 def test_api_starts_without_what_the_queue_needs() -> None:
     code = (
         "import sys, hotloop.app.factory, hotloop.app.tasks.work_queue, "
-        "hotloop.app.tasks.adoption; "
+        "hotloop.app.tasks.upkeep; "
         "print(sorted({'psycopg'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The queue among processes: limits, deaths, and processes that come back."""
+"""tasks.work_queue: the queue among processes, with limits, deaths, and processes that return."""
 
 from __future__ import annotations
 

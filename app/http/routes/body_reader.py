@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from hotloop.app.errors import NotReadyError
 from hotloop.app.runhost.fair_queue import FairQueue
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import RunRequest
+from hotloop.app.schemas.runs import RunRequest, read_request
 from hotloop.app.wording import RULE, describe
 
 LARGE_BYTES: Final = 32 * 1_024
@@ -47,7 +47,7 @@ class Faults:
 def read_body(model: type[Body], content: bytes) -> Body | Faults:
     """Parse and check, here and now."""
     try:
-        return model.model_validate_json(content)
+        return read_request(model, content)
     except ValidationError as error:
         # A hostile body has a million unknown fields; listing them would take seconds.
         if error.error_count() > _MAX_LISTED:
@@ -68,7 +68,7 @@ def _read_large(model: type[Body], content: bytes) -> Body | Faults:
         return Faults([_in_words(fault) for fault in read.faults])
     if read.items is None:
         return read
-    return read.model_copy(update={"items": ItemColumns.of(read.items)})
+    return read.model_copy(update={"items": ItemColumns.of(read.workload, read.items)})
 
 
 def _in_words(fault: dict[str, Any]) -> dict[str, Any]:

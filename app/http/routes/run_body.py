@@ -11,7 +11,7 @@ from hotloop.app.http.access import ClientDep
 from hotloop.app.http.routes.body_reader import BodyReader, Faults, refused
 from hotloop.app.http.routes.media_types import JSON, require_content_type
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, request_models
 from hotloop.app.security.clients import Client
 
 _HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
@@ -20,7 +20,16 @@ Body = TypeVar("Body", bound=RunRequest)
 
 
 def _body_schema(model: type[RunRequest], *, required: bool = True) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    refs = {
+        name: f"#/components/schemas/{made.__name__}"
+        for name, made in request_models(model).items()
+    }
+    schema: dict[str, Any] = {"$ref": next(iter(refs.values()))}
+    if len(refs) > 1:
+        schema = {
+            "oneOf": [{"$ref": ref} for ref in refs.values()],
+            "discriminator": {"propertyName": "workload", "mapping": refs},
+        }
     return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -20,7 +21,8 @@ from hotloop.app.http.routes.media_types import CSV, NDJSON, require_content_typ
 from hotloop.app.http.routes.paths import UPLOAD
 from hotloop.app.http.routes.prefer import PrefersAsyncDep
 from hotloop.app.http.routes.runs import RUN_ANSWERS, RUN_ERRORS, answer_of
-from hotloop.app.schemas.options import StrategyChoice
+from hotloop.app.schemas.declared import example_row
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import UploadQuery
 
@@ -28,17 +30,23 @@ router = APIRouter(tags=["runs"])
 
 _HINT: Final = "with curl: -H 'Content-Type: text/csv' --data-binary @items.csv"
 
+_ROWS: Final = [example_row(DEFAULT_WORKLOAD, row) for row in range(2)]
+_CSV_ROWS: Final = [",".join(map(str, row)) for row in (_ROWS[0], *(r.values() for r in _ROWS))]
+
 _BODY_SCHEMA: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
             CSV: {
                 "schema": {"type": "string"},
-                "example": "item_id,value,offset\n1,0.5,7\n2,1.5,7\n",
+                "example": "".join(
+                    f"{','.join(map(str, row))}\n"
+                    for row in (_ROWS[0], *(r.values() for r in _ROWS))
+                ),
             },
             NDJSON: {
                 "schema": {"type": "string"},
-                "example": '{"item_id": 1, "value": 0.5, "offset": 7}\n',
+                "example": f"{json.dumps(_ROWS[0])}\n",
             },
         },
     }
@@ -73,9 +81,8 @@ async def run_upload(
     body_read = asyncio.Event()
     chunks = _chunks(request, body_read)
     if prefers_async:
-        strategy = StrategyChoice(query.strategy)
         task = await services.background.submit_upload(
-            query, strategy, media_type, chunks, idempotency_key, client.id
+            query, query.strategy, media_type, chunks, idempotency_key, client.id
         )
         return accepted(task, as_preferred=True)
     response.headers["Vary"] = "Prefer"

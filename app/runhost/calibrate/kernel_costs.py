@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf
@@ -16,6 +16,7 @@ import numpy as np
 
 from hotloop import kernels
 from hotloop.app.runhost.calibrate.constants import KernelCosts
+from hotloop.app.sources.base import Parameters
 from hotloop.app.strategies.process_pool import ProcessPool
 from hotloop.app.strategies.worker_process import idle_parameters
 from hotloop.app.system import has_gil
@@ -63,7 +64,7 @@ class Probe(NamedTuple):
     workload: str
     kernel: str
     items: int
-    parameters: Mapping[str, int]
+    parameters: Parameters
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ class KernelTimes:
         for term in terms:
             self._time(term, size, probe(self.workload, term, size))
 
-    def _time(self, term: str, size: int, parameters: Mapping[str, int]) -> None:
+    def _time(self, term: str, size: int, parameters: Parameters) -> None:
         seconds: list[float] = []
         while sum(seconds) < SHORTEST_SECONDS:
             seconds.append(time_call(self.workload, self.kernel, size, parameters))
@@ -142,16 +143,17 @@ class KernelTimes:
         )
 
 
-def probe(workload: str, term: str, size: int) -> Mapping[str, int]:
+def probe(workload: str, term: str, size: int) -> Parameters:
     """Parameters under which only this cost term has operations, for a call with `size` items."""
     found = kernels.get_workload(workload)
-    first = next(each.parameters[0] for each in found.terms if each.name == term)
+    (factors,) = (each.cost_factors for each in found.terms if each.name == term)
     whole = found.probes[term]
     fewer = max(1, size // WHOLE_PROBE_ITEMS)
-    return {**whole, first: max(1, whole[first] // fewer)}
+    # A term without factors always costs the same.
+    return {**whole, **{first: max(1, whole[first] // fewer) for first in factors[:1]}}
 
 
-def time_call(workload: str, kernel: str, count: int, parameters: Mapping[str, int]) -> float:
+def time_call(workload: str, kernel: str, count: int, parameters: Parameters) -> float:
     """Seconds of one call with `count` simulated items. Worker processes call this, too."""
     columns = kernels.get_workload(workload).simulated_columns(np.arange(count, dtype=np.int64))
     run = kernels.get_kernel(workload, kernel).run

@@ -21,8 +21,9 @@ from hotloop.app.factory import create_app
 from hotloop.app.http.routes import body_reader
 from hotloop.app.http.routes.body_reader import LARGE_BYTES, Body, BodyReader, Faults
 from hotloop.app.schemas.comparison import CompareRequest
+from hotloop.app.schemas.declared import MAX_INLINE_ITEMS
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import MAX_INLINE_ITEMS, BackgroundRequest, RunRequest
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.client import Client, open_client
 from tests.fixtures.fake_services import FakeServices

@@ -11,7 +11,6 @@ from hotloop.app.factory import create_app
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.settings.settings import Settings
-from hotloop.kernels.contract import KernelName
 from tests.fixtures.access import make_key
 from tests.fixtures.client import Client, open_client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
@@ -53,7 +52,7 @@ def test_body_says_what_is_compared(client: Client, services: FakeServices) -> N
     assert client.post(f"{PATH}?workers=2", json=body).status_code == 200
     request = asked(services)
     assert request.strategies == (StrategyName.HYBRID,)
-    assert request.kernels == (KernelName.NUMBA,)
+    assert request.kernels == ("numba",)
     assert (request.rounds, request.items_count, request.workers) == (3, 9, 2)
 
 

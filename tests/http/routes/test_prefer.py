@@ -149,7 +149,7 @@ def test_run_becomes_a_background_task(
     assert response.headers["preference-applied"] == "respond-async"
     assert response.headers["vary"] == "Prefer"
     assert response.json()["status"] == "pending"
-    request = BackgroundRequest(items_count=3, strategy=StrategyChoice(strategy))
+    request = BackgroundRequest(items_count=3, strategy=StrategyName(strategy))
     assert services.calls == [("submit", request, None)]
 
 
@@ -238,7 +238,7 @@ def test_upload_becomes_a_background_task(client: Client, services: FakeServices
     assert response.headers["preference-applied"] == "respond-async"
     assert response.headers["vary"] == "Prefer"
     query = UploadQuery(strategy=StrategyName.THREADING, workers=2)
-    strategy = StrategyChoice.THREADING
+    strategy = StrategyName.THREADING
     assert services.calls == [("submit_upload", query, strategy, "text/csv", ROWS, "k")]
 
 

@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from hotloop.app.errors import InvalidRequestError, NotReadyError, TaskNotFoundError, TooBusyError
 from hotloop.app.factory import create_app
 from hotloop.app.names import Scope, StrategyName
-from hotloop.app.schemas.options import KernelChoice
 from hotloop.app.schemas.recommendation import PredictionRecord, RecommendationQuery
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import make_key
@@ -47,9 +46,9 @@ def test_fields_are_those_of_a_run(client: Client, services: FakeServices) -> No
     assert client.get(f"{PATH}?{text}").status_code == 200
     query = asked(services)
     assert query.redis_delay_ms == (1.0, 2.0)
-    assert (query.kernel, query.strategy) == (KernelChoice.NUMBA, StrategyName.HYBRID)
+    assert (query.kernel, query.strategy) == ("numba", StrategyName.HYBRID)
     assert (query.workers, query.limit, query.wait) == (3, 5, True)
-    assert query.parameters.cpu_iterations == 7
+    assert query.parameters["cpu_iterations"] == 7
 
 
 @pytest.mark.parametrize(

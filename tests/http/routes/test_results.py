@@ -6,7 +6,6 @@ import pytest
 
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
-from hotloop.kernels.contract import KernelName
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import TASK_ID, FakeServices
 
@@ -28,7 +27,7 @@ def test_list_is_filtered_and_paged(client: Client, services: FakeServices) -> N
             "page",
             TaskStatus.FAILED,
             StrategyName.ASYNC_BATCH,
-            KernelName.NUMBA,
+            "numba",
             1_000,
             7,
             TaskKind.RUN,

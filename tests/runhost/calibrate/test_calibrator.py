@@ -1,4 +1,4 @@
-"""Calibrating in a real run host: every constant is measured, and the host goes on as it was."""
+"""runhost.calibrate: every constant is measured, and the run host goes on as before."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hotloop.app.tasks import nodes as nodes_module
-from hotloop.app.tasks.clock import DOUBT_SECONDS, STEP_SECONDS, SteadyClock
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.upkeep import DOUBT_SECONDS, STEP_SECONDS, SteadyClock
 
 DAY = 86_400.0
 

@@ -1,4 +1,4 @@
-"""Stores that earlier versions have written, opened by this one."""
+"""Stores that earlier versions have written are converted when this one opens them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from hotloop.app.execution.specs import request_of
 from hotloop.app.names import TaskStatus
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.tasks.engine import make_engine, reading, writing
-from hotloop.app.tasks.export import ndjson_lines
-from hotloop.app.tasks.migrations import OLDEST_VERSION
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.results import ndjson_lines
 from hotloop.app.tasks.store import TaskStore, open_store
-from hotloop.app.tasks.tables import SCHEMA_VERSION, metadata, schema, shards, tasks
+from hotloop.app.tasks.tables import OLDEST_VERSION, SCHEMA_VERSION, metadata, schema, shards, tasks
 from tests.fixtures.executions import queued
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.refusals import refused
@@ -42,15 +41,15 @@ _CONVERTS_FOR_EVER = """
 import sys, threading
 from pathlib import Path
 from types import MappingProxyType
-from hotloop.app.tasks import migrations
+from hotloop.app.tasks import tables
 from hotloop.app.tasks.store import open_store
 
-def convert(connection, step=migrations._STEPS[5]):
+def convert(connection, step=tables._STEPS[5]):
     step(connection)
     Path(sys.argv[2]).touch()
     threading.Event().wait()
 
-migrations._STEPS = MappingProxyType({**migrations._STEPS, 5: convert})
+tables._STEPS = MappingProxyType({**tables._STEPS, 5: convert})
 location = sys.argv[1]
 open_store(location if "://" in location else Path(location))
 """
@@ -172,7 +171,7 @@ def test_step_that_fails_leaves_the_store_as_it_was(
 ) -> None:
     before = schema_of(earlier)
     with monkeypatch.context() as broken:
-        broken.setattr("hotloop.app.tasks.migrations.update", None)  # after the last step
+        broken.setattr("hotloop.app.tasks.tables.update", None)  # after the last step
         with pytest.raises(TypeError):
             open_store(earlier)
     assert schema_of(earlier) == before

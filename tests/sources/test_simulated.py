@@ -1,4 +1,4 @@
-"""Waits that share one timer: each ends at its time, and cancelled ones are in nobody's way."""
+"""Waits share one timer: each ends at its time, and cancelled ones delay no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hotloop.app.sources.timers import wait
+from hotloop.app.sources.simulated import wait
 
 
 def test_waits_end_in_the_order_of_their_times_and_not_early() -> None:
