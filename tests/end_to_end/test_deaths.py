@@ -38,10 +38,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def test_killed_service_leaves_no_process_and_the_next_start_fails_its_runs(tmp_path: Path) -> None:
-    with running_server(tmp_path, run_hosts=len(StrategyName)) as server:
-        server.wait_ready()
-        requests = [RunRequest(server, strategy, **LONG) for strategy in StrategyName]
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        (StrategyName.SEQUENTIAL, StrategyName.THREADING),
+        (StrategyName.MULTIPROCESSING, StrategyName.ASYNC_BATCH),
+        (StrategyName.CONCURRENT_FUTURES, StrategyName.HYBRID),
+    ],
+    ids=" and ".join,
+)
+def test_killed_service_leaves_no_process_and_the_next_start_fails_its_runs(
+    tmp_path: Path, strategies: tuple[StrategyName, ...]
+) -> None:
+    with running_server(tmp_path, run_hosts=len(strategies)) as server:
+        requests = [RunRequest(server, strategy, **LONG) for strategy in strategies]
         tasks = [request.wait_progress(STORED) for request in requests]
         server.stop(signal.SIGKILL)  # waits until every process below is gone
         assert [request.answer() for request in requests] == [None] * len(tasks)
