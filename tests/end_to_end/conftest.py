@@ -19,6 +19,7 @@ SOURCES = '{"counted": "tests.chaos.source:make", "deadly": "tests.chaos.source:
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("data")) as server:
+        server.wait_ready()
         yield server
 
 

@@ -1,4 +1,4 @@
-"""`main:app` under uvicorn and gunicorn, and mounted in other applications."""
+"""`serving.asgi`: `main:app` under uvicorn and gunicorn, and mounted in other applications."""
 
 from __future__ import annotations
 

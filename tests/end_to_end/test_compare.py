@@ -1,4 +1,4 @@
-"""Comparisons on the real service: their answers, and their survival of deaths."""
+"""`schemas.comparison`: answers of comparisons on the real service, and their survival of deaths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Clients that send nonsense, too much or too slowly, or do not read, are cut off and told why."""
+"""`serving.connection`: clients that send nonsense, too much or too slowly, or do not read, are cut
+off and told why.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service waits for a PostgreSQL that is down, hangs or refuses writes, and then goes on."""
+"""`tasks.postgresql`: the service waits for a database that is down, hangs or refuses writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of the service die or stop in the middle of synchronous runs."""
+"""`runhost.host`, `runhost.client`: processes die or stop in the middle of synchronous runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a full disk the service refuses in clear words, leaves no partial file and goes on."""
+"""`tasks.sqlite`: on a full disk the service refuses, leaves no partial file and goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads of background tasks reach nodes that share a database but no disk."""
+"""`sources.row_file`: uploads of background tasks reach nodes that share a database but no disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients with keys cannot see each other's tasks on any route of the real service."""
+"""`security.clients`, `security.gate`: clients cannot see each other's tasks on any route."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ assert len(OF_A_TASK) >= 5
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     keys = keys_setting([ALICE, BOB, CAROL, DAVE, ALICE_READS, ADMIN])
     with running_server(tmp_path_factory.mktemp("data"), api_keys=keys, run_hosts=1) as server:
+        server.wait_ready()
         yield server
 
 

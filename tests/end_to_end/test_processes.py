@@ -1,4 +1,4 @@
-"""Several API processes on one port are one service."""
+"""`serving.processes`, `serving.supervisor`: several API processes on one port are one service."""
 
 from __future__ import annotations
 

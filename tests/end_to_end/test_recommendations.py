@@ -1,4 +1,6 @@
-"""Recommendations of a real service, its calibration, and its prediction error."""
+"""`schemas.recommendation`, `schemas.calibration`: recommendations, calibration and prediction
+error of a real service.
+"""
 
 from __future__ import annotations
 

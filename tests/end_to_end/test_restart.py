@@ -1,4 +1,4 @@
-"""Starts and stops: no request fails when one process replaces another on the same socket."""
+"""`serving.server`: no request fails when a process replaces another on the same socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs by every strategy × kernel over HTTP."""
+"""`schemas.results`, `strategies.registry`: runs over HTTP by strategies and kernels."""
 
 from __future__ import annotations
 
@@ -160,6 +160,7 @@ def test_forced_instruction_set_is_shown_and_changes_no_bit(server: Server, tmp_
         for kernel in ("cython", "numba")
     ]
     with running_server(tmp_path, run_hosts=1, instruction_set=plain) as forced:
+        forced.wait_ready()
         listed = forced.client.get("/api/v1/tasks/kernels").json()["kernels"]
         assert [k["instruction_set"] for k in listed if k["kernel"] == "cython"] == [plain]
         checksums = {

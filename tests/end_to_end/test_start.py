@@ -1,4 +1,4 @@
-"""A start that cannot succeed ends with one line that says why."""
+"""`settings.environment`: a start that cannot succeed ends with one line that says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stored tasks: state, results, listing, cancelling, clearing."""
+"""`schemas.tasks`, `schemas.results`: state, results, listing, cancelling and clearing of stored
+tasks.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,7 @@ def test_running_task_shows_progress_and_can_be_cancelled(
 ) -> None:
     body = QUICK | {"items_count": 5_000, "batch_size": 20, "workers": 2, "db": "simulated"}
     request = RunRequest(server, strategy, **body, db_delay_ms=40, io_concurrency=20)
-    view = server.view(request.wait_progress())
+    view = server.view(request.wait_progress(100))  # more items than can be in work
     path = f"/api/v1/tasks/results/{view['task_id']}"
     assert server.client.get(path).status_code == 409
     assert view["result"] is None

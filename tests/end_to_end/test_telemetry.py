@@ -1,4 +1,6 @@
-"""Logs, traces and metrics: every process of a request names it, and none names a secret."""
+"""`observability.tracing`: every process of a request logs and traces it, and none reveals a
+secret.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +89,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     with running_collector() as collector:
         folder = tmp_path_factory.mktemp("data")
         with running_server(folder, traces_url=collector.url, **settings) as server:
+            server.wait_ready()
             yield Observed(server, collector)
 
 

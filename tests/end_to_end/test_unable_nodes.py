@@ -1,4 +1,4 @@
-"""Tasks that a node cannot execute or read wait, and hold up no other task."""
+"""`tasks.rows`: tasks that a node cannot execute or read wait, and hold up no other task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to CSV uploads."""
+"""`sources.csv_rows`: the rules of CSV uploads."""
 
 from __future__ import annotations
 

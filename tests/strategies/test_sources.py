@@ -1,4 +1,6 @@
-"""strategies.registry: promises of every strategy with stages that ask real servers."""
+"""`strategies.registry`, `strategies.batching`: promises of every strategy with real servers as
+sources.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""strategies.process_pool: batches of workers that die are tried again, within a bound."""
+"""`strategies.process_pool`, `strategies.worker_process`: batches of dead workers are retried
+within a bound.
+"""
 
 from __future__ import annotations
 
