@@ -1,4 +1,4 @@
-"""`schemas.comparison`: answers of comparisons on the real service, and their survival of deaths."""
+"""`schemas.comparison`: comparisons on the real service, and their survival of deaths."""
 
 from __future__ import annotations
 
