@@ -21,7 +21,6 @@ from typing import IO, Any, Final
 
 import psutil
 
-from benchmarks.background import submit
 from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.probing import HealthProbe, Latencies
 from benchmarks.service import service
@@ -98,7 +97,7 @@ def measure(tasks: int) -> Watched:
     allow_descriptors()
     with service(run_hosts=tasks, background_runs=tasks) as (server, _):
         server.wait_ready()
-        ids = [submit(server, WAITS) for _ in range(tasks)]
+        ids = [server.submit(**WAITS) for _ in range(tasks)]
         for task_id in ids:
             wait_until(lambda i=task_id: _makes_progress(server, i), "it runs", bound=120)  # type: ignore[misc]
         time.sleep(2)  # what the start has left to do

@@ -76,10 +76,10 @@ class Sourced:
         (line,) = [line for line in lines if line.startswith(f"{name}{{{wanted}}} ")]
         return float(line.rpartition(" ")[2])
 
-    def request(self, strategy: str) -> RunRequest:
-        """A run that has progress."""
+    def request(self, strategy: str, items: int = 1) -> RunRequest:
+        """A run that has processed so many items."""
         request = RunRequest(self.server, strategy, **RUN)
-        request.wait_progress()
+        request.wait_progress(items)
         return request
 
     def response(self, request: RunRequest) -> httpx.Response:
@@ -220,7 +220,7 @@ def test_run_survives_a_restart_of_the_broker(sourced: Sourced, strategy: str) -
 
 def test_restart_of_redis_in_a_run_counts_as_misses(sourced: Sourced) -> None:
     misses = sourced.metric("hotloop_source_misses_total", source="redis")
-    request = sourced.request("concurrent-futures")
+    request = sourced.request("concurrent-futures", 500)
     sourced.redis.restart()
     result = completed(sourced.response(request))
     cache = result["stages"][1]
