@@ -1,4 +1,4 @@
-"""Errors of the service. None of them knows HTTP; `app.http.error_handlers` maps each to a status.
+"""Errors of the service, without HTTP: `app.http.error_handlers` maps each to a status.
 
 ServiceError
 ├── InvalidRequestError          a field that only the service can judge (unknown kernel, bad row)
@@ -8,20 +8,20 @@ ServiceError
 │   └── IdempotencyConflictError an idempotency key that belongs to another request
 ├── PayloadTooLargeError         a body or an upload over its bound
 ├── BodyTooSlowError             a body that does not arrive
-├── UnauthorizedError            who asks did not say who that is
-├── ForbiddenError               who asks may not
-│   └── MissingScopeError        for want of a scope
+├── UnauthorizedError            a client that shows no valid credentials
+├── ForbiddenError               a client or page that may not do this
+│   └── MissingScopeError        a client without the scope
 ├── TaskNotFoundError
 ├── TaskConflictError            the task's state does not allow this (results of a running task, …)
 │   └── TooManyBeginningsError   a task whose executions begin again and again without progress
 ├── TooBusyError                 no place for another run now
-│   └── KeyInUseError            the first request with an idempotency key is still coming in
-├── RateLimitedError             a client asks too often
-├── ClientLimitError             a client has as much work waiting as it may have
-├── ClientStorageError           a client stores as many bytes as it may
-├── NotReadyError                no run host is warm yet
+│   ├── KeyInUseError            the first request with an idempotency key is still coming in
+│   ├── RateLimitedError         a client that asks too often
+│   ├── ClientLimitError         a client that has as much work waiting as it may
+│   └── NotReadyError            the run hosts are starting
+├── ClientStorageError           a client that stores as many bytes as it may
 ├── StoreError                   the task store or the data folder cannot be used
-│   ├── DamagedFileError         a file of the data folder is not as it was written
+│   ├── DamagedFileError         a file in the data folder has changed since it was written
 │   └── StoreUnavailableError    the store cannot be reached now
 └── RunError                     a run that started and did not complete
     ├── RunTimeoutError
@@ -33,36 +33,43 @@ ServiceError
     ├── OutputsDifferError       cells of a comparison that must agree did not
     └── NothingMeasuredError     no cell of a comparison could be measured
 
-All are picklable: those raised in a run host or a worker travel to the API process.
+All are picklable: errors raised in a run host or a worker travel to the API process.
 """
 
 from __future__ import annotations
 
 import signal
+from dataclasses import dataclass
+from typing import ClassVar
 
 
 class ServiceError(Exception):
     """Base of all errors of the service; `str(error)` is safe to show to a client.
 
-    Subclasses pass every constructor argument to `super().__init__`, so that they survive
-    pickling, and override `__str__` where the text is put together from them.
+    An error with fields is a dataclass. Its text is `form`, formatted with the error as `e`; one
+    whose text takes more than that overrides `__str__`.
     """
+
+    form: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        self.args = tuple(vars(self).values())  # for pickling, which calls the class with them
+
+    def __str__(self) -> str:
+        return self.form.format(e=self) if self.form else super().__str__()
 
     @property
     def message(self) -> str:
         return str(self)
 
 
+@dataclass(eq=False, repr=False)
 class InvalidRequestError(ServiceError):
-    """A request that is well-formed and cannot be met; `field` is the way to it, dotted."""
+    """A well-formed request that cannot be met; `field` is the dotted path of what is at fault."""
 
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(field, text)
-        self.field = field
-        self.text = text
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.text}"
+    field: str
+    text: str
+    form = "{e.field}: {e.text}"
 
 
 class BadRowError(InvalidRequestError):
@@ -91,7 +98,7 @@ class EstimateTooLongError(InvalidRequestError):
 
 
 class MemoryBudgetError(InvalidRequestError):
-    """A run that is estimated to need more memory than one may (both in bytes)."""
+    """A run that is estimated to need more memory than a run may have (both in bytes)."""
 
     def __init__(self, field: str, needed_bytes: int, limit_bytes: int) -> None:
         Exception.__init__(self, field, needed_bytes, limit_bytes)
@@ -107,7 +114,7 @@ class MemoryBudgetError(InvalidRequestError):
 
 
 class IdempotencyConflictError(InvalidRequestError):
-    """An idempotency key that came with another request before; `task_id` is that one's task."""
+    """An idempotency key that came with another request before, which made the task `task_id`."""
 
     def __init__(self, task_id: str) -> None:
         Exception.__init__(self, task_id)
@@ -119,81 +126,70 @@ class IdempotencyConflictError(InvalidRequestError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class PayloadTooLargeError(ServiceError):
     """A body over its bound of `limit_bytes`; `setting` is the setting that raises it, if any."""
 
-    def __init__(self, limit_bytes: int, setting: str | None) -> None:
-        super().__init__(limit_bytes, setting)
-        self.limit_bytes = limit_bytes
-        self.setting = setting
+    limit_bytes: int
+    setting: str | None
 
     def __str__(self) -> str:
-        if self.setting is None:
-            return f"the body exceeds {self.limit_bytes:,} bytes. Send less."
-        return (
-            f"the body exceeds {self.limit_bytes:,} bytes. Send less, in several requests, "
-            f"or have the operator raise {self.setting}."
+        ways = (
+            "."
+            if self.setting is None
+            else (f", in several requests, or have the operator raise {self.setting}.")
         )
+        return f"the body exceeds {self.limit_bytes:,} bytes. Send less{ways}"
 
 
+@dataclass(eq=False, repr=False)
 class BodyTooSlowError(ServiceError):
-    """A body of which so little came in `limit_seconds` that nobody waits for the rest."""
+    """A body that did not arrive within `limit_seconds`."""
 
-    def __init__(self, limit_seconds: float) -> None:
-        super().__init__(limit_seconds)
-        self.limit_seconds = limit_seconds
-
-    def __str__(self) -> str:
-        return (
-            f"the body did not arrive within {self.limit_seconds:g} s. Send it again, faster, or "
-            "have the operator raise HOTLOOP_BODY_SECONDS."
-        )
+    limit_seconds: float
+    form = (
+        "the body did not arrive within {e.limit_seconds:g} s. Send it again, faster, or have the "
+        "operator raise HOTLOOP_BODY_SECONDS."
+    )
 
 
 class UnauthorizedError(ServiceError):
-    """A client that must say who it is and did not, or not in a way that is believed."""
+    """A client that must show credentials and shows none, or none that are valid."""
 
 
 class ForbiddenError(ServiceError):
-    """A request that is refused because of where it comes from, or who sends it."""
+    """A request that is refused because of where it comes from, or because of its client."""
 
 
+@dataclass(eq=False, repr=False)
 class MissingScopeError(ForbiddenError):
-    """A client that is known and lacks the scope."""
+    """A known client without the scope."""
 
-    def __init__(self, client: str, scope: str) -> None:
-        super().__init__(client, scope)
-        self.client = client
-        self.scope = scope
-
-    def __str__(self) -> str:
-        return f"{self.client} lacks the scope `{self.scope}`; use a key that has it"
+    client: str
+    scope: str
+    form = "{e.client} lacks the scope `{e.scope}`; use a key that has it"
 
 
+@dataclass(eq=False, repr=False)
 class TaskNotFoundError(ServiceError):
-    def __init__(self, task_id: str) -> None:
-        super().__init__(task_id)
-        self.task_id = task_id
+    """A task that does not exist, or that the client may not see."""
 
-    def __str__(self) -> str:
-        return f"there is no task {self.task_id!r}. GET /api/v1/tasks/results lists those kept."
+    task_id: str
+    form = "no task {e.task_id!r}; list the tasks that are kept with GET /api/v1/tasks/results"
 
 
+@dataclass(eq=False, repr=False)
 class TaskConflictError(ServiceError):
-    """The state of the task does not allow what was asked; `text` says what to do instead."""
+    """A task whose state does not allow what the request wants; `text` says what to do instead."""
 
-    def __init__(self, task_id: str, text: str) -> None:
-        super().__init__(task_id, text)
-        self.task_id = task_id
-        self.text = text
-
-    def __str__(self) -> str:
-        return f"task {self.task_id}: {self.text}"
+    task_id: str
+    text: str
+    form = "task {e.task_id}: {e.text}"
 
 
 class TooManyBeginningsError(TaskConflictError):
     """A task that is ended because executions of a shard began too often without any progress;
-    `attempts` are all that ever began.
+    `attempts` counts all that ever began.
     """
 
     def __init__(self, task_id: str, shard: int, attempts: int) -> None:
@@ -208,20 +204,17 @@ class TooManyBeginningsError(TaskConflictError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class TooBusyError(ServiceError):
-    """No place for another run; try again after `retry_after_seconds`."""
+    """No place for another run; the client may try again after `retry_after_seconds`."""
 
-    def __init__(self, text: str, retry_after_seconds: int) -> None:
-        super().__init__(text, retry_after_seconds)
-        self.text = text
-        self.retry_after_seconds = retry_after_seconds
-
-    def __str__(self) -> str:
-        return self.text
+    text: str
+    retry_after_seconds: int
+    form = "{e.text}"
 
 
 class KeyInUseError(TooBusyError):
-    """An idempotency key whose first request is not complete yet, that of task `task_id`."""
+    """An idempotency key whose first request, that of task `task_id`, is not complete yet."""
 
     def __init__(self, task_id: str) -> None:
         Exception.__init__(self, task_id)
@@ -241,14 +234,17 @@ class ClientLimitError(TooBusyError):
     """A client that has as much work waiting as it may have."""
 
 
+class NotReadyError(TooBusyError):
+    """The service is starting or restarting its run hosts."""
+
+
+@dataclass(eq=False, repr=False)
 class ClientStorageError(ServiceError):
     """A task that would exceed the bytes that its client may store."""
 
-    def __init__(self, stored_bytes: int, asked_bytes: int, limit_bytes: int) -> None:
-        super().__init__(stored_bytes, asked_bytes, limit_bytes)
-        self.stored_bytes = stored_bytes
-        self.asked_bytes = asked_bytes
-        self.limit_bytes = limit_bytes
+    stored_bytes: int
+    asked_bytes: int
+    limit_bytes: int
 
     def __str__(self) -> str:
         more = f", and this one needs {self.asked_bytes:,}" if self.asked_bytes else ""
@@ -260,75 +256,66 @@ class ClientStorageError(ServiceError):
         )
 
 
-class NotReadyError(TooBusyError):
-    """The service is starting or restarting its run hosts."""
-
-
 class StoreError(ServiceError):
     """The task store or the data folder cannot be used (disk full, file locked, …)."""
 
 
 class DamagedFileError(StoreError):
-    """A file in the data folder is not as it was written."""
+    """A file in the data folder has changed since it was written."""
 
 
+@dataclass(eq=False, repr=False)
 class StoreUnavailableError(StoreError):
-    """The store cannot be reached now; try again after `retry_after_seconds`."""
+    """The store cannot be reached now; the client may try again after `retry_after_seconds`."""
 
-    def __init__(self, text: str, retry_after_seconds: int = 5) -> None:
-        super().__init__(text, retry_after_seconds)
-        self.text = text
-        self.retry_after_seconds = retry_after_seconds
-
-    def __str__(self) -> str:
-        return self.text
+    text: str
+    retry_after_seconds: int = 5
+    form = "{e.text}"
 
 
 class RunError(ServiceError):
-    """A run that started and did not complete. `task_id` is set by the service that knows it."""
+    """A run that started and did not complete. The service that knows the task sets `task_id`."""
 
     task_id: str | None = None
 
 
+@dataclass(eq=False, repr=False)
 class RunTimeoutError(RunError):
-    def __init__(self, timeout_seconds: float) -> None:
-        super().__init__(timeout_seconds)
-        self.timeout_seconds = timeout_seconds
+    """A run that took longer than `timeout_seconds`."""
 
-    def __str__(self) -> str:
-        return (
-            f"the run did not finish within timeout_seconds = {self.timeout_seconds:g}. What was "
-            "finished is kept; raise the bound or ask for fewer items."
-        )
+    timeout_seconds: float
+    form = (
+        "the run did not finish within timeout_seconds = {e.timeout_seconds:g}. What was finished "
+        "is kept; raise the bound or ask for fewer items."
+    )
 
 
 class RunCancelledError(RunError):
-    def __str__(self) -> str:
-        return "the run was cancelled. What was finished is kept."
+    """A run that was cancelled."""
+
+    form = "the run was cancelled. What was finished is kept."
 
 
+@dataclass(eq=False, repr=False)
 class ErrorRateExceededError(RunError):
-    def __init__(self, failed_items: int, total_items: int, max_error_rate: float) -> None:
-        super().__init__(failed_items, total_items, max_error_rate)
-        self.failed_items = failed_items
-        self.total_items = total_items
-        self.max_error_rate = max_error_rate
+    """A run with a larger share of failed items than `max_error_rate`."""
 
-    def __str__(self) -> str:
-        return (
-            f"{self.failed_items:,} of {self.total_items:,} items failed, more than "
-            f"max_error_rate = {self.max_error_rate:g} allows."
-        )
+    failed_items: int
+    total_items: int
+    max_error_rate: float
+    form = (
+        "{e.failed_items:,} of {e.total_items:,} items failed, more than max_error_rate = "
+        "{e.max_error_rate:g} allows."
+    )
 
 
+@dataclass(eq=False, repr=False)
 class WorkerCrashedError(RunError):
-    """Pool workers died `attempts` times: with the batch in work, or (None) at their start."""
+    """Pool workers died `attempts` times: with a batch in work, or (None) at their start."""
 
-    def __init__(self, batch_index: int | None, attempts: int, cause: str) -> None:
-        super().__init__(batch_index, attempts, cause)
-        self.batch_index = batch_index
-        self.attempts = attempts
-        self.cause = cause
+    batch_index: int | None
+    attempts: int
+    cause: str
 
     def __str__(self) -> str:
         when = "at its start" if self.batch_index is None else f"during batch {self.batch_index}"
@@ -338,65 +325,54 @@ class WorkerCrashedError(RunError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class RunHostDiedError(RunError):
     """The run host ended in the middle of a run; `exit_code` is negative for a signal."""
 
-    def __init__(self, exit_code: int | None, detail: str = "") -> None:
-        super().__init__(exit_code, detail)
-        self.exit_code = exit_code
-        self.detail = detail
+    exit_code: int | None
+    detail: str = ""
 
     def __str__(self) -> str:
-        how = describe_exit(self.exit_code)
         more = f" ({self.detail})" if self.detail else ""
         return (
-            f"the run host died in the middle of the run: {how}{more}. A new one is started; "
-            "what was finished is kept."
+            f"the run host died in the middle of the run: {describe_exit(self.exit_code)}{more}. A "
+            "new one is started; what was finished is kept."
         )
 
 
+@dataclass(eq=False, repr=False)
 class OutputsDifferError(RunError):
-    """Outputs of a comparison that must be equal are not: `cells` are their names, in words."""
+    """Outputs of a comparison that must be equal are not. `cells` names the cells, in words."""
 
-    def __init__(self, cells: str, detail: str) -> None:
-        super().__init__(cells, detail)
-        self.cells = cells
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return (
-            f"outputs that must be equal are not, and their times say nothing: {self.cells}: "
-            f"{self.detail}. Do not use these kernels before that is understood."
-        )
+    cells: str
+    detail: str
+    form = (
+        "outputs that must be equal are not, and their times say nothing: {e.cells}: {e.detail}. "
+        "Do not use these kernels before that is understood."
+    )
 
 
+@dataclass(eq=False, repr=False)
 class UnreadableTaskError(RunError):
-    """A stored task that this version of the service cannot read; `reason` says what of it."""
+    """A stored task that this version of the service cannot read; `reason` says which part."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"this version of the service cannot read the stored task: {self.reason}. Ask for it "
-            "anew, or resume it with the version that accepted it."
-        )
+    reason: str
+    form = (
+        "this version of the service cannot read the stored task: {e.reason}. Ask for it anew, or "
+        "resume it with the version that accepted it."
+    )
 
 
+@dataclass(eq=False, repr=False)
 class NothingMeasuredError(RunError):
-    """No cell of a comparison could be measured; `reasons` are those of its cells, in words."""
+    """No cell of a comparison could be measured; `reasons` has the reason of each, in words."""
 
-    def __init__(self, reasons: str) -> None:
-        super().__init__(reasons)
-        self.reasons = reasons
-
-    def __str__(self) -> str:
-        return f"nothing could be measured: {self.reasons}"
+    reasons: str
+    form = "nothing could be measured: {e.reasons}"
 
 
 def describe_exit(exit_code: int | None) -> str:
-    """An exit code in words: `signal SIGKILL`, `exit code 3`, `gone`."""
+    """Return an exit code in words: `signal SIGKILL`, `exit code 3`, `gone`."""
     if exit_code is None:
         return "gone"
     if exit_code < 0:
@@ -408,5 +384,5 @@ def describe_exit(exit_code: int | None) -> str:
 
 
 def internal_text(error: BaseException) -> str:
-    """What a client may read of an unexpected error: its kind, never its text or stack."""
+    """Return the text of an unexpected error for clients: its type, never its text or stack."""
     return f"an unexpected {type(error).__name__}; the log of the service has the details"

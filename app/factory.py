@@ -1,4 +1,4 @@
-"""The application: the only place that knows every room."""
+"""The application, put together from its parts."""
 
 from __future__ import annotations
 
@@ -11,40 +11,16 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from hotloop.app.http import openapi
 from hotloop.app.http.access import get_client
+from hotloop.app.http.answers import EVENTS
 from hotloop.app.http.dependencies import AppState
-from hotloop.app.http.error_handlers import (
-    ACCESS_ERRORS,
-    documented_problems,
-    install_error_handlers,
-)
-from hotloop.app.http.guards.body_time import BodyTimeMiddleware
-from hotloop.app.http.guards.head import HeadAsGet
-from hotloop.app.http.guards.headers import AnswerHeaders
-from hotloop.app.http.guards.origins import OriginGuard
-from hotloop.app.http.guards.turns import OpeningTurns
-from hotloop.app.http.openapi import DESCRIPTION, TAGS, complete_openapi
-from hotloop.app.http.routes import (
-    background,
-    compare,
-    dashboard,
-    documentation,
-    events,
-    health,
-    metrics,
-    recommendations,
-    results,
-    root,
-    runs,
-    session,
-    tasks,
-    upload,
-    vitals,
-)
-from hotloop.app.http.routes.body_limit import BodyLimitMiddleware
-from hotloop.app.http.routes.body_reader import BodyReader
-from hotloop.app.http.routes.paths import EVENTS
-from hotloop.app.http.routes.watch import WatchMiddleware
+from hotloop.app.http.error_handlers import install_error_handlers
+from hotloop.app.http.guards.answers import AnswerHeaders, HeadAsGet
+from hotloop.app.http.guards.requests import BodyLimitMiddleware, BodyTimeMiddleware, OriginGuard
+from hotloop.app.http.guards.watch import OpeningTurns, WatchMiddleware
+from hotloop.app.http.routes import compare, events, pages, runs, service, tasks
+from hotloop.app.http.routes.bodies import BodyReader
 from hotloop.app.security.gate import Gate
 from hotloop.app.settings.settings import Settings
 from hotloop.app.version import VERSION
@@ -57,35 +33,19 @@ _CORS_ANSWER_HEADERS: Final = [
     *("Content-Disposition", "Link", "Location", "Preference-Applied", "RateLimit"),
     *("RateLimit-Policy", "Retry-After"),
 ]
-"""What pages of other origins may send and read, beyond what browsers allow anyway."""
+"""Headers that pages of other origins may send and read, besides those always allowed."""
 
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
-_OPEN_ROUTERS: Final = (
-    root.router,
-    dashboard.router,
-    documentation.router,
-    health.router,
-    session.router,
-)
-"""For everybody: nothing in them is anybody's."""
+_OPEN_ROUTERS: Final = (service.router, pages.router)
+"""Routers that need no client, because their answers hold no client's data."""
 
-# The order decides: `runs` takes any POST below /api/v1/tasks and `tasks` any DELETE.
-_ROUTERS: Final = (
-    vitals.router,
-    upload.router,
-    results.router,
-    events.router,
-    background.router,
-    compare.router,
-    recommendations.router,
-    runs.router,
-    tasks.router,
-)
+# The order counts: `runs` takes any POST to one name below /api/v1/tasks, and `tasks` any DELETE.
+_MODULES: Final = (events, compare, runs, tasks)
 
 
 def begin_stop(app: FastAPI) -> None:
-    """Have the answers end that would go on for ever; to be called on the application's loop."""
+    """End the answers that have no end of their own. Call it on the application's event loop."""
     shared: AppState = app.state.shared
     shared.stopping.set()
 
@@ -102,8 +62,7 @@ def _add_cors(app: FastAPI, settings: Settings) -> None:
 
 
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
-    """The application; it opens `services` when it starts and closes them when it ends."""
-
+    """The application, which opens `services` when it starts and closes them when it ends."""
     gate = Gate(settings)
     bodies = BodyReader()
 
@@ -114,23 +73,24 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
             stack.push_async_callback(bodies.close)
             opened = await stack.enter_async_context(services(settings))
             app.state.shared = AppState(settings, opened)
-            # A server that waits for the answers in progress before it comes here has to call
-            # `begin_stop` first, as `hotloop.app.serving.server` does.
+            # A server that waits for open answers before it gets here must call `begin_stop`
+            # first, as `hotloop.app.serving.server` does.
             stack.callback(begin_stop, app)
             yield
 
     app: FastAPI = FastAPIOffline(
         title="Hotloop",
         version=VERSION,
-        description=DESCRIPTION,
-        openapi_tags=TAGS,
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
         lifespan=lifespan,
-        # FastAPI's own spans hold queries; hotloop.app.http.routes.watch makes ours.
+        generate_unique_id_function=lambda route: route.name,
+        # FastAPI's own spans contain queries; hotloop.app.http.guards.watch makes ours.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        # Both pages are in hotloop.app.http.routes.documentation.
+        # Both pages are in hotloop.app.http.routes.pages.
         docs_url=None,
         redoc_url=None,
-        static_url=documentation.FILES,
+        static_url=pages.STATIC_FILES,
     )
     app.state.gate = gate
     app.state.bodies = bodies
@@ -142,23 +102,22 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     for router in _OPEN_ROUTERS:
         app.include_router(router)
     known = [Depends(get_client)]
+    refusals = openapi.documented_problems(*openapi.ACCESS_ERRORS)
     app.include_router(
-        metrics.router,
+        service.metrics_router,
         dependencies=[] if settings.metrics_open else known,
-        responses={} if settings.metrics_open else documented_problems(*ACCESS_ERRORS),
+        responses={} if settings.metrics_open else refusals,
     )
-    for router in _ROUTERS:
-        app.include_router(
-            router, dependencies=known, responses=documented_problems(*ACCESS_ERRORS)
-        )
-    complete_openapi(app)
+    for router in (service.vitals_router, *(module.router for module in _MODULES)):
+        app.include_router(router, dependencies=known, responses=refusals)
+    openapi.complete_openapi(app)
     _wrap(app)
     return app
 
 
 def _wrap(app: FastAPI) -> None:
-    """Every answer is seen and completed, those to unforeseen errors too: they are made outside of
-    whatever `add_middleware` adds.
+    """Wrap the whole application, so that answers to unexpected errors are logged and completed,
+    too: Starlette makes them outside of all middleware from `add_middleware`.
     """
     build = app.build_middleware_stack
 

@@ -24,7 +24,7 @@ class StrategyName(StrEnum):
 
 
 class InstructionSet(StrEnum):
-    """What a kernel may be compiled for, the most capable first."""
+    """Instruction sets that a kernel may be compiled for, the most capable first."""
 
     AVX512F = "avx512f"
     AVX2_FMA = "avx2+fma"
@@ -32,7 +32,7 @@ class InstructionSet(StrEnum):
 
 
 class JwtAlgorithm(StrEnum):
-    """What bearer tokens may be signed by (RFC 7518, section 3.1)."""
+    """Algorithms that may sign bearer tokens (RFC 7518, section 3.1)."""
 
     HS256 = "HS256"
     RS256 = "RS256"
@@ -48,7 +48,7 @@ class LongRuns(StrEnum):
 
 
 class RedisLayout(StrEnum):
-    """What is kept under an item's key in Redis."""
+    """The kind of value under an item's key in Redis."""
 
     STRING = "string"
     """A number, for one column."""
@@ -59,7 +59,7 @@ class RedisLayout(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a client may do; each includes those before it."""
+    """The rights of a client; each includes those before it."""
 
     READ = "read"
     """See its own tasks, and what the service offers."""
@@ -70,7 +70,7 @@ class Scope(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands."""
+    """The state of a task."""
 
     PENDING = "pending"
     """Accepted, not started."""
@@ -85,12 +85,12 @@ class TaskStatus(StrEnum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing executes the task any more, unless somebody resumes it."""
+        """True once nothing executes the task any more, unless a client resumes it."""
         return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
 
 
 class TaskKind(StrEnum):
-    """What a task does."""
+    """The work of a task."""
 
     RUN = "run"
     """One strategy on one kernel over all items."""
@@ -99,7 +99,7 @@ class TaskKind(StrEnum):
 
 
 class TaskType(StrEnum):
-    """How a task was asked for."""
+    """The way in which a task was asked for."""
 
     SYNCHRONOUS = "synchronous"
     """The client waits for the answer; leaving cancels the run."""
@@ -108,5 +108,5 @@ class TaskType(StrEnum):
 
 
 def is_task_id(text: str) -> bool:
-    """Whether a task may have this id: `task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
+    """Tell if this can be a task id: `task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
     return _TASK_ID.fullmatch(text) is not None

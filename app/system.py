@@ -10,7 +10,8 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path, PurePosixPath
@@ -75,6 +76,25 @@ def end_with_starter() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def end_with_parent(
+    lifelines: Sequence[int] = (), end: Callable[[], None] = lambda: os._exit(1)
+) -> None:
+    """End this process, which multiprocessing has started, as soon as its parent is gone, or one of
+    these descriptors becomes readable. A thread waits for that, and calls `end`.
+    """
+    from multiprocessing import connection, parent_process
+
+    if (parent := parent_process()) is None:
+        return
+    awaited = [parent.sentinel, *lifelines]
+
+    def watch() -> None:
+        connection.wait(awaited)
+        end()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def has_gil() -> bool:

@@ -8,27 +8,29 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
+from hotloop.app.comparison.execution import ComparisonBody
 from hotloop.app.comparison.service import ComparisonService
 from hotloop.app.errors import StoreError
-from hotloop.app.execution.abilities import take_work
 from hotloop.app.execution.background import BackgroundService
-from hotloop.app.execution.client_storage import ClientStorage
+from hotloop.app.execution.client_limits import ClientStorage
+from hotloop.app.execution.context import Bodies, RunContext
 from hotloop.app.execution.events import EventHub
-from hotloop.app.execution.executions import RunContext
-from hotloop.app.execution.long_runs import LongRunService
-from hotloop.app.execution.maintenance import Upkeep, remove_orphans
-from hotloop.app.execution.runs import RunService
-from hotloop.app.execution.shard_runner import ShardRunner
+from hotloop.app.execution.maintenance import Upkeep, remove_orphans, take_work
+from hotloop.app.execution.run_body import RunBody
+from hotloop.app.execution.runner import TaskRunner
+from hotloop.app.execution.runs import LongRunService, RunService
 from hotloop.app.execution.tasks import TaskService
+from hotloop.app.names import TaskKind
 from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
 from hotloop.app.observability.samplers import GaugeSampler, VitalsService
 from hotloop.app.observability.tracing import exporting
-from hotloop.app.prediction.calibration_results import stored_results
+from hotloop.app.prediction.calibration_file import stored_results
 from hotloop.app.prediction.calibrations import Calibrations
-from hotloop.app.prediction.kernels import KernelService
+from hotloop.app.prediction.machine import KernelService
 from hotloop.app.prediction.memory import MemoryBudget, default_budget_bytes
 from hotloop.app.prediction.recommendation import RecommendationService
 from hotloop.app.runhost.config import RunHostConfig
@@ -45,6 +47,8 @@ from hotloop.app.tasks.threads import in_store_thread, new_store_threads
 from hotloop.app.tasks.work_queue import QueueOptions, WorkQueue
 
 logger = logging.getLogger(__name__)
+
+BODIES: Final[Bodies] = {TaskKind.RUN: RunBody(), TaskKind.COMPARISON: ComparisonBody()}
 
 PROCESSES_PER_CPU = 4
 """Worker processes a run may have for each usable CPU, where the settings do not say."""
@@ -126,8 +130,9 @@ async def open_services(
             metrics=metrics,
             memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
             storage=ClientStorage(store.stored_bytes, settings.client_stored_bytes),
+            bodies=BODIES,
         )
-        runner = ShardRunner(context)
+        runner = TaskRunner(context)
         queue = WorkQueue(
             store.engine,
             nodes.node_id,
@@ -145,28 +150,29 @@ async def open_services(
         stack.push_async_callback(upkeep.close)
         await upkeep.start()
         stack.push_async_callback(_close, queue.close)
-        stack.push_async_callback(runner.stop)  # before others may take over what is handed over
-        stack.callback(queue.take_no_more)
-        if settings.background_runs:
-            taking = asyncio.create_task(take_work(context, nodes, queue))
-            stack.push_async_callback(asyncio.wait, [taking])
-            stack.callback(taking.cancel)
-        hub = EventHub(store)
+        hub = EventHub(store, BODIES)
         stack.push_async_callback(hub.close)
         vitals = VitalsService(context.lag, usable_cpus)
         stack.push_async_callback(vitals.close)
         background = BackgroundService(context, queue, hub)
         stack.push_async_callback(background.close)
-        runs = RunService(context, background, LongRunService(context, background, nodes))
-        stack.push_async_callback(runs.close)
+        # Before the queue: other nodes may then take over what is handed over. Before what accepts
+        # tasks: a run may become a background task until it ends.
+        stack.push_async_callback(runner.close)
+        stack.callback(queue.take_no_more)
+        if settings.background_runs:
+            taking = asyncio.create_task(take_work(context, nodes, queue))
+            stack.push_async_callback(asyncio.wait, [taking])
+            stack.callback(taking.cancel)
         stack.callback(threads.hurry)
+        long_runs = LongRunService(context, background, nodes)
         yield Services(
             store=store,
             node=nodes.node_id,
-            runs=runs,
-            tasks=TaskService(context, runs, runner),
+            runs=RunService(context, runner, background, long_runs),
+            tasks=TaskService(context, runner),
             background=background,
-            comparisons=ComparisonService(context, runs, background),
+            comparisons=ComparisonService(context, runner, background),
             recommendations=RecommendationService(
                 settings, hosts, calibrations, store, context.memory.run_bytes
             ),

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hotloop.app.names import StrategyName
+from hotloop.app.prediction.machine import reported_calibration
 from hotloop.app.prediction.model import predict
-from hotloop.app.prediction.plans import make_plan
-from hotloop.app.prediction.reported_costs import reported_calibration
+from hotloop.app.prediction.plan import make_plan
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.runs import RunRequest

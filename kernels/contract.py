@@ -1,4 +1,4 @@
-"""What a workload promises: its columns, its parameters, and how its kernels must agree.
+"""The contract of a workload: its columns, its parameters, and how its kernels must agree.
 
 A workload is declared once, as plain data; request models, uploads, options, forms and tables are
 made from it. It consists of *terms*. Every kernel implements a term as one function named after
@@ -214,7 +214,7 @@ class Workload:
 
     @property
     def probes(self) -> Mapping[str, Mapping[str, Any]]:
-        """For each term, parameters under which the other terms do as little as possible."""
+        """Parameters for each term under which the other terms do as little as possible."""
         idle = self.idle_parameters
         return {
             term.name: idle | dict(zip(term.cost_factors, term.probe, strict=True))

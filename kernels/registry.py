@@ -53,20 +53,19 @@ def declared_workloads() -> tuple[Workload, ...]:
     """Return the declarations of all workloads, the default one first.
 
     Internal, for tests of this project: the environment variable `_HOTLOOP_WORKLOAD_MODULES` names
-    modules, parted by blanks, that are imported first; each declares its workloads by `declare`.
-    Run hosts and workers inherit the variable.
+    modules, parted by blanks. Each has a declaration `WORKLOAD`, which is added. Run hosts and
+    workers inherit the variable.
     """
     if _modules_to_import:
         with _declaring:
             while _modules_to_import:
-                import_module(_modules_to_import.pop(0))
+                declare(import_module(_modules_to_import[0]).WORKLOAD)
+                del _modules_to_import[0]
     return tuple(_declared.values())
 
 
 def declare(workload: Workload) -> None:
-    """Add a workload, or replace the one of the same name. Internal, as is its environment
-    variable: nothing loaded before is forgotten.
-    """
+    """Add a workload, or replace the one of the same name, whose loaded kernels stay. Internal."""
     _declared[workload.name] = workload
 
 

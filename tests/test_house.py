@@ -44,7 +44,7 @@ def test_environment_is_read_in_one_place() -> None:
     # prometheus-client that is handed down to the processes of one port; all of them, handed to the
     # process that forks workers, with inner libraries on one thread; names of modules, for tests.
     assert readers == {
-        "app/cli/lines.py",
+        "app/cli/exits.py",
         "app/cli/screen.py",
         "app/settings/environment.py",
         "app/observability/metrics_folder.py",

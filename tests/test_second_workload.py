@@ -38,8 +38,10 @@ from hotloop.app.wording import describe
 from hotloop.kernels import registry
 from hotloop.kernels.loops import LOOPS
 from tests.fixtures.command_line import hotloop
-from tests.fixtures.second_workload import GROWTH, MODULE, NAME
+from tests.fixtures.second_workload import MODULE, NAME
+from tests.fixtures.second_workload import WORKLOAD as GROWTH
 from tests.fixtures.server import Server, running_server
+from tests.fixtures.waiting import wait_until
 
 ROWS = [{"item_id": i, "start": 100.0 + i, "months": 1 + 7 * i} for i in range(40)]
 PARAMETERS = {"steps": 30, "rate": 0.05}
@@ -184,6 +186,8 @@ def server(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("growth")) as server:
+        ready = "/health/ready"
+        wait_until(lambda: server.client.get(ready).status_code == 200, "a run host is warm")
         yield server
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
-from hotloop.app.cli import calibrating, comparing, recommending, running, serving, task_commands
+from hotloop.app.cli import comparing, options, recommending, running, serving, task_commands
 from hotloop.app.version import VERSION
 
 application = typer.Typer(
@@ -37,19 +38,43 @@ def hotloop(
     pass
 
 
-application.command(help=serving.SERVE_HELP, short_help="Serve the API.")(serving.serve)
-application.command(
-    help=serving.NODE_HELP, short_help="Execute background tasks of a shared store."
-)(serving.node)
-application.command(help=running.HELP, short_help="Run the workload over all items.")(running.run)
-application.command(help=comparing.HELP, short_help="Measure strategies × kernels side by side.")(
-    comparing.compare
+def _add(
+    command: Callable[..., None],
+    short: str,
+    examples: Sequence[str],
+    exits: str = options.EXITS,
+) -> None:
+    """Add a command with its docstring, examples and exit status as its help."""
+    text = options.taught(command.__doc__ or "", tuple(examples), exits)
+    application.command(help=text, short_help=short)(command)
+
+
+_add(serving.serve, "Serve the API.", serving.SERVE_EXAMPLES, serving.EXITS)
+_add(
+    serving.node,
+    "Execute background tasks of a shared store.",
+    serving.NODE_EXAMPLES,
+    serving.EXITS,
 )
-application.command(
-    help=recommending.HELP, short_help="Predict the fastest ways to run something here."
-)(recommending.recommend)
-application.command(help=calibrating.HELP, short_help="Measure this machine, for recommendations.")(
-    calibrating.calibrate
+_add(serving.key, "Make an API key.", serving.KEY_EXAMPLES, serving.KEY_EXITS)
+_add(running.run, "Run the workload over all items.", running.EXAMPLES)
+_add(
+    comparing.compare,
+    "Measure strategies × kernels side by side.",
+    comparing.EXAMPLES,
+    comparing.EXITS,
+)
+_add(
+    recommending.recommend,
+    "Predict the fastest ways to run something here.",
+    recommending.RECOMMEND_EXAMPLES,
+    recommending.RECOMMEND_EXITS,
+)
+_add(
+    recommending.calibrate,
+    "Measure this machine, for recommendations.",
+    recommending.CALIBRATE_EXAMPLES,
+    recommending.CALIBRATE_EXITS,
 )
 application.add_typer(
     task_commands.application,

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hotloop.app.cli.body_options import checked, run_body, with_body_options
-from hotloop.app.cli.connection import Target, connected
+from hotloop.app.cli.connection import Target, cancelled_when_stopped, connected, watch
 from hotloop.app.cli.exits import FAILED, CommandError, carried_out
-from hotloop.app.cli.lines import duration
-from hotloop.app.cli.options import ROW_COLUMNS, ApiKey, AsJson, DataDir, Param, Quiet, Url, taught
-from hotloop.app.cli.result_files import check_writable, written
-from hotloop.app.cli.screen import LONG_SECONDS, Screen, screen
-from hotloop.app.cli.submitting import TASKS, read_items
-from hotloop.app.cli.watching import cancelled_when_stopped, watch
+from hotloop.app.cli.files import check_writable, read_items, written
+from hotloop.app.cli.options import ROW_COLUMNS, ApiKey, AsJson, DataDir, Param, Quiet, Url
+from hotloop.app.cli.screen import LONG_SECONDS, Screen, duration, screen
 from hotloop.app.names import StrategyName
 
 if TYPE_CHECKING:
@@ -32,18 +29,6 @@ EXITS: Final = (
     "Exit status: 0 done; 1 the comparison failed or was cancelled, or outputs differ that must be "
     "equal; 2 refused, the message says why; 3 the service cannot be reached or cannot answer now; "
     "130 after Ctrl-C."
-)
-
-HELP: Final = taught(
-    """
-    Measure strategies × kernels side by side, and say which is the fastest, if one is.
-
-    Every cell runs the same items, in rounds whose order is shuffled; a cell too slow for its share
-    of the budget is measured on fewer items and projected (~). Ctrl-C cancels the comparison.
-    --report writes one page with the plots, for a browser, that needs nothing else.
-    """,
-    EXAMPLES,
-    EXITS,
 )
 
 
@@ -114,6 +99,13 @@ def compare(
     data_dir: DataDir = None,
     **fields: Any,
 ) -> None:
+    """
+    Measure strategies × kernels side by side, and say which is the fastest, if one is.
+
+    Every cell runs the same items, in rounds whose order is shuffled; a cell too slow for its share
+    of the budget is measured on fewer items and projected (~). Ctrl-C cancels the comparison.
+    --report writes one page with the plots, for a browser, that needs nothing else.
+    """
     with carried_out(as_json) as signals:
         body = run_body(fields, param or [])
         asked = {
@@ -136,7 +128,7 @@ def compare(
         with connected(Target(url, api_key, data_dir), shown) as client:
             with shown.waiting("handing the comparison over"), signals.held():
                 task = client.call(
-                    "POST", f"{TASKS}/compare", body=body, headers={"Prefer": "respond-async"}
+                    "POST", "/compare", body=body, headers={"Prefer": "respond-async"}
                 )
             with cancelled_when_stopped(client, task["task_id"], signals, shown):
                 _say_bound(shown, task["task_id"], request)
@@ -174,24 +166,21 @@ def _check_report(path: Path) -> None:
 
 
 def _print(view: dict[str, Any], as_json: bool) -> Comparison | None:
-    """What was compared; None for a comparison that ended before anything was."""
-    from hotloop.app.cli.answers import read
-    from hotloop.app.cli.comparison_table import comparison_tables
-    from hotloop.app.cli.output import print_json, print_rich, width
-    from hotloop.app.cli.run_table import task_table
+    """Print the comparison of a task and return it; print the task itself if it has none."""
+    from hotloop.app.cli import comparison_table, output, run_table, service_client
     from hotloop.app.schemas.comparison import Comparison
 
     if view["comparison"] is None:
         if as_json:
-            print_json(view)
+            output.print_json(view)
         else:
-            print_rich(*task_table(view))
+            output.print_rich(*run_table.task_table(view))
         return None
-    comparison = read(Comparison, view["comparison"])
+    comparison = service_client.read(Comparison, view["comparison"])
     if as_json:
-        print_json(view["comparison"])
+        output.print_json(view["comparison"])
     else:
-        print_rich(*comparison_tables(comparison, width()))
+        output.print_rich(*comparison_table.comparison_tables(comparison, output.width()))
     return comparison
 
 

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hotloop.app.cli.fitted_table import Column, fitted_table
-from hotloop.app.cli.output import between, command, pairs, seconds, share, size
+from hotloop.app.cli import output
+from hotloop.app.cli.output import Column, between, pairs, seconds, share, size
 from hotloop.app.cli.output import cell as text
 from hotloop.app.schemas.comparison import Cell, CellName, CellStatus, Comparison, HostView
 
@@ -44,7 +44,7 @@ def comparison_tables(comparison: Comparison, width: int = WIDE) -> list[Rendera
     if comparison.host is not None:
         parts += ["", text(machine(comparison.host), "dim")]
     if comparison.curl:
-        parts += ["", "The command that runs the fastest:", command(comparison.curl, width)]
+        parts += ["", "The command that runs the fastest:", output.command(comparison.curl, width)]
     return parts
 
 
@@ -63,10 +63,11 @@ def _matrix(comparison: Comparison) -> Table:
 
 
 def _title(comparison: Comparison) -> str:
-    exact = ", exact" if comparison.exact else ""
+    exact, asked = ", exact" if comparison.exact else "", comparison.batch_size
+    size_ = asked if isinstance(asked, str) else f"{asked:,}"
     return (
         f"{comparison.items_count:,} items, {comparison.workers} workers, "
-        f"batch size {batch_size_of(comparison)}, {comparison.rounds} rounds{exact}"
+        f"batch size {size_}, {comparison.rounds} rounds{exact}"
     )
 
 
@@ -98,21 +99,21 @@ _COLUMNS: Final = (
 
 
 def _details(comparison: Comparison, width: int) -> Table:
-    rows = []
+    rows, items = [], comparison.items_count
     for cell in ranked(comparison.cells):
         stands = standing(comparison, cell)
-        rate = cell.throughput_items_per_second
+        rate, workers = cell.throughput_items_per_second, cell.effective_workers
         values = (
             text(name_of(cell)),
             _in_matrix(comparison, cell),
             text(interval_of(cell)),
             text(seconds(cell.setup_seconds)),
-            text(workers_of(cell, comparison.workers)),
+            text("–" if workers is None else f"{workers} of {comparison.workers}"),
             text(times(cell.speedup)),
             text("–" if rate is None else f"{rate:,.0f}"),
-            text(rate_with_setup(cell, comparison.items_count)),
+            text(rate_with_setup(cell, items)),
             text("–" if cell.batch_size is None else f"{cell.batch_size:,}"),
-            text(measured_on(cell, comparison.items_count)),
+            text(f"{cell.measured_items:,} of {items:,}" if cell.rounds else "–"),
             text(str(cell.rounds) if cell.median_seconds is not None else "–"),
             text(share(cell.cpu_utilization)),
             text(size(cell.peak_memory_bytes)),
@@ -120,11 +121,11 @@ def _details(comparison: Comparison, width: int) -> Table:
         )
         style = _STYLES.get(stands, "dim" if cell.status is CellStatus.SKIPPED else "")
         rows.append((values, style))
-    return fitted_table(_COLUMNS, rows, width)
+    return output.fitted_table(_COLUMNS, rows, width)
 
 
 def machine(host: HostView) -> str:
-    """The machine and what ran on it, in a line."""
+    """A line about the machine and the load on it."""
     versions = ", ".join(f"{name} {version}" for name, version in host.versions.items())
     load = "" if host.load_before is None else f"; load before {host.load_before:.2f}"
     throttled = (
@@ -146,19 +147,16 @@ def names_of(cells: Sequence[CellName]) -> str:
     return ", ".join(map(name_of, cells))
 
 
-def is_same(one: CellName | None, other: CellName) -> bool:
-    return one is not None and (one.strategy, one.kernel) == (other.strategy, other.kernel)
-
-
 def standing(comparison: Comparison, cell: Cell) -> str:
-    """`winner`, `tied`, or nothing."""
-    if is_same(comparison.winner, cell):
+    """Name a cell's place: `winner`, `tied` or nothing."""
+    name = name_of(cell)
+    if comparison.winner is not None and name_of(comparison.winner) == name:
         return "winner"
-    return "tied" if any(is_same(one, cell) for one in comparison.tied) else ""
+    return "tied" if name in map(name_of, comparison.tied) else ""
 
 
 def median_of(cell: Cell) -> str:
-    """With ~ before a projected one; how the cell stands where there is none."""
+    """The median, with ~ if it is projected; a cell without a median shows its status."""
     if cell.median_seconds is None:
         return cell.status.value
     mark = "~" if cell.status is CellStatus.PROJECTED else ""
@@ -170,26 +168,16 @@ def interval_of(cell: Cell) -> str:
     return "–" if interval is None else between(interval.low, interval.high)
 
 
-def workers_of(cell: Cell, asked: int) -> str:
-    """The number of workers that worked, and of those that were asked for."""
-    return "–" if cell.effective_workers is None else f"{cell.effective_workers} of {asked}"
-
-
 def rate_with_setup(cell: Cell, items: int) -> str:
-    """Items per second where the set-up counts as part of the run."""
+    """Items per second with the set-up as part of the run."""
     if cell.median_seconds is None or cell.setup_seconds is None:
         return "–"
     total = cell.median_seconds + cell.setup_seconds
     return f"{items / total:,.0f}" if total else "–"
 
 
-def measured_on(cell: Cell, items: int) -> str:
-    """The items of a round."""
-    return f"{cell.measured_items:,} of {items:,}" if cell.rounds else "–"
-
-
 def outputs_words(comparison: Comparison) -> str:
-    """Whether the cells computed the same, and how many were compared."""
+    """Say whether the cells' outputs are equal, and how many were compared."""
     if comparison.outputs_equal is None:
         return "not compared: that takes two cells that were measured"
     count = comparison.compared_cells
@@ -198,21 +186,15 @@ def outputs_words(comparison: Comparison) -> str:
 
 
 def times(value: float | None) -> str:
-    """A ratio."""
+    """A ratio with ×."""
     if value is None:
         return "–"
     return f"{value:,.0f}×" if value >= 100 else f"{value:.3g}×"
 
 
 def ranked(cells: Sequence[Cell]) -> list[Cell]:
-    """The fastest first; those without a time last, in their order."""
+    """Sort cells, the fastest first; cells without a time keep their order at the end."""
     return sorted(
         cells,
         key=lambda cell: (cell.median_seconds is None, cell.median_seconds or 0.0),
     )
-
-
-def batch_size_of(comparison: Comparison) -> str:
-    """The batch size that was asked for."""
-    asked = comparison.batch_size
-    return asked if isinstance(asked, str) else f"{asked:,}"

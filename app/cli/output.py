@@ -6,8 +6,12 @@ import io
 import json
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,34 +19,26 @@ from rich.text import Text
 from hotloop.app.wording import plain
 
 _WIDTH_OF_FILES: Final = 200
-"""Characters of a line where no terminal says how many it has."""
+"""Characters of a line that goes to no terminal."""
 
 _UNITS: Final = ((1.0, "s", 1.0), (1e3, "ms", 1e-3), (1e6, "µs", 0.0))
-"""Of times: factor, name, the least seconds that are shown in it."""
-
-STATUS_STYLES: Final = {
-    "completed": "green",
-    "failed": "bold red",
-    "cancelled": "yellow",
-    "running": "cyan",
-    "pending": "dim",
-}
+"""Units of times: factor, name, the least seconds that are shown in the unit."""
 
 
 def print_json(value: Any) -> None:
-    """One document, in ASCII: fit for any encoding."""
+    """Print one JSON document in ASCII, which any encoding can hold."""
     print(json.dumps(value, indent=2))
 
 
 def print_rich(*parts: RenderableType) -> None:
-    """To the output, with colours where it is a terminal."""
+    """Print to the output, with colours if it is a terminal."""
     if sys.stdout.isatty():
         console = Console(highlight=False)
         for part in parts:
-            # A word that is longer than a line is left to the terminal, which copies it whole.
+            # The terminal breaks a word that is longer than a line; copied, it is whole.
             console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
         return
-    # Wide, and without the blanks that fill a line.
+    # Files get wide lines without trailing blanks.
     text = _Captured()
     console = Console(file=text, width=_WIDTH_OF_FILES, highlight=False)
     for part in parts:
@@ -52,12 +48,12 @@ def print_rich(*parts: RenderableType) -> None:
 
 
 def print_sentences(text: str) -> None:
-    """Print to the output; lines of a terminal end between words."""
+    """Print to the output; on a terminal, lines end between words."""
     print_rich(cell(text))
 
 
 class _Captured(io.StringIO):
-    """Tables are drawn with the characters that the output has."""
+    """A buffer with the encoding of the output, so that tables use only its characters."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -65,19 +61,18 @@ class _Captured(io.StringIO):
 
 
 def width() -> int:
-    """Characters of a line of the output."""
+    """The number of characters of a line of the output."""
     return Console().width if sys.stdout.isatty() else _WIDTH_OF_FILES
 
 
 def cell(value: object, style: str = "") -> Text:
-    """Text as it is: nothing in it is markup, and no character moves the cursor."""
+    """Text that is shown as it is: no markup, and no character that moves the cursor."""
     return Text(plain(value, 2_000), style)
 
 
 def command(text: str, width: int) -> Text:
-    """A command for a shell, in lines of at most `width` characters as far as it has places to
-    break it: before an option, with a backslash, and after a comma of JSON in quotes. It can be
-    copied as it stands.
+    """A shell command in lines of at most `width` characters where it can be broken: before an
+    option, with a backslash, and after a comma of quoted JSON. It can be copied as it stands.
     """
     text = plain(text, 20_000)
     if len(text) <= width:
@@ -91,7 +86,7 @@ def command(text: str, width: int) -> Text:
         else:
             lines[-1] += f" {first}" if lines[-1] else first
         for piece in others:
-            # Within quotes a new line is a blank of the JSON, and no backslash may be there.
+            # Within quotes a line break is white space of the JSON; a backslash would break it.
             lines[-1] += ","
             if len(f"{lines[-1]} {piece}{_CONTINUED}") > width:
                 lines.append("    " + piece)
@@ -118,7 +113,7 @@ def pairs(rows: list[tuple[str, Text]]) -> Table:
 
 
 def seconds(value: float | None) -> str:
-    """With three significant digits."""
+    """A time with three significant digits."""
     if value is None:
         return "–"
     if value == 0:
@@ -143,3 +138,52 @@ def size(value: int | None) -> str:
 
 def share(value: float | None) -> str:
     return "–" if value is None else f"{value:.0%}"
+
+
+_GAP: Final = 2
+"""Characters between two columns."""
+
+_EDGES: Final = 2
+"""Characters before the first column and after the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table. Rank 0 is always shown; the highest other rank is left out first."""
+
+    name: str
+    rank: int = 0
+    is_number: bool = True
+
+
+Row = tuple[Sequence[Text | str], str]
+"""The cells of a row, and its style."""
+
+
+def fitted_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Table:
+    """A table of at most `width` characters, if leaving out columns can achieve that."""
+    sizes = [
+        max([cell_len(column.name), *(_length(cells[at]) for cells, _ in rows)])
+        for at, column in enumerate(columns)
+    ]
+    kept = list(range(len(columns)))
+    while _needed([sizes[at] for at in kept]) > width:
+        last = max(kept, key=lambda at: columns[at].rank)
+        if columns[last].rank == 0:
+            break
+        kept.remove(last)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for at in kept:
+        justify = "right" if columns[at].is_number else "left"
+        table.add_column(columns[at].name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for cells, style in rows:
+        table.add_row(*(cells[at] for at in kept), style=style)
+    return table
+
+
+def _needed(sizes: Sequence[int]) -> int:
+    return sum(sizes) + _GAP * (len(sizes) - 1) + _EDGES
+
+
+def _length(value: Text | str) -> int:
+    return value.cell_len if isinstance(value, Text) else cell_len(value)

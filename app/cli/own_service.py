@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,34 +29,34 @@ _OPEN: Final[dict[str, Any]] = {
     "rate_limit": None,
     **dict.fromkeys(("jwt_key", "jwt_algorithm", "jwt_audience", "jwt_issuer")),
 }
-"""Only this user reaches the service, and only this command knows of it: it asks for no key."""
+"""No keys: only this user can reach the service, and only this command knows of it."""
 
 _MAX_SOCKET_PATH: Final = 90
 """Characters; systems allow little more than 100."""
 
 
-def settings_of_one_command(data_dir: Path, *, executes: bool = True) -> Settings:
-    """For a store that only this command works on, and does not wait long for its own task."""
+def settings_of_one_command(
+    data_dir: Path | None, folders: ExitStack, *, executes: bool, keeps: bool
+) -> Settings:
+    """Settings for a store that only this command uses. It lies in `data_dir`; without one, a
+    command that executes nothing uses the configured folder if it is there or the command `keeps`
+    something in it. Otherwise it lies in a folder that `folders` removes.
+    """
+    if data_dir is None and not executes:
+        configured = _loaded().data_dir
+        data_dir = configured if keeps or configured.is_dir() else None
+    if data_dir is None:
+        made = tempfile.TemporaryDirectory(prefix="hotloop-data-", ignore_cleanup_errors=True)
+        data_dir = Path(folders.enter_context(made))
     own: dict[str, Any] = {"database_url": None, "run_hosts": 1, "background_runs": int(executes)}
     if executes:
-        own["queue_poll_seconds"] = 0.05
+        own["queue_poll_seconds"] = 0.05  # only this command's own task waits
     return _checked(_loaded(data_dir=data_dir, **own))
-
-
-def configured_path() -> Path:
-    """The data folder of the settings, whether it is there or not."""
-    return _loaded().data_dir
-
-
-def configured_folder() -> Path | None:
-    """The data folder of the settings, if it is there."""
-    folder = configured_path()
-    return folder if folder.is_dir() else None
 
 
 def settings_of_the_store(data_dir: Path | None, executes: bool) -> Settings:
     """Settings for the configured store, or the one in `data_dir`, which other processes may use.
-    Raises NoStoreError when there is none.
+    Raises NoStoreError if there is none.
     """
     own: dict[str, Any] = {"run_hosts": 1, "background_runs": int(executes)}
     own["store_wait_seconds"] = 0
@@ -92,9 +92,9 @@ def _checked(settings: Settings) -> Settings:
 def own_service(settings: Settings) -> Iterator[httpx.Client]:
     """A client of a service that runs in a thread of this process while the block lasts.
 
-    It listens on a socket in a folder that only this user can open. Run hosts end with it, and
-    with this process, whatever ends that. It begins no calibration unasked: that would end with it.
-    Its log goes to stderr, warnings unless the settings say otherwise.
+    The service listens on a socket in a folder that only this user can open. Its run hosts end with
+    it, and with this process, even when that is killed. It starts no calibration by itself, as that
+    would end with it. Its log goes to stderr, with warnings only unless the settings say otherwise.
     """
     if "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": LogLevel.WARNING})
@@ -112,7 +112,7 @@ def own_service(settings: Settings) -> Iterator[httpx.Client]:
         server = Server(app, config)
         failure: list[BaseException] = []
         thread = threading.Thread(target=_serve, args=(server, failure), name="service")
-        # Nothing waits for it when a second signal has the program end at once.
+        # The process does not wait for it when a second signal ends the program at once.
         thread.daemon = True
         thread.start()
         try:
@@ -121,8 +121,8 @@ def own_service(settings: Settings) -> Iterator[httpx.Client]:
             if not server.started:
                 raise UnreachableError(f"the service of this command does not start: {failure}")
             transport = httpx.HTTPTransport(uds=path)
-            # Commands for curl that answers contain are for a service that listens as the settings
-            # say; this one does not.
+            # Answers contain curl commands: for a service that listens as the settings say, which
+            # this one does not.
             address = f"http://localhost:{settings.port or 8001}"
             with httpx.Client(
                 transport=transport, base_url=address, timeout=None, trust_env=False
@@ -136,7 +136,7 @@ def own_service(settings: Settings) -> Iterator[httpx.Client]:
 def _serve(server: Server, failure: list[BaseException]) -> None:
     try:
         server.run()
-    except BaseException as error:  # told by the main thread
+    except BaseException as error:  # the main thread reports it
         failure.append(error)
 
 
@@ -144,14 +144,4 @@ def _serve(server: Server, failure: list[BaseException]) -> None:
 def _socket_folder() -> Iterator[Path]:
     place = None if len(tempfile.gettempdir()) <= _MAX_SOCKET_PATH - 30 else "/tmp"
     with tempfile.TemporaryDirectory(prefix="hotloop-", dir=place) as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def data_folder(data_dir: Path | None) -> Iterator[Path]:
-    """The folder that was named, or one that is gone at the end."""
-    if data_dir is not None:
-        yield data_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="hotloop-data-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)

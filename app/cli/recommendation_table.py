@@ -7,10 +7,10 @@ from typing import Final
 from rich.console import RenderableType
 from rich.table import Table
 
-from hotloop.app.cli.fitted_table import Column, fitted_table
-from hotloop.app.cli.lines import duration
-from hotloop.app.cli.output import between, command, pairs, seconds, share, size
+from hotloop.app.cli import output
+from hotloop.app.cli.output import Column, between, pairs, seconds, share, size
 from hotloop.app.cli.output import cell as text
+from hotloop.app.cli.screen import duration
 from hotloop.app.schemas.recommendation import CalibrationView, Limit, RankedChoice, Recommendation
 
 _LIMITED_BY: Final = {
@@ -28,7 +28,7 @@ WIDE: Final = 120
 def recommendation_tables(
     recommendation: Recommendation, width: int = WIDE
 ) -> list[RenderableType]:
-    """Why the first is first, the ranking, and how far to trust it, in lines of `width`
+    """The reason for the first choice, the ranking and its accuracy, in lines of `width`
     characters.
     """
     error = recommendation.prediction_error
@@ -60,7 +60,7 @@ def recommendation_tables(
         pairs(facts),
         "",
         "The command that runs the first:",
-        command(recommendation.curl, width),
+        output.command(recommendation.curl, width),
     ]
 
 
@@ -94,7 +94,7 @@ def _ranking(recommendation: Recommendation, width: int) -> Table:
     rows = [
         (_row(choice), "bold green" if choice.rank == 1 else "") for choice in recommendation.ranked
     ]
-    return fitted_table(_COLUMNS, rows, width)
+    return output.fitted_table(_COLUMNS, rows, width)
 
 
 def _row(choice: RankedChoice) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ _PAGE: Final = """\
 
 
 def report_page(comparison: Comparison) -> str:
-    """The whole page; the same comparison gives the same page."""
+    """Make the HTML of a report; equal comparisons give equal pages."""
     style, script = _text("dashboard.css"), _bundle("report", {})
     return _PAGE.format(
         policy=f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
@@ -54,15 +54,15 @@ def report_page(comparison: Comparison) -> str:
         style=style,
         version=html.escape(VERSION),
         verdict=html.escape(plain(comparison.verdict, 2_000)),
-        # Within a script, `<` alone could end it.
+        # Only `<` could end the script element.
         comparison=json.dumps(comparison.model_dump(mode="json")).replace("<", "\\u003c"),
         script=script,
     )
 
 
 def _bundle(name: str, done: dict[str, str]) -> str:
-    """Put a module and those that it imports into one text; each is a function that returns what
-    the module exports. `done` holds the modules that are in it, in order.
+    """Bundle a module with its imports, each as a function that returns the module's exports.
+    `done` collects the bundled modules in order.
     """
     code = _text(f"{name}.js")
     for imported in _IMPORT.findall(code):
@@ -79,5 +79,5 @@ def _text(name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """Name an inline script or style for the page's policy: nothing else may run."""
+    """Name an inline script or style by its hash for the policy, which allows nothing else."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -8,9 +8,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hotloop.app.cli.fitted_table import Column, fitted_table
-from hotloop.app.cli.lines import duration
-from hotloop.app.cli.output import STATUS_STYLES, cell, pairs, seconds, share, size
+from hotloop.app.cli import output
+from hotloop.app.cli.output import Column, cell, fitted_table, pairs, seconds, share, size
+from hotloop.app.cli.screen import duration
+
+STATUS_STYLES: Final = {
+    "completed": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "pending": "dim",
+}
 
 
 def status_text(status: str) -> Text:
@@ -18,7 +26,7 @@ def status_text(status: str) -> Text:
 
 
 def run_tables(result: dict[str, Any]) -> list[RenderableType]:
-    """`result` is a RunResult as JSON."""
+    """Tables of a run's result; `result` is a RunResult as JSON."""
     lag = result["event_loop_lag_ms"]
     rows = [
         ("task", cell(result["task_id"]).append(" ").append(status_text(result["status"]))),
@@ -97,11 +105,13 @@ def _errors(errors: list[dict[str, Any]], shown: int = 10) -> Table:
 
 
 def task_table(task: dict[str, Any]) -> list[RenderableType]:
-    """`task` is a TaskView as JSON; why it failed, or what it waits for, comes first."""
+    """A table of a task; `task` is a TaskView as JSON. An error, or the reason why it waits, comes
+    first.
+    """
     done, total = task["items_processed"], task["total_items"]
     unit = "measurements" if task["kind"] == "comparison" else "items"
     rows = [("error", cell(task["error_message"], "red"))] if task["error_message"] else []
-    waiting_for = task.get("waiting_for")  # older services do not say
+    waiting_for = task.get("waiting_for")  # older services do not send it
     rows += [("waiting for", cell(waiting_for, "yellow"))] if waiting_for else []
     rows += [
         ("status", status_text(task["status"])),
@@ -119,7 +129,7 @@ def task_table(task: dict[str, Any]) -> list[RenderableType]:
 
 
 def moment(value: str | None) -> str:
-    """A time of the service in UTC, to the second."""
+    """A time that the service sent, in UTC, to the second."""
     return "–" if value is None else f"{value[:10]} {value[11:19]} UTC"
 
 
@@ -144,7 +154,7 @@ _COLUMNS: Final = (
 
 
 def task_list(page: dict[str, Any], width: int) -> list[RenderableType]:
-    """`page` is a TaskPage as JSON, with tasks on it."""
+    """A page of the list of tasks; `page` is a TaskPage as JSON, with tasks on it."""
     first, last = page["offset"] + 1, page["offset"] + len(page["items"])
     rows = [
         (
@@ -165,9 +175,34 @@ def task_list(page: dict[str, Any], width: int) -> list[RenderableType]:
 
 
 def empty_list(page: dict[str, Any], query: dict[str, Any]) -> str:
-    """A sentence in place of a list without tasks."""
+    """A sentence that takes the place of a list without tasks."""
     if page["total"]:
         return f"No task is at offset {page['offset']:,}: {page['total']:,} match in all."
     if query.keys() & {"status", "strategy", "kernel"}:
         return "No task matches. Leave out --status, --strategy or --kernel to see others."
     return "No tasks are kept yet. `hotloop run --background` makes one."
+
+
+def removed(task_id: str | None, count: int) -> str:
+    """A sentence about tasks that were removed: the named one, or all that had ended."""
+    if task_id is not None:
+        return f"{task_id} is removed, with its results."
+    if count == 0:
+        return "No task has ended; nothing was removed."
+    return f"{count:,} {'task is' if count == 1 else 'tasks are'} removed, with all results."
+
+
+def print_task(task: dict[str, Any], as_json: bool) -> None:
+    """Print a TaskView, with its result or its comparison."""
+    if as_json:
+        output.print_json(task)
+        return
+    output.print_rich(*task_table(task))
+    if task["result"] is not None and task["end_time"] is not None:
+        output.print_rich("", *run_tables(task["result"]))
+    if task.get("comparison") is not None:
+        from hotloop.app.cli import comparison_table, service_client
+        from hotloop.app.schemas.comparison import Comparison
+
+        comparison = service_client.read(Comparison, task["comparison"])
+        output.print_rich("", *comparison_table.comparison_tables(comparison, output.width()))

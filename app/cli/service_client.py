@@ -6,25 +6,29 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from hotloop.app.cli.exits import CommandError, ProblemError, UnreachableError
-from hotloop.app.cli.server_sent_events import ServerSentEvent, parse_events
+from hotloop.app.version import VERSION
 
-TASKS: Final = "/api/v1/tasks"
+_TASKS: Final = "/api/v1/tasks"
 RECONNECTS: Final = 8
-"""How often a stream of events that breaks is asked for again before the command gives up."""
+"""Attempts to reconnect a broken stream of events before the command gives up."""
 
 _FIRST_PAUSE_SECONDS: Final = 0.25
 _READY_SECONDS: Final = 120.0
 _PROBLEM: Final = "application/problem+json"
 
+Model = TypeVar("Model", bound=BaseModel)
+
 
 class ServiceClient:
     """Sends requests. All methods raise ProblemError for an answer that is a problem, and
-    UnreachableError where there is none.
+    UnreachableError if there is no answer.
     """
 
     def __init__(self, http: httpx.Client) -> None:
@@ -40,19 +44,19 @@ class ServiceClient:
         headers: dict[str, str] | None = None,
         content: Iterable[bytes] | None = None,
     ) -> Any:
-        """The answer's JSON."""
+        """Send a request and return the JSON of the answer. `path` is below /api/v1/tasks."""
         with _told(self._http):
             answer = self._http.request(
-                method, path, json=body, params=query, headers=headers, content=content
+                method, _TASKS + path, json=body, params=query, headers=headers, content=content
             )
         _raise_problem(answer)
         return _json(answer)
 
     def download(self, task_id: str, query: dict[str, Any]) -> Iterator[bytes]:
-        """Every item's result, in pieces."""
+        """Download every item's result, in pieces."""
         with (
             _told(self._http),
-            self._http.stream("GET", f"{TASKS}/results/{task_id}", params=query) as answer,
+            self._http.stream("GET", f"{_TASKS}/results/{task_id}", params=query) as answer,
         ):
             if answer.is_error:
                 answer.read()
@@ -60,8 +64,8 @@ class ServiceClient:
             yield from answer.iter_bytes()
 
     def progress(self, task_id: str) -> Iterator[dict[str, Any]]:
-        """How the task stands, and every change, until it has ended. A stream that breaks is asked
-        for again where it was; given up after RECONNECTS breaks without an event between them.
+        """Yield a task's progress, and every change of it, until the task has ended. Reconnect
+        where a stream broke; give up after RECONNECTS breaks without an event between them.
         """
         last_id, breaks = None, 0
         while True:
@@ -87,7 +91,7 @@ class ServiceClient:
             time.sleep(_FIRST_PAUSE_SECONDS * 2 ** min(breaks - 1, 4))
 
     def wait_ready(self) -> None:
-        """Until runs are taken; UnreachableError when that takes too long."""
+        """Wait until the service accepts runs. Raises UnreachableError if that takes too long."""
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             with _told(self._http):
@@ -102,7 +106,7 @@ class ServiceClient:
 
     def _events(self, task_id: str, last_id: str | None) -> Iterator[ServerSentEvent]:
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
-        path = f"{TASKS}/events/{task_id}"
+        path = f"{_TASKS}/events/{task_id}"
         with _told(self._http), self._http.stream("GET", path, headers=headers) as answer:
             if answer.is_error:
                 answer.read()
@@ -110,7 +114,7 @@ class ServiceClient:
             yield from parse_events(answer.iter_lines())
 
     def _has_ended(self, task_id: str) -> bool:
-        status = self.call("GET", f"{TASKS}/status/{task_id}")["status"]
+        status = self.call("GET", f"/status/{task_id}")["status"]
         return status not in _UNFINISHED
 
 
@@ -119,7 +123,7 @@ _UNFINISHED: Final = ("pending", "running")
 
 @contextmanager
 def _told(http: httpx.Client) -> Iterator[None]:
-    """What can go wrong on the way, in words."""
+    """Turn transport errors into errors that tell the user what to do."""
     try:
         yield
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -154,4 +158,49 @@ def _json(answer: httpx.Response) -> Any:
     except ValueError as error:
         raise UnreachableError(
             f"{answer.url} answers with something other than JSON; is --url right?"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """An event with data; `id` is the last one that was sent, or empty."""
+
+    event: str
+    data: str
+    id: str
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
+    """Parse server-sent events line by line, as the HTML standard says (9.2.6). Comments, other
+    fields and an unfinished last event are left out.
+    """
+    event, data, last_id = "", list[str](), ""
+    for line in lines:
+        if not line:
+            if data:
+                yield ServerSentEvent(event or "message", "\n".join(data), last_id)
+            event, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            event = value
+        elif field == "id" and "\0" not in value:
+            last_id = value
+
+
+def read(model: type[Model], answer: Any) -> Model:
+    """Validate an answer, and accept unknown fields, which a newer service may send. Raises
+    CommandError for an answer of another version.
+    """
+    try:
+        return model.model_validate(answer, extra="allow")
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise CommandError(
+            f"the service's answer is not one of Hotloop {VERSION} ({where}: {fault['msg']}); "
+            "use a command of the service's version, or --json"
         ) from error

@@ -1,7 +1,8 @@
-"""`hotloop serve` and `hotloop node`."""
+"""`hotloop serve`, `hotloop node` and `hotloop key`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hotloop.app.cli.exits import REFUSED, UNREACHABLE
-from hotloop.app.cli.options import taught
+from hotloop.app.names import Scope
 
 if TYPE_CHECKING:
     from hotloop.app.settings.settings import Settings
 
-_EXITS: Final = (
+EXITS: Final = (
     "Ends in order on SIGTERM and Ctrl-C. Exit status: 0 after that; 2 for settings that cannot be "
     "met, the message says which; 3 when the database could not be reached for "
     "HOTLOOP_STORE_WAIT_SECONDS."
@@ -22,29 +23,11 @@ _EXITS: Final = (
 
 SERVE_EXAMPLES: Final = ("hotloop serve", "hotloop serve --port 0 --data-dir data")
 
-SERVE_HELP: Final = taught(
-    """
-    Serve the API, with the processes that execute runs.
-
-    Every setting is an environment variable, HOTLOOP_ and its name in capitals; docs/settings.md
-    lists them. An option here is stronger than its variable.
-    """,
-    SERVE_EXAMPLES,
-    _EXITS,
-)
-
 NODE_EXAMPLES: Final = ("hotloop node", "hotloop node --data-dir data")
 
-NODE_HELP: Final = taught(
-    """
-    Execute background tasks of a shared store, and answer no requests.
+KEY_EXAMPLES: Final = ("hotloop key alice", "hotloop key monitor --scope read")
 
-    The store is that of the service: HOTLOOP_DATABASE_URL for one on several machines, otherwise
-    the same data folder.
-    """,
-    NODE_EXAMPLES,
-    _EXITS,
-)
+KEY_EXITS: Final = "Exit status: 0 done; 2 the name cannot be one, the message says why."
 
 DataFolder = Annotated[
     Path | None,
@@ -75,6 +58,12 @@ def serve(
     ] = None,
     data_dir: DataFolder = None,
 ) -> None:
+    """
+    Serve the API, with the processes that execute runs.
+
+    Every setting is an environment variable, HOTLOOP_ and its name in capitals; docs/settings.md
+    lists them. An option here is stronger than its variable.
+    """
     settings = _checked_settings(host=host, port=port, data_dir=data_dir)
     from hotloop.app.serving.processes import serve as run_server
 
@@ -82,6 +71,12 @@ def serve(
 
 
 def node(data_dir: DataFolder = None) -> None:
+    """
+    Execute background tasks of a shared store, and answer no requests.
+
+    The store is that of the service: HOTLOOP_DATABASE_URL for one on several machines, otherwise
+    the same data folder.
+    """
     settings = _checked_settings(as_node=True, data_dir=data_dir)
     from hotloop.app.serving.node import run_node
 
@@ -89,8 +84,8 @@ def node(data_dir: DataFolder = None) -> None:
 
 
 def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
-    """Settings that this machine can meet; otherwise what is wrong with them is printed, and the
-    exit status is 2, or 3 for a database that cannot be reached.
+    """Load settings and check that this machine can meet them. Otherwise print what is wrong and
+    exit with 2, or with 3 if the database cannot be reached.
     """
     from hotloop.app.errors import StoreUnavailableError
     from hotloop.app.logs.setup import set_up_logging
@@ -112,3 +107,45 @@ def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
         print(error, file=sys.stderr)
         raise typer.Exit(UNREACHABLE) from error
     return settings
+
+
+def key(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The client's name; its tasks belong to it."),
+    ],
+    scope: Annotated[
+        Scope,
+        typer.Option("--scope", help="What it may do; each includes those before it."),
+    ] = Scope.RUN,
+) -> None:
+    """
+    Make an API key, and its entry in the list HOTLOOP_API_KEYS.
+
+    The key is shown this once; the service keeps only its hash.
+    """
+    try:
+        made, entry = key_texts(name, scope)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(REFUSED) from error
+    print(f"The key, shown this once; the service keeps only its hash:\n{made}")
+    print(f"Its entry in the list HOTLOOP_API_KEYS:\n{entry}")
+
+
+def key_texts(name: str, scope: Scope) -> tuple[str, str]:
+    """Make a key, and its entry in HOTLOOP_API_KEYS as JSON. Raises ValueError for a wrong name."""
+    from pydantic import ValidationError
+
+    from hotloop.app.security.clients import digest_of, new_key
+    from hotloop.app.settings.settings import ApiKeyEntry
+    from hotloop.app.wording import describe
+
+    made = new_key()
+    entry = {"name": name, "hash": digest_of(made), "scopes": [scope.value]}
+    try:
+        ApiKeyEntry.model_validate_json(json.dumps(entry))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc']))} {describe(fault)}") from None
+    return made, json.dumps(entry)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from hotloop.app.cli.connection import Target, connected_to_store
-from hotloop.app.cli.exits import FAILED, REFUSED, CommandError, NoStoreError, carried_out
-from hotloop.app.cli.lines import print_error
+from hotloop.app.cli import files
+from hotloop.app.cli.connection import Purpose, Target, cancelled_when_stopped, connected, watch
+from hotloop.app.cli.exits import (
+    FAILED,
+    REFUSED,
+    CommandError,
+    NoStoreError,
+    carried_out,
+    print_error,
+)
 from hotloop.app.cli.options import ApiKey, AsJson, Quiet, StoreDir, TaskId, Url, taught
-from hotloop.app.cli.result_files import check_writable, format_of, pour, save
 from hotloop.app.cli.screen import Screen, screen
-from hotloop.app.cli.watching import cancelled_when_stopped, watch
 from hotloop.app.names import StrategyName, TaskStatus
-from hotloop.app.schemas.exports import ExportFormat
 from hotloop.app.schemas.options import kernel_names
+from hotloop.app.schemas.results import ExportFormat
 
 if TYPE_CHECKING:
     from hotloop.app.cli.service_client import ServiceClient
-
-TASKS: Final = "/api/v1/tasks"
 
 _ID: Final = "task_4f9d02aa_1735689600"
 
@@ -44,34 +50,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "delete": (f"hotloop tasks delete {_ID}", "hotloop tasks delete --yes"),
 }
 
-_TEXTS: Final[dict[str, str]] = {
-    "list": "List the tasks that are kept, newest first.",
-    "show": "Show how a task stands, and its result.",
-    "follow": """
-        Watch a task until it has ended, then show it. Ctrl-C ends the watching, not the task.
-
-        Without --url nothing is executed here: a service or a node that shares the store does that.
-        """,
-    "cancel": "End a task. What was finished is kept; a task that has ended stays as it is.",
-    "resume": """
-        Go on with a failed or cancelled task.
-
-        What was finished is not done again. With --url the service does the work, and --follow
-        watches it. Without it this command does, until the task has ended; Ctrl-C cancels it again.
-        It may take other tasks of the store that wait, too, and gives back what it has not ended.
-        """,
-    "results": """
-        Write every item's result of a task.
-
-        The task must have ended. Results go to the output, or to a file.
-        """,
-    "delete": """
-        Remove one finished task, or all of them.
-
-        Their results are removed, too. Without a TASK_ID all tasks that have ended are removed,
-        after a question. Tasks that have not ended stay; `hotloop tasks cancel` ends one.
-        """,
-}
+Command = TypeVar("Command", bound=Callable[..., None])
 
 application = typer.Typer(
     help="Tasks that are kept: look at them, cancel them, go on with them, get their results.",
@@ -80,8 +59,30 @@ application = typer.Typer(
 )
 
 
-def _help(name: str) -> str:
-    return taught(_TEXTS[name], EXAMPLES[name])
+def _command(name: str) -> Callable[[Command], Command]:
+    """Add a command with its docstring and examples as its help."""
+
+    def add(command: Command) -> Command:
+        text = taught(command.__doc__ or "", EXAMPLES[name])
+        return application.command(name, help=text)(command)
+
+    return add
+
+
+@contextmanager
+def _store(target: Target, as_json: bool) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Ask the service about tasks, and show that the answer is waited for."""
+    shown = screen(as_json=as_json)
+    with carried_out(as_json), connected(target, shown, Purpose.LOOK) as client:
+        yield partial(_asked, client, shown)
+
+
+def _asked(
+    client: ServiceClient, shown: Screen, method: str, path: str, query: Any = None
+) -> dict[str, Any]:
+    with shown.waiting("waiting for the answer"):
+        answer: dict[str, Any] = client.call(method, f"/{path}", query=query)
+    return answer
 
 
 def _name_of_kernel(text: str) -> str:
@@ -92,7 +93,7 @@ def _name_of_kernel(text: str) -> str:
     return text
 
 
-@application.command("list", help=_help("list"))
+@_command("list")
 def list_tasks(
     status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
     strategy: Annotated[
@@ -118,45 +119,30 @@ def list_tasks(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
+    """List the tasks that are kept, newest first."""
     chosen = {"status": status, "strategy": strategy, "kernel": kernel}
-    query: dict[str, Any] = {
-        name: str(value) for name, value in chosen.items() if value is not None
-    }
+    query: dict[str, Any] = {k: str(v) for k, v in chosen.items() if v is not None}
     query |= {"limit": limit, "offset": offset}
-    shown = screen(as_json=as_json)
+    why_empty = ""
     with carried_out(as_json):
         try:
-            with connected_to_store(Target(url, api_key, data_dir), shown) as client:
-                _print_page(_asked(client, shown, "GET", "results", query), query, as_json)
+            shown = screen(as_json=as_json)
+            with connected(Target(url, api_key, data_dir), shown, Purpose.LOOK) as client:
+                page = _asked(client, shown, "GET", "results", query)
         except NoStoreError as error:
-            empty = {"items": [], "total": 0, "limit": limit, "offset": offset, "next": None}
-            _print_page(empty, query, as_json, str(error))
+            page = {"items": [], "total": 0, "limit": limit, "offset": offset, "next": None}
+            why_empty = str(error)
+        from hotloop.app.cli import output, run_table
+
+        if as_json:
+            output.print_json(page)
+        elif page["items"]:
+            output.print_rich(*run_table.task_list(page, output.width()))
+        else:
+            output.print_sentences(why_empty or run_table.empty_list(page, query))
 
 
-def _print_page(
-    page: dict[str, Any], query: dict[str, Any], as_json: bool, why_empty: str = ""
-) -> None:
-    from hotloop.app.cli.output import print_json, print_rich, print_sentences, width
-    from hotloop.app.cli.run_table import empty_list, task_list
-
-    if as_json:
-        print_json(page)
-    elif page["items"]:
-        print_rich(*task_list(page, width()))
-    else:
-        print_sentences(why_empty or empty_list(page, query))
-
-
-def _asked(
-    client: ServiceClient, shown: Screen, method: str, path: str, query: Any = None
-) -> dict[str, Any]:
-    """The answer of the service about tasks."""
-    with shown.waiting("waiting for the answer"):
-        answer: dict[str, Any] = client.call(method, f"{TASKS}/{path}", query=query)
-    return answer
-
-
-@application.command(help=_help("show"))
+@_command("show")
 def show(
     task_id: TaskId,
     as_json: AsJson = False,
@@ -164,12 +150,12 @@ def show(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    shown = screen(as_json=as_json)
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
-        _print_task(_asked(client, shown, "GET", f"status/{_path(task_id)}"), as_json)
+    """Show a task's state, and its result."""
+    with _store(Target(url, api_key, data_dir), as_json) as ask:
+        _print_task(ask("GET", f"status/{_path(task_id)}"), as_json)
 
 
-@application.command(help=_help("follow"))
+@_command("follow")
 def follow(
     task_id: TaskId,
     as_json: AsJson = False,
@@ -178,12 +164,17 @@ def follow(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    shown = screen(as_json=as_json, quiet=quiet)
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
+    """
+    Watch a task until it has ended, then show it. Ctrl-C ends the watching, not the task.
+
+    Without --url nothing is executed here: a service or a node that shares the store does that.
+    """
+    target, shown = Target(url, api_key, data_dir), screen(as_json=as_json, quiet=quiet)
+    with carried_out(as_json), connected(target, shown, Purpose.LOOK) as client:
         _print_ended(watch(client, _path(task_id), shown), as_json)
 
 
-@application.command(help=_help("cancel"))
+@_command("cancel")
 def cancel(
     task_id: TaskId,
     as_json: AsJson = False,
@@ -191,12 +182,12 @@ def cancel(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    shown = screen(as_json=as_json)
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
-        _print_task(_asked(client, shown, "DELETE", _path(task_id)), as_json)
+    """End a task. Finished work is kept; a task that has ended stays as it is."""
+    with _store(Target(url, api_key, data_dir), as_json) as ask:
+        _print_task(ask("DELETE", _path(task_id)), as_json)
 
 
-@application.command(help=_help("resume"))
+@_command("resume")
 def resume(
     task_id: TaskId,
     follow: Annotated[
@@ -208,12 +199,15 @@ def resume(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
-    target = Target(url, api_key, data_dir)
-    shown = screen(as_json=as_json, quiet=quiet)
-    with (
-        carried_out(as_json) as signals,
-        connected_to_store(target, shown, executes=True) as client,
-    ):
+    """
+    Go on with a failed or cancelled task.
+
+    Finished work is not repeated. With --url the service does the work, and --follow watches it.
+    Without it this command does, until the task has ended; Ctrl-C cancels it again. The command may
+    also take other waiting tasks of the store, and gives back what it has not ended.
+    """
+    target, shown = Target(url, api_key, data_dir), screen(as_json=as_json, quiet=quiet)
+    with carried_out(as_json) as signals, connected(target, shown, Purpose.RESUME) as client:
         with signals.held():
             task = _asked(client, shown, "POST", f"{_path(task_id)}/resume")
         if url is not None and not follow:
@@ -224,13 +218,13 @@ def resume(
         _print_ended(view, as_json)
 
 
-@application.command(help=_help("results"))
+@_command("results")
 def results(
     task_id: TaskId,
     format: Annotated[
         ExportFormat | None,
         typer.Option(
-            help="How they are written; ndjson unless --output says it.", show_default=False
+            help="The format; ndjson unless --output has another ending.", show_default=False
         ),
     ] = None,
     output: Annotated[
@@ -252,13 +246,18 @@ def results(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
+    """
+    Write every item's result of a task.
+
+    The task must have ended. Results go to the output, or to a file.
+    """
     with carried_out():
         query: dict[str, Any] = {"offset": offset, "format": "ndjson"}
         if limit is not None:
             query["limit"] = limit
         if output is not None:
-            query["format"] = format_of(output)
-            check_writable(output)
+            query["format"] = files.format_of(output)
+            files.check_writable(output)
             if format is not None and format != query["format"]:
                 raise CommandError(f"--format {format.value} is not what {output.name} says")
         elif format is not None:
@@ -266,15 +265,15 @@ def results(
         if output is None and query["format"] == "arrow" and sys.stdout.isatty():
             raise CommandError("an Arrow stream is not for a terminal; use --output or a pipe")
         shown = screen(as_json=False)
-        with connected_to_store(Target(url, api_key, data_dir), shown) as client:
+        with connected(Target(url, api_key, data_dir), shown, Purpose.LOOK) as client:
             pieces = client.download(_path(task_id), query)
             if output is None:
-                pour(pieces, shown)
+                files.pour(pieces, shown)
             else:
-                save(pieces, output, shown)
+                files.save(pieces, output, shown)
 
 
-@application.command(help=_help("delete"))
+@_command("delete")
 def delete(
     task_id: Annotated[
         str | None,
@@ -286,61 +285,38 @@ def delete(
     api_key: ApiKey = None,
     data_dir: StoreDir = None,
 ) -> None:
+    """
+    Remove one finished task, or all of them.
+
+    Their results are removed, too. Without a TASK_ID all tasks that have ended are removed, after a
+    question. Tasks that have not ended stay; `hotloop tasks cancel` ends one.
+    """
     if task_id is None and not yes:
-        _ask_for_all()
-    from hotloop.app.cli.output import print_json, print_sentences
+        if not sys.stdin.isatty():
+            print_error("--yes is needed to remove all tasks where nobody can be asked")
+            raise typer.Exit(REFUSED)
+        typer.confirm("Remove all tasks that have ended, with their results?", abort=True, err=True)
+    from hotloop.app.cli import output, run_table
 
-    shown = screen(as_json=as_json)
-    with carried_out(as_json), connected_to_store(Target(url, api_key, data_dir), shown) as client:
-        path = "results" if task_id is None else f"results/{_path(task_id)}"
-        cleared = _asked(client, shown, "DELETE", path)
+    with _store(Target(url, api_key, data_dir), as_json) as ask:
+        cleared = ask("DELETE", "results" if task_id is None else f"results/{_path(task_id)}")
         if as_json:
-            print_json(cleared)
-        elif task_id is not None:
-            print_sentences(f"{task_id} is removed, with its results.")
+            output.print_json(cleared)
         else:
-            print_sentences(removed(cleared["deleted"]))
-
-
-def removed(count: int) -> str:
-    """A sentence of how many tasks were removed."""
-    if count == 0:
-        return "No task has ended; nothing was removed."
-    return f"{count:,} {'task is' if count == 1 else 'tasks are'} removed, with all results."
-
-
-def _ask_for_all() -> None:
-    """Ends the command unless somebody agrees."""
-    if not sys.stdin.isatty():
-        print_error("--yes is needed to remove all tasks where nobody can be asked")
-        raise typer.Exit(REFUSED)
-    typer.confirm("Remove all tasks that have ended, with their results?", abort=True, err=True)
+            output.print_sentences(run_table.removed(task_id, cleared["deleted"]))
 
 
 def _path(task_id: str) -> str:
-    """Raises CommandError for what would be another path."""
+    """Check that an id can be part of a path. Raises CommandError if not."""
     if not task_id.isascii() or not task_id.replace("_", "").isalnum():
         raise CommandError(f'a task\'s id is like {_ID} (got "{task_id}")')
     return task_id
 
 
 def _print_task(task: dict[str, Any], as_json: bool) -> None:
-    from hotloop.app.cli.output import print_json, print_rich
-    from hotloop.app.cli.run_table import run_tables, task_table
+    from hotloop.app.cli import run_table
 
-    if as_json:
-        print_json(task)
-        return
-    print_rich(*task_table(task))
-    if task["result"] is not None and task["end_time"] is not None:
-        print_rich("", *run_tables(task["result"]))
-    if task.get("comparison") is not None:
-        from hotloop.app.cli.answers import read
-        from hotloop.app.cli.comparison_table import comparison_tables
-        from hotloop.app.cli.output import width
-        from hotloop.app.schemas.comparison import Comparison
-
-        print_rich("", *comparison_tables(read(Comparison, task["comparison"]), width()))
+    run_table.print_task(task, as_json)
 
 
 def _print_ended(view: dict[str, Any], as_json: bool) -> None:

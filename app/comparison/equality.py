@@ -1,9 +1,9 @@
-"""Whether cells that must agree did, and which outputs differ.
+"""Checks that cells which must agree have equal outputs.
 
 Checksums are compared within the groups of kernels that are equal bit for bit (rules 1 and 3 of
-`kernels.contract`), over the first so many items that all of them had, so that a cell on few items
-is held against those on all. Between the groups, `python` against the compiled kernels, a sample of
-rows is held to the parity bound (rule 2).
+`kernels.contract`), over the first items that all of them had, so that a cell on few items is
+compared with cells on all. Between the groups, `python` and the compiled kernels, a sample of rows
+is held to the parity bound (rule 2).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Difference:
 
 
 def prefixes(record: ComparisonRecord, kernel: str) -> list[int]:
-    """Over how many of the first items checksums are wanted: the numbers of items that cells of
-    equal kernels measure.
+    """The numbers of first items over which checksums are needed: those that cells of equal kernels
+    measure.
     """
     reference, compiled = _bit_for_bit(record.cells)
     peers = reference if kernel == REFERENCE else compiled
@@ -33,7 +33,7 @@ def prefixes(record: ComparisonRecord, kernel: str) -> list[int]:
 
 
 def differences(record: ComparisonRecord) -> list[Difference]:
-    """All that were seen so far."""
+    """All differences that were seen so far."""
     found: list[Difference] = []
     for group in _bit_for_bit(record.cells):
         found += _within(group)
@@ -65,7 +65,7 @@ def _within(cells: Iterable[CellRecord]) -> list[Difference]:
     for items, by_text in sorted(_by_checksum(cells).items(), reverse=True):
         if len(by_text) < 2:
             continue
-        # The many are right more often than the few; each of these is said once.
+        # The most frequent checksum is probably right; report each of the others once.
         order = sorted(by_text, key=lambda text: (-len(by_text[text]), text))
         for text in order[1:]:
             odd = tuple(sorted(by_text[text]))
@@ -77,7 +77,7 @@ def _within(cells: Iterable[CellRecord]) -> list[Difference]:
 
 
 def _by_checksum(cells: Iterable[CellRecord]) -> dict[int, dict[str, set[CellId]]]:
-    """The cells by number of items and checksum. A sample with failed items computed others."""
+    """The cells by number of items and checksum; samples with failed items computed other items."""
     found: dict[int, dict[str, set[CellId]]] = {}
     for cell in cells:
         for sample in cell.samples:

@@ -1,4 +1,4 @@
-"""A comparison from its begin, or where it was left, to its end."""
+"""What a claimed comparison executes: from its beginning, or where it was left, to its end."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -16,35 +17,32 @@ from hotloop.app.comparison.equality import differences
 from hotloop.app.comparison.loop import ComparisonLoop
 from hotloop.app.comparison.measuring import HostLease, Measuring
 from hotloop.app.comparison.planning import make_plans, plan_record, pool_seconds
+from hotloop.app.comparison.presenter import comparison_view
 from hotloop.app.comparison.record import CellId, ComparisonRecord
+from hotloop.app.comparison.specs import compare_request_of
 from hotloop.app.errors import (
     NothingMeasuredError,
     OutputsDifferError,
     RunCancelledError,
-    RunError,
-    ServiceError,
-    internal_text,
 )
-from hotloop.app.execution.active_run import ActiveRun
-from hotloop.app.execution.executions import Outcome, RunContext, log_end
-from hotloop.app.execution.measurements import summarize
+from hotloop.app.execution.context import Outcome, RunContext, Work
+from hotloop.app.execution.items import items_of
 from hotloop.app.logs.formatting import FIELDS
-from hotloop.app.names import TaskStatus
-from hotloop.app.prediction import host_facts
+from hotloop.app.observability.metrics import Metrics
+from hotloop.app.prediction import machine
+from hotloop.app.prediction.memory import available_bytes
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
 from hotloop.app.system import throttling
-from hotloop.app.tasks.model import Shard
+from hotloop.app.tasks.model import Shard, Task
+from hotloop.app.tasks.store import TaskStore
 from hotloop.kernels import get_workload, parity_faults
 from hotloop.kernels.contract import REFERENCE
 
 logger = logging.getLogger(__name__)
-
-Call = Callable[..., Awaitable[object]]
-"""Calls what blocks in a thread, with its arguments; again and again when it is patient."""
 
 
 async def new_record(
@@ -56,58 +54,84 @@ async def new_record(
     known = await context.calibrations.known()
     estimate = partial(estimate_seconds, calibration=known)
     plans, reasons = make_plans(request, items, reports, known, context.settings, estimate)
-    free = await asyncio.to_thread(host_facts.available_bytes)
+    free = await asyncio.to_thread(available_bytes)
     setup = pool_seconds(reports, request.workload, request.workers)
     memory = replace(context.memory, run_bytes=min(context.memory.run_bytes, free))
     record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, memory, setup)
     return record, plans
 
 
+class ComparisonBody:
+    """The Body of comparisons: each has one run host for itself while it goes on."""
+
+    async def execute(self, work: Work) -> None:
+        context, task = work.context, work.task
+        stored = ComparisonRecord.from_json(work.shard.details)
+        request = compare_request_of(task.spec)
+        host = HostLease(work)
+        try:
+            client = await host.client()
+            reports = await context.hosts.kernels()
+            whole = replace(task, total_items=request.items_count)
+            async with items_of(context, client, whole) as items:
+                record, plans = await new_record(context, request, items, reports)
+                for cell in stored.cells if stored else ():
+                    if cell.cell not in plans and not cell.is_skipped:
+                        cell.reason = "its kernel is not available where the comparison goes on"
+                record = stored or record
+                await work.begin(record.planned)
+                work.record = record
+                await _Execution(work, request, record, plans, host).execute()
+        finally:
+            await host.close()
+
+    def summarize(self, shards: Sequence[Shard]) -> dict[str, Any]:
+        """Nothing: the measurements of a comparison stay with its shard."""
+        return {}
+
+    def count_end(self, metrics: Metrics, task: Task, shard: Shard, outcome: Outcome) -> None:
+        measured = outcome.items_processed - shard.items_processed
+        metrics.comparison_ended(outcome.status, measured)
+
+    def duration_seconds(self, task: Task, shards: Sequence[Shard]) -> float | None:
+        record = ComparisonRecord.from_json(shards[0].details if shards else None)
+        return None if record is None else record.duration_seconds
+
+    def view(self, store: TaskStore, task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
+        record = ComparisonRecord.from_json(shards[0].details if shards else None)
+        return {"comparison": None if record is None else comparison_view(task, record)}
+
+
 @dataclass(slots=True)
-class ComparisonExecution:
+class _Execution:
     """One execution of a comparison that has begun."""
 
-    context: RunContext
-    shard: Shard
-    run: ActiveRun
+    work: Work
     request: CompareRequest
     record: ComparisonRecord
     plans: dict[CellId, Plan]
-    lease: HostLease
-    call: Call
+    host: HostLease
 
-    async def execute(self) -> Outcome:
-        """What ends it is in the outcome, a fault of this program as a RunError."""
-        error: ServiceError | None = None
+    async def execute(self) -> None:
+        """Measure what is not measured yet. Raises what ends it before its time."""
         planned = {"measurements": self.record.planned, "done": self.record.done}
         logger.info("comparison begins", extra={FIELDS: planned})
-        try:
-            await self._execute()
-        except asyncio.CancelledError:
-            error = RunCancelledError()
-        except ServiceError as raised:
-            error = raised
-        except Exception as fault:
-            logger.exception("the comparison %s met a fault", self.shard.task_id)
-            error = RunError(internal_text(fault))
-        return Outcome(error, self.record, self.record.done, 0)
-
-    async def _execute(self) -> None:
         record, before = self.record, throttling()
         if not record.host:
-            reports = await self.context.hosts.kernels()
+            reports = await self.work.context.hosts.kernels()
             record.host = await asyncio.to_thread(
-                host_facts.host_facts, reports, self.request.workload
+                machine.host_facts, reports, self.request.workload
             )
         throttled_before = record.host["throttled_seconds"] or 0.0
-        measure = Measuring(self.context, self.lease, self.run, record, self.plans)
+        measure = Measuring(self.work, self.host, record, self.plans)
         await self._save()
-        loop = ComparisonLoop(record, self.shard.task_id, measure, self._save, time.monotonic)
+        seed = self.work.task.task_id
+        loop = ComparisonLoop(record, seed, measure, self._save, time.monotonic)
         try:
             await loop.run()
         finally:
-            record.host["load_after"] = host_facts.load()
-            held_back = host_facts.throttled_since(before)
+            record.host["load_after"] = machine.load_average()
+            held_back = machine.throttled_since(before)
             if held_back is not None:
                 record.host["throttled_seconds"] = throttled_before + held_back
         await asyncio.to_thread(self._check_parity)
@@ -120,17 +144,20 @@ class ComparisonExecution:
             counts = Counter(cell.reason for cell in record.cells)
             reasons = " | ".join(f"{n} × {reason}" for reason, n in counts.most_common(3))
             raise NothingMeasuredError(reasons)
+        # Rounds that the budget had no room for are not to come any more.
+        shard, shards = self.work.shard, self.work.context.store.shards
+        await self.work.call(shards.count_items, shard.ref, shard.attempt, record.done)
 
     async def _save(self) -> None:
-        if self.run.is_cancelled:
+        if self.work.active.is_cancelled:
             raise RunCancelledError
-        await self.call(self._store)
+        await self.work.call(self._store)
 
     def _store(self) -> None:
         """Blocks; nothing is measured meanwhile."""
-        record, shards = self.record, self.context.store.shards
-        ref, attempt = self.shard.ref, self.shard.attempt
-        if record.planned != self.shard.count:
+        record, shards = self.record, self.work.context.store.shards
+        ref, attempt = self.work.shard.ref, self.work.shard.attempt
+        if record.planned != self.work.shard.count:
             shards.count_items(ref, attempt, record.planned)
         shards.add_results(ref, attempt, [], record.done, 0, record.to_json())
 
@@ -160,28 +187,3 @@ class ComparisonExecution:
             faults = parity_faults(workload, inputs, plan.parameters, expected, computed)
             record.parity_faults += [f"{python} and {kernel}: {fault}" for fault in faults]
         record.parity_checked = True
-
-
-def end_comparison(context: RunContext, shard: Shard, outcome: Outcome) -> TaskStatus:
-    """Store how the execution ended; returns the task's state. Blocks.
-
-    Raises StoreError, and TaskConflictError when the execution is no longer the current one.
-    """
-    error, shards = outcome.error, context.store.shards
-    if outcome.status is TaskStatus.COMPLETED:
-        # Rounds that the budget had no room for are not to come any more.
-        shards.count_items(shard.ref, shard.attempt, outcome.items_processed)
-    status = shards.end(
-        shard.ref,
-        shard.attempt,
-        outcome.status,
-        outcome.details.to_json(),
-        outcome.items_processed,
-        summarize,
-        error_code=type(error).__name__ if error else None,
-        error_message=str(error) if error else None,
-    )
-    measured = outcome.items_processed - shard.items_processed
-    context.metrics.comparison_ended(outcome.status, measured)
-    log_end("comparison ended", shard, outcome)  # last: what is told to have ended is counted
-    return status

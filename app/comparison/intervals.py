@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log, sqrt
+from statistics import mean, stdev
 from typing import Final
 
 import numpy as np
@@ -13,12 +15,23 @@ RESAMPLES: Final = 2_000
 _SEED: Final = 20_000
 
 OUTLIER_RANGES: Final = 1.5
-"""Interquartile ranges outside the quartiles from which on a value is an outlier (Tukey, 1977)."""
+"""A value more than so many interquartile ranges outside the quartiles is an outlier (Tukey, 1977).
+"""
+
+LONE_ROUND: Final = 3.0
+"""One round does not show how much rounds vary: it is taken to be right to within this factor."""
+
+FEW: Final = 10
+"""Up to this number of values the bootstrap interval of a median is too narrow, and is widened to
+Student's."""
+
+_STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantiles of Student's t with 1, 2, … degrees of freedom."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median with the bounds of its 95 % bootstrap interval."""
+    """A median with the bounds of its 95 % interval."""
 
     median: float
     low: float
@@ -30,7 +43,8 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Of at least one value; the same values give the same interval.
+    """The bootstrap interval of the median of at least one value; the same values give the same
+    interval.
 
     The percentile bootstrap (Efron, 1979): the medians of RESAMPLES samples drawn from the values
     with replacement, without the lowest and the highest 2.5 %.
@@ -45,27 +59,50 @@ def interval(values: Sequence[float]) -> Interval:
     )
 
 
+def trusted_interval(seconds: Sequence[float]) -> Interval:
+    """95 % interval of the median of at least one round: the bootstrap's, widened for FEW rounds to
+    Student's around their geometric mean.
+
+    The bootstrap draws nothing beyond the extremes of its values. These hold the median in
+    1 - 2 × 0.5**5 = 94 % of all cases for five values, in 75 % for three, and in none for one.
+    """
+    if len(seconds) == 1:
+        (only,) = seconds
+        return Interval(only, only / LONE_ROUND, only * LONE_ROUND)
+    drawn = interval(seconds)
+    if len(seconds) > FEW or min(seconds) <= 0:
+        return drawn
+    logs = [log(value) for value in seconds]
+    reach = _STUDENT[len(logs) - 2] * stdev(logs) / sqrt(len(logs))
+    middle = mean(logs)
+    return Interval(
+        drawn.median,
+        min(drawn.low, exp(middle - reach)),
+        max(drawn.high, exp(min(middle + reach, 700.0))),
+    )
+
+
 def ratios(values: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """Of the ratios round by round, so that a change of pace counts on both sides."""
+    """The interval of the ratios round by round, so that a change of pace affects both sides."""
     return interval([value / base for value, base in zip(values, baseline, strict=True)])
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The lower and the upper one of at least one value, linear between neighbours."""
+    """The lower and the upper quartile of at least one value, linear between neighbours."""
     low, high = np.quantile(np.asarray(values, dtype=np.float64), (0.25, 0.75))
     return float(low), float(high)
 
 
 def spread(values: Sequence[float]) -> float:
-    """Interquartile range ÷ median of at least one value; 0 where all are 0."""
+    """Interquartile range ÷ median of at least one value; 0 if all values are 0."""
     low, high = quartiles(values)
     median = float(np.median(values))
     return (high - low) / median if median > 0 else 0.0
 
 
 def outliers(values: Sequence[float]) -> list[float]:
-    """The values more than OUTLIER_RANGES interquartile ranges outside the quartiles; of fewer
-    than four, none can be told to be one.
+    """The values more than OUTLIER_RANGES interquartile ranges outside the quartiles; none of fewer
+    than four values.
     """
     if len(values) < 4:
         return []

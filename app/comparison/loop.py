@@ -6,12 +6,12 @@ made up.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from hotloop.app.comparison.record import CellRecord, ComparisonRecord, Sample, Size
-from hotloop.app.comparison.schedule import shuffled
 from hotloop.app.errors import (
     NotReadyError,
     RunCancelledError,
@@ -181,3 +181,12 @@ def _plain(error: ServiceError) -> str:
     if isinstance(error, RunHostDiedError):
         return "the run host died in the middle of it"
     return str(error)
+
+
+def shuffled(cells: Sequence[int], seed: str, round_number: int) -> list[int]:
+    """The cells in the order of a round: the same for the same seed and another one in each round,
+    so that neither the cell before nor a slow drift of the machine favours any of them.
+    """
+    order = list(cells)
+    random.Random(f"{seed}:{round_number}").shuffle(order)
+    return order

@@ -21,10 +21,8 @@ from hotloop.app.comparison.record import (
     Size,
 )
 from hotloop.app.errors import RunCancelledError, ServiceError
-from hotloop.app.execution.active_run import ActiveRun
-from hotloop.app.execution.collecting import RunCollector
-from hotloop.app.execution.executions import RunContext
-from hotloop.app.execution.measurements import summarize
+from hotloop.app.execution.context import Work
+from hotloop.app.execution.run_body import RunCollector
 from hotloop.app.names import TaskStatus
 from hotloop.app.observability.tracing import RunSpan, measurement_span
 from hotloop.app.runhost.client import RunHostClient
@@ -83,11 +81,7 @@ class Outputs:
 class HostLease:
     """The run host that a comparison has for itself: another one when it has died."""
 
-    context: RunContext
-    patient: bool
-    """Whether to wait for it however many others wait."""
-    owner: str | None = None
-    """Whose the comparison is."""
+    work: Work
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _client: RunHostClient | None = None
 
@@ -96,9 +90,9 @@ class HostLease:
         if self._client is not None and self._client.alive:
             return self._client
         # One that had its place keeps it.
-        patient = self.patient or self._client is not None
+        had_place = self._client is not None
         await self.close()
-        lease = self.context.hosts.lease(patient=patient, owner=self.owner)
+        lease = self.work.lease(has_place=had_place)
         self._client = await self._stack.enter_async_context(lease)
         return self._client
 
@@ -112,10 +106,8 @@ class HostLease:
 class Measuring:
     """Executes cells; it is the `Measure` of a ComparisonLoop."""
 
-    context: RunContext
-    lease: HostLease
-    run: ActiveRun
-    """Of the comparison: by it, it is cancelled."""
+    work: Work
+    host: HostLease
     record: ComparisonRecord
     plans: Mapping[CellId, Plan]
 
@@ -128,16 +120,16 @@ class Measuring:
         cold: bool,
         timeout_seconds: float | None,
     ) -> Sample:
-        client = await self.lease.client()
+        client = await self.host.client()
         plan = sized(self.plans[cell.cell], size)
         plan = replace(plan, timeout_seconds=_least(plan.timeout_seconds, timeout_seconds))
         wanted = [n for n in prefixes(self.record, cell.cell.kernel) if n <= size.items]
         outputs = Outputs(wanted)
-        hosts, before, throttled = self.context.hosts, self.context.hosts.leases, throttling()
-        busy_before = hosts.busy_count
+        hosts, throttled = self.work.context.hosts, throttling()
+        before, busy_before = hosts.leases, hosts.busy_count
         started = time.perf_counter()
         with (
-            self.context.lag.recording() as lag,
+            self.work.context.lag.recording() as lag,
             measurement_span(plan, str(cell.cell), round_number) as (span, named),
         ):
             if cell.cell.strategy == BACKGROUND:
@@ -173,7 +165,7 @@ class Measuring:
                 outputs.add(result)
                 for stage in plan.stages:
                     if stage.name in result.counts:
-                        self.context.sources.count(stage.source, result.counts[stage.name])
+                        self.work.context.sources.count(stage.source, result.counts[stage.name])
 
         return await self._run(client, plan, cold, add, None)
 
@@ -182,9 +174,9 @@ class Measuring:
     ) -> tuple[Measurements, float]:
         """From acceptance to the stored end of a task that is made for this, and then removed."""
         started = time.perf_counter()
-        store = self.context.store
+        store = self.work.context.store
         async with self._part(plan) as shard:
-            collector = RunCollector(plan, shard, store.shards, self.context.sources)
+            collector = RunCollector(plan, shard, store.shards, self.work.context.sources)
 
             async def add(event: Batches) -> None:
                 span.batches(event)
@@ -201,7 +193,7 @@ class Measuring:
                 TaskStatus.COMPLETED,
                 collector.to_json(),
                 collector.items_processed,
-                summarize,
+                lambda _: {},
             )
             seconds = time.perf_counter() - started
         return measured, max(0.0, seconds - (measured.setup_seconds or 0.0))
@@ -215,24 +207,24 @@ class Measuring:
         collector: RunCollector | None,
     ) -> Measurements:
         """Raises what ended it, if it did not complete."""
-        if self.run.is_cancelled:
+        if self.work.active.is_cancelled:
             raise RunCancelledError
         report: RunReport | None = None
         error: ServiceError | None = None
-        self.run.begins_on(client)
+        self.work.active.begins_on(client)
         try:
             async with aclosing(client.run(plan, cold=cold)) as events:
                 async for event in events:
                     if isinstance(event, Batches):
                         await add(event)
                     elif isinstance(event, BreakerReport):
-                        self.context.sources.note(event)
+                        self.work.context.sources.note(event)
                     elif isinstance(event, RunReport):
                         report, error = event, event.error
                     elif isinstance(event, RunStarted) and collector is not None:
                         collector.start(event)
         finally:
-            self.run.ends()
+            self.work.active.ends()
         if error is not None:
             raise error
         assert report is not None
@@ -241,7 +233,7 @@ class Measuring:
     def _part(self, plan: Plan) -> AbstractAsyncContextManager[Shard]:
         """A task that has begun; gone when the block ends."""
         names = plan.workload, plan.kernel, plan.strategy
-        context, owner = self.context, self.lease.owner
+        context, owner = self.work.context, self.work.task.client
         return begun_part(context.store, context.node, plan.item_count, *names, owner)
 
 

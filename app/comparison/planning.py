@@ -1,4 +1,4 @@
-"""Which cells there are, and on how many items each is measured."""
+"""The plan of a comparison: its cells, and on how many items each is measured."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from hotloop import kernels
 from hotloop.app.comparison.loop import OVERHEAD_SECONDS
 from hotloop.app.comparison.projection import Estimate, full_size, sizes_within
 from hotloop.app.comparison.record import BACKGROUND, CellId, CellRecord, ComparisonRecord
-from hotloop.app.comparison.schedule import shares
 from hotloop.app.errors import InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget, uses_processes
 from hotloop.app.prediction.model import FORK_SECONDS
-from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
-from hotloop.app.prediction.reported_costs import nanoseconds_per_item
+from hotloop.app.prediction.plan import (
+    BY_PREFERENCE,
+    check_workload,
+    fastest_kernel,
+    make_plan,
+    unknown_kernel,
+)
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
@@ -25,52 +29,36 @@ from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
 
 KEPT_BACK: Final = 0.1
-"""Share of the budget that is not planned with: estimates are rough."""
+"""Share of the budget that is not planned with, because estimates are rough."""
 
 POOL_SECONDS: Final = 0.5
-"""Expected for the process that workers are forked from, without its kernel."""
+"""Seconds to start the process that workers are forked from, without its kernel."""
 
 
 def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> CompareRequest:
-    """The request with its defaults filled in: `kernels`, and `kernel` as `auto` finds it among
-    them. Raises InvalidRequestError for a workload or kernel that does not exist or is not
-    available.
+    """The request with `kernels` filled in, and as `kernel` the one that `auto` finds among them.
+    Raises InvalidRequestError for a workload or kernel that does not exist or is not available.
     """
-    if request.workload not in kernels.workloads():
-        raise InvalidRequestError(
-            "workload",
-            f"{request.workload!r} is unknown; choose from: {', '.join(kernels.workloads())}",
-        )
+    check_workload(request.workload)
     known = kernels.known_kernels(request.workload)
     for name in request.kernels or ():
         if name not in known:
-            raise InvalidRequestError(
-                "kernels",
-                f"{request.workload} has no kernel {name!r}; choose from: {', '.join(known)}",
-            )
+            raise unknown_kernel("kernels", request.workload, name, known)
     compared = request.kernels or known
     kernel = request.kernel
     if kernel == AUTO:
-        kernel = _fastest(request, [r for r in reports if r.kernel in compared])
+        candidates = [r for r in reports if r.kernel in compared]
+        if not any(r.workload == request.workload and r.available for r in candidates):
+            reasons = "; ".join(f"{r.kernel}: {r.reason}" for r in candidates)
+            raise InvalidRequestError("kernels", f"none of them is available here ({reasons})")
+        kernel = fastest_kernel(request.workload, request.parameters, candidates)
     elif kernel not in known:
-        raise InvalidRequestError(
-            "kernel",
-            f"{request.workload} has no kernel {kernel!r}; choose from: {', '.join(known)}",
-        )
+        raise unknown_kernel("kernel", request.workload, kernel, known)
     return request.model_copy(update={"kernels": compared, "kernel": kernel})
 
 
-def _fastest(request: CompareRequest, reports: Sequence[KernelReport]) -> str:
-    available = [r for r in reports if r.workload == request.workload and r.available]
-    if not available:
-        reasons = "; ".join(f"{r.kernel}: {r.reason}" for r in reports)
-        raise InvalidRequestError("kernels", f"none of them is available here ({reasons})")
-    operations = kernels.get_workload(request.workload).operations(request.parameters)
-    return min(available, key=lambda r: nanoseconds_per_item(r, operations)).kernel
-
-
 def cell_ids(request: CompareRequest) -> list[CellId]:
-    """In the order in which they are shown; the request is resolved."""
+    """The cells of a resolved request, in the order in which they are shown."""
     strategies = request.strategies or tuple(StrategyName)
     ids = [CellId(s.value, k) for s in strategies for k in request.kernels or ()]
     if request.strategies is None:
@@ -86,8 +74,8 @@ def make_plans(
     settings: Settings,
     estimate: Estimate,
 ) -> tuple[dict[CellId, Plan], dict[CellId, str]]:
-    """The plan of every cell that can run, and the reasons of those that cannot. Raises what
-    make_plan raises for what concerns all cells.
+    """The plans of the cells that can run, and the reasons of those that cannot. Raises the errors
+    of `make_plan` that concern all cells.
     """
     plans: dict[CellId, Plan] = {}
     reasons: dict[CellId, str] = {}
@@ -115,8 +103,8 @@ def plan_record(
     memory: MemoryBudget,
     setup_seconds: Mapping[str, float],
 ) -> ComparisonRecord:
-    """A comparison before its first measurement; `memory` is what a cell may need;
-    `setup_seconds`, by kernel, are those of `pool_seconds`.
+    """A comparison before its first measurement; `memory` bounds each cell, and `setup_seconds` are
+    those of `pool_seconds`, by kernel.
     """
     record = ComparisonRecord(
         items_count=request.total_items,
@@ -140,8 +128,8 @@ def plan_record(
 
 
 def pool_seconds(reports: Sequence[KernelReport], workload: str, workers: int) -> dict[str, float]:
-    """By kernel, how long a pool of processes is expected to take to start: the kernel is compiled
-    once, before workers are forked.
+    """Expected seconds to start a pool of processes, by kernel, which is compiled once before
+    workers are forked.
     """
     return {
         r.kernel: POOL_SECONDS + r.warm_up_seconds + workers * FORK_SECONDS
@@ -151,7 +139,7 @@ def pool_seconds(reports: Sequence[KernelReport], workload: str, workers: int) -
 
 
 def _fit(record: ComparisonRecord, plans: Mapping[CellId, Plan], estimate: Estimate) -> None:
-    """Give every cell the sizes for which its part of the budget suffices."""
+    """Give every cell the sizes that its share of the budget allows."""
     cells = [cell for cell in record.cells if not cell.is_skipped]
     times = record.rounds + 1
     fixed = len(cells) * times * OVERHEAD_SECONDS
@@ -163,13 +151,26 @@ def _fit(record: ComparisonRecord, plans: Mapping[CellId, Plan], estimate: Estim
         [times * max(0.0, c.full_estimate - low) for c, low in zip(cells, least, strict=True)],
     )
     for cell, low, more in zip(cells, least, spare, strict=True):
-        # A hair more, as sums of shares are not exact.
+        # Slightly more, because sums of shares are not exact.
         seconds = (low + more / times) * (1 + 1e-9)
         cell.sizes = sizes_within(plans[cell.cell], seconds, estimate)
 
 
+def shares(budget: float, costs: Sequence[float]) -> list[float]:
+    """The part of the budget for each cost: the cost, or an equal part of what the smaller costs
+    leave (max-min fairness).
+    """
+    given = [0.0] * len(costs)
+    left, open_count = max(0.0, budget), len(costs)
+    for index in sorted(range(len(costs)), key=costs.__getitem__):
+        given[index] = min(costs[index], left / open_count)
+        left -= given[index]
+        open_count -= 1
+    return given
+
+
 def exact_seconds(record: ComparisonRecord) -> float:
-    """The least that an exact comparison takes: every cell's warm-up and one round."""
+    """The least seconds of an exact comparison: the warm-up of every cell and one round."""
     return sum(2 * c.full_estimate + c.setup_estimate for c in record.cells if not c.is_skipped)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from shlex import quote
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, Final
 
 from hotloop.app.comparison.cautions import cautions
 from hotloop.app.comparison.equality import compared_cells, differences
-from hotloop.app.comparison.intervals import outliers, spread
+from hotloop.app.comparison.intervals import outliers, spread, trusted_interval
 from hotloop.app.comparison.projection import widened
 from hotloop.app.comparison.record import (
     BACKGROUND,
@@ -19,11 +17,11 @@ from hotloop.app.comparison.record import (
     ComparisonRecord,
     Sample,
 )
-from hotloop.app.comparison.specs import BASE_URL, run_body
-from hotloop.app.comparison.verdict import Verdict, judge, trusted_interval
-from hotloop.app.comparison.verdict_text import contenders, words
+from hotloop.app.comparison.specs import run_body
+from hotloop.app.comparison.verdict import contenders, judge, verdict_text
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
-from hotloop.app.prediction.batch_size import leaves_workers_idle
+from hotloop.app.prediction.plan import leaves_workers_idle
+from hotloop.app.schemas.base import SuggestedRun
 from hotloop.app.schemas.comparison import (
     Cell,
     CellFlag,
@@ -34,14 +32,13 @@ from hotloop.app.schemas.comparison import (
     IntervalView,
     Mismatch,
 )
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.tasks.model import Task
 from hotloop.kernels.contract import REFERENCE
 
 WIDE_SPREAD: Final = 0.1
 SHORT_SECONDS: Final = 0.001
 CPU_SECONDS: Final = 0.1
-"""Below, what the system's clock of CPU time, which has ticks of 10 ms, says is mostly chance."""
+"""The shortest round with a CPU utilisation: the system's clock of CPU time has ticks of 10 ms."""
 
 _TIMES: Final = {
     "sequential_time": StrategyName.SEQUENTIAL,
@@ -54,11 +51,11 @@ _TIMES: Final = {
 }
 
 
-def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> Comparison:
-    """What there is so far; the verdict only when all went well to the end."""
+def comparison_view(task: Task, record: ComparisonRecord) -> Comparison:
+    """The comparison so far; it has a verdict only if it was completed."""
     spec, kernel = task.spec, task.spec["kernel"]
     cells, compared = _cells(record, spec), compared_cells(record)
-    times = {
+    times: dict[str, Any] = {
         name: _median(cells, CellId(str(strategy), kernel)) for name, strategy in _TIMES.items()
     }
     mismatches = [
@@ -67,6 +64,7 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
     ]
     ended = task.status is TaskStatus.COMPLETED
     overall = judge(contenders(cells)) if ended else None
+    fastest = [_name(cells[index]) for index in overall.fastest] if overall else []
     on_kernel = judge(contenders(cells, kernel)) if ended else None
     best = [cells[i].strategy for i in on_kernel.fastest] if on_kernel else []
     best_time = _median(cells, CellId(str(best[0]), kernel)) if best else None
@@ -94,16 +92,15 @@ def comparison_view(task: Task, record: ComparisonRecord, links: TaskLinks) -> C
         best_approach=" = ".join(best) or None,
         improvement_factor=sequential / best_time if sequential and best_time else None,
         cells=cells,
-        winner=None if overall is None else _winner(cells, overall),
-        tied=[] if overall is None or len(overall.fastest) == 1 else _named(cells, overall),
-        verdict=words(task.status, record, cells, overall),
+        winner=fastest[0] if overall and overall.winner is not None else None,
+        tied=fastest if len(fastest) > 1 else [],
+        verdict=verdict_text(task.status, record, cells, overall),
         outputs_equal=False if mismatches else (True if compared else None),
         compared_cells=len(compared),
         mismatches=mismatches,
         cautions=cautions(cells),
         host=HostView.model_validate(record.host, extra="ignore") if record.host else None,
-        curl=None if overall is None else _curl(spec, cells[overall.fastest[0]]),
-        links=links,
+        suggested=None if overall is None else _suggested(spec, cells[overall.fastest[0]]),
     )
 
 
@@ -126,13 +123,14 @@ def _cell(
     seconds = [s.full_seconds for s in timed]
     middle = medians.get(cell.cell)
     workers = max((s.effective_workers for s in timed), default=None)
-    flags = _flags(record, cell, timed, spec)
     baseline = medians.get(CellId(StrategyName.SEQUENTIAL, REFERENCE))
     own = medians.get(CellId(StrategyName.SEQUENTIAL, cell.cell.kernel))
     projected = any(s.items < record.items_count for s in timed)
+    held_back = [s.throttled_seconds for s in timed if s.throttled_seconds is not None]
+    name = _name(cell.cell)
     return Cell(
-        strategy=_strategy(cell.cell),
-        kernel=cell.cell.kernel,
+        strategy=name.strategy,
+        kernel=name.kernel,
         status=_status(cell, projected),
         reason=cell.reason or (_projected_from(record, timed) if projected else None),
         median_seconds=middle,
@@ -149,11 +147,13 @@ def _cell(
         cpu_utilization=_utilization(timed),
         peak_memory_bytes=cell.warm_up.peak_memory_bytes if cell.warm_up else None,
         setup_seconds=cell.warm_up.setup_seconds if cell.warm_up else None,
-        event_loop_lag_p99_ms=_most(timed, lambda s: s.lag_p99_ms),
-        throttled_seconds=_total(timed, lambda s: s.throttled_seconds),
+        event_loop_lag_p99_ms=max(
+            (s.lag_p99_ms for s in timed if s.lag_p99_ms is not None), default=None
+        ),
+        throttled_seconds=sum(held_back) if held_back else None,
         checksum=_checksum(timed),
         failed_items=max((s.failed_items for s in timed), default=0),
-        flags=flags,
+        flags=_flags(record, cell, timed, spec),
     )
 
 
@@ -184,7 +184,7 @@ def _interval(timed: Sequence[Sample], items_count: int) -> IntervalView | None:
 
 
 def _checksum(timed: Sequence[Sample]) -> str | None:
-    """Over the items of the largest round."""
+    """The checksum over the items of the largest round."""
     if not timed:
         return None
     largest = max(timed, key=lambda s: s.items)
@@ -219,33 +219,8 @@ def _utilization(timed: Sequence[Sample]) -> float | None:
     return median(s.cpu_utilization for s in timed)
 
 
-def _most(samples: Sequence[Sample], value: Callable[[Sample], Any]) -> Any:
-    return max((value(s) for s in samples if value(s) is not None), default=None)
-
-
-def _total(samples: Sequence[Sample], value: Callable[[Sample], float | None]) -> float | None:
-    known = [v for s in samples if (v := value(s)) is not None]
-    return sum(known) if known else None
-
-
-def _winner(cells: Sequence[Cell], verdict: Verdict) -> CellName | None:
-    return None if verdict.winner is None else _name_of(cells[verdict.winner])
-
-
-def _named(cells: Sequence[Cell], verdict: Verdict) -> list[CellName]:
-    return [_name_of(cells[index]) for index in verdict.fastest]
-
-
-def _name_of(cell: Cell) -> CellName:
-    return CellName(strategy=cell.strategy, kernel=cell.kernel)
-
-
-def _name(cell: CellId) -> CellName:
-    return CellName(strategy=_strategy(cell), kernel=cell.kernel)
-
-
-def _strategy(cell: CellId) -> Any:
-    return cell.strategy if cell.strategy == BACKGROUND else StrategyName(cell.strategy)
+def _name(cell: CellId | Cell) -> CellName:
+    return CellName.model_validate(cell, from_attributes=True)
 
 
 def _median(cells: Sequence[Cell], cell: CellId) -> float | None:
@@ -255,9 +230,6 @@ def _median(cells: Sequence[Cell], cell: CellId) -> float | None:
     return None
 
 
-def _curl(spec: Mapping[str, Any], cell: Cell) -> str | None:
+def _suggested(spec: Mapping[str, Any], cell: Cell) -> SuggestedRun | None:
     body = run_body(spec, cell.kernel)
-    if body is None:
-        return None
-    url = quote(f"{spec[BASE_URL]}/api/v1/tasks/{cell.strategy}")
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"
+    return None if body is None else SuggestedRun(strategy=cell.strategy, body=body)

@@ -1,8 +1,8 @@
-"""A slow cell on fewer items: a smaller plan of the same structure, and what follows for all.
+"""Measuring a slow cell on fewer items: a smaller plan of the same structure, and its projection.
 
-Seconds are projected by the ratio of the estimates of the two plans. That is worth something only
-where the smaller plan waits and computes in the same way: as many batches against as many workers,
-whole waves of `io_concurrency` items.
+Seconds are projected to all items by the ratio of the estimates of the two plans. That is worth
+something only if the smaller plan waits and computes in the same way: as many batches for as many
+workers, whole waves of `io_concurrency` items.
 """
 
 from __future__ import annotations
@@ -19,28 +19,27 @@ from hotloop.app.names import StrategyName
 from hotloop.app.strategies.base import Plan
 
 Estimate = Callable[[Plan], float]
-"""Seconds for a plan."""
+"""Returns the estimated seconds of a plan."""
 
 _STEP: Final = 0.8
-"""From one number of items that is tried to the next."""
+"""Factor from one number of items that is tried to the next."""
 
 DEAREST: Final = 2.0
-"""Times what an item costs in the whole that it may cost in a smaller plan, by the estimate."""
+"""An item of a smaller plan may be estimated at this many times what it costs in the whole."""
 
 WORTHWHILE: Final = 1.5
-"""Times faster than the whole that a smaller plan must be at least, or the whole is measured."""
+"""A smaller plan must be at least so many times as fast as the whole, or the whole is measured."""
 
 ERROR_PER_DECADE: Final = 0.05
-"""A projection to ten times as many items is taken to be wrong by this share at least: what the
-estimate leaves out (start, messages, caches) weighs otherwise on few items than on many."""
-
+"""A projection to ten times as many items is taken to be wrong by this share at least: the estimate
+leaves out costs (start, messages, caches) that differ between few items and many."""
 
 ONE_ITEM_ERROR: Final = 0.25
-"""A projection from one item is taken to be wrong by this share at least: nothing in it repeats."""
+"""The same for a projection from one item, in which nothing repeats."""
 
 
 def sized(plan: Plan, size: Size) -> Plan:
-    """The plan over the first items only."""
+    """The plan for the first items only."""
     if size.items == plan.item_count and size.batch_size == plan.batch_size:
         return plan
     return replace(
@@ -52,12 +51,13 @@ def sized(plan: Plan, size: Size) -> Plan:
 
 
 def full_size(plan: Plan, estimate: Estimate) -> Size:
+    """The size of the whole plan."""
     return Size(plan.item_count, plan.batch_size, estimate(plan))
 
 
 def sizes_within(plan: Plan, seconds: float, estimate: Estimate) -> tuple[Size, ...]:
-    """What to measure so that a round is estimated at most at `seconds`: all items when these
-    allow it, else two smaller sizes of the same structure, or only the smallest there is.
+    """The sizes to measure, so that a round is estimated at no more than `seconds`: all items if
+    that suffices for them, else two smaller sizes of the same structure, or only the smallest.
     """
     full = full_size(plan, estimate)
     if full.estimate <= seconds:
@@ -72,14 +72,14 @@ def sizes_within(plan: Plan, seconds: float, estimate: Estimate) -> tuple[Size, 
 
 
 def _is_like(size: Size, full: Size) -> bool:
-    """Whether what an item costs is mostly what it costs among all of them: of a single wave that
-    waits a second, one item would say nothing of how long the others compute.
+    """True if an item costs about as much as among all of them: one item of a single wave that
+    waits for a second would not show how long the others compute.
     """
     return size.estimate * full.items <= DEAREST * full.estimate * size.items
 
 
 def _smaller(plan: Plan, estimate: Estimate) -> Iterator[Size]:
-    """Ever smaller sizes of the plan's structure, each once."""
+    """Ever smaller sizes with the plan's structure, each once."""
     seen = {plan.item_count}
     target = float(plan.item_count)
     while target > 1:
@@ -92,7 +92,7 @@ def _smaller(plan: Plan, estimate: Estimate) -> Iterator[Size]:
 
 
 def _cut(plan: Plan, target: int) -> tuple[int, int]:
-    """(items, batch size) near `target` items."""
+    """The items and the batch size of a smaller plan with about `target` items."""
     if plan.strategy is StrategyName.SEQUENTIAL:
         return target, plan.batch_size
     if plan.strategy is StrategyName.ASYNC_BATCH:
@@ -109,7 +109,7 @@ def _cut(plan: Plan, target: int) -> tuple[int, int]:
 
 
 def _whole_waves(plan: Plan, target: int) -> int:
-    """All items of some waves; of a single wave, that wave with fewer items."""
+    """At most `target` items in whole waves; a single wave with fewer items."""
     in_flight = max(1, plan.io_concurrency // plan.group_size) * plan.group_size
     if not plan.stages or target < in_flight or plan.item_count <= in_flight:
         return target
@@ -117,8 +117,8 @@ def _whole_waves(plan: Plan, target: int) -> int:
 
 
 def _same_batches(plan: Plan, target: int) -> tuple[int, int]:
-    """Batches of the same size while every worker still gets two; then as many batches, smaller;
-    of single items one for each worker at last.
+    """Batches of the same size while every worker gets two; then as many smaller batches; and with
+    batches of one item, one for each worker.
     """
     count = ceil(plan.item_count / plan.batch_size)
     workers = min(plan.workers, count)
@@ -138,8 +138,8 @@ def _same_batches(plan: Plan, target: int) -> tuple[int, int]:
 
 
 def widened(interval: Interval, samples: Sequence[Sample], all_items: int) -> Interval:
-    """The interval of a projection: as far as the sizes disagree with each other, or as the
-    distance makes likely, whichever is more, on top of what the rounds vary.
+    """The interval of a projection: that of its rounds, widened by the disagreement of its sizes or
+    by the likely error for its distance, whichever is more.
     """
     by_items: dict[int, list[float]] = {}
     for sample in samples:

@@ -160,6 +160,15 @@ class ComparisonRecord:
     def done(self) -> int:
         return sum(len(cell.samples) for cell in self.cells)
 
+    @property
+    def items_processed(self) -> int:
+        """A comparison's items are its measurements."""
+        return self.done
+
+    @property
+    def failed_items(self) -> int:
+        return 0
+
     def to_json(self) -> dict[str, Any]:
         """Under one key, by which it is told from the details of a run."""
         return {KEY: asdict(self)}

@@ -21,16 +21,14 @@ _OWN: Final = {"strategies", "kernels", "rounds", "exact"} | {
 """The options of a comparison beside those of a run."""
 
 _SHOWN: Final = "shown_items"
-BASE_URL: Final = "base_url"
-"""Where the command that runs the winner sends its request."""
 
 
-def compare_spec(request: CompareRequest, base_url: str) -> dict[str, Any]:
+def compare_spec(request: CompareRequest) -> dict[str, Any]:
     """As JSON; `request` is resolved. Its items are kept apart, but for a few."""
     kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
     few = request.items is not None and len(request.items) <= _SHOWN_ITEMS
     shown = list(request.items or ()) if few else None
-    extra = {"items_count": request.total_items, _SHOWN: shown, BASE_URL: base_url}
+    extra = {"items_count": request.total_items, _SHOWN: shown}
     own = request.model_dump(mode="json", include=_OWN)
     return spec_of(request, kind).to_json() | own | extra
 

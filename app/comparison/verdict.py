@@ -1,7 +1,7 @@
-"""Which cell is the fastest, if that can be told.
+"""The verdict: which cell is the fastest, if that can be told, and the verdict in words.
 
-A winner must be apart from every other cell in two ways: its interval ends before theirs begin,
-and its median is less by LEAST_DIFFERENCE at least. Whatever is not apart from the fastest is tied
+A winner differs from every other cell in two ways: its interval ends before theirs begin, and its
+median is less by LEAST_DIFFERENCE at least. Cells that do not differ so from the fastest are tied
 with it.
 """
 
@@ -9,30 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
-from statistics import mean, stdev
 from typing import Final
 
-from hotloop.app.comparison.intervals import Interval, interval
+from hotloop.app.comparison.intervals import Interval
+from hotloop.app.comparison.record import BACKGROUND, ComparisonRecord
+from hotloop.app.names import TaskStatus
+from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus
 
 LEAST_DIFFERENCE: Final = 0.05
-"""Less than this is no difference: where code and data happen to lie in memory moves programs by as
-much, in all rounds of a process alike, so that no number of rounds shows it (Mytkowicz et al.,
-"Producing Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009)."""
+"""A smaller difference of medians counts as none. The places of code and data in memory change the
+pace of programs by as much, in all rounds of a process alike, so that no number of rounds shows it
+(Mytkowicz et al., "Producing Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009)."""
 
-LONE_ROUND: Final = 3.0
-"""One round says nothing of how much rounds vary: it is taken to be right to within this factor."""
-
-FEW: Final = 10
-"""Up to so many values the bootstrap interval of a median is too narrow, and Student's is added."""
-
-_STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t with 1, 2, … degrees of freedom."""
+_STATES: Final = {TaskStatus.FAILED: "failed", TaskStatus.CANCELLED: "was cancelled"}
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A cell with what it takes for all items."""
+    """A cell with its seconds for all items."""
 
     index: int
     interval: Interval
@@ -41,42 +35,21 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Indexes of the cells that cannot be told apart from the fastest, which is the first."""
+    """The fastest cell, and those that are tied with it."""
 
     fastest: tuple[int, ...]
+    """Indexes of these cells; the one with the least median comes first."""
     may_win: bool = True
-    """Whether the fastest may be called the winner where it stands alone."""
+    """False if the fastest may not be called the winner even without ties."""
 
     @property
     def winner(self) -> int | None:
+        """The index of the winner; None if there is none."""
         return self.fastest[0] if len(self.fastest) == 1 and self.may_win else None
 
 
-def trusted_interval(seconds: Sequence[float]) -> Interval:
-    """95 % interval of the median of at least one round: the bootstrap's, and for FEW rounds as
-    far as Student's around their geometric mean goes beyond it.
-
-    From five values the bootstrap can draw nothing beyond their extremes, which hold the median in
-    1 - 2 × 0.5**5 = 94 % of all cases, from three in 75 %, and from one in none.
-    """
-    if len(seconds) == 1:
-        (only,) = seconds
-        return Interval(only, only / LONE_ROUND, only * LONE_ROUND)
-    drawn = interval(seconds)
-    if len(seconds) > FEW or min(seconds) <= 0:
-        return drawn
-    logs = [log(value) for value in seconds]
-    reach = _STUDENT[len(logs) - 2] * stdev(logs) / sqrt(len(logs))
-    middle = mean(logs)
-    return Interval(
-        drawn.median,
-        min(drawn.low, exp(middle - reach)),
-        max(drawn.high, exp(min(middle + reach, 700.0))),
-    )
-
-
 def judge(contenders: Sequence[Contender]) -> Verdict | None:
-    """None without contenders."""
+    """The verdict; None without contenders."""
     if not contenders:
         return None
     order = sorted(contenders, key=lambda c: (c.interval.median, c.index))
@@ -87,3 +60,88 @@ def judge(contenders: Sequence[Contender]) -> Verdict | None:
 
 def _apart(faster: Interval, slower: Interval) -> bool:
     return faster.high < slower.low and faster.median * (1 + LEAST_DIFFERENCE) < slower.median
+
+
+def contenders(cells: Sequence[Cell], kernel: str | None = None) -> list[Contender]:
+    """The measured cells, on `kernel` or on any, that are judged. Cells with more failed items than
+    others are left out, because they did less work.
+    """
+    usable = [
+        (index, cell)
+        for index, cell in enumerate(cells)
+        if cell.strategy != BACKGROUND
+        and cell.median_seconds is not None
+        and kernel in (None, cell.kernel)
+    ]
+    least = min((cell.failed_items for _, cell in usable), default=0)
+    found = []
+    for index, cell in usable:
+        if cell.failed_items == least and cell.interval_seconds and cell.median_seconds is not None:
+            low, high = cell.interval_seconds.low, cell.interval_seconds.high
+            may_win = CellFlag.ONE_ITEM not in cell.flags
+            found.append(Contender(index, Interval(cell.median_seconds, low, high), may_win))
+    return found
+
+
+def verdict_text(
+    status: TaskStatus, record: ComparisonRecord, cells: Sequence[Cell], verdict: Verdict | None
+) -> str:
+    """The verdict on all cells in words, or why there is none."""
+    return _text(status, record, cells, verdict) + _warning(record)
+
+
+def _text(
+    status: TaskStatus, record: ComparisonRecord, cells: Sequence[Cell], verdict: Verdict | None
+) -> str:
+    if status is not TaskStatus.COMPLETED:
+        state = _STATES.get(status, f"is {status}")
+        return (
+            f"No verdict: the comparison {state}, {record.done} of {record.planned} "
+            "measurements are done."
+        )
+    if verdict is None:
+        return "No verdict: only background was measured."
+    first = cells[verdict.fastest[0]]
+    others = len([c for c in cells if c.median_seconds is not None and c.strategy != BACKGROUND])
+    if verdict.winner is not None and others == 1:
+        return f"{_name(first)} takes {_seconds(first)}; nothing else was measured."
+    if verdict.winner is not None:
+        rest = [c for c in contenders(cells) if c.index != verdict.winner]
+        following = cells[min(rest, key=lambda c: c.interval.median).index]
+        return (
+            f"{_name(first)} is the fastest: {_seconds(first)}, and the next one, "
+            f"{_name(following)}, {_seconds(following)}."
+        )
+    if len(verdict.fastest) == 1:
+        return (
+            f"No winner: {_name(first)} has the least median, {_seconds(first)}, but it is "
+            "projected from one item. Raise budget_seconds to measure more."
+        )
+    tied = ", ".join(_name(cells[index]) for index in verdict.fastest)
+    return (
+        f"Tied: {tied}. The least median is {_seconds(first)}; the intervals of the others meet "
+        f"its interval, or their medians are less than {LEAST_DIFFERENCE:.0%} above."
+    )
+
+
+def _warning(record: ComparisonRecord) -> str:
+    """A warning if the machine had more work than CPUs before the comparison began."""
+    before, cpus = record.host.get("load_before"), record.host.get("usable_cpus")
+    if before is None or cpus is None or before <= cpus:
+        return ""
+    return (
+        f" The machine was busy with something else (load {before:.1f} on {cpus} CPUs); compare "
+        "again when it is not."
+    )
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.strategy} × {cell.kernel}"
+
+
+def _seconds(cell: Cell) -> str:
+    assert cell.median_seconds is not None
+    assert cell.interval_seconds is not None
+    low, high = cell.interval_seconds.low, cell.interval_seconds.high
+    projected = ", projected" if cell.status is CellStatus.PROJECTED else ""
+    return f"{cell.median_seconds:.4g} s ({low:.4g} … {high:.4g}{projected})"

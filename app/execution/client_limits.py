@@ -1,14 +1,108 @@
-"""The bound on the background tasks that one client may have waiting or running."""
+"""How many background tasks a client may have, and how many bytes its tasks may store."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-from hotloop.app.errors import ClientLimitError
+from hotloop.app.errors import ClientLimitError, ClientStorageError
 from hotloop.app.settings.settings import Settings
 from hotloop.app.tasks.model import Task
 
 CLIENT_RETRY_SECONDS: Final = 30
+
+KNOWN_SECONDS: Final = 5.0
+"""How long the store's answer is taken for true, and what was accepted here is added to it."""
+
+_KNOWN_SHARE: Final = 100
+"""At most one part in so many of the time is spent on asking the store."""
+
+_MOST_CLIENTS: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Stored:
+    bytes: int
+    until: float
+
+
+class ClientStorage:
+    """What the clients store, and what of theirs is being received, as this process knows it. What
+    other processes accept is noticed within KNOWN_SECONDS; before a client is refused, the store is
+    asked anew. All methods may be called from any thread.
+    """
+
+    def __init__(self, stored_bytes: Callable[[str | None], int], limit_bytes: int) -> None:
+        self._stored_bytes = stored_bytes
+        self._limit_bytes = limit_bytes
+        self._known: dict[str | None, _Stored] = {}
+        self._coming: Counter[str | None] = Counter()
+        self._lock = threading.Lock()
+
+    def check(self, client: str | None, asked_bytes: int) -> None:
+        """Check that the client may store so many bytes more, and count them. Blocks. Raises
+        ClientStorageError, StoreError.
+        """
+        with self._lock:
+            known = self._known.get(client)
+            fits = self._taken(client) + asked_bytes <= self._limit_bytes
+            if known is not None and time.monotonic() <= known.until and fits:
+                known.bytes += asked_bytes
+                return
+        begin = time.monotonic()
+        stored = self._stored_bytes(client)
+        now = time.monotonic()
+        until = now + max(KNOWN_SECONDS, _KNOWN_SHARE * (now - begin))
+        with self._lock:
+            if len(self._known) >= _MOST_CLIENTS:
+                self._known.clear()
+            known = self._known[client] = _Stored(stored, until)
+            taken = self._taken(client)
+            if taken + asked_bytes > self._limit_bytes:
+                raise ClientStorageError(taken, asked_bytes, self._limit_bytes)
+            known.bytes += asked_bytes
+
+    @contextmanager
+    def receiving(
+        self, client: str | None, chunks: AsyncIterator[bytes]
+    ) -> Iterator[AsyncIterator[bytes]]:
+        """Count the bytes of an upload until the block ends. The block gets the chunks, which raise
+        ClientStorageError as soon as the client exceeds its bound by them, and StoreError.
+        """
+        received = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal received
+            async for chunk in chunks:
+                received += len(chunk)
+                with self._lock:
+                    self._coming[client] += len(chunk)
+                    exceeds = self._taken(client) > self._limit_bytes
+                if exceeds:
+                    await asyncio.to_thread(self.check, client, 0)
+                yield chunk
+
+        stored = False
+        try:
+            yield counted()
+            stored = True
+        finally:
+            with self._lock:
+                self._coming[client] -= received
+                if not self._coming[client]:
+                    del self._coming[client]
+                if stored and client in self._known:
+                    self._known[client].bytes += received
+
+    def _taken(self, client: str | None) -> int:
+        known = self._known.get(client)
+        return (0 if known is None else known.bytes) + self._coming[client]
 
 
 def check_client(settings: Settings, task: Task, count: int, seconds: float) -> None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from hotloop.app.errors import StoreError, TaskNotFoundError
+from hotloop.app.execution.context import Bodies
 from hotloop.app.execution.presenters import living_nodes, task_progress
 from hotloop.app.names import TaskStatus
-from hotloop.app.schemas.events import TaskEvent
-from hotloop.app.schemas.tasks import TaskProgress
+from hotloop.app.schemas.tasks import TaskEvent, TaskProgress
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
@@ -92,8 +92,9 @@ class _Channel:
 class EventHub:
     """Asks the store for the tasks that are watched, as long as any is."""
 
-    def __init__(self, store: TaskStore) -> None:
+    def __init__(self, store: TaskStore, bodies: Bodies) -> None:
         self._store = store
+        self._bodies = bodies
         self._channels: dict[str, _Channel] = {}
         self._asked = asyncio.Event()
         self._polling: asyncio.Task[None] | None = None
@@ -225,7 +226,8 @@ class EventHub:
                 if isinstance(read, Exception):
                     raise read
                 task, shards = read
-                found[task_id] = Moment(task.client, task_progress(task, shards, living), read_at)
+                progress = task_progress(task, shards, self._bodies, living)
+                found[task_id] = Moment(task.client, progress, read_at)
             except Exception as error:
                 found[task_id] = error
         return found

@@ -1,26 +1,31 @@
-"""The items of a background task, in the data folder of whichever node executes it."""
+"""The items of a task: how they come in, and where an execution finds them, on whichever node."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from io import BufferedWriter
 from pathlib import Path
 from typing import Final
 
-from hotloop.app.disk import disk_error, hold
+from hotloop.app.disk import disk_error, file_sha256, hold
 from hotloop.app.errors import DamagedFileError, StoreError, UnreadableTaskError
-from hotloop.app.execution.executions import RunContext, to_the_end
+from hotloop.app.execution.context import RunContext, to_the_end
 from hotloop.app.logs.origin import current
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import IngestCommand
+from hotloop.app.schemas.declared import ItemRow
+from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.sources.base import Items
-from hotloop.app.sources.item_file import FileItems, add_checksums
+from hotloop.app.sources.item_file import FileItems, add_checksums, item_dtype, new_item_file
 from hotloop.app.sources.row_file import RowFile
 from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.spec import InputKind, input_of
 
@@ -30,6 +35,56 @@ _TRIES: Final = 3
 """How often the items are brought before they are given up: another process may remove or replace
 the file at any time before it is held.
 """
+
+
+class InlineInput:
+    """Items of a body, put into an item file."""
+
+    def __init__(self, workload: str, rows: Sequence[ItemRow]) -> None:
+        self.size = len(rows) * item_dtype(workload).itemsize
+        self.sha256: str | None = None
+        self._workload = workload
+        self._rows = rows
+
+    async def receive(self, folder: DataFolder, task_id: str) -> None:
+        await asyncio.to_thread(self._write, folder.items_path(task_id))
+
+    def _write(self, path: Path) -> None:
+        rows = ItemColumns.of(self._workload, self._rows)
+        with new_item_file(path, self._workload) as writer:
+            writer.append(rows.item_ids, rows.columns)
+        self.sha256 = file_sha256(path)
+
+
+class UploadInput:
+    """A stream of bytes, stored as it comes. The first execution has a run host read it into an
+    item file: reading rows is CPU work.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        """`chunks` may raise PayloadTooLargeError: whoever receives them bounds them."""
+        self.size = 0
+        self.sha256: str | None = None
+        self._chunks = chunks
+
+    async def receive(self, folder: DataFolder, task_id: str) -> None:
+        digest = hashlib.sha256()
+        try:
+            with await asyncio.to_thread(folder.upload_path(task_id).open, "wb") as file:
+                async for chunk in self._chunks:
+                    digest.update(chunk)
+                    self.size += len(chunk)
+                    await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(_to_disk, file)
+        except OSError as error:
+            raise disk_error("the upload cannot be stored", error) from error
+        self.sha256 = digest.hexdigest()
+
+
+def _to_disk(file: BufferedWriter) -> None:
+    """An accepted upload is still whole after a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 @asynccontextmanager

@@ -1,5 +1,5 @@
-"""What a process does all the while it is up: says that it lives, takes over from dead ones,
-puts right what errors have left, and removes what is too old.
+"""What a process does all the while it is up: it says that it lives and what it can execute, takes
+over from dead ones, puts right what errors have left, and removes what is too old.
 """
 
 from __future__ import annotations
@@ -7,15 +7,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from hotloop.app.errors import StoreError
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.errors import NotReadyError, StoreError
+from hotloop.app.execution.context import RunContext
+from hotloop.app.names import StrategyName, TaskKind
+from hotloop.app.runhost.messages import KernelReport
+from hotloop.app.schemas.options import CacheSource, DbSource
+from hotloop.app.settings.settings import Settings
 from hotloop.app.tasks.folder import DataFolder
+from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.nodes import BEAT_SECONDS, NodeStore
+from hotloop.app.tasks.spec import SPEC_VERSION
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import StoreThreads, in_store_thread, store_threads
 from hotloop.app.tasks.upkeep import SteadyClock, adopt_dead, withdraw_incomplete
@@ -25,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 60.0
+_LAUNCH_SECONDS: Final = 1.0
 
 
 class Upkeep:
@@ -157,3 +164,38 @@ async def _every(
             logger.warning("%s; again in %g s", error, seconds)
         except Exception:
             logger.exception("upkeep met a fault; again in %g s", seconds)
+
+
+async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> None:
+    """Have the queue take work as soon as a run host has said which kernels it has. A node that
+    cannot execute a task would fail it at once, be idle again at once, and so fail one task after
+    the other that its neighbours could have executed.
+    """
+    while True:
+        try:
+            reports = await context.hosts.kernels()
+            able = abilities(reports, context.settings, context.memory.run_bytes)
+            await in_store_thread(nodes.publish, able)
+        except (NotReadyError, StoreError) as error:
+            logger.debug("this node takes no work yet: %s", error)
+            await asyncio.sleep(_LAUNCH_SECONDS)
+        else:
+            queue.launch(able)
+            return
+
+
+def abilities(reports: Sequence[KernelReport], settings: Settings, run_bytes: int) -> Abilities:
+    """What a process can do, whose run hosts have these kernels and whose runs may use so many
+    bytes each.
+    """
+    available = [report for report in reports if report.available]
+    names = {f"kernel:{report.workload}/{report.kernel}" for report in available}
+    names |= {f"workload:{report.workload}" for report in available}
+    names |= {f"strategy:{name}" for name in StrategyName}
+    names |= {f"kind:{kind}" for kind in TaskKind}
+    names |= {f"spec:{version}" for version in range(SPEC_VERSION + 1)}
+    own = set(settings.sources)
+    dbs = own | set(DbSource) - ({DbSource.PINOT} if settings.pinot_url is None else set())
+    caches = own | set(CacheSource) - ({CacheSource.REDIS} if settings.redis_url is None else set())
+    names |= {f"db:{source}" for source in dbs} | {f"cache:{source}" for source in caches}
+    return Abilities(frozenset(names), run_bytes)

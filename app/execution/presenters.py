@@ -10,14 +10,11 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from hotloop.app.comparison.presenter import comparison_view
-from hotloop.app.comparison.record import ComparisonRecord
 from hotloop.app.errors import UnreadableTaskError
-from hotloop.app.http.root_path import link_to
+from hotloop.app.execution.context import Bodies, body_of
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from hotloop.app.prediction.batch_size import leaves_workers_idle
+from hotloop.app.prediction.plan import leaves_workers_idle
 from hotloop.app.runhost.measurements import Measurements
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import AUTO, kernel_names
 from hotloop.app.schemas.results import (
     Caution,
@@ -44,9 +41,6 @@ Living = Mapping[str, Abilities | None]
 
 NOBODY: Final[Living] = MappingProxyType({})
 
-BASE_PATH: Final = "/api/v1/tasks"
-
-
 KEPT_RESULTS: Final = 5
 
 _SAYING_LEAST: Final[dict[str, Any]] = {
@@ -72,10 +66,11 @@ _AS_MEASURED: Final = {field.name for field in fields(Measurements)} - _NOT_AS_M
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
     """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
-    return _result(store, *store.with_shards(task_id))
+    return stored_result(store, *store.with_shards(task_id))
 
 
-def _result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+def stored_result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+    """The result of a task that has ended, with its first items. Blocks; raises StoreError."""
     reader = store.results(task.task_id)
     head = [] if reader is None else reader.head(KEPT_RESULTS)
     return run_result(task, shards, head)
@@ -88,7 +83,7 @@ def run_result(
     are its first items.
     """
     measured: dict[str, Any] = dict(task.measurements or {})
-    duration, lag = duration_seconds(task, shards), measured.get("event_loop_lag_ms")
+    duration, lag = run_seconds(task, shards), measured.get("event_loop_lag_ms")
     processed, setup = task.items_processed, measured.get("setup_seconds")
     requested = task.spec["batch_size"]
     batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
@@ -166,15 +161,18 @@ def _is_queued(task: Task) -> bool:
     return task.task_type == TaskType.BACKGROUND and task.status not in FINISHED
 
 
-def task_summaries(store: TaskStore, page: TaskPage) -> list[TaskSummary]:
+def task_summaries(store: TaskStore, bodies: Bodies, page: TaskPage) -> list[TaskSummary]:
     """The tasks of a page. Blocks; raises StoreError."""
     living = living_nodes(store, page.tasks)
-    return [task_summary(task, page.shards[task.task_id], living) for task in page.tasks]
+    return [task_summary(task, page.shards[task.task_id], bodies, living) for task in page.tasks]
 
 
-def task_summary(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskSummary:
+def task_summary(
+    task: Task, shards: Sequence[Shard], bodies: Bodies, living: Living = NOBODY
+) -> TaskSummary:
     """The task without its result; `living` says what each living node can do."""
-    return _shown(TaskSummary, _summary_fields(task, shards, living))
+    taken = _seconds(task, shards, bodies)
+    return _shown(TaskSummary, _summary_fields(task, shards, taken, living))
 
 
 def _shown(model: type[M], fields: dict[str, Any]) -> M:
@@ -192,38 +190,29 @@ def _shown(model: type[M], fields: dict[str, Any]) -> M:
 def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
     """A task as it was accepted, in shards of so many items, before anybody executes it."""
     waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
-    return TaskView(**_summary_fields(task, waiting, NOBODY), result=None)
+    return TaskView(**_summary_fields(task, waiting, None, NOBODY), result=None)
 
 
-def task_view(store: TaskStore, task_id: str) -> TaskView:
+def task_view(store: TaskStore, bodies: Bodies, task_id: str) -> TaskView:
     """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
     task, shards = store.with_shards(task_id)
     living = living_nodes(store, [task])
-    fields = _summary_fields(task, shards, living)
-    result = comparison = None
+    fields = _summary_fields(task, shards, _seconds(task, shards, bodies), living)
+    own: dict[str, Any] = {}
     try:
-        if task.kind == TaskKind.COMPARISON:
-            record = ComparisonRecord.from_json(shards[0].details if shards else None)
-            if record is not None:
-                comparison = comparison_view(task, record, fields["links"])
-        elif task.status in FINISHED:
-            result = _result(store, task, shards)
+        own = body_of(bodies, task.kind).view(store, task, shards)
     except (UnreadableTaskError, ValueError, KeyError, TypeError):
         # Another version stored it, or the row is damaged: the rest of the task can be shown.
         logger.warning("what task %s has measured cannot be read", task_id, exc_info=True)
-    return _shown(TaskView, {**fields, "result": result, "comparison": comparison})
+    return _shown(TaskView, {"result": None, "comparison": None, **fields, **own})
 
 
-def duration_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
-    """Seconds that a run or a comparison took; None where it did not begin or cannot be read."""
-    if len(shards) == 1:
-        try:
-            record = ComparisonRecord.from_json(shards[0].details)
-        except (UnreadableTaskError, TypeError):
-            return None
-        if record is not None:
-            return record.duration_seconds
-    return run_seconds(task, shards)
+def _seconds(task: Task, shards: Sequence[Shard], bodies: Bodies) -> float | None:
+    """Seconds that a task took; None where it did not begin or cannot be read."""
+    try:
+        return body_of(bodies, task.kind).duration_seconds(task, shards)
+    except (UnreadableTaskError, TypeError):
+        return None
 
 
 def _node(shards: Sequence[Shard]) -> str | None:
@@ -232,9 +221,12 @@ def _node(shards: Sequence[Shard]) -> str | None:
     return ", ".join(sorted(nodes)) or None
 
 
-def task_progress(task: Task, shards: Sequence[Shard], living: Living = NOBODY) -> TaskProgress:
+def task_progress(
+    task: Task, shards: Sequence[Shard], bodies: Bodies, living: Living = NOBODY
+) -> TaskProgress:
     """How far the task is; `living` says what each living node can do."""
-    return _shown(TaskProgress, _progress_fields(task, shards, living))
+    taken = _seconds(task, shards, bodies)
+    return _shown(TaskProgress, _progress_fields(task, shards, taken, living))
 
 
 def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | None:
@@ -258,11 +250,12 @@ def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | N
     return None
 
 
-def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
+def _progress_fields(
+    task: Task, shards: Sequence[Shard], duration: float | None, living: Living
+) -> dict[str, Any]:
     processed = task.items_processed
     if task.status is TaskStatus.RUNNING:
         processed += sum(shard.items_in_work for shard in shards)
-    duration = duration_seconds(task, shards)
     rate = processed / duration if duration else None
     remaining: float | None = None
     if task.status is TaskStatus.RUNNING and rate:
@@ -288,8 +281,10 @@ def _progress_fields(task: Task, shards: Sequence[Shard], living: Living) -> dic
     }
 
 
-def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict[str, Any]:
-    return _progress_fields(task, shards, living) | {
+def _summary_fields(
+    task: Task, shards: Sequence[Shard], duration: float | None, living: Living
+) -> dict[str, Any]:
+    return _progress_fields(task, shards, duration, living) | {
         "task_type": task.task_type,
         "kind": task.kind,
         "strategy": task.strategy if task.strategy in set(StrategyName) else None,
@@ -298,11 +293,4 @@ def _summary_fields(task: Task, shards: Sequence[Shard], living: Living) -> dict
         **{name: task.spec.get(name) for name in ("workers", "batch_size", "db", "cache")},
         "created_at": task.created_at,
         "estimated_seconds": task.estimated_seconds,
-        "links": TaskLinks(
-            status=link_to(f"{BASE_PATH}/status/{task.task_id}"),
-            results=link_to(f"{BASE_PATH}/results/{task.task_id}"),
-            cancel=link_to(f"{BASE_PATH}/{task.task_id}"),
-            resume=link_to(f"{BASE_PATH}/{task.task_id}/resume"),
-            events=link_to(f"{BASE_PATH}/events/{task.task_id}"),
-        ),
     }

@@ -1,90 +1,139 @@
-"""Synchronous runs: from a request to a result, whatever happens on the way."""
+"""Synchronous runs: from a request to a result. Those that are estimated too long to wait for are
+accepted in the background, or refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Final
 
-from hotloop.app.errors import (
-    BodyTooSlowError,
-    ClientStorageError,
-    EstimateTooLongError,
-    InvalidRequestError,
-    PayloadTooLargeError,
-    RunCancelledError,
-    RunError,
-    ServiceError,
-    TaskNotFoundError,
-    TooBusyError,
-    internal_text,
-)
-from hotloop.app.execution.active_run import ActiveRun
-from hotloop.app.execution.background import BackgroundService, hashed, upload_digest
-from hotloop.app.execution.executions import (
+from hotloop.app.errors import ClientLimitError, EstimateTooLongError
+from hotloop.app.execution.acceptance import hashed
+from hotloop.app.execution.background import BackgroundService, upload_digest
+from hotloop.app.execution.context import (
+    Once,
     Outcome,
     RunContext,
-    drop_files,
-    end,
-    execute,
+    TaskInput,
     to_the_end,
     withdraw,
 )
-from hotloop.app.execution.inputs import GeneratedInput, InlineInput, TaskInput, UploadInput
-from hotloop.app.execution.long_runs import LongRunService
+from hotloop.app.execution.items import InlineInput, UploadInput
 from hotloop.app.execution.presenters import task_result
+from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.execution.specs import spec_of
-from hotloop.app.logs.origin import bind_task
-from hotloop.app.names import StrategyName, TaskType
-from hotloop.app.prediction.batch_size import with_batch_size
-from hotloop.app.prediction.plans import check_estimate, make_plan
+from hotloop.app.logs.origin import current, origin_to_json
+from hotloop.app.names import LongRuns, StrategyName, TaskType
+from hotloop.app.prediction.plan import check_estimate, make_plan, with_batch_size
 from hotloop.app.runhost.calibrate.constants import Calibration
-from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
-from hotloop.app.schemas.tasks import AcceptedRun
+from hotloop.app.schemas.tasks import AcceptedRun, TaskView
 from hotloop.app.sources.base import Items
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
-from hotloop.app.tasks.model import Shard, ShardRef, Task, new_task_id, utc_now
+from hotloop.app.tasks.model import Task, new_task_id, utc_now
+from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 from hotloop.app.tasks.threads import in_store_thread
 
-logger = logging.getLogger(__name__)
+_NODE_ROLE: Final = "node"
 
-T = TypeVar("T")
-
-REFUSALS = (
-    InvalidRequestError,
-    PayloadTooLargeError,
-    BodyTooSlowError,
-    TooBusyError,
-    ClientStorageError,
+_NOT_EXECUTED: Final = (
+    "It is not accepted in the background either, because no process executes background tasks "
+    "here: have the operator raise HOTLOOP_BACKGROUND_RUNS or start a node (`hotloop node`). Or "
+    "ask for fewer items, a compiled kernel or more workers, or use hybrid, which waits for "
+    "io_concurrency items at once."
 )
-"""Errors after which a task is as if it had never been asked for."""
+
+_IN_THE_FOREGROUND: Final = (
+    "To have the answer in the foreground, ask for fewer items, a compiled kernel or more workers, "
+    "use hybrid, which waits for io_concurrency items at once, or have the operator raise "
+    "HOTLOOP_SYNC_LIMIT_SECONDS."
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Keyed:
-    """An upload with an idempotency key, and the digest of what came in with it."""
+@dataclass(slots=True)
+class _Run:
+    """A synchronous run on its way to its result."""
 
-    key: str
-    digest: hashlib._Hash
+    context: RunContext
+    request: RunRequest | UploadQuery
+    plan: Plan
+    spec: TaskSpec
+    client: str | None
+    total_items: int = 0
+    """0 for an upload that was not read yet."""
+    seconds: float | None = None
+    """The estimate; None while the items are not known."""
+    source: TaskInput | None = None
+    place: ExitStack | None = None
+    key: str | None = None
+    digest: hashlib._Hash | None = None
+    """Digest of an upload that came with a `key`."""
+
+    def task(self) -> Task:
+        plan, item_bytes = self.plan, result_bytes(self.plan.workload)
+        return Task(
+            task_id=new_task_id(),
+            task_type=TaskType.SYNCHRONOUS,
+            spec=self.spec.to_json(),
+            workload=plan.workload,
+            kernel=plan.kernel,
+            strategy=plan.strategy,
+            total_items=self.total_items,
+            created_at=utc_now(),
+            owner=self.context.node,
+            client=self.client,
+            estimated_seconds=self.seconds,
+            stored_bytes=self.total_items * item_bytes,
+            item_bytes=item_bytes,
+        )
+
+    def policy(self, task_id: str) -> Once:
+        async def planned(items: Items) -> Plan:
+            self.plan = replace(self.plan, items=items)
+            if self.seconds is None:
+                await self._fit(task_id, items.count)
+            return self.plan
+
+        return Once(self.source, planned, self.place)
+
+    async def _fit(self, task_id: str, count: int) -> None:
+        """Check an upload now that its items are known, and choose its batch size. Raises
+        ClientStorageError, MemoryBudgetError, EstimateTooLongError, StoreError.
+        """
+        context, results = self.context, count * result_bytes(self.plan.workload)
+        await asyncio.to_thread(context.storage.check, self.client, results)
+        known = await context.calibrations.known()
+        self.plan = with_batch_size(self.plan, self.request, known)
+        self.seconds = check(context, self.plan, known)
+        await to_the_end(context.store.estimate, task_id, self.seconds)
+
+
+def check(context: RunContext, plan: Plan, calibration: Calibration) -> float:
+    """The estimate of a run. Raises MemoryBudgetError, EstimateTooLongError."""
+    context.memory.check(plan)
+    return check_estimate(plan, calibration, context.settings.sync_limit_seconds)
 
 
 class RunService:
     """Executes synchronous runs. Cancelling a call cancels its run."""
 
     def __init__(
-        self, context: RunContext, background: BackgroundService, long_runs: LongRunService
+        self,
+        context: RunContext,
+        runner: TaskRunner,
+        background: BackgroundService,
+        long_runs: LongRunService,
     ) -> None:
-        self.active: dict[str, ActiveRun] = {}
-        """By task id: the tasks that this process drives."""
         self._context = context
+        self._runner = runner
         self._background = background
         self._long_runs = long_runs
 
@@ -106,22 +155,21 @@ class RunService:
         known = await self._context.calibrations.known()
         plan = await self._plan(strategy, request, items, known)
         try:
-            seconds = self._check(plan, known)
+            seconds = check(self._context, plan, known)
         except EstimateTooLongError as error:
             return await self._long_runs.accept(strategy, request, error, key, client)
-        source: TaskInput
-        if request.items is None:
-            source = GeneratedInput(request.items_count)
-        else:
-            source = InlineInput(request.workload, request.items)
+        source, kind = None, InputKind.GENERATED
+        if request.items is not None:
+            source, kind = InlineInput(request.workload, request.items), InputKind.ITEMS
         # Before the store is asked: a flood of runs must not become one of tasks that are written
         # and removed again.
         with self._context.hosts.place(client) as place:
             needed = request.total_items * result_bytes(plan.workload)
-            if isinstance(source, InlineInput):
-                needed += source.size
+            needed += 0 if source is None else source.size
             await asyncio.to_thread(self._context.storage.check, client, needed)
-            return await self._supervise(plan, request, source, client, seconds, place)
+            total, spec = request.total_items, spec_of(request, kind)
+            run = _Run(self._context, request, plan, spec, client, total, seconds, source, place)
+            return await self._executed(run)
 
     async def run_upload(
         self,
@@ -136,18 +184,19 @@ class RunService:
         if await self._long_runs.accepted_before(key, client):
             asked = query, strategy, media_type, chunks
             return AcceptedRun(**dict(await self._background.submit_upload(*asked, key, client)))
-        keyed: Keyed | None = None
+        digest = None
         if key is not None:
-            keyed = Keyed(key, upload_digest(query, strategy, media_type))
-            chunks = hashed(chunks, keyed.digest)
+            digest = upload_digest(query, strategy, media_type)
+            chunks = hashed(chunks, digest)
         known = await self._context.calibrations.known()
         plan = await self._plan(query.strategy, query, GeneratedItems(0), known)
         self._context.memory.check(plan)  # its workers; what the items need is not known yet
-        storage, most = self._context.storage, self._context.settings.max_upload_rows
+        storage, spec = self._context.storage, spec_of(query, InputKind.UPLOAD, media_type)
         await asyncio.to_thread(storage.check, client, 0)
         with storage.receiving(client, chunks) as bounded:
-            source = UploadInput(query.workload, media_type, bounded, most)
-            return await self._supervise(plan, query, source, client, None, keyed=keyed)
+            run = _Run(self._context, query, plan, spec, client, key=key, digest=digest)
+            run.source = UploadInput(bounded)
+            return await self._executed(run)
 
     async def _plan(
         self,
@@ -159,142 +208,123 @@ class RunService:
         reports = await self._context.hosts.kernels()
         return make_plan(strategy, request, items, reports, calibration, self._context.settings)
 
-    def _check(self, plan: Plan, calibration: Calibration) -> float:
-        """The estimate. Raises MemoryBudgetError, EstimateTooLongError."""
-        self._context.memory.check(plan)
-        return check_estimate(plan, calibration, self._context.settings.sync_limit_seconds)
+    async def _executed(self, run: _Run) -> RunResult | AcceptedRun:
+        """Execute a run. Raises what ended it, once that is stored."""
+        task = run.task()
 
-    async def _supervise(
-        self,
-        plan: Plan,
-        request: RunRequest | UploadQuery,
-        source: TaskInput,
-        client: str | None,
-        seconds: float | None,
-        place: ExitStack | None = None,
-        keyed: Keyed | None = None,
-    ) -> RunResult | AcceptedRun:
-        """`seconds` is the estimate, where the items are known."""
-        return await self.supervise(
-            new_task_id(),
-            lambda active: self._drive(
-                active, plan, request, source, client, seconds, place, keyed
-            ),
-        )
+        async def answer(outcome: Outcome) -> RunResult | AcceptedRun:
+            if isinstance(outcome.error, EstimateTooLongError):
+                # Its rows are in the item file, and nothing was computed.
+                long = task
+                if run.digest is not None:
+                    digest = run.digest.hexdigest()
+                    long = replace(task, idempotency_key=run.key, request_hash=digest)
+                return await self._long_runs.take_over(long, run.plan, outcome.error)
+            if outcome.error is not None:
+                raise outcome.error
+            return await in_store_thread(task_result, self._context.store, task.task_id)
 
-    async def supervise(
-        self, task_id: str, drive: Callable[[ActiveRun], Coroutine[Any, Any, T]]
-    ) -> T:
-        """Drive a task in an asyncio task of its own: when the caller goes, it still ends in
-        order, with its outcome in the store and its run host given back.
+        return await self._runner.execute_now(task, run.policy(task.task_id), answer)
+
+
+class LongRunService:
+    """Accepts in the background what a client cannot wait for, if HOTLOOP_LONG_RUNS says so."""
+
+    def __init__(
+        self, context: RunContext, background: BackgroundService, nodes: NodeStore
+    ) -> None:
+        self._context = context
+        self._background = background
+        self._nodes = nodes
+
+    async def accepted_before(self, key: str | None, client: str | None) -> bool:
+        """Whether a run with this key is to be answered with a background task: the client has one
+        under it. Raises StoreError.
         """
-        active = ActiveRun(task_id)
-        self.active[active.task_id] = active
-        driver = active.driver = asyncio.create_task(drive(active))
-        driver.add_done_callback(lambda ended: self._forget(active, ended))
-        try:
-            return await asyncio.shield(driver)
-        except asyncio.CancelledError:
-            await active.cancel()
-            raise
+        if self._context.settings.long_runs is LongRuns.REFUSE:
+            return False
+        return await self._background.knows(key, client)
 
-    def _forget(self, active: ActiveRun, driver: asyncio.Task[Any]) -> None:
-        del self.active[active.task_id]
-        error = None if driver.cancelled() else driver.exception()
-        if error is not None and not isinstance(error, ServiceError):
-            # The caller may be gone, and nobody else would hear of it.
-            logger.error("task %s failed by a fault", active.task_id, exc_info=error)
-
-    async def _drive(
+    async def accept(
         self,
-        active: ActiveRun,
-        plan: Plan,
-        request: RunRequest | UploadQuery,
-        source: TaskInput,
-        owner: str | None,
-        seconds: float | None,
-        place: ExitStack | None,
-        keyed: Keyed | None,
-    ) -> RunResult | AcceptedRun:
-        """The whole life of a task. Raises what ended it, after that was stored."""
-        context, task_id = self._context, active.task_id
-        bind_task(task_id)
-        item_bytes = result_bytes(plan.workload)
-        task = Task(
-            task_id=task_id,
-            task_type=TaskType.SYNCHRONOUS,
-            spec=spec_of(request, source.kind, source.media_type).to_json(),
-            workload=plan.workload,
-            kernel=plan.kernel,
-            strategy=plan.strategy,
-            total_items=source.count,
-            created_at=utc_now(),
-            owner=self._context.node,
-            client=owner,
-            estimated_seconds=seconds,
-            stored_bytes=source.count * item_bytes,
-            item_bytes=item_bytes,
-        )
-        shard: Shard | None = None
-        outcome = Outcome(None, Measurements(), 0, 0)
-        try:
-            await to_the_end(context.store.create, task)
-            await source.receive(context.folder, task_id)
-            async with context.hosts.lease(owner=owner, place=place) as client:
-                items = await source.read(client, context.folder, task_id)
-                plan = replace(plan, items=items)
-                if seconds is None:
-                    results = items.count * item_bytes
-                    await asyncio.to_thread(context.storage.check, owner, results)
-                    known = await context.calibrations.known()
-                    plan = with_batch_size(plan, request, known)
-                    seconds = self._check(plan, known)
-                    await to_the_end(context.store.estimate, task_id, seconds)
-                ref = ShardRef(task_id, 0, 0)
-                shard = await to_the_end(context.store.shards.begin, ref, context.node, items.count)
-                active.begins_on(client)
-                outcome = await execute(context, client, plan, shard)
-        except EstimateTooLongError as error:
-            # The rows are in the item file, and nothing was computed.
-            if keyed is not None:
-                digest = keyed.digest.hexdigest()
-                task = replace(task, idempotency_key=keyed.key, request_hash=digest)
-            return await self._long_runs.take_over(task, plan, error)
-        except REFUSALS:
-            await in_store_thread(withdraw, context, task_id)
-            raise
-        except asyncio.CancelledError:
-            outcome = replace(outcome, error=RunCancelledError())
-        except ServiceError as error:
-            outcome = replace(outcome, error=error)
-        except Exception as error:
-            outcome = replace(outcome, error=RunError(internal_text(error)))
-            await in_store_thread(self._end, task_id, plan, shard, outcome)
-            raise
-        await in_store_thread(self._end, task_id, plan, shard, outcome)
-        if outcome.error is not None:
-            if isinstance(outcome.error, RunError):
-                outcome.error.task_id = task_id
-            raise outcome.error
-        return await in_store_thread(task_result, context.store, task_id)
-
-    def _end(self, task_id: str, plan: Plan, shard: Shard | None, outcome: Outcome) -> None:
-        drop_files(self._context, task_id)  # it cannot be resumed
-        if shard is not None:
-            end(self._context, plan.strategy, plan.kernel, shard, outcome)
-            return
-        # Its execution never began.
-        error = outcome.error
-        with suppress(TaskNotFoundError):  # the store did not take it, and the error says why
-            self._context.store.finish_unbegun(
-                task_id, outcome.status, type(error).__name__, str(error)
+        strategy: StrategyName,
+        request: RunRequest,
+        error: EstimateTooLongError,
+        key: str | None,
+        client: str | None,
+    ) -> AcceptedRun:
+        """Accept a run of which nothing is stored yet. Raises `error`, or one like it, where it is
+        not to be accepted, and whatever accepting a background task raises.
+        """
+        await self._check(error)
+        with _explained(error):
+            view = await self._background.submit(
+                BackgroundRequest.of(request, strategy), key, client
             )
-        self._context.metrics.run_ended(plan.strategy, plan.kernel, outcome.status, 0, 0)
+        return _answer(view, error)
 
-    async def close(self) -> None:
-        """Cancel what is in progress, and wait until every outcome is stored."""
-        running = list(self.active.values())
-        for active in running:
-            await active.cancel()
-        for active in running:
-            await active.wait_ended()
+    async def take_over(self, task: Task, plan: Plan, error: EstimateTooLongError) -> AcceptedRun:
+        """Accept a synchronous task whose items were read into its item file, which the background
+        task goes on with. If it is not accepted, it is withdrawn. Raises as `accept`.
+        """
+        try:
+            await self._check(error)
+        except BaseException:
+            await asyncio.shield(in_store_thread(withdraw, self._context, task.task_id))
+            raise
+        spec = replace(
+            TaskSpec.from_json(task.spec),
+            kernel=plan.kernel,
+            origin=origin_to_json(current()),
+            input=input_spec(InputKind.ITEMS),
+            needs={"bytes": self._context.memory.needed(plan)},
+        )
+        long = replace(
+            task,
+            task_type=TaskType.BACKGROUND,
+            spec=spec.to_json(),
+            total_items=plan.item_count,
+            estimated_seconds=error.estimate_seconds,
+        )
+        with _explained(error):
+            view = await self._background.take_over(long, plan.batch_size)
+        return _answer(view, error)
+
+    async def _check(self, error: EstimateTooLongError) -> None:
+        settings = self._context.settings
+        if settings.long_runs is LongRuns.REFUSE:
+            raise error
+        if not settings.background_runs and not await in_store_thread(self._has_nodes):
+            raise EstimateTooLongError(error.estimate_seconds, error.limit_seconds, _NOT_EXECUTED)
+
+    def _has_nodes(self) -> bool:
+        alive = self._nodes.alive()
+        return any(n.role == _NODE_ROLE and n.node_id in alive for n in self._nodes.list())
+
+
+@contextmanager
+def _explained(error: EstimateTooLongError) -> Iterator[None]:
+    """Have a refusal by the client's limit say why the run was to go to the background."""
+    try:
+        yield
+    except ClientLimitError as limit:
+        raise ClientLimitError(
+            f"{_why(error)} It cannot be accepted in the background now: {limit.text}. "
+            f"{_IN_THE_FOREGROUND}",
+            limit.retry_after_seconds,
+        ) from limit
+
+
+def _answer(view: TaskView, error: EstimateTooLongError) -> AcceptedRun:
+    text = (
+        f"{_why(error)} It was accepted as a background task. Follow it at links.status or "
+        f"links.events; its results are at links.results. {_IN_THE_FOREGROUND}"
+    )
+    return AcceptedRun(**dict(view), message=text)
+
+
+def _why(error: EstimateTooLongError) -> str:
+    return (
+        f"The run is estimated at {error.estimate_seconds:,.1f} s, over the limit of "
+        f"{error.limit_seconds:,.0f} s for a synchronous one."
+    )

@@ -12,7 +12,7 @@ from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.prediction.model import estimate_seconds
-from hotloop.app.prediction.plans import BY_PREFERENCE, make_plan
+from hotloop.app.prediction.plan import BY_PREFERENCE, make_plan
 from hotloop.app.records import JsonObject
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport

@@ -7,22 +7,18 @@ from functools import partial
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlencode
 
 from hotloop.app.errors import TaskConflictError
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.context import Once, RunContext, body_of
 from hotloop.app.execution.maintenance import remove_finished
-from hotloop.app.execution.measurements import summarize
-from hotloop.app.execution.presenters import BASE_PATH, task_summaries, task_view
-from hotloop.app.execution.runs import RunService
-from hotloop.app.execution.shard_runner import ShardRunner
-from hotloop.app.http.root_path import link_to
+from hotloop.app.execution.presenters import task_summaries, task_view
+from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from hotloop.app.schemas.exports import Export
+from hotloop.app.schemas.results import Export
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskView
 from hotloop.app.sources.rows import CSV, NDJSON
 from hotloop.app.tasks.chunks import ResultColumns, ResultRows
-from hotloop.app.tasks.model import FINISHED, ShardRef
+from hotloop.app.tasks.model import FINISHED, ShardRef, Task
 from hotloop.app.tasks.results import ARROW, ResultsReader, arrow_stream, csv_lines, ndjson_lines
 from hotloop.app.tasks.threads import in_store_thread
 
@@ -34,22 +30,16 @@ EXPORTS: Final[Mapping[str, Exporter]] = MappingProxyType(
 
 
 class TaskService:
-    """Reads the store; what this process drives it knows from the run service."""
+    """Reads the store; what this process executes it knows from the runner."""
 
-    def __init__(
-        self,
-        context: RunContext,
-        runs: RunService,
-        runner: ShardRunner,
-    ) -> None:
+    def __init__(self, context: RunContext, runner: TaskRunner) -> None:
         self._context = context
         self._store = context.store
-        self._runs = runs
         self._runner = runner
 
     async def get(self, task_id: str) -> TaskView:
         """Raises TaskNotFoundError."""
-        return await in_store_thread(task_view, self._store, task_id)
+        return await in_store_thread(task_view, self._store, self._context.bodies, task_id)
 
     async def page(
         self,
@@ -74,17 +64,12 @@ class TaskService:
                 client=client,
             )
         )
-        following = offset + len(page.tasks)
-        filters = {"status": status, "strategy": strategy, "kernel": kernel, "kind": kind}
-        query = {k: str(v) for k, v in filters.items() if v is not None}
-        query |= {"limit": str(limit), "offset": str(following)}
-        following_path = f"{BASE_PATH}/results?{urlencode(query)}"
         return TaskPage(
-            items=await in_store_thread(task_summaries, self._store, page),
+            items=await in_store_thread(task_summaries, self._store, self._context.bodies, page),
             total=page.total,
             limit=limit,
             offset=offset,
-            next=link_to(following_path) if following < page.total else None,
+            next=None,
         )
 
     async def cancel(self, task_id: str) -> TaskView:
@@ -92,24 +77,25 @@ class TaskService:
 
         Raises TaskNotFoundError, and TaskConflictError when another process drives it.
         """
-        active = self._runs.active.get(task_id)
-        if active is not None:
-            await active.cancel()
-            await active.wait_ended()
+        ref = ShardRef(task_id, 0, 0)
+        active = self._runner.active.get(ref)
+        if active is not None and isinstance(active.policy, Once):
+            await self._runner.cancel([ref])
         task = await in_store_thread(self._store.get, task_id)
         if task.task_type == TaskType.BACKGROUND and task.status not in FINISHED:
-            refs = await in_store_thread(self._cancel_in_background, task_id)
+            refs = await in_store_thread(self._cancel_in_background, task)
             await self._runner.cancel(refs)
-        view = await in_store_thread(task_view, self._store, task_id)
+        view = await in_store_thread(task_view, self._store, self._context.bodies, task_id)
         if view.status not in FINISHED:
             raise TaskConflictError(
                 task_id, "another process of the service runs it; ask that one, or try again later"
             )
         return view
 
-    def _cancel_in_background(self, task_id: str) -> list[ShardRef]:
+    def _cancel_in_background(self, task: Task) -> list[ShardRef]:
+        summarize = body_of(self._context.bodies, task.kind).summarize
         try:
-            return self._store.shards.cancel(task_id, summarize)
+            return self._store.shards.cancel(task.task_id, summarize)
         except TaskConflictError:
             return []  # it has just ended
 
@@ -153,14 +139,14 @@ class TaskService:
         if task.kind == TaskKind.COMPARISON:
             raise TaskConflictError(
                 task_id,
-                "it is a comparison, which has no results of items; what it has measured is at "
-                f"GET {link_to(BASE_PATH)}/status/{task_id}",
+                "it is a comparison, which has no results of items; see its status for what it has "
+                "measured",
             )
         if task.status not in FINISHED:
             raise TaskConflictError(
                 task_id,
-                f"it is {task.status}; its results can be read once it has ended. "
-                f"GET {link_to(BASE_PATH)}/status/{task_id} tells.",
+                f"it is {task.status}; its results can be read once it has ended. Follow its "
+                "status or its events until then.",
             )
         reader = self._store.results(task_id)
         if reader is None:

@@ -1,4 +1,4 @@
-"""Who asks, as a dependency of routes."""
+"""The client of a request, as a dependency of routes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from hotloop.app.security.clients import COOKIE, KEY_HEADER, Client
 from hotloop.app.security.gate import Credentials, Gate
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Those that change nothing, as HTTP has it."""
+"""Methods that change nothing, as HTTP defines them."""
 
 ANSWER_HEADERS: Final = "answer_headers"
-"""In a request's state: headers that its answer gets."""
+"""Key in a request's state: headers that its answer gets."""
 
 CLIENT: Final = "client"
-"""In a request's state: the id of the client, for the log; None where nobody needs a key."""
+"""Key in a request's state: the id of the client, for the log; None if no key is needed."""
 
 PAGE_HEADER: Final = "X-Requested-With"
 PAGE: Final = "hotloop"
-"""What the service's own page says it is, in PAGE_HEADER: a form of another page cannot."""
+"""The service's own page sends this in PAGE_HEADER; a form of another page cannot set a header."""
 
 _KEY: Final = APIKeyHeader(
     name=KEY_HEADER,
     scheme_name="key",
     description=(
         "A key of `HOTLOOP_API_KEYS`: `read` for GET, `run` for everything on one's own tasks, "
-        "`admin` for the tasks of all. A service without keys asks for none."
+        "`admin` for the tasks of all clients. A service without keys needs none."
     ),
     auto_error=False,
 )
@@ -49,8 +49,9 @@ _SESSION: Final = APIKeyCookie(
     name=COOKIE,
     scheme_name="session",
     description=(
-        "Of a page that has signed in by `POST /session`. What changes something needs the header "
-        f"`{PAGE_HEADER}: {PAGE}`, and to come from the service's own origin."
+        "The session of a page that has signed in by `POST /session`. A request that changes "
+        "something must come from the service's own origin, with the header "
+        f"`{PAGE_HEADER}: {PAGE}`."
     ),
     auto_error=False,
 )
@@ -74,10 +75,10 @@ async def get_credentials(
 async def get_client(
     request: Request, gate: GateDep, shown: Annotated[Credentials, Depends(get_credentials)]
 ) -> Client:
-    """Who asks, and may use this method, and not too often. Raises UnauthorizedError,
-    ForbiddenError, MissingScopeError, RateLimitedError.
+    """Return the client, if it may use this method and does not ask too often. Raises
+    UnauthorizedError, ForbiddenError, MissingScopeError, RateLimitedError.
 
-    Part of every route but the few that the application names open.
+    Every route depends on this, but for the few that the application lists as open.
     """
     try:
         client = gate.admit(shown)
@@ -94,9 +95,10 @@ async def get_client(
 
 
 async def count(request: Request, gate: Gate, client: Client | None) -> None:
-    """Raises RateLimitedError. The answer tells what is left, whichever it is.
+    """Count the request, and have its answer say what is left of the quota. Raises
+    RateLimitedError.
 
-    Who comes over a socket of a file has no address; all of them are counted together.
+    Unix-socket clients have no address and share one quota.
     """
     address = request.client.host if request.client is not None else ""
     quota = await gate.count(client, address)
@@ -106,8 +108,8 @@ async def count(request: Request, gate: Gate, client: Client | None) -> None:
 
 
 def check_page(request: Request) -> None:
-    """Raises ForbiddenError unless the service's own page asks: a browser sends the cookie along
-    with whatever any page of the same site has it send.
+    """Raises ForbiddenError unless the service's own page asks. A browser sends the cookie with
+    every request that any page of the same site makes.
     """
     headers = request.headers
     site, origin = headers.get("sec-fetch-site"), headers.get("origin", "").lower()
@@ -115,8 +117,8 @@ def check_page(request: Request) -> None:
     is_own = site == "same-origin" or (site is None and origin == own)
     if not is_own or headers.get(PAGE_HEADER, "").lower() != PAGE:
         raise ForbiddenError(
-            "a session changes things only from the service's own page, with the header "
-            f"{PAGE_HEADER}: {PAGE}; programs send a key"
+            "a session may change something only from the service's own page, with the header "
+            f"{PAGE_HEADER}: {PAGE}; have programs send a key"
         )
 
 

@@ -56,7 +56,7 @@ async def get_task_id(
         ),
     ],
 ) -> str:
-    """Raises TaskNotFoundError for what cannot be an id, so that nobody searches for it."""
+    """Raises TaskNotFoundError for text that cannot be an id, without asking the store."""
     if not is_task_id(task_id):
         raise TaskNotFoundError(task_id[:40])
     return task_id

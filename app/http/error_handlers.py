@@ -1,11 +1,11 @@
-"""Every error as a problem (RFC 9457): one table from error class to status, kind and title."""
+"""Answers to errors, as problems (RFC 9457): one table from error class to status, kind, title."""
 
 from __future__ import annotations
 
 import http
 import logging
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,9 +18,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from hotloop.app import errors
-from hotloop.app.http.root_path import link_to
+from hotloop.app.http.answers import path_of, task_links
 from hotloop.app.names import StrategyName, is_task_id
-from hotloop.app.schemas.problems import FieldProblem, Problem, ProblemLinks
+from hotloop.app.schemas.base import FieldProblem, Problem, ProblemLinks
 from hotloop.app.wording import RULE, describe, plain
 from hotloop.kernels.errors import InvalidInputError
 
@@ -32,17 +32,12 @@ _MAX_FAULTS: Final = 20
 _MAX_DETAIL: Final = 1_000
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-_RETRY_AFTER: Final[dict[str, Any]] = {
-    "description": "Seconds after which to try again; absent where nobody can know.",
-    "schema": {"type": "integer", "minimum": 0},
-}
-
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """What is the same for all occurrences of a problem."""
+    """The members that all occurrences of a problem share."""
 
     status: int
     name: str
@@ -50,7 +45,7 @@ class ProblemKind:
 
     @property
     def type(self) -> str:
-        # A name and not an address: it stays true wherever the service is mounted.
+        # A name, not an address: it is valid wherever the service is mounted.
         return f"urn:hotloop:problem:{self.name}"
 
 
@@ -104,8 +99,8 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.RunError: ProblemKind(500, "run-failed", "The run failed"),
     errors.RunTimeoutError: ProblemKind(504, "run-timeout", "The run took too long"),
     errors.RunCancelledError: ProblemKind(409, "run-cancelled", "The run was cancelled"),
-    # Items fail in the stages, at a database or cache behind the service: the request is in
-    # order, and may succeed later.
+    # Items fail in the stages, at a database or cache behind the service: the request is valid
+    # and may succeed later.
     errors.ErrorRateExceededError: ProblemKind(
         502, "error-rate-exceeded", "Too many items could not be had from their sources"
     ),
@@ -123,18 +118,7 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.ServiceError: ProblemKind(500, "service-error", "The service failed"),
     Exception: ProblemKind(500, "internal-error", "The service has a fault"),
 }
-"""Looked up along the class's bases, so that every error has an entry."""
-
-ACCESS_ERRORS: Final = (
-    errors.UnauthorizedError,
-    errors.ForbiddenError,
-    errors.MissingScopeError,
-    errors.RateLimitedError,
-)
-"""How anything may end that not everybody may ask."""
-
-STORE_ERRORS: Final = (errors.StoreError, errors.StoreUnavailableError)
-"""How anything may end that asks the task store."""
+"""Every error has an entry: its own, or that of its nearest base class."""
 
 HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
     400: ProblemKind(400, "bad-request", "The request cannot be read"),
@@ -147,11 +131,13 @@ HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
         415, "unsupported-media-type", "The body's media type or coding is not supported"
     ),
 }
-"""Problems that concern HTTP alone, raised as HTTPException."""
+"""Problems of HTTP itself, raised as HTTPException."""
 
 
 def kind_of(error: Exception) -> ProblemKind:
-    """The entry of the error in the table; an HTTPException of another status is generic."""
+    """The kind of an error, from the tables; an HTTPException with another status gets a generic
+    kind.
+    """
     if isinstance(error, HTTPException):
         status = error.status_code
         phrase = http.HTTPStatus(status).phrase
@@ -159,37 +145,8 @@ def kind_of(error: Exception) -> ProblemKind:
     return next(ERROR_KINDS[cls] for cls in type(error).__mro__ if cls in ERROR_KINDS)
 
 
-def problem_responses(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route that may end in these errors, or in these HTTP statuses.
-
-    422 and 500 are documented for every route.
-    """
-    return documented_problems(*sources, RequestValidationError, Exception)
-
-
-def documented_problems(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
-    """The same for these alone."""
-    kinds: dict[int, dict[str, ProblemKind]] = {}
-    for source in sources:
-        kind = HTTP_KINDS[source] if isinstance(source, int) else ERROR_KINDS[source]
-        kinds.setdefault(kind.status, {})[kind.name] = kind
-    return {status: _documented(named.values()) for status, named in sorted(kinds.items())}
-
-
-def _documented(kinds: Collection[ProblemKind]) -> dict[str, Any]:
-    lines = [f"{kind.title} (`{kind.type}`)." for kind in kinds]
-    schema = {"$ref": "#/components/schemas/Problem"}
-    documented: dict[str, Any] = {
-        "description": "\n\n".join(lines),
-        "content": {MEDIA_TYPE: {"schema": schema}},
-    }
-    if any(kind.status in (429, 503) for kind in kinds):
-        documented["headers"] = {"Retry-After": _RETRY_AFTER}
-    return documented
-
-
 def problem_response(request: Request, error: Exception, error_id: str | None = None) -> Response:
-    """The answer to an error, with all its headers; `error_id` names its entry in the log."""
+    """The answer to an error, with its headers. `error_id` names the entry in the log."""
     kind = kind_of(error)
     problem = Problem(
         type=kind.type,
@@ -220,13 +177,13 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
 
 
 def _without_consequences(faults: Sequence[Any]) -> list[Any]:
-    """A list whose entries are refused is called too short, too, as it has none left."""
+    """Drop pydantic's spurious `too_short` for a list whose entries were already rejected."""
     within = {fault["loc"][:-1] for fault in faults}
     return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in within]
 
 
 def _members(request: Request, error: Exception) -> dict[str, Any]:
-    """`detail`, and the members that only some problems have."""
+    """Return `detail`, and the members that only some problems have."""
     if isinstance(error, RequestValidationError):
         faults = _without_consequences(error.errors())
         return _faulty([_validation_fault(fault) for fault in faults[:_MAX_FAULTS]], len(faults))
@@ -235,22 +192,16 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
     if not isinstance(error, errors.ServiceError | InvalidInputError):
         return {"detail": errors.internal_text(error)}
     members: dict[str, Any] = {"detail": plain(error, _MAX_DETAIL)}
+    if isinstance(error, errors.InvalidRequestError):
+        place = (error.line, error.column) if isinstance(error, errors.BadRowError) else ()
+        members |= _faulty([_fault(error.field, error.text, *place)])
     match error:
         case errors.EstimateTooLongError():
-            members |= _faulty([_fault(error.field, error.text)])
             members["estimate_seconds"] = error.estimate_seconds
             members["limit_seconds"] = error.limit_seconds
         case errors.MemoryBudgetError():
-            members |= _faulty([_fault(error.field, error.text)])
             members["needed_bytes"] = error.needed_bytes
             members["limit_bytes"] = error.limit_bytes
-        case errors.BadRowError():
-            fault = _fault(error.field, error.text, error.line, error.column)
-            members |= _faulty([fault])
-        case errors.IdempotencyConflictError():
-            members |= _faulty([_fault(error.field, error.text)]) | _task(error.task_id)
-        case errors.InvalidRequestError():
-            members |= _faulty([_fault(error.field, error.text)])
         case InvalidInputError():
             members["errors"] = [_fault(error.field, error.message)]
         case errors.ClientStorageError():
@@ -258,10 +209,8 @@ def _members(request: Request, error: Exception) -> dict[str, Any]:
             members["limit_bytes"] = error.limit_bytes
         case errors.TooBusyError() | errors.StoreUnavailableError():
             members["retry_after_seconds"] = error.retry_after_seconds
-        case errors.TaskConflictError():
-            members |= _task(error.task_id)
-        case errors.RunError():
-            members |= _task(error.task_id)
+        case errors.IdempotencyConflictError() | errors.TaskConflictError() | errors.RunError():
+            members |= _task(request, error.task_id)
     return members
 
 
@@ -284,22 +233,20 @@ def _fault(
 
 
 def _validation_fault(error: Mapping[str, Any]) -> FieldProblem:
-    # The first part is where the field was: body, query or path.
+    # The first part is the place of the field: body, query or path.
     place, *way = error["loc"]
     if error["type"] == RULE and "field" in error.get("ctx", {}):
         way.append(error["ctx"]["field"])
     return _fault(".".join(map(str, way)) or place, describe(error))
 
 
-def _task(task_id: str | None) -> dict[str, Any]:
+def _task(request: Request, task_id: str | None) -> dict[str, Any]:
     if task_id is None:
         return {}
+    links = task_links(request, task_id)
     return {
         "task_id": task_id,
-        "links": ProblemLinks(
-            status=link_to(f"/api/v1/tasks/status/{task_id}"),
-            results=link_to(f"/api/v1/tasks/results/{task_id}"),
-        ),
+        "links": ProblemLinks(status=links.status, results=links.results),
     }
 
 
@@ -307,7 +254,7 @@ def _http_detail(request: Request, error: HTTPException) -> str:
     if error.detail != http.HTTPStatus(error.status_code).phrase:
         return plain(error.detail, _MAX_DETAIL)
     if error.status_code == 404:
-        return "nothing is at this path; GET / lists what there is"
+        return "nothing is at this path; list the paths with GET /"
     if error.status_code == 405:
         allowed = ", ".join(_allowed_methods(request))
         return f"{plain(request.method)} is not allowed here; use {allowed}"
@@ -315,11 +262,12 @@ def _http_detail(request: Request, error: HTTPException) -> str:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """All methods of the path; the router itself names those of one route only.
+    """All methods of the path; Starlette's router names those of one route only.
 
-    A route whose pattern fits, but not the name in it, would answer 404 to any method.
+    A route whose pattern matches with a name that cannot exist does not count: it would answer 404
+    to any method.
     """
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    path = path_of(request.scope)
     served = {
         method
         for context in iter_route_contexts(request.app.routes)
@@ -328,7 +276,7 @@ def _allowed_methods(request: Request) -> list[str]:
         for method in getattr(context.original_route, "methods", None) or ()
     }
     allowed = [method for method in _METHODS if method in served]
-    # Whatever answers GET answers HEAD, see `hotloop.app.http.guards.head`.
+    # A path that answers GET answers HEAD, see `hotloop.app.http.guards.answers`.
     return ["GET", "HEAD", *allowed[1:]] if allowed[:1] == ["GET"] else allowed
 
 
@@ -351,12 +299,12 @@ async def _answer_unexpected(request: Request, error: Exception) -> Response:
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:
-    # The client is gone; the status, known from nginx, shows in the access log only.
+    # The client is gone. The status, as nginx has it, shows in the access log only.
     return Response(status_code=499)
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make every error of every route of `app` a problem."""
+    """Have `app` answer every error of its routes with a problem."""
     for error in ERROR_KINDS:
         handler = _answer_unexpected if error is Exception else _answer
         app.add_exception_handler(error, handler)

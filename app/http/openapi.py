@@ -1,16 +1,19 @@
-"""The OpenAPI description, completed with what FastAPI cannot derive."""
+"""The OpenAPI description: problems of routes, and what else FastAPI cannot derive."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 
+from hotloop.app import errors
+from hotloop.app.http.error_handlers import ERROR_KINDS, HTTP_KINDS, MEDIA_TYPE, ProblemKind
+from hotloop.app.schemas.base import Problem
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.problems import Problem
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, request_models
 from hotloop.app.schemas.tasks import TaskProgress
 
@@ -26,6 +29,53 @@ Start with `POST /api/v1/tasks/hybrid` and the body `{"items_count": 100, "db_de
 * Every error is a problem (`application/problem+json`) that says what to do instead.
 """
 
+_RETRY_AFTER: Final[dict[str, Any]] = {
+    "description": "Seconds after which to try again; absent if the service cannot tell.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
+ACCESS_ERRORS: Final = (
+    errors.UnauthorizedError,
+    errors.ForbiddenError,
+    errors.MissingScopeError,
+    errors.RateLimitedError,
+)
+"""Errors that any authenticated route may answer with."""
+
+STORE_ERRORS: Final = (errors.StoreError, errors.StoreUnavailableError)
+"""Errors that any route may answer with that uses the task store."""
+
+QUOTA_ERRORS: Final = (
+    errors.RateLimitedError,
+    errors.ClientLimitError,
+    errors.ClientStorageError,
+    errors.TooBusyError,
+)
+"""Errors of a client that asks for more work than it may."""
+
+SUBMIT_ERRORS: Final = (
+    errors.IdempotencyConflictError,
+    errors.PayloadTooLargeError,
+    errors.BodyTooSlowError,
+    *QUOTA_ERRORS,
+    errors.KeyInUseError,
+    errors.NotReadyError,
+    *STORE_ERRORS,
+)
+"""Errors that any route may answer with that accepts a background task."""
+
+RUN_ERRORS: Final = (
+    errors.EstimateTooLongError,
+    errors.MemoryBudgetError,
+    *SUBMIT_ERRORS,
+    errors.RunTimeoutError,
+    errors.RunCancelledError,
+    errors.ErrorRateExceededError,
+    errors.WorkerCrashedError,
+    errors.RunHostDiedError,
+)
+"""Errors of a run, whether its items come in the body or as a file."""
+
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "runs", "description": "Run now and answer with the result."},
     {"name": "background", "description": "Tasks that are accepted now and executed later."},
@@ -38,8 +88,9 @@ TAGS: Final[list[dict[str, Any]]] = [
 
 
 def complete_openapi(app: FastAPI) -> None:
-    """Have `app.openapi()` add the models that routes refer to by name. Its first call takes some
-    tenths of a second: a server makes it before it serves.
+    """Have `app.openapi()` add the models that routes refer to by name.
+
+    The first call takes some tenths of a second, so a server makes it before it serves.
     """
     derive = app.openapi
 
@@ -47,7 +98,7 @@ def complete_openapi(app: FastAPI) -> None:
     def complete() -> dict[str, Any]:
         return _completed(derive())
 
-    app.openapi = complete  # type: ignore[method-assign]  # as FastAPI's own guide has it
+    app.openapi = complete  # type: ignore[method-assign]  # as FastAPI documents it
 
 
 def _completed(description: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +116,7 @@ def _completed(description: dict[str, Any]) -> dict[str, Any]:
     )
     for content in _contents(description):
         if "itemSchema" in content:
-            del content["schema"]  # which FastAPI gives as text; it would be that of all items
+            del content["schema"]  # FastAPI's "text", which would describe the stream as a whole
     components = description.setdefault("components", {}).setdefault("schemas", {})
     for name, model in schema["$defs"].items():
         components.setdefault(name, model)
@@ -73,8 +124,37 @@ def _completed(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def _contents(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Of all answers, each media type's."""
+    """Yield the content of every media type of every answer."""
     for path in description["paths"].values():
         for operation in path.values():
             for answer in operation["responses"].values():
                 yield from answer.get("content", {}).values()
+
+
+def problem_responses(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route that may answer with these errors or HTTP statuses.
+
+    422 and 500 are documented for every route.
+    """
+    return documented_problems(*sources, RequestValidationError, Exception)
+
+
+def documented_problems(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` for these errors or HTTP statuses alone."""
+    kinds: dict[int, dict[str, ProblemKind]] = {}
+    for source in sources:
+        kind = HTTP_KINDS[source] if isinstance(source, int) else ERROR_KINDS[source]
+        kinds.setdefault(kind.status, {})[kind.name] = kind
+    return {status: _documented(named.values()) for status, named in sorted(kinds.items())}
+
+
+def _documented(kinds: Collection[ProblemKind]) -> dict[str, Any]:
+    lines = [f"{kind.title} (`{kind.type}`)." for kind in kinds]
+    schema = {"$ref": "#/components/schemas/Problem"}
+    documented: dict[str, Any] = {
+        "description": "\n\n".join(lines),
+        "content": {MEDIA_TYPE: {"schema": schema}},
+    }
+    if any(kind.status in (429, 503) for kind in kinds):
+        documented["headers"] = {"Retry-After": _RETRY_AFTER}
+    return documented

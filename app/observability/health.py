@@ -11,7 +11,7 @@ from typing import Final
 
 from hotloop.app.errors import StoreError
 from hotloop.app.runhost.host_pool import RunHostPool
-from hotloop.app.schemas.health import Check, Readiness, SourceHealth
+from hotloop.app.schemas.service import Check, Readiness, SourceHealth
 from hotloop.app.sources.base import StageCounts
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.tasks.store import TaskStore

@@ -20,7 +20,7 @@ from hotloop.app.observability.metrics_folder import shared_folder
 from hotloop.app.process_tree import ProcessTree, Usage, resident_bytes
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.measurements import LagSummary
-from hotloop.app.schemas.health import Vitals, VitalsSample
+from hotloop.app.schemas.service import Vitals, VitalsSample
 from hotloop.app.tasks.claims import count_queued
 from hotloop.app.tasks.model import utc_now
 from hotloop.app.tasks.store import TaskStore

@@ -19,7 +19,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import current
 from hotloop.app.runhost.messages import Batches
 from hotloop.app.strategies.base import Plan
@@ -105,7 +104,7 @@ class RunSpan:
             )
             span.end(result.ended_ns)
 
-    def failed(self, error: ServiceError) -> None:
+    def failed(self, error: Exception) -> None:
         """Mark the span as failed with the kind of the error; its text is for the client."""
         self._span.set_status(StatusCode.ERROR, type(error).__name__)
 
@@ -152,6 +151,6 @@ def _span(
         made = RunSpan(span)
         try:
             yield made, replace(plan, origin=named)
-        except ServiceError as error:
+        except Exception as error:
             made.failed(error)
             raise

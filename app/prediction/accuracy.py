@@ -1,4 +1,4 @@
-"""Finished runs against what was predicted for them."""
+"""The accuracy of predictions: finished runs against what was predicted for them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ from hotloop.app.tasks.model import run_seconds
 from hotloop.app.tasks.store import TaskStore
 
 RUNS: Final = 200
+"""The newest runs that count."""
 SHOWN: Final = 20
 
 FEW: Final = 10
-"""With fewer runs than these an interval is at least FLOOR to both sides."""
+"""With fewer runs than these, an interval reaches at least FLOOR to both sides."""
 FLOOR: Final = 0.25
 
 UNCALIBRATED: Final = (0.5, 2.0)
-"""The least and the most times of a prediction that rests on typical constants. On the machine
-that these are of, 60 random runs took 0.88 … 1.65 times what was predicted (docs/model.md); on
-another one they are further off."""
+"""The least interval of a prediction by typical constants, as factors. On the machine of these
+constants, 60 random runs took 0.88 … 1.65 times what was predicted (docs/model.md); on another
+machine, predictions are further off."""
 
 CLOSE: Final = (0.8, 1.25)
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Of predictions so far."""
+    """The errors of predictions on the newest finished runs."""
 
     records: tuple[PredictionRecord, ...]
-    """The newest first."""
+    """The newest comes first."""
 
     def view(self) -> PredictionError:
+        """The errors as clients see them."""
         ratios = [record.ratio for record in self.records]
         low, high = CLOSE
         return PredictionError(
@@ -50,8 +52,8 @@ class Errors:
         )
 
     def interval(self, seconds: float, *, calibrated: bool = True) -> IntervalView:
-        """Around a prediction: what was measured ÷ predicted, from the 5th to the 95th
-        percentile; at least UNCALIBRATED for one that rests on typical figures.
+        """The interval around a prediction of `seconds`: from the 5th to the 95th percentile of
+        measured ÷ predicted, and at least UNCALIBRATED before the machine is calibrated.
         """
         low = high = 1.0
         if self.records:
@@ -66,7 +68,7 @@ class Errors:
 
 
 def read_errors(store: TaskStore, limit: int = RUNS) -> Errors:
-    """Of the last completed runs. Blocks; raises StoreError."""
+    """The errors on the last `limit` completed runs. Blocks; raises StoreError."""
     return Errors(tuple(_records(store, limit)))
 
 

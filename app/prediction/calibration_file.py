@@ -1,4 +1,4 @@
-"""The calibration of a machine in the data folder, with what it is good for."""
+"""Files of calibrations in the data folder, and the results of calibrating runs in the store."""
 
 from __future__ import annotations
 
@@ -9,45 +9,43 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from hotloop import kernels
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.calibrate.constants import (
-    IN_FLIGHT,
-    Calibration,
-    KernelCosts,
-    LoopCosts,
-    StrategyCosts,
-    WaitCosts,
-)
+from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.config import RunHostConfig
-from hotloop.app.runhost.messages import KernelReport
+from hotloop.app.runhost.messages import Batches, KernelReport
 from hotloop.app.strategies.registry import CAPABILITIES
+from hotloop.app.tasks.acceptance import begun_part
+from hotloop.app.tasks.chunks import pack
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 
 NAME: Final = "calibration.json"
 
 LOCK_NAME: Final = "calibration.lock"
-"""Locked by the process that calibrates: two at once would measure each other."""
+"""The file that the process which calibrates locks: two at once would measure each other."""
 
 LOCK_SECONDS: Final = 0.2
-"""Between two tries to have the lock."""
+"""Seconds between two tries to lock it."""
 
 FORMAT: Final = 5
-"""Raised when what is measured, or how, changes."""
+"""The version of the file; raise it when constants change, or how they are measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """A calibration, when it was made, and of what."""
+    """A calibration with its time and the fingerprint of its machine."""
 
-    calibration: Calibration
+    calibration: constants.Calibration
     calibrated_at: datetime
     fingerprint: str
 
@@ -55,7 +53,9 @@ class Calibrated:
 def fingerprint(
     facts: Mapping[str, Any], reports: Sequence[KernelReport], config: RunHostConfig
 ) -> str:
-    """16 hexadecimal digits of all that constants depend on; `facts` are those of host_facts."""
+    """16 hexadecimal digits that depend on all that constants depend on; `facts` are those of
+    host_facts.
+    """
     versions = facts["versions"]
     known = {
         "format": FORMAT,
@@ -91,11 +91,11 @@ def save(folder: Path, calibrated: Calibrated) -> None:
 
 
 Version = tuple[int, int]
-"""Tells the files of two calibrations apart."""
+"""Inode and time of change, by which the files of two calibrations are told apart."""
 
 
 def version(folder: Path) -> Version | None:
-    """The version of the file; None where there is none. Blocks."""
+    """The version of the file; None if there is no file. Blocks."""
     try:
         status = (folder / NAME).stat()
     except OSError:
@@ -105,8 +105,8 @@ def version(folder: Path) -> Version | None:
 
 @asynccontextmanager
 async def calibrating_alone(folder: Path) -> AsyncIterator[None]:
-    """Wait until no other process calibrates for this folder, and keep others from it meanwhile.
-    A folder that cannot be written to keeps nobody.
+    """Wait until no other process calibrates for this folder, and lock it until the block ends. A
+    folder that cannot be written to is not locked.
     """
     try:
         lock = await asyncio.to_thread((folder / LOCK_NAME).open, "w")
@@ -126,7 +126,7 @@ async def calibrating_alone(folder: Path) -> AsyncIterator[None]:
 
 
 def load(folder: Path) -> Calibrated | None:
-    """What the file has; None where there is none, or none that can be read."""
+    """The calibration in the file; None if there is no file or it cannot be read. Blocks."""
     path = folder / NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -142,33 +142,36 @@ def load(folder: Path) -> Calibrated | None:
         return None
 
 
-def _calibration(values: dict[str, Any]) -> Calibration:
-    kernels = tuple(_kernel(each) for each in values.pop("kernels"))
+def _calibration(values: dict[str, Any]) -> constants.Calibration:
+    costs = tuple(_kernel(each) for each in values.pop("kernels"))
     strategies = {
-        name: StrategyCosts(**each) for name, each in dict(values.pop("strategies")).items()
+        name: constants.StrategyCosts(**each)
+        for name, each in dict(values.pop("strategies")).items()
     }
     if set(strategies) != set(StrategyName):
         raise ValueError("other strategies than there are")
-    waits = WaitCosts(**values.pop("waits"))
+    waits = constants.WaitCosts(**values.pop("waits"))
     loops = {name: _loop(each) for name, each in dict(values.pop("loops")).items()}
     if set(loops) != {name for name in StrategyName if CAPABILITIES[name].overlaps_io}:
         raise ValueError("event loops of other strategies")
-    found = Calibration(kernels=kernels, strategies=strategies, waits=waits, loops=loops, **values)
+    found = constants.Calibration(
+        kernels=costs, strategies=strategies, waits=waits, loops=loops, **values
+    )
     _check(asdict(found))
     return found
 
 
-def _loop(values: dict[str, Any]) -> LoopCosts:
+def _loop(values: dict[str, Any]) -> constants.LoopCosts:
     items, stages = (
         tuple(float(each) for each in values.pop(name))
         for name in ("item_seconds", "stage_seconds")
     )
-    if not len(items) == len(stages) == len(IN_FLIGHT):
+    if not len(items) == len(stages) == len(constants.IN_FLIGHT):
         raise ValueError("costs for other numbers in flight than those measured")
-    return LoopCosts(items, stages, **values)
+    return constants.LoopCosts(items, stages, **values)
 
 
-def _kernel(values: dict[str, Any]) -> KernelCosts:
+def _kernel(values: dict[str, Any]) -> constants.KernelCosts:
     sizes = tuple(int(size) for size in values.pop("sizes"))
     operations = {
         term: tuple(float(cost) for cost in costs)
@@ -176,15 +179,15 @@ def _kernel(values: dict[str, Any]) -> KernelCosts:
     }
     if not sizes or any(len(costs) != len(sizes) for costs in operations.values()):
         raise ValueError("costs for other sizes than those named")
-    return KernelCosts(sizes=sizes, operation_seconds=operations, **values)
+    return constants.KernelCosts(sizes=sizes, operation_seconds=operations, **values)
 
 
 _NAMES: Final = ("workload", "kernel")
-"""Fields that are no numbers."""
+"""Fields that are not numbers."""
 
 
 def _check(value: Any) -> None:
-    """ValueError for a number that no measurement gives."""
+    """Raise ValueError for a number that no measurement gives."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             if name not in _NAMES:
@@ -194,3 +197,36 @@ def _check(value: Any) -> None:
             _check(each)
     elif not (isinstance(value, int | float) and 0 <= value < float("inf")):
         raise ValueError(f"{value!r} among the constants")
+
+
+MOST_ITEMS: Final = 1 << 40
+"""Items of the task that holds the results: more than all calibrating runs have together. The
+results of each run follow those of the run before."""
+
+StoreResults = Callable[[Batches], Awaitable[None]]
+StoresResults = Callable[[], AbstractAsyncContextManager[StoreResults]]
+
+
+@asynccontextmanager
+async def stored_results(store: TaskStore, node: str) -> AsyncIterator[StoreResults]:
+    """Store results like those of any run, because that takes its part of the CPUs, and remove them
+    when the block ends. `node` is the id of this process in the store. Raises StoreError.
+    """
+    stored = 0
+    async with begun_part(store, node, MOST_ITEMS, kernels.workloads()[0]) as shard:
+
+        def add(event: Batches) -> None:
+            nonlocal stored
+            found = event.results[0].columns
+            columns = tuple((name, column.dtype.name) for name, column in found.items())
+            packed = pack(event.results, columns)
+            chunks = [
+                replace(chunk, start=stored + chunk.start - packed[0].start) for chunk in packed
+            ]
+            store.shards.add_results(shard.ref, shard.attempt, chunks, 0, 0, {})
+            stored = chunks[-1].start + chunks[-1].count
+
+        async def store_results(event: Batches) -> None:
+            await in_store_thread(add, event)
+
+        yield store_results

@@ -5,47 +5,54 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from hotloop.app.errors import ServiceError
-from hotloop.app.prediction.calibrating import NOTHING, Attempt, kept_state
-from hotloop.app.prediction.calibration_file import (
-    Calibrated,
-    Version,
-    calibrating_alone,
-    fingerprint,
-    load,
-    save,
-    version,
-)
-from hotloop.app.prediction.calibration_results import StoresResults
-from hotloop.app.prediction.host_facts import host_facts
-from hotloop.app.prediction.reported_costs import reported_calibration
+from hotloop.app.errors import ServiceError, internal_text
+from hotloop.app.prediction import calibration_file
+from hotloop.app.prediction.calibration_file import Calibrated, StoresResults
+from hotloop.app.prediction.machine import host_facts, reported_calibration
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.calibration import CalibrationState
+from hotloop.app.schemas.recommendation import CalibrationState, CalibrationStatus
 from hotloop.app.tasks.model import utc_now
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 60.0
 LONGEST_PAUSE_SECONDS: Final = 3_600.0
-"""After a failed calibration nobody but a POST starts another one for so long: doubled with each
-failure from the first pause to the longest."""
+"""After a failed calibration only a POST starts another one for this long: the first pause, doubled
+with each failure up to the longest."""
 
 LOOK_SECONDS: Final = 0.2
-"""Between two looks for an idle run host."""
+"""Seconds between two looks for an idle run host."""
 
 MOST_LOOKS: Final = 300
-"""After so many looks, a minute, a calibration that nobody asked for takes its turn among the runs
-that wait."""
+"""After this many looks, a minute, a calibration that no request asked for takes its turn among the
+runs that wait."""
+
+TYPICAL_SECONDS: Final = 8.0
+"""The expected seconds of a calibration, until its own pace is known."""
+
+TELLING_SHARE: Final = 0.2
+"""The share of the measuring after which the pace so far is used to estimate the rest."""
+
+NOTHING: Final = CalibrationState(
+    status=CalibrationStatus.NONE,
+    progress=0.0,
+    started_at=None,
+    ended_at=None,
+    estimated_remaining_seconds=None,
+    error_message=None,
+)
 
 
 class Calibrations:
-    """One calibration at a time, whoever asks for it; `close` in the end."""
+    """One calibration at a time, shared by all requests; `close` in the end."""
 
     def __init__(
         self,
@@ -56,30 +63,30 @@ class Calibrations:
         *,
         begins_unasked: bool = True,
     ) -> None:
-        """Each calibration enters `store_results`, through which its results go."""
+        """Each calibration enters `store_results` and passes the results of its runs to it."""
         self._folder = folder
         self._begins_unasked = begins_unasked
         self._hosts = hosts
         self._config = config
         self._store_results = store_results
         self._calibrated: Calibrated | None = None
-        self._read: Version | None = None
+        self._read: calibration_file.Version | None = None
         """The version of the file that was read last."""
         self._mark: tuple[tuple[KernelReport, ...], str] | None = None
-        """The fingerprint with the reports that it is of: making one takes milliseconds."""
+        """The reports and their fingerprint, which takes milliseconds to make."""
         self._calibrating: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
-        """Set when a request asks for the calibration in progress, which waits no longer then."""
-        self._attempt: Attempt | None = None
-        """The last one of this process."""
+        """Set when a request asks for the calibration in progress, which then waits no longer."""
+        self._attempt: _Attempt | None = None
+        """The last attempt of this process."""
         self._failures = 0
         """Attempts that failed one after another."""
         self._due = 0.0
         """The monotonic time before which only a POST starts another attempt."""
 
     async def known(self) -> Calibration:
-        """What is known of the machine without measuring; without a calibration, what the run
-        hosts reported at their start and typical values. Raises NotReadyError.
+        """What is known of the machine without measuring: its calibration, or else constants from
+        the reports of the run hosts and typical values. Raises NotReadyError.
         """
         found = await self.found()
         if found is not None:
@@ -93,13 +100,14 @@ class Calibrations:
         )
 
     async def found(self) -> Calibrated | None:
-        """The calibration of this machine with versions and limits as they are now; one of another
+        """The calibration of this machine with its present versions and limits; that of another
         machine is forgotten. Raises NotReadyError.
         """
         mark = await self.fingerprint()
-        if (now := await asyncio.to_thread(version, self._folder)) not in (None, self._read):
+        now = await asyncio.to_thread(calibration_file.version, self._folder)
+        if now not in (None, self._read):
             self._read = now
-            loaded = await asyncio.to_thread(load, self._folder)
+            loaded = await asyncio.to_thread(calibration_file.load, self._folder)
             if loaded is not None and loaded.fingerprint == mark:
                 self._calibrated = loaded
             elif loaded is not None:
@@ -114,37 +122,39 @@ class Calibrations:
         reports = await self._hosts.kernels()
         if self._mark is None or self._mark[0] is not reports:
             facts = await asyncio.to_thread(host_facts, reports, None)
-            self._mark = reports, fingerprint(facts, reports, self._config)
+            self._mark = reports, calibration_file.fingerprint(facts, reports, self._config)
         return self._mark[1]
 
     async def facts(self) -> tuple[dict[str, Any], tuple[KernelReport, ...]]:
-        """The machine, as `host_facts` gives it, and its kernels."""
+        """The machine, as `host_facts` gives it, and its kernels. Raises NotReadyError."""
         reports = await self._hosts.kernels()
         return await asyncio.to_thread(host_facts, reports, None), reports
 
     def begin(self) -> None:
-        """Start a calibration, unless one is in progress. It takes its turn among the runs; so does
-        one in progress that waited for an idle run host.
+        """Start a calibration, unless one is in progress. It takes its turn among the runs, and so
+        does one in progress that waits for an idle run host.
         """
         self._urgent.set()
         self._begin(politely=False)
 
     def begin_if_due(self) -> None:
-        """Start a calibration that nobody asked for: not too soon after one that failed, and when a
-        run host has nothing else to do; never in a process that does not live to see its end.
+        """Start a calibration that no request asked for, when a run host is idle; but not too soon
+        after one that failed, and never in a process that will not live to see its end.
         """
         if self._begins_unasked and time.monotonic() >= self._due:
             self._begin(politely=True)
 
     async def ended(self) -> None:
-        """Wait for the calibration in progress, if there is one; how it ended is in `state`. A
-        caller that is cancelled does not end it.
+        """Wait for the calibration in progress, if there is one; `state` says how it ended. It goes
+        on if the caller is cancelled.
         """
         if self._calibrating is not None:
             await asyncio.wait((self._calibrating,))
 
     async def state(self) -> CalibrationState:
-        """Raises NotReadyError."""
+        """The calibration in progress, or the last one, or the one that was found in the data
+        folder. Raises NotReadyError.
+        """
         found = await self.found()
         if (current := self.in_progress()) is not None:
             return current
@@ -152,27 +162,27 @@ class Calibrations:
         has_failed = last is not None and last.error is not None
         if last and has_failed and (found is None or found.calibrated_at < last.started_at):
             return last.state()
-        return NOTHING if found is None else kept_state(found)
+        return NOTHING if found is None else _kept_state(found)
 
     def in_progress(self) -> CalibrationState | None:
-        """Return the state of the calibration in progress; None without one."""
+        """The state of the calibration in progress; None without one."""
         if self._calibrating is None or self._attempt is None:
             return None
         return self._attempt.state()
 
     async def close(self) -> None:
-        """Break off what is being measured."""
+        """Break off the calibration in progress."""
         if self._calibrating is not None:
             self._calibrating.cancel()
             await asyncio.gather(self._calibrating, return_exceptions=True)
 
     def _begin(self, *, politely: bool) -> None:
         if self._calibrating is None:
-            self._attempt = Attempt()
+            self._attempt = _Attempt()
             self._calibrating = asyncio.create_task(self._make(self._attempt, politely))
 
-    async def _make(self, attempt: Attempt, politely: bool) -> None:
-        """An attempt, whose outcome is noted in it. Raises nothing."""
+    async def _make(self, attempt: _Attempt, politely: bool) -> None:
+        """Calibrate and note the outcome in `attempt`. Raises nothing."""
         error: BaseException | None = None
         try:
             self._calibrated = await self._calibrate(attempt, politely)
@@ -188,14 +198,14 @@ class Calibrations:
             known = isinstance(fault, ServiceError)
             logger.warning("calibrating failed: %r", fault, exc_info=None if known else fault)
         finally:
-            attempt.end(error)
+            attempt.ended_at, attempt.error = utc_now(), error
             self._calibrating = None
             self._urgent.clear()
 
-    async def _calibrate(self, attempt: Attempt, politely: bool) -> Calibrated:
+    async def _calibrate(self, attempt: _Attempt, politely: bool) -> Calibrated:
         if politely:
             await self._wait_for_idle()
-        async with calibrating_alone(self._folder):
+        async with calibration_file.calibrating_alone(self._folder):
             found = await self.found()
             if found is not None and found.calibrated_at > attempt.started_at:
                 return found  # another process of this folder made it meanwhile
@@ -203,12 +213,12 @@ class Calibrations:
                 self._hosts.lease(patient=True) as client,
                 self._store_results() as store_results,
             ):
-                attempt.begin_to_measure()
-                calibration = await client.calibrate(store_results, attempt.tell)
+                attempt.measuring_since = time.monotonic()
+                calibration = await client.calibrate(store_results, attempt.note)
             calibrated = Calibrated(calibration, utc_now(), await self.fingerprint())
             logger.info("calibrating took %.1f s", calibration.seconds)
             try:
-                await asyncio.to_thread(save, self._folder, calibrated)
+                await asyncio.to_thread(calibration_file.save, self._folder, calibrated)
             except OSError as error:
                 logger.warning("the calibration cannot be kept: %s", error)
         return calibrated
@@ -218,3 +228,61 @@ class Calibrations:
             if self._urgent.is_set() or self._hosts.states()["idle"]:
                 return
             await asyncio.sleep(LOOK_SECONDS)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A calibration of this process: when it began, how far it is, how it ended."""
+
+    started_at: datetime = field(default_factory=utc_now)
+    ended_at: datetime | None = None
+    share: float = 0.0
+    """The share of the planned measuring that is done."""
+    error: BaseException | None = None
+    measuring_since: float | None = None
+    """The monotonic time when it got its run host."""
+
+    def note(self, share: float) -> None:
+        """Note the share that is done."""
+        self.share = share
+
+    def state(self) -> CalibrationState:
+        if self.ended_at is None:
+            status, progress = CalibrationStatus.RUNNING, self.share
+        elif self.error is None:
+            status, progress = CalibrationStatus.COMPLETED, 1.0
+        else:
+            status, progress = CalibrationStatus.FAILED, self.share
+        return CalibrationState(
+            status=status,
+            progress=progress,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            estimated_remaining_seconds=None if self.ended_at else self._remaining_seconds(),
+            error_message=None if self.error is None else _error_text(self.error),
+        )
+
+    def _remaining_seconds(self) -> float:
+        if self.measuring_since is None or self.share < TELLING_SHARE:
+            return (1 - self.share) * TYPICAL_SECONDS
+        return (1 - self.share) / self.share * (time.monotonic() - self.measuring_since)
+
+
+def _kept_state(kept: Calibrated) -> CalibrationState:
+    """The state of a calibration that was found in the data folder."""
+    seconds = kept.calibration.seconds
+    return CalibrationState(
+        status=CalibrationStatus.COMPLETED,
+        progress=1.0,
+        started_at=kept.calibrated_at - timedelta(seconds=seconds),
+        ended_at=kept.calibrated_at,
+        estimated_remaining_seconds=None,
+        error_message=None,
+    )
+
+
+def _error_text(error: BaseException) -> str:
+    """The error in words that are safe to show to a client."""
+    if isinstance(error, ServiceError):
+        return str(error)
+    return internal_text(error) if isinstance(error, Exception) else "the service stops"

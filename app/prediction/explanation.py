@@ -1,14 +1,12 @@
-"""A recommendation in words: why, with figures; the command that runs it; general advice."""
+"""A recommendation in words: the reasons with figures, the suggested run, general advice."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from shlex import quote
 from typing import Any, Final
 
-from hotloop.app.names import StrategyName
-from hotloop.app.prediction.search_space import Choice
+from hotloop.app.prediction.search_space import Candidate
+from hotloop.app.schemas.base import SuggestedRun
 from hotloop.app.schemas.options import RunOptions
 from hotloop.app.schemas.recommendation import Guideline, Limit
 from hotloop.app.schemas.runs import RunRequest
@@ -56,26 +54,27 @@ UNCALIBRATED: Final = (
 
 
 def explanation(
-    choices: Sequence[Choice], low: float, high: float, lower_bound: float, calibrated: bool
+    ranked: Sequence[Candidate], low: float, high: float, lower_bound: float, calibrated: bool
 ) -> str:
-    """Explain the first of the ranked choices; `low` and `high` are its interval."""
-    best = choices[0]
+    """Explain the first of the ranked candidates; `low` and `high` are its interval in seconds."""
+    best = ranked[0]
     terms = best.prediction.terms
     parts = (
         f"{_way(best)} is predicted to take {_s(best.prediction.seconds)} "
         f"({_s(low)} … {_s(high)}): {_s(terms.waiting)} of waiting, "
         f"{_s(terms.computing)} of computing, {_s(terms.overhead)} of overhead; "
         f"{_WHY[best.prediction.limited_by]}.",
-        _next(choices),
+        _next(ranked),
         f"Nothing can take less than {_s(lower_bound)}.",
         "" if calibrated else UNCALIBRATED,
     )
     return " ".join(part for part in parts if part)
 
 
-def _next(choices: Sequence[Choice]) -> str:
-    best = choices[0]
-    for other in choices[1:]:
+def _next(ranked: Sequence[Candidate]) -> str:
+    """A sentence about the first candidate with another strategy or kernel."""
+    best = ranked[0]
+    for other in ranked[1:]:
         if (other.plan.strategy, other.plan.kernel) != (best.plan.strategy, best.plan.kernel):
             ratio = other.prediction.seconds / best.prediction.seconds
             return (
@@ -85,14 +84,14 @@ def _next(choices: Sequence[Choice]) -> str:
     return ""
 
 
-def _way(choice: Choice) -> str:
-    plan = choice.plan
-    words = [f"{plan.strategy} × {plan.kernel} with batches of {plan.batch_size:,}"]
+def _way(candidate: Candidate) -> str:
+    plan = candidate.plan
+    parts = [f"{plan.strategy} × {plan.kernel} with batches of {plan.batch_size:,}"]
     if CAPABILITIES[plan.strategy].parallel:
-        words.append(f"{plan.workers} worker{'s' if plan.workers > 1 else ''}")
-    if plan.stages and plan.strategy in (StrategyName.HYBRID, StrategyName.ASYNC_BATCH):
-        words.append(f"{plan.io_concurrency:,} items in flight")
-    return words[0] + "".join(f", {word}" for word in words[1:])
+        parts.append(f"{plan.workers} worker{'s' if plan.workers > 1 else ''}")
+    if plan.stages and CAPABILITIES[plan.strategy].overlaps_io:
+        parts.append(f"{plan.io_concurrency:,} items in flight")
+    return ", ".join(parts)
 
 
 def _s(seconds: float) -> str:
@@ -101,9 +100,9 @@ def _s(seconds: float) -> str:
     return f"{seconds:,.3g} s" if seconds < 1_000 else f"{seconds:,.0f} s"
 
 
-def curl(base_url: str, request: RunRequest, choice: Choice) -> str:
-    """The command that runs it, with the fields that are not left at their defaults."""
-    plan = choice.plan
+def suggested_run(request: RunRequest, candidate: Candidate) -> SuggestedRun:
+    """Return the recommended run, with the fields that are not left at their defaults."""
+    plan = candidate.plan
     chosen = request.model_dump(mode="json", include=set(RunOptions.model_fields) | {"items_count"})
     chosen |= {
         "kernel": plan.kernel,
@@ -117,5 +116,4 @@ def curl(base_url: str, request: RunRequest, choice: Choice) -> str:
     }
     if request.changed_parameters:
         body["parameters"] = request.changed_parameters
-    url = quote(f"{base_url}/api/v1/tasks/{plan.strategy}")
-    return f"curl -s {url} -H 'Content-Type: application/json' -d {quote(json.dumps(body))}"
+    return SuggestedRun(strategy=plan.strategy, body=body)

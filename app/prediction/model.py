@@ -1,7 +1,7 @@
-"""How long a plan will take, and why: one explicit model for estimates, `auto`, comparisons and
-recommendations. docs/model.md has it in formulas.
+"""The cost model: how long a plan will take, and why. Estimates, `auto`, comparisons and
+recommendations all use it; docs/model.md has it in formulas.
 
-Pure: a plan and the constants of a machine give a prediction, always the same.
+It does no I/O: a plan and the constants of a machine always give the same prediction.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Final
 
 from hotloop import kernels
 from hotloop.app.names import StrategyName
-from hotloop.app.prediction.batch_times import makespan
-from hotloop.app.prediction.event_loop import EventLoop
 from hotloop.app.prediction.memory import MemoryCosts, run_bytes
-from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
+from hotloop.app.prediction.waiting import EventLoop, blocking_seconds, waits_at_once
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import SWITCH_SECONDS
 from hotloop.app.schemas.recommendation import Limit
@@ -27,12 +25,13 @@ from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
 from hotloop.app.strategies.worker import fetcher_count
 
 FORK_SECONDS: Final = 0.05
-"""Starting one more worker process where the kernel is compiled: 0.8 … 1.2 s for 1 … 8 workers."""
+"""Seconds to start one more worker process, once the kernel is compiled: 1 … 8 workers took 0.8 …
+1.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the seconds of a run consist of."""
+    """The seconds of a run, by what they are spent on."""
 
     waiting: float = 0.0
     computing: float = 0.0
@@ -46,10 +45,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Of one plan on one machine. Seconds, bytes."""
+    """The prediction for one plan on one machine."""
 
     seconds: float
-    """From start to end, set-up excluded."""
+    """From the start to the end of the run, set-up excluded."""
     setup_seconds: float
     memory_bytes: int
     limited_by: Limit
@@ -57,17 +56,17 @@ class Prediction:
 
 
 def estimate_seconds(plan: Plan, calibration: Calibration) -> float:
-    """Only the seconds of `predict`."""
+    """The seconds of `predict`. Raises LookupError like it."""
     return predict(plan, calibration).seconds
 
 
 def predict(plan: Plan, calibration: Calibration) -> Prediction:
-    """Raises LookupError for a kernel that the calibration does not know."""
+    """Predict what the plan takes. Raises LookupError for a kernel that the calibration lacks."""
     return _Model(plan, calibration).prediction()
 
 
 class _Model:
-    """One plan against one machine; `b` items a batch, `last` in the last one."""
+    """The prediction of one plan on one machine, in the making."""
 
     def __init__(self, plan: Plan, machine: Calibration) -> None:
         self._plan = plan
@@ -78,11 +77,11 @@ class _Model:
         self._batches = batch_count(plan)
         self._size: float = min(plan.batch_size, self._count)
         self._last: float = self._count - (self._batches - 1) * self._size
-        if len(plan.item_ranges) > 1:  # with batches that are cut at the end of each range
+        if len(plan.item_ranges) > 1:  # batches are cut at the end of each range
             self._size = self._last = self._count / max(1, self._batches)
         own = machine.strategies[plan.strategy]
         self._own = own
-        # What `hybrid` hands to processes takes the way that `concurrent-futures` takes.
+        # `hybrid` passes batches to processes just as `concurrent-futures` does.
         self._in_processes = uses_processes(plan.strategy, self._kernel.releases_gil)
         self._passing = (
             machine.strategies[StrategyName.CONCURRENT_FUTURES]
@@ -99,7 +98,7 @@ class _Model:
 
     @property
     def _holds_gil(self) -> bool:
-        """Whether threads take turns; builds without the GIL show it in their slowdown."""
+        """True if threads take turns. The measured slowdown shows it for builds without the GIL."""
         cpus, kernel = self._machine.usable_cpus, self._kernel
         alone = cpus == 1 or kernel.thread_slowdown > (1 + cpus) / 2
         return not kernel.releases_gil and not self._in_processes and alone
@@ -134,15 +133,13 @@ class _Model:
             case _:
                 return self._workers_alone()
 
-    # --- what everything is made of ---------------------------------------------------------
-
     def _compute_seconds(self, count: float) -> float:
-        """A batch in its worker: kernel, columns, checksum."""
+        """Seconds of a batch of `count` items in its worker: kernel, columns, checksum."""
         kernel = self._kernel.seconds_of_call(self._operations, count)
         return kernel + count * self._passing.item_seconds
 
     def _slowdown(self, busy: float) -> float:
-        """How many times as long computing takes while `busy` workers compute at once."""
+        """Computing takes this many times as long while `busy` workers compute at once."""
         cpus = self._machine.usable_cpus
         if cpus == 1 or busy <= 1:
             return 1.0
@@ -150,13 +147,11 @@ class _Model:
         return 1 + (full - 1) * (min(busy, cpus) - 1) / (cpus - 1)
 
     def _in_line(self) -> float:
-        """Overhead of batches that follow one another: of all but the first, which is a part of
-        the start.
+        """Overhead of all batches but the first, which is a part of the start, where they follow
+        one another.
         """
         computing = self._compute_seconds(self._size)
         return (self._batches - 1) * self._own.batch_seconds(computing)
-
-    # --- the strategies ----------------------------------------------------------------------
 
     def _sequential(self) -> Terms:
         plan, count = self._plan, self._count
@@ -170,12 +165,12 @@ class _Model:
         return Terms(waiting, computing, self._own.start_seconds + self._in_line())
 
     def _sum(self, seconds: Callable[[float], float]) -> float:
-        """Over all batches."""
+        """The sum over all batches of the `seconds` that a batch of so many items takes."""
         return (self._batches - 1) * seconds(self._size) + seconds(self._last)
 
     def _workers_alone(self) -> Terms:
-        """Each worker waits for the items of its batch, and computes it, while batches are passed
-        on: what is slowest of workers, CPUs and passing on.
+        """Each worker waits for the items of its batch and computes it, while batches are passed
+        on. The slowest of workers, CPUs and passing on decides.
         """
         workers, cpus = self._workers, self._machine.usable_cpus
         wait, last_wait = self._wait_seconds(self._size), self._wait_seconds(self._last)
@@ -205,7 +200,7 @@ class _Model:
         return replace(worst, overhead=self._own.start_seconds + worst.overhead)
 
     def _wait_seconds(self, count: float) -> float:
-        """A worker's for a batch, group after group."""
+        """Seconds that a worker waits for a batch of `count` items, group after group."""
         group = self._plan.group_size
         overshoot = self._machine.waits.overshoot_seconds
         whole, rest = divmod(count, group)
@@ -214,7 +209,7 @@ class _Model:
 
     @property
     def _event_loop(self) -> EventLoop:
-        """Of a plan whose items wait on it."""
+        """The event loop on which the items of the plan wait."""
         plan = self._plan
         overshoot = self._machine.waits.async_overshoot_seconds
         return EventLoop(
@@ -241,11 +236,11 @@ class _Model:
         return Terms(self._sum(fetch), computing, overhead)
 
     def _hybrid(self) -> Terms:
-        """Batches are computed as soon as their last item has arrived, while others arrive.
+        """Batches are computed when their last item has arrived, while other items arrive.
 
         With the waves of arrivals 1 … k, the run takes as long as it takes to wait for wave i and
-        then to compute all that was not complete before; the worst i is the first or one of
-        the last two, as both grow evenly between.
+        then to compute all batches that were not complete before. The worst i is the first or one
+        of the last two, because both times grow evenly between.
         """
         plan, fetchers = self._plan, fetcher_count(self._plan, self._count)
         groups = sum(self._groups(count) for _, count in plan.item_ranges)
@@ -255,7 +250,7 @@ class _Model:
         last_compute = slowdown * self._compute_seconds(self._last)
 
         def computing(batches: int) -> float:
-            """Of the last so many."""
+            """Seconds to compute the last `batches` batches."""
             path = makespan(batches, self._workers, compute, last_compute)
             total = max(0, batches - 1) * compute + last_compute
             return max(path, total / min(self._workers, cpus))
@@ -263,7 +258,7 @@ class _Model:
         waves = ceil(groups / fetchers)
         in_wave = fetchers * plan.group_size
         first_groups = min(groups, self._groups(self._size))
-        # At least until the last item has arrived, and its batch is computed.
+        # At the earliest, the run ends when the last item has arrived and its batch is computed.
         worst = Terms(loop.fetch_seconds(groups, fetchers), computing(1), start)
         for wave in {1, waves - 1, waves} - {0}:
             arrived = groups if wave == waves else wave * fetchers
@@ -273,17 +268,15 @@ class _Model:
             waiting = loop.fetch_seconds(arrived, fetchers)
             terms = Terms(waiting, computing(self._batches - before), start)
             worst = max(worst, terms, key=lambda each: each.seconds)
-        # The event loop takes CPUs, too, and passing batches on holds up all of them.
+        # The event loop takes CPU time, too, and passing on batches holds up all CPUs.
         beside = (groups - first_groups) * loop.group_seconds(fetchers) / cpus
         total = (self._batches - 1) * compute + last_compute
         beside += (self._batches - 1) * self._passing.batch_seconds(total / cpus / self._batches)
         busy = Terms(loop.fetch_seconds(first_groups, fetchers), total / cpus, start + beside)
         return max(worst, busy, key=lambda each: each.seconds)
 
-    # --- set-up and memory -------------------------------------------------------------------
-
     def _setup_seconds(self) -> float:
-        """A pool with a worker for each CPU was measured; each further one is forked."""
+        """A pool with a worker for each CPU was measured; each further worker is forked."""
         further = max(0, self._workers - self._machine.usable_cpus) if self._in_processes else 0
         return self._passing.setup_seconds + further * FORK_SECONDS
 
@@ -293,3 +286,13 @@ class _Model:
             machine.base_bytes, self._passing.worker_bytes, machine.waits.in_flight_bytes
         )
         return run_bytes(self._plan, costs, self._workers, self._in_processes)
+
+
+def makespan(batches: int, workers: int, seconds: float, last_seconds: float) -> float:
+    """Seconds until workers that each take the next batch when they are free have done `batches`
+    of equal length, the last of which takes `last_seconds`.
+    """
+    if batches == 0:
+        return 0.0
+    waves, rest = divmod(batches - 1, workers)
+    return waves * seconds + (last_seconds if rest == 0 else max(seconds, last_seconds))

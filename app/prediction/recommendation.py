@@ -1,4 +1,4 @@
-"""Recommendations: from what was asked and the calibration to a ranking with its reasons."""
+"""Recommendations: from a query and the calibration to a ranking with its reasons."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.accuracy import Errors, read_errors
 from hotloop.app.prediction.calibrations import Calibrations
-from hotloop.app.prediction.explanation import GUIDELINES, curl, explanation
-from hotloop.app.prediction.lower_bound import lower_bound_seconds
-from hotloop.app.prediction.plans import make_plan
-from hotloop.app.prediction.search_space import MOST_WORKERS, Choice, Fixed, candidates, ranked
-from hotloop.app.runhost.calibrate.constants import Calibration, KernelCosts
+from hotloop.app.prediction.explanation import GUIDELINES, explanation, suggested_run
+from hotloop.app.prediction.plan import make_plan
+from hotloop.app.prediction.search_space import (
+    MOST_WORKERS,
+    Candidate,
+    Fixed,
+    lower_bound_seconds,
+    ranked,
+    search_space,
+)
+from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
-from hotloop.app.schemas.calibration import CalibrationState
 from hotloop.app.schemas.comparison import HostView, IntervalView
 from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.recommendation import (
+    CalibrationState,
     CalibrationView,
     KernelCalibration,
     RankedChoice,
@@ -39,84 +45,64 @@ from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.threads import in_store_thread
 
 MOST_IN_FLIGHT: Final = 20_000
-"""The bound of `io_concurrency`."""
+"""The largest `io_concurrency`."""
 
 _MANY: Final = 1_000_000
-"""Items of a call that shows what one costs at its cheapest."""
+"""Items of a call that is large enough for the least seconds of an item."""
 
 
+@dataclass(frozen=True, slots=True)
 class RecommendationService:
-    """Predicts at once; the calibration that makes it exact is made behind the answers."""
+    """Answers at once; a calibration, which makes predictions exact, is made behind the answers."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        hosts: RunHostPool,
-        calibrations: Calibrations,
-        store: TaskStore,
-        memory_bytes: int,
-    ) -> None:
-        """A run may need `memory_bytes`; `store` has the finished runs that predictions are held
-        against.
-        """
-        self._settings = settings
-        self._hosts = hosts
-        self._calibrations = calibrations
-        self._store = store
-        self._memory_bytes = memory_bytes
+    settings: Settings
+    hosts: RunHostPool
+    calibrations: Calibrations
+    store: TaskStore
+    """The store with the finished runs that predictions are held against."""
+    memory_bytes: int
+    """The memory that a run may need."""
 
-    async def recommend(self, query: RecommendationQuery, base_url: str) -> Recommendation:
-        """Raises InvalidRequestError, NotReadyError and StoreError."""
+    async def recommend(self, query: RecommendationQuery) -> Recommendation:
+        """Rank all ways to run it. Raises InvalidRequestError, NotReadyError and StoreError."""
         request = run_request(query)
-        # What cannot be met is refused before anything is measured.
-        self._plan(request, await self._hosts.kernels(), await self._calibrations.known())
+        # Refuse a request that cannot be met before anything is measured.
+        self._plan(request, await self.hosts.kernels(), await self.calibrations.known())
         basis = await self._basis(query.wait)
-        facts, reports = await self._calibrations.facts()
-        errors = await in_store_thread(read_errors, self._store)
-        plan = self._plan(request, reports, basis.calibration)
+        errors = await in_store_thread(read_errors, self.store)
+        plan = self._plan(request, basis.reports, basis.calibration)
         return await asyncio.to_thread(
-            _answer,
-            query,
-            request,
-            plan,
-            basis,
-            facts,
-            reports,
-            errors,
-            base_url,
-            self._memory_bytes,
+            _answer, query, request, plan, basis, errors, self.memory_bytes
         )
 
     async def _basis(self, wait: bool) -> Basis:
-        calibrations = self._calibrations
+        calibrations = self.calibrations
         if await calibrations.found() is None:
             calibrations.begin_if_due()
         if wait:
             await calibrations.ended()
         found = await calibrations.found()
-        return Basis(
-            calibration=await calibrations.known(),
-            fingerprint=await calibrations.fingerprint(),
-            calibrated_at=None if found is None else found.calibrated_at,
-            calibrating=calibrations.in_progress(),
-        )
+        calibration, fingerprint = await calibrations.known(), await calibrations.fingerprint()
+        calibrating = calibrations.in_progress()
+        facts, reports = await calibrations.facts()
+        calibrated_at = None if found is None else found.calibrated_at
+        return Basis(calibration, fingerprint, calibrated_at, calibrating, facts, reports)
 
     async def calibrate(self) -> CalibrationState:
-        """Raises NotReadyError."""
-        calibrations = self._calibrations
-        await self._hosts.kernels()
-        calibrations.begin()
-        return await calibrations.state()
+        """Begin a calibration, unless one is in progress. Raises NotReadyError."""
+        await self.hosts.kernels()
+        self.calibrations.begin()
+        return await self.calibrations.state()
 
     async def calibration(self) -> CalibrationState:
-        """Raises NotReadyError."""
-        return await self._calibrations.state()
+        """The state of the last calibration. Raises NotReadyError."""
+        return await self.calibrations.state()
 
     def _plan(
         self, request: RunRequest, reports: Sequence[KernelReport], calibration: Calibration
     ) -> Plan:
-        items, settings = GeneratedItems(request.items_count), self._settings
-        return make_plan(StrategyName.HYBRID, request, items, reports, calibration, settings)
+        items = GeneratedItems(request.items_count)
+        return make_plan(StrategyName.HYBRID, request, items, reports, calibration, self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +114,24 @@ class Basis:
     calibrated_at: datetime | None
     """None for typical constants."""
     calibrating: CalibrationState | None
+    facts: dict[str, Any]
+    reports: Sequence[KernelReport]
 
 
 def run_request(query: RecommendationQuery) -> RunRequest:
-    """The run that is asked about, its choices still at their defaults unless they are given."""
+    """The run that the query asks about; choices that it leaves open have their defaults."""
     names = {*RunOptions.model_fields, "items_count"} & query.model_fields_set
     given = {name: getattr(query, name) for name in names}
-    # What was validated need not be validated again, and would be refused as too lax in places.
+    # The query is validated already, and a body would be validated more strictly in places.
     return request_model(RunRequest, query.workload).model_construct(
         _fields_set=set(names),
-        **{name: field.get_default(call_default_factory=True) for name, field in _FIELDS.items()}
+        **{
+            name: field.get_default(call_default_factory=True)
+            for name, field in RunRequest.model_fields.items()
+        }
         | given
         | {"parameters": query.parameters},
     )
-
-
-_FIELDS: Final = RunRequest.model_fields
 
 
 def _fixed(query: RecommendationQuery, plan: Plan, calibration: Calibration) -> Fixed:
@@ -168,44 +156,41 @@ def _answer(
     request: RunRequest,
     plan: Plan,
     basis: Basis,
-    facts: dict[str, Any],
-    reports: Sequence[KernelReport],
     errors: Errors,
-    base_url: str,
     memory_bytes: int,
 ) -> Recommendation:
     calibration, calibrated = basis.calibration, basis.calibrated_at is not None
     fixed = _fixed(query, plan, calibration)
-    choices = ranked(candidates(plan, fixed, calibration), calibration, memory_bytes)
+    found = ranked(search_space(plan, fixed, calibration), calibration, memory_bytes)
     shown = [
         _view(rank, each, errors.interval(each.prediction.seconds, calibrated=calibrated))
-        for rank, each in enumerate(choices[: query.limit], 1)
+        for rank, each in enumerate(found[: query.limit], 1)
     ]
     in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)
     bound = min(
-        lower_bound_seconds(each.plan, calibration, in_flight)
-        for each in {choice.plan.kernel: choice for choice in choices}.values()
+        lower_bound_seconds(one.plan, calibration, in_flight)
+        for one in {each.plan.kernel: each for each in found}.values()
     )
     interval = shown[0].interval_seconds
     return Recommendation(
         items_count=request.items_count,
         workload=request.workload,
         recommended=shown[0],
-        explanation=explanation(choices, interval.low, interval.high, bound, calibrated),
+        explanation=explanation(found, interval.low, interval.high, bound, calibrated),
         lower_bound_seconds=bound,
-        curl=curl(base_url, request, choices[0]),
+        suggested=suggested_run(request, found[0]),
         ranked=shown,
-        considered=len(choices),
+        considered=len(found),
         calibrated=calibrated,
         calibrating=basis.calibrating,
-        calibration=_calibration_view(basis, facts, reports, request),
+        calibration=_calibration_view(basis, request),
         prediction_error=errors.view(),
         guidelines=list(GUIDELINES),
     )
 
 
-def _view(rank: int, choice: Choice, interval: IntervalView) -> RankedChoice:
-    plan, prediction = choice.plan, choice.prediction
+def _view(rank: int, candidate: Candidate, interval: IntervalView) -> RankedChoice:
+    plan, prediction = candidate.plan, candidate.prediction
     return RankedChoice(
         rank=rank,
         strategy=plan.strategy,
@@ -221,20 +206,15 @@ def _view(rank: int, choice: Choice, interval: IntervalView) -> RankedChoice:
     )
 
 
-def _calibration_view(
-    basis: Basis,
-    facts: dict[str, Any],
-    reports: Sequence[KernelReport],
-    request: RunRequest,
-) -> CalibrationView:
+def _calibration_view(basis: Basis, request: RunRequest) -> CalibrationView:
     calibration, made = basis.calibration, basis.calibrated_at
     return CalibrationView(
         calibrated_at=made,
         age_seconds=None if made is None else max(0.0, (utc_now() - made).total_seconds()),
         duration_seconds=None if made is None else calibration.seconds,
         fingerprint=basis.fingerprint,
-        host=HostView(**facts),
-        kernels=[_kernel_view(report, calibration, request) for report in reports],
+        host=HostView(**basis.facts),
+        kernels=[_kernel_view(report, calibration, request) for report in basis.reports],
         strategies=[
             StrategyCalibration(
                 strategy=name,
@@ -254,30 +234,21 @@ def _calibration_view(
 def _kernel_view(
     report: KernelReport, calibration: Calibration, request: RunRequest
 ) -> KernelCalibration:
-    if not report.available:
-        return KernelCalibration(
-            workload=report.workload,
-            kernel=report.kernel,
-            available=False,
-            seconds_per_call=None,
-            seconds_per_item=None,
-            parallel_speedup=None,
-        )
-    costs = calibration.kernel(report.workload, report.kernel)
-    workload = kernels.get_workload(report.workload)
-    asked = request.parameters if report.workload == request.workload else None
-    operations = workload.operations(asked)
-    many = costs.seconds_of_call(operations, _MANY) - costs.call_seconds
+    seconds_per_call = seconds_per_item = speedup = None
+    if report.available:
+        costs = calibration.kernel(report.workload, report.kernel)
+        asked = request.parameters if report.workload == request.workload else None
+        operations = kernels.get_workload(report.workload).operations(asked)
+        seconds_per_call = costs.call_seconds
+        seconds_per_item = (costs.seconds_of_call(operations, _MANY) - seconds_per_call) / _MANY
+        # Measured in threads, or in processes for a kernel that holds the GIL.
+        slowdown = costs.thread_slowdown if costs.releases_gil else costs.process_slowdown
+        speedup = calibration.usable_cpus / slowdown
     return KernelCalibration(
         workload=report.workload,
         kernel=report.kernel,
-        available=True,
-        seconds_per_call=costs.call_seconds,
-        seconds_per_item=many / _MANY,
-        parallel_speedup=_speedup(costs, calibration.usable_cpus),
+        available=report.available,
+        seconds_per_call=seconds_per_call,
+        seconds_per_item=seconds_per_item,
+        parallel_speedup=speedup,
     )
-
-
-def _speedup(costs: KernelCosts, cpus: int) -> float:
-    """Of as many threads as there are CPUs, or processes for a kernel that holds the GIL."""
-    return cpus / (costs.thread_slowdown if costs.releases_gil else costs.process_slowdown)

@@ -1,4 +1,4 @@
-"""All ways to run something that are worth a prediction, and their order."""
+"""All plans for some work that are worth a prediction, their order, and a bound for all of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final
 
+from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import Prediction, predict
-from hotloop.app.prediction.plans import BY_PREFERENCE
+from hotloop.app.prediction.plan import BY_PREFERENCE
+from hotloop.app.prediction.waiting import waits_at_once
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.strategies.base import Plan
@@ -20,7 +22,7 @@ BATCH_SIZES: Final = (
     *(25_000, 50_000, 100_000, 250_000),
 )
 BATCHES_A_WORKER: Final = (1, 2, 4, 8)
-"""Beside BATCH_SIZES: sizes that give each worker so many batches, none of them cut."""
+"""Numbers of batches for each worker, by which more sizes are tried beside BATCH_SIZES."""
 
 LARGEST_BATCH: Final = 1_000_000
 MOST_WORKERS: Final = 256
@@ -28,12 +30,12 @@ MOST_WORKERS: Final = 256
 CONCURRENCIES: Final = (100, 250, 1_000, 2_500, 5_000, 10_000, 20_000)
 
 TIE: Final = 0.1
-"""Predictions this near to each other say nothing about who is faster: it is what they are off."""
+"""Predictions within 10 % count as ties: that is the typical error of the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What the client has chosen; None is for us to choose."""
+    """The choices that the client has made; those that are None are open."""
 
     kernels: Sequence[str]
     strategy: StrategyName | None = None
@@ -45,15 +47,15 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A plan and what is predicted for it."""
+class Candidate:
+    """A plan and its prediction."""
 
     plan: Plan
     prediction: Prediction
 
 
-def candidates(plan: Plan, fixed: Fixed, calibration: Calibration) -> Iterator[Plan]:
-    """Variants of a plan, each once; what a strategy makes no use of stays as it is in `plan`."""
+def search_space(plan: Plan, fixed: Fixed, calibration: Calibration) -> Iterator[Plan]:
+    """All variants of a plan, each once. Fields that a strategy does not use stay as in `plan`."""
     seen = set()
     for strategy in StrategyName:
         if fixed.strategy not in (None, strategy):
@@ -61,7 +63,7 @@ def candidates(plan: Plan, fixed: Fixed, calibration: Calibration) -> Iterator[P
         for kernel in fixed.kernels:
             releases_gil = calibration.kernel(plan.workload, kernel).releases_gil
             for workers in _workers(plan, strategy, releases_gil, fixed, calibration):
-                for batch_size in _batch_sizes(plan, strategy, workers, fixed):
+                for batch_size in _batch_sizes(plan, workers, fixed):
                     for in_flight in _concurrencies(plan, strategy, fixed):
                         key = strategy, kernel, workers, batch_size, in_flight
                         if key in seen:
@@ -92,14 +94,14 @@ def _workers(
     in_processes = uses_processes(strategy, releases_gil)
     most = calibration.max_processes if in_processes else calibration.max_threads
     most = min(most, MOST_WORKERS, plan.item_count)
+    cpus = calibration.usable_cpus
     if not plan.stages or strategy is StrategyName.HYBRID:  # workers that wait for nothing
-        cpus = calibration.usable_cpus
         most = min(most, cpus if in_processes else 2 * cpus)
     powers = {2**n for n in range(9) if 2**n < most}
-    return sorted(powers | {most, min(most, calibration.usable_cpus)})
+    return sorted(powers | {most, min(most, cpus)})
 
 
-def _batch_sizes(plan: Plan, strategy: StrategyName, workers: int, fixed: Fixed) -> Iterable[int]:
+def _batch_sizes(plan: Plan, workers: int, fixed: Fixed) -> Iterable[int]:
     if fixed.batch_size is not None:
         return (fixed.batch_size,)
     count = plan.item_count
@@ -112,28 +114,28 @@ def _batch_sizes(plan: Plan, strategy: StrategyName, workers: int, fixed: Fixed)
 def _concurrencies(plan: Plan, strategy: StrategyName, fixed: Fixed) -> Iterable[int]:
     if fixed.io_concurrency is not None:
         return (fixed.io_concurrency,)
-    if not plan.stages or strategy not in (StrategyName.ASYNC_BATCH, StrategyName.HYBRID):
+    if not plan.stages or not CAPABILITIES[strategy].overlaps_io:
         return (plan.io_concurrency,)
     return sorted({min(each, max(plan.item_count, 1)) for each in CONCURRENCIES})
 
 
-def ranked(plans: Iterable[Plan], calibration: Calibration, memory_bytes: int) -> list[Choice]:
-    """By predicted seconds; of those within TIE of the first of them, the one with fewer workers
-    and fewer items in flight first; what needs more than `memory_bytes` last.
+def ranked(plans: Iterable[Plan], calibration: Calibration, memory_bytes: int) -> list[Candidate]:
+    """The plans with their predictions, in the order of predicted seconds. Of those within TIE of
+    the fastest of them, the one with fewer workers and fewer items in flight comes first; those
+    that need more than `memory_bytes` come last.
     """
     fitting, too_large = [], []
     for plan in plans:
-        choice = Choice(plan, predict(plan, calibration))
-        if choice.prediction.memory_bytes <= memory_bytes:
-            fitting.append(choice)
+        prediction = predict(plan, calibration)
+        if prediction.memory_bytes <= memory_bytes:
+            fitting.append(Candidate(plan, prediction))
         else:
-            limited = replace(choice.prediction, limited_by=Limit.MEMORY)
-            too_large.append(replace(choice, prediction=limited))
+            too_large.append(Candidate(plan, replace(prediction, limited_by=Limit.MEMORY)))
     return [*_ordered(fitting), *_ordered(too_large)]
 
 
-def _ordered(choices: list[Choice]) -> Iterator[Choice]:
-    by_seconds = sorted(choices, key=lambda choice: (choice.prediction.seconds, _cost(choice)))
+def _ordered(candidates: list[Candidate]) -> Iterator[Candidate]:
+    by_seconds = sorted(candidates, key=lambda each: (each.prediction.seconds, _cost(each)))
     start = 0
     while start < len(by_seconds):
         most = by_seconds[start].prediction.seconds * (1 + TIE)
@@ -144,15 +146,30 @@ def _ordered(choices: list[Choice]) -> Iterator[Choice]:
         start = end
 
 
-def _cost(choice: Choice) -> tuple[object, ...]:
-    """What it takes; and in the end, so that the order is always the same, everything else."""
-    plan, prediction = choice.plan, choice.prediction
-    workers = 1 if plan.strategy in (StrategyName.SEQUENTIAL, StrategyName.ASYNC_BATCH) else None
+def _cost(candidate: Candidate) -> tuple[object, ...]:
+    """The order among ties; every field counts in the end, so that the order is always the same."""
+    plan = candidate.plan
     return (
-        workers or plan.workers,
+        plan.workers if CAPABILITIES[plan.strategy].parallel else 1,
         plan.io_concurrency,
-        prediction.seconds,
+        candidate.prediction.seconds,
         BY_PREFERENCE.index(plan.strategy),
         plan.kernel,
         plan.batch_size,
     )
+
+
+def lower_bound_seconds(plan: Plan, calibration: Calibration, most_in_flight: int) -> float:
+    """The least that any choice of strategy, workers and batch size can take for this work on the
+    plan's kernel: max(n × t_io ÷ C, one wait, n × t_cpu ÷ p), with at most C items in flight, p
+    CPUs, and t_cpu of an item in the kernel's best call.
+    """
+    count = plan.item_count
+    waits = waits_at_once(plan.stages, 1, 0.0)
+    kernel = calibration.kernel(plan.workload, plan.kernel)
+    operations = kernels.get_workload(plan.workload).operations(plan.parameters)
+    item = sum(
+        each * min(kernel.operation_seconds[term]) for term, each in operations.items() if each
+    )
+    io = max(waits.mean if count else 0.0, count * waits.mean / most_in_flight)
+    return max(io, count * item / calibration.usable_cpus)

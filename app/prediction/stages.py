@@ -1,4 +1,4 @@
-"""The I/O stages of a run, from what was asked for and the settings."""
+"""The I/O stages of a run, from its request and the settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hotloop.app.sources.simulated import SimulatedStage
 
 
 def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[Stage, ...]:
-    """The stages that wait, in their order: one that answers at once is as if it were not there.
+    """The stages that wait, in their order; a stage that answers at once is left out.
 
     Raises InvalidRequestError for a source that is unknown, is not configured, or does not fit
     the workload.
@@ -40,7 +40,7 @@ def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[
 
 
 def group_size(request: RunOptions, stages: tuple[Stage, ...]) -> int:
-    """Items that pass the stages together, where batches are large enough."""
+    """Items that pass the stages together, if batches are large enough."""
     return request.query_batch_size if any(stage.batched for stage in stages) else 1
 
 
@@ -132,10 +132,9 @@ def _own_stage(
 
 
 def _connections(request: RunRequest | UploadQuery) -> int:
-    """The number of groups that may be in flight, so that the pool never limits them.
-
-    A batch size that is chosen for the run is smaller than a group only where there are no more
-    batches than workers.
+    """The number of groups that may be in flight, so that the pool of connections never limits
+    them. An `auto` batch size is smaller than a group only if there are no more batches than
+    workers.
     """
     group = request.query_batch_size
     if request.batch_size != AUTO:

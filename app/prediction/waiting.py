@@ -1,22 +1,24 @@
-"""How long items wait for their stages, as expected values: alone, in groups, many at once."""
+"""Expected times of waiting: of one group in a worker, of many groups at once on the event loop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from itertools import pairwise
+from math import ceil, log
 from typing import Final
 
+from hotloop.app.runhost.calibrate.constants import IN_FLIGHT, LoopCosts
 from hotloop.app.sources.base import Stage
 from hotloop.app.sources.simulated import SimulatedStage
 
 UNEVEN: Final = 4.0
-"""Waits whose standard deviation is a quarter of their mean, or more, soon are out of step."""
+"""Waits whose standard deviation is a quarter of their mean, or more, are soon out of step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What one group waits, all stages together; seconds."""
+    """Seconds that one group waits in all stages together."""
 
     shortest: float
     mean: float
@@ -24,22 +26,22 @@ class Waits:
 
     @property
     def unevenness(self) -> float:
-        """0 for waits that all take the same, up to 1 for those that do not keep step."""
+        """0 for waits that all take the same, up to 1 for waits that do not keep step."""
         if self.mean <= 0:
             return 0.0
         deviation = (self.longest - self.shortest) / 12**0.5  # of a uniform distribution
         return min(1.0, UNEVEN * deviation / self.mean)
 
     def slowest_of(self, count: float) -> float:
-        """Expected longest of so many at once: of n uniform numbers n ÷ (n + 1)."""
+        """Expected longest of `count` waits at once: of n uniform numbers n ÷ (n + 1)."""
         return self.shortest + (self.longest - self.shortest) * count / (count + 1)
 
     def in_turns(self, groups: float, fetchers: int) -> float:
-        """Until all groups have waited, when each fetcher takes the next as soon as it is free.
+        """Seconds until all groups have waited, if each fetcher takes the next one when it is free.
 
         Even waits go in waves, ⌈groups ÷ fetchers⌉ of them. Uneven ones keep all fetchers busy
-        until none is left to take; then the last ones end: `longest` − E[x²] ÷ 2 E[x] later than
-        the average one does (the residual life of a renewal process).
+        until no group is left to take; then the last ones end `longest` − E[x²] ÷ 2 E[x] later
+        than the average one does (the residual life of a renewal process).
         """
         if groups <= fetchers:
             return self.slowest_of(groups)
@@ -53,7 +55,7 @@ class Waits:
 
 
 def blocking_seconds(stages: Sequence[Stage], group: float, overshoot_seconds: float) -> float:
-    """What a worker waits for a group: a call for all of it, or a wait for each item."""
+    """Seconds that a worker waits for a group: one call for all of it, or a wait for each item."""
     return sum(
         stage.seconds_per_call
         if stage.batched
@@ -63,7 +65,7 @@ def blocking_seconds(stages: Sequence[Stage], group: float, overshoot_seconds: f
 
 
 def waits_at_once(stages: Sequence[Stage], group: int, overshoot_seconds: float) -> Waits:
-    """What a group waits on the event loop, where its items wait side by side."""
+    """The waits of a group on the event loop, where its items wait side by side."""
     shortest = mean = longest = 0.0
     for stage in stages:
         low = high = middle = stage.seconds_per_call
@@ -73,3 +75,81 @@ def waits_at_once(stages: Sequence[Stage], group: int, overshoot_seconds: float)
         late = 0.0 if stage.batched else overshoot_seconds
         shortest, mean, longest = shortest + low + late, mean + middle + late, longest + high + late
     return Waits(shortest, mean, longest)
+
+
+@dataclass(frozen=True, slots=True)
+class EventLoop:
+    """The event loop on which the groups of one plan wait for its stages, at least one."""
+
+    costs: LoopCosts
+    stages: Sequence[Stage]
+    waits: Waits
+    """The waits of a group."""
+    groups_of_batch: float
+
+    def group_seconds(self, in_flight: float) -> float:
+        """Seconds that each group keeps the event loop busy, with its share of the batch."""
+        further = sum(_at(self.costs.stage_seconds, there) for there in self._further(in_flight))
+        return self._first_stage(in_flight) + further
+
+    def _group_in_step(self, in_flight: float) -> float:
+        """`group_seconds` while all groups wait for the first time: further stages cost as much as
+        with few in flight.
+        """
+        further = (len(self.stages) - 1) * self.costs.stage_seconds[0]
+        return self._first_stage(in_flight) + further
+
+    def _first_stage(self, in_flight: float) -> float:
+        batch = self.costs.batch_seconds / max(1.0, self.groups_of_batch)
+        return _at(self.costs.item_seconds, in_flight) + batch
+
+    def _further(self, in_flight: float) -> list[float]:
+        """For each stage but the first, the number in flight for which its costs were measured.
+
+        A stage has the same part of the groups in flight as it has of their time (Little's law).
+        That time is the waiting, and the queue for a busy event loop, of which all stages have the
+        same part, as in the runs that were measured.
+        """
+        waiting = [stage.seconds_per_call for stage in self.stages]
+        count, total = len(waiting), sum(waiting)
+        busy = _at(self.costs.item_seconds, in_flight)
+        busy += (count - 1) * _at(self.costs.stage_seconds, in_flight)
+        queue = max(0.0, in_flight * busy - total)
+        if total + queue == 0:
+            return [in_flight] * (count - 1)
+        parts = [(seconds + queue / count) / (total + queue) for seconds in waiting[1:]]
+        return [in_flight * min(1.0, count * part) for part in parts]
+
+    def fetch_seconds(self, groups: int, in_flight: int) -> float:
+        """Seconds until `groups` groups have waited.
+
+        Groups that begin to wait together go on together, the last of a wave after all others of
+        it; uneven waits have no last wave. A busy event loop has nothing to do until the first
+        group goes on.
+        """
+        each, first = self.group_seconds(in_flight), self._group_in_step(in_flight)
+        begun = min(groups, in_flight)
+        whole = (ceil(groups / in_flight) - 1) * in_flight
+        last = groups - whole + self.waits.unevenness * (begun - groups + whole)
+        ends = [
+            self.waits.in_turns(groups, in_flight) + last * (each if whole else first),
+            self.waits.shortest + begun * first + (groups - begun) * each,
+        ]
+        if whole:  # the last of the wave before may be later
+            before = begun * (each if whole > in_flight else first)
+            ends.append(self.waits.in_turns(whole, in_flight) + before)
+        return begun * self.costs.task_seconds + max(ends)
+
+
+def _at(measured: Sequence[float], in_flight: float) -> float:
+    """The cost with `in_flight` groups in flight, from those measured with IN_FLIGHT: a straight
+    line over their logarithm, which goes on beyond the largest and is level below the smallest.
+    """
+    if in_flight <= IN_FLIGHT[0]:
+        return measured[0]
+    found = 0.0
+    for (few, many), (low, high) in zip(pairwise(IN_FLIGHT), pairwise(measured), strict=True):
+        found = low + (high - low) * log(in_flight / few) / log(many / few)
+        if in_flight <= many:
+            break
+    return found

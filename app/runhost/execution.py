@@ -39,20 +39,22 @@ Send = Callable[[RunStarted | Batches | Progress | BreakerReport], Awaitable[Non
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class HostResources:
     """The resources that all runs of a run host share."""
 
     usable_cpus: int
     gauge: MemoryGauge
 
 
-async def execute(plan: Plan, strategy: Strategy, around: Surroundings, send: Send) -> RunReport:
+async def execute(
+    plan: Plan, strategy: Strategy, resources: HostResources, send: Send
+) -> RunReport:
     """Execute the plan: results go through `send`, the outcome is in the report.
 
     Cancelling this coroutine cancels the run: the report then carries RunCancelledError. An
     exception that is not a ServiceError is an error of this program, and is raised as it is.
     """
-    run = _Run(plan, strategy, around, send)
+    run = _Run(plan, strategy, resources, send)
     error: ServiceError | None = None
     try:
         async with asyncio.timeout(plan.timeout_seconds) as deadline:
@@ -76,10 +78,12 @@ def _forget_cancellation() -> None:
 
 
 class _Run:
-    def __init__(self, plan: Plan, strategy: Strategy, around: Surroundings, send: Send) -> None:
+    def __init__(
+        self, plan: Plan, strategy: Strategy, resources: HostResources, send: Send
+    ) -> None:
         self._plan = plan
         self._strategy = strategy
-        self._around = around
+        self._resources = resources
         self._send = send
         self._setup_seconds = 0.0
         self._duration_seconds = 0.0
@@ -92,7 +96,7 @@ class _Run:
 
     async def execute(self) -> None:
         workers = partial(self._strategy.worker_pids, self._plan)
-        meter = await asyncio.to_thread(RunMeter, self._around.gauge, workers)
+        meter = await asyncio.to_thread(RunMeter, self._resources.gauge, workers)
         started = time.perf_counter()
         self._effective_workers = await self._strategy.prepare(self._plan)
         self._setup_seconds = time.perf_counter() - started
@@ -142,7 +146,7 @@ class _Run:
             raise ErrorRateExceededError(self._failed_items, total, self._plan.max_error_rate)
 
     def report(self, error: ServiceError | None) -> RunReport:
-        available_seconds = self._duration_seconds * self._around.usable_cpus
+        available_seconds = self._duration_seconds * self._resources.usable_cpus
         measured = Measurements(
             setup_seconds=self._setup_seconds,
             duration_seconds=self._duration_seconds,

@@ -21,7 +21,7 @@ from hotloop.app.names import StrategyName
 from hotloop.app.runhost import messages
 from hotloop.app.runhost.calibrate.calibrator import Calibrator
 from hotloop.app.runhost.config import SWITCH_SECONDS, RunHostConfig
-from hotloop.app.runhost.execution import Surroundings, execute
+from hotloop.app.runhost.execution import HostResources, execute
 from hotloop.app.runhost.measuring import MemoryGauge
 from hotloop.app.sources.connections import close_connections
 from hotloop.app.sources.rows import ingest
@@ -50,7 +50,7 @@ class RunHost:
         self._reader = reader
         self._writer = writer
         self._available: list[tuple[str, str]] = []
-        self._around = Surroundings(config.usable_cpus, MemoryGauge())
+        self._resources = HostResources(config.usable_cpus, MemoryGauge())
         self._pools = Pools(
             PoolLimits(config.max_worker_threads, config.max_worker_processes, config.usable_cpus),
             config.instruction_set,
@@ -107,7 +107,7 @@ class RunHost:
             if command.cold:
                 await strategy.close()
                 await self._pools.close()
-            await self._send(await execute(command.plan, strategy, self._around, self._send))
+            await self._send(await execute(command.plan, strategy, self._resources, self._send))
         elif isinstance(command, messages.CalibrateCommand):
             await self._send(await self._calibrate())
         else:
@@ -117,7 +117,9 @@ class RunHost:
 
     async def _calibrate(self) -> messages.Calibrated:
         try:
-            calibrator = Calibrator(self._config, self._around.gauge, self._available, self._send)
+            calibrator = Calibrator(
+                self._config, self._resources.gauge, self._available, self._send
+            )
             return messages.Calibrated(await calibrator.run(), None)
         except ServiceError as error:
             return messages.Calibrated(None, error)

@@ -1,12 +1,14 @@
-"""What models share."""
+"""The bases of all models, and parts that many answers share: links, and errors."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class RequestModel(BaseModel):
-    """What a client sends: unknown fields and numbers that are not finite are refused."""
+    """The base of what clients send: unknown fields and numbers that are not finite are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
@@ -14,7 +16,7 @@ class RequestModel(BaseModel):
 
 
 class ResponseModel(BaseModel):
-    """What the service answers; in its schema every field is always there."""
+    """The base of what the service answers; in its schema every field is always there."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -26,3 +28,86 @@ class ResponseModel(BaseModel):
 
 TaskId = Annotated[str, Field(examples=["task_4f9d02aa_1735689600"])]
 """`task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
+
+
+class TaskLinks(ResponseModel):
+    """Links of a task; paths on this server."""
+
+    status: str = Field(examples=["/api/v1/tasks/status/task_4f9d02aa_1735689600"])
+    results: str = Field(examples=["/api/v1/tasks/results/task_4f9d02aa_1735689600"])
+    """Every item's result, once the task has ended."""
+    cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600"])
+    """Call it with DELETE."""
+    resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600/resume"])
+    """Call it with POST, once the task has failed or was cancelled."""
+    events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa_1735689600"])
+    """Progress and changes of state as they happen."""
+
+
+class FieldProblem(ResponseModel):
+    """One fault of a request."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    field: str = Field(examples=["workers"])
+    """Dotted way to the field, empty for the request as a whole."""
+    message: str = Field(examples=["must be at least 1 (got 0)"])
+    line: int | None = None
+    """The line of an upload, counted from 1, a header included."""
+    column: str | None = None
+    """The column of an upload."""
+
+
+class ProblemLinks(ResponseModel):
+    """Links of the task that a problem is about; paths on this server."""
+
+    status: str
+    results: str
+
+
+class Problem(ResponseModel):
+    """A problem: why a request was not met, and what to do instead. Empty members are left out."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    type: str = Field(examples=["urn:hotloop:problem:invalid-request"])
+    """Names the kind of problem; stable, fit for programs to compare."""
+    title: str = Field(examples=["The request is not valid"])
+    """The kind in words."""
+    status: int = Field(ge=400, le=599, examples=[422])
+    """HTTP status."""
+    detail: str = Field(examples=["workers: must be at least 1 (got 0)"])
+    """This occurrence in words, with the way out."""
+    instance: str = Field(examples=["/api/v1/tasks/hybrid"])
+    """Path of the request."""
+    errors: list[FieldProblem] | None = None
+    """Each fault of a request that is not valid, at most 20."""
+    task_id: str | None = None
+    """The task that this is about: the one that failed, or whose state is in the way."""
+    links: ProblemLinks | None = None
+    estimate_seconds: float | None = None
+    """Estimated seconds of the refused run."""
+    limit_seconds: float | None = None
+    """The most seconds that a synchronous run may be estimated at."""
+    needed_bytes: int | None = None
+    """Estimated memory of the refused run."""
+    limit_bytes: int | None = None
+    """The most memory that a run may be estimated to need."""
+    retry_after_seconds: int | None = None
+    """Seconds to wait before another try, as in the header Retry-After."""
+    error_id: str | None = None
+    """Names the entry in the log of the service."""
+
+
+UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", events="")
+"""The links of a task until the answer is made: only the request knows how paths begin."""
+
+
+class SuggestedRun(NamedTuple):
+    """A run that an answer suggests. The answer shows it as a command, which needs the address at
+    which the client reached the service.
+    """
+
+    strategy: str
+    body: dict[str, Any]
+    """The body to POST, as JSON."""

@@ -6,11 +6,18 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
-from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
-from hotloop.app.schemas.links import TaskLinks
+from hotloop.app.schemas.base import (
+    UNLINKED,
+    RequestModel,
+    ResponseModel,
+    SuggestedRun,
+    TaskId,
+    TaskLinks,
+)
 from hotloop.app.schemas.options import AUTO, DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Caution, Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest
@@ -23,20 +30,20 @@ CellStrategy = StrategyName | Literal["background"]
 
 
 class CellStatus(StrEnum):
-    """How a cell's seconds came about."""
+    """The origin of a cell's seconds."""
 
     PENDING = "pending"
-    """Not measured yet: the comparison is going on, or ended before."""
+    """The cell is not measured yet: the comparison is going on, or ended before."""
     MEASURED = "measured"
-    """On all items."""
+    """The cell was measured on all items."""
     PROJECTED = "projected"
-    """On fewer items, and extrapolated: all of them would take too much of the budget."""
+    """The cell was measured on fewer items, because all would take too much of the budget."""
     SKIPPED = "skipped"
-    """Not at all; `reason` says why."""
+    """The cell was not measured; `reason` says why."""
 
 
 class CellFlag(StrEnum):
-    """What to keep in mind about a cell."""
+    """A caution about a cell."""
 
     OUTLIERS = "outliers"
     """A round lies far outside the others; it is kept. Far is more than 1.5 interquartile ranges
@@ -153,9 +160,9 @@ class Cell(CellName):
 
     status: CellStatus
     reason: str | None
-    """Why it was skipped, or on what its projection rests."""
+    """The reason why it was skipped, or the basis of its projection."""
     median_seconds: Seconds | None
-    """Of the rounds; for all items, also when projected."""
+    """The median of the rounds; for all items, also when projected."""
     interval_seconds: IntervalView | None
     """95 % bootstrap interval of the median."""
     seconds: list[Seconds]
@@ -184,9 +191,9 @@ class Cell(CellName):
     setup_seconds: Seconds | None
     """Pools and compiled kernels in the first, untimed round: what a cold start costs."""
     event_loop_lag_p99_ms: Annotated[float, Field(ge=0)] | None
-    """How late the API's event loop was, worst round."""
+    """The delay of the API's event loop in the worst round."""
     throttled_seconds: Seconds | None
-    """How long the container's CPU quota held processes back; null where there is none."""
+    """Time that the container's CPU quota held processes back; null without a quota."""
     checksum: str | None = Field(examples=["9f86d081884c7d65"])
     failed_items: Count
     flags: list[CellFlag]
@@ -215,30 +222,30 @@ class HostView(ResponseModel):
     system: str = Field(examples=["Linux 6.18 x86_64"])
     cpu: str = Field(examples=["AMD EPYC"])
     cpus: int = Field(ge=1)
-    """That the machine has."""
+    """CPUs of the machine."""
     usable_cpus: int = Field(ge=1)
-    """That affinity and control groups leave."""
+    """CPUs that affinity and control groups leave."""
     memory_bytes: Count | None
-    """That this process may use."""
+    """Memory that this process may use."""
     load_before: float | None
     """Load average of the last minute, at the start."""
     load_after: float | None
     throttled_seconds: Seconds | None
-    """How long the container's CPU quota held processes back during the comparison."""
+    """Time that the container's CPU quota held processes back during the comparison."""
     instruction_sets: dict[str, str | None]
-    """By kernel."""
+    """The instruction set of each kernel."""
     versions: dict[str, str] = Field(examples=[{"numpy": "2.4.6", "numba": "0.68.1"}])
 
 
 class Comparison(ResponseModel):
-    """What a comparison has measured, and its verdict once it has ended."""
+    """The measurements of a comparison, and its verdict once it has ended."""
 
     task_id: TaskId
     task_type: TaskType
     status: TaskStatus
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     kernel: KernelName
-    """For which the fields from `sequential_time` to `background_time` are given."""
+    """The kernel of the fields from `sequential_time` to `background_time`."""
     items_count: Count
     workers: int = Field(ge=1)
     batch_size: BatchSize
@@ -271,21 +278,23 @@ class Comparison(ResponseModel):
     """sequential_time ÷ the time of `best_approach`."""
 
     cells: list[Cell]
-    """In the order of strategies, then kernels."""
+    """The cells, in the order of strategies, then kernels."""
     winner: CellName | None
     """The fastest cell, if its interval stands clear of the next one's; `background` never wins."""
     tied: list[CellName]
     """Those that cannot be told apart from the fastest, it included; empty with a winner."""
     verdict: str
-    """In words."""
+    """The verdict in words."""
     outputs_equal: bool | None
-    """Whether the outputs of `compared_cells` agreed; null where fewer than two were compared."""
+    """True if the outputs of `compared_cells` agreed; null if fewer than two were compared."""
     compared_cells: Count
     """Measured cells whose outputs were compared with those of another."""
     mismatches: list[Mismatch]
     cautions: list[CellCaution] = Field(default=[])
-    """Why cells were skipped or projected, and what their flags mean; each once."""
+    """The reasons of skipped and projected cells, and the meaning of flags; each once."""
     host: HostView | None
-    curl: str | None
+    curl: str | None = Field(default_factory=lambda: None)
     """The command that runs the winner, or the first of the tied."""
-    links: TaskLinks
+    links: TaskLinks = Field(default_factory=lambda: UNLINKED)
+    suggested: SkipJsonSchema[SuggestedRun | None] = Field(default=None, exclude=True)
+    """What `curl` runs; not in the answer itself."""

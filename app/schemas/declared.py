@@ -46,6 +46,11 @@ def example_row(workload: Workload, row: int = 0) -> dict[str, Any]:
     return {ITEM_ID.name: row + 1} | values
 
 
+def example_result(workload: Workload) -> dict[str, Any]:
+    """Return the result of an item for the documentation."""
+    return {ITEM_ID.name: 0} | {column.name: column.example() for column in workload.columns_out}
+
+
 def model_name(name: str, workload: Workload) -> str:
     """Return the name of a model in the documentation; the default workload has the plain ones."""
     return name if workload == declared_workloads()[0] else f"{name}_{workload.name}"
@@ -135,11 +140,12 @@ def _row_field(column: Column) -> Any:
     ]
 
 
-@dataclass(frozen=True)
 class ParametersOf:
     """Annotation of a field with the parameters of a workload; the value has all of them."""
 
-    workload: Workload
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self._defaults: Final = {p.name: p.default for p in workload.parameters}
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -147,12 +153,12 @@ class ParametersOf:
         model = parameters_model(self.workload)
         # Not strict: that would refuse a dict where the model is wanted. Its fields are strict.
         return handler.generate_schema(
-            Annotated[model, Field(strict=False), AfterValidator(dict), PlainSerializer(dict)]
+            Annotated[model, Field(strict=False), AfterValidator(vars), PlainSerializer(dict)]
         )
 
     def defaults(self) -> dict[str, int | float]:
         """Return each parameter's default."""
-        return {p.name: p.default for p in self.workload.parameters}
+        return self._defaults.copy()
 
 
 @dataclass(frozen=True)
@@ -204,4 +210,4 @@ def flat_parameters(workload: Workload, given: Parameters) -> dict[str, int | fl
                 "is not a parameter of the workload {workload}, which has {names}",
                 {"field": name, "workload": workload.name, "names": ", ".join(names) or "none"},
             )
-    return dict(parameters_model(workload).model_validate(given))
+    return vars(parameters_model(workload).model_validate(given))

@@ -1,4 +1,4 @@
-"""How a run is executed: the fields that a run's body and an upload's query share."""
+"""Options of a run: the fields that a run's body and an upload's query share."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ class _Names:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            self._known, core_schema.str_schema(), ref=self.title
-        )
+        return core_schema.no_info_plain_validator_function(self._known, ref=self.title)
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -62,9 +60,9 @@ class _Names:
             "enum": list(self.names()),
         }
 
-    def _known(self, name: str) -> str:
+    def _known(self, name: object) -> str:
         names = self.names()
-        if name in names:
+        if isinstance(name, str) and name in names:
             return self.read(name)
         *most, last = map(repr, map(str, names))
         expected = f"{', '.join(most)} or {last}" if most else last
@@ -117,7 +115,7 @@ StrategyChoice = Annotated[
 
 
 class DbSource(StrEnum):
-    """What the database stage may be; there may be sources of one's own beside them."""
+    """The built-in sources of the database stage; settings may add others."""
 
     SIMULATED = "simulated"
     """A wait."""
@@ -127,7 +125,7 @@ class DbSource(StrEnum):
 
 
 class CacheSource(StrEnum):
-    """What the cache stage may be; there may be sources of one's own beside them."""
+    """The built-in sources of the cache stage; settings may add others."""
 
     SIMULATED = "simulated"
     """A wait."""
@@ -142,7 +140,7 @@ SourceName = Annotated[
 
 
 class CacheMode(StrEnum):
-    """What the cache is for."""
+    """The use of the cache."""
 
     LOOKUP = "lookup"
     """Every item passes the database, then the cache."""
@@ -199,7 +197,7 @@ class RunOptions(RequestModel):
     workload: str = Field(
         default=DEFAULT_WORKLOAD.name, min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$"
     )
-    """What is computed for each item; `GET /api/v1/tasks/kernels` lists the names."""
+    """The computation for each item; `GET /api/v1/tasks/kernels` lists the names."""
 
     db: SourceName | None = None
     """Database stage: `simulated`, `pinot`, `none`, or a source of one's own. Left out, it is

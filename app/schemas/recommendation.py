@@ -6,14 +6,41 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AwareDatetime, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from hotloop.app.names import StrategyName
-from hotloop.app.schemas.base import ResponseModel, TaskId
-from hotloop.app.schemas.calibration import CalibrationState
+from hotloop.app.schemas.base import ResponseModel, SuggestedRun, TaskId
 from hotloop.app.schemas.comparison import HostView, IntervalView
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
 from hotloop.app.schemas.results import Count, Seconds
 from hotloop.app.schemas.runs import FlatRunOptions
+
+
+class CalibrationStatus(StrEnum):
+    """The state of the last calibration."""
+
+    NONE = "none"
+    """The machine was not calibrated yet, with these versions and limits."""
+    RUNNING = "running"
+    """It waits for a run host, or measures."""
+    COMPLETED = "completed"
+    """Predictions rest on it."""
+    FAILED = "failed"
+    """`error_message` says why; predictions rest on what was known before."""
+
+
+class CalibrationState(ResponseModel):
+    """The last calibration as the process that answers knows it."""
+
+    status: CalibrationStatus
+    progress: Annotated[float, Field(ge=0, le=1)]
+    """The share of the planned measuring that is done; 0 while it waits for a run host."""
+    started_at: AwareDatetime | None
+    ended_at: AwareDatetime | None
+    estimated_remaining_seconds: Seconds | None
+    """Seconds until it ends; null when it is not running."""
+    error_message: str | None
+    """The reason why it failed."""
 
 
 class RecommendationQuery(FlatRunOptions):
@@ -25,10 +52,10 @@ class RecommendationQuery(FlatRunOptions):
     """Items to make up."""
 
     strategy: StrategyName | None = None
-    """Only this strategy."""
+    """The only strategy to consider."""
 
     limit: int = Field(default=20, ge=1, le=1_000)
-    """How many choices `ranked` lists."""
+    """The number of choices that `ranked` lists."""
 
     wait: bool = False
     """True: wait for the calibration of the machine, where there is none yet or one is in progress,
@@ -36,7 +63,7 @@ class RecommendationQuery(FlatRunOptions):
 
 
 class Limit(StrEnum):
-    """What keeps a choice from being faster."""
+    """The limit that keeps a choice from being faster."""
 
     IO = "io"
     """Waiting for sources with so many items in flight."""
@@ -60,7 +87,7 @@ class RankedChoice(ResponseModel):
     batch_size: int = Field(ge=1)
     io_concurrency: int = Field(ge=1)
     predicted_seconds: Seconds
-    """From start to end, set-up excluded: what a result calls `duration_seconds`."""
+    """Seconds from start to end without set-up, as `duration_seconds` of a result."""
     interval_seconds: IntervalView
     """The interval that 9 of 10 runs should fall into, by the errors of predictions so far; wide
     before the machine is calibrated."""
@@ -79,40 +106,40 @@ class KernelCalibration(ResponseModel):
     available: bool
     seconds_per_call: Seconds | None
     seconds_per_item: Seconds | None
-    """With the parameters that were asked for; for another workload, with its defaults."""
+    """Seconds with the parameters of the query; with its defaults for another workload."""
     parallel_speedup: float | None
     """Two threads or processes (as it takes) against one, measured."""
 
 
 class StrategyCalibration(ResponseModel):
-    """What a strategy costs beside kernel and I/O."""
+    """The cost of a strategy beside kernel and I/O."""
 
     strategy: StrategyName
     start_seconds: Seconds
-    """For a run, however short."""
+    """Seconds that every run costs, however short."""
     batch_seconds: Seconds
-    """For each further batch beside its computing, while that keeps all CPUs busy."""
+    """Seconds for each further batch beside its computing, while that keeps all CPUs busy."""
     empty_batch_seconds: Seconds
-    """For each further batch, when there is nothing to do in it."""
+    """Seconds for each further batch that has nothing to do."""
     item_seconds: Seconds
-    """For each item that passes a simulated or real stage."""
+    """Seconds for each item that passes a simulated or real stage."""
     setup_seconds: Seconds
     """Pools of a cold run host."""
     worker_memory_bytes: Count
-    """For each worker."""
+    """Memory of each worker."""
 
 
 class CalibrationView(ResponseModel):
-    """What predictions rest on."""
+    """The basis of predictions."""
 
     calibrated_at: AwareDatetime | None
     """Null before the first calibration: the constants are typical ones, scaled by how fast the
     kernels are here."""
     age_seconds: Seconds | None
     duration_seconds: Seconds | None
-    """How long calibrating took."""
+    """Seconds that calibrating took."""
     fingerprint: str
-    """Of machine, versions and settings: a change calibrates anew."""
+    """A digest of machine, versions and settings: a change calibrates anew."""
     host: HostView
     kernels: list[KernelCalibration]
     strategies: list[StrategyCalibration]
@@ -131,11 +158,11 @@ class PredictionRecord(ResponseModel):
 
 
 class PredictionError(ResponseModel):
-    """How good predictions were on the last finished runs."""
+    """The accuracy of predictions for the last finished runs."""
 
     runs: Count
     median_ratio: Annotated[float, Field(ge=0)] | None
-    """Of predicted ÷ measured seconds; 1 is right, below it was too hopeful."""
+    """The median of predicted ÷ measured seconds; below 1 the runs took longer than predicted."""
     within_25_percent: Annotated[float, Field(ge=0, le=1)] | None
     """Share of runs with a ratio of 0.8 … 1.25."""
     last: list[PredictionRecord]
@@ -150,22 +177,24 @@ class Guideline(ResponseModel):
 
 
 class Recommendation(ResponseModel):
-    """What to choose, why, and how much to trust it."""
+    """A recommendation, its reasons, and its reliability."""
 
     items_count: Count
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     recommended: RankedChoice
     explanation: str
-    """In words: why it is first, and what limits it."""
+    """The reason why it is first, and what limits it, in words."""
     lower_bound_seconds: Seconds
     """max(waiting at the largest io_concurrency, computing on all CPUs): nothing can be faster."""
-    curl: str
+    curl: str = Field(default_factory=str)
     """The command that runs the recommendation."""
+    suggested: SkipJsonSchema[SuggestedRun | None] = Field(default=None, exclude=True)
+    """What `curl` runs; not in the answer itself."""
     ranked: list[RankedChoice]
     considered: Count
     """Choices that were ranked."""
     calibrated: bool
-    """Whether predictions rest on a calibration of this machine, rather than on typical figures."""
+    """True if predictions rest on a calibration of this machine, not on typical figures."""
     calibrating: CalibrationState | None
     """The calibration in progress; null while there is none."""
     calibration: CalibrationView

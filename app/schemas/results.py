@@ -1,14 +1,17 @@
-"""What a run answers."""
+"""The answer of a run, and exports of results."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from hotloop.app.names import ITEM_ID, StrategyName, TaskStatus, TaskType
-from hotloop.app.schemas.base import ResponseModel, TaskId
+from hotloop.app.names import StrategyName, TaskStatus, TaskType
+from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
+from hotloop.app.schemas.declared import example_result
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -21,11 +24,7 @@ class ResultRow(ResponseModel):
 
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra={
-            "examples": [
-                {ITEM_ID.name: 0} | {c.name: c.example() for c in DEFAULT_WORKLOAD.columns_out}
-            ]
-        },
+        json_schema_extra={"examples": [example_result(DEFAULT_WORKLOAD)]},
     )
 
     # The number's kind is kept: a float stays a float and an integer an integer.
@@ -39,12 +38,12 @@ class ItemFailure(ResponseModel):
 
     item_id: int
     stage: str = Field(examples=["db"])
-    """Where it failed."""
+    """The stage in which it failed."""
     reason: str = Field(examples=["timed out after 2 s"])
 
 
 class StageView(ResponseModel):
-    """What an I/O stage of a run did. A simulated one counts nothing."""
+    """The work of an I/O stage in a run. A simulated stage counts nothing."""
 
     stage: str = Field(examples=["cache"])
     source: str = Field(examples=["redis"])
@@ -60,7 +59,7 @@ class StageView(ResponseModel):
 
 
 class LoopLag(ResponseModel):
-    """How late the event loop of the API was during the run, in milliseconds."""
+    """Delays of the event loop of the API during the run, in milliseconds."""
 
     p50: float
     p99: float
@@ -95,18 +94,18 @@ class RunResult(ResponseModel):
     """Items handled so far, failed ones included."""
     total_items: Count
     start_time: AwareDatetime | None
-    """When the run's clock started, set-up excluded; UTC."""
+    """The start of the run's clock, after the set-up; UTC."""
     end_time: AwareDatetime | None
     duration_seconds: Seconds | None
     """Seconds from start to end, set-up excluded."""
     results: Annotated[list[ResultRow], Field(max_length=5)]
     """The first five items; all of them are at `/api/v1/tasks/results/{task_id}`."""
     error_message: str | None
-    """Why the run failed."""
+    """The reason why the run failed."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     kernel: KernelName
-    """As resolved: never `auto`."""
+    """The kernel that was used, never `auto`."""
     strategy: StrategyName
     requested_workers: int = Field(ge=1)
     effective_workers: Count | None
@@ -146,3 +145,31 @@ class RunResult(ResponseModel):
     checksum: str | None = Field(pattern=r"^[0-9a-f]{16}$", examples=["9f86d081884c7d65"])
     """16 hexadecimal digits over all output columns' bits, independent of the order of items: equal
     for equal kernels whatever the strategy."""
+
+
+class ExportFormat(StrEnum):
+    """A file format of results."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    ARROW = "arrow"
+
+
+class ExportQuery(RequestModel):
+    """The results to export, and their format."""
+
+    format: ExportFormat | None = None
+    """Decides before the Accept header."""
+    offset: int = Field(default=0, ge=0, le=2**53)
+    """Items to leave out from the first one on; those that were not processed count, too."""
+    limit: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Items on a page, counted the same way; without it, all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The results that were asked for, as a stream."""
+
+    pieces: AsyncGenerator[bytes, None]
+    next_offset: int | None
+    """The offset of the next page; None after the last one."""

@@ -1,4 +1,4 @@
-"""What a run is asked for: the body of a run, and the query of an upload.
+"""Requests of runs: the body of a run, and the query of an upload.
 
 Each workload has models of its own for a body. Those of the default workload are the classes here;
 those of another one are made by `request_model` as subclasses, which differ in `parameters` and
@@ -56,7 +56,7 @@ class RunRequest(RunOptions):
     )
 
     made_from: ClassVar[type[RunRequest] | None] = None
-    """For a model that `request_model` made: the one that it differs from."""
+    """The class that `request_model` made this model from; None for the classes of this module."""
 
     items_count: int = Field(default=50_000, ge=1, le=10_000_000)
     """Items to make up: ids 0 … items_count - 1. Not together with `items`."""
@@ -122,7 +122,7 @@ class BackgroundRequest(RunRequest):
     )
 
     strategy: StrategyChoice = AUTO
-    """How batches are executed; `auto` takes what is estimated to be the fastest here."""
+    """The way to execute batches; `auto` takes what is estimated to be the fastest here."""
 
     @classmethod
     def of(cls, request: RunRequest, strategy: StrategyName) -> BackgroundRequest:
@@ -255,7 +255,7 @@ class UploadQuery(FlatRunOptions):
     """Query of an upload: the fields of a run's body, flat, and the strategy."""
 
     strategy: StrategyName = StrategyName.HYBRID
-    """How batches are executed."""
+    """The way to execute batches."""
 
     @property
     def db_source(self) -> str:

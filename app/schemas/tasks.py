@@ -1,15 +1,16 @@
-"""Tasks: their state, and pages of them."""
+"""Tasks: their state, pages of them, and their events."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, TypeAdapter
 
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
-from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
+from hotloop.app.schemas.base import UNLINKED, RequestModel, ResponseModel, TaskId, TaskLinks
 from hotloop.app.schemas.comparison import Comparison
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
 from hotloop.app.schemas.results import Count, RunResult
 
@@ -23,7 +24,7 @@ class Shards(ResponseModel):
 
 
 class TaskProgress(ResponseModel):
-    """How far a task is."""
+    """The progress of a task."""
 
     task_id: TaskId
     status: TaskStatus
@@ -36,13 +37,13 @@ class TaskProgress(ResponseModel):
     """items_processed ÷ total_items, 0 … 1."""
     throughput_items_per_second: Annotated[float, Field(ge=0)] | None
     estimated_remaining_seconds: Annotated[float, Field(ge=0)] | None
-    """At the throughput so far; null when the task is not running."""
+    """Seconds until the end at the throughput so far; null when the task is not running."""
     start_time: AwareDatetime | None
     end_time: AwareDatetime | None
     error_message: str | None
-    """Why the task failed."""
+    """The reason why the task failed."""
     attempts: Count = 0
-    """How often its execution has begun: more than once after a crash, or when it was resumed."""
+    """Times that its execution has begun: several after a crash, or when it was resumed."""
     node: str | None = Field(default=None, examples=["node-1"])
     """The node that executes it now."""
     shards: Shards = Shards()
@@ -50,7 +51,7 @@ class TaskProgress(ResponseModel):
         default=None,
         examples=["a run host", "a node with the kernel cython of the workload loops"],
     )
-    """What the task needs and no process that is up can give it now. It goes on by itself once one
+    """Something that the task needs and no running process has. It goes on by itself once one
     can. Null when the task only waits for its turn, is executed, or has ended."""
 
 
@@ -75,24 +76,24 @@ class TaskSummary(TaskProgress):
     """Cache stage."""
     created_at: AwareDatetime
     estimated_seconds: Annotated[float, Field(ge=0)] | None = None
-    """How long it was estimated to run when it was accepted; null where nobody could say."""
-    links: TaskLinks
+    """Estimated seconds of the run when it was accepted; null without an estimate."""
+    links: TaskLinks = Field(default_factory=lambda: UNLINKED)
 
 
 class TaskView(TaskSummary):
     """A task, with its result once there is one."""
 
     result: RunResult | None
-    """Of a run that has ended."""
+    """The result of a run that has ended."""
     comparison: Comparison | None = None
-    """Of a comparison, as soon as anything was measured; the verdict once it has ended."""
+    """The comparison, as soon as anything was measured; its verdict once it has ended."""
 
 
 class AcceptedRun(TaskView):
     """A run that was asked for synchronously and goes on in the background."""
 
     message: str | None = None
-    """Why the run is in the background, and how to have it in the foreground; null where the client
+    """The reason why the run is in the background, and a way around; null where the client
     asked for the background itself."""
 
 
@@ -109,16 +110,16 @@ class TaskPage(ResponseModel):
 
 
 class TaskQuery(RequestModel):
-    """Which tasks to list."""
+    """A filter of tasks."""
 
     status: TaskStatus | None = None
-    """Only those in this state."""
+    """List only tasks in this state."""
     strategy: StrategyName | None = None
-    """Only those run by this strategy."""
+    """List only tasks run by this strategy."""
     kernel: KernelName | None = None
-    """Only those run on this kernel."""
+    """List only tasks run on this kernel."""
     kind: TaskKind | None = None
-    """Only runs, or only comparisons."""
+    """List only runs, or only comparisons."""
     limit: int = Field(default=50, ge=1, le=1_000)
     """Tasks on a page."""
     offset: int = Field(default=0, ge=0, le=2**31 - 1)
@@ -126,7 +127,37 @@ class TaskQuery(RequestModel):
 
 
 class ClearedTasks(ResponseModel):
-    """What clearing removed."""
+    """The result of clearing."""
 
     deleted: Count
     """Finished tasks that are gone, with their results."""
+
+
+_PROGRESS: Final = TypeAdapter(TaskProgress)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskEvent:
+    """Something that happened to a task. Watchers share it."""
+
+    id: str
+    """Names the event among those of its task: one line of at most 255 visible ASCII characters."""
+    event: Literal["progress", "state"]
+    data: TaskProgress
+    """The task after it."""
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The event in the format of `text/event-stream`."""
+        # JSON has no line breaks, which would end the field.
+        data = _PROGRESS.dump_json(self.data)
+        return b"event: %b\ndata: %b\nid: %b\n\n" % (self.event.encode(), data, self.id.encode())
+
+
+class EventQuery(RequestModel):
+    """The first event to answer with."""
+
+    last_event_id: str | None = Field(
+        default=None, max_length=255, pattern=r"^[!-~]*$", examples=["12"]
+    )
+    """The `id` of the last event that was received; the header Last-Event-ID decides before it."""

@@ -34,7 +34,7 @@ SESSION_SECONDS: Final = 8 * 3_600
 _KEY: Final = re.compile(r"hl_[A-Za-z0-9_-]{43}")
 _SESSION: Final = re.compile(r"([0-9a-f]{64})\.([0-9]{1,12})\.([0-9a-f]{64})")
 
-_WAY_OUT: Final = "`python -m hotloop.app.security NAME` makes one"
+_WAY_OUT: Final = "`hotloop key NAME` makes one"
 
 _ORDER: Final = tuple(Scope)
 

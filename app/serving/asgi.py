@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hotloop.app.errors import NotReadyError
 from hotloop.app.factory import begin_stop, create_app
 from hotloop.app.http.error_handlers import problem_response
-from hotloop.app.http.guards.exposure import ExposureGuard
+from hotloop.app.http.guards.requests import ExposureGuard
 from hotloop.app.logs.setup import set_up_logging
 from hotloop.app.serving.node import check_machine
 from hotloop.app.settings.environment import load_settings
@@ -135,7 +135,7 @@ class OuterServer:
             raise SettingsError(
                 f"--host must be a loopback address, like 127.0.0.1 (got {config.host!r}), as long "
                 "as HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set: everybody who "
-                "reaches the service could use it. `python -m hotloop.app.security NAME` makes a "
+                "reaches the service could use it. `hotloop key NAME` makes a "
                 "key"
             )
 

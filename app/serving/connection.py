@@ -10,8 +10,8 @@ from typing import ClassVar, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hotloop.app.http.error_handlers import HTTP_KINDS, MEDIA_TYPE
-from hotloop.app.http.guards.headers import EVERYWHERE
-from hotloop.app.schemas.problems import Problem
+from hotloop.app.http.guards.answers import EVERYWHERE
+from hotloop.app.schemas.base import Problem
 
 MAX_HEADERS: Final = 100
 

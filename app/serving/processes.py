@@ -13,7 +13,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -29,6 +28,7 @@ from hotloop.app.serving.server import address_of, open_listener, serve_app
 from hotloop.app.settings.environment import drop_settings
 from hotloop.app.settings.rules import MIN_SECRET_BYTES
 from hotloop.app.settings.settings import Settings, SettingsError
+from hotloop.app.system import end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -188,15 +188,8 @@ def _said(ready: Connection) -> bool:
 def serve_child(settings: Settings, listener: socket.socket, ready: Connection) -> None:
     """Serve in an API process until a signal stops it or the supervisor is gone."""
     set_up_logging(settings.log_options, "api", settings.secrets())
-    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+    end_with_parent(end=lambda: os.kill(os.getpid(), signal.SIGTERM))
     serve_app(settings, listener, lambda: ready.send_bytes(b"!"))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _with_one_secret(settings: Settings) -> Settings:

@@ -111,7 +111,7 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
         ws="none",
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         log_config=None,
-        access_log=False,  # hotloop.app.http.routes.watch writes it
+        access_log=False,  # hotloop.app.http.guards.watch writes it
     )
     # Ctrl-C is the usual end.
     with suppress(KeyboardInterrupt):
@@ -130,7 +130,7 @@ def open_listener(settings: Settings) -> socket.socket:
             raise SettingsError(
                 f"HOTLOOP_FD = {settings.fd} listens on {place}, which is not loopback: as long as "
                 "HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set, everybody who reaches "
-                "it could use the service. `python -m hotloop.app.security NAME` makes a key"
+                "it could use the service. `hotloop key NAME` makes a key"
             )
         return listener
     try:

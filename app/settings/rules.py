@@ -158,7 +158,7 @@ def key_digest(value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
         raise refuse(
             "must be the SHA-256 of a key, 64 digits 0-9a-f, not the key itself and not a "
-            "password; `python -m hotloop.app.security NAME` makes a key and "
+            "password; `hotloop key NAME` makes a key and "
             "prints this entry"
         )
     return value

@@ -43,7 +43,7 @@ class SettingsError(Exception):
 
 
 class ApiKeyEntry(BaseModel):
-    """A key in HOTLOOP_API_KEYS, as `python -m hotloop.app.security NAME` prints it."""
+    """A key in HOTLOOP_API_KEYS, as `hotloop key NAME` prints it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -198,7 +198,7 @@ class Settings(BaseSettings):
     included while they are kept; a task that would exceed them is refused."""
     api_keys: tuple[ApiKeyEntry, ...] = Field(default=(), max_length=1_000)
     """Keys of clients: a list of objects with `name`, `hash` and `scopes` (`read`, `run` or
-    `admin`; each includes those before it). `python -m hotloop.app.security NAME` makes a key and
+    `admin`; each includes those before it). `hotloop key NAME` makes a key and
     its entry. Without keys and without a JWT key, everybody may use the service, but only from this
     machine."""
     metrics_open: bool = False
@@ -330,7 +330,7 @@ class Settings(BaseSettings):
                 f"{PREFIX}HOST must be a loopback address, like 127.0.0.1 (got "
                 f"{echo(self.host)}), as long as {PREFIX}API_KEYS is empty and {PREFIX}JWT_KEY is "
                 "not set: everybody who reaches the service could use it. "
-                "`python -m hotloop.app.security NAME` makes a key"
+                "`hotloop key NAME` makes a key"
             )
         return self
 

@@ -31,7 +31,7 @@ class RowColumn:
     maximum: float
 
     def in_bounds(self, number: float) -> bool:
-        """False for NaN, too."""
+        """Tell if a number is within the bounds; NaN is not."""
         return self.minimum <= number <= self.maximum
 
     def array(self, numbers: Sequence[float]) -> npt.NDArray[Any] | None:
@@ -79,7 +79,7 @@ def check_names(line: int, names: Sequence[str], columns: Sequence[RowColumn]) -
 
 
 def shortened(text: str, characters: int = _SHOWN_CHARACTERS) -> str:
-    """At most so many characters of a text, for an error."""
+    """Cut a text to `characters`, for an error."""
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 

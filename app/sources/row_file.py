@@ -182,7 +182,7 @@ class RowFile:
         expected = header.size + rows + -(-rows // BLOCK_BYTES) * _CHECKSUM.itemsize
         actual = os.fstat(self._descriptor).st_size
         self.has_checksums = actual == expected
-        """False for a complete file as the first versions wrote it: `read` refuses it."""
+        """True unless the first versions wrote the file: without checksums, `read` refuses it."""
         if actual not in (expected, header.size + rows):
             raise DamagedFileError(
                 f"the file {self.name} is damaged: it has {actual:,} bytes, not {expected:,}"
@@ -213,7 +213,7 @@ class _Header:
 # Row files are opened once a batch, and parsing a header takes longer than reading it.
 @lru_cache(maxsize=128)
 def _parsed_header(header: bytes) -> _Header | None:
-    """None for bytes that are not the header of a row file."""
+    """Parse the header of a row file; None for other bytes."""
     buffer = io.BytesIO(header)
     try:
         if np.lib.format.read_magic(buffer) != (1, 0):

@@ -1,4 +1,4 @@
-"""From an upload to an item file: rows are read, checked and stored in chunks.
+"""Reading an upload into an item file: rows are read, checked and stored in chunks.
 
 Memory does not depend on the upload. A chunk is converted as a whole; only when something in it is
 unusual are its rows looked at one by one, which finds the first bad one, and the words for it.
@@ -30,7 +30,7 @@ MEDIA_TYPES: Final = (CSV, NDJSON)
 
 
 class RowFormat(Protocol):
-    """How a format reads rows; `parse_chunk` accepts nothing that `parse_row` does not."""
+    """A reader of rows in one format; `parse_chunk` accepts nothing that `parse_row` refuses."""
 
     def parse_chunk(self, texts: list[str]) -> Columns | None: ...
 

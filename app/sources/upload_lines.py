@@ -11,7 +11,7 @@ MAX_LINE_BYTES: Final = 65_536
 CHUNK_ROWS: Final = 4_096
 """More rows at once are not faster, fewer are."""
 CHUNK_BYTES: Final = 1 << 20
-"""What a chunk holds at most, beyond its last line."""
+"""The most bytes that a chunk holds before its last line."""
 
 Line = tuple[int, bytes]
 """Its number in the file, from 1, and its bytes without the line end."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 from dataclasses import replace
-from multiprocessing.connection import wait
 from multiprocessing.synchronize import Barrier
 from typing import Final
 
@@ -17,7 +13,7 @@ from hotloop.app.sources.base import Batch, Parameters
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult, Plan, Words, count_in
 from hotloop.app.strategies.worker import run_batch
-from hotloop.app.system import end_with_starter, return_freed_memory
+from hotloop.app.system import end_with_parent, end_with_starter, return_freed_memory
 
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0
 """Time for all workers of a pool to start and compile; a slow machine takes about 10 s."""
@@ -44,14 +40,7 @@ def initialise_worker(
     choose_instruction_set(instruction_set)
     return_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel, *lifelines])
-        os._exit(1)
+    end_with_parent(lifelines)
 
 
 def choose_instruction_set(instruction_set: str | None) -> None:

@@ -129,7 +129,9 @@ class WorkQueue:
             with self._claiming:
                 put_back(self._engine, self._node, counts_as=0)
         except StoreError as error:
-            logger.warning("what this node held is others' once they take it for dead: %s", error)
+            logger.warning(
+                "shards of this node are not put back, so other nodes will adopt them: %s", error
+            )
 
     def _executed(self) -> set[ShardRef]:
         with self._changed:

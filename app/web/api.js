@@ -1,8 +1,8 @@
-// Everything that is asked of the service passes through `send`.
+// Every request to the service passes through `send`.
 
 export const TASKS = "/api/v1/tasks";
 
-/** The path that the service is mounted at, below which everything of it is. */
+/** The path that the service is mounted at. */
 export const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
 
 const FIRST_PAUSE = 1000;
@@ -13,7 +13,7 @@ const SILENCE = {
 	detail: "The page goes on as soon as it does; send again what you sent.",
 };
 
-/** Why a request was not met: an RFC 9457 problem; `status` is 0 when nobody answered. */
+/** Why a request failed: an RFC 9457 problem; `status` is 0 when there was no answer. */
 export class Problem extends Error {
 	constructor(status, body) {
 		super(body.detail ?? body.title);
@@ -24,7 +24,7 @@ export class Problem extends Error {
 	}
 }
 
-/** Tells `lost`, `found`, and `refused` for want of a key. */
+/** Sends the events `lost`, `found`, and `refused` when a key is missing. */
 export const connection = new EventTarget();
 
 export const tell = (name) => connection.dispatchEvent(new Event(name));
@@ -38,7 +38,7 @@ function lose() {
 	look(FIRST_PAUSE);
 }
 
-// One question at a time, further and further apart, however much of the page waits.
+// One request at a time, at growing intervals, however many parts of the page wait.
 function look(pause) {
 	setTimeout(async () => {
 		try {
@@ -76,7 +76,7 @@ export const description = async () => (described ??= await ask("GET", "/openapi
 
 export const hasEnded = (task) => !["pending", "running"].includes(task.status);
 
-/** Tells `told` of every event of a task until it has ended, over breaks of the connection, too. */
+/** Calls `told` with every event of a task until it has ended; reconnects when the connection breaks. */
 export async function follow(taskId, told, signal) {
 	let last = "";
 	while (!signal.aborted) {
@@ -115,7 +115,7 @@ async function* events(stream) {
 	}
 }
 
-/** Works every `period()` milliseconds, but not while nobody sees the page or the connection is lost. */
+/** Works every `period()` milliseconds, except while the page is hidden or the connection is lost. */
 export function poll(work, period) {
 	const control = new AbortController();
 	const { signal } = control;

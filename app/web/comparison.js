@@ -1,14 +1,14 @@
 // A comparison: the verdict, the strategy × kernel matrix, and its cells ranked.
 
-import { badge, cautions, command, count, facts, figure, formatted, h, interval, label, pairs, say, seconds, table } from "./dom.js";
+import { badge, cautions, command, count, facts, figure, h, interval, pairs, say, seconds, table } from "./dom.js";
 
-const nameOf = ({ strategy, kernel }) => `${strategy} × ${kernel}`;
+export const nameOf = ({ strategy, kernel }) => `${strategy} × ${kernel}`;
 const isSame = (a, b) => a?.strategy === b.strategy && a.kernel === b.kernel;
 const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
 
-/** `headline` is the verdict in one sentence, `node` all that it rests on. Details are open in a
- * report, which is printed. */
-export function comparisonView(isReport) {
+/** `headline` is the verdict in one sentence, `node` shows the figures; in a report, which may be
+ * printed, with `details` of the cells. */
+export function comparisonView(details) {
 	const headline = h("p.headline");
 	const node = h("div.output.comparison");
 	let shown;
@@ -20,7 +20,7 @@ export function comparisonView(isReport) {
 			shown = text;
 			say(headline, sentence(comparison));
 			const focused = node.contains(document.activeElement) && document.activeElement.id;
-			node.replaceChildren(...parts(comparison, isReport).filter(Boolean));
+			node.replaceChildren(...parts(comparison, details).filter(Boolean));
 			if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 		},
 	};
@@ -41,7 +41,7 @@ function sentence({ cells, winner, tied, status, mismatches, items_count: items 
 	return `${tied.length > 3 ? `${nameOf(best)} and ${tied.length - 1} others` : tied.map(nameOf).join(" and ")} cannot be told apart: about ${took}.`;
 }
 
-function parts(comparison, isReport) {
+function parts(comparison, details) {
 	const { cells, mismatches, winner, tied, host } = comparison;
 	const measured = measuredOf(cells);
 	const marks = (cell) => [isSame(winner, cell) && "fastest", tied.some((one) => isSame(one, cell)) && "tied",
@@ -53,10 +53,10 @@ function parts(comparison, isReport) {
 		heatmap(comparison, measured, marks),
 		measured.length > 0 && ranking(measured, marks),
 		cautions(comparison.cautions),
-		everyCell(comparison, marks, isReport),
+		details?.(comparison, marks),
 		comparison.curl && command(comparison.curl, "The fastest by curl"),
 		facts(comparison, "items_count workers batch_size io_concurrency rounds budget_seconds setup_budget_seconds exact duration_seconds setup_seconds kernel best_approach improvement_factor"),
-		host && h("details", { open: isReport }, h("summary", "The machine"),
+		host && h("details", { open: Boolean(details) }, h("summary", "The machine"),
 			facts({ ...host, instruction_sets: Object.entries(host.instruction_sets).map(([kernel, set]) => `${kernel} ${set ?? "none"}`) },
 				"cpu usable_cpus cpus memory_bytes system python gil load_before load_after throttled_seconds instruction_sets versions")),
 	];
@@ -100,25 +100,6 @@ cpu_utilization peak_memory_bytes event_loop_lag_p99_ms throttled_seconds spread
 	pairs(notes.filter(({ name }) => cell.flags.includes(name)).map(({ name, text }) => [name, text])),
 ];
 
-const COLUMNS = `status median_seconds setup_seconds interval_seconds spread speedup efficiency throughput_items_per_second
-throughput_with_setup_items_per_second effective_workers batch_size cpu_utilization peak_memory_bytes event_loop_lag_p99_ms throttled_seconds
-measured_items failed_items checksum seconds flags reason`.split(/\s/);
-
-/** All figures of all cells; CPU and memory have a bar, too. */
-function everyCell({ cells, items_count: items }, marks, isReport) {
-	const most = Math.max(...cells.map((cell) => cell.peak_memory_bytes));
-	const bars = { cpu_utilization: (value) => value, peak_memory_bytes: (value) => value / most };
-	const written = (name, value) => ((value ?? null) === null || value.length === 0 ? "–"
-		: bars[name] ? h("span.share", { vars: { "--share": `${100 * bars[name](value)}%` } }, formatted(name, value)) : formatted(name, value));
-	const rows = cells.toSorted((a, b) => (a.median_seconds ?? Infinity) - (b.median_seconds ?? Infinity) || 0).map((cell) => {
-		const total = cell.median_seconds === null || cell.setup_seconds === null ? 0 : cell.median_seconds + cell.setup_seconds;
-		const status = [cell.status, ...marks(cell).filter((mark) => mark !== cell.status)].join(", ");
-		const figures = { ...cell, status, throughput_with_setup_items_per_second: total ? items / total : null };
-		return [nameOf(cell), ...COLUMNS.map((name) => written(name, figures[name]))];
-	});
-	return h("details", { open: isReport }, h("summary", "Every cell"), table("The fastest first; set-up is not part of the median", ["Strategy × kernel", ...COLUMNS.map((name, i) => `${i && i < 17 ? "#" : ""}${label(name)}`)], rows, "every"));
-}
-
 /** The least and the greatest time of a cell. */
 function ends({ interval_seconds: interval, median_seconds: median, seconds: rounds }) {
 	const all = [median, ...rounds, ...(interval ? [interval.low, interval.high] : [])];
@@ -128,7 +109,7 @@ function ends({ interval_seconds: interval, median_seconds: median, seconds: rou
 /** 1, 2 and 5 times the powers of ten, from picoseconds to years. */
 const STEPS = Array.from({ length: 63 }, (_, i) => [1, 2, 5][i % 3] * 10 ** (Math.floor(i / 3) - 12));
 
-/** An axis from zero, or a logarithmic one where the slowest takes over ten times as long. */
+/** An axis from zero, or a logarithmic one if the slowest takes over ten times as long. */
 function axisOf(ranked) {
 	const low = Math.min(...ranked.map((cell) => ends(cell).low));
 	const high = Math.max(...ranked.map((cell) => ends(cell).high));
@@ -144,13 +125,13 @@ function axisOf(ranked) {
 	return { words: "on a logarithmic axis", ticks: STEPS.slice(first, last + 1).filter((_, i) => i % every === 0), at: (value) => Math.log(value / least) / Math.log(most / least) };
 }
 
-/** A tick's value without zeros that say nothing. */
+/** A tick's value without trailing zeros. */
 function tick(value) {
 	const [factor, unit] = value === 0 || value >= 1 ? [1, "s"] : value >= 1e-3 ? [1e3, "ms"] : [1e6, "µs"];
 	return `${Number((value * factor).toPrecision(3)).toLocaleString("en")} ${unit}`;
 }
 
-/** Bars on a ruled axis, with the figures beside them. */
+/** Bars on a ruled axis, beside the figures. */
 function ranking(measured, marks) {
 	const ranked = measured.filter((cell) => cell.median_seconds > 0).sort((a, b) => a.median_seconds - b.median_seconds);
 	const { words, ticks, at: share } = axisOf(ranked);

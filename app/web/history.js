@@ -12,7 +12,7 @@ const sources = ({ db, cache }) => (db === cache ? db : `${db}, ${cache}`);
 
 export async function historyView() {
 	const { paths, components: { schemas } } = await description();
-	// What has a closed list of words can be chosen.
+	// Filters with a closed list of words.
 	const filters = paths[`${TASKS}/results`].get.parameters.flatMap(({ name, schema }) => {
 		const words = schemas[(schema.anyOf ?? [schema]).find((one) => one.$ref)?.$ref.split("/").pop()]?.enum;
 		return words ? [h("select", { id: `filter-${name}`, name, onchange: () => go(0) }, h("option", { value: "" }, "any"), words.map((word) => h("option", word)))] : [];

@@ -1,4 +1,4 @@
-// Tasks that are not at their end, and those that came to it while the page was open.
+// Unfinished tasks, and tasks that ended while the page was open.
 
 import { ask, follow, hasEnded, poll, TASKS } from "./api.js";
 import { announce, attempt, badge, byId, count, figure, h, percent, say, seconds } from "./dom.js";
@@ -7,14 +7,14 @@ const BUSY_MS = 2000;
 const IDLE_MS = 5000;
 const KEPT = 5;
 
-// A browser has six connections to a server, for all its tabs.
+// A browser opens six connections to a server, for all its tabs.
 const STREAMS = 2;
 
 const cards = new Map();
 const following = new Map();
 let polling;
 
-/** Tells `task`; the detail is how it stands. */
+/** Sends the event `task` with the task's state as detail. */
 export const progress = new EventTarget();
 
 const underWay = () => [...cards.values()].filter(({ task }) => !hasEnded(task));
@@ -71,7 +71,7 @@ function drop(id) {
 	cards.delete(id);
 }
 
-/** Follows the newest tasks, as long as somebody sees the page. */
+/** Follows the newest tasks while the page is visible. */
 function stream() {
 	const wanted = document.hidden ? [] : underWay().slice(-STREAMS).map(({ task }) => task.task_id);
 	for (const [id, control] of following) {
@@ -124,7 +124,7 @@ export function progressBlock(task, dismiss, isOwnPage) {
 		cancel.hidden = ended;
 		resume.hidden = !["failed", "cancelled"].includes(now.status);
 		close.hidden = !ended;
-		// It must not vanish with the button.
+		// The focus must not vanish with the button.
 		if (hadFocus && document.activeElement.hidden) buttons.querySelector("button:not([hidden])")?.focus();
 	}
 

@@ -1,4 +1,4 @@
-// The page: which view is shown, whether the service is there, and who asks.
+// The page: its views, the connection to the service, and signing in.
 
 import { ask, connection, Problem, tell } from "./api.js";
 import { attempt, byId, h, problemBox, say } from "./dom.js";
@@ -33,7 +33,7 @@ async function show() {
 	document.body.dataset.view = name;
 	document.title = `${title.textContent} · Hotloop`;
 	for (const link of document.querySelectorAll("nav a")) link.ariaCurrent = link.hash === `#${name}` ? "page" : null;
-	return mine > 1 && title.focus(); // whoever opens the page begins at its top
+	return mine > 1 && title.focus(); // a page that was just opened begins at its top
 }
 
 connection.addEventListener("lost", () => say(byId("connection"), "The connection to the service is lost. Trying again …"));
@@ -45,7 +45,7 @@ connection.addEventListener("found", () => {
 
 const [door, key, out] = ["door", "key", "out"].map(byId);
 
-/** Nothing is asked for before; who has to sign in again goes on where they were. */
+/** Sends no request before signing in; after signing in again the page goes on where it was. */
 function enter({ name, expires_at }) {
 	out.hidden = !expires_at;
 	if (!name) return door.open || door.showModal();

@@ -1,4 +1,4 @@
-// A recommendation: what to take, why, and how far to trust it. It is asked for again when a
+// A recommendation: the choice, its reason and its accuracy. A new one is fetched when a
 // calibration has ended.
 
 import { ask, poll, TASKS } from "./api.js";
@@ -8,7 +8,7 @@ const CALIBRATION = `${TASKS}/calibration`;
 const PERIOD_MS = 1000;
 const MOST_UNSEEN = 5;
 
-/** `query` is what was asked; `run(choice)` has the choice accepted as a task. */
+/** Shows the recommendation for a query; `run(choice)` starts the choice as a task. */
 export async function recommendationView(query, run) {
 	const recommend = () => ask("GET", `${TASKS}/recommendations`, { query });
 	const first = await recommend();
@@ -52,7 +52,7 @@ function parts({ recommended: best, ranked, considered, calibration, prediction_
 	].filter(Boolean);
 }
 
-/** How the machine is calibrated, with the progress of a calibration, and a button that starts one. */
+/** The state of the machine's calibration, and a button that starts one. */
 function calibrationBlock(ended) {
 	const text = h("p", { role: "status" });
 	const bar = h("progress", { max: 1, "aria-label": "Progress of the calibration" });
@@ -74,7 +74,7 @@ function calibrationBlock(ended) {
 			const news = await ask("GET", CALIBRATION);
 			show(news);
 			if (news.status === "running") return undefined;
-			if (news.status !== "failed") return attempt(told, ended); // asked again until `update` stops it
+			if (news.status !== "failed") return attempt(told, ended); // tried again until `update` stops it
 			stop();
 			return told.replaceChildren(problemBox({ title: "The calibration failed", detail: news.error_message }));
 		}, () => PERIOD_MS);

@@ -1,4 +1,4 @@
-// One task: how it stands, what it measured, where its results are.
+// One task: its state, measurements and results.
 
 import { ask, hasEnded, poll, ROOT, TASKS } from "./api.js";
 import { comparisonView } from "./comparison.js";

@@ -10,7 +10,7 @@ const [WIDTH, HEIGHT] = [240, 40];
 
 const both = (what) => [["API and runs", (one) => one[`api_${what}`] + one[`runs_${what}`]], ["API alone", (one) => one[`api_${what}`]]];
 
-/** Title, lines by name, how a value is written, and the least that the chart's height stands for. */
+/** Title, lines by name, the format of a value, and the least value at the chart's top. */
 const CHARTS = [
 	["API lag, p99", [["event loop", (one) => one.event_loop_lag_p99_ms]], (value) => `${figure(value)} ms`, 1],
 	["Memory", both("memory_bytes"), bytes, 1],

@@ -1,14 +1,15 @@
 """All commands, with the examples of their help."""
 
-from hotloop.app.cli import calibrating, comparing, recommending, running, serving, task_commands
+from hotloop.app.cli import comparing, recommending, running, serving, task_commands
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "serve": serving.SERVE_EXAMPLES,
     "node": serving.NODE_EXAMPLES,
+    "key": serving.KEY_EXAMPLES,
     "run": running.EXAMPLES,
     "compare": comparing.EXAMPLES,
-    "recommend": recommending.EXAMPLES,
-    "calibrate": calibrating.EXAMPLES,
+    "recommend": recommending.RECOMMEND_EXAMPLES,
+    "calibrate": recommending.CALIBRATE_EXAMPLES,
     **{f"tasks {name}": examples for name, examples in task_commands.EXAMPLES.items()},
 }
 

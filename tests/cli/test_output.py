@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hotloop.app.cli.fitted_table import Column, Row, fitted_table
-from hotloop.app.cli.output import between, command
+from hotloop.app.cli.output import Column, Row, between, command, fitted_table
 
 BODY: dict[str, Any] = {
     "items_count": 1_234_567,

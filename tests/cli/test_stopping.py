@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what was started is cancelled, and nothing is left."""
+"""Ctrl-C and SIGTERM (app/cli/exits.py, connection.py): tasks are cancelled, nothing is left."""
 
 from __future__ import annotations
 

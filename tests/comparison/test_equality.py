@@ -1,4 +1,4 @@
-"""Which outputs are held against each other, and which differences are seen."""
+"""The outputs that are compared with each other, and the differences that are found."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_equal_outputs_do_not_differ() -> None:
     assert compared_cells(record) == {cell.cell for cell in record.cells}
 
 
-def test_one_strategy_that_computes_something_else_is_named() -> None:
+def test_strategy_with_other_outputs_is_named() -> None:
     record = record_with(
         python={"sequential": {10: "p"}, "hybrid": {10: "q"}, "threading": {10: "p"}}
     )
@@ -64,7 +64,7 @@ def test_python_need_not_have_the_bits_of_compiled_kernels() -> None:
     assert not compared_cells(record)
 
 
-def test_cell_on_few_items_is_held_against_the_first_of_all() -> None:
+def test_cell_on_few_items_is_compared_over_the_first_items_of_others() -> None:
     record = record_with(cython={"sequential": {2: "x"}, "hybrid": {2: "c", 10: "d"}})
     assert cells_of(record) == [{"sequential × cython", "hybrid × cython"}]
 
@@ -90,7 +90,7 @@ def test_cells_that_were_only_warmed_up_count_as_not_compared() -> None:
     assert not compared_cells(record)
 
 
-def test_what_breaks_the_parity_rule_is_a_difference() -> None:
+def test_parity_fault_is_a_difference() -> None:
     record = record_with(python={"sequential": {10: "p"}}, cython={"sequential": {10: "c"}})
     record.rows = {"python": {}, "cython": {}}
     record.parity_faults = ["python and cython: loop is wrong"]
@@ -99,7 +99,7 @@ def test_what_breaks_the_parity_rule_is_a_difference() -> None:
     assert len(compared_cells(record)) == 2
 
 
-def test_checksums_are_wanted_for_all_that_cells_of_equal_kernels_measure() -> None:
+def test_checksums_are_needed_for_all_sizes_of_equal_kernels() -> None:
     costs = dict.fromkeys([CellId("a", "python"), CellId("a", "cython"), CellId("a", "numba")], 1.0)
     record = record_of(costs)
     for cell, items in zip(record.cells, (7, 8, 9), strict=True):

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from hotloop.app.comparison.loop import LEAST_SECONDS, MAX_DEATHS, NO_TIME
+from hotloop.app.comparison.loop import LEAST_SECONDS, MAX_DEATHS, NO_TIME, shuffled
 from hotloop.app.comparison.record import CellId, ComparisonRecord, Size
 from hotloop.app.errors import (
     ErrorRateExceededError,
@@ -244,3 +244,8 @@ def test_cells_that_cannot_run_are_not_measured() -> None:
     machine.compare(record)
     assert B not in {call[0] for call in machine.calls}
     assert record.planned == 4
+
+
+def test_each_round_has_all_cells_in_another_order() -> None:
+    assert sorted(shuffled(range(20), "seed", 3)) == list(range(20))
+    assert shuffled(range(20), "seed", 3) != shuffled(range(20), "seed", 4)

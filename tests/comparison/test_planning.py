@@ -1,4 +1,4 @@
-"""Which cells there are, and what each may take of the budget."""
+"""The cells of a comparison, and the share of the budget of each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hotloop.app.comparison.planning import (
     cell_ids,
@@ -14,6 +16,7 @@ from hotloop.app.comparison.planning import (
     plan_record,
     pool_seconds,
     resolve,
+    shares,
 )
 from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord
 from hotloop.app.errors import InvalidRequestError
@@ -92,7 +95,7 @@ def test_nothing_available_is_refused() -> None:
         resolve(CompareRequest(), reports)
 
 
-def test_what_needs_more_memory_than_there_is_is_skipped() -> None:
+def test_cell_that_needs_too_much_memory_is_skipped() -> None:
     record = planned(items_count=100_000, batch_size=100, workers=64, available_bytes=2 << 30)
     skipped = {cell.cell.strategy for cell in record.cells if cell.is_skipped}
     assert {"multiprocessing", "concurrent-futures"} <= skipped
@@ -134,7 +137,37 @@ def test_exact_measures_everything_whole() -> None:
     ("body", "field"),
     [({"workload": "knots"}, "workload"), ({"db": "pinot"}, "db"), ({"cache": "x"}, "cache")],
 )
-def test_what_no_cell_can_meet_is_refused(body: dict[str, Any], field: str) -> None:
+def test_request_that_no_cell_can_meet_is_refused(body: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         planned(**body)
     assert raised.value.field == field
+
+
+COSTS = st.lists(st.floats(min_value=0, max_value=1e6), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize(
+    ("budget", "costs", "expected"),
+    [
+        (10, [1, 2, 3], [1, 2, 3]),
+        (9, [1, 100, 100], [1, 4, 4]),
+        (9, [100, 1, 100], [4, 1, 4]),
+        (6, [100, 100, 100], [2, 2, 2]),
+        (0, [1, 1], [0, 0]),
+        (-5, [1, 1], [0, 0]),
+        (5, [], []),
+    ],
+)
+def test_smaller_costs_leave_their_rest_to_the_others(
+    budget: float, costs: list[float], expected: list[float]
+) -> None:
+    assert shares(budget, costs) == pytest.approx(expected)
+
+
+@given(budget=st.floats(min_value=0, max_value=1e6), costs=COSTS)
+def test_shares_never_exceed_the_budget_or_the_costs(budget: float, costs: list[float]) -> None:
+    given_parts = shares(budget, costs)
+    assert sum(given_parts) <= budget * (1 + 1e-9)
+    assert all(0 <= part <= cost for part, cost in zip(given_parts, costs, strict=True))
+    if sum(costs) <= budget:
+        assert given_parts == pytest.approx(costs)

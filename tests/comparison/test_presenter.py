@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from hotloop.app.comparison.cautions import FLAG_TEXTS
 from hotloop.app.comparison.presenter import comparison_view
 from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord, Size
 from hotloop.app.comparison.specs import compare_request_of, compare_spec
 from hotloop.app.names import TaskKind, TaskStatus, TaskType
-from hotloop.app.prediction.host_facts import host_facts
+from hotloop.app.prediction.machine import host_facts
+from hotloop.app.schemas.base import SuggestedRun
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
-from hotloop.app.schemas.links import TaskLinks
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from tests.fixtures.made_up import ITEMS, MadeUpMachine, record_of, sample
 
-LINKS = TaskLinks(status="/s", results="/r", cancel="/c", resume="/t", events="/e")
 SEQUENTIAL, SLOW, HYBRID, STORED = (
     CellId("sequential", "python"),
     CellId("sequential", "cython"),
@@ -42,7 +41,7 @@ def task_of(status: TaskStatus = TaskStatus.COMPLETED, **body: Any) -> Task:
         task_type=TaskType.BACKGROUND,
         kind=TaskKind.COMPARISON,
         status=status,
-        spec=compare_spec(request, "http://127.0.0.1:8001"),
+        spec=compare_spec(request),
         workload="loops",
         kernel="",
         strategy="",
@@ -55,7 +54,7 @@ def task_of(status: TaskStatus = TaskStatus.COMPLETED, **body: Any) -> Task:
 def shown(record: ComparisonRecord, status: TaskStatus = TaskStatus.COMPLETED) -> Comparison:
     stored = ComparisonRecord.from_json(json.loads(json.dumps(record.to_json())))
     assert stored == record
-    return comparison_view(task_of(status), stored, LINKS)
+    return comparison_view(task_of(status), stored)
 
 
 def measured(**arguments: Any) -> ComparisonRecord:
@@ -92,7 +91,7 @@ def test_background_never_wins() -> None:
     assert view.verdict.startswith("hybrid × cython is the fastest: 1 s")
 
 
-def test_tie_lists_all_and_is_said() -> None:
+def test_tied_cells_are_listed_and_named_in_the_verdict() -> None:
     record = measured()
     hybrid = next(cell for cell in record.cells if cell.cell == HYBRID)
     hybrid.samples = [replace(s, seconds=1.97) for s in hybrid.samples]
@@ -114,11 +113,11 @@ def test_tie_lists_all_and_is_said() -> None:
         (TaskStatus.FAILED, "failed"),
     ],
 )
-def test_no_verdict_before_a_good_end(status: TaskStatus, words: str) -> None:
+def test_only_a_completed_comparison_has_a_verdict(status: TaskStatus, words: str) -> None:
     record = record_of(COSTS)
     record.cells[0].samples.append(sample(8.0, round_number=0))
     view = shown(record, status)
-    assert (view.winner, view.curl, view.best_approach) == (None, None, None)
+    assert (view.winner, view.suggested, view.best_approach) == (None, None, None)
     assert view.tied == []
     assert view.verdict == (f"No verdict: the comparison {words}, 1 of 24 measurements are done.")
     assert {cell.status for cell in view.cells} == {CellStatus.PENDING}
@@ -135,6 +134,7 @@ def test_cell_projected_from_one_item_never_wins() -> None:
     assert "projected from one item. Raise budget_seconds" in view.verdict
     hybrid = cell_of(view, HYBRID)
     assert CellFlag.ONE_ITEM in hybrid.flags
+    assert FLAG_TEXTS[CellFlag.ONE_ITEM] in [caution.text for caution in view.cautions]
     assert hybrid.interval_seconds is not None
     assert hybrid.interval_seconds.low <= hybrid.median_seconds / 1.25  # type: ignore[operator]
     assert hybrid.interval_seconds.high >= hybrid.median_seconds * 1.25  # type: ignore[operator]
@@ -144,14 +144,14 @@ def test_cell_projected_from_one_item_never_wins() -> None:
     ("batch_size", "workers", "flagged"),
     [(5_000, 1, True), (500, 2, True), (500, 1, False), (250, 4, False), ("auto", 1, False)],
 )
-def test_given_batch_size_that_leaves_workers_idle_is_said(
+def test_batch_size_that_leaves_workers_idle_is_flagged(
     batch_size: int | str, workers: int, flagged: bool
 ) -> None:
     record = record_of({CellId("threading", "cython"): 1.0, SLOW: 2.0})
     MadeUpMachine({CellId("threading", "cython"): 1.0, SLOW: 2.0}).compare(record)
     threading, _ = record.cells
     threading.samples = [replace(s, effective_workers=workers) for s in threading.samples]
-    view = comparison_view(task_of(batch_size=batch_size, workers=4), record, LINKS)
+    view = comparison_view(task_of(batch_size=batch_size, workers=4), record)
     flags = [CellFlag.IDLE_WORKERS in cell.flags for cell in view.cells]
     assert flags == [flagged, False]
 
@@ -164,10 +164,9 @@ def test_outputs_of_fewer_than_two_measured_cells_are_not_called_equal() -> None
     assert (view.outputs_equal, view.compared_cells) == (None, 0)
 
 
-def test_command_runs_the_winner_with_what_is_not_the_default() -> None:
-    words = shlex.split(shown(measured()).curl or "")
-    assert words[:3] == ["curl", "-s", "http://127.0.0.1:8001/api/v1/tasks/hybrid"]
-    assert json.loads(words[-1]) == {"items_count": ITEMS, "kernel": "cython"}
+def test_suggested_run_is_the_winner_with_what_is_not_the_default() -> None:
+    body = {"items_count": ITEMS, "kernel": "cython"}
+    assert shown(measured()).suggested == SuggestedRun(strategy="hybrid", body=body)
 
 
 @pytest.mark.parametrize(
@@ -179,10 +178,11 @@ def test_command_runs_the_winner_with_what_is_not_the_default() -> None:
         {"rounds": 3, "budget_seconds": 60.0, "exact": True, "kernels": ("cython", "numba")},
     ],
 )
-def test_body_of_the_command_asks_for_the_same_run(body: dict[str, Any]) -> None:
+def test_suggested_body_asks_for_the_same_run(body: dict[str, Any]) -> None:
     task = task_of(**body)
-    curl = comparison_view(task, measured(), LINKS).curl
-    request = RunRequest.model_validate_json(shlex.split(curl or "")[-1])
+    suggested = comparison_view(task, measured()).suggested
+    assert suggested is not None
+    request = RunRequest.model_validate_json(json.dumps(suggested.body))
     asked = asked_for(**body)
     for name in RunRequest.model_fields:
         if name not in ("db", "cache"):
@@ -192,17 +192,17 @@ def test_body_of_the_command_asks_for_the_same_run(body: dict[str, Any]) -> None
     assert (again.rounds, again.exact, again.kernels) == (asked.rounds, asked.exact, asked.kernels)
 
 
-def test_command_has_a_few_items_and_no_more() -> None:
+def test_suggested_run_has_a_few_items_and_no_more() -> None:
     row = {"item_id": 1, "value": 0.5, "offset": 7}
-    bodies = []
+    found = []
     for count in (2, 21):
         asked = CompareRequest.model_validate_json(
             json.dumps({"items": [row] * count, "kernel": "cython"})
         )
-        task = replace(task_of(), spec=compare_spec(asked, "http://h"))
-        bodies.append(comparison_view(task, measured(), LINKS).curl)
-    assert json.loads(shlex.split(bodies[0] or "")[-1]) == {"items": [row] * 2, "kernel": "cython"}
-    assert bodies[1] is None
+        task = replace(task_of(), spec=compare_spec(asked))
+        found.append(comparison_view(task, measured()).suggested)
+    body = {"items": [row] * 2, "kernel": "cython"}
+    assert found == [SuggestedRun(strategy="hybrid", body=body), None]
 
 
 def test_projected_cell_says_so() -> None:
@@ -255,7 +255,7 @@ def test_different_outputs_are_in_the_answer() -> None:
         ({"failed_items": 1}, CellFlag.FAILED_ITEMS),
     ],
 )
-def test_what_is_noted_of_a_round_flags_its_cell(changes: dict[str, Any], flag: CellFlag) -> None:
+def test_disturbance_of_a_round_flags_its_cell(changes: dict[str, Any], flag: CellFlag) -> None:
     record = measured()
     cell = record.cells[0]
     cell.samples[2] = replace(cell.samples[2], **changes)
@@ -282,7 +282,7 @@ def test_how_rounds_vary_flags_their_cell(seconds: list[float], flags: set[CellF
     assert cell.seconds == seconds  # outliers are kept
 
 
-def test_cpu_time_of_a_moment_is_not_told() -> None:
+def test_short_rounds_have_no_cpu_utilization() -> None:
     record = measured()
     short = [replace(s, seconds=0.01) for s in record.cells[0].samples]
     record.cells[0].samples = short
@@ -290,7 +290,7 @@ def test_cpu_time_of_a_moment_is_not_told() -> None:
     assert cell_of(shown(record), SLOW).cpu_utilization == 0.5
 
 
-def test_busy_machine_is_said() -> None:
+def test_verdict_warns_of_a_busy_machine() -> None:
     record = measured()
     record.host = host_facts((), "loops") | {"usable_cpus": 2, "load_before": 1.9}
     assert "busy" not in shown(record).verdict

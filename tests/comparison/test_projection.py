@@ -1,4 +1,4 @@
-"""Smaller plans of the same structure, and what is projected from them."""
+"""Smaller plans of the same structure, and projections from them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def batches(items: int, size: Size) -> int:
 
 
 @pytest.mark.parametrize("strategy", sorted(StrategyName))
-def test_what_fits_is_measured_whole(strategy: StrategyName) -> None:
+def test_cell_that_fits_is_measured_whole(strategy: StrategyName) -> None:
     plan = plan_of(strategy)
     (size,) = sizes_within(plan, estimate(plan), estimate)
     assert (size.items, size.batch_size, size.estimate) == (1_000, 5_000, estimate(plan))
@@ -80,7 +80,7 @@ def test_what_fits_is_measured_whole(strategy: StrategyName) -> None:
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 3.0, 30.0])
 @pytest.mark.parametrize("items", [1, 7, 1_000, 12_345, 1_000_000])
 @pytest.mark.parametrize("kernel", ["cython", "python"])
-def test_smaller_plan_has_the_estimate_that_it_is_said_to_have(
+def test_size_has_the_estimate_of_its_plan(
     strategy: StrategyName, seconds: float, items: int, kernel: str
 ) -> None:
     plan = plan_of(strategy, items, kernel=kernel)
@@ -105,7 +105,7 @@ def test_few_batches_stay_as_many(strategy: StrategyName, items: int) -> None:
 
 
 @pytest.mark.parametrize("strategy", sorted(PARALLEL))
-def test_of_many_batches_every_worker_keeps_two(strategy: StrategyName) -> None:
+def test_every_worker_keeps_two_of_many_batches(strategy: StrategyName) -> None:
     plan = plan_of(strategy, 1_000_000)
     for size in sizes_within(plan, 20.0, estimate):
         assert batches(size.items, size) == 8

@@ -47,7 +47,7 @@ async def failed(folder: Path, request: CompareRequest) -> tuple[str, bool, int,
     """How a comparison ended that fails: (message, outputs_equal, mismatches, first detail)."""
     async with open_services(Settings(data_dir=folder, run_hosts=1)) as services:
         with pytest.raises(OutputsDifferError) as raised:
-            await services.comparisons.compare(request, "http://127.0.0.1:8001")
+            await services.comparisons.compare(request)
         error: RunError = raised.value
         assert error.task_id is not None
         view = await services.tasks.get(error.task_id)
@@ -113,7 +113,7 @@ def test_comparison_that_measured_nothing_fails_with_the_reason(
     async def run() -> TaskView:
         async with open_services(Settings(data_dir=tmp_path, run_hosts=1)) as services:
             with pytest.raises(NothingMeasuredError) as raised:
-                await services.comparisons.compare(asked_for(["cython"]), "http://127.0.0.1:8001")
+                await services.comparisons.compare(asked_for(["cython"]))
             assert raised.value.task_id is not None
             return await services.tasks.get(raised.value.task_id)
 
@@ -142,8 +142,8 @@ def test_whose_the_tasks_of_a_comparison_are(
 
     async def compared() -> None:
         async with open_services(Settings(data_dir=tmp_path, run_hosts=1)) as services:
-            now = await services.comparisons.compare(request, "http://x", "key:alice")
-            later = await services.comparisons.submit(request, "http://x", "key", "key:alice")
+            now = await services.comparisons.compare(request, "key:alice")
+            later = await services.comparisons.submit(request, "key", "key:alice")
             async for _ in services.background.events(later.task_id, None):
                 pass  # until it has ended
             view = await services.tasks.get(later.task_id)

@@ -1,4 +1,4 @@
-"""The verdict: a winner only where it can be told, and never one that is really slower."""
+"""verdict, intervals: a winner only if it is certain, and never one that is really slower."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.comparison.intervals import Interval
+from hotloop.app.comparison.intervals import Interval, trusted_interval
 from hotloop.app.comparison.record import CellId, ComparisonRecord
-from hotloop.app.comparison.verdict import Contender, Verdict, judge, trusted_interval
+from hotloop.app.comparison.verdict import Contender, Verdict, judge
 from tests.fixtures.made_up import MadeUpMachine, record_of
 
 SLOWER = 1.05
 COMPARISONS = 60
-"""For each kind of machine."""
+"""Comparisons for each kind of machine."""
 
 MACHINES: dict[str, dict[str, Any]] = {
     "calm": {"noise": 0.01},
@@ -123,7 +123,7 @@ def test_nothing_measured_has_no_verdict() -> None:
     assert judge([]) is None
 
 
-def test_one_round_is_hardly_trusted() -> None:
+def test_interval_of_one_round_is_a_factor_of_three() -> None:
     found = trusted_interval([3.0])
     assert (found.low, found.median, found.high) == (1.0, 3.0, 9.0)
 
@@ -142,7 +142,7 @@ def test_interval_of_equal_rounds_has_no_width() -> None:
     assert found.high == pytest.approx(2.0)
 
 
-def test_cell_that_may_not_win_is_no_winner_and_ties_only_with_those_near_it() -> None:
+def test_cell_that_may_not_win_ties_only_with_cells_near_it() -> None:
     first = Contender(0, Interval(1.0, 0.9, 1.1), may_win=False)
     assert judge([first]) == Verdict((0,), may_win=False)
     assert Verdict((0,), may_win=False).winner is None

@@ -21,7 +21,7 @@ def test_error_names_the_wrong_setting(tmp_path: Path) -> None:
 def test_open_service_on_a_network_does_not_start(tmp_path: Path) -> None:
     text = refused_start(host="0.0.0.0", data_dir=tmp_path)
     assert "HOTLOOP_HOST must be a loopback address" in text
-    assert "python -m hotloop.app.security" in text
+    assert "hotloop key" in text
 
 
 def test_error_about_a_source_hides_its_secret(tmp_path: Path) -> None:

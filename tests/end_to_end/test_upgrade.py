@@ -13,7 +13,7 @@ from tests.fixtures.postgres_server import RunningPostgres
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 from tests.tasks.stores.make import QUICK, SLOW
-from tests.tasks.stores.opening import has_all, restore, said
+from tests.tasks.stores.opening import HOST, has_all, restore, said
 
 pytestmark = pytest.mark.long
 
@@ -45,7 +45,9 @@ def test_tasks_stored_by_an_earlier_version_are_completed(
     with upgraded(database, tmp_path, postgres) as server:
 
         def view(task_id: str) -> dict[str, object]:
-            found: dict[str, object] = server.client.get(f"{TASKS}/status/{task_id}").json()
+            found: dict[str, object] = server.client.get(
+                f"{TASKS}/status/{task_id}", headers={"Host": HOST}
+            ).json()
             return found
 
         def results(task_id: str) -> str:

@@ -13,9 +13,10 @@ from hotloop.app.errors import StoreUnavailableError, TaskNotFoundError
 from hotloop.app.execution import events as event_hub
 from hotloop.app.execution.events import EventHub, Moment
 from hotloop.app.names import TaskStatus, TaskType
-from hotloop.app.schemas.events import TaskEvent
+from hotloop.app.schemas.tasks import TaskEvent
 from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
 from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.wiring import BODIES
 from tests.fixtures.executions import Execution, begin
 from tests.fixtures.waiting import until
 
@@ -102,7 +103,7 @@ class Watchers:
 
 def run(counted: Counted, scenario: Callable[[EventHub], Awaitable[None]]) -> None:
     async def main() -> None:
-        hub = EventHub(counted)  # type: ignore[arg-type]
+        hub = EventHub(counted, BODIES)  # type: ignore[arg-type]
         try:
             async with asyncio.timeout(60):
                 await scenario(hub)

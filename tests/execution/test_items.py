@@ -16,7 +16,7 @@ import pytest
 
 from hotloop.app.disk import file_sha256
 from hotloop.app.errors import BadRowError, StoreError
-from hotloop.app.execution.executions import RunContext
+from hotloop.app.execution.context import RunContext
 from hotloop.app.execution.items import items_of
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import IngestCommand

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from hotloop.app.errors import StoreUnavailableError
-from hotloop.app.execution.maintenance import Upkeep
+from hotloop.app.execution.maintenance import Upkeep, abilities
 from hotloop.app.names import TaskStatus
+from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.settings.settings import Settings
 from hotloop.app.tasks import nodes as nodes_module
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task, new_task_id
+from hotloop.app.tasks.needs import needs_of
 from hotloop.app.tasks.store import TaskStore, open_store
 
 
@@ -96,3 +98,34 @@ def test_heartbeat_that_cannot_be_written_is_told_until_one_can(
         assert upkeep.failure is None
 
     asyncio.run(main())
+
+
+def report(kernel: str, available: bool) -> KernelReport:
+    return KernelReport(
+        workload="loops",
+        kernel=kernel,
+        available=available,
+        reason=None if available else "not built",
+        releases_gil=True,
+        instruction_set=None,
+        warm_up_seconds=0.0,
+        ns_per_operation={},
+    )
+
+
+def test_node_can_do_what_its_kernels_and_settings_allow() -> None:
+    reports = [report("python", True), report("cython", False)]
+    able = abilities(reports, Settings(), 1_000)
+    pinot = abilities(reports, Settings(pinot_url="http://127.0.0.1:8000"), 1_000)
+
+    def fits(kernel: str, **spec: object) -> tuple[bool, bool]:
+        needs = needs_of("run", "loops", kernel, "hybrid", spec)
+        return able.fits(needs), pinot.fits(needs)
+
+    assert fits("python", db="simulated", cache="none") == (True, True)
+    assert fits("cython") == (False, False)
+    assert fits("python", db="pinot") == (False, True)
+    assert fits("python", cache="redis") == (False, False)
+    assert fits("python", needs={"bytes": 1_000}) == (True, True)
+    assert fits("python", needs={"bytes": 1_001}) == (False, False)
+    assert fits("python", version=99) == (False, False)

@@ -26,6 +26,7 @@ from hotloop.app.tasks.needs import A_NODE, A_RUN_HOST, NOTHING, Abilities
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import shards, tasks
+from hotloop.app.wiring import BODIES
 
 
 def result(
@@ -160,9 +161,9 @@ def test_task_that_this_version_does_not_know_is_shown_and_so_are_the_others(
     store: TaskStore, strange: dict[str, Any], status: TaskStatus
 ) -> None:
     odd, plain = kept(store, status, **strange), kept(store)
-    listed = {task.task_id: task for task in task_summaries(store, store.page(limit=9))}
+    listed = {task.task_id: task for task in task_summaries(store, BODIES, store.page(limit=9))}
     assert set(listed) == {odd, plain}
-    shown = task_view(store, odd)
+    shown = task_view(store, BODIES, odd)
     assert shown.status is status
     assert {name: getattr(shown, name) for name in type(listed[odd]).model_fields} == dict(
         listed[odd]
@@ -180,23 +181,23 @@ def test_measurements_that_cannot_be_read_are_left_out(store: TaskStore, details
         row = shards.c.task_id == task_id
         with writing(store.engine) as connection:
             connection.execute(update(shards).where(row).values(details=details, status=status))
-        assert task_view(store, task_id).comparison is None
+        assert task_view(store, BODIES, task_id).comparison is None
         assert store.progress([task_id])[task_id][0] is status
-    assert len(task_summaries(store, store.page(limit=9))) == 2
+    assert len(task_summaries(store, BODIES, store.page(limit=9))) == 2
 
 
 def test_view_says_what_a_task_waits_for(store: TaskStore) -> None:
     task_id = kept(store)
     node = NodeStore(store.engine, "node:1", "test")
     node.beat()
-    assert task_view(store, task_id).waiting_for == A_RUN_HOST
+    assert task_view(store, BODIES, task_id).waiting_for == A_RUN_HOST
     node.publish(Abilities(frozenset({"kind:run"}), 0))
-    waiting_for = str(task_view(store, task_id).waiting_for)
+    waiting_for = str(task_view(store, BODIES, task_id).waiting_for)
     assert waiting_for.startswith("a node with the cache source none, ")
     node.publish(NOTHING)
-    assert task_view(store, task_id).waiting_for == A_NODE
+    assert task_view(store, BODIES, task_id).waiting_for == A_NODE
     store.shards.cancel(task_id, lambda _: {})
-    assert task_view(store, task_id).waiting_for is None
+    assert task_view(store, BODIES, task_id).waiting_for is None
 
 
 QUEUED, RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
@@ -225,7 +226,7 @@ def waiting_for(
         Shard(task_id=task.task_id, shard=n, start=n, count=1, status=state, node=node)
         for n, (state, node) in enumerate(shards)
     ]
-    return task_summary(task, made, living).waiting_for
+    return task_summary(task, made, BODIES, living).waiting_for
 
 
 @pytest.mark.parametrize(

@@ -1,70 +1,74 @@
-"""Synchronous runs and comparisons that the store does not take."""
+"""Runs that are too long to wait for, where they are not accepted in the background."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 
-from hotloop.app.comparison.service import ComparisonService
-from hotloop.app.errors import StoreError
-from hotloop.app.execution.inputs import GeneratedInput
-from hotloop.app.execution.runs import RunService
+from hotloop.app.errors import EstimateTooLongError
 from hotloop.app.names import StrategyName
-from hotloop.app.schemas.runs import RunRequest
-from hotloop.app.tasks.folder import DataFolder
-from hotloop.app.tasks.model import new_task_id
-from hotloop.app.tasks.store import TaskStore, open_store
-from tests.fixtures.plans import make_plan
+from hotloop.app.schemas.runs import RunRequest, UploadQuery
+from hotloop.app.schemas.tasks import AcceptedRun
+from hotloop.app.settings.settings import Settings
+from hotloop.app.tasks.nodes import NodeStore
+from hotloop.app.wiring import Services, open_services
+
+HOURS = RunRequest(items_count=50_000)
+ROWS = b"item_id,value,offset\n" + b"".join(b"%d,0.5,7\n" % n for n in range(500))
+UPLOAD = UploadQuery(strategy=StrategyName.SEQUENTIAL, db="simulated")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[TaskStore]:
-    """On a disk that is full."""
-    store = open_store(tmp_path)
-
-    def full(*_: object) -> None:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorname = "SQLITE_FULL"
-        raise DBAPIError.instance("", (), error, sqlite3.Error)
-
-    event.listen(store.engine, "commit", full)
-    yield store
-    event.remove(store.engine, "commit", full)
-    store.close()
+async def _chunks() -> AsyncIterator[bytes]:
+    yield ROWS
 
 
-@pytest.fixture
-def context(store: TaskStore, tmp_path: Path) -> Any:
-    metrics = SimpleNamespace(run_ended=lambda *_: None, comparison_ended=lambda *_: None)
-    return SimpleNamespace(store=store, folder=DataFolder(tmp_path), node="this", metrics=metrics)
+async def refusals(services: Services) -> list[str]:
+    """Return the refusals of a long run and a long upload; check that nothing of them is left."""
+    texts = []
+    for work in (
+        services.runs.run(StrategyName.SEQUENTIAL, HOURS, "key"),
+        services.runs.run_upload(UPLOAD, "text/csv", _chunks(), "key"),
+    ):
+        with pytest.raises(EstimateTooLongError) as raised:
+            await work
+        texts.append(str(raised.value))
+    assert (await services.tasks.page(None, None, None, 10, 0)).total == 0
+    return texts
 
 
-def test_run_that_the_store_does_not_take_ends_with_the_stores_reason(context: Any) -> None:
-    missing: Any = None
-    service = RunService(context, missing, missing)
-    plan, request = make_plan(StrategyName.SEQUENTIAL), RunRequest(items_count=10)
+def run(folder: Path, scenario: Any, **settings: Any) -> None:
+    async def inner() -> None:
+        made = Settings(data_dir=folder, run_hosts=1, **settings)
+        async with open_services(made) as services:
+            await scenario(services)
 
-    async def run() -> object:
-        return await service.supervise(
-            new_task_id(),
-            lambda active: service._drive(
-                active, plan, request, GeneratedInput(10), None, 1.0, None, None
-            ),
-        )
-
-    with pytest.raises(StoreError, match="the disk is full"):
-        asyncio.run(run())
+    asyncio.run(inner())
+    assert list((folder / "uploads").iterdir()) == []
 
 
-def test_comparison_that_the_store_does_not_take_ends_without_another_error(context: Any) -> None:
-    missing: Any = None
-    service = ComparisonService(context, missing, missing)
-    service._end_unbegun(new_task_id(), None, StoreError("the disk is full"))
+def test_service_that_refuses_long_runs_says_how_to_have_them(tmp_path: Path) -> None:
+    async def scenario(services: Services) -> None:
+        for text in await refusals(services):
+            assert "over the limit of 300 s" in text
+            assert "Ask for it in the background (Prefer: respond-async)" in text
+
+    run(tmp_path, scenario, long_runs="refuse")
+
+
+def test_long_run_is_accepted_only_where_a_process_executes_it(tmp_path: Path) -> None:
+    async def scenario(services: Services) -> None:
+        for text in await refusals(services):
+            assert "over the limit of 300 s" in text
+            assert "no process executes background tasks here" in text
+            assert "HOTLOOP_BACKGROUND_RUNS" in text
+        node = NodeStore(services.store.engine, "node", "node")
+        node.beat()
+        found = await services.runs.run(StrategyName.SEQUENTIAL, HOURS)
+        assert isinstance(found, AcceptedRun)
+        await services.tasks.cancel(found.task_id)
+
+    run(tmp_path, scenario, background_runs=0)

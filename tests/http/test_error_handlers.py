@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from hotloop.app import errors
 from hotloop.app.factory import create_app
 from hotloop.app.http.error_handlers import ERROR_KINDS, HTTP_KINDS, kind_of, problem_response
-from hotloop.app.schemas.problems import Problem
+from hotloop.app.schemas.base import Problem
 from hotloop.app.settings.settings import Settings
 from hotloop.kernels.errors import InvalidColumnError
 from tests.fixtures.client import open_client

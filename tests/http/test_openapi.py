@@ -11,9 +11,8 @@ import pytest
 from hotloop.app.factory import create_app
 from hotloop.app.http.error_handlers import ERROR_KINDS, HTTP_KINDS
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.events import TaskEvent
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
-from hotloop.app.schemas.tasks import TaskProgress
+from hotloop.app.schemas.tasks import TaskEvent, TaskProgress
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.fake_services import FakeServices
 

@@ -15,7 +15,7 @@ import psutil
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.samplers import VitalsService
 from hotloop.app.process_tree import ProcessTree
-from hotloop.app.schemas.health import VitalsSample
+from hotloop.app.schemas.service import VitalsSample
 from tests.fixtures.waiting import BOUND_SECONDS, until, wait_until
 
 SPIN = "import sys\nx = bytearray(50_000_000)\nwhile sys.stdin.readable(): pass"

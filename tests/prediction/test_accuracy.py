@@ -73,14 +73,14 @@ def test_only_estimated_runs_of_one_attempt_count(store: TaskStore) -> None:
     ]
 
 
-def test_the_newest_so_many_are_read(store: TaskStore) -> None:
+def test_only_the_newest_runs_are_read(store: TaskStore) -> None:
     for number in range(5):
         run(store, task(number), 1.0)
     found = read_errors(store, 3).records
     assert [record.task_id for record in found] == [task(n).task_id for n in (4, 3, 2)]
 
 
-def test_estimate_that_comes_later_is_kept(store: TaskStore) -> None:
+def test_estimate_made_after_acceptance_is_kept(store: TaskStore) -> None:
     store.create(task(1, estimated_seconds=None))
     store.estimate(task(1).task_id, 7.5)
     assert store.get(task(1).task_id).estimated_seconds == 7.5
@@ -102,7 +102,7 @@ def errors(*ratios: float) -> Errors:
     )
 
 
-def test_few_runs_leave_a_quarter_to_both_sides() -> None:
+def test_interval_of_few_runs_reaches_a_quarter_to_both_sides() -> None:
     for known in (errors(), errors(1.0, 1.01)):
         interval = known.interval(4.0)
         assert (interval.low, interval.high) == (3.0, 5.0)
@@ -110,7 +110,7 @@ def test_few_runs_leave_a_quarter_to_both_sides() -> None:
     assert (wide.low, wide.high) == (3.0, 8.0)
 
 
-def test_many_runs_say_how_wide_the_interval_is() -> None:
+def test_interval_of_many_runs_follows_from_their_errors() -> None:
     interval = errors(*[1.0] * 20).interval(4.0)
     assert (interval.low, interval.high) == (4.0, 4.0)
     # predicted twice what was measured: the truth lies below
@@ -118,7 +118,7 @@ def test_many_runs_say_how_wide_the_interval_is() -> None:
     assert (interval.low, interval.high) == (2.0, 4.0)
 
 
-def test_view_counts_what_was_right() -> None:
+def test_view_has_the_share_of_runs_within_25_percent() -> None:
     view = errors(0.79, 0.8, 1.25, 1.3, *[1.0] * 20).view()
     assert (view.runs, view.median_ratio) == (24, 1.0)
     assert view.within_25_percent == pytest.approx(22 / 24)
@@ -127,7 +127,7 @@ def test_view_counts_what_was_right() -> None:
     assert (none.runs, none.median_ratio, none.within_25_percent, none.last) == (0, None, None, [])
 
 
-def test_before_the_machine_is_calibrated_the_interval_is_wide() -> None:
+def test_interval_is_wide_before_a_calibration() -> None:
     low, high = UNCALIBRATED
     for known in (errors(), errors(*[1.0] * 20)):
         interval = known.interval(4.0, calibrated=False)
@@ -138,7 +138,7 @@ def test_before_the_machine_is_calibrated_the_interval_is_wide() -> None:
     assert interval.high > 4 * high
 
 
-def test_runs_of_a_strategy_that_nobody_knows_are_left_out(store: TaskStore) -> None:
+def test_runs_of_an_unknown_strategy_are_left_out(store: TaskStore) -> None:
     run(store, task(1, strategy="newer"), 1.0)
     run(store, task(2), 1.0)
     assert len(read_errors(store).records) == 1

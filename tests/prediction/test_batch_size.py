@@ -1,4 +1,4 @@
-"""The batch size of a run whose request says `auto`."""
+"""plan: the batch size of a run whose request says `auto`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from hotloop.app.names import StrategyName
-from hotloop.app.prediction.batch_size import BATCHES_A_WORKER, with_batch_size
 from hotloop.app.prediction.model import predict
-from hotloop.app.prediction.plans import make_plan
+from hotloop.app.prediction.plan import BATCHES_A_WORKER, make_plan, with_batch_size
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
@@ -47,7 +46,7 @@ def plan(strategy: str, **body: Any) -> Plan:
 
 
 @pytest.mark.parametrize("strategy", BLOCKING)
-def test_items_that_wait_a_second_are_a_batch_each(strategy: str) -> None:
+def test_items_that_wait_for_a_second_get_batches_of_one(strategy: str) -> None:
     made = plan(strategy, items_count=1_000, workers=4)
     assert made.batch_size == 1
     whole = predict(plan("sequential", items_count=1_000), usual()).seconds
@@ -80,7 +79,7 @@ def test_every_worker_gets_a_batch(strategy: StrategyName, body: dict[str, Any])
 
 
 @pytest.mark.parametrize("strategy", BLOCKING)
-def test_long_runs_have_several_batches_a_worker_and_each_second_one(strategy: str) -> None:
+def test_long_runs_end_a_batch_a_second_in_each_worker(strategy: str) -> None:
     made = plan(strategy, items_count=500_000, workers=4, kernel="cython", **CPU_ONLY)
     # Processes that never wait are no more than the two CPUs.
     workers = 4 if strategy == "threading" else 2
@@ -99,7 +98,7 @@ def test_async_batch_takes_whole_waves_of_items_in_flight() -> None:
     assert quick.batch_size % 100 == 0
 
 
-def test_groups_that_are_asked_for_at_once_are_not_cut() -> None:
+def test_batches_hold_whole_groups() -> None:
     body = {"db": "pinot", "cache": "none", "query_batch_size": 200}
     made = plan("threading", items_count=10_000, workers=4, **body)
     assert (made.group_size, made.batch_size % 200) == (200, 0)
@@ -118,11 +117,11 @@ def test_batches_in_flight_are_bounded_together() -> None:
     assert made.batch_size * window_size(4) <= 1_000_000
 
 
-def test_given_size_is_obeyed() -> None:
+def test_given_size_is_kept() -> None:
     assert plan("threading", items_count=1_000, workers=4, batch_size=5_000).batch_size == 5_000
 
 
-def test_size_is_chosen_for_the_items_that_have_come() -> None:
+def test_size_is_chosen_anew_when_items_arrive() -> None:
     query = UploadQuery(workers=4)
     empty = make_plan(StrategyName.THREADING, query, GeneratedItems(0), REPORTS, usual(), SETTINGS)
     assert empty.batch_size == 1
@@ -131,7 +130,7 @@ def test_size_is_chosen_for_the_items_that_have_come() -> None:
 
 
 @pytest.mark.parametrize("given", ['"5"', "5.0", "true", "0", "1000001", "null", '"many"', "[]"])
-def test_other_sizes_are_refused_in_one_sentence(given: str) -> None:
+def test_invalid_size_is_refused_with_its_bounds(given: str) -> None:
     with pytest.raises(ValidationError) as caught:
         RunRequest.model_validate_json(f'{{"batch_size": {given}}}')
     (fault,) = caught.value.errors()
@@ -140,5 +139,5 @@ def test_other_sizes_are_refused_in_one_sentence(given: str) -> None:
 
 
 @pytest.mark.parametrize(("given", "size"), [("auto", "auto"), ("250", 250)])
-def test_queries_take_both(given: str, size: object) -> None:
+def test_query_takes_auto_and_numbers(given: str, size: object) -> None:
     assert UploadQuery.model_validate({"batch_size": given}).batch_size == size

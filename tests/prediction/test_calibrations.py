@@ -1,4 +1,4 @@
-"""One calibration for all who ask, kept, and made again when it is of another machine."""
+"""One calibration for all requests, kept, and made again when the machine has changed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from typing import cast
 import pytest
 
 from hotloop.app.errors import RunHostDiedError
-from hotloop.app.prediction.calibrating import TYPICAL_SECONDS
-from hotloop.app.prediction.calibration_file import NAME, Calibrated, calibrating_alone, load, save
-from hotloop.app.prediction.calibration_results import StoreResults
+from hotloop.app.prediction.calibration_file import (
+    NAME,
+    Calibrated,
+    StoreResults,
+    calibrating_alone,
+    load,
+    save,
+)
 from hotloop.app.prediction.calibrations import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
+    TYPICAL_SECONDS,
     Calibrations,
 )
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import Batches, KernelReport
-from hotloop.app.schemas.calibration import CalibrationStatus
+from hotloop.app.schemas.recommendation import CalibrationStatus
 from hotloop.app.tasks.model import utc_now
 from tests.fixtures.calibrations import REPORTS, usual
 
@@ -114,7 +120,7 @@ def test_measured_once_then_kept(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_process_that_begins_none_unasked_measures_only_for_who_asks(tmp_path: Path) -> None:
+def test_process_without_unasked_calibrations_begins_only_asked_ones(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         ours = Calibrations(
@@ -147,7 +153,7 @@ def test_begin_measures_anew(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_all_who_ask_meanwhile_share_one(tmp_path: Path) -> None:
+def test_requests_share_the_calibration_in_progress(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         hosts.gate.clear()
@@ -170,7 +176,7 @@ def test_all_who_ask_meanwhile_share_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "other kernels"])
-def test_what_is_not_of_this_machine_is_measured_anew(tmp_path: Path, damage: str) -> None:
+def test_unusable_file_is_measured_anew(tmp_path: Path, damage: str) -> None:
     async def check() -> None:
         hosts = Hosts()
         await measured(made(tmp_path, hosts))
@@ -189,7 +195,7 @@ def test_what_is_not_of_this_machine_is_measured_anew(tmp_path: Path, damage: st
     asyncio.run(check())
 
 
-def test_change_while_the_service_runs_is_noticed(tmp_path: Path) -> None:
+def test_change_of_kernels_is_noticed_while_the_service_runs(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         ours = made(tmp_path, hosts)
@@ -229,7 +235,7 @@ def test_calibration_of_another_process_is_found(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_calibration_of_another_machine_in_the_folder_replaces_none_that_is_known(
+def test_file_of_another_machine_does_not_replace_the_calibration(
     tmp_path: Path,
 ) -> None:
     """A process with other limits of workers may share the folder."""
@@ -244,7 +250,7 @@ def test_calibration_of_another_machine_in_the_folder_replaces_none_that_is_know
     asyncio.run(check())
 
 
-def test_waiting_for_an_idle_host_keeps_no_other_process_from_calibrating(tmp_path: Path) -> None:
+def test_waiting_for_an_idle_host_does_not_lock_the_folder(tmp_path: Path) -> None:
     async def check() -> None:
         hosts, others = Hosts(), Hosts()
         hosts.idle = 0
@@ -262,7 +268,7 @@ def test_waiting_for_an_idle_host_keeps_no_other_process_from_calibrating(tmp_pa
     asyncio.run(check())
 
 
-def test_state_tells_how_far_it_is_and_how_it_ended(tmp_path: Path) -> None:
+def test_state_has_progress_and_outcome(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         hosts.tells = (0.25, 0.5)
@@ -298,7 +304,7 @@ def test_state_tells_how_far_it_is_and_how_it_ended(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_failure_is_told_and_not_tried_again_too_soon(
+def test_failure_is_reported_and_tried_again_after_a_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000.0
@@ -349,7 +355,7 @@ def test_failure_is_told_and_not_tried_again_too_soon(
     asyncio.run(check())
 
 
-def test_calibration_that_nobody_asked_for_waits_for_an_idle_host(
+def test_unasked_calibration_waits_for_an_idle_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
@@ -372,7 +378,7 @@ def test_calibration_that_nobody_asked_for_waits_for_an_idle_host(
     asyncio.run(check())
 
 
-def test_one_that_was_asked_for_takes_its_turn_among_the_runs(tmp_path: Path) -> None:
+def test_asked_calibration_takes_its_turn_among_the_runs(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         hosts.idle = 0
@@ -384,7 +390,7 @@ def test_one_that_was_asked_for_takes_its_turn_among_the_runs(tmp_path: Path) ->
     asyncio.run(check())
 
 
-def test_one_that_waits_for_an_idle_host_takes_its_turn_once_it_is_asked_for(
+def test_waiting_calibration_takes_its_turn_once_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
@@ -414,7 +420,7 @@ def test_one_that_waits_for_an_idle_host_takes_its_turn_once_it_is_asked_for(
     asyncio.run(check())
 
 
-def test_folder_that_cannot_be_written_costs_only_the_file(tmp_path: Path) -> None:
+def test_calibration_is_known_without_a_writable_folder(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         ours = made(tmp_path / "not there", hosts)
@@ -425,7 +431,7 @@ def test_folder_that_cannot_be_written_costs_only_the_file(tmp_path: Path) -> No
     asyncio.run(check())
 
 
-def test_close_ends_what_is_being_measured(tmp_path: Path) -> None:
+def test_close_ends_the_calibration_in_progress(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         hosts.gate.clear()

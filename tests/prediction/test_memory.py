@@ -1,4 +1,4 @@
-"""How much memory a run is said to need, and what is refused for it."""
+"""The estimated memory of a run, and the refusal of runs that need too much."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hotloop.app.system import MemoryLimit
 from tests.fixtures.calibrations import ideal
 from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
-from tests.prediction.test_plans import REPORTS, SETTINGS, parsed
-from tests.prediction.test_plans import plan as made
+from tests.prediction.test_plan import REPORTS, SETTINGS, parsed
+from tests.prediction.test_plan import plan as made
 
 NO_IO: dict[str, Any] = {"db": "none", "cache": "none"}
 NO_WORK = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}
@@ -35,14 +35,14 @@ def plan(strategy: str, **body: Any) -> Plan:
 
 
 @pytest.mark.parametrize("strategy", ["concurrent-futures", "multiprocessing"])
-def test_worker_processes_count_as_many_as_there_may_be(strategy: str) -> None:
+def test_worker_processes_count_up_to_their_limit(strategy: str) -> None:
     few = BUDGET.needed(plan(strategy, workers=2, batch_size=1))
     assert few == ROUGHLY.host + 2 * ROUGHLY.worker + 8 * ITEM_BYTES
     most = BUDGET.needed(plan(strategy, workers=256, batch_size=1))
     assert most == ROUGHLY.host + 8 * ROUGHLY.worker + 20 * ITEM_BYTES
 
 
-def test_worker_processes_that_never_wait_count_as_many_as_there_are_cpus() -> None:
+def test_worker_processes_without_waits_count_up_to_the_cpus() -> None:
     budget = MemoryBudget(1 << 30, PoolLimits(256, 8, 2))
     computing = plan("multiprocessing", workers=8, batch_size=1)
     assert budget.needed(computing) == ROUGHLY.host + 2 * ROUGHLY.worker + 8 * ITEM_BYTES
@@ -50,7 +50,7 @@ def test_worker_processes_that_never_wait_count_as_many_as_there_are_cpus() -> N
     assert budget.needed(waiting) == ROUGHLY.host + 8 * ROUGHLY.worker + 20 * ITEM_BYTES
 
 
-def test_threads_cost_their_batches_and_no_process() -> None:
+def test_threads_cost_only_their_batches() -> None:
     few = BUDGET.needed(plan("threading", workers=4, batch_size=10))
     assert few == ROUGHLY.host + 120 * ITEM_BYTES
     whole = BUDGET.needed(plan("threading", workers=256, batch_size=1_000_000))
@@ -64,7 +64,7 @@ def test_hybrid_uses_processes_for_a_kernel_that_holds_the_gil() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["async-batch", "hybrid"])
-def test_items_that_wait_side_by_side_are_counted(strategy: str) -> None:
+def test_items_in_flight_are_counted(strategy: str) -> None:
     body = {"db": "simulated", "batch_size": 1_000, "workers": 1}
     few = BUDGET.needed(plan(strategy, io_concurrency=1, **body))
     many = BUDGET.needed(plan(strategy, io_concurrency=20_000, **body))
@@ -72,7 +72,7 @@ def test_items_that_wait_side_by_side_are_counted(strategy: str) -> None:
     assert BUDGET.needed(plan("sequential", io_concurrency=20_000, **body)) < few
 
 
-def test_what_needs_more_is_refused_with_the_figures() -> None:
+def test_too_large_run_is_refused_with_the_figures() -> None:
     with pytest.raises(MemoryBudgetError, match="840 MiB of memory, over the 500 MiB") as caught:
         MemoryBudget(500 << 20, PoolLimits(256, 8, 8)).check(
             plan("multiprocessing", workers=8, batch_size=1)
@@ -93,7 +93,7 @@ def planned(choice: StrategyChoice, budget: MemoryBudget, **body: Any) -> Plan:
     return result
 
 
-def test_auto_takes_what_fits() -> None:
+def test_auto_takes_a_strategy_that_fits() -> None:
     roomy, tight = (
         MemoryBudget(8 << 30, PoolLimits(256, 8, 8)),
         MemoryBudget(220 << 20, PoolLimits(256, 8, 8)),

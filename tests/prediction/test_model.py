@@ -1,4 +1,4 @@
-"""The cost model: what must hold on any machine, and which term says what limits a run."""
+"""The cost model: rules that hold on any machine, and the term that limits a run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotloop.app.names import StrategyName
-from hotloop.app.prediction.batch_times import makespan
-from hotloop.app.prediction.lower_bound import lower_bound_seconds
-from hotloop.app.prediction.model import predict
+from hotloop.app.prediction.model import makespan, predict
+from hotloop.app.prediction.search_space import lower_bound_seconds
 from hotloop.app.runhost.calibrate.constants import (
     IN_FLIGHT,
     Calibration,
@@ -143,7 +142,7 @@ def test_more_items_never_take_less(made: Plan, machine: Calibration, more: int)
 
 @given(plans(), calibrations())
 @settings(max_examples=200, deadline=None)
-def test_nothing_is_predicted_below_the_bound(made: Plan, machine: Calibration) -> None:
+def test_no_prediction_is_below_the_lower_bound(made: Plan, machine: Calibration) -> None:
     bound = lower_bound_seconds(made, machine, max(made.io_concurrency, made.workers))
     assert predict(made, machine).seconds >= bound * (1 - 1e-9)
 
@@ -178,7 +177,7 @@ IDLE = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value.strategy}",
 )
-def test_what_limits_is_named(made: Plan, limit: Limit) -> None:
+def test_limit_is_the_largest_term(made: Plan, limit: Limit) -> None:
     assert predict(made, usual()).limited_by is limit
 
 
@@ -186,7 +185,9 @@ def test_what_limits_is_named(made: Plan, limit: Limit) -> None:
     ("batches", "workers", "expected"),
     [(0, 3, 0.0), (1, 3, 2.0), (2, 3, 5.0), (3, 3, 5.0), (4, 3, 7.0), (5, 3, 10.0), (3, 1, 12.0)],
 )
-def test_makespan_knows_the_last_batch(batches: int, workers: int, expected: float) -> None:
+def test_makespan_counts_the_shorter_last_batch(
+    batches: int, workers: int, expected: float
+) -> None:
     assert makespan(batches, workers, 5.0, 2.0) == expected
 
 
@@ -246,7 +247,7 @@ def test_tasks_begin_once_for_each_in_flight_in_each_batch() -> None:
     assert seconds(4_000, 100_000) == pytest.approx(1.5 * 10 + 4, rel=0.05)
 
 
-def test_tasks_of_hybrid_go_on_however_small_batches_are() -> None:
+def test_tasks_of_hybrid_are_not_begun_anew_for_each_batch() -> None:
     loop = LoopCosts((1e-4,) * 3, NO_TIME, 1e-3, 0.0)
     machine = replace(ideal(), loops=dict.fromkeys(ideal().loops, loop))
     wait = (SimulatedStage("db", 0.0, 1e-6),)
@@ -277,7 +278,7 @@ def test_hybrid_passes_on_each_batch_beside_the_work() -> None:
         (0.0, 1, 99 * 1.5),
     ],
 )
-def test_what_a_batch_costs_depends_on_its_work_and_the_workers(
+def test_cost_of_a_batch_depends_on_its_work_and_the_workers(
     call: float, workers: int, expected: float
 ) -> None:
     """Milliseconds, for 100 batches on two CPUs."""
@@ -323,7 +324,7 @@ def test_uneven_waits_hold_up_batches_but_not_the_window() -> None:
     assert batches == pytest.approx(100, rel=0.1)
 
 
-def test_resumed_run_is_predicted_by_what_is_left() -> None:
+def test_resumed_run_is_predicted_by_its_remaining_items() -> None:
     made = plan(StrategyName.SEQUENTIAL, items=10_000)
     rest = replace(made, ranges=((0, 100), (5_000, 100)))
     whole, left = predict(made, ideal()).seconds, predict(rest, ideal()).seconds

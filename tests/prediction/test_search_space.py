@@ -1,4 +1,4 @@
-"""Which choices are ranked, and in which order."""
+"""The variants of a plan that are ranked, and their order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import pytest
 
 from hotloop.app.names import StrategyName
-from hotloop.app.prediction.search_space import TIE, Choice, Fixed, candidates, ranked
+from hotloop.app.prediction.search_space import TIE, Candidate, Fixed, ranked, search_space
 from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.sources.simulated import SimulatedStage
 from hotloop.app.strategies.base import Plan
@@ -20,16 +20,16 @@ PLENTY = 1 << 40
 STAGES = (SimulatedStage("db", 0.01, 0.01),)
 
 
-def rank(made: Plan, fixed: Fixed = ALL, memory_bytes: int = PLENTY) -> list[Choice]:
-    return ranked(candidates(made, fixed, usual()), usual(), memory_bytes)
+def rank(made: Plan, fixed: Fixed = ALL, memory_bytes: int = PLENTY) -> list[Candidate]:
+    return ranked(search_space(made, fixed, usual()), usual(), memory_bytes)
 
 
-def key(choice: Choice) -> tuple[object, ...]:
+def key(choice: Candidate) -> tuple[object, ...]:
     plan = choice.plan
     return plan.strategy, plan.kernel, plan.workers, plan.batch_size, plan.io_concurrency
 
 
-def test_every_choice_is_there_once() -> None:
+def test_every_variant_is_ranked_once() -> None:
     found = [key(choice) for choice in rank(plan(stages=STAGES))]
     assert len(set(found)) == len(found)
     assert {(strategy, kernel) for strategy, kernel, *_ in found} == set(
@@ -37,14 +37,14 @@ def test_every_choice_is_there_once() -> None:
     )
 
 
-def test_order_is_by_seconds_to_within_a_tie_and_always_the_same() -> None:
+def test_order_is_by_seconds_except_for_ties_and_deterministic() -> None:
     made = plan(stages=STAGES)
     found = rank(made)
     seconds = [choice.prediction.seconds for choice in found]
     assert all(
         later >= earlier / (1 + TIE) * (1 - 1e-9) for earlier, later in itertools.pairwise(seconds)
     )
-    shuffled = list(candidates(made, ALL, usual()))
+    shuffled = list(search_space(made, ALL, usual()))
     random.Random(1).shuffle(shuffled)
     assert [key(c) for c in ranked(shuffled, usual(), PLENTY)] == [key(c) for c in found]
 
@@ -66,13 +66,13 @@ def test_ties_go_to_fewer_workers() -> None:
     ],
     ids=["workers", "batch_size", "io_concurrency", "strategy"],
 )
-def test_what_was_given_stays(fixed: Fixed, name: str) -> None:
+def test_fixed_choices_are_kept(fixed: Fixed, name: str) -> None:
     found = {getattr(choice.plan, name) for choice in rank(plan(stages=STAGES), fixed)}
     assert found == {getattr(fixed, name)}
     assert {choice.plan.kernel for choice in rank(plan(), fixed)} == {"cython"}
 
 
-def test_what_needs_too_much_memory_is_last_and_says_so() -> None:
+def test_plans_that_need_too_much_memory_come_last() -> None:
     made = plan(items=1_000_000)
     most = sorted(choice.prediction.memory_bytes for choice in rank(made))
     limit = most[len(most) // 2]

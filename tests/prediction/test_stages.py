@@ -1,4 +1,4 @@
-"""From what was asked for and the settings to stages, and every refusal with its way out."""
+"""The stages of a request by the settings, and refusals that say what to do."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def test_redis_stage_has_what_the_settings_say() -> None:
     assert "cache:6379" not in repr(made)
 
 
-def test_each_run_has_its_own_patience() -> None:
+def test_each_run_has_a_policy_of_its_own() -> None:
     first, second = (stages({"db": "pinot"})[0].policy.run for _ in range(2))
     assert first
     assert first != second
 
 
-def test_order_is_that_of_the_mode() -> None:
+def test_cache_mode_decides_the_order() -> None:
     lookup = stages({"db": "pinot", "cache": "redis"})
     assert [stage.name for stage in lookup] == ["db", "cache"]
     columns = {"redis_layout": "json", "redis_columns": BOTH}
@@ -109,7 +109,7 @@ def test_order_is_that_of_the_mode() -> None:
         ({"batch_size": 10, "io_concurrency": 1_000}, 100, 500),
     ],
 )
-def test_connections_are_as_many_as_groups_in_flight(
+def test_pool_has_a_connection_for_each_group_in_flight(
     given: dict[str, Any], connections: int, group: int
 ) -> None:
     request = RunRequest(db="pinot", cache="redis", **given)
@@ -128,7 +128,7 @@ def test_items_pass_simulated_stages_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["db", "cache"])
-def test_source_of_ones_own_is_made_for_either_stage(name: str) -> None:
+def test_custom_source_serves_either_stage(name: str) -> None:
     given: dict[str, Any] = {"db": "none", "cache": "none", name: "square"}
     request = RunRequest(**given, workers=9)
     (made,) = make_stages(request, settings(source_attempts=9))
@@ -137,7 +137,7 @@ def test_source_of_ones_own_is_made_for_either_stage(name: str) -> None:
     assert made.policy.attempts == 9
 
 
-def test_upload_asks_for_the_same_stages() -> None:
+def test_upload_has_the_same_stages_as_a_run() -> None:
     made = make_stages(UploadQuery(db="pinot", cache="square"), settings())
     assert [type(stage) for stage in made] == [PinotStage, SquareStage]
 
@@ -203,5 +203,5 @@ def test_aside_before_other_databases_takes_any_columns(db: str) -> None:
     assert [stage.name for stage in stages(ASIDE | {"db": db})] == ["cache", "db"]
 
 
-def test_wrong_columns_of_a_source_that_is_not_asked_do_not_matter() -> None:
+def test_columns_of_unused_sources_are_not_checked() -> None:
     assert stages({}, pinot_columns=UNKNOWN_COLUMN, redis_columns=UNKNOWN_COLUMN) == ()

@@ -1,4 +1,4 @@
-"""runhost.client: deaths of a run host and of its parent are noticed and leave no process."""
+"""runhost.client, __main__, config: deaths of a run host and its parent leave no process."""
 
 from __future__ import annotations
 

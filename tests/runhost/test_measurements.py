@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hotloop.app.errors import UnreadableTaskError
-from hotloop.app.execution.measurements import summarize
+from hotloop.app.execution.run_body import RunBody
 from hotloop.app.runhost.measurements import KEPT_ERRORS, LagSummary, Measurements
 from hotloop.app.sources.base import ItemError, StageCounts
 from hotloop.app.strategies.checksum import MODULUS
@@ -206,7 +206,7 @@ def test_task_has_the_sum_of_its_shards(parts: list[Measurements | None]) -> Non
     total = Measurements()
     for part in parts:
         total = total.plus(part or Measurements())
-    found = Measurements.from_json(summarize(shards_of(parts)))
+    found = Measurements.from_json(RunBody().summarize(shards_of(parts)))
     assert replace(found, errors=()) == replace(total, errors=())
     assert sorted(map(repr, found.errors)) == sorted(map(repr, total.errors))
     ids = [error.item_id for error in found.errors]
@@ -218,13 +218,13 @@ def test_errors_of_a_task_are_bounded_and_in_the_order_of_items() -> None:
     """Within a shard they are in the order in which batches were done."""
     first = Measurements(errors=tuple(ItemError(i, "db", "x") for i in (5, 3, 9)))
     many = Measurements(errors=tuple(ItemError(1_000 - i, "db", "x") for i in range(KEPT_ERRORS)))
-    measured = summarize(shards_of([first, None, many]))
+    measured = RunBody().summarize(shards_of([first, None, many]))
     ids = [error["item_id"] for error in measured["errors"]]
     assert ids == [3, 5, 9, *range(1_000 - KEPT_ERRORS + 4, 1_001)]
 
 
 def test_task_without_measured_shards_has_measured_nothing() -> None:
-    assert summarize(shards_of([None, None])) == Measurements().to_json()
+    assert RunBody().summarize(shards_of([None, None])) == Measurements().to_json()
 
 
 def test_fields_of_a_later_version_are_left_out_and_nothing_is_nothing() -> None:
@@ -244,4 +244,4 @@ def test_what_cannot_be_read_is_said_and_left_out_of_the_sum() -> None:
         Shard(task_id="task_00000000_1", shard=n, start=n, count=1, details=details)
         for n, details in enumerate((damaged, FULL.to_json(), {}))
     ]
-    assert summarize(of_task)["duration_seconds"] == FULL.duration_seconds
+    assert RunBody().summarize(of_task)["duration_seconds"] == FULL.duration_seconds

@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from hotloop.app.schemas.health import Check, Health, Readiness
-from hotloop.app.schemas.kernels import KernelList, KernelView, WorkloadView
-from hotloop.app.schemas.problems import Problem
+from hotloop.app.schemas.base import Problem
 from hotloop.app.schemas.results import ResultRow, RunResult
-from hotloop.app.schemas.root import ServiceIndex, TaskIndex
+from hotloop.app.schemas.service import (
+    Check,
+    Health,
+    KernelList,
+    KernelView,
+    Readiness,
+    ServiceIndex,
+    TaskIndex,
+    WorkloadView,
+)
 from hotloop.app.schemas.tasks import ClearedTasks, Shards, TaskPage, TaskProgress, TaskView
 from tests.fixtures.fake_services import run_result, task_view
 

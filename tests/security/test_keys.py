@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from hotloop.app.errors import MissingScopeError, UnauthorizedError
 from hotloop.app.names import Scope
-from hotloop.app.security.__main__ import main
 from hotloop.app.security.clients import ANYONE, ApiKey, Client, KeyRing, digest_of, new_key
 from hotloop.app.security.gate import Credentials, Gate
 from hotloop.app.settings.settings import ApiKeyEntry, Settings
@@ -109,23 +107,3 @@ def test_gate_with_keys_lets_nobody_else_in() -> None:
     for shown in (Credentials(), Credentials(BOB.key)):
         with pytest.raises(UnauthorizedError):
             gate.admit(shown)
-
-
-def test_command_prints_a_key_and_the_entry_that_lets_it_in(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["carol", "--scope", "admin"]) == 0
-    key, entry = (line for line in capsys.readouterr().out.splitlines() if line[:2] in ("hl", '{"'))
-    assert key not in entry
-    client = Gate(Settings(api_keys=json.loads(f"[{entry}]"))).admit(Credentials(key))
-    assert client == Client("carol", "key:carol", Scope.ADMIN)
-
-
-@pytest.mark.parametrize("name", ["", "a b", "ä", "-x", "a" * 65, "a\n"])
-def test_command_refuses_names_that_cannot_be_one(
-    capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    assert main(["--", name]) == 2
-    printed = capsys.readouterr()
-    assert printed.err.startswith("name must")
-    assert printed.out == ""

@@ -25,7 +25,7 @@ def test_open_service_stays_on_loopback(host: str) -> None:
     text = refusal(host=host)
     assert text.startswith("HOTLOOP_HOST must be a loopback address")
     assert "HOTLOOP_API_KEYS" in text
-    assert "python -m hotloop.app.security" in text
+    assert "hotloop key" in text
     assert load_settings(host=host, api_keys=(make_key("alice").setting,)).host == host
 
 

@@ -1,4 +1,4 @@
-"""Each event loop has one connection, and blocking calls use the asynchronous stage."""
+"""sources.connections, sources.base: one connection for each loop, also for blocking calls."""
 
 from __future__ import annotations
 

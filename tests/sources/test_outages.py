@@ -1,4 +1,4 @@
-"""sources.resilience: callers of a dependency that is down wait together, for a bounded time."""
+"""sources.resilience: callers of a dependency that is down wait together, within a bound."""
 
 from __future__ import annotations
 

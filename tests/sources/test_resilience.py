@@ -1,4 +1,4 @@
-"""Attempts have timeouts and jittered pauses; breakers open, half-open, close, and report it."""
+"""sources.resilience, breaker_reports: timeouts, pauses, breakers and what they report."""
 
 from __future__ import annotations
 

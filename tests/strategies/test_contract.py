@@ -1,4 +1,4 @@
-"""strategies.registry, strategies.batchwise, strategies.hybrid: promises of every strategy."""
+"""strategies.registry, batchwise, hybrid, batching: promises of every strategy."""
 
 from __future__ import annotations
 

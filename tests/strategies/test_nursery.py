@@ -1,4 +1,4 @@
-"""strategies.nursery, strategies.fork_server: workers are forked with their kernel compiled."""
+"""strategies.nursery, fork_server, worker_process: workers are forked with their kernel."""
 
 from __future__ import annotations
 

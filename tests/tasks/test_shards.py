@@ -1,4 +1,4 @@
-"""The contract of shards: they are begun, taken over, given back and ended."""
+"""tasks.shards, tasks.rows: shards are begun, taken over, given back and ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tasks.store, tasks.sqlite: the store in a file, and faults of that file."""
+"""tasks.store, tasks.engine, tasks.sqlite: the store in a file, and faults of that file."""
 
 from __future__ import annotations
 

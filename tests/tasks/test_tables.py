@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import inspect, select, update
 
 from hotloop.app.comparison.specs import compare_request_of
-from hotloop.app.execution.presenters import task_view
 from hotloop.app.execution.specs import request_of
 from hotloop.app.names import TaskStatus
 from hotloop.app.schemas.runs import RunRequest
@@ -26,7 +25,7 @@ from tests.fixtures.executions import queued
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.refusals import refused
 from tests.fixtures.waiting import wait_until
-from tests.tasks.stores.opening import has_all, restore, said
+from tests.tasks.stores.opening import has_all, restore, said, shown
 
 Location = Path | str
 
@@ -90,7 +89,7 @@ def check_as_before(store: TaskStore) -> None:
     """Everything that clients were told of the tasks that have ended, they are told again."""
     for name, before in SAID.ended.items():
         task_id = SAID.tasks[name]
-        assert has_all(task_view(store, task_id).model_dump(mode="json"), before["view"]), name
+        assert has_all(shown(store, task_id), before["view"]), name
         reader = store.results(task_id)
         if before["results"] is None:
             assert reader is None or not reader.end()
@@ -242,7 +241,7 @@ def test_unknown_fields_of_what_is_stored_are_left_out(tmp_path: Path) -> None:
             values = {"details": with_more(shard.details)}
             connection.execute(update(shards).where(mine).values(**values))
     for name, task_id in SAID.tasks.items():
-        view = task_view(store, task_id).model_dump(mode="json")
+        view = shown(store, task_id)
         if name in SAID.ended:
             before = SAID.ended[name]["view"]
             assert has_all(view | {"result": None}, before | {"result": None})

@@ -17,7 +17,7 @@ from fastapi import APIRouter, FastAPI, Query, Request
 from hotloop.app.comparison.cautions import cautions
 from hotloop.app.errors import ServiceError
 from hotloop.app.factory import create_app
-from hotloop.app.http.routes.paths import TASKS
+from hotloop.app.http.answers import TASKS
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
 from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
 from hotloop.app.settings.settings import Settings

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hotloop.app.http.routes.dashboard import FOLDER
+from hotloop.app.http.routes.pages import FOLDER
 from tests.fixtures.browser import Page
 from tests.fixtures.fake_services import TASK_ID
 from tests.fixtures.server import Server

@@ -1,1 +1,1 @@
-"""What stands before the routes: pure ASGI, for every request alike."""
+"""ASGI middleware around the routes, the same for every request."""

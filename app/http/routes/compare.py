@@ -1,4 +1,4 @@
-"""Comparisons: `POST /api/v1/tasks/compare`."""
+"""The fastest way to run something: measured by comparisons, predicted by recommendations."""
 
 from __future__ import annotations
 
@@ -8,33 +8,49 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from hotloop.app import errors
+from hotloop.app.http import answers
 from hotloop.app.http.access import ClientDep
-from hotloop.app.http.dependencies import StateDep
-from hotloop.app.http.error_handlers import problem_responses
-from hotloop.app.http.routes.accepted import ACCEPTED_AS_PREFERRED, SUBMIT_ERRORS, accepted
-from hotloop.app.http.routes.base_url import base_url_of
-from hotloop.app.http.routes.disconnect import run_while_connected
-from hotloop.app.http.routes.header_values import IdempotencyKeyDep
-from hotloop.app.http.routes.paths import TASKS
-from hotloop.app.http.routes.prefer import VARY_HEADER, PrefersAsyncDep
-from hotloop.app.http.routes.run_body import COMPARE_BODY_SCHEMA, read_compare_request
+from hotloop.app.http.answers import TASKS, VARY_HEADER
+from hotloop.app.http.dependencies import ServicesDep, StateDep, is_own
+from hotloop.app.http.openapi import STORE_ERRORS, SUBMIT_ERRORS, problem_responses
+from hotloop.app.http.routes import bodies
+from hotloop.app.http.routes.disconnect import run_until_stop, run_while_connected
+from hotloop.app.http.routes.headers import IdempotencyKeyDep, PrefersAsyncDep
 from hotloop.app.schemas.comparison import CompareQuery, CompareRequest, Comparison
+from hotloop.app.schemas.recommendation import CalibrationState, Recommendation, RecommendationQuery
+from hotloop.app.security.clients import Client
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.wording import RULE
 
-router = APIRouter(prefix=TASKS, tags=["comparisons"])
+router = APIRouter(prefix=TASKS)
+
+CALIBRATION: Final = f"{TASKS}/calibration"
 
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The comparison has completed.", "headers": VARY_HEADER},
-    202: ACCEPTED_AS_PREFERRED,
+    202: answers.ACCEPTED_AS_PREFERRED,
+}
+
+_CALIBRATING: Final[dict[str, Any]] = {
+    "description": "A calibration is in progress.",
+    "model": CalibrationState,
+    "headers": {
+        "Location": {
+            "description": "Path of its state.",
+            "schema": {"type": "string", "format": "uri-reference"},
+            "example": CALIBRATION,
+        }
+    },
 }
 
 
 async def get_compare_request(
     query: Annotated[CompareQuery, Query()],
-    body: Annotated[CompareRequest, Depends(read_compare_request)],
+    body: Annotated[CompareRequest, Depends(bodies.read_compare_request)],
 ) -> CompareRequest:
-    """The body with the fields of the query in it. Raises RequestValidationError for a field that
-    is in both.
+    """Return the body with the fields of the query in it. Raises RequestValidationError for a
+    field that is in both.
     """
     given = query.model_dump(exclude_none=True)
     for name in given:
@@ -54,9 +70,9 @@ def _refused(name: str, text: str) -> RequestValidationError:
 @router.post(
     "/compare",
     response_model=Comparison,
-    operation_id="compare",
+    tags=["comparisons"],
     summary="Compare strategies × kernels",
-    openapi_extra=COMPARE_BODY_SCHEMA,
+    openapi_extra=bodies.COMPARE_SCHEMA,
     responses={
         **_ANSWERS,
         **problem_responses(
@@ -75,22 +91,107 @@ async def compare(
     prefers_async: PrefersAsyncDep,
     asked: Annotated[CompareRequest, Depends(get_compare_request)],
     client: ClientDep,
-    state: StateDep,
+    services: ServicesDep,
     request: Request,
     response: Response,
 ) -> Comparison | Response:
     """Measure every strategy on every kernel, several times in shuffled order, and say which is the
-    fastest, if that can be told.
+    fastest, if the measurements tell.
 
     The body may be left out. A cell that is too slow for the budget is measured on fewer items and
     marked as projected. A client that goes away cancels its comparison. With
     `Prefer: respond-async` it becomes a background task, whose status shows what was measured so
     far.
     """
-    base_url = base_url_of(request, state.settings)
-    comparisons = state.services.comparisons
+    comparisons = services.comparisons
     if prefers_async:
-        task = await comparisons.submit(asked, base_url, idempotency_key, client.id)
-        return accepted(task, as_preferred=True)
+        task = await comparisons.submit(asked, idempotency_key, client.id)
+        return answers.accepted(request, task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
-    return await run_while_connected(request, comparisons.compare(asked, base_url, client.id))
+    work = comparisons.compare(asked, client.id)
+    return answers.linked_comparison(request, await run_while_connected(request, work))
+
+
+@router.get(
+    "/recommendations",
+    tags=["recommendations"],
+    summary="Recommend how to run something",
+    responses=problem_responses(
+        errors.InvalidRequestError,
+        errors.NotReadyError,
+        *STORE_ERRORS,
+    ),
+)
+async def recommend(
+    query: Annotated[RecommendationQuery, Query()],
+    client: ClientDep,
+    state: StateDep,
+    request: Request,
+) -> Recommendation:
+    """Predict all choices of strategy, kernel, workers and batch size from what was measured on
+    this machine, and rank them. `kernel`, `workers`, `batch_size` and `io_concurrency` are chosen
+    unless they are given.
+
+    The answer comes at once. As long as the machine is not calibrated, it rests on typical figures
+    (`calibrated: false`, with wide intervals) and starts a calibration, which takes some seconds of
+    a run host; `wait=true` waits for its end.
+    """
+    services = state.services
+    asked = services.recommendations.recommend(query)
+    if query.wait:
+        found = await run_while_connected(request, run_until_stop(asked, state.stopping))
+    else:
+        found = await asked
+    if not client.sees_all:
+        found = await in_store_thread(_without_others, services.store, client, found)
+    return answers.with_command(request, found)
+
+
+def _without_others(store: TaskStore, client: Client, found: Recommendation) -> Recommendation:
+    """Leave out the last runs of other clients, which still count in the figures. Blocks."""
+    error = found.prediction_error
+    last = [one for one in error.last if is_own(store, client, one.task_id)]
+    return found.model_copy(update={"prediction_error": error.model_copy(update={"last": last})})
+
+
+@router.post(
+    "/calibration",
+    status_code=202,
+    tags=["recommendations"],
+    summary="Calibrate the machine anew",
+    responses={
+        202: _CALIBRATING,
+        **problem_responses(errors.RateLimitedError, errors.NotReadyError),
+    },
+)
+async def calibrate(
+    services: ServicesDep,
+    request: Request,
+    response: Response,
+    _: Annotated[bodies.NoQuery, Query()],
+) -> CalibrationState:
+    """Begin to measure what predictions rest on, and answer at once.
+
+    The calibration waits for its turn among the runs and takes a run host for some seconds; with
+    a single run host, runs wait for it. While a calibration is in progress, requests are answered
+    with its state.
+    """
+    response.headers["Location"] = answers.link_to(request, CALIBRATION)
+    return await services.recommendations.calibrate()
+
+
+@router.get(
+    "/calibration",
+    tags=["recommendations"],
+    summary="See how calibrating stands",
+    responses=problem_responses(errors.NotReadyError),
+)
+async def get_calibration(
+    services: ServicesDep, _: Annotated[bodies.NoQuery, Query()]
+) -> CalibrationState:
+    """The state of the last calibration, with its progress while it measures.
+
+    If several processes answer, each knows the progress of its own calibration only; all of them
+    use what was measured.
+    """
+    return await services.recommendations.calibration()

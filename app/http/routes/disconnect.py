@@ -1,4 +1,4 @@
-"""A client that goes away ends the work it asked for."""
+"""Work that ends early: because its client leaves, or because the service stops."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hotloop.app.errors import NotReadyError
 T = TypeVar("T")
 
 STOP_RETRY_SECONDS: Final = 5
-"""After which a client may find the service started again."""
+"""Time after which a client may find the service started again."""
 
 
 async def run_while_connected(
     request: Request, work: Coroutine[object, object, T], *, body_read: asyncio.Event | None = None
 ) -> T:
-    """Await `work`; when the client goes, cancel it, await its end and raise ClientDisconnect.
+    """Await `work`; when the client leaves, cancel it, await its end and raise ClientDisconnect.
 
-    The request's body must have been read, or `body_read` be set once it is: until then
-    whoever reads it learns of the disconnect. Cancelling this call cancels `work` as well.
+    Call this once the request's body is read, or have `body_read` set when it is: until then only
+    the reader of the body learns that the client leaves. Cancelling this call cancels `work` too.
     """
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(disconnected(request, body_read))
@@ -52,9 +52,7 @@ async def run_until_stop(work: Coroutine[object, object, T], stopping: asyncio.E
 
 
 async def disconnected(request: Request, body_read: asyncio.Event | None = None) -> None:
-    """Return when the client has gone. The request's body must have been read, or `body_read` be
-    set once it is.
-    """
+    """Return when the client has left. `body_read` is as for `run_while_connected`."""
     if body_read is not None:
         await body_read.wait()
     while (await request.receive())["type"] != "http.disconnect":
@@ -62,10 +60,10 @@ async def disconnected(request: Request, body_read: asyncio.Event | None = None)
 
 
 async def end(task: asyncio.Future[T]) -> None:
-    """Cancel what is not done, await its end, and drop its result or error."""
+    """Cancel the task unless it is done, await its end, and drop its result or error."""
     if not task.done():
         task.cancel()
         await asyncio.wait((task,))
     if not task.cancelled():
-        # Marks the exception as seen; whoever needs it has raised it.
+        # Marks the exception as retrieved; callers that need it have raised it already.
         task.exception()

@@ -1,57 +1,39 @@
-"""Synchronous runs: `POST /api/v1/tasks/{strategy}`."""
+"""Runs: answered at once, over an uploaded file, or in the background."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hotloop.app import errors
+from hotloop.app.http import answers
 from hotloop.app.http.access import ClientDep
+from hotloop.app.http.answers import CSV, NDJSON, TASKS, accepted
 from hotloop.app.http.dependencies import ServicesDep
-from hotloop.app.http.error_handlers import problem_responses
-from hotloop.app.http.routes.accepted import ACCEPTED_RUN, SUBMIT_ERRORS, accepted, accepted_run
+from hotloop.app.http.openapi import RUN_ERRORS, SUBMIT_ERRORS, problem_responses
+from hotloop.app.http.routes import bodies, headers
 from hotloop.app.http.routes.disconnect import run_while_connected
-from hotloop.app.http.routes.header_values import IdempotencyKeyDep
-from hotloop.app.http.routes.paths import TASKS
-from hotloop.app.http.routes.prefer import VARY_HEADER, PrefersAsyncDep
-from hotloop.app.http.routes.run_body import RUN_BODY_SCHEMA, RunRequestDep
+from hotloop.app.http.routes.headers import IdempotencyKeyDep, PrefersAsyncDep
 from hotloop.app.names import StrategyName
-from hotloop.app.schemas.base import RequestModel
+from hotloop.app.schemas.declared import example_row
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD
 from hotloop.app.schemas.results import RunResult
-from hotloop.app.schemas.runs import BackgroundRequest
-from hotloop.app.schemas.tasks import AcceptedRun
+from hotloop.app.schemas.runs import BackgroundRequest, UploadQuery
+from hotloop.app.schemas.tasks import AcceptedRun, TaskView
 
-RUN_ERRORS: Final = (
-    errors.EstimateTooLongError,
-    errors.MemoryBudgetError,
-    *SUBMIT_ERRORS,
-    errors.RunTimeoutError,
-    errors.RunCancelledError,
-    errors.ErrorRateExceededError,
-    errors.WorkerCrashedError,
-    errors.RunHostDiedError,
-)
-"""How a run may end, however its items come, and whether it is in the background or not."""
+router = APIRouter(prefix=TASKS)
 
 RUN_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The run has completed.", "headers": VARY_HEADER},
-    202: ACCEPTED_RUN,
+    200: {"description": "The run has completed.", "headers": answers.VARY_HEADER},
+    202: answers.ACCEPTED_RUN,
 }
-"""The answers of a run that are not errors, for OpenAPI."""
-
-
-def answer_of(result: RunResult | AcceptedRun) -> RunResult | Response:
-    """The answer 202 for a run that became a background task, else the result."""
-    return accepted_run(result) if isinstance(result, AcceptedRun) else result
-
-
-router = APIRouter(prefix=TASKS, tags=["runs"])
-
-
-class NoQuery(RequestModel):
-    """A run has no query; one that is given was meant for the body."""
+"""For OpenAPI: the answers of a run that are not errors."""
 
 
 async def get_strategy(
@@ -77,24 +59,123 @@ async def get_strategy(
 StrategyDep = Annotated[StrategyName, Depends(get_strategy)]
 
 
+_UPLOAD_HINT: Final = "with curl: -H 'Content-Type: text/csv' --data-binary @items.csv"
+
+_ROWS: Final = [example_row(DEFAULT_WORKLOAD, row) for row in range(2)]
+_CSV_ROWS: Final = [
+    ",".join(map(str, row)) + "\n" for row in (_ROWS[0], *(r.values() for r in _ROWS))
+]
+
+_UPLOAD_SCHEMA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            CSV: {
+                "schema": {"type": "string"},
+                "example": "".join(_CSV_ROWS),
+            },
+            NDJSON: {"schema": {"type": "string"}, "example": f"{json.dumps(_ROWS[0])}\n"},
+        },
+    }
+}
+
+
+@router.post(
+    answers.UPLOAD.removeprefix(TASKS),
+    tags=["runs"],
+    response_model=RunResult,
+    summary="Run over an uploaded file",
+    openapi_extra=_UPLOAD_SCHEMA,
+    responses={**RUN_ANSWERS, **problem_responses(415, errors.BadRowError, *RUN_ERRORS)},
+)
+async def run_upload(
+    idempotency_key: IdempotencyKeyDep,
+    prefers_async: PrefersAsyncDep,
+    query: Annotated[UploadQuery, Query()],
+    services: ServicesDep,
+    client: ClientDep,
+    request: Request,
+    response: Response,
+) -> RunResult | Response:
+    """Execute the workload for the items of a CSV or NDJSON file, streamed from the body.
+
+    The fields of a run's body are query fields here. A bad row is named by its line. With
+    `Prefer: respond-async` the run becomes a background task once the file has arrived; so does a
+    run that is estimated beyond the service's limit once its rows have been read, and `message`
+    says why.
+    """
+    media_type = headers.require_content_type(request, (CSV, NDJSON), _UPLOAD_HINT)
+    body_read = asyncio.Event()
+    chunks = _chunks(request, body_read)
+    if prefers_async:
+        task = await services.background.submit_upload(
+            query, query.strategy, media_type, chunks, idempotency_key, client.id
+        )
+        return accepted(request, task, as_preferred=True)
+    response.headers["Vary"] = "Prefer"
+    work = services.runs.run_upload(query, media_type, chunks, idempotency_key, client.id)
+    found = await run_while_connected(request, work, body_read=body_read)
+    return accepted(request, found) if isinstance(found, AcceptedRun) else found
+
+
+async def _chunks(request: Request, body_read: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yield the body, then set `body_read`. Raises RunCancelledError if the client leaves."""
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except ClientDisconnect:
+        raise errors.RunCancelledError from None
+    body_read.set()
+
+
+@router.post(
+    "/background",
+    tags=["background"],
+    status_code=202,
+    response_model=TaskView,
+    summary="Run in the background",
+    openapi_extra=bodies.BACKGROUND_SCHEMA,
+    responses={
+        202: answers.ACCEPTED,
+        **problem_responses(415, errors.MemoryBudgetError, *SUBMIT_ERRORS),
+    },
+)
+async def run_in_background(
+    idempotency_key: IdempotencyKeyDep,
+    body: bodies.BackgroundRequestDep,
+    services: ServicesDep,
+    client: ClientDep,
+    request: Request,
+    _: Annotated[bodies.NoQuery, Query()],
+) -> Response:
+    """Accept the task and answer at once with its id and an estimate.
+
+    An accepted task is executed even if the service dies in between. A client that repeats a
+    request because the answer was lost sends the same `Idempotency-Key` with it: the task is
+    accepted once.
+    """
+    return accepted(request, await services.background.submit(body, idempotency_key, client.id))
+
+
 @router.post(
     "/{strategy}",
+    tags=["runs"],
     response_model=RunResult,
-    operation_id="run_now",
     summary="Run now and answer with the result",
-    openapi_extra=RUN_BODY_SCHEMA,
+    openapi_extra=bodies.RUN_SCHEMA,
     responses={**RUN_ANSWERS, **problem_responses(404, 415, *RUN_ERRORS)},
 )
 async def run_now(
     strategy: StrategyDep,
     idempotency_key: IdempotencyKeyDep,
     prefers_async: PrefersAsyncDep,
-    body: RunRequestDep,
+    body: bodies.RunRequestDep,
     services: ServicesDep,
     client: ClientDep,
     request: Request,
     response: Response,
-    _: Annotated[NoQuery, Query()],
+    _: Annotated[bodies.NoQuery, Query()],
 ) -> RunResult | Response:
     """Execute the workload for all items and answer with measurements and the first five results.
 
@@ -105,7 +186,8 @@ async def run_now(
     if prefers_async:
         asked = BackgroundRequest.of(body, strategy)
         task = await services.background.submit(asked, idempotency_key, client.id)
-        return accepted(task, as_preferred=True)
+        return accepted(request, task, as_preferred=True)
     response.headers["Vary"] = "Prefer"
     work = services.runs.run(strategy, body, idempotency_key, client.id)
-    return answer_of(await run_while_connected(request, work))
+    found = await run_while_connected(request, work)
+    return accepted(request, found) if isinstance(found, AcceptedRun) else found

@@ -1,22 +1,32 @@
-"""Tasks: the index, the kernels, and the state of one task."""
+"""Tasks: the index, the list, and the state and results of one task."""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from hotloop.app import errors
-from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep
-from hotloop.app.http.error_handlers import STORE_ERRORS, problem_responses
-from hotloop.app.http.root_path import link_to
-from hotloop.app.http.routes.paths import TASKS
+from hotloop.app.http.answers import ACCEPTED, ARROW, CSV, NDJSON, TASKS, accepted, link_to, linked
+from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep, VisibleDep
+from hotloop.app.http.openapi import QUOTA_ERRORS, STORE_ERRORS, problem_responses
+from hotloop.app.http.routes.headers import best_media_type
 from hotloop.app.names import StrategyName
-from hotloop.app.schemas.kernels import KernelList
-from hotloop.app.schemas.root import StrategyView, TaskIndex
-from hotloop.app.schemas.tasks import TaskView
+from hotloop.app.schemas.declared import example_result
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD
+from hotloop.app.schemas.results import ExportFormat, ExportQuery
+from hotloop.app.schemas.service import KernelList, StrategyView, TaskIndex
+from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskQuery, TaskView
 
-router = APIRouter(prefix=TASKS, tags=["tasks"])
+router = APIRouter(prefix=TASKS)
 
 _DESCRIPTIONS: Final = {
     StrategyName.SEQUENTIAL: "One item after another, in line: the baseline.",
@@ -50,14 +60,45 @@ _LINKS: Final = {
     "docs": "/docs",
 }
 
+_MEDIA_TYPES: Final = {
+    ExportFormat.NDJSON: NDJSON,
+    ExportFormat.CSV: CSV,
+    ExportFormat.ARROW: ARROW,
+}
 
-@router.get(
-    "",
-    operation_id="get_task_index",
-    summary="The strategies",
-    responses=problem_responses(),
-)
-async def get_task_index() -> TaskIndex:
+_FILE_SUFFIXES: Final = {CSV: "csv", ARROW: "arrows"}
+"""File name suffixes of the types that browsers should store rather than show."""
+
+_ROW: Final = example_result(DEFAULT_WORKLOAD)
+
+_FILE: Final[dict[str, Any]] = {
+    "description": "A line, or a row of a record batch, for each item, in the order of items.",
+    "headers": {
+        "Link": {
+            "description": 'The next page as `<path>; rel="next"`; absent on the last one.',
+            "schema": {"type": "string"},
+        },
+        "Accept-Ranges": {
+            "description": "Pages are asked for by `offset` and `limit`, not by ranges of bytes.",
+            "schema": {"type": "string", "const": "none"},
+        },
+    },
+    "content": {
+        NDJSON: {
+            "schema": {"type": "string"},
+            "example": f"{json.dumps(_ROW, separators=(',', ':'))}\n",
+        },
+        CSV: {
+            "schema": {"type": "string"},
+            "example": f"{','.join(_ROW)}\n{','.join(map(str, _ROW.values()))}\n",
+        },
+        ARROW: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+@router.get("", tags=["tasks"], summary="The strategies", responses=problem_responses())
+async def get_task_index(request: Request) -> TaskIndex:
     """The strategies with descriptions, and links to the other routes."""
     return TaskIndex(
         strategies=[
@@ -65,42 +106,173 @@ async def get_task_index() -> TaskIndex:
                 name=name,
                 description=_DESCRIPTIONS[name],
                 method="POST",
-                href=link_to(f"{TASKS}/{name}"),
+                href=link_to(request, f"{TASKS}/{name}"),
             )
             for name in StrategyName
         ],
-        links={name: link_to(path) for name, path in _LINKS.items()},
+        links={name: link_to(request, path) for name, path in _LINKS.items()},
     )
 
 
 @router.get(
     "/kernels",
-    operation_id="list_kernels",
+    tags=["tasks"],
     summary="Workloads and kernels",
     responses=problem_responses(errors.NotReadyError),
 )
 async def list_kernels(services: ServicesDep) -> KernelList:
-    """For each workload its kernels: available or why not, and how fast they were at start."""
+    """The kernels of each workload: whether they are available, and how fast they were at start."""
     return await services.kernels.list()
 
 
 @router.get(
     "/status/{task_id}",
-    operation_id="get_task",
+    tags=["tasks"],
     summary="The state of a task",
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
-async def get_task(task_id: OwnTaskDep, services: ServicesDep) -> TaskView:
-    """State, progress, an estimate of what is left, and the result once there is one."""
-    return await services.tasks.get(task_id)
+async def get_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> TaskView:
+    """State, progress, the estimated time that is left, and the result once there is one."""
+    return linked(request, await services.tasks.get(task_id))
+
+
+@router.post(
+    "/{task_id}/resume",
+    tags=["background"],
+    status_code=202,
+    response_model=TaskView,
+    summary="Take a task up again",
+    responses={
+        202: ACCEPTED,
+        **problem_responses(
+            errors.TaskNotFoundError,
+            errors.TaskConflictError,
+            *QUOTA_ERRORS,
+            errors.NotReadyError,
+            *STORE_ERRORS,
+        ),
+    },
+)
+async def resume_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> Response:
+    """Continue a failed or cancelled task where it ended; what was finished is kept.
+
+    409 for a task that is neither.
+    """
+    return accepted(request, await services.background.resume(task_id))
+
+
+class ExportResponse(StreamingResponse):
+    """A stream that is closed at its end, and if the client leaves in the middle."""
+
+    body_iterator: AsyncGenerator[bytes, None]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
+
+
+@router.get(
+    "/results",
+    tags=["results"],
+    summary="Tasks, newest first",
+    responses=problem_responses(*STORE_ERRORS),
+)
+async def list_tasks(
+    query: Annotated[TaskQuery, Query()],
+    services: ServicesDep,
+    visible: VisibleDep,
+    request: Request,
+) -> TaskPage:
+    """The tasks that are kept, filtered and paged."""
+    filters = query.status, query.strategy, query.kernel
+    page = await services.tasks.page(*filters, query.limit, query.offset, query.kind, visible)
+    end = query.offset + len(page.items)
+    following = f"{TASKS}/results?{_fields(query.model_copy(update={'offset': end}))}"
+    return page.model_copy(
+        update={
+            "items": [linked(request, task) for task in page.items],
+            "next": link_to(request, following) if end < page.total else None,
+        }
+    )
+
+
+def _fields(query: BaseModel) -> str:
+    return urlencode(query.model_dump(mode="json", exclude_none=True))
+
+
+@router.delete(
+    "/results",
+    tags=["results"],
+    summary="Remove finished tasks",
+    responses=problem_responses(*STORE_ERRORS),
+)
+async def clear_finished_tasks(services: ServicesDep, visible: VisibleDep) -> ClearedTasks:
+    """Remove the tasks that have ended, with their results; running ones stay."""
+    return await services.tasks.clear_finished(visible)
+
+
+@router.delete(
+    "/results/{task_id}",
+    tags=["results"],
+    summary="Remove a finished task",
+    responses=problem_responses(errors.TaskNotFoundError, errors.TaskConflictError, *STORE_ERRORS),
+)
+async def delete_task(task_id: OwnTaskDep, services: ServicesDep) -> ClearedTasks:
+    """Remove a task that has ended, with its results; 409 for one that has not: cancel it first."""
+    return await services.tasks.delete(task_id)
+
+
+@router.get(
+    "/results/{task_id}",
+    tags=["results"],
+    summary="Every item's result",
+    response_class=ExportResponse,
+    responses={
+        200: _FILE,
+        **problem_responses(406, errors.TaskNotFoundError, errors.TaskConflictError, *STORE_ERRORS),
+    },
+)
+async def export_results(
+    task_id: OwnTaskDep,
+    services: ServicesDep,
+    request: Request,
+    query: Annotated[ExportQuery, Query()],
+) -> ExportResponse:
+    """Stream the results as NDJSON, CSV or an Arrow IPC stream, all or page by page; 409 while the
+    task is running.
+    """
+    media_type = _negotiated(request.headers.get("accept"), query.format)
+    export = await services.tasks.export(task_id, media_type, query.offset, query.limit)
+    headers = {"Vary": "Accept", "Accept-Ranges": "none"}
+    if media_type in _FILE_SUFFIXES:
+        name = f"{task_id}.{_FILE_SUFFIXES[media_type]}"
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    if export.next_offset is not None:
+        following = query.model_copy(update={"offset": export.next_offset})
+        path = link_to(request, f"{TASKS}/results/{task_id}?{_fields(following)}")
+        headers["Link"] = f'<{path}>; rel="next"'
+    return ExportResponse(export.pieces, media_type=media_type, headers=headers)
+
+
+def _negotiated(accept: str | None, format: ExportFormat | None) -> str:
+    if format is not None:
+        return _MEDIA_TYPES[format]
+    offered = tuple(_MEDIA_TYPES.values())
+    media_type = best_media_type(accept, offered)
+    if media_type is None:
+        choices = f"{', '.join(offered[:-1])} or {offered[-1]}"
+        raise HTTPException(
+            406, f"results are offered as {choices}; change Accept, or add ?format="
+        )
+    return media_type
 
 
 @router.delete(
     "/{task_id}",
-    operation_id="cancel_task",
+    tags=["tasks"],
     summary="Cancel a task",
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
-async def cancel_task(task_id: OwnTaskDep, services: ServicesDep) -> TaskView:
+async def cancel_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> TaskView:
     """End the task; what was finished is kept. Cancelling an ended task changes nothing."""
-    return await services.tasks.cancel(task_id)
+    return linked(request, await services.tasks.cancel(task_id))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from hotloop.app.names import StrategyName
-from hotloop.app.runhost.execution import Send, Surroundings, execute
+from hotloop.app.runhost.execution import HostResources, Send, execute
 from hotloop.app.runhost.measuring import NoGauge
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan, Strategy
@@ -80,7 +80,7 @@ class TimedRuns:
         done: Done,
     ) -> None:
         self._strategies = strategies
-        self._around = Surroundings(usable_cpus, NoGauge())
+        self._resources = HostResources(usable_cpus, NoGauge())
         self._send = send
         self._done = done
 
@@ -98,7 +98,7 @@ class TimedRuns:
 
     async def _seconds(self, plan: Plan) -> float:
         """Execute the plan and return its `duration_seconds`."""
-        report = await execute(plan, self._strategies[plan.strategy], self._around, self._send)
+        report = await execute(plan, self._strategies[plan.strategy], self._resources, self._send)
         if report.error is not None:
             raise report.error
         assert report.measured.duration_seconds is not None

@@ -1,4 +1,4 @@
-"""POST /api/v1/tasks/background and …/{task_id}/resume."""
+"""POST /api/v1/tasks/background and …/{task_id}/resume, of `routes/runs.py`, `routes/tasks.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hotloop.app.errors import (
     TaskNotFoundError,
     TooBusyError,
 )
-from hotloop.app.http.guards.headers import EVERYWHERE
+from hotloop.app.http.guards.answers import EVERYWHERE
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import StrategyChoice
 from hotloop.app.schemas.runs import BackgroundRequest

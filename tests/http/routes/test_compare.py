@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import make_key
 from tests.fixtures.client import Client, open_client
-from tests.fixtures.fake_services import TASK_ID, FakeServices
+from tests.fixtures.fake_services import SUGGESTED, TASK_ID, FakeServices
 
 PATH = "/api/v1/tasks/compare"
 
@@ -98,13 +100,14 @@ def test_preference_makes_it_a_background_task(client: Client, services: FakeSer
     response = client.post(PATH, json={"rounds": 2}, headers=headers)
     assert response.status_code == 202
     assert response.headers["Location"] == f"/api/v1/tasks/status/{TASK_ID}"
-    ((name, request, base_url, key),) = services.calls
-    assert (name, request.rounds, base_url, key) == (
-        "submit_comparison",
-        2,
-        "http://localhost",
-        "one",
-    )
+    ((name, request, key),) = services.calls
+    assert (name, request.rounds, key) == ("submit_comparison", 2, "one")
+
+
+def test_command_runs_the_fastest_where_the_client_reached_the_service(client: Client) -> None:
+    words = shlex.split(client.post(PATH, json={}).json()["curl"])
+    assert words[:3] == ["curl", "-s", "http://localhost/api/v1/tasks/hybrid"]
+    assert json.loads(words[-1]) == SUGGESTED.body
 
 
 @pytest.mark.parametrize("host", ["x'; rm -rf ~; '", "a b", "$(id)"])
@@ -112,8 +115,9 @@ def test_strange_host_does_not_get_into_the_command(services: FakeServices, host
     key = make_key("alice")
     app = create_app(Settings(api_keys=(key.setting,)), services.open)  # by whatever name
     with open_client(app) as client:
-        client.post(PATH, json={}, headers=key.headers | {"Host": host})
-    assert services.calls[0][2] == "http://127.0.0.1:8001"
+        answer = client.post(PATH, json={}, headers=key.headers | {"Host": host})
+    words = shlex.split(answer.json()["curl"])
+    assert words[2] == "http://127.0.0.1:8001/api/v1/tasks/hybrid"
 
 
 def test_other_media_types_are_refused(client: Client) -> None:

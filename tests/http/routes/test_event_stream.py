@@ -1,4 +1,4 @@
-"""Streams of events and those who leave, or stop, in the middle."""
+"""Streams of events whose client leaves or whose service stops, of `routes/events.py`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from hotloop.app.factory import begin_stop
-from hotloop.app.http.routes.event_stream import HEARTBEAT_SECONDS, EventStreamResponse
+from hotloop.app.http.routes.events import HEARTBEAT_SECONDS, EventStreamResponse
 from hotloop.app.names import TaskStatus
-from hotloop.app.schemas.events import TaskEvent
+from hotloop.app.schemas.tasks import TaskEvent
 from hotloop.app.serving.server import Server
 from tests.fixtures.client import open_client
 from tests.fixtures.fake_services import TASK_ID, FakeServices, task_view

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from hotloop.app.errors import StoreUnavailableError, TaskNotFoundError
 from hotloop.app.names import TaskStatus
-from hotloop.app.schemas.events import TaskEvent
-from hotloop.app.schemas.tasks import TaskProgress
+from hotloop.app.schemas.tasks import TaskEvent, TaskProgress
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import TASK_ID, FakeServices, task_view
 
@@ -229,7 +228,7 @@ def test_error_in_the_middle_ends_the_stream_and_is_logged(
     assert response.status_code == 200
     assert [event["id"] for event in parsed(response.text)] == ["1", "2"]
     records = [
-        record for record in caplog.records if record.name == "hotloop.app.http.routes.event_stream"
+        record for record in caplog.records if record.name == "hotloop.app.http.routes.events"
     ]
     assert [record.levelno for record in records] == [level]
     assert (services.watching, services.ended_streams) == (0, 1)

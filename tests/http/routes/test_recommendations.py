@@ -1,7 +1,9 @@
-"""Recommendations over HTTP: everything comes from the query."""
+"""Recommendations over HTTP, of `routes/compare.py`: everything comes from the query."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hotloop.app.schemas.recommendation import PredictionRecord, RecommendationQ
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import make_key
 from tests.fixtures.client import Client, open_client
-from tests.fixtures.fake_services import CALIBRATING, FakeServices
+from tests.fixtures.fake_services import CALIBRATING, SUGGESTED, FakeServices
 from tests.fixtures.recommendations import recommendation
 
 PATH = "/api/v1/tasks/recommendations"
@@ -22,9 +24,8 @@ CALIBRATION = "/api/v1/tasks/calibration"
 
 
 def asked(services: FakeServices) -> RecommendationQuery:
-    ((name, query, base_url),) = services.calls
+    ((name, query),) = services.calls
     assert name == "recommend"
-    assert base_url.startswith("http://")
     assert isinstance(query, RecommendationQuery)
     return query
 
@@ -36,6 +37,10 @@ def test_without_a_query_everything_is_chosen(client: Client, services: FakeServ
     assert query.model_fields_set == set()
     assert (query.items_count, query.limit, query.wait) == (50_000, 20, False)
     assert answer.json()["recommended"]["rank"] == 1
+    words = shlex.split(answer.json()["curl"])
+    assert words[:3] == ["curl", "-s", "http://localhost/api/v1/tasks/hybrid"]
+    assert json.loads(words[-1]) == SUGGESTED.body
+    assert "suggested" not in answer.json()
 
 
 def test_fields_are_those_of_a_run(client: Client, services: FakeServices) -> None:

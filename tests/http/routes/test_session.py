@@ -1,4 +1,4 @@
-"""Browsers sign in with a key, and then show a cookie."""
+"""Browsers sign in with a key and then send a cookie: sessions of `routes/service.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /api/v1/tasks/upload."""
+"""POST /api/v1/tasks/upload, of `routes/runs.py`."""
 
 from __future__ import annotations
 

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from fastapi import Request
+
+from hotloop.app.execution.presenters import task_view
+from hotloop.app.http.answers import linked
+from hotloop.app.tasks.store import TaskStore
+from hotloop.app.wiring import BODIES
 
 FOLDER: Final = Path(__file__).parent
+
+HOST: Final = "127.0.0.1:35755"
+"""Where the service of schema 5 listened: the address is in the commands that it showed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,12 @@ def restore(version: int, folder: Path, url: str | None = None) -> None:
         text = file.read()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(text.encode())
+
+
+def shown(store: TaskStore, task_id: str) -> Any:
+    """The task as the service answers a request at HOST now, as JSON."""
+    scope = {"type": "http", "scheme": "http", "path": "/", "headers": [(b"host", HOST.encode())]}
+    return linked(Request(scope), task_view(store, BODIES, task_id)).model_dump(mode="json")
 
 
 def has_all(new: Any, old: Any) -> bool:

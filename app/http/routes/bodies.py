@@ -1,0 +1,242 @@
+"""The bodies of runs, parsed and checked in one pass over their bytes.
+
+Large bodies are read in another process. Parsing and checking is one call that holds the GIL, so
+a thread would block the event loop as much. What comes back is small: the rows as columns, and
+faults as texts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from hotloop.app.errors import NotReadyError
+from hotloop.app.http.access import ClientDep
+from hotloop.app.http.answers import JSON
+from hotloop.app.http.routes.headers import require_content_type
+from hotloop.app.runhost.fair_queue import FairQueue
+from hotloop.app.schemas.base import RequestModel
+from hotloop.app.schemas.comparison import CompareRequest
+from hotloop.app.schemas.item_columns import ItemColumns
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, read_request, request_models
+from hotloop.app.security.clients import Client
+from hotloop.app.system import end_with_parent
+from hotloop.app.wording import RULE, describe
+
+LARGE_BYTES: Final = 32 * 1_024
+"""The least size of a large body: about 600 rows, which take half a millisecond."""
+
+_MAX_LISTED: Final = 1_000
+_MAX_NAME: Final = 500
+"""Characters kept of an unknown field's name, which may be as long as the body."""
+
+_HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
+
+Body = TypeVar("Body", bound=RunRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is wrong with a body, as FastAPI's RequestValidationError takes it."""
+
+    faults: list[dict[str, Any]]
+
+
+def read_body(model: type[Body], content: bytes) -> Body | Faults:
+    """Parse and check a body in this process."""
+    try:
+        return read_request(model, content)
+    except ValidationError as error:
+        # A hostile body has a million unknown fields; listing them would take seconds.
+        if error.error_count() > _MAX_LISTED:
+            return refused(f"has {error.error_count():,} faults")
+        found = error.errors(include_url=False)
+    return Faults([dict(fault) | {"loc": ("body", *fault["loc"])} for fault in found])
+
+
+def refused(text: str) -> Faults:
+    """A fault of the body as a whole."""
+    return Faults([{"type": RULE, "loc": ("body",), "msg": text, "input": None}])
+
+
+def _read_large(model: type[Body], content: bytes) -> Body | Faults:
+    """Read a body in the other process; the result is small enough to be sent back."""
+    read = read_body(model, content)
+    if isinstance(read, Faults):
+        return Faults([_in_words(fault) for fault in read.faults])
+    if read.items is None:
+        return read
+    return read.model_copy(update={"items": ItemColumns.of(read.workload, read.items)})
+
+
+def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
+    """The fault without its input, which may be the whole body."""
+    context = fault.get("ctx", {})
+    return {
+        "type": RULE,
+        "loc": tuple(x if isinstance(x, int) else x[:_MAX_NAME] for x in fault["loc"]),
+        "msg": describe(fault),
+        "input": None,
+        "ctx": {"field": context["field"]} if "field" in context else {},
+    }
+
+
+def _begin() -> None:
+    """Set up the other process, which must not outlive this one, however this one ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+class BodyReader:
+    """Reads large bodies in one other process, which the first large body starts.
+
+    Bodies are read one after another, in turns over clients, so that a client that sends many
+    delays only itself.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._starting = asyncio.Lock()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._is_reading = False
+
+    async def read(
+        self, model: type[Body], content: bytes, client: str | None = None
+    ) -> Body | Faults:
+        """Raises NotReadyError when the other process dies."""
+        if len(content) < LARGE_BYTES:
+            return read_body(model, content)
+        async with self._in_turn(client):
+            return await self._read_there(model, content)
+
+    @asynccontextmanager
+    async def _in_turn(self, client: str | None) -> AsyncIterator[None]:
+        if self._is_reading:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.put(client, turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not self._waiting.remove(client, turn):
+                    self._next_turn()  # the turn had already been given to this body
+                raise
+        self._is_reading = True
+        try:
+            yield
+        finally:
+            self._next_turn()
+
+    def _next_turn(self) -> None:
+        while self._waiting:
+            turn = self._waiting.get()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_reading = False
+
+    async def _read_there(self, model: type[Body], content: bytes) -> Body | Faults:
+        async with self._starting:
+            if self._pool is None:
+                self._pool = await asyncio.to_thread(_started)
+            pool = self._pool
+        try:
+            return await asyncio.wrap_future(pool.submit(_read_large, model, content))
+        except BrokenProcessPool:
+            if self._pool is pool:
+                self._pool = None
+                await asyncio.to_thread(pool.shutdown)
+            raise NotReadyError(
+                "the process that reads large bodies died; send the body again", 1
+            ) from None
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+
+def _started() -> ProcessPoolExecutor:
+    """Start the other process. Blocks."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool:
+        pool.shutdown()
+        raise NotReadyError(
+            "the process that reads large bodies does not start; send the body again", 5
+        ) from None
+    return pool
+
+
+def _body_schema(model: type[RunRequest], *, required: bool = True) -> dict[str, Any]:
+    refs = {
+        name: f"#/components/schemas/{made.__name__}"
+        for name, made in request_models(model).items()
+    }
+    schema: dict[str, Any] = {"$ref": next(iter(refs.values()))}
+    if len(refs) > 1:
+        schema = {
+            "oneOf": [{"$ref": ref} for ref in refs.values()],
+            "discriminator": {"propertyName": "workload", "mapping": refs},
+        }
+    return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
+
+
+class NoQuery(RequestModel):
+    """The query of a route that has none; a field in it was meant for the body."""
+
+
+RUN_SCHEMA: Final = _body_schema(RunRequest)
+BACKGROUND_SCHEMA: Final = _body_schema(BackgroundRequest)
+COMPARE_SCHEMA: Final = _body_schema(CompareRequest, required=False)
+"""For OpenAPI: the `openapi_extra=` of a route that reads such a body."""
+
+
+async def read_run_request(request: Request, client: ClientDep) -> RunRequest:
+    return await _read(request, client, RunRequest)
+
+
+async def read_background_request(request: Request, client: ClientDep) -> BackgroundRequest:
+    return await _read(request, client, BackgroundRequest)
+
+
+async def read_compare_request(request: Request, client: ClientDep) -> CompareRequest:
+    """A missing body counts as `{}`, because the query may hold everything."""
+    if not await request.body():
+        return CompareRequest()
+    return await _read(request, client, CompareRequest)
+
+
+async def _read(request: Request, client: Client, model: type[Body]) -> Body:
+    """Raises RequestValidationError, a 415, NotReadyError, and PayloadTooLargeError.
+
+    The bytes go to pydantic as they are. FastAPI's own body parameter would pass them through
+    `json.loads`: its errors on deep nesting and long integers become 400s, it accepts NaN, which
+    is not JSON, and 100,000 rows would take twice as long.
+    """
+    body = await request.body()
+    if not body:
+        raise RequestValidationError(refused("is empty; send {} for the defaults").faults)
+    require_content_type(request, (JSON,), _HINT)
+    reader: BodyReader = request.app.state.bodies
+    read = await reader.read(model, body, client.id)
+    if isinstance(read, Faults):
+        raise RequestValidationError(read.faults)
+    return read
+
+
+RunRequestDep = Annotated[RunRequest, Depends(read_run_request)]
+BackgroundRequestDep = Annotated[BackgroundRequest, Depends(read_background_request)]

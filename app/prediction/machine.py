@@ -1,0 +1,261 @@
+"""This machine as far as it is known without a calibration.
+
+These are facts about it, its kernels as the run hosts report them at their start, and constants of
+the cost model from these reports and typical values, so that no request has to wait.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+from hotloop import kernels
+from hotloop.app.names import StrategyName
+from hotloop.app.prediction.memory import usable_bytes
+from hotloop.app.runhost.calibrate import constants
+from hotloop.app.runhost.host_pool import RunHostPool
+from hotloop.app.runhost.messages import KernelReport
+from hotloop.app.schemas.service import (
+    ColumnView,
+    KernelList,
+    KernelView,
+    ParameterView,
+    ProductBoundView,
+    WorkloadView,
+)
+from hotloop.app.strategies.registry import uses_processes
+from hotloop.app.system import Throttling, has_gil, throttling, usable_cpu_count
+from hotloop.app.version import VERSION
+from hotloop.kernels.contract import REFERENCE
+
+PACKAGES: Final = ("numpy", "numba", "fastapi", "uvicorn", "pydantic")
+
+
+def host_facts(reports: Sequence[KernelReport], workload: str | None) -> dict[str, Any]:
+    """The machine as JSON, with the kernels of a workload, or of all for None. Blocks while it
+    reads a few files.
+    """
+    return {
+        "python": platform.python_version(),
+        "gil": "on" if has_gil() else "off",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cpus": os.cpu_count() or 1,
+        "usable_cpus": usable_cpu_count(),
+        "memory_bytes": usable_bytes(),
+        "load_before": load_average(),
+        "load_after": None,
+        "throttled_seconds": None,
+        "instruction_sets": {
+            r.kernel: r.instruction_set
+            for r in reports
+            if r.available and workload in (None, r.workload)
+        },
+        "versions": {"hotloop": VERSION} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def load_average() -> float | None:
+    """Load average of the last minute; None where the system has none."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
+
+
+def throttled_since(before: Throttling | None) -> float | None:
+    """Seconds that the CPU quota has held processes back since `before`; None if not known."""
+    now = throttling()
+    return None if now is None else now.seconds_since(before)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """The processor's name; `root` is where the file system starts."""
+    try:
+        for line in (root / "proc" / "cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
+
+
+class KernelService:
+    """Lists workloads and kernels, as the run host that started last reported them."""
+
+    def __init__(self, hosts: RunHostPool) -> None:
+        self._hosts = hosts
+
+    async def list(self) -> KernelList:
+        """All workloads and kernels. Raises NotReadyError."""
+        return KernelList(
+            workloads=[workload_view(name) for name in kernels.workloads()],
+            kernels=[_kernel_view(report) for report in await self._hosts.kernels()],
+        )
+
+
+def workload_view(name: str) -> WorkloadView:
+    """The declaration of a workload as clients see it."""
+    workload = kernels.get_workload(name)
+    return WorkloadView(
+        name=name,
+        description=workload.description,
+        columns_in=[_column_view(column) for column in workload.columns_in],
+        columns_out=[_column_view(column) for column in workload.columns_out],
+        parameters=[
+            ParameterView.model_validate(each, from_attributes=True) for each in workload.parameters
+        ],
+        product_bounds=[
+            ProductBoundView.model_validate(each, from_attributes=True)
+            for each in workload.product_bounds
+        ],
+    )
+
+
+def _column_view(column: kernels.Column) -> ColumnView:
+    names = ColumnView.model_fields.keys() - {"example"}
+    fields: dict[str, Any] = {name: getattr(column, name) for name in names}
+    return ColumnView(**fields, example=column.example())
+
+
+def _kernel_view(report: KernelReport) -> KernelView:
+    operations = kernels.get_workload(report.workload).operations()
+    ns_per_item = nanoseconds_per_item(report, operations) if report.available else None
+    return KernelView(**asdict(report), ns_per_item=ns_per_item)
+
+
+def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, int]) -> float:
+    """Nanoseconds of an item with these `operations` by cost term, see `Workload.operations`."""
+    return sum(report.ns_per_operation[term] * count for term, count in operations.items())
+
+
+CALL_SECONDS: Final = 20e-6
+"""Seconds of a kernel call without items: validation and columns."""
+
+WORKER_BYTES: Final = 40 << 20
+BASE_BYTES: Final = 170 << 20
+SETUP_SECONDS: Final = 0.7
+
+IN_THREADS: Final = constants.StrategyCosts(
+    start_seconds=0.6e-3,
+    empty_batch_seconds=0.2e-3,
+    full_batch_seconds=0.15e-3,
+    full_seconds=0.3e-3,
+    worker_seconds=0.15e-3,
+    item_seconds=20e-9,
+    setup_seconds=0.0,
+    worker_bytes=0,
+)
+IN_PROCESSES: Final = constants.StrategyCosts(
+    start_seconds=1.5e-3,
+    empty_batch_seconds=0.35e-3,
+    full_batch_seconds=0.5e-3,
+    full_seconds=0.3e-3,
+    worker_seconds=0.3e-3,
+    item_seconds=80e-9,
+    setup_seconds=SETUP_SECONDS,
+    worker_bytes=WORKER_BYTES,
+)
+WAITS: Final = constants.WaitCosts(
+    overshoot_seconds=90e-6,
+    async_overshoot_seconds=0.5e-3,
+    in_flight_bytes=1_500,
+)
+ITEM_SECONDS: Final = (4e-6, 5e-6, 7e-6)
+STAGE_SECONDS: Final = (4e-6, 7e-6, 13e-6)
+LOOPS: Final[Mapping[str, constants.LoopCosts]] = {
+    StrategyName.ASYNC_BATCH: constants.LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.0),
+    StrategyName.HYBRID: constants.LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.4e-3),
+}
+"""These constants and those above are rounded medians of calibrations of the idle machine of
+docs/model.md, as `python -m benchmarks.report model` makes them."""
+
+REFERENCE_WORKLOAD: Final = "loops"
+REFERENCE_NS: Final[Mapping[str, float]] = {"loop": 125.0, "nested": 63.0}
+"""Nanoseconds of an operation of the python kernel of `loops` on that machine, by cost term
+(docs/performance.md has the seconds of an item)."""
+
+PACES: Final = (0.2, 10.0)
+"""The least and the most that the typical constants are scaled by."""
+
+
+def reported_calibration(
+    reports: Sequence[KernelReport], usable_cpus: int, max_threads: int, max_processes: int
+) -> constants.Calibration:
+    """Constants without a calibration: kernels as reported, and typical values at this machine's
+    pace for the rest. Kernels that release the GIL are assumed not to slow each other down.
+    """
+    slower = pace(reports)
+    return constants.Calibration(
+        usable_cpus=usable_cpus,
+        max_threads=max_threads,
+        max_processes=max_processes,
+        kernels=tuple(_kernel_costs(r, usable_cpus, slower) for r in reports if r.available),
+        strategies={
+            name: _at_pace(
+                IN_PROCESSES if uses_processes(name, releases_gil=True) else IN_THREADS, slower
+            )
+            for name in StrategyName
+        },
+        waits=WAITS,
+        loops={name: _loop_at_pace(costs, slower) for name, costs in LOOPS.items()},
+        base_bytes=BASE_BYTES,
+    )
+
+
+def pace(reports: Sequence[KernelReport]) -> float:
+    """Seconds of the `python` kernel here ÷ those on the machine of the typical constants; 1 if
+    that is not known.
+    """
+    found = [
+        ns / REFERENCE_NS[term]
+        for report in reports
+        if (report.workload, report.kernel) == (REFERENCE_WORKLOAD, REFERENCE)
+        for term, ns in report.ns_per_operation.items()
+        if term in REFERENCE_NS
+    ]
+    least, most = PACES
+    return min(most, max(least, fmean(found))) if found else 1.0
+
+
+def _at_pace(costs: constants.StrategyCosts, slower: float) -> constants.StrategyCosts:
+    seconds = {
+        name: slower * value for name, value in asdict(costs).items() if name.endswith("_seconds")
+    }
+    return replace(costs, **seconds)
+
+
+def _loop_at_pace(costs: constants.LoopCosts, slower: float) -> constants.LoopCosts:
+    return constants.LoopCosts(
+        item_seconds=tuple(slower * each for each in costs.item_seconds),
+        stage_seconds=tuple(slower * each for each in costs.stage_seconds),
+        task_seconds=slower * costs.task_seconds,
+        batch_seconds=slower * costs.batch_seconds,
+    )
+
+
+def _kernel_costs(report: KernelReport, usable_cpus: int, slower: float) -> constants.KernelCosts:
+    return constants.KernelCosts(
+        workload=report.workload,
+        kernel=report.kernel,
+        releases_gil=report.releases_gil,
+        call_seconds=slower * CALL_SECONDS,
+        item_seconds=0.0,
+        sizes=(1,),
+        operation_seconds={term: (ns / 1e9,) for term, ns in report.ns_per_operation.items()},
+        thread_slowdown=1.0 if report.releases_gil else float(usable_cpus),
+        process_slowdown=1.0,
+    )

@@ -1,0 +1,198 @@
+"""The service itself: its index, health and vitals, workloads and kernels, and sessions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from hotloop.app.names import StrategyName
+from hotloop.app.schemas.base import RequestModel, ResponseModel
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
+
+
+class ServiceIndex(ResponseModel):
+    """The service and where its parts are."""
+
+    name: str = Field(examples=["hotloop"])
+    version: str = Field(examples=["0.1.0"])
+    description: str
+    links: dict[str, str] = Field(examples=[{"docs": "/docs", "health": "/health"}])
+    """Paths on this server, by what is there."""
+
+
+class StrategyView(ResponseModel):
+    """A way to execute a run."""
+
+    name: StrategyName
+    description: str
+    method: str = Field(examples=["POST"])
+    href: str = Field(examples=["/api/v1/tasks/hybrid"])
+
+
+class TaskIndex(ResponseModel):
+    """The strategies, and the other routes below this one."""
+
+    strategies: list[StrategyView]
+    links: dict[str, str] = Field(examples=[{"kernels": "/api/v1/tasks/kernels"}])
+    """Paths on this server, by what is there."""
+
+
+class Health(ResponseModel):
+    """The process answers."""
+
+    status: Literal["alive"]
+    version: str = Field(examples=["0.1.0"])
+
+
+class Check(ResponseModel):
+    """One part that must work before runs are taken."""
+
+    ready: bool
+    detail: str = Field(examples=["2 of 2 run hosts are warm"])
+    """The state in words; if not ready, what is missing."""
+
+
+class SourceHealth(ResponseModel):
+    """A source as the last run that used it found it. It does not decide whether runs are taken."""
+
+    breaker: str = Field(pattern="^(closed|open|half_open)$", examples=["closed"])
+    """`open`: the source fails, and calls wait; `half_open`: one call is trying it."""
+    openings: int = Field(ge=0)
+    """Times that its breaker has opened since the service started."""
+    changed_at: AwareDatetime | None
+    """The last change of the breaker; UTC."""
+    detail: str = Field(examples=["no trouble seen"])
+
+
+class Readiness(ResponseModel):
+    """The readiness to take runs, and what is missing for it."""
+
+    ready: bool
+    checks: dict[str, Check] = Field(
+        examples=[{"run_hosts": {"ready": True, "detail": "2 of 2 run hosts are warm"}}]
+    )
+    sources: dict[str, SourceHealth]
+    """Redis and Pinot, where an address is set."""
+
+
+class VitalsQuery(RequestModel):
+    """The samples to answer with."""
+
+    after: AwareDatetime | None = None
+    """Leave out samples up to this time: the `sampled_at` of the last one received."""
+
+
+class VitalsSample(ResponseModel):
+    """The state of the service between the sample before and this one."""
+
+    sampled_at: AwareDatetime
+    event_loop_lag_p99_ms: Annotated[float, Field(ge=0)]
+    """The delay of the API's event loop in milliseconds: 99 of 100 checks found less."""
+    api_memory_bytes: Annotated[int, Field(ge=0)]
+    """Resident memory of the process that answers."""
+    runs_memory_bytes: Annotated[int, Field(ge=0)]
+    """Resident memory of run hosts and workers; pages that they share count in each."""
+    api_cpu_utilization: Annotated[float, Field(ge=0, le=1)]
+    """Share of the usable CPUs, 0 … 1, that the process that answers took."""
+    runs_cpu_utilization: Annotated[float, Field(ge=0, le=1)]
+    """The same of run hosts and workers."""
+
+
+class Vitals(ResponseModel):
+    """Lag, memory and CPU of the service over the last minutes, the newest sample last."""
+
+    sample_seconds: float = Field(gt=0, examples=[5.0])
+    """Between two samples; the first is taken sooner."""
+    usable_cpus: int = Field(ge=1)
+    """CPUs that affinity and control groups leave."""
+    samples: list[VitalsSample]
+    """Empty right after the first request: only then is sampling begun."""
+
+
+Nanoseconds = Annotated[float, Field(ge=0)]
+
+
+class ColumnView(ResponseModel):
+    """A column of a workload; bounds are inclusive, null where there is none."""
+
+    name: str = Field(examples=[DEFAULT_WORKLOAD.columns_in[0].name])
+    dtype: str = Field(examples=["float64"])
+    description: str
+    minimum: float | int | None
+    maximum: float | int | None
+    unit: str | None
+    example: float | int
+
+
+class ParameterView(ResponseModel):
+    """A parameter of a workload; bounds are inclusive."""
+
+    name: str = Field(examples=[DEFAULT_WORKLOAD.parameters[0].name])
+    description: str
+    dtype: str = Field(examples=["int64"])
+    default: float | int
+    minimum: float | int
+    maximum: float | int
+    unit: str | None
+
+
+class ProductBoundView(ResponseModel):
+    """The product of these parameters is at most `maximum`."""
+
+    parameters: list[str]
+    maximum: int
+
+
+class WorkloadView(ResponseModel):
+    """The declaration of a workload."""
+
+    name: str = Field(examples=[DEFAULT_WORKLOAD.name])
+    description: str
+    columns_in: list[ColumnView]
+    columns_out: list[ColumnView]
+    parameters: list[ParameterView]
+    product_bounds: list[ProductBoundView]
+
+
+class KernelView(ResponseModel):
+    """An implementation of a workload, as found and measured at start."""
+
+    workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
+    kernel: KernelName
+    available: bool
+    reason: str | None
+    """The reason why it is not available, and how to get it."""
+    releases_gil: bool
+    """True if threads compute in parallel with it."""
+    instruction_set: str | None = Field(examples=["avx2"])
+    warm_up_seconds: float = Field(ge=0)
+    """Seconds to load and compile it."""
+    ns_per_item: Nanoseconds | None
+    """Nanoseconds for an item with the default parameters."""
+    ns_per_operation: dict[str, Nanoseconds]
+    """Nanoseconds for one turn, by term of the workload; empty when not available."""
+
+
+class KernelList(ResponseModel):
+    """Workloads, and their kernels, fastest first."""
+
+    workloads: list[WorkloadView]
+    kernels: list[KernelView]
+
+
+class SignIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: str = Field(description="A key of `HOTLOOP_API_KEYS`.")
+
+
+class SessionView(BaseModel):
+    """The client of a request; all fields are null for a client that has to sign in."""
+
+    name: str | None = Field(description="The client; null for who has to sign in.")
+    scope: str | None = Field(description="The highest that it has: `read`, `run`, `admin`.")
+    expires_at: datetime | None = Field(
+        description="When the key is asked for again; null where none is."
+    )
