@@ -130,7 +130,7 @@ def test_shards_of_one_task_in_parallel_add_up(
     assert ids(list(opened(stores[0], task_id).blocks())) == list(range(720))
 
 
-def test_failed_process_stops_all_others(
+def test_failure_of_a_shard_stops_the_others(
     stores: list[TaskStore], sharded: Sharded, result: NewResult
 ) -> None:
     """The others add for as long as they may."""

@@ -103,7 +103,7 @@ def test_empty_ids_are_none(client: Client, services: FakeServices) -> None:
     assert services.calls[-1] == ("events", TASK_ID, None)
 
 
-def test_client_with_the_last_event_gets_no_retry(client: Client, services: FakeServices) -> None:
+def test_client_with_the_last_event_gets_204(client: Client, services: FakeServices) -> None:
     """A browser connects again after each end, unless the answer is 204."""
     response = client.get(EVENTS, headers={"Last-Event-ID": "3"})
     assert response.status_code == 204
