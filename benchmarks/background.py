@@ -1,4 +1,6 @@
-"""What a background task costs over the same synchronous run, to accept, to start, to wait for."""
+"""The cost of a background task compared to the same synchronous run: to accept, to start, to wait
+for.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,6 @@ RUN: Final[dict[str, Any]] = {
 }
 SMALL: Final = RUN | {"items_count": 100}
 LONG: Final = RUN | {"items_count": 10_000_000, "strategy": "threading"}
-
-
-def submit(server: Server, body: dict[str, Any]) -> str:
-    """The id of an accepted task."""
-    answer = server.client.post("/api/v1/tasks/background", json=body)
-    answer.raise_for_status()
-    task_id: str = answer.json()["task_id"]
-    return task_id
 
 
 def ended(server: Server, task_id: str, interval: float = 0.1) -> dict[str, Any]:
@@ -102,7 +96,7 @@ def _durations(server: Server) -> dict[str, list[float]]:
             if name == "synchronous":
                 result = finished(server, "threading", **RUN)
             else:
-                task_id = submit(server, RUN | {"strategy": "threading"})
+                task_id = server.submit(**RUN | {"strategy": "threading"})
                 time.sleep(UNWATCHED_SECONDS)
                 result = ended(server, task_id)["result"]
             if number >= 0:
@@ -119,7 +113,7 @@ def _starts(server: Server) -> list[float]:
     waited = []
     for _ in range(20):
         time.sleep(random.random())  # not in step with anything that looks now and then
-        task = ended(server, submit(server, SMALL | {"strategy": "threading"}))
+        task = ended(server, server.submit(**SMALL | {"strategy": "threading"}))
         waited.append(1_000 * _between(task["created_at"], task["start_time"]))
     return waited
 
@@ -128,7 +122,7 @@ def _short_per_second(server: Server) -> float:
     """Tasks of a millisecond each, from the first request to the last end."""
     body = SMALL | {"items_count": 10, "strategy": "sequential"}
     started = time.perf_counter()
-    last = [submit(server, body) for _ in range(SHORT)][-1]
+    last = [server.submit(**body) for _ in range(SHORT)][-1]
     ended(server, last)  # they begin in the order of their acceptance
     return SHORT / (time.perf_counter() - started)
 
@@ -137,11 +131,8 @@ def _accepting(server: Server) -> list[float]:
     """Milliseconds from request to 202, while a task is computed; by a client that itself takes
     next to nothing, as it shares the CPUs.
     """
-    running = submit(server, LONG)
-    wait_until(
-        lambda: server.client.get(f"/api/v1/tasks/status/{running}").json()["items_processed"],
-        "the long task is computed",
-    )
+    running = server.submit(**LONG)
+    server.wait_progress(running)
     address = server.client.base_url
     connection = http.client.HTTPConnection(address.host, address.port, timeout=10)
     body, headers = json.dumps(SMALL), {"Content-Type": "application/json"}
@@ -162,7 +153,7 @@ def _accepting(server: Server) -> list[float]:
 
 def _idle(server: Server) -> float:
     """Per cent of a core that the service and its run hosts take."""
-    wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+    server.wait_ready()
     time.sleep(5)
     service_process = psutil.Process(server.process.pid)
     processes = [service_process, *service_process.children(recursive=True)]

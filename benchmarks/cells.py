@@ -18,7 +18,7 @@ ROUNDS = {"python": 1, "cython": 3, "numba": 3}
 
 @dataclass(slots=True)
 class Cell:
-    """One strategy × kernel; seconds are the client's, from request to answer."""
+    """A strategy × kernel; the client measures the seconds from request to answer."""
 
     strategy: str
     kernel: str

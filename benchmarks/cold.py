@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from hotloop.app.names import StrategyName
 from tests.fixtures.server import Server, running_server
-from tests.fixtures.waiting import wait_until
 
 COUNT: Final = 20_000
 FOLLOWING: Final = 5
@@ -27,7 +26,7 @@ class Cold:
 
 
 def measure() -> dict[tuple[str, str], Cold]:
-    """By (strategy, kernel), each on a service of its own."""
+    """Seconds by (strategy, kernel), each measured on a new service."""
     measured = {}
     for strategy in StrategyName:
         for kernel in ("cython", "numba"):
@@ -35,7 +34,7 @@ def measure() -> dict[tuple[str, str], Cold]:
                 tempfile.TemporaryDirectory() as folder,
                 running_server(Path(folder), run_hosts=1) as server,
             ):
-                wait_until(lambda: server.client.get("/health/ready").is_success, "it is ready")
+                server.wait_ready()
                 measured[strategy.value, kernel] = _cold(server, strategy, kernel)
             print(f"  {strategy} × {kernel}", flush=True)
     return measured

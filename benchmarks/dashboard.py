@@ -13,7 +13,6 @@ from typing import Final
 
 from tests.fixtures.browser import Browser, running_browser
 from tests.fixtures.server import running_server
-from tests.fixtures.waiting import wait_until
 
 ROUNDS: Final = 15
 
@@ -27,7 +26,7 @@ new MutationObserver((_, observer) => {
 
 
 def seconds_to_use(browser: Browser, url: str) -> float:
-    """In a context of its own: nothing is cached."""
+    """Open the page in a new browser context: nothing is cached."""
     with browser.page() as page:
         page.call("Page.addScriptToEvaluateOnNewDocument", source=_NOTE)
         page.open(f"{url}/dashboard")
@@ -41,7 +40,7 @@ def main() -> None:
         running_server(Path(folder)) as server,
         running_browser() as browser,
     ):
-        wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+        server.wait_ready()
         times = sorted(seconds_to_use(browser, server.url) for _ in range(ROUNDS))
     print(
         f"usable after {statistics.median(times):.3f} s (median of {ROUNDS}; {times[-1]:.3f} most)"

@@ -12,7 +12,7 @@ BATCH_SIZES: Final = (1, 10, 100, 1_000, 10_000, 100_000)
 STRATEGIES: Final = ("sequential", "threading", "multiprocessing", "concurrent-futures")
 ROUNDS: Final = 3
 ITEMS: Final = 100_000
-"""Of the runs with different batch sizes."""
+"""Items of the runs with different batch sizes."""
 
 LIGHT: Final = {"cpu_iterations": 200, "outer_iterations": 1, "inner_iterations": 200}
 """A hundredth of the default work: here the layers are to be seen, not the kernel."""

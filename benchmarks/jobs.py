@@ -38,7 +38,7 @@ Job = Callable[[FileItems, int], Arrays]
 
 
 def our_kernel(items: FileItems, start: int) -> Arrays:
-    """What a user would write: load the columns, call the kernel, return the outputs."""
+    """The code of a user: load the columns, call the kernel, return the outputs."""
     batch = items.load("loops", start, BATCH)
     return kernels.get_kernel("loops", "cython").run(batch.columns)
 
@@ -185,7 +185,7 @@ BARE: Final = {
     f"`{StrategyName.MULTIPROCESSING}`": "multiprocessing.Pool",
     f"`{StrategyName.CONCURRENT_FUTURES}`": "ProcessPoolExecutor",
 }
-"""What a strategy stands on."""
+"""The job that a strategy is compared with."""
 
 
 def table(seconds: dict[tuple[str, str], list[float]]) -> list[str]:

@@ -45,7 +45,7 @@ Columns = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Form:
-    """One way of computing a term for a batch of `items`; `run` returns the output column."""
+    """A way of computing a term for a batch of `items`; `run` returns the output column."""
 
     term: str
     name: str

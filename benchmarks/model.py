@@ -43,10 +43,10 @@ wrong by that much."""
 ROUNDS: Final = 5
 FEW_ROUNDS_SECONDS: Final = 1.0
 FEW_ROUNDS: Final = 2
-"""Of what takes longer."""
+"""Rounds of slow configurations."""
 
 CHOICE_ROUNDS: Final = 7
-"""Of the choices for a workload, to find the best."""
+"""Rounds of all configurations of a workload, to find the best."""
 
 PAIRS: Final = 20
 """Of runs of the recommended and of the best choice, for by how much it is better: the shortest of
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def predicted(self) -> float:
-        """By the first calibration."""
+        """The prediction by the first calibration."""
         return self.predictions[0]
 
     @property
@@ -83,7 +83,7 @@ class Run:
 
     @property
     def first_ratio(self) -> float:
-        """Of what the first calibration said."""
+        """The ratio to what the first calibration predicted."""
         return self.predicted / self.seconds
 
     def measure(self, server: Server) -> None:
@@ -147,7 +147,7 @@ def random_choice(chance: random.Random, work: dict[str, Any], kernels: list[str
 
 
 def configurations(server: Server) -> list[Run]:
-    """As many of each strategy, each with a prediction in the bounds."""
+    """The same number of configurations for each strategy, with predictions in the bounds."""
     chance = random.Random(SEED)
     reported = server.client.get("/api/v1/tasks/kernels").json()["kernels"]
     kernels = [each["kernel"] for each in reported if each["available"]]

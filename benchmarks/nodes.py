@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-from benchmarks.background import ended, submit
+from benchmarks.background import ended
 from benchmarks.service import service
 from hotloop.app.comparison.intervals import ratios
 from tests.fixtures.postgres_server import running_postgres
-from tests.fixtures.server import ROOT, Server, plain_environment
+from tests.fixtures.server import MAIN, Server, plain_environment
 from tests.fixtures.waiting import wait_until
 
 COUNT: Final = 2_000_000
 ROUNDS: Final = 3
 LOOK_SECONDS: Final = 2.0
-"""Between two looks at the task: each takes some of the CPUs that two nodes have no rest of."""
+"""Seconds between two looks at the task; each look takes CPU time that the nodes need."""
 
 BODY: Final[dict[str, Any]] = {
     "items_count": COUNT,
@@ -38,11 +37,10 @@ BODY: Final[dict[str, Any]] = {
 def node(url: str, name: str, cpu: int) -> Iterator[None]:
     """A node that runs on one CPU."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        settings = {"DATABASE_URL": url, "DATA_DIR": folder, "NODE_ID": name, "RUN_HOSTS": "1"}
         process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, str(ROOT / "main.py"), "node"],
-                env=plain_environment() | {f"HOTLOOP_{k}": v for k, v in settings.items()},
+                [*MAIN, "node"],
+                env=plain_environment(database_url=url, data_dir=folder, node_id=name, run_hosts=1),
                 cwd=folder,
                 stderr=subprocess.DEVNULL,
                 preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
@@ -83,23 +81,23 @@ this machine has only two. Medians of {ROUNDS} rounds. Checksums {are}.
 
 
 def _run(url: str, count: int) -> tuple[float, object]:
-    """Seconds of the task on so many nodes, and its checksum."""
+    """Run the task on `count` nodes; returns its seconds and its checksum."""
     cpus = sorted(os.sched_getaffinity(0))
     with service(database_url=url, background_runs=0) as (server, _), ExitStack() as nodes:
         for number in range(count):
             nodes.enter_context(node(url, f"n{number}", cpus[number]))
         _warm_up(server, count)
-        result = ended(server, submit(server, BODY), LOOK_SECONDS)["result"]
+        result = ended(server, server.submit(**BODY), LOOK_SECONDS)["result"]
     return result["duration_seconds"], result["checksum"]
 
 
 def _warm_up(server: Server, count: int) -> None:
-    """Until every node has done some work."""
+    """Submit small tasks until every node has done some work."""
     seen: set[str] = set()
 
     def all_seen() -> bool:
         small = BODY | {"items_count": 300_000, "parameters": {"cpu_iterations": 2_000}}
-        task_id = submit(server, small)
+        task_id = server.submit(**small)
 
         def look() -> bool:
             task = server.client.get(f"/api/v1/tasks/status/{task_id}").json()

@@ -36,7 +36,7 @@ def bars(path: Path, title: str, unit: str, values: dict[str, tuple[float, float
 def lines(
     path: Path, title: str, labels: tuple[str, str], x: tuple[int, ...], y: dict[str, list[float]]
 ) -> None:
-    """One line for each entry of `y` over `x`, both axes logarithmic."""
+    """Draw a line for each entry of `y` over `x`, both axes logarithmic."""
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for colour, (name, values) in zip(COLOURS, y.items(), strict=False):
         axes.plot(x, values, marker="o", markersize=3, label=name, color=colour)

@@ -42,7 +42,7 @@ Read = Callable[[], Awaitable[None]]
 
 
 def value_of(item_id: int) -> int:
-    """What the server holds for an item."""
+    """The value that the server holds for an item."""
     return item_id % 97
 
 

@@ -23,7 +23,7 @@ ONE_LINE_EACH: Final = {"ndjson": 0, "csv": 1}
 
 @dataclass(slots=True)
 class Export:
-    """One format; `seconds` from request to last byte, `first` to the first."""
+    """A format; `seconds` count from the request to the last byte, `first` to the first."""
 
     name: str
     bytes: int = 0

@@ -15,8 +15,8 @@ from tests.fixtures.server import Server, running_server
 
 @contextmanager
 def service(**settings: object) -> Iterator[tuple[Server, Path]]:
-    """With its data folder. One run host, so that every run finds the pools that the one before
-    left.
+    """A service and its data folder. It has one run host, so that every run finds the pools of the
+    one before.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

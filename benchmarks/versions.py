@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.background import ended, submit
+from benchmarks.background import ended
 from benchmarks.service import finished
 from hotloop.app.comparison.intervals import ratios
 from tests.fixtures.sections import table
@@ -61,7 +61,7 @@ def _one_item(server: Server) -> float:
 
 def _background(server: Server) -> float:
     def do() -> None:
-        ended(server, submit(server, JOB | {"strategy": "threading"}), interval=0.02)
+        ended(server, server.submit(**JOB | {"strategy": "threading"}), interval=0.02)
 
     return _seconds(do)
 

@@ -21,7 +21,6 @@ from typing import IO, Any, Final
 
 import psutil
 
-from benchmarks.background import submit
 from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.probing import HealthProbe, Latencies
 from benchmarks.service import service
@@ -32,7 +31,7 @@ STREAMS: Final = 1_000
 SECONDS: Final = 20.0
 TASKS: Final = (1, 8)
 DESCRIPTORS: Final = 2 * STREAMS + 1_000
-"""What the service and the watching process need at least."""
+"""Memory that the service and the watching process need at least."""
 
 WAITS: Final[dict[str, Any]] = {
     "items_count": 100_000,
@@ -47,16 +46,16 @@ WAITS: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What streams of so many tasks did to the service."""
+    """The effect of event streams on the service."""
 
     tasks: int
     opening_seconds: float
-    """From the first connection until every stream had an event."""
+    """Seconds from the first connection until every stream had an event."""
     opening: Latencies
     events: float
-    """That all streams together had a second."""
+    """Events a second of all streams together."""
     cpu_percent: float
-    """Of a core, that the API process took."""
+    """Share of a core that the API process used."""
     watching: Latencies
 
 
@@ -97,8 +96,8 @@ def measure(tasks: int) -> Watched:
     """Streams of so many tasks that run at once."""
     allow_descriptors()
     with service(run_hosts=tasks, background_runs=tasks) as (server, _):
-        wait_until(lambda: server.client.get("/health/ready").is_success, "it is warm", bound=120)
-        ids = [submit(server, WAITS) for _ in range(tasks)]
+        server.wait_ready()
+        ids = [server.submit(**WAITS) for _ in range(tasks)]
         for task_id in ids:
             wait_until(lambda i=task_id: _makes_progress(server, i), "it runs", bound=120)  # type: ignore[misc]
         time.sleep(2)  # what the start has left to do

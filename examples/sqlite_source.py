@@ -35,7 +35,7 @@ class SqliteStage:
     seconds_per_call: float = 0.002
 
     def fetch(self, batch: ItemBatch, positions: Positions, stop: threading.Event) -> None:
-        """One query for all items of the call; an item without a row fails by itself."""
+        """Fetch all items of the call in one query; an item without a row fails by itself."""
         counts = batch.counts_of(self.name)
         counts.calls += 1
         ids = ids_at(batch, positions)

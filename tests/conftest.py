@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings and order of all tests."""
 
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ SLOW_FIRST: Final = (
     "runhost",
     "tasks",
 )
-"""What starts servers: begun last, it would be waited for while the other processes have done."""
+"""Slow tests start first, so that no worker waits for them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,6 @@ from examples.sqlite_source import make_file
 from tests.fixtures.pinot_broker import running_broker
 from tests.fixtures.redis_server import running_redis
 from tests.fixtures.server import ROOT, Server, plain_environment, running_server
-from tests.fixtures.waiting import wait_until
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -52,7 +51,7 @@ PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With the sources that the pages speak of."""
+    """A service with the sources that the pages name."""
     data = tmp_path_factory.mktemp("data")
     make_file(data / "items.sqlite", 1_000)
     with (
@@ -69,11 +68,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             pinot_sql='SELECT item_id, value, "offset" FROM flights WHERE item_id IN ({ids})',
             sources='{"sqlite": "examples.sqlite_source:make_stage"}',
         ) as server:
-            wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+            server.wait_ready()
             yield server
 
 
-def test_readme_has_the_two_commands_and_ten_requests() -> None:
+def test_readme_has_two_commands_and_ten_requests() -> None:
     readme = [command.text for command in COMMANDS if command.page == "README.md"]
     assert [text for text in readme if text.startswith("make")] == ["make run\n", "make test\n"]
     assert sum(text.count("curl ") for text in readme) >= 10
@@ -98,7 +97,7 @@ OTHERS = [c for c in COMMANDS if c not in REQUESTS + LINES + SERVERS]
     ],
     ids=lambda c: c.id,
 )
-def test_requests_are_answered_as_the_page_says(server: Server, command: Command) -> None:
+def test_requests_of_the_pages_are_answered(server: Server, command: Command) -> None:
     done = subprocess.run(
         ["sh", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],
         cwd=ROOT,
@@ -116,9 +115,7 @@ def test_requests_are_answered_as_the_page_says(server: Server, command: Command
 
 @pytest.mark.long
 @pytest.mark.parametrize("command", LINES, ids=lambda c: c.id)
-def test_command_lines_work_as_the_page_says(
-    server: Server, command: Command, tmp_path: Path
-) -> None:
+def test_command_lines_of_the_pages_work(server: Server, command: Command, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     # `hotloop` as `make install` puts it there, whichever environment runs this.
     (tmp_path / "bin").mkdir()
@@ -147,7 +144,7 @@ def test_other_commands_are_targets_of_make(command: Command) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.id)
-def test_programs_run(program: Command) -> None:
+def test_programs_of_the_pages_run(program: Command) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program.text],
         cwd=ROOT,
@@ -166,7 +163,7 @@ def test_pages_link_to_files_that_exist() -> None:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_no_page_names_a_folder_of_a_machine() -> None:
+def test_pages_name_no_absolute_folder() -> None:
     for page in PAGES:
         assert not re.search(r"(?<![\w.])/(work|home|root|tmp)/", page.read_text()), page.name
         assert isinstance(page, Path)

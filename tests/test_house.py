@@ -1,4 +1,4 @@
-"""Who may import whom."""
+"""The rules of imports."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def tree(root: Path, cgroup: str, **files: str) -> Path:
     return root
 
 
-def test_cpu_count_without_any_cgroup_is_the_affinity(tmp_path: Path) -> None:
+def test_cpu_count_without_cgroup_is_the_affinity(tmp_path: Path) -> None:
     assert system.usable_cpu_count(tmp_path) == 8
 
 
@@ -56,7 +56,7 @@ def test_cpu_count_version_2(tmp_path: Path, quota: str, expected: int) -> None:
     assert system.usable_cpu_count(tmp_path) == expected
 
 
-def test_cpu_count_version_2_nested_takes_the_tightest(tmp_path: Path) -> None:
+def test_cpu_count_version_2_uses_the_smallest_nested_quota(tmp_path: Path) -> None:
     tree(
         tmp_path,
         "0::/a/b/c\n",
@@ -98,7 +98,7 @@ def test_cpu_count_version_1(
     assert system.usable_cpu_count(tmp_path) == expected
 
 
-def test_cpu_count_version_1_nested_takes_the_tightest(tmp_path: Path) -> None:
+def test_cpu_count_version_1_uses_the_smallest_nested_quota(tmp_path: Path) -> None:
     tree(
         tmp_path,
         "4:cpu,cpuacct:/a/b\n",
@@ -134,7 +134,7 @@ def test_cpu_count_is_not_above_the_affinity(
     assert system.usable_cpu_count(tmp_path) == 1
 
 
-def test_cpu_count_without_affinity_asks_for_the_process_then_the_machine(
+def test_cpu_count_without_affinity_is_that_of_the_process_or_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
@@ -195,7 +195,7 @@ def test_throttling_is_read_from_control_groups(
     assert throttling(in_groups(tmp_path, groups, files)) == expected
 
 
-def test_throttling_since_is_a_difference() -> None:
+def test_throttling_is_the_difference_of_two_readings() -> None:
     before, after = Throttling(4, 1.5), Throttling(6, 1.75)
     assert (after.periods_since(before), after.seconds_since(before)) == (2, 0.25)
     assert (after.periods_since(None), after.seconds_since(None)) == (6, 1.75)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.attack import descriptors, flood, fuzz, slow, streams
-from tests.attack.findings import Findings
-from tests.attack.report import write
+from tests.attack.findings import Findings, write
 from tests.fixtures.processes import clean_up_on_sigterm
 from tests.fixtures.server import ROOT
 

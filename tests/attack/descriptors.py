@@ -22,8 +22,8 @@ RECOVERY_SECONDS: Final = 60.0
 
 
 def attack(rounds: int = 5) -> Findings:
-    """So many times: all descriptors are taken by connections, and either closed by their client,
-    or left to the service to close.
+    """Connections take all descriptors, again and again; then their client closes them, or the
+    service must.
     """
     findings = Findings("descriptors", f"{rounds} times all of {SPARE} descriptors taken")
     begun = time.monotonic()
@@ -75,7 +75,7 @@ def _take_all(target: Target, limit: int) -> list[socket.socket]:
 
 
 def _ask(target: Target) -> bool:
-    """On a connection of its own."""
+    """True if /health answers on a new connection."""
     with suppress(httpx.TransportError):
         return httpx.get(f"{target.server.url}/health", timeout=5).status_code == 200
     return False

@@ -1,17 +1,52 @@
-"""What an attack has shown: figures, each with what it must be."""
+"""What an attack has shown: figures with their bounds, and their sections of docs/security.md."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
+
+from benchmarks.machine import machine_lines
+
+BEGIN: Final = "<!-- attack: {part} -->"
+END: Final = "<!-- end of attack: {part} -->"
+
+
+def write(path: Path, command: str, found: Sequence[Findings]) -> None:
+    """Replace the sections of the parts that were made now; everything else stays."""
+    text = path.read_text("utf-8")
+    how = [f"`{command}`", "", *machine_lines()]
+    for findings in found:
+        text = _replaced(text, findings.part, [*_table(findings), "", *how])
+    path.write_text(text, "utf-8")
+
+
+def _replaced(text: str, part: str, lines: Sequence[str]) -> str:
+    begin, end = BEGIN.format(part=part), END.format(part=part)
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"there is no section {begin} … {end}")
+    return "\n".join([before + begin, "", *lines, "", end]) + after
+
+
+def _table(findings: Findings) -> list[str]:
+    return [
+        f"{findings.how}; {findings.seconds:,.0f} s.",
+        "",
+        "| what | found | must be |",
+        "| --- | --- | --- |",
+        *(f"| {f.what} | {f.value} | {f.must_be} |" for f in findings.figures),
+    ]
+
 
 MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something counted or measured; `is_timed` when the machine's load decides it, too."""
+    """A figure with its bound. `is_timed`: the load of the machine influences it."""
 
     what: str
     value: str
@@ -22,17 +57,17 @@ class Figure:
 
 @dataclass(slots=True)
 class Findings:
-    """Of one part of the attack."""
+    """The figures of one part of the attack."""
 
     part: str
     how: str
     seconds: float = 0.0
     figures: list[Figure] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
-    """What was wrong, to be printed: never in the report."""
+    """Texts about faults for the terminal; the report leaves them out."""
 
     def none(self, what: str, found: Sequence[str]) -> None:
-        """There must be none of these."""
+        """Add a count that must be 0."""
         self.details += [f"{what}: {one}" for one in found]
         self.figures.append(Figure(what, f"{len(found):,}", "0", not found))
 
@@ -56,10 +91,12 @@ class Findings:
         )
 
     def shown(self, what: str, value: str) -> None:
-        """Nothing that must be so; it tells how large the attack was."""
+        """Add a figure without a bound, such as the size of the attack."""
         self.figures.append(Figure(what, value, "–", is_good=True))
 
     def faults(self, *, timed: bool = True) -> list[str]:
-        """What is not as it must be, in words; without `timed`, only what no load can change."""
+        """Describe the figures that miss their bounds; without `timed`, only those that no load can
+        change.
+        """
         bad = [f for f in self.figures if not f.is_good and (timed or not f.is_timed)]
         return [f"{self.part}: {f.what}: {f.value}, must be {f.must_be}" for f in bad]

@@ -26,15 +26,15 @@ ALLOWED: Final = (200, 202, 429, 503)
 HEALTH_P99_MS: Final = 20.0
 AFTERWARDS_MS: Final = 1_000.0
 API_GROWTH_MIB: Final = 64
-"""What the flood may add to the memory of the API process, at its most."""
+"""The most by which the memory of the API process may grow."""
 ALL_GROWTH_MIB: Final = 512
-"""And to that of all its processes together."""
+"""The most by which the memory of all processes together may grow."""
 _SAMPLE_SECONDS: Final = 0.25
 
 
 @dataclass(slots=True)
 class Flood:
-    """What came back, and the most memory there was."""
+    """Counts of the answers, and the peaks of memory."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     checksums: Counter[str] = field(default_factory=Counter)
@@ -50,9 +50,8 @@ def attack(
     *,
     most_requests: int | None = None,
 ) -> Findings:
-    """So many clients, each asking again as soon as it has its answer, or when that said.
-
-    `most_requests` ends it earlier, for a short test.
+    """Each client sends its next request after the answer to the last, or after its Retry-After.
+    `most_requests` ends the flood earlier, for a short test.
     """
     body = BODY | ({"parameters": parameters} if parameters else {})
     findings = Findings(
@@ -125,7 +124,7 @@ async def _flood(
 
 
 async def _ask(session: aiohttp.ClientSession, body: dict[str, Any], flood: Flood) -> float:
-    """Seconds after which to ask again."""
+    """Send a run; returns the seconds to wait before the next."""
     try:
         async with session.post(PATH, json=body) as answer:
             told = await answer.json(content_type=None)

@@ -19,7 +19,7 @@ _GRACE_SECONDS: Final = 120
 
 
 def attack(runs: int = 200_000, most_seconds: int = 120, seed: int = 1) -> Findings:
-    """At most so many inputs and seconds for each target, each in a process of its own."""
+    """Fuzz each target in its own process, with bounds on inputs and seconds."""
     findings = Findings("fuzz", f"atheris, at most {runs:,} inputs and {most_seconds} s each")
     begun = time.monotonic()
     for name in TARGETS:

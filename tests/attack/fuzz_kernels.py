@@ -17,7 +17,7 @@ from hotloop.kernels.kernel import Kernel
 WORKLOAD: Final = "loops"
 MOST_ITEMS: Final = 40
 MOST_TURNS: Final = 30
-"""Of what the parameters allow, so that an input takes no time."""
+"""The most iterations per parameter, so that an input takes no time."""
 _DTYPES: Final = ("float64", "int64", "int32", "float32", ">f8", ">i8", "bool", "object", "U3")
 _OTHERS: Final[tuple[object, ...]] = (None, True, 1.5, "7", -1, 10**400, 2**63, [], float("nan"))
 

@@ -48,7 +48,7 @@ def _read(upload: bytes, media_type: str, folder: Path) -> None:
 
 
 def _compare_chunk_and_rows(path: Path, media_type: str) -> None:
-    """What is taken as a chunk is what is taken row by row, to the bit."""
+    """Reading by chunks and row by row gives the same items, to the bit."""
     columns = row_columns("loops")
     with path.open("rb") as file:
         lines = list(upload_lines(file))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import schemathesis
 from schemathesis.core import NotSet
@@ -16,13 +17,54 @@ from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
 from hotloop.app.names import Scope
 from hotloop.app.security.clients import KEY_HEADER
-from tests.attack.answers import ForbiddenWords, answer_faults
 from tests.attack.findings import Findings
-from tests.attack.small import small_body, small_query
+from tests.attack.small import small_body, small_query, upload_body
 from tests.attack.target import Target, note_left, running_target
-from tests.attack.upload_bodies import upload_body
 from tests.fixtures.access import TestKey, keys_setting, make_key
+from tests.fixtures.server import ROOT, Server
 from tests.fixtures.waiting import wait_until
+
+_CODE: Final = re.compile(r'Traceback|File "|line \d+, in |\.py\b|site-packages')
+
+
+@dataclass(frozen=True, slots=True)
+class ForbiddenWords:
+    """Words that only the service knows, and that no client may read."""
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, server: Server, *secrets: str) -> Self:
+        return cls((*secrets, str(server.data_dir), str(server.data_dir.parent), str(ROOT)))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFaults:
+    """`server_error` and `leaks` in words."""
+
+    server_error: tuple[str, ...]
+    leaks: tuple[str, ...]
+
+
+def answer_faults(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    documented: Mapping[str, Any],
+    forbidden: ForbiddenWords,
+) -> AnswerFaults:
+    """`headers` have lower-case names; `documented` are the answers in the OpenAPI description."""
+    text = body.decode(errors="replace")
+    errors = []
+    is_excused = status == 503 and "retry-after" in headers and "503" in documented
+    if status >= 500 and not is_excused:
+        errors.append(f"{status} {text[:400]}")
+    everything = text + "".join(f"\n{name}: {value}" for name, value in headers.items())
+    leaks = [f"{status} tells {word!r}" for word in forbidden.words if word in everything]
+    if status >= 400 and (found := _CODE.search(text)):
+        leaks.append(f"{status} tells {found[0]!r}: {text[:400]}")
+    return AnswerFaults(tuple(errors), tuple(leaks))
+
 
 UPLOAD: Final = "/api/v1/tasks/upload"
 COMPARE: Final = "/api/v1/tasks/compare"
@@ -34,7 +76,7 @@ CHECKS: Final = (
     "status_code_conformance",
 )
 HANG_SECONDS: Final = 60
-"""Without an answer after that, the service hangs."""
+"""The service hangs if it does not answer within this time."""
 TASK_END_SECONDS: Final = 120.0
 PHASES: Final = ("examples", "coverage", "fuzzing", "stateful")
 RANDOM_PHASES: Final = ("fuzzing", "stateful")
@@ -44,7 +86,7 @@ MOST_EXAMPLES: Final = 200
 
 @dataclass(slots=True)
 class Seen:
-    """Of all batches."""
+    """The findings of all batches."""
 
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -54,7 +96,7 @@ class Seen:
     breaches: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     engine: list[str] = field(default_factory=list)
-    """What kept Schemathesis from asking at all."""
+    """Errors of Schemathesis before it could send a request."""
 
 
 def attack(
@@ -212,7 +254,7 @@ def _note(event: events.EngineEvent, words: ForbiddenWords, seen: Seen) -> None:
 
 
 def _wait_for_the_last_task(target: Target, key: TestKey) -> None:
-    """Nothing that was accepted may stay unfinished."""
+    """Wait until every accepted task has ended."""
 
     def has_ended() -> bool:
         pages = [

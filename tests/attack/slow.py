@@ -20,26 +20,27 @@ BODY: Final = (
     b"Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
 )
 LIMIT_SECONDS: Final = 10
-"""What the service gives to headers and bodies here; kept connections have 5 s anyway. By then
-all the others are open."""
+"""The time that the service allows for headers and bodies; idle connections have 5 s anyway. All
+connections are open by then.
+"""
 OPENED_PER_SECOND: Final = 200
-"""They shall stand side by side; a burst of connections is what `flood` is for."""
+"""The connections should be open at the same time; `flood` tests bursts."""
 PATIENCE_SECONDS: Final = 60.0
-"""Of this side; a connection that still stands then was not cut off."""
+"""A connection that is still open after this time was not cut off."""
 TRICKLE_SECONDS: Final = 0.5
 P99_MS: Final = 50.0
 
 
 @dataclass(slots=True)
 class Cut:
-    """How the connections ended."""
+    """Counts of the ends of connections."""
 
     ended: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
 
 def attack(connections: int = 1_000, limit_seconds: int = LIMIT_SECONDS) -> Findings:
-    """So many connections of three kinds at once, while another client is measured."""
+    """Open connections of three kinds at once while another client is measured."""
     how = f"{connections:,} connections, the service gives them {limit_seconds} s"
     findings = Findings("slow", how)
     begun = time.monotonic()
@@ -95,7 +96,7 @@ async def _one(port: int, kind: str, cut: Cut, delay_seconds: float) -> None:
 
 
 async def _dawdle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: str) -> bytes:
-    """All that comes until the service closes the connection."""
+    """Send slowly; returns everything that the service sends until it closes the connection."""
     writer.write(BODY if kind == "trickled body" else HEAD)
     if kind == "idle keep-alive":
         writer.write(b"\r\n")

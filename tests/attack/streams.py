@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from tests.attack.findings import Findings
 from tests.attack.target import note_left, running_target
@@ -15,18 +15,22 @@ from tests.fixtures.server import Server
 WARM_UP: Final = 100
 AT_ONCE: Final = 20
 GROWTH_MIB: Final = 16
-"""What a thousand abandoned streams may add to the memory of the API process."""
+"""The most by which a thousand abandoned streams may grow the memory of the API process."""
+LONG: Final[dict[str, Any]] = {
+    "items_count": 10, "batch_size": 1, "db_delay_ms": 60_000, "strategy": "sequential"
+}  # fmt: skip
+"""A task that takes longer than this attack."""
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
 def attack(streams: int = 1_000) -> Findings:
-    """So many streams of a running and of a waiting task, left after the first event, half of them
-    by a reset.
+    """Leave streams of a running and of a waiting task after the first event, half of them by a
+    reset.
     """
     findings = Findings("streams", f"{streams:,} streams of two tasks, each left in the middle")
     begun = time.monotonic()
     with running_target(findings, run_hosts=1) as target:
-        tasks = [_task(target.server), _task(target.server)]
+        tasks = [target.server.submit(**LONG) for _ in range(2)]
         _abandon(target.server, tasks, WARM_UP)
         target.server.client.close()
         target.server.client = type(target.server.client)(base_url=target.server.url, timeout=60)
@@ -45,16 +49,8 @@ def attack(streams: int = 1_000) -> Findings:
     return findings
 
 
-def _task(server: Server) -> str:
-    """One that takes longer than this does."""
-    body = {"items_count": 10, "batch_size": 1, "db_delay_ms": 60_000, "strategy": "sequential"}
-    answer = server.client.post("/api/v1/tasks/background", json=body)
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["task_id"])
-
-
 def _abandon(server: Server, tasks: list[str], count: int) -> int:
-    """Returns how many had an event."""
+    """Open and abandon `count` streams; returns how many had an event."""
     began = 0
     opened: list[socket.socket] = []
     for number in range(count):

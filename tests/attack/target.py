@@ -1,9 +1,8 @@
-"""The service under attack, a process of its own, and what may be left of it: nothing."""
+"""The service under attack, and checks that it leaves nothing behind."""
 
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,14 +20,14 @@ from tests.fixtures.waiting import wait_until
 
 SETTLE_SECONDS: Final = 20.0
 POOL_THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
-"""What asyncio's pool of threads grows to."""
+"""The size that asyncio's thread pool may reach."""
 POOL_DESCRIPTORS: Final = 8
-"""What the store's pool of connections may come to hold; every attack has far more clients."""
+"""The connections that the pool of the store may keep; every attack has far more clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the API process holds."""
+    """Resources of the API process."""
 
     descriptors: int
     threads: int
@@ -51,7 +50,7 @@ class Target:
         return Held(process.num_fds(), process.num_threads(), process.memory_info().rss)
 
     def resident_bytes(self) -> int:
-        """Of all its processes."""
+        """The memory of all its processes."""
         total = 0
         for process in (self.api, *self.server.look_below()):
             try:
@@ -61,7 +60,7 @@ class Target:
         return total
 
     def settle(self, before: Held) -> Held:
-        """What is held once nothing more is given back; `before` is what may be held."""
+        """Wait until descriptors and threads are back near `before`; returns what is held then."""
 
         def is_back() -> bool:
             now = self.held()
@@ -73,16 +72,14 @@ class Target:
         return self.held()
 
     def run_checksum(self, body: dict[str, object]) -> str:
-        """Of a run that nothing disturbs."""
+        """The checksum of an undisturbed run."""
         answer = self.server.run("sequential", **body)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["checksum"])
 
 
 def note_left(findings: Findings, before: Held, after: Held) -> None:
-    """Descriptors and threads of the API process must be as they were, but for what its pools may
-    have begun and keep.
-    """
+    """Require descriptors and threads of the API process to be as before, except for its pools."""
     most = before.descriptors + POOL_DESCRIPTORS
     findings.at_most("open descriptors after the attack", after.descriptors, most)
     findings.at_most("threads after the attack", after.threads, before.threads + POOL_THREADS)
@@ -92,8 +89,8 @@ def note_left(findings: Findings, before: Held, after: Held) -> None:
 def running_target(
     findings: Findings, *, counts_own: bool = True, **settings: object
 ) -> Iterator[Target]:
-    """Notes in the findings what the service leaves when it has ended, what it logged of faults of
-    its own, and (`counts_own`) which descriptors this process still has.
+    """Run the service, and note what it leaves: files, processes, tracebacks in its log, and
+    (`counts_own`) descriptors of this process.
     """
     own = psutil.Process()
     descriptors = own.num_fds()
@@ -102,11 +99,11 @@ def running_target(
         data.mkdir()
         work.mkdir()
         with patch.dict(os.environ, {"TMPDIR": str(work)}), running_server(data, **settings) as s:
-            wait_until(lambda: s.client.get("/health/ready").is_success, "the service is warm", 90)
+            s.wait_ready()
             yield Target(s, work)
             code = s.stop()
             logged = "".join(s.log)
-        findings.exactly("signal that ended the service", -code, signal.SIGTERM)
+        findings.exactly("exit status of the service", code, 0)
         findings.none("processes left", [str(p) for p in s.below if not is_gone(p)])
         findings.none("temporary files left", sorted(map(str, work.rglob("*"))))
         uploads = data / "uploads"

@@ -47,7 +47,7 @@ def test_fuzzing() -> None:
     check(fuzz.attack(runs=300, most_seconds=20))
 
 
-def test_generated_runs_are_small_and_what_is_invalid_stays() -> None:
+def test_generated_bodies_become_small_and_stay_invalid() -> None:
     small = small_body(
         {"items_count": 10_000_000, "workers": 256, "parameters": {"cpu_iterations": 9_999_999}}
     )
@@ -65,7 +65,7 @@ def test_generated_runs_are_small_and_what_is_invalid_stays() -> None:
     assert small_query({"items_count": 5_000, "x": 1}) == {"items_count": 20, "x": 1}
 
 
-def test_a_fault_is_found() -> None:
+def test_figure_out_of_bounds_is_a_fault() -> None:
     """The judge judges: a figure that is not as it must be is a fault, timed or not."""
     findings = Findings("part", "how")
     findings.none("errors", ["one"])

@@ -39,7 +39,7 @@ def peer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return build_cython_peer(request.param, tmp_path_factory.mktemp("peer"))
 
 
-def test_peer_computes_what_the_python_kernel_does(peer: Any) -> None:
+def test_peers_agree_with_the_python_kernel(peer: Any) -> None:
     columns = mixed_columns(5)
     parameters = {"cpu_iterations": 50, "outer_iterations": 7, "inner_iterations": 9}
     expected = kernels.get_kernel("loops", "python").run(columns, parameters)

@@ -12,10 +12,9 @@ from typing import Final
 
 from tests.chaos.cluster import running_cluster
 from tests.chaos.databases import mortal_postgres
-from tests.chaos.judging import left_after_removal, unknown_tasks
+from tests.chaos.judging import Outcome, left_after_removal, unknown_tasks
 from tests.chaos.kinds import ONLY_POSTGRESQL, Kind, schedule
 from tests.chaos.load import LoadFigures, queue_many
-from tests.chaos.outcomes import Outcome
 from tests.chaos.report import Series, lines, write
 from tests.chaos.rounds import Round
 from tests.fixtures.processes import clean_up_on_sigterm

@@ -1,4 +1,4 @@
-"""What is done to the cluster in a round, and how it is put right again."""
+"""The failures that a round causes in the cluster, and the recovery from them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ HANG_SECONDS: Final = 30.0
 _LEAST_SECONDS: Final = 5.0
 
 GONE_SECONDS: Final = 5.0
-"""After the death of a process, until all below it must be gone."""
+"""Processes below a killed one must end within this time."""
 
 _LOOK_SECONDS: Final = 0.1
-"""Between two looks for run hosts that start; one takes longer than that to come up."""
+"""The interval between two looks for new run hosts, which take longer than that to start."""
 
 LASTING: Final = (Kind.STARTS_KILLED, Kind.STARTS_FAIL, Kind.HANG)
-"""`strike` returns when they are over."""
+"""`strike` returns only after these failures end."""
 RETURNING: Final = (Kind.FREEZE, Kind.CUT)
 ADOPTED: Final = (Kind.API, Kind.NODE, *RETURNING)
-"""The victim's work becomes others' while it cannot go on itself."""
+"""Other members take over the work of the victim."""
 
 
 class Attack:
-    """One event. `strike` with a victim that `fits`, and then `recover`."""
+    """An event: `strike` a victim that `fits`, then `recover`."""
 
     def __init__(self, cluster: Cluster, event: Event, chance: random.Random) -> None:
         self.kills = 0
@@ -47,15 +47,15 @@ class Attack:
         self._severity = event.severity
         self._random = chance
         self._doomed: set[psutil.Process] = set()
-        """Killed, or below what was killed."""
+        """Killed processes, and those below them."""
 
     def prepare(self) -> None:
-        """What must be there before the first task is asked for."""
+        """Start members that the event needs, before the first task is submitted."""
         if self._kind is Kind.WEAK:
             self._cluster.wait_up([self._cluster.start("weak")])
 
     def fits(self, member: Member) -> bool:
-        """Whether this may happen to the member."""
+        """True if the member is a possible victim."""
         if self._kind is Kind.API:
             return member is self._cluster.api
         if self._kind in (Kind.NODE, *RETURNING):
@@ -63,7 +63,7 @@ class Attack:
         return self._kind is not Kind.WORKER or bool(member.workers())
 
     def strike(self, victim: Member) -> None:
-        """Returns at once, but for what lasts for a while."""
+        """Cause the failure; returns at once unless it lasts for a while."""
         seconds = _LEAST_SECONDS + self._severity * (STARTS_SECONDS - _LEAST_SECONDS)
         if self._kind is Kind.DATABASE:
             assert self._cluster.database is not None
@@ -97,8 +97,8 @@ class Attack:
             self._kill_member(victim)
 
     def _freeze(self, victim: Member) -> None:
-        """Freeze it between two of its writes: in the middle of one it would keep all others from
-        the SQLite file for as long as it is frozen.
+        """Freeze the victim outside of a write: otherwise it would lock the SQLite file for all
+        members.
         """
         while True:
             victim.process.send_signal(signal.SIGSTOP)
@@ -109,7 +109,7 @@ class Attack:
             victim.process.send_signal(signal.SIGCONT)
 
     def recover(self, victim: Member) -> None:
-        """Have everything up again. Raises AssertionError when something does not come back."""
+        """Start everything that is down. Raises AssertionError if something does not come back."""
         cluster = self._cluster
         if self._kind is Kind.FREEZE:
             victim.process.send_signal(signal.SIGCONT)
@@ -127,7 +127,7 @@ class Attack:
         cluster.wait_up(cluster.revive())
 
     def left_over(self) -> int:
-        """How many processes of killed ones live on. Gives them some seconds to end."""
+        """Count processes that outlive a killed parent by more than some seconds."""
         with suppress(AssertionError):
             wait_until(lambda: all(map(is_gone, self._doomed)), "all are gone", GONE_SECONDS)
         left = [process for process in self._doomed if not is_gone(process)]
@@ -136,7 +136,7 @@ class Attack:
         return len(left)
 
     def tidy(self) -> None:
-        """Once all tasks have ended."""
+        """Dismiss extra members once all tasks have ended."""
         if self._kind is Kind.WEAK:
             self._cluster.dismiss("weak")
 
@@ -179,8 +179,8 @@ class Attack:
 
 
 def supervise(cluster: Cluster, until: Callable[[], bool], most_deaths: int, bound: float) -> int:
-    """Start anew whoever dies, until the condition holds; returns how many have died. Gives up
-    after more than `most_deaths` of them, or `bound` seconds.
+    """Restart dead members until the condition holds; returns the number of deaths. Gives up after
+    more than `most_deaths`, or `bound` seconds.
     """
     deaths, deadline = 0, time.monotonic() + bound
     while not until() and deaths <= most_deaths and time.monotonic() < deadline:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -17,7 +19,6 @@ from hotloop.app.tasks.nodes import Node, NodeStore
 from hotloop.app.tasks.store import TaskStore, open_store
 from tests.chaos.clock import Clock
 from tests.chaos.databases import MortalPostgres
-from tests.chaos.interpreter import Interpreter
 from tests.chaos.source import LOG_VARIABLE, SOURCES, WAIT_VARIABLE
 from tests.chaos.surroundings import sitecustomize
 from tests.fixtures.guarded import GuardedProcess, free_port
@@ -25,10 +26,36 @@ from tests.fixtures.processes import is_gone, pool_workers, tree
 from tests.fixtures.server import ROOT, plain_environment
 from tests.fixtures.waiting import wait_until
 
+
+class Interpreter:
+    """Runs what `sys.executable` runs, from another path. While it is away, no process that its
+    `path` names can start; those that run go on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        home = folder / "python"
+        self.path = home / "bin" / "python"
+        self._away = home / "bin" / "python.away"
+        self.path.parent.mkdir(parents=True)
+        self.path.symlink_to(os.path.realpath(sys.executable))
+        if sys.prefix != sys.base_prefix:  # a virtual environment is found by these beside it
+            for name in ("pyvenv.cfg", "lib", "lib64"):
+                if (Path(sys.prefix) / name).exists():
+                    (home / name).symlink_to(Path(sys.prefix) / name)
+
+    def take_away(self) -> None:
+        self.path.rename(self._away)
+
+    def put_back(self) -> None:
+        """Can be called again."""
+        if self._away.is_symlink():
+            self._away.rename(self.path)
+
+
 WAIT_SECONDS: Final = 0.02
-"""Of each batch in its stage."""
+"""The delay of each batch in its stage."""
 PATIENCE_SECONDS: Final = 120.0
-"""For whatever must come about; a loaded machine takes its time."""
+"""The bound of every wait; a loaded machine is slow."""
 
 ROLES: Final[dict[str, dict[str, str]]] = {
     "api": {"HOTLOOP_RUN_HOSTS": "1", "HOTLOOP_BACKGROUND_RUNS": "1"},
@@ -40,7 +67,7 @@ ROLES: Final[dict[str, dict[str, str]]] = {
         sitecustomize.NO_CYTHON_VARIABLE: "1",
     },
 }
-"""What is particular to the members."""
+"""Settings of each role."""
 
 
 class Member:
@@ -61,14 +88,14 @@ class Member:
         return []
 
     def below(self) -> list[psutil.Process]:
-        """Every process below it, as far as there are any."""
+        """The processes below it; none if it has ended."""
         with suppress(psutil.Error):
             return tree(self.process.pid)
         return []
 
 
 class Cluster:
-    """`members` are those that are up, or are to be; `api` and `node` are there always."""
+    """`members` are up, or about to start; `api` and `node` are always among them."""
 
     def __init__(self, folder: Path, database: MortalPostgres | None) -> None:
         self.folder = folder
@@ -137,7 +164,7 @@ class Cluster:
         return [self.start(member.role) for member in dead]
 
     def wait_up(self, members: Iterable[Member]) -> None:
-        """Until the API process is ready for requests, and nodes take tasks."""
+        """Wait until the API process is ready and nodes take tasks."""
         for member in members:
             if member is self.api:
                 wait_until(self.is_ready, "the service is ready", PATIENCE_SECONDS, 0.05)
@@ -155,7 +182,7 @@ class Cluster:
         return self.folder / ("data" if self.database is None else f"data-{role}")
 
     def member(self, shard: Shard) -> Member | None:
-        """Who executes it, of those that are up."""
+        """The member that executes the shard, if it is up."""
         name = (shard.node or "").partition(":")[0]
         return next((member for member in self.members if member.name == name), None)
 
@@ -166,12 +193,14 @@ class Cluster:
         return False
 
     def is_listed(self, member: Member) -> bool:
-        """Whether the others count it as alive: a node that was taken for dead must join again."""
+        """True if the other members count it as alive; a node that was declared dead must join
+        again.
+        """
         assert member.process.is_alive, member.log.read_text()
         return any(node.claimed_by is None for node in self._listed(member))
 
     def is_adopted(self, member: Member) -> bool:
-        """Whether a dead member's work is back in the queue."""
+        """True if the work of a dead member is back in the queue."""
         return not self._listed(member)
 
     def wait_listed(self, member: Member) -> None:
@@ -184,12 +213,12 @@ class Cluster:
             self.seen.update(member.below())
 
     def stop(self) -> None:
-        """All of it, in order; and see that nothing is left."""
+        """Stop all members in order, and check that no process is left."""
         self._end(list(self.members))
         wait_until(lambda: all(map(is_gone, self.seen)), "no process is left")
 
     def kill(self) -> None:
-        """At the end, whatever has happened."""
+        """Kill all members; for the end of a test."""
         self.interpreter.put_back()
         for member in self.members:
             member.process.kill()
@@ -218,7 +247,7 @@ class Cluster:
 
 @contextmanager
 def running_cluster(folder: Path, database: MortalPostgres | None) -> Iterator[Cluster]:
-    """Over the database, or an SQLite file when there is none."""
+    """A cluster on the database, or on an SQLite file without one."""
     cluster = Cluster(folder, database)
     try:
         yield cluster

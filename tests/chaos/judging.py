@@ -1,10 +1,11 @@
-"""Whether the tasks of a round came out as if nothing had happened."""
+"""The outcome of a round: what must be as if nothing had happened."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
@@ -12,14 +13,57 @@ from sqlalchemy import func, select
 
 from hotloop.app.tasks.engine import reading
 from hotloop.app.tasks.tables import inputs, results, shards, tasks
-from tests.chaos.asking import Asked
 from tests.chaos.cluster import PATIENCE_SECONDS, Cluster
-from tests.chaos.outcomes import Outcome
+from tests.chaos.kinds import Kind
 from tests.chaos.source import computed
+from tests.chaos.tasks_of_round import Asked
 from tests.fixtures.waiting import wait_until
 
+
+@dataclass
+class Outcome:
+    """Counts of one round."""
+
+    kind: Kind
+    kills: int = 0
+    """Processes that were killed by this test, besides those below them."""
+    tasks: int = 0
+    """Healthy ones that were accepted."""
+    failed: int = 0
+    """Healthy tasks that did not end as completed."""
+    lost: int = 0
+    """Tasks that did not end, or are not known any more."""
+    wrong_checksums: int = 0
+    wrong_chunks: int = 0
+    """Tasks with items that are stored twice, or not at all."""
+    finished_recomputed: int = 0
+    """Batches that were stored at the kill, and computed again after it."""
+    unfinished_recomputed: int = 0
+    """Batches that were computed more than once, and were not stored at the kill."""
+    unbounded: int = 0
+    """Unhealthy tasks that did not end as failed, with the reason, after a few beginnings."""
+    left_over: int = 0
+    """Processes below a killed one that lived on for more than 5 seconds."""
+    adoption_seconds: list[float] = field(default_factory=list)
+    """Seconds from the kill until the work of the dead process is back in the queue."""
+
+    @property
+    def is_good(self) -> bool:
+        return not any(
+            (
+                self.failed,
+                self.lost,
+                self.wrong_checksums,
+                self.wrong_chunks,
+                self.finished_recomputed,
+                self.unbounded,
+                self.left_over,
+            )
+        )
+
+
 SWEPT_SECONDS: Final = 45.0
-"""Until each process has looked for files without a task."""
+"""Each process looks for files without a task within this time."""
 
 UNENDED: Final = ("pending", "running")
 
@@ -92,13 +136,13 @@ def count_recomputed(
 
 
 def unknown_tasks(cluster: Cluster) -> set[str]:
-    """Tasks that were accepted, and that the store does not have."""
+    """Accepted tasks that the store does not contain."""
     with reading(cluster.store.engine) as connection:
         return cluster.accepted - set(connection.scalars(select(tasks.c.task_id)))
 
 
 def left_after_removal(cluster: Cluster) -> list[str]:
-    """Remove all tasks, which have ended; what is left of them then, in words."""
+    """Remove all (ended) tasks; returns descriptions of everything that is left of them."""
     answer = cluster.client.delete("/api/v1/tasks/results")
     assert answer.status_code == 200, answer.text
 

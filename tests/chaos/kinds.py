@@ -1,4 +1,4 @@
-"""What may go wrong, how often, and how badly."""
+"""The kinds of failures, their frequency and their severity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class Kind(StrEnum):
-    """What goes wrong in a round; in each of them a process is killed, or frozen, or cut off."""
+    """The failure of a round: a process is killed, frozen or cut off."""
 
     API = "API process"
     HOST = "run host"
@@ -30,15 +30,15 @@ class Kind(StrEnum):
 
     @property
     def option(self) -> str:
-        """How the command line calls it."""
+        """The name of the kind on the command line."""
         return self.name.lower().replace("_", "-")
 
 
 ONLY_POSTGRESQL: Final = (Kind.CUT, Kind.DATABASE, Kind.WEAK)
-"""There is no way to a file that could be cut, nobody who serves it, and one machine has it."""
+"""SQLite has no link to cut, no server to kill, and a single machine."""
 
 UNHEALTHY: Final = (Kind.TAKES_HOST, Kind.TAKES_NODE)
-"""One task of these rounds must end as failed."""
+"""In these rounds one task must end as failed."""
 
 WEIGHTS: Final = {
     Kind.API: 13,
@@ -57,7 +57,7 @@ WEIGHTS: Final = {
     Kind.TAKES_HOST: 2,
     Kind.TAKES_NODE: 1,
 }
-"""How often each kind comes, in relation to the others: what lasts long is rare."""
+"""Relative frequencies of the kinds; long ones are rare."""
 
 
 @dataclass(frozen=True, slots=True)

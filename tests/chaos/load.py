@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import psutil
 
 from benchmarks.probing import HealthProbe, Latencies
@@ -22,7 +21,7 @@ ENDED: Final = ("completed", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """What it took."""
+    """Times and memory of the load."""
 
     tasks: int
     items: int
@@ -35,18 +34,18 @@ class LoadFigures:
 
 
 def queue_many(folder: Path, tasks: int, items: int) -> LoadFigures:
-    """A service of its own; `tasks` tasks of `items` items, queued as fast as they are taken."""
+    """Submit `tasks` tasks of `items` items to a new service, as fast as it accepts them."""
     body: dict[str, Any] = {"items_count": items, "db": "none", "cache": "none"}
     body |= {"kernel": "numba", "strategy": "sequential"}
     with running_server(folder) as server:
-        submit(server, body)
+        server.submit(**body)
         wait_until(lambda: _count(server, "completed") == 1, "the first is completed")
         process = psutil.Process(server.process.pid)
         before = process.memory_info().rss
         begun = time.monotonic()
         with HealthProbe(server.port) as probe:
             with ThreadPoolExecutor(CLIENTS) as clients:
-                list(clients.map(lambda _: submit(server, body), range(tasks)))
+                list(clients.map(lambda _: server.submit(**body), range(tasks)))
             accepted = time.monotonic()
             wait_until(
                 lambda: sum(_count(server, status) for status in ENDED) == tasks + 1,
@@ -65,12 +64,6 @@ def queue_many(folder: Path, tasks: int, items: int) -> LoadFigures:
             before_bytes=before,
             after_bytes=process.memory_info().rss,
         )
-
-
-def submit(server: Server, body: dict[str, Any]) -> str:
-    answer: httpx.Response = server.client.post("/api/v1/tasks/background", json=body)
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["task_id"])
 
 
 def _count(server: Server, status: str) -> int:

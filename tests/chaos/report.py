@@ -1,4 +1,4 @@
-"""What the kills have shown, as the generated section of docs/reliability.md."""
+"""The results of the kills, as the generated section of docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import machine_lines
+from tests.chaos.judging import Outcome
 from tests.chaos.kinds import UNHEALTHY, Kind
 from tests.chaos.load import LoadFigures
-from tests.chaos.outcomes import Outcome
 from tests.fixtures.sections import replaced, table
 
 WRITER: Final = "make chaos"
@@ -40,7 +40,7 @@ class Series:
     unknown: int = 0
     """Tasks of all rounds that the store did not have at the end."""
     left_over: Sequence[str] = ()
-    """What was left at the end, once all tasks were removed, in words."""
+    """Descriptions of what was left after all tasks were removed."""
 
     @property
     def is_good(self) -> bool:

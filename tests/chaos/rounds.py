@@ -1,6 +1,4 @@
-"""One round: tasks are asked for, something goes wrong, and everything must come out as if it had
-not.
-"""
+"""A round: tasks run, something fails, and the results must be as without the failure."""
 
 from __future__ import annotations
 
@@ -14,24 +12,22 @@ from typing import Final
 import httpx
 
 from hotloop.app.names import TaskStatus
-from tests.chaos.asking import Asked
 from tests.chaos.attacks import ADOPTED, LASTING, Attack, supervise
 from tests.chaos.cluster import PATIENCE_SECONDS, Cluster, Member
-from tests.chaos.judging import UNENDED, count_recomputed, judge, stored_batches, views_of
+from tests.chaos.judging import UNENDED, Outcome, count_recomputed, judge, stored_batches, views_of
 from tests.chaos.kinds import UNHEALTHY, Event, Kind
-from tests.chaos.outcomes import Outcome
-from tests.chaos.tasks_of_round import IDS_OF_ROUND, ITEMS, healthy, unhealthy
+from tests.chaos.tasks_of_round import IDS_OF_ROUND, ITEMS, Asked, healthy, unhealthy
 from tests.fixtures.waiting import wait_until
 
 MOST_DEATHS: Final = 24
-"""Of nodes, by one unhealthy task; then it should have ended."""
+"""The most nodes that an unhealthy task may kill before it ends."""
 BOUND_SECONDS: Final = 420.0
-"""For the end of an unhealthy task."""
+"""The longest that an unhealthy task may take to end."""
 
 
 class Round:
-    """`number` is another one for each round over the same cluster: items are named by it. Of
-    `tasks` tasks the last two are asked for while the process is killed.
+    """`number` is unique among the rounds on a cluster; item ids contain it. The last two of
+    `tasks` tasks are submitted during the failure.
     """
 
     def __init__(self, cluster: Cluster, number: int, seed: int, tasks: int = 4) -> None:
@@ -40,13 +36,13 @@ class Round:
         self._number = number
         self._random = random.Random(f"{seed} {number}")
         self._asked: dict[int, Asked] = {}
-        """What the healthy tasks ask for, by their index."""
+        """The healthy tasks by index."""
         self._ids: dict[int, str] = {}
         self._stored: set[int] = set()
         self._noted_ns = 0
 
     def run(self, event: Event) -> Outcome:
-        """Raises AssertionError only when the service itself does not come back."""
+        """Run the round. Raises AssertionError only if the service does not come back."""
         outcome = Outcome(event.kind)
         attack = Attack(self._cluster, event, self._random)
         attack.prepare()
@@ -87,7 +83,7 @@ class Round:
         attack.recover(victim)
 
     def _suffer(self, kind: Kind, outcome: Outcome) -> None:
-        """Ask for a task that kills what executes it each time, and have the cluster bear it."""
+        """Submit a task that kills its process each time, and keep the cluster up until it ends."""
         cluster, armed = self._cluster, Path(f"{self._cluster.log}.armed")
         armed.touch()
         ids: dict[int, str] = {}
@@ -115,12 +111,12 @@ class Round:
             wait_until(has_ended, "the unhealthy task is cancelled", PATIENCE_SECONDS, 0.05)
 
     def _submit(self, index: int, kind: Kind) -> None:
-        """Until it is accepted; asked for again under the same key, as a client would."""
+        """Submit a task, as a client would, with one key until it is accepted."""
         self._asked[index] = healthy(kind, self._number, index)
         self._ids[index] = self._accepted(self._asked[index], str(index))
 
     def _accepted(self, task: Asked, name: str) -> str:
-        """Its id, once it is accepted."""
+        """Send the task until it is accepted; returns its id."""
         found: list[str] = []
 
         def accepted() -> bool:
@@ -143,7 +139,7 @@ class Round:
             self._submit(index, kind)
 
     def _wait_for_victim(self, kind: Kind, attack: Attack) -> Member:
-        """Who executes a shard with some progress, and is of the kind that is to die."""
+        """Wait for a member of the right kind that executes a shard with some progress."""
         cluster, found = self._cluster, list[Member]()
         least = self._random.randrange(ITEMS // 2)
 

@@ -1,4 +1,4 @@
-"""An own source that writes down which batches are computed; importable in every worker."""
+"""A source that logs which batches are computed; importable in every worker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class CountingStage:
-    """Waits a little for every batch, after it has written it down."""
+    """Log every batch, then wait a little."""
 
     name: str
     log: str
@@ -72,13 +72,13 @@ class CountingStage:
 
 
 def make(*, name: str, **_: Any) -> CountingStage:
-    """For HOTLOOP_SOURCES; the log's place comes by the environment."""
+    """Make the source for HOTLOOP_SOURCES; environment variables name the log and the delay."""
     return CountingStage(name, os.environ[LOG_VARIABLE], float(os.environ[WAIT_VARIABLE]))
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlyStage(CountingStage):
-    """Kills the process that it runs in with every batch but the first, while `armed` is there."""
+    """Kills its own process with every batch except the first, while the file `armed` exists."""
 
     armed: str = ""
 
@@ -96,9 +96,7 @@ def make_deadly(*, name: str, **_: Any) -> DeadlyStage:
 
 @dataclass(frozen=True, slots=True)
 class TakingNodeStage(CountingStage):
-    """Kills the API process, or the node, that it works for with every batch, while `armed` is
-    there.
-    """
+    """Kills the API process or node that it works for with every batch, while `armed` exists."""
 
     armed: str = ""
 
@@ -124,7 +122,7 @@ def _is_main(process: psutil.Process) -> bool:
 
 
 def computed(log: Path) -> Iterator[Computed]:
-    """What was written down, in order."""
+    """The logged batches in order."""
     if log.exists():
         for line in log.read_text("ascii").splitlines():
             first_id, at_ns = line.split()

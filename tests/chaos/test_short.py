@@ -16,7 +16,7 @@ SEED = 1
 # A task that takes its node along does so for minutes before it ends.
 KINDS: list[Kind] = [kind for kind in Kind if kind is not Kind.TAKES_NODE]
 SEVERITY = 0.1
-"""What lasts for a while is short here."""
+"""Failures that last for a while are short here."""
 pytestmark = pytest.mark.long
 
 
@@ -36,7 +36,9 @@ def cluster(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.option)
-def test_nothing_is_lost_and_nothing_finished_is_done_again(cluster: Cluster, kind: Kind) -> None:
+def test_failure_loses_no_task_and_recomputes_no_finished_batch(
+    cluster: Cluster, kind: Kind
+) -> None:
     if cluster.database is None and kind in ONLY_POSTGRESQL:
         return
     outcome = Round(cluster, KINDS.index(kind), SEED).run(Event(kind, SEVERITY))
@@ -44,6 +46,6 @@ def test_nothing_is_lost_and_nothing_finished_is_done_again(cluster: Cluster, ki
     assert outcome.is_good, outcome
 
 
-def test_tasks_are_kept_until_they_are_removed_with_all_they_had(cluster: Cluster) -> None:
+def test_removed_tasks_leave_no_row_and_no_file(cluster: Cluster) -> None:
     assert unknown_tasks(cluster) == set()
     assert left_after_removal(cluster) == []

@@ -59,7 +59,7 @@ def test_batch_size_is_a_number_or_auto() -> None:
     assert _number_or_word("auto") == "auto"
 
 
-def test_word_for_the_batch_size_is_sent_as_it_is() -> None:
+def test_batch_size_auto_is_sent_unchanged() -> None:
     with held_service({"POST /api/v1/tasks/background": task_view().model_dump(mode="json")}) as s:
         s.release()
         for text, sent in (("auto", "auto"), ("77", 77)):

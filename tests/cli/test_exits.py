@@ -92,7 +92,7 @@ def test_line_is_broken_between_words_and_ids_stay_whole() -> None:
     assert at_words(ID, 10) == ID
 
 
-def test_what_follows_is_indented_as_the_line_is() -> None:
+def test_continuation_lines_keep_the_indentation() -> None:
     assert at_words("  items_count: must be at least 1", 20).splitlines() == [
         "  items_count: must",
         "  be at least 1",

@@ -36,7 +36,7 @@ def test_commands_send_the_key(guarded: Server) -> None:
     assert answer("tasks", "list", "--url", guarded.url, "--api-key", READER.key)["total"] == 0
 
 
-def test_missing_key_and_missing_scope_are_told(guarded: Server) -> None:
+def test_missing_key_or_scope_is_explained(guarded: Server) -> None:
     assert "X-API-Key" in refusal("run", *LITTLE, "--url", guarded.url)
     code, shown = with_key(READER, "run", *LITTLE, "--url", guarded.url)
     assert code == 2

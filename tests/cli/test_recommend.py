@@ -67,6 +67,6 @@ def test_recommendation_by_itself_uses_the_calibration_that_is_kept(tmp_path: Pa
     assert (tmp_path / "here" / NAME).read_text() == kept
 
 
-def test_what_cannot_be_run_is_refused(server: Server) -> None:
+def test_impossible_run_is_refused(server: Server) -> None:
     text = refusal("recommend", *WORK, "--workload", "nothing", "--url", server.url)
     assert "loops" in text

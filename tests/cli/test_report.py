@@ -31,7 +31,7 @@ def test_hostile_text_ends_no_script() -> None:
     assert "\x1b" not in page
 
 
-def test_report_asks_nobody_for_anything() -> None:
+def test_report_loads_no_external_resource() -> None:
     page = report_page(comparison())
     head = page.partition("<style>")[0]
     assert re.findall(r'(?:src|href)="(.*?)"', page) == ["data:,"]  # no icon is asked for

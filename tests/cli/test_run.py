@@ -133,7 +133,7 @@ def test_file_that_is_refused_is_named(server: Server, tmp_path: Path) -> None:
     assert "--items" in both
 
 
-def test_row_that_is_bad_fails_the_task_and_is_named(server: Server, tmp_path: Path) -> None:
+def test_bad_row_fails_the_task_and_is_named(server: Server, tmp_path: Path) -> None:
     items = tmp_path / "items.csv"
     items.write_text("item_id,value,offset\n1,0.5,7\n2,abc,7\n")
     view = answer("run", "--file", str(items), "--url", server.url, code=1)
@@ -181,7 +181,7 @@ def test_bad_value_names_option_bound_and_value(arguments: tuple[str, ...], word
     assert words in refusal("run", *arguments)
 
 
-def test_refusal_of_the_service_is_told(server: Server) -> None:
+def test_refusal_of_the_service_is_shown(server: Server) -> None:
     run = ("run", "--url", server.url, "--db", "nothing")
     assert "nothing" in refusal(*run)
     done = hotloop(*run, "--json")
@@ -191,7 +191,7 @@ def test_refusal_of_the_service_is_told(server: Server) -> None:
     assert problem["errors"][0]["field"] == "db"
 
 
-def test_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
+def test_wrong_setting_is_named(tmp_path: Path) -> None:
     done = hotloop("run", environment={"HOTLOOP_QUEUE_LIMIT": "-1"}, cwd=tmp_path)
     assert done.returncode == 2
     assert "HOTLOOP_QUEUE_LIMIT must be at least 0" in done.stderr
@@ -204,7 +204,7 @@ def test_task_that_fails_is_exit_status_1(server: Server) -> None:
     assert "timeout_seconds" in result["error_message"]
 
 
-def test_service_that_is_not_there_is_exit_status_3() -> None:
+def test_unreachable_service_is_exit_status_3() -> None:
     text = refusal("run", "--items", "5", "--url", "http://127.0.0.1:1", code=3)
     assert "http://127.0.0.1:1" in text
     assert "hotloop serve" in text
@@ -212,7 +212,7 @@ def test_service_that_is_not_there_is_exit_status_3() -> None:
     assert json.loads(done.stderr)["type"] == "urn:hotloop:problem:command-unreachable"
 
 
-def test_path_that_is_not_the_services_is_told(server: Server) -> None:
+def test_wrong_path_is_explained(server: Server) -> None:
     text = refusal("run", "--items", "5", "--url", f"{server.url}/elsewhere")
     assert "404" in text or "not" in text.lower()
 

@@ -50,7 +50,7 @@ def test_signal_leaves_no_process_and_no_file(how: signal.Signals, tmp_path: Pat
     assert "Traceback" not in log.read_text()
 
 
-def test_signal_before_the_service_of_its_own_is_up_leaves_nothing(tmp_path: Path) -> None:
+def test_signal_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     log = tmp_path / "log"
@@ -76,7 +76,7 @@ def test_death_leaves_no_process(tmp_path: Path) -> None:
         wait_until(lambda: all(map(is_gone, below)), "nothing is left")
 
 
-def test_kept_task_that_was_cancelled_is_taken_up_again(tmp_path: Path) -> None:
+def test_stored_cancelled_task_can_be_resumed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     body = ("--items", "300", "--batch-size", "10", "--db-delay-ms", "30", "--cache", "none")
     arguments = ("run", "async-batch", *body, "--data-dir", "data")

@@ -65,7 +65,7 @@ def test_comparison_begins_with_its_verdict() -> None:
     assert first == "The comparison failed: nothing could be measured"
 
 
-def test_comparison_shows_set_up_and_the_workers_that_worked_beside_the_median() -> None:
+def test_comparison_shows_set_up_and_effective_workers() -> None:
     cells = all_cells()
     cells[-1] |= {"effective_workers": 1, "setup_seconds": 3.3, "batch_size": 77}
     compared = comparison(cells=cells, workers=8)
@@ -122,7 +122,7 @@ def test_hostile_text_neither_colours_nor_moves_the_cursor() -> None:
     assert "[bold]" in text
 
 
-def test_mismatch_is_said() -> None:
+def test_mismatch_is_shown() -> None:
     named = [{"strategy": "hybrid", "kernel": kernel} for kernel in ("numba", "cython")]
     tables = comparison_tables(comparison(mismatches=[{"cells": named, "detail": "differ"}]))
     assert "hybrid × numba, hybrid × cython: differ" in text_of(tables)

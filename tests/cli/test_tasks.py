@@ -34,7 +34,7 @@ def test_list_is_filtered_and_paged(server: Server) -> None:
     assert all(task_id in text for task_id in ids)
 
 
-def test_show_and_results(server: Server, tmp_path: Path) -> None:
+def test_task_and_results_are_shown(server: Server, tmp_path: Path) -> None:
     url = ("--url", server.url)
     task_id = answer("run", *LITTLE, *url)["task_id"]
     assert answer("tasks", "show", task_id, *url)["result"]["items_processed"] == 40
@@ -81,7 +81,7 @@ def test_running_task_is_followed_and_cancelled(server: Server, tmp_path: Path) 
     assert log.read_text() == ""
 
 
-def test_follower_goes_on_when_the_service_was_killed_and_is_back(tmp_path: Path) -> None:
+def test_follower_continues_after_a_restart_of_the_service(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     log = tmp_path / "log"
@@ -106,7 +106,7 @@ def test_follower_goes_on_when_the_service_was_killed_and_is_back(tmp_path: Path
     assert log.read_text() == ""
 
 
-def test_store_is_looked_at_without_a_service(tmp_path: Path) -> None:
+def test_commands_read_the_store_without_a_service(tmp_path: Path) -> None:
     done = hotloop("tasks", "list", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "No tasks are kept in" in done.stdout
@@ -124,7 +124,7 @@ def test_store_is_looked_at_without_a_service(tmp_path: Path) -> None:
     assert answer("tasks", "delete", "--yes", "--data-dir", "kept", cwd=tmp_path) == {"deleted": 1}
 
 
-def test_store_of_a_running_service_is_only_looked_at(tmp_path: Path) -> None:
+def test_store_of_a_running_service_is_read_only(tmp_path: Path) -> None:
     """The command must not take the work that waits there."""
     (tmp_path / "hotloop.sqlite3").touch()
     assert settings_of_the_store(tmp_path, executes=False).background_runs == 0

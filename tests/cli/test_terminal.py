@@ -44,7 +44,7 @@ def test_command_says_that_its_own_service_starts_before_it_has_started() -> Non
     assert hotloop("run", *LITTLE, "--quiet").stderr == ""
 
 
-def test_whole_lives_of_runs_and_tasks_fit_80_columns(server: Server) -> None:
+def test_output_of_runs_and_tasks_fits_80_columns(server: Server) -> None:
     url = ("--url", server.url)
     slow = ("--items", "60", "--batch-size", "5", "--db-delay-ms", "40")
     for command in (
@@ -62,7 +62,7 @@ def test_whole_lives_of_runs_and_tasks_fit_80_columns(server: Server) -> None:
             assert terminal.too_long() == [], command
 
 
-def test_no_color_is_heard(server: Server) -> None:
+def test_no_color_disables_colours(server: Server) -> None:
     run = ("run", *LITTLE, "--quiet", "--url", server.url)
     code, text = on_a_terminal(*run, environment={"NO_COLOR": "1"})
     assert code == 0
@@ -107,7 +107,7 @@ def test_reader_that_leaves_ends_the_command_quietly(server: Server, tmp_path: P
             assert process.stderr.read() == b""
 
 
-def test_output_without_the_characters_gets_others(server: Server) -> None:
+def test_limited_encoding_gets_replacement_characters(server: Server) -> None:
     run = ("run", *LITTLE, "--url", server.url)
     done = hotloop(*run, environment={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr

@@ -178,7 +178,7 @@ def test_calibration_that_failed_says_why_and_is_exit_status_1() -> None:
         assert "The calibration failed: the run host died" in done.stderr
 
 
-def test_calibration_that_another_process_makes_is_not_said_to_be_done() -> None:
+def test_calibration_of_another_process_is_not_reported_as_done() -> None:
     elsewhere = CALIBRATED | {"status": "none", "progress": 0.0}
     with held_service(ANSWERS | {f"GET {TASKS}/calibration": elsewhere}) as service:
         service.release()

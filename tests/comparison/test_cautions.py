@@ -18,7 +18,7 @@ def test_every_flag_has_a_text() -> None:
     assert set(FLAG_TEXTS) == set(CellFlag)
 
 
-def test_each_caution_is_said_once_with_its_cells() -> None:
+def test_each_caution_appears_once_with_its_cells() -> None:
     cells = all_cells()
     for cell in cells:
         cell["flags"] = ["few-rounds"]

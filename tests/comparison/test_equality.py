@@ -69,7 +69,7 @@ def test_cell_on_few_items_is_compared_over_the_first_items_of_others() -> None:
     assert cells_of(record) == [{"sequential × cython", "hybrid × cython"}]
 
 
-def test_cell_that_is_not_equal_to_itself_is_found() -> None:
+def test_cell_with_varying_checksums_is_found() -> None:
     record = record_with(cython={"hybrid": {10: "c"}})
     record.cells[0].samples.append(sample(1.0, checksums={"10": "d"}))
     assert cells_of(record) == [{"hybrid × cython"}]

@@ -54,7 +54,7 @@ def test_rounds_have_orders_of_their_own_which_the_task_decides() -> None:
     assert all(set(order) == set(costs) for order in mine)
 
 
-def test_what_is_slow_to_set_up_is_warmed_up_last() -> None:
+def test_slow_set_ups_are_warmed_up_last() -> None:
     record = record_of(COSTS)
     record.cells[0].setup_estimate = 9.0
     machine = MadeUpMachine(COSTS)
@@ -94,7 +94,7 @@ def test_setting_up_takes_nothing_from_the_budget() -> None:
     assert record.duration_seconds == pytest.approx(machine.now)
 
 
-def test_cell_whose_set_up_does_not_fit_any_more_says_so() -> None:
+def test_cell_without_time_for_its_set_up_gives_that_reason() -> None:
     machine = MadeUpMachine(COSTS, setup=dict.fromkeys(COSTS, 20.0))
     record = record_of(COSTS, rounds=2, setup_budget_seconds=45.0)
     for cell in record.cells:
@@ -110,7 +110,7 @@ def test_cell_whose_set_up_does_not_fit_any_more_says_so() -> None:
     assert all(len(cell.timed) == 2 for cell in record.cells if cell is not skipped)
 
 
-def test_exact_takes_one_round_of_every_cell_whatever_it_takes() -> None:
+def test_exact_comparison_ignores_the_budget_for_one_round() -> None:
     machine = MadeUpMachine(COSTS)
     record = machine.compare(record_of(COSTS, budget_seconds=1.0, exact=True))
     assert rounds_of(record) == each_of(0, 1)
@@ -151,7 +151,7 @@ def test_cell_whose_run_host_died_is_tried_again_after_another_warm_up() -> None
     assert [cell.deaths for cell in record.cells] == [0, 1, 0]
 
 
-def test_cell_that_no_process_survives_is_skipped_and_the_others_go_on() -> None:
+def test_cell_that_always_kills_its_process_is_skipped() -> None:
     def die(cell: CellId, call: int) -> ServiceError | None:
         return RunHostDiedError(-9) if cell == B else None
 
@@ -186,7 +186,7 @@ def test_round_that_does_not_end_in_time_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("error", [RunCancelledError(), StoreUnavailableError("gone")], ids=str)
-def test_what_ends_the_comparison_leaves_what_was_measured(error: ServiceError) -> None:
+def test_ended_comparison_keeps_its_measurements(error: ServiceError) -> None:
     calls = 0
 
     def end(cell: CellId, call: int) -> ServiceError | None:
@@ -200,7 +200,7 @@ def test_what_ends_the_comparison_leaves_what_was_measured(error: ServiceError) 
     assert record.done == 4
 
 
-def test_comparison_that_goes_on_measures_what_is_missing_only() -> None:
+def test_resumed_comparison_measures_only_missing_rounds() -> None:
     calls = 0
 
     def end(cell: CellId, call: int) -> ServiceError | None:

@@ -81,7 +81,7 @@ def test_background_is_left_out_where_strategies_are_named() -> None:
     assert resolve(request, REPORTS).kernel == "numba"
 
 
-def test_kernel_that_is_not_available_is_skipped_with_its_reason() -> None:
+def test_unavailable_kernel_is_skipped_with_its_reason() -> None:
     reports = (REPORTS[0], report("cython", 2.0, available=False), REPORTS[2])
     record = planned(reports=reports, items_count=10)
     skipped = {cell.cell.kernel: cell.reason for cell in record.cells if cell.is_skipped}
@@ -89,7 +89,7 @@ def test_kernel_that_is_not_available_is_skipped_with_its_reason() -> None:
     assert record.planned == 13 * 6
 
 
-def test_nothing_available_is_refused() -> None:
+def test_comparison_without_available_kernel_is_refused() -> None:
     reports = tuple(report(kernel, 1.0, available=False) for kernel in known_kernels("loops"))
     with pytest.raises(InvalidRequestError, match="python was not built"):
         resolve(CompareRequest(), reports)

@@ -125,7 +125,7 @@ def test_comparison_that_measured_nothing_fails_with_the_reason(
     assert view.comparison.outputs_equal is None
 
 
-def test_whose_the_tasks_of_a_comparison_are(
+def test_parts_belong_to_the_client_of_their_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own, and those that its background cells make."""

@@ -119,7 +119,7 @@ def test_winner_stands_clear_of_every_other(
     assert verdict.winner == (fastest[0] if len(fastest) == 1 else None)
 
 
-def test_nothing_measured_has_no_verdict() -> None:
+def test_comparison_without_measurements_has_no_verdict() -> None:
     assert judge([]) is None
 
 

@@ -1,4 +1,4 @@
-"""What deploy/ says of a running service is true of one."""
+"""The files in deploy/ work with a running service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def expressions() -> list[str]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """After a run with a source, as the dashboard finds it."""
+    """A service that has run with a source, as the dashboard shows it."""
     data = tmp_path_factory.mktemp("data")
     with (
         running_redis() as redis,
@@ -61,7 +61,7 @@ def labels(server: Server) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_metrics_and_labels_that_are_named_are_there(
+def test_dashboard_and_rules_use_existing_metrics_and_labels(
     labels: dict[str, set[str]], expression: str
 ) -> None:
     names = set(re.findall(r"\bhotloop_\w+", expression))
@@ -83,7 +83,7 @@ def test_every_metric_is_on_the_dashboard_or_in_a_rule(labels: dict[str, set[str
     assert stems == {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in watched}
 
 
-def test_health_check_of_the_image_tells_alive_from_dead(server: Server) -> None:
+def test_health_check_of_the_image_detects_a_dead_service(server: Server) -> None:
     (check,) = of("HEALTHCHECK")
     command = json.loads(check[check.index("CMD ") + 4 :])
     for port, code in ((server.port, 0), (9, 1)):
@@ -96,17 +96,13 @@ def test_health_check_of_the_image_tells_alive_from_dead(server: Server) -> None
         assert done.returncode == code, done.stderr
 
 
-def test_health_check_of_a_node_finds_a_run_host_and_nothing_else(server: Server) -> None:
-    """Not itself above all. Other run hosts of this machine are left out of the search."""
+def test_health_check_of_a_node_finds_run_hosts_only(server: Server) -> None:
+    """The check must not find its own process. It leaves out run hosts of other services."""
     kind, command = COMPOSE["services"]["node"]["healthcheck"]["test"]
     everywhere = "/proc/[0-9]*/cmdline"
     assert kind == "CMD-SHELL"
     assert everywhere in command
-    (run_host,) = [
-        process
-        for process in server.look_below()
-        if process.is_running() and "hotloop.app.runhost" in process.cmdline()
-    ]
+    (run_host,) = server.run_hosts()
     for place, code in (
         (f"/proc/{run_host.pid}/cmdline", 0),
         (f"/proc/{server.process.pid}/cmdline", 1),

@@ -26,7 +26,7 @@ SETTINGS = {variable_name(name) for name in Settings.model_fields}
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Of the Dockerfile: the word and the rest, continuation lines joined."""
+    """The instructions of the Dockerfile: word and rest, with continuation lines joined."""
     text = (DEPLOY / "Dockerfile").read_text()
     text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "")
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
@@ -49,7 +49,7 @@ def unit(name: str) -> configparser.ConfigParser:
     return parser
 
 
-def test_image_is_of_pinned_parts_and_runs_without_rights() -> None:
+def test_image_has_pinned_parts_and_no_root_user() -> None:
     for base in of("FROM"):
         assert re.match(r"python:\d+\.\d+-slim-\w+( AS \w+)?$", base), base
     assert not of("ADD")
@@ -63,7 +63,7 @@ def test_image_is_of_pinned_parts_and_runs_without_rights() -> None:
     assert "PASSWORD" not in (DEPLOY / "Dockerfile").read_text().upper()
 
 
-def test_image_gets_files_that_exist_and_pass_dockerignore() -> None:
+def test_image_copies_existing_files_only() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     copied = [s for rest in of("COPY") if "--from" not in rest for s in rest.split()[:-1]]
     assert {"app", "hotloop", "kernels", "pyproject.toml"} <= set(copied)
@@ -72,13 +72,13 @@ def test_image_gets_files_that_exist_and_pass_dockerignore() -> None:
         assert f"!{source}" in ignored, source
 
 
-def test_image_sets_only_settings_that_there_are() -> None:
+def test_image_uses_known_settings_only() -> None:
     names = set(re.findall(r"\b(HOTLOOP_\w+)=", "\n".join(of("ENV"))))
     assert names - {"HOTLOOP_REQUIRE_CYTHON"} <= SETTINGS
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_service_is_watched_restarted_and_bounded(name: str) -> None:
+def test_each_service_has_a_health_check_restarts_and_limits(name: str) -> None:
     service = COMPOSE["services"][name]
     assert service["restart"] == "unless-stopped"
     assert service["init"] is True
@@ -93,7 +93,7 @@ def test_each_service_is_watched_restarted_and_bounded(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["api", "node"])
-def test_service_has_settings_that_there_are_and_time_to_stop(name: str) -> None:
+def test_services_use_known_settings_and_have_time_to_stop(name: str) -> None:
     service = COMPOSE["services"][name]
     environment = service["environment"]
     assert set(environment) <= SETTINGS
@@ -106,7 +106,7 @@ def test_service_has_settings_that_there_are_and_time_to_stop(name: str) -> None
     assert conditions == {"service_healthy"}
 
 
-def test_no_secret_is_in_any_file() -> None:
+def test_no_file_contains_a_secret() -> None:
     for path in sorted(DEPLOY.rglob("*")):
         if path.is_file():
             for name, value in re.findall(
@@ -129,7 +129,7 @@ def test_compose_mounts_files_that_exist() -> None:
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_unit_is_hardened_and_gives_time_to_stop(name: str) -> None:
+def test_unit_is_hardened_and_has_time_to_stop(name: str) -> None:
     service = unit(name)["Service"]
     for key, value in {
         "NoNewPrivileges": "yes",
@@ -150,7 +150,7 @@ def test_unit_is_hardened_and_gives_time_to_stop(name: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for path in (DEPLOY / "systemd").iterdir():
         start = f"ExecStart={shutil.which('true')}"
         text = re.sub(r"^ExecStart=\S+", start, path.read_text(), flags=re.MULTILINE)
@@ -165,7 +165,7 @@ def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
     assert not [line for line in done.stderr.splitlines() if "hotloop" in line], done.stderr
 
 
-def test_socket_is_the_one_that_the_service_takes() -> None:
+def test_service_unit_uses_the_socket_unit() -> None:
     assert unit("hotloop.socket")["Socket"]["ListenStream"] == "127.0.0.1:8001"
     assert unit("hotloop.service")["Unit"]["Requires"] == "hotloop.socket"
     assert "HOTLOOP_FD=3" in (DEPLOY / "systemd" / "hotloop.service").read_text()

@@ -1,4 +1,4 @@
-"""A server for the tests that leave it as it was, and those that are started in a test."""
+"""Servers: one that tests share and leave as it was, and those that a test starts itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.source import LOG_VARIABLE, WAIT_VARIABLE
+from tests.fixtures.postgres_server import RunningPostgres, running_postgres
 from tests.fixtures.server import ROOT, Server, running_server
 
 SOURCES = '{"counted": "tests.chaos.source:make", "deadly": "tests.chaos.source:make_deadly"}'
@@ -18,6 +19,13 @@ SOURCES = '{"counted": "tests.chaos.source:make", "deadly": "tests.chaos.source:
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("data")) as server:
+        server.wait_ready()
+        yield server
+
+
+@pytest.fixture(scope="package")
+def postgres() -> Iterator[RunningPostgres]:
+    with running_postgres() as server:
         yield server
 
 
@@ -31,7 +39,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Starts a service over one and the same data folder."""
+    """Start a service; all services of a test share a data folder."""
     monkeypatch.setenv(LOG_VARIABLE, str(log))
     monkeypatch.setenv(WAIT_VARIABLE, "0.03")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

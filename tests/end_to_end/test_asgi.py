@@ -1,4 +1,4 @@
-"""`main:app` under servers of others, and mounted in other applications."""
+"""`serving.asgi`: `main:app` under uvicorn and gunicorn, and mounted in other applications."""
 
 from __future__ import annotations
 
@@ -15,21 +15,27 @@ import httpx
 import pytest
 
 from tests.fixtures.access import keys_setting, make_key
-from tests.fixtures.processes import tree
-from tests.fixtures.server import ROOT, Server, plain_environment, server_of
+from tests.fixtures.server import (
+    LITTLE,
+    ROOT,
+    Server,
+    plain_environment,
+    refused_start,
+    run_hosts,
+    server_of,
+)
 from tests.fixtures.waiting import wait_until
 
 UVICORN = (sys.executable, "-m", "uvicorn", "main:app", "--port", "0")
 WORKERS = (*UVICORN, "--workers", "2", "--timeout-worker-healthcheck", "100")
 ONE_HOST: dict[str, Any] = {"run_hosts": 1}
-LITTLE: dict[str, Any] = {"items_count": 10, "db": "none", "cache": "none", "kernel": "python"}
 WAITS: dict[str, Any] = {"items_count": 10, "db_delay_ms": 60_000, "strategy": "sequential"}
-"""Nothing of it ends while a test waits."""
+"""It does not end while a test waits."""
 
 BUSY_SECONDS = 100.0
 """On a busy machine a process may take long to start."""
 BROKEN = "broken"
-"""The last line of a stream that did not come to its end."""
+"""The last line of a stream that broke."""
 
 MOUNTED = """
 from fastapi import FastAPI
@@ -49,7 +55,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def watched(server: Server, root: str = "") -> tuple[threading.Thread, list[str]]:
-    """A client that watches a task which goes on for long, and what it was sent."""
+    """Have a client watch a long task; returns its thread and the lines that it receives."""
     task = server.client.post(f"{root}/api/v1/tasks/background", json=WAITS).json()
     lines: list[str] = []
 
@@ -58,7 +64,7 @@ def watched(server: Server, root: str = "") -> tuple[threading.Thread, list[str]
         try:
             with httpx.stream("GET", events, timeout=60) as stream:
                 for line in stream.iter_lines():
-                    lines.append(line)  # noqa: PERF402  # seen by the test line by line
+                    lines.append(line)  # noqa: PERF402  # the test reads it line by line
         except httpx.HTTPError:
             lines.append(BROKEN)
 
@@ -74,35 +80,25 @@ def watched(server: Server, root: str = "") -> tuple[threading.Thread, list[str]
     return thread, lines
 
 
-def wait_warm(server: Server) -> None:
-    def is_warm() -> bool:
-        try:
-            return server.client.get("/health/ready").is_success
-        except httpx.TransportError:
-            return False  # a reloader has the socket before anything listens
-
-    wait_until(is_warm, "it is warm", BUSY_SECONDS)
-
-
 def is_completed(server: Server) -> bool:
-    """Whether a run is answered, by whichever process: one that is not warm yet says 503."""
+    """True if a run completes; a process that is not warm yet answers 503."""
     answer = server.run("sequential", **LITTLE)
     return answer.is_success and bool(answer.json()["status"] == "completed")
 
 
 def wait_started(server: Server, count: int) -> None:
-    """Return when processes have started so often."""
+    """Return when this many processes have started."""
     said = "Application startup complete"
     wait_until(lambda: "".join(server.log).count(said) == count, f"{count} start", BUSY_SECONDS)
 
 
 def stopped(server: Server, how: signal.Signals = signal.SIGTERM) -> str:
-    """The log of a server that has ended with all that was below it."""
+    """Stop the server and all processes below it; returns its log."""
     server.stop(how)
     return "".join(server.log)
 
 
-def test_importing_it_reads_no_settings_and_starts_nothing() -> None:
+def test_import_reads_no_settings_and_starts_nothing() -> None:
     script = (
         "import sys, main; "
         "print(callable(main.app), 'hotloop.app.settings.settings' in sys.modules)"
@@ -124,26 +120,15 @@ def test_importing_it_reads_no_settings_and_starts_nothing() -> None:
         ),
     ],
 )
-def test_wrong_settings_end_the_server_with_the_line_that_says_so(
+def test_server_with_wrong_settings_ends_and_says_why(
     data: Path, options: tuple[str, ...], settings: dict[str, Any], words: str
 ) -> None:
-    environment = plain_environment() | {"PYTHONPATH": str(ROOT), "HOTLOOP_DATA_DIR": str(data)}
-    environment |= {f"HOTLOOP_{name.upper()}": str(value) for name, value in settings.items()}
-    done = subprocess.run(
-        [*UVICORN, *options],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 3
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    text = refused_start(*options, command=UVICORN, code=3, data_dir=data, **settings)
+    assert words in text
 
 
 @pytest.mark.long
-def test_uvicorn_serves_and_stops_although_a_client_watches_a_task(data: Path) -> None:
+def test_uvicorn_stops_while_a_client_watches_a_task(data: Path) -> None:
     with server_of(UVICORN, data, {"run_hosts": 1, "shutdown_seconds": 60}) as server:
         assert server.run("sequential", **LITTLE).json()["status"] == "completed"
         thread, lines = watched(server)
@@ -157,10 +142,10 @@ def test_uvicorn_serves_and_stops_although_a_client_watches_a_task(data: Path) -
 
 @pytest.mark.long
 @pytest.mark.parametrize("application", ["outer", "bare"])
-def test_mounted_it_answers_below_its_path_and_ends_with_the_server(
+def test_mounted_service_answers_below_its_path_and_ends_with_the_server(
     data: Path, application: str
 ) -> None:
-    """With the lifespan of the outer application, and by the first request alone."""
+    """The outer application passes its lifespan on; the bare one leaves it to the first request."""
     command = (*UVICORN[:3], "--app-dir", str(data), f"outer_app:{application}", "--port", "0")
     with server_of(command, data, ONE_HOST) as server:
         assert server.client.get("/hot/health").json()["status"] == "alive"
@@ -169,6 +154,7 @@ def test_mounted_it_answers_below_its_path_and_ends_with_the_server(
         for path in listed["links"].values():
             assert path.startswith("/hot/api/v1/tasks/")
         assert server.client.get(listed["links"]["status"]).json()["task_id"] == done["task_id"]
+        check_links_and_pages(server.client)
         thread, lines = watched(server, "/hot")
         log = stopped(server)
         thread.join(30)
@@ -177,71 +163,64 @@ def test_mounted_it_answers_below_its_path_and_ends_with_the_server(
         assert "Traceback" not in log
 
 
-@pytest.mark.long
-def test_links_and_pages_are_below_the_path_that_it_is_mounted_at(data: Path) -> None:
-    command = (*UVICORN[:3], "--app-dir", str(data), "outer_app:outer", "--port", "0")
-    with server_of(command, data, ONE_HOST | {"background_runs": 0}) as server:
-        client = server.client
-        index = client.get("/hot/").json()["links"]
-        assert index["tasks"] == "/hot/api/v1/tasks"
-        assert client.get(index["tasks"]).json()["links"]["results"].startswith("/hot/")
-        page = client.get("/hot/", headers={"Accept": "text/html"})
-        assert page.headers["location"] == "/hot/dashboard"
-        dashboard = client.get("/hot/dashboard").text
-        own = re.findall(r'(?:href|src)="([^"#]+)"', dashboard)
-        assert "dashboard/main.js" in own
-        assert all(client.get(f"/hot/{path}").status_code in (200, 503) for path in own)
-        accepted = client.post("/hot/api/v1/tasks/background", json=WAITS)
-        assert accepted.headers["location"] == accepted.json()["links"]["status"]
-        client.post("/hot/api/v1/tasks/background", json=WAITS)
-        following = client.get("/hot/api/v1/tasks/results?limit=1").json()["next"]
-        assert following.startswith("/hot/api/v1/tasks/results?")
-        assert len(client.get(following).json()["items"]) == 1
-        conflict = client.get(accepted.json()["links"]["results"]).json()
-        assert client.get(conflict["links"]["status"]).is_success
-        assert "/hot/openapi.json" in client.get("/hot/docs").text
+def check_links_and_pages(client: httpx.Client) -> None:
+    """All of them are below the path that the service is mounted at."""
+    index = client.get("/hot/").json()["links"]
+    assert index["tasks"] == "/hot/api/v1/tasks"
+    assert client.get(index["tasks"]).json()["links"]["results"].startswith("/hot/")
+    page = client.get("/hot/", headers={"Accept": "text/html"})
+    assert page.headers["location"] == "/hot/dashboard"
+    own = re.findall(r'(?:href|src)="([^"#]+)"', client.get("/hot/dashboard").text)
+    assert "dashboard/main.js" in own
+    assert all(client.get(f"/hot/{path}").status_code in (200, 503) for path in own)
+    assert "/hot/openapi.json" in client.get("/hot/docs").text
+    accepted = client.post("/hot/api/v1/tasks/background", json=WAITS)
+    links = accepted.json()["links"]
+    assert accepted.headers["location"] == links["status"]
+    following = client.get("/hot/api/v1/tasks/results?limit=1").json()["next"]
+    assert following.startswith("/hot/api/v1/tasks/results?")
+    assert len(client.get(following).json()["items"]) == 1
+    conflict = client.get(links["results"]).json()
+    assert client.get(conflict["links"]["status"]).is_success
+    assert client.delete(links["cancel"]).is_success
 
 
 @pytest.mark.long
-def test_reloader_restarts_it_and_leaves_nothing_even_when_it_is_killed(data: Path) -> None:
+def test_reloader_restarts_the_service_and_leaves_no_process(data: Path) -> None:
     (data / "watched.py").touch()
     command = (*UVICORN, "--reload", "--reload-dir", str(data))
     with server_of(command, data, ONE_HOST) as server:
-        wait_warm(server)
+        server.wait_ready()
         thread, _ = watched(server)
         first = server.look_below().copy()
         (data / "watched.py").write_text("1\n")
         wait_started(server, 2)
         thread.join(30)
         assert not thread.is_alive()
-        wait_warm(server)
+        server.wait_ready()
         servers = {p for p in first if p.is_running() and "spawn_main" in str(p.cmdline())}
         assert not servers
-        # `stop` sees to it that everything below is gone, here without the reloader's help.
+        # `stop` waits for the end of all processes; the killed reloader cannot end them.
         stopped(server, signal.SIGKILL)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_each_of_several_workers_has_run_hosts_of_its_own_and_all_end(
-    data: Path, how: signal.Signals
-) -> None:
+def test_each_worker_has_its_own_run_hosts_and_all_end(data: Path, how: signal.Signals) -> None:
     with server_of(WORKERS, data, ONE_HOST) as server:
         wait_started(server, 2)
-        wait_until(lambda: _run_hosts(server.process.pid) == 2, "each has a run host", BUSY_SECONDS)
+        wait_until(
+            lambda: len(run_hosts(server.process.pid)) == 2, "each has a run host", BUSY_SECONDS
+        )
         wait_until(lambda: is_completed(server), "a process is warm", BUSY_SECONDS)
         watched(server)
         assert "/metrics tells of the one that answers" in stopped(server, how)
 
 
-def _run_hosts(pid: int) -> int:
-    return sum("hotloop.app.runhost" in process.cmdline() for process in tree(pid))
-
-
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("gunicorn") is None, reason="no gunicorn")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_gunicorn_serves_it_with_workers_of_uvicorn(data: Path, how: signal.Signals) -> None:
+def test_gunicorn_serves_with_uvicorn_workers(data: Path, how: signal.Signals) -> None:
     worker = "uvicorn_worker.UvicornWorker"
     options = ("-k", worker, "-w", "2", "-b", "127.0.0.1:0", "--timeout", "120")
     command = (sys.executable, "-m", "gunicorn", *options, "main:app")
@@ -253,7 +232,7 @@ def test_gunicorn_serves_it_with_workers_of_uvicorn(data: Path, how: signal.Sign
 
 
 @pytest.mark.long
-def test_keys_let_it_be_reached_by_others(data: Path) -> None:
+def test_service_with_keys_listens_on_all_addresses(data: Path) -> None:
     key = make_key("alice")
     settings: dict[str, Any] = {"api_keys": keys_setting([key]), "run_hosts": 1}
     with server_of((*UVICORN, "--host", "0.0.0.0"), data, settings) as server:

@@ -1,4 +1,4 @@
-"""Background tasks whose processes end, one way or another: they go on, and do nothing twice."""
+"""Background tasks go on after the death of any of their processes, and compute nothing twice."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests.chaos.source import computed
 from tests.end_to_end.conftest import Start
-from tests.end_to_end.test_background import QUICK, ended, submit, view, wait_running
-from tests.fixtures.server import SAMPLE, Server
+from tests.fixtures.server import QUICK, SAMPLE, Server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -31,20 +29,11 @@ LONG: dict[str, Any] = QUICK | {
     "strategy": "sequential",
     "kernel": "python",
 }
-"""60 batches, two seconds; what is computed is written down."""
+"""It takes two seconds in 60 batches; the source logs each batch that is computed."""
 
 
 def times_computed(log: Path) -> Counter[int]:
     return Counter(batch.first_id for batch in computed(log))
-
-
-def wait_for_progress(server: Server, task_id: str, items: int = 50) -> None:
-    wait_until(lambda: view(server, task_id)["items_processed"] >= items, "progress", 60, 0.02)
-
-
-def run_host(server: Server) -> psutil.Process:
-    (host,) = (p for p in server.look_below() if "hotloop.app.runhost" in p.cmdline())
-    return host
 
 
 def expected_checksum(server: Server) -> str:
@@ -52,81 +41,82 @@ def expected_checksum(server: Server) -> str:
     return str(server.run("sequential", **body | {"db": "none"}).json()["checksum"])
 
 
-def test_killed_run_host_costs_the_batch_it_was_at(start: Start, log: Path) -> None:
+def test_killed_run_host_costs_only_its_current_batch(start: Start, log: Path) -> None:
     with start() as server:
-        task_id = submit(server, **LONG)
-        wait_for_progress(server, task_id)
-        run_host(server).kill()
-        done = ended(server, task_id)
+        task_id = server.submit(**LONG)
+        server.wait_progress(task_id, 50)
+        (host,) = server.run_hosts()
+        host.kill()
+        done = server.ended(task_id)
         assert done["attempts"] == 2
         assert done["result"]["checksum"] == expected_checksum(server)
     again = [first for first, times in times_computed(log).items() if times > 1]
-    assert len(again) <= 2, again  # computed, or on its way to the store
+    assert len(again) <= 2, again  # one in work, one on its way to the store
 
 
 def test_task_that_kills_every_run_host_fails_and_can_be_resumed(start: Start, log: Path) -> None:
     armed = Path(f"{log}.armed")
     armed.touch()
     with start() as server:
-        task_id = submit(server, **LONG | {"db": "deadly"})
-        failed = ended(server, task_id, "failed")
+        task_id = server.submit(**LONG | {"db": "deadly"})
+        failed = server.ended(task_id, "failed")
         assert "SIGKILL" in failed["error_message"]
         assert failed["items_processed"] == BATCH_ITEMS
         assert 1 < failed["attempts"] < 10
         armed.unlink()
         assert server.client.post(f"/api/v1/tasks/{task_id}/resume").status_code == 202
-        done = ended(server, task_id)
+        done = server.ended(task_id)
         assert done["result"]["checksum"] == expected_checksum(server)
         assert done["error_message"] is None
     assert set(times_computed(log).values()) == {1}
 
 
-def test_resumed_task_computes_what_is_missing(start: Start, log: Path) -> None:
+def test_resume_skips_stored_batches(start: Start, log: Path) -> None:
     with start() as server:
-        task_id = submit(server, **LONG)
-        wait_for_progress(server, task_id)
+        task_id = server.submit(**LONG)
+        server.wait_progress(task_id, 50)
         cancelled = server.client.delete(f"/api/v1/tasks/{task_id}").json()
         stored = cancelled["items_processed"] // BATCH_ITEMS
         before = times_computed(log)
         server.client.post(f"/api/v1/tasks/{task_id}/resume")
-        done = ended(server, task_id)
+        done = server.ended(task_id)
         assert done["result"]["checksum"] == expected_checksum(server)
     assert times_computed(log).total() - before.total() == 60 - stored
 
 
-def test_stopped_service_goes_on_after_its_next_start(start: Start, log: Path) -> None:
+def test_task_of_a_stopped_service_goes_on_after_the_next_start(start: Start, log: Path) -> None:
     with start(shutdown_seconds=10) as server:
-        task_id = submit(server, **LONG)
-        wait_for_progress(server, task_id)
+        task_id = server.submit(**LONG)
+        server.wait_progress(task_id, 50)
         process = server.process
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)  # HOTLOOP_SHUTDOWN_SECONDS
     with start() as server:
-        done = ended(server, task_id)
+        done = server.ended(task_id)
         assert done["result"]["checksum"] == expected_checksum(server)
-    # The batch that it was at was given up; nothing that was finished is computed again.
+    # The batch in work is given up; finished batches are not computed again.
     assert 60 <= times_computed(log).total() <= 61
 
 
-def test_two_services_share_a_file_and_take_over_from_each_other(start: Start, log: Path) -> None:
+def test_services_on_one_store_take_over_from_each_other(start: Start, log: Path) -> None:
     with start() as one, start() as other:
-        tasks = [submit(server, **LONG) for server in (one, other, one, other)]
+        tasks = [server.submit(**LONG) for server in (one, other, one, other)]
         wait_until(
-            lambda: sum(view(other, t)["status"] == "running" for t in tasks) == 2, "two run", 60
+            lambda: sum(other.view(t)["status"] == "running" for t in tasks) == 2, "two run", 60
         )
-        nodes = {view(other, task_id)["node"] for task_id in tasks} - {None}
+        nodes = {other.view(task_id)["node"] for task_id in tasks} - {None}
         assert len(nodes) == 2
         one.stop(signal.SIGKILL)
         expected = expected_checksum(other)
         for task_id in tasks:
-            assert ended(other, task_id)["result"]["checksum"] == expected
-    # Four tasks have the same 60 batches; one was cut off within a batch.
+            assert other.ended(task_id)["result"]["checksum"] == expected
+    # Four tasks have 60 batches each; one was cut off within a batch.
     assert 240 <= times_computed(log).total() <= 242
 
 
 @pytest.fixture
 def slow_upload() -> Iterator[Callable[[Server], None]]:
-    """Begins an upload that does not end while the test runs."""
+    """Begin an upload that does not end while the test runs."""
     stop = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -155,7 +145,7 @@ def slow_upload() -> Iterator[Callable[[Server], None]]:
 def test_half_an_upload_is_never_executed(
     start: Start, tmp_path: Path, slow_upload: Callable[[Server], None]
 ) -> None:
-    """Its service, or one beside it, started anew: neither may take it for accepted."""
+    """Neither a restart nor another service on the same store takes it as accepted."""
     uploads = tmp_path / "data" / "uploads"
     with start() as server:
         slow_upload(server)
@@ -165,22 +155,24 @@ def test_half_an_upload_is_never_executed(
             assert page.status_code == 200, page.text + "".join(other.log[-40:])
             (listed,) = page.json()["items"]
             assert (listed["status"], listed["shards"]["total"]) == ("pending", 0)
-            assert view(other, listed["task_id"])["attempts"] == 0
+            assert other.view(listed["task_id"])["attempts"] == 0
         server.stop(signal.SIGKILL)
     with start() as server:
         assert server.client.get("/api/v1/tasks/results").json()["total"] == 0
         assert list(uploads.iterdir()) == []
 
 
-def test_old_tasks_go_with_all_they_had_and_live_ones_stay(start: Start, tmp_path: Path) -> None:
+def test_retention_removes_old_finished_tasks_with_all_their_data(
+    start: Start, tmp_path: Path
+) -> None:
     items = [{"item_id": i, "value": 0.5, "offset": i} for i in range(10)]
     with start() as server:
-        old = submit(server, items=items, strategy="sequential")
-        ended(server, old)
-        young = submit(server, **QUICK)
-        ended(server, young)
-        live = submit(server, **LONG | {"items_count": 10_000})
-        wait_running(server, live)
+        old = server.submit(items=items, strategy="sequential")
+        server.ended(old)
+        young = server.submit(**QUICK)
+        server.ended(young)
+        live = server.submit(**LONG | {"items_count": 10_000})
+        server.wait_running(live)
     with closing(sqlite3.connect(tmp_path / "data" / "hotloop.sqlite3")) as database, database:
         long_ago = f"{datetime.now(UTC) - timedelta(hours=2):%Y-%m-%d %H:%M:%S.%f}"
         database.execute("update tasks set end_time = ? where task_id = ?", (long_ago, old))
@@ -191,8 +183,8 @@ def test_old_tasks_go_with_all_they_had_and_live_ones_stay(start: Start, tmp_pat
     with start(retention_hours=1) as server:
         path = f"/api/v1/tasks/status/{old}"
         wait_until(lambda: server.client.get(path).status_code == 404, "it is removed", 60, 0.02)
-        assert view(server, young)["status"] == "completed"
-        assert view(server, live)["status"] in ("pending", "running")
+        assert server.view(young)["status"] == "completed"
+        assert server.view(live)["status"] in ("pending", "running")
         server.client.delete(f"/api/v1/tasks/{live}")
     with closing(sqlite3.connect(tmp_path / "data" / "hotloop.sqlite3")) as database:
         for table in ("tasks", "shards", "results"):

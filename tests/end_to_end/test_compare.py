@@ -1,4 +1,4 @@
-"""Comparisons on the real service: what they answer, and what becomes of them when things die."""
+"""`schemas.comparison`: comparisons on the real service, and their survival of deaths."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
-from tests.fixtures.plans import SMALL
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
 PATH = "/api/v1/tasks/compare"
-TINY = {"cpu_iterations": 200, "outer_iterations": 5, "inner_iterations": 5}
 QUICK: dict[str, Any] = {
     "items_count": 60,
     "batch_size": 20,
@@ -30,7 +27,7 @@ QUICK: dict[str, Any] = {
     "rounds": 3,
     "db": "none",
     "cache": "none",
-    "parameters": TINY,
+    "parameters": {"cpu_iterations": 200, "outer_iterations": 5, "inner_iterations": 5},
 }
 SLOW: dict[str, Any] = QUICK | {
     "db": "simulated",
@@ -38,14 +35,13 @@ SLOW: dict[str, Any] = QUICK | {
     "strategies": ["sequential", "async-batch"],
     "kernels": ["python", "cython"],
 }
-"""Some seconds."""
-ASYNC = {"Prefer": "respond-async"}
+"""It takes some seconds."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("data"), run_hosts=2) as server:
-        wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+        server.wait_ready()
         yield server
 
 
@@ -56,33 +52,8 @@ def compare(server: Server, **body: Any) -> dict[str, Any]:
     return answer
 
 
-def submit(server: Server, headers: dict[str, str] | None = None, **body: Any) -> str:
-    response = server.client.post(PATH, json=body, headers=ASYNC | (headers or {}))
-    assert response.status_code == 202, response.text
-    return str(response.json()["task_id"])
-
-
-def view(server: Server, task_id: str) -> dict[str, Any]:
-    response = server.client.get(f"/api/v1/tasks/status/{task_id}")
-    assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
-
-
-def ended(server: Server, task_id: str) -> dict[str, Any]:
-    def has_ended() -> bool:
-        return view(server, task_id)["status"] not in ("pending", "running")
-
-    wait_until(has_ended, "the comparison ends", 90, 0.05)
-    return view(server, task_id)
-
-
-def wait_measured(server: Server, task_id: str, count: int = 5) -> None:
-    wait_until(lambda: view(server, task_id)["items_processed"] >= count, "measurements", 60, 0.02)
-
-
 def check_complete(comparison: dict[str, Any], rounds: int) -> None:
-    """Every cell has all its rounds, and everything that was said of them hangs together."""
+    """Every cell has all its rounds, and the figures agree with each other and the verdict."""
     assert comparison["status"] == "completed"
     assert comparison["outputs_equal"] is True
     assert comparison["mismatches"] == []
@@ -127,16 +98,21 @@ def test_all_cells_are_compared(server: Server) -> None:
     assert answer["improvement_factor"] == pytest.approx(
         answer["sequential_time"] / answer[fields[best]]
     )
-    # Processes take a while to come up, threads do not; the warm-up tells, the rounds do not.
+    # Set-up counts the start of processes; the rounds do not.
     for kernel in ("python", "cython", "numba"):
         assert by_name["multiprocessing", kernel]["setup_seconds"] > 0.05
         assert by_name["multiprocessing", kernel]["effective_workers"] == 2
         assert by_name["sequential", kernel]["effective_workers"] == 1
     assert answer["host"]["usable_cpus"] >= 1
     assert answer["host"]["load_after"] is not None
+    with closing(sqlite3.connect(server.data_dir / "hotloop.sqlite3")) as store:
+        assert store.execute("SELECT count(*) FROM tasks WHERE kind = 'part'").fetchone() == (0,)
+    # Numba takes 60 MiB and stops the event loop while it is loaded: only run hosts load it.
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    assert not maps.exists() or "llvmlite" not in maps.read_text()
 
 
-def test_command_of_the_winner_runs(server: Server) -> None:
+def test_curl_command_runs_the_winner(server: Server) -> None:
     answer = compare(server, **QUICK | {"rounds": 1, "strategies": ["hybrid", "threading"]})
     assert answer["curl"].startswith(f"curl -s {server.url}/api/v1/tasks/")
     done = subprocess.run(["sh", "-c", answer["curl"]], capture_output=True, text=True, check=True)
@@ -148,14 +124,14 @@ def test_command_of_the_winner_runs(server: Server) -> None:
     assert {run["checksum"]} == expected
 
 
-def test_slow_cells_are_projected_and_held_against_the_others(server: Server) -> None:
+def test_slow_cells_are_projected_and_ranked(server: Server) -> None:
     body = QUICK | {"items_count": 1_000, "db": "simulated", "db_delay_ms": 50, "batch_size": 5_000}
     body |= {"strategies": ["sequential", "async-batch"], "kernels": ["cython"], "rounds": 2}
     answer = compare(server, **body | {"budget_seconds": 12})
     sequential, at_once = answer["cells"]
     assert (sequential["status"], at_once["status"]) == ("projected", "measured")
     assert sequential["measured_items"] < 1_000 == at_once["measured_items"]
-    # A thousand waits of 50 ms, one after another; waiting less is impossible.
+    # A thousand waits of 50 ms one after another take at least this long.
     assert sequential["median_seconds"] > 50
     assert sequential["interval_seconds"]["high"] > 1.05 * sequential["median_seconds"]
     assert answer["outputs_equal"] is True
@@ -175,14 +151,14 @@ def test_items_of_the_body_are_compared(server: Server) -> None:
     ]
 
 
-def test_comparison_is_a_task_like_any_other(server: Server) -> None:
-    task_id = submit(server, **SLOW)
-    wait_measured(server, task_id, 2)
-    live = view(server, task_id)
+def test_comparison_is_shown_and_listed_as_a_task(server: Server) -> None:
+    task_id = server.submit("compare", **SLOW)
+    server.wait_progress(task_id, 2)
+    live = server.view(task_id)
     assert (live["kind"], live["strategy"], live["kernel"]) == ("comparison", None, None)
     assert live["comparison"]["winner"] is None
     assert any(cell["status"] == "pending" for cell in live["comparison"]["cells"])
-    done = ended(server, task_id)
+    done = server.ended(task_id)
     check_complete(done["comparison"], 3)
     assert done["result"] is None
     assert done["items_processed"] == done["total_items"] == 16
@@ -195,24 +171,20 @@ def test_comparison_is_a_task_like_any_other(server: Server) -> None:
     assert "no results of items" in response.json()["detail"]
 
 
-def test_same_key_is_one_comparison(server: Server) -> None:
+def test_same_idempotency_key_gives_the_same_comparison(server: Server) -> None:
     body = QUICK | {"rounds": 1, "strategies": ["hybrid"]}
-    first, again = (submit(server, {"Idempotency-Key": "a-key"}, **body) for _ in range(2))
+    first, again = (server.submit("compare", "a-key", **body) for _ in range(2))
     assert first == again
     other = server.client.post(
-        PATH, json=body | {"rounds": 2}, headers=ASYNC | {"Idempotency-Key": "a-key"}
+        PATH,
+        json=body | {"rounds": 2},
+        headers={"Prefer": "respond-async", "Idempotency-Key": "a-key"},
     )
     assert other.status_code == 422
-    ended(server, first)
+    server.ended(first)
 
 
-def test_tasks_that_measure_the_background_leave_nothing(server: Server) -> None:
-    compare(server, **QUICK | {"rounds": 2, "kernels": ["cython"]})
-    with closing(sqlite3.connect(server.data_dir / "hotloop.sqlite3")) as store:
-        assert store.execute("SELECT count(*) FROM tasks WHERE kind = 'part'").fetchone() == (0,)
-
-
-def test_another_run_at_the_same_time_is_said(server: Server) -> None:
+def test_another_run_at_the_same_time_flags_cells_as_disturbed(server: Server) -> None:
     ending = threading.Event()
     body = {name: value for name, value in QUICK.items() if name != "rounds"}
 
@@ -242,7 +214,9 @@ def test_another_run_at_the_same_time_is_said(server: Server) -> None:
         ({"db": "pinot"}, "db"),
     ],
 )
-def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any], field: str) -> None:
+def test_impossible_comparison_is_refused_and_names_the_field(
+    server: Server, body: dict[str, Any], field: str
+) -> None:
     before = server.client.get("/api/v1/tasks/results").json()["total"]
     response = server.client.post(PATH, json=body)
     assert response.status_code == 422
@@ -250,16 +224,16 @@ def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any], fie
     assert server.client.get("/api/v1/tasks/results").json()["total"] == before
 
 
-def test_cancelled_comparison_keeps_what_it_has_and_goes_on(server: Server) -> None:
-    task_id = submit(server, **SLOW)
-    wait_measured(server, task_id)
+def test_resumed_comparison_keeps_its_measurements(server: Server) -> None:
+    task_id = server.submit("compare", **SLOW)
+    server.wait_progress(task_id, 5)
     assert server.client.delete(f"/api/v1/tasks/{task_id}").json()["status"] == "cancelled"
-    stopped = view(server, task_id)
+    stopped = server.view(task_id)
     kept = stopped["items_processed"]
     assert 5 <= kept < stopped["total_items"]
     assert stopped["comparison"]["winner"] is None
     assert server.client.post(f"/api/v1/tasks/{task_id}/resume").status_code == 202
-    done = ended(server, task_id)
+    done = server.ended(task_id)
     check_complete(done["comparison"], 3)
     for before, after in zip(
         stopped["comparison"]["cells"], done["comparison"]["cells"], strict=True
@@ -279,50 +253,29 @@ def test_client_that_leaves_cancels_its_comparison(server: Server) -> None:
     assert newest()["task_type"] == "synchronous"
 
 
-def run_hosts(server: Server) -> list[psutil.Process]:
-    return [p for p in server.look_below() if "hotloop.app.runhost" in p.cmdline()]
-
-
-def test_killed_run_host_costs_the_cell_that_it_measured(tmp_path: Path) -> None:
+def test_killed_run_host_costs_only_the_cell_in_work(tmp_path: Path) -> None:
     with running_server(tmp_path, run_hosts=1) as server:
-        task_id = submit(server, **SLOW)
-        wait_measured(server, task_id)
-        (host,) = run_hosts(server)
+        task_id = server.submit("compare", **SLOW)
+        server.wait_progress(task_id, 5)
+        (host,) = server.run_hosts()
         host.kill()
-        done = ended(server, task_id)
+        done = server.ended(task_id)
         check_complete(done["comparison"], 3)
         assert done["attempts"] == 1
         assert not host.is_running()
 
 
-def test_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_comparison_of_a_killed_service_goes_on_after_the_next_start(tmp_path: Path) -> None:
     with running_server(tmp_path, run_hosts=1) as server:
-        task_id = submit(server, **SLOW)
-        wait_measured(server, task_id)
+        task_id = server.submit("compare", **SLOW)
+        server.wait_progress(task_id, 5)
         server.stop(signal.SIGKILL)
     with running_server(tmp_path, run_hosts=1) as server:
-        before = view(server, task_id)
-        done = ended(server, task_id)
+        before = server.view(task_id)
+        done = server.ended(task_id)
         check_complete(done["comparison"], 3)
         assert done["attempts"] == 2
         assert before["items_processed"] >= 5
         kept = [cell["seconds"] for cell in before["comparison"]["cells"]]
         again = [cell["seconds"] for cell in done["comparison"]["cells"]]
         assert [new[: len(old)] for old, new in zip(kept, again, strict=True)] == kept
-
-
-def test_api_loads_no_compiler(tmp_path: Path) -> None:
-    """Numba takes 60 MiB and stops the event loop while it is loaded; run hosts have it."""
-    if not Path("/proc/self/maps").exists():
-        return
-    with running_server(tmp_path, run_hosts=1) as server:
-        body: dict[str, Any] = {
-            "items_count": 20,
-            "rounds": 1,
-            "strategies": ["hybrid"],
-            "budget_seconds": 5,
-        }
-        body |= {"db": "none", "cache": "none", "parameters": SMALL}
-        comparison = server.client.post("/api/v1/tasks/compare", json=body).json()
-        assert "numba" in {cell["kernel"] for cell in comparison["cells"]}
-        assert "llvmlite" not in Path(f"/proc/{server.process.pid}/maps").read_text()

@@ -1,4 +1,6 @@
-"""Clients that send no end, nothing, nonsense, or do not read: cut off, and told why."""
+"""`serving.connection`: clients that send nonsense, too much or too slowly, or do not read, are cut
+off and told why.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def connection(server: Server) -> Iterator[socket.socket]:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
+    """Everything that the server sends until it closes the connection."""
     pieces = []
     while piece := connection.recv(65_536):
         pieces.append(piece)
@@ -53,7 +55,7 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def status(connection: socket.socket) -> int:
-    """Of the next answer, which is read whole."""
+    """The status of the next answer, which is read whole."""
     with HTTPResponse(connection) as answer:
         answer.begin()
         answer.read()
@@ -68,9 +70,9 @@ def problem(answer: bytes, code: int) -> dict[str, Any]:
     assert b"connection: close" in lines
     assert b"x-content-type-options: nosniff" in lines
     assert not any(line.startswith(b"server:") for line in lines)
-    told: dict[str, Any] = json.loads(body)
-    assert told["status"] == code
-    return told
+    found: dict[str, Any] = json.loads(body)
+    assert found["status"] == code
+    return found
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def problem(answer: bytes, code: int) -> dict[str, Any]:
     ],
     ids=["words", "version", "tls", "length", "lengths", "both", "null"],
 )
-def test_what_is_no_request_is_a_problem(connection: socket.socket, nonsense: bytes) -> None:
+def test_nonsense_is_answered_with_a_problem(connection: socket.socket, nonsense: bytes) -> None:
     connection.sendall(nonsense)
     assert problem(rest(connection), 400)["type"] == "urn:hotloop:problem:bad-request"
 
@@ -108,19 +110,19 @@ def test_large_headers_are_refused(
     server: Server, connection: socket.socket, head: bytes, first: int
 ) -> None:
     connection.sendall(head[:first])
-    server.client.get("/health")  # by now the server has what was sent
+    server.client.get("/health")  # by now the server has read the first part
     connection.sendall(head[first:])
     assert problem(rest(connection), 431)["type"] == "urn:hotloop:problem:headers-too-large"
 
 
-def test_headers_up_to_the_bound_are_taken(connection: socket.socket) -> None:
+def test_headers_up_to_the_bound_are_accepted(connection: socket.socket) -> None:
     padding = LIMIT - len(HEAD) - 100
     for _ in range(2):
         connection.sendall(HEAD + b"X: " + b"a" * padding + b"\r\n\r\n")
         assert status(connection) == 200
 
 
-def test_bodies_do_not_count_as_headers(server: Server, connection: socket.socket) -> None:
+def test_body_does_not_count_as_header(server: Server, connection: socket.socket) -> None:
     body = b'{"items_count": 1, "db": "none", "cache": "none"}' + b" " * 3 * LIMIT
     request = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
     for first in (0, 50, len(request) - len(body), len(request) - LIMIT):
@@ -131,18 +133,18 @@ def test_bodies_do_not_count_as_headers(server: Server, connection: socket.socke
 
 
 @pytest.mark.parametrize("head", [b"GET", HEAD, HEAD + b"X: a"], ids=["word", "lines", "part"])
-def test_headers_that_do_not_end_are_told_so(connection: socket.socket, head: bytes) -> None:
+def test_unfinished_headers_are_answered_with_408(connection: socket.socket, head: bytes) -> None:
     connection.sendall(head)
     assert "did not arrive" in problem(rest(connection), 408)["detail"]
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "a blank line"])
-def test_client_that_sends_no_request_is_cut_off(connection: socket.socket, sent: bytes) -> None:
+def test_connection_without_a_request_is_closed(connection: socket.socket, sent: bytes) -> None:
     connection.sendall(sent)
     assert rest(connection) == b""
 
 
-def test_idle_connection_is_closed_also_if_blank_lines_come(connection: socket.socket) -> None:
+def test_blank_lines_do_not_keep_an_idle_connection_open(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"\r\n")
     assert status(connection) == 200
     connection.sendall(b"\r\n")
@@ -151,7 +153,7 @@ def test_idle_connection_is_closed_also_if_blank_lines_come(connection: socket.s
 
 @pytest.mark.parametrize("head", [POST, UPLOAD], ids=["run", "upload"])
 @pytest.mark.parametrize("body", [b"", b"item_id,"], ids=["nothing", "a part"])
-def test_body_that_does_not_come_is_told_so(
+def test_missing_body_is_answered_with_408(
     server: Server, connection: socket.socket, head: bytes, body: bytes
 ) -> None:
     connection.sendall(head + b"Content-Length: 1000\r\n\r\n" + body)
@@ -160,7 +162,7 @@ def test_body_that_does_not_come_is_told_so(
     assert not list((server.data_dir / "uploads").glob("*"))
 
 
-def test_client_that_does_not_read_its_answer_is_cut_off(server: Server) -> None:
+def test_connection_of_a_client_that_does_not_read_is_closed(server: Server) -> None:
     done = server.run("sequential", items_count=300_000, db="none", cache="none", parameters=SMALL)
     path = f"/api/v1/tasks/results/{done.json()['task_id']}".encode()
     with socket.socket() as connection:
@@ -180,6 +182,6 @@ SMALL = {"cpu_iterations": 1, "outer_iterations": 1, "inner_iterations": 1}
 
 
 def connected(server: Server) -> set[int]:
-    """The ports of clients that the server has a connection with."""
+    """The ports of connected clients."""
     process = psutil.Process(server.process.pid)
     return {c.raddr.port for c in process.net_connections("tcp") if c.raddr}

@@ -1,27 +1,22 @@
-"""A service whose PostgreSQL is away, hangs, or takes no writes: it says so, waits and goes on."""
+"""`tasks.postgresql`: the service waits for a database that is down, hangs or refuses writes."""
 
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.chaos.databases import MortalPostgres, mortal_postgres
-from tests.fixtures.guarded import free_port, leashed
-from tests.fixtures.server import ROOT, Server, plain_environment, running_server
+from tests.fixtures.guarded import free_port
+from tests.fixtures.server import logging_process, refused_start, running_server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
 BACKGROUND = "/api/v1/tasks/background"
-FAST = {"cpu_iterations": 10, "outer_iterations": 1, "inner_iterations": 10}
 LONG: dict[str, Any] = {
     "items_count": 400,
     "batch_size": 10,
@@ -30,12 +25,14 @@ LONG: dict[str, Any] = {
     "db": "simulated",
     "db_delay_ms": 40,
     "cache": "none",
-    "parameters": FAST,
+    "parameters": {"cpu_iterations": 10, "outer_iterations": 1, "inner_iterations": 10},
 }
-"""40 batches that wait for a simulated query each: some seconds."""
+"""It takes some seconds in 40 batches, each of which waits for a simulated query."""
+
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 
 STOP_SECONDS = 20.0
-"""Far more than it takes on a machine that does other things besides; it was 45 s and more."""
+"""A stop that waited for the database took 45 s and more."""
 
 
 @pytest.fixture(scope="module")
@@ -50,85 +47,40 @@ def url(postgres: MortalPostgres) -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def running_node(url: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    log = folder / "node-log"
-    settings = {"HOTLOOP_DATABASE_URL": url, "HOTLOOP_DATA_DIR": str(folder / "node")}
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            [sys.executable, str(ROOT / "main.py"), "node"],
-            env=plain_environment() | settings,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            text=True,
-        ) as node,
-        leashed(node),
-    ):
-        try:
-            yield node, log
-        finally:
-            node.kill()
-            node.wait()
-
-
-def view(server: Server, task_id: str) -> dict[str, Any]:
-    answer = server.client.get(f"/api/v1/tasks/status/{task_id}")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def submit(server: Server, **body: Any) -> str:
-    answer = server.client.post(BACKGROUND, json=body)
-    assert answer.status_code == 202, answer.text
-    task_id: str = answer.json()["task_id"]
-    return task_id
-
-
-def ready(server: Server) -> httpx.Response:
-    return server.client.get("/health/ready")
-
-
-def test_start_waits_for_the_database_and_ends_with_its_own_status(
+def test_start_waits_for_the_database_and_ends_with_exit_code_3(
     postgres: MortalPostgres, url: str, tmp_path: Path
 ) -> None:
-    refused = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "node"],
-        env=plain_environment()
-        | {
-            "HOTLOOP_DATA_DIR": str(tmp_path),
-            "HOTLOOP_DATABASE_URL": f"postgresql://u:hush-hush-1@127.0.0.1:{free_port()}/x",
-            "HOTLOOP_STORE_WAIT_SECONDS": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    text = refused_start(
+        "node",
+        code=3,
+        data_dir=tmp_path,
+        database_url=f"postgresql://u:hush-hush-1@127.0.0.1:{free_port()}/x",
+        store_wait_seconds=1,
     )
-    assert refused.returncode == 3, refused.stderr
-    assert "waiting for it for up to 1 s" in refused.stderr
-    assert "Connection refused" in refused.stderr
-    assert "hush-hush-1" not in refused.stderr
+    assert "waiting for it for up to 1 s" in text
+    assert "Connection refused" in text
+    assert "hush-hush-1" not in text
 
     postgres.crash()
-    with running_node(url, tmp_path) as (node, log):
+    log = tmp_path / "node-log"
+    with logging_process(log, "node", database_url=url, data_dir=tmp_path / "node") as node:
         wait_until(lambda: "waiting for it" in log.read_text(), "it waits", 60)
         postgres.restart()
         wait_until(lambda: "takes tasks" in log.read_text(), "it works", 60)
         assert node.poll() is None
 
 
-def test_database_that_hangs_is_told_within_seconds_and_keeps_no_process_from_ending(
+def test_hanging_database_is_reported_and_does_not_delay_the_stop(
     postgres: MortalPostgres, url: str, tmp_path: Path
 ) -> None:
+    log = tmp_path / "node-log"
     with (
-        running_node(url, tmp_path) as (node, log),
+        logging_process(log, "node", database_url=url, data_dir=tmp_path / "node") as node,
         running_server(tmp_path, database_url=url, run_hosts=1) as server,
     ):
         wait_until(lambda: "takes tasks" in log.read_text(), "the node works", 60)
-        wait_until(lambda: ready(server).status_code == 200, "it is ready", 60)
-        submit(server, **LONG)
+        server.wait_ready()
+        server.submit(**LONG)
         postgres.freeze()
         try:
             answer = server.client.get("/health/ready", timeout=5)
@@ -143,45 +95,41 @@ def test_database_that_hangs_is_told_within_seconds_and_keeps_no_process_from_en
             postgres.thaw()
 
 
-def test_work_waits_for_a_database_that_is_away_or_takes_no_writes_and_goes_on_at_once(
+def test_work_goes_on_when_the_database_is_back(
     postgres: MortalPostgres, url: str, tmp_path: Path
 ) -> None:
     with running_server(tmp_path, database_url=url, run_hosts=1) as server:
-        task_id = submit(server, **LONG)
+        task_id = server.submit(**LONG)
 
         def progress() -> int:
-            items: int = view(server, task_id)["items_processed"]
-            return items
+            return int(server.view(task_id)["items_processed"])
 
         wait_until(lambda: progress() > 0, "it has progress", 60)
 
         database = url.rsplit("/", 1)[1]
         with postgres.connect() as connection:
             connection.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-                [database],
+            connection.execute(TERMINATE, [database])
+            wait_until(
+                lambda: "it takes no writes now" in server.client.get("/health/ready").text,
+                "it is not ready",
             )
-            wait_until(lambda: "it takes no writes now" in ready(server).text, "it is not ready")
             refused = server.client.post(BACKGROUND, json=LONG)
             assert refused.status_code == 503
             assert refused.headers["retry-after"]
             connection.execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-                [database],
-            )
+            connection.execute(TERMINATE, [database])
         before = progress()
         wait_until(lambda: progress() > before, "it goes on")
 
         postgres.crash()
-        wait_until(lambda: ready(server).status_code == 503, "it is not ready")
-        # For more than ten seconds: pauses that grow would have grown.
+        wait_until(lambda: not server.is_ready(), "it is not ready")
+        # Wait for more than ten seconds, so that pauses between attempts would have grown.
         logged = len(server.log)
         wait_until(lambda: "repeated" in "".join(server.log[logged:]), "the outage lasts")
         postgres.restart()
         before = progress()
-        # Two seconds, where nothing else uses the machine.
+        # On an idle machine this takes two seconds.
         wait_until(lambda: progress() > before, "it goes on", 8)
-        wait_until(lambda: view(server, task_id)["status"] == "completed", "it is completed", 60)
-        assert view(server, task_id)["result"]["failed_items"] == 0
+        wait_until(lambda: server.view(task_id)["status"] == "completed", "it is completed", 60)
+        assert server.view(task_id)["result"]["failed_items"] == 0

@@ -1,20 +1,18 @@
-"""The worst moments: processes of the service killed in the middle of a run."""
+"""`runhost.host`, `runhost.client`: processes die or stop in the middle of synchronous runs."""
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from hotloop.app.names import StrategyName
 from tests.fixtures.processes import pool_workers
-from tests.fixtures.server import Server, running_server
+from tests.fixtures.server import FAST, RunRequest, Server, running_server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -26,159 +24,101 @@ LONG: dict[str, Any] = {
     "db_delay_ms": 30,
     "io_concurrency": 10,
     "kernel": "python",
-    "parameters": {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7},
+    "parameters": FAST,
 }
+QUICKER = LONG | {"items_count": 1_000, "db": "none", "cache": "none", "db_delay_ms": 5}
 
 STORED = 50
+"""More items than can be in work, so that some are stored."""
 
 
-class Request:
-    """A run asked for in a thread; `answer` is the response, or None when the server vanished."""
-
-    def __init__(self, server: Server, strategy: str) -> None:
-        self.answer: httpx.Response | None = None
-        self._server = server
-        self._thread = threading.Thread(target=self._ask, args=(strategy,))
-        self._thread.start()
-
-    def _ask(self, strategy: str) -> None:
-        try:
-            self.answer = httpx.post(
-                f"{self._server.url}/api/v1/tasks/{strategy}", json=LONG, timeout=60
-            )
-        except httpx.TransportError:
-            self.answer = None
-
-    def wait_for_progress(self) -> str:
-        """The id of the task, once it has stored some progress."""
-        task_id = ""
-
-        def progress() -> bool:
-            nonlocal task_id
-            with httpx.Client(base_url=self._server.url) as client:
-                tasks = client.get("/api/v1/tasks/results?status=running").json()["items"]
-                if tasks:
-                    task_id = tasks[0]["task_id"]
-                # More than can be in work, so that some are stored.
-                return bool(tasks and tasks[0]["items_processed"] >= STORED)
-
-        wait_until(progress, "a task has progress")
-        self._server.look_below()
-        return task_id
-
-    def join(self) -> httpx.Response | None:
-        self._thread.join()
-        return self.answer
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("data"), run_hosts=1) as server:
+        yield server
 
 
-def run_hosts(server: Server) -> list[psutil.Process]:
-    return [
-        p
-        for p in psutil.Process(server.process.pid).children()
-        if "hotloop.app.runhost" in p.cmdline()
-    ]
-
-
-@pytest.mark.parametrize("strategy", list(StrategyName))
-def test_killed_service_leaves_nothing_and_the_next_start_says_so(
-    strategy: StrategyName, tmp_path: Path
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        (StrategyName.SEQUENTIAL, StrategyName.THREADING),
+        (StrategyName.MULTIPROCESSING, StrategyName.ASYNC_BATCH),
+        (StrategyName.CONCURRENT_FUTURES, StrategyName.HYBRID),
+    ],
+    ids=" and ".join,
+)
+def test_killed_service_leaves_no_process_and_the_next_start_fails_its_runs(
+    tmp_path: Path, strategies: tuple[StrategyName, ...]
 ) -> None:
+    with running_server(tmp_path, run_hosts=len(strategies)) as server:
+        requests = [RunRequest(server, strategy, **LONG) for strategy in strategies]
+        tasks = [request.wait_progress(STORED) for request in requests]
+        server.stop(signal.SIGKILL)  # waits until every process below is gone
+        assert [request.answer() for request in requests] == [None] * len(tasks)
     with running_server(tmp_path, run_hosts=1) as server:
-        request = Request(server, strategy)
-        task_id = request.wait_for_progress()
-        server.stop(signal.SIGKILL)  # waits until everything below is gone
-        assert request.join() is None
-    with running_server(tmp_path, run_hosts=1) as server:
-        view = server.client.get(f"/api/v1/tasks/status/{task_id}").json()
-        assert view["status"] == "failed"
-        assert "service stopped" in view["error_message"]
-        rows = server.client.get(f"/api/v1/tasks/results/{task_id}").text.splitlines()
-        assert 0 < len(rows) == view["items_processed"] < LONG["items_count"]
+        for task_id in tasks:
+            view = server.view(task_id)
+            assert view["status"] == "failed"
+            assert "service stopped" in view["error_message"]
+            rows = server.client.get(f"/api/v1/tasks/results/{task_id}").text.splitlines()
+            assert 0 < len(rows) == view["items_processed"] < LONG["items_count"]
 
 
 def test_killed_service_leaves_no_reader_of_large_bodies(tmp_path: Path) -> None:
     rows = [{"item_id": n, "value": 0.5, "offset": 7} for n in range(2_000)]
     with running_server(tmp_path, run_hosts=1) as server:
-        wait_until(lambda: server.client.get("/health/ready").is_success, "the service is warm")
+        server.wait_ready()
         before = set(server.look_below())
         assert server.run("sequential", items=rows, kernel="cython").status_code == 200
         readers = server.look_below() - before
         assert any("spawn_main" in " ".join(reader.cmdline()) for reader in readers)
-        server.stop(signal.SIGKILL)  # waits until everything below is gone
+        server.stop(signal.SIGKILL)  # waits until every process below is gone
 
 
-def test_stopped_service_ends_runs_in_order(tmp_path: Path) -> None:
+def test_stopped_service_cancels_its_runs(tmp_path: Path) -> None:
     with running_server(tmp_path, run_hosts=1, shutdown_seconds=2) as server:
-        request = Request(server, "hybrid")
-        task_id = request.wait_for_progress()
+        request = RunRequest(server, "hybrid", **LONG)
+        task_id = request.wait_progress(STORED)
         assert server.stop(signal.SIGTERM) == 0
-        request.join()
+        request.answer()
     with running_server(tmp_path, run_hosts=1) as server:
-        view = server.client.get(f"/api/v1/tasks/status/{task_id}").json()
-        assert view["status"] == "cancelled"
+        assert server.view(task_id)["status"] == "cancelled"
 
 
-def test_killed_run_host_is_named_and_replaced(tmp_path: Path) -> None:
-    with running_server(tmp_path, run_hosts=1) as server:
-        request = Request(server, "multiprocessing")
-        task_id = request.wait_for_progress()
-        (host,) = run_hosts(server)
-        host.kill()
-        answer = request.join()
-        assert answer is not None
-        assert answer.status_code == 500
-        problem = answer.json()
-        assert "SIGKILL" in problem["detail"]
-        assert problem["task_id"] == task_id
-        assert problem["type"].endswith("run-host-died")
-        # A new one takes the next run; the store and the finished batches are there.
-        quick = LONG | {"items_count": 20, "db": "none", "cache": "none"}
-        assert server.run("multiprocessing", **quick).json()["status"] == "completed"
-        assert server.client.get(problem["links"]["results"]).text
-        assert server.client.get("/health/ready").status_code == 200
+def test_killed_run_host_fails_its_run_and_is_replaced(server: Server) -> None:
+    request = RunRequest(server, "multiprocessing", **LONG)
+    task_id = request.wait_progress(STORED)
+    (host,) = server.run_hosts()
+    host.kill()
+    answer = request.response()
+    assert answer.status_code == 500
+    problem = answer.json()
+    assert "SIGKILL" in problem["detail"]
+    assert problem["task_id"] == task_id
+    assert problem["type"].endswith("run-host-died")
+    assert server.run("multiprocessing", **QUICKER).json()["status"] == "completed"
+    assert server.client.get(problem["links"]["results"]).text
+    assert server.client.get("/health/ready").status_code == 200
 
 
-def test_killed_worker_costs_only_its_batches(tmp_path: Path) -> None:
-    with running_server(tmp_path, run_hosts=1) as server:
-        expected = server.run("sequential", **(LONG | QUICKER)).json()["checksum"]
-        for strategy in ("multiprocessing", "concurrent-futures"):
-            answers: list[httpx.Response] = []
-            asking = threading.Thread(
-                target=lambda s=strategy, a=answers: a.append(
-                    server.run(s, **(LONG | QUICKER | {"db": "simulated"}))
-                )
-            )
-            asking.start()
-            wait_until(lambda: _workers(server), "worker processes run")
-            wait_until(lambda: _progress(server), "the run has progress")
-            os.kill(_workers(server)[0].pid, signal.SIGKILL)
-            asking.join()
-            assert answers[0].status_code == 200, answers[0].text
-            assert answers[0].json()["checksum"] == expected
+@pytest.mark.parametrize("strategy", ["multiprocessing", "concurrent-futures"])
+def test_killed_worker_costs_only_its_batches(server: Server, strategy: str) -> None:
+    expected = server.run("sequential", **QUICKER).json()["checksum"]
+    request = RunRequest(server, strategy, **QUICKER | {"db": "simulated"})
+    wait_until(lambda: pool_workers(server.process.pid), "worker processes run")
+    request.wait_progress()
+    pool_workers(server.process.pid)[0].kill()
+    answer = request.response()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["checksum"] == expected
 
 
-QUICKER = {"items_count": 1_000, "db": "none", "cache": "none", "db_delay_ms": 5}
-
-
-def _workers(server: Server) -> list[psutil.Process]:
-    return [worker for host in run_hosts(server) for worker in pool_workers(host.pid)]
-
-
-def _progress(server: Server) -> bool:
+@pytest.mark.parametrize("strategy", list(StrategyName))
+def test_health_answers_during_every_run(server: Server, strategy: StrategyName) -> None:
+    request = RunRequest(server, strategy, **LONG)
+    task_id = request.wait_progress(STORED)
     with httpx.Client(base_url=server.url) as client:
-        tasks = client.get("/api/v1/tasks/results?status=running").json()["items"]
-    return bool(tasks and tasks[0]["items_processed"])
-
-
-def test_health_answers_during_every_run(tmp_path: Path) -> None:
-    """Counted, not timed: while runs of all strategies execute, every probe is answered."""
-    with running_server(tmp_path, run_hosts=1) as server:
-        for strategy in StrategyName:
-            request = Request(server, strategy)
-            task_id = request.wait_for_progress()
-            with httpx.Client(base_url=server.url) as client:
-                assert all(client.get("/health").status_code == 200 for _ in range(50))
-                running = client.get(f"/api/v1/tasks/status/{task_id}").json()
-                assert running["status"] == "running"
-                client.delete(f"/api/v1/tasks/{task_id}")
-            request.join()
+        assert all(client.get("/health").status_code == 200 for _ in range(50))
+    assert server.view(task_id)["status"] == "running"
+    server.client.delete(f"/api/v1/tasks/{task_id}")
+    request.answer()

@@ -1,8 +1,7 @@
-"""A disk that takes no more: a clear answer, no half file, and the service goes on."""
+"""`tasks.sqlite`: on a full disk the service refuses, leaves no partial file and goes on."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fixtures.guarded import leashed
-from tests.fixtures.server import ROOT, listening_url, plain_environment
+from tests.fixtures.server import MAIN, listening_url, logging_process
 
 pytestmark = pytest.mark.long
 
@@ -26,30 +24,14 @@ FAST = {"cpu_iterations": 10, "outer_iterations": 1, "inner_iterations": 10}
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """A service none of whose files may exceed two megabytes: what a full disk is like, for one
-    that runs as root as well.
-    """
+    """A service whose files may not exceed two megabytes: like a full disk, also for root."""
     log = tmp_path / "log"
-    command = [sys.executable, "-c", LIMITED, sys.executable, str(ROOT / "main.py")]
-    settings = {"HOTLOOP_PORT": "0", "HOTLOOP_RUN_HOSTS": "1", "HOTLOOP_DATA_DIR": str(tmp_path)}
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            command,
-            env=plain_environment() | settings,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-        ) as process,
-        leashed(process),
-    ):
-        try:
-            yield listening_url(log)
-        finally:
-            process.terminate()
-            process.wait()
+    command = (sys.executable, "-c", LIMITED, *MAIN)
+    with logging_process(log, command=command, port=0, run_hosts=1, data_dir=tmp_path):
+        yield listening_url(log)
 
 
-def test_results_that_do_not_fit_end_the_run_and_others_stay(url: str, tmp_path: Path) -> None:
+def test_run_whose_results_do_not_fit_fails_and_keeps_stored_ones(url: str, tmp_path: Path) -> None:
     body = {"items_count": 500_000, "db": "none", "cache": "none", "parameters": FAST}
     answer = httpx.post(f"{url}/api/v1/tasks/threading", json=body, timeout=60)
     assert answer.status_code == 503
@@ -63,7 +45,7 @@ def test_results_that_do_not_fit_end_the_run_and_others_stay(url: str, tmp_path:
     rows = httpx.get(f"{url}{task['links']['results']}", timeout=60).text.splitlines()
     assert len(rows) == task["items_processed"] < 500_000
 
-    # There is room again once it is deleted.
+    # Deleting the task makes room.
     assert httpx.delete(f"{url}/api/v1/tasks/results").json() == {"deleted": 1}
     fits = body | {"items_count": 40_000}
     answer = httpx.post(f"{url}/api/v1/tasks/threading", json=fits, timeout=60)

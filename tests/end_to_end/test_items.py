@@ -1,9 +1,8 @@
-"""Items of background tasks on nodes that share a database and no disk."""
+"""`sources.row_file`: uploads of background tasks reach nodes that share a database but no disk."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ import pytest
 
 from hotloop import kernels
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
-from tests.end_to_end.test_background import ended
 from tests.fixtures.plans import SMALL
-from tests.fixtures.postgres_server import RunningPostgres, running_postgres
+from tests.fixtures.postgres_server import RunningPostgres
 from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
 
@@ -25,14 +23,8 @@ ROWS = 20_000
 TASKS = 2
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[RunningPostgres]:
-    with running_postgres() as server:
-        yield server
-
-
 def rows_and_checksum() -> tuple[bytes, str]:
-    """An upload, and the checksum of one direct kernel call over its rows."""
+    """Make an upload, and the checksum of one direct kernel call over its rows."""
     ids = np.arange(ROWS)
     columns = {"value": (ids % 1_000) / 8, "offset": ids * 7}
     rows = zip(ids.tolist(), *(column.tolist() for column in columns.values()), strict=True)
@@ -45,7 +37,7 @@ def uploads(folder: Path) -> list[str]:
     return [path.name for path in (folder / "uploads").iterdir()]
 
 
-def test_shards_side_by_side_compute_the_items_of_an_upload(
+def test_concurrent_shards_compute_the_items_of_an_upload(
     postgres: RunningPostgres, tmp_path: Path
 ) -> None:
     content, expected = rows_and_checksum()
@@ -78,11 +70,11 @@ def test_shards_side_by_side_compute_the_items_of_an_upload(
 
         with ThreadPoolExecutor(TASKS) as pool:
             ids = list(pool.map(accepted, range(TASKS)))
-        results = [ended(api, task_id) for task_id in ids]
+        results = [api.ended(task_id) for task_id in ids]
         assert {done["result"]["checksum"] for done in results} == {expected}
         assert all(done["shards"]["total"] > 10 for done in results)
-        # Both folders are empty once the tasks have ended: upkeep comes every 30 s.
-        wait_until(lambda: not uploads(executing), "the node's copies are gone", 60, 0.1)
+        # Maintenance, every 30 s, empties both folders once the tasks have ended.
+        wait_until(lambda: not uploads(executing), "the copies of the node are gone", 60, 0.1)
         wait_until(lambda: not uploads(accepting), "what came in is gone", 60, 0.1)
         with postgres.connect(url.rsplit("/", 1)[1]) as connection:
             assert connection.execute("select count(*) from inputs").fetchall() == [(0,)]

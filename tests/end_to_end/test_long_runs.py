@@ -1,4 +1,4 @@
-"""Synchronous runs that are estimated too long to wait for become background tasks."""
+"""Synchronous runs over HOTLOOP_SYNC_LIMIT_SECONDS become background tasks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.test_background import ended, view
-from tests.fixtures.server import SAMPLE, Server, running_server
-from tests.fixtures.waiting import wait_until
+from tests.fixtures.server import FAST, SAMPLE, Server, running_server
 
-FAST: dict[str, Any] = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
 SECONDS: dict[str, Any] = {
     "items_count": 50,
     "db_delay_ms": 20,
@@ -22,13 +19,13 @@ SECONDS: dict[str, Any] = {
     "batch_size": 10,
     "parameters": FAST,
 }
-"""Estimated at a second, over the limit of the server of these tests."""
+"""The estimate is a second, over the limit of the server of these tests."""
 UPLOAD: dict[str, Any] = FAST | {"strategy": "sequential", "db": "simulated", "db_delay_ms": 1}
 
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on which nobody waits for half a second."""
+    """A server that lets clients wait for at most half a second."""
     folder = tmp_path_factory.mktemp("impatient")
     with running_server(folder, sync_limit_seconds=0.5, client_seconds=3_000) as server:
         yield server
@@ -44,9 +41,7 @@ def accepted(answer: httpx.Response) -> dict[str, Any]:
     return body
 
 
-def test_run_over_the_limit_is_accepted_in_the_background_and_says_why(
-    impatient: Server,
-) -> None:
+def test_run_over_the_limit_becomes_a_background_task_and_says_why(impatient: Server) -> None:
     body = accepted(impatient.run("sequential", **SECONDS))
     assert body["status"] == "pending"
     assert body["estimated_seconds"] == pytest.approx(1, rel=0.3)
@@ -54,22 +49,16 @@ def test_run_over_the_limit_is_accepted_in_the_background_and_says_why(
     assert f"estimated at {body['estimated_seconds']:.1f} s, over the limit of" in message
     assert "HOTLOOP_SYNC_LIMIT_SECONDS" in message
     assert "fewer items" in message
-    done = ended(impatient, body["task_id"])
+    asked = SECONDS | {"strategy": "sequential"}
+    plain = impatient.client.post("/api/v1/tasks/background", json=asked).json()
+    assert set(body) == {*plain, "message"}
+    done, other = (impatient.ended(task["task_id"]) for task in (body, plain))
     assert done["result"]["items_processed"] == 50
+    assert done["result"]["checksum"] == other["result"]["checksum"]
     assert "message" not in done
 
 
-def test_body_is_that_of_a_background_task_with_a_message(impatient: Server) -> None:
-    long = accepted(impatient.run("sequential", **SECONDS))
-    asked = impatient.client.post(
-        "/api/v1/tasks/background", json=SECONDS | {"strategy": "sequential"}
-    )
-    assert set(long) == {*asked.json(), "message"}
-    results = [ended(impatient, body["task_id"])["result"] for body in (long, asked.json())]
-    assert results[0]["checksum"] == results[1]["checksum"]
-
-
-def test_key_of_a_long_run_stands_for_one_task(impatient: Server) -> None:
+def test_same_key_on_a_long_run_gives_the_same_task(impatient: Server) -> None:
     def ask(key: str, **body: Any) -> httpx.Response:
         path, headers = "/api/v1/tasks/sequential", {"Idempotency-Key": key}
         return impatient.client.post(path, json=SECONDS | body, headers=headers)
@@ -77,12 +66,12 @@ def test_key_of_a_long_run_stands_for_one_task(impatient: Server) -> None:
     first = accepted(ask("long"))
     assert accepted(ask("long"))["task_id"] == first["task_id"]
     assert ask("long", items_count=60).status_code == 422
-    # A request under the limit, too: the key is that of another request.
+    # A request under the limit conflicts as well: the key belongs to another request.
     assert ask("long", items_count=1).json()["type"].endswith("idempotency-conflict")
-    ended(impatient, first["task_id"])
+    impatient.ended(first["task_id"])
 
 
-def test_upload_goes_on_from_the_rows_that_were_read(impatient: Server) -> None:
+def test_long_upload_continues_with_the_rows_already_read(impatient: Server) -> None:
     content = SAMPLE.read_bytes()
     expected = impatient.upload(content, **UPLOAD | {"db": "none"})
     assert expected.status_code == 200, expected.text
@@ -91,11 +80,11 @@ def test_upload_goes_on_from_the_rows_that_were_read(impatient: Server) -> None:
     assert "over the limit" in body["message"]
     files = [p.name for p in (impatient.data_dir / "uploads").glob(f"{body['task_id']}*")]
     assert files == [f"{body['task_id']}.items.npy"]
-    done = ended(impatient, body["task_id"])
+    done = impatient.ended(body["task_id"])
     assert done["result"]["checksum"] == expected.json()["checksum"]
 
 
-def test_key_of_a_long_upload_stands_for_one_task(impatient: Server) -> None:
+def test_same_key_on_a_long_upload_gives_the_same_task(impatient: Server) -> None:
     def ask(content: bytes) -> httpx.Response:
         headers = {"Content-Type": "text/csv", "Idempotency-Key": "file"}
         path = "/api/v1/tasks/upload"
@@ -104,10 +93,10 @@ def test_key_of_a_long_upload_stands_for_one_task(impatient: Server) -> None:
     first = accepted(ask(SAMPLE.read_bytes()))
     assert accepted(ask(SAMPLE.read_bytes()))["task_id"] == first["task_id"]
     assert ask(SAMPLE.read_bytes() + b"1,0.5,2\n").status_code == 422
-    ended(impatient, first["task_id"])
+    impatient.ended(first["task_id"])
 
 
-def test_client_without_room_for_a_long_run_is_told_why_it_needs_it(impatient: Server) -> None:
+def test_refusal_of_a_long_run_names_both_limits(impatient: Server) -> None:
     def refused(answer: httpx.Response) -> str:
         assert answer.status_code == 429, answer.text
         return str(answer.json()["detail"])
@@ -129,7 +118,7 @@ def test_client_without_room_for_a_long_run_is_told_why_it_needs_it(impatient: S
 
 
 @pytest.mark.long
-def test_upload_that_was_taken_over_survives_a_kill(tmp_path: Path) -> None:
+def test_long_upload_survives_a_kill(tmp_path: Path) -> None:
     content = SAMPLE.read_bytes()
     settings: dict[str, Any] = {"sync_limit_seconds": 0.5, "run_hosts": 1}
     with running_server(tmp_path, **settings) as server:
@@ -137,7 +126,7 @@ def test_upload_that_was_taken_over_survives_a_kill(tmp_path: Path) -> None:
         task_id = accepted(server.upload(content, **UPLOAD))["task_id"]
         server.stop(signal.SIGKILL)
     with running_server(tmp_path, **settings) as server:
-        wait_until(lambda: view(server, task_id)["items_processed"] > 0, "it goes on", 60, 0.02)
-        done = ended(server, task_id)
+        server.wait_progress(task_id)
+        done = server.ended(task_id)
         assert done["result"]["checksum"] == expected
         assert done["result"]["items_processed"] == 1_000

@@ -1,4 +1,4 @@
-"""No run host starts for a while: background tasks wait for one, and none of them fails."""
+"""Background tasks wait, and do not fail, while no run host starts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import psutil
 import pytest
 
 from tests.end_to_end.conftest import Start
-from tests.end_to_end.test_background import QUICK, ended, submit, view
-from tests.end_to_end.test_background_deaths import LONG, expected_checksum, wait_for_progress
-from tests.fixtures.server import Server
+from tests.end_to_end.test_background_deaths import LONG, expected_checksum
+from tests.fixtures.server import QUICK, Server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -20,16 +19,14 @@ pytestmark = pytest.mark.long
 
 @contextmanager
 def no_run_host(server: Server) -> Iterator[None]:
-    """Kills every run host, and those that are started in its place, while the block lasts."""
+    """Kill every run host that is there or is started while the block lasts."""
     stop = threading.Event()
 
     def kill() -> None:
-        api = psutil.Process(server.process.pid)
         while not stop.wait(0.02):
-            for process in api.children():
+            for host in server.run_hosts():
                 with suppress(psutil.Error):
-                    if "hotloop.app.runhost" in process.cmdline():
-                        process.kill()
+                    host.kill()
 
     killing = threading.Thread(target=kill)
     killing.start()
@@ -40,17 +37,17 @@ def no_run_host(server: Server) -> Iterator[None]:
         killing.join()
 
 
-def test_tasks_wait_for_a_run_host_and_fail_by_none(start: Start) -> None:
-    """One had begun, one is queued while no run host starts, and one of these is cancelled."""
+def test_tasks_wait_for_a_run_host_without_failing(start: Start) -> None:
+    """One task has begun, two are queued meanwhile, and one of these is cancelled."""
     with start() as server:
-        wait_until(lambda: server.client.get("/health/ready").is_success, "it is ready", 60)
-        begun = submit(server, **LONG | {"items_count": 1_000})
-        wait_for_progress(server, begun)
+        server.wait_ready()
+        begun = server.submit(**LONG | {"items_count": 1_000})
+        server.wait_progress(begun, 50)
         with no_run_host(server):
-            queued, cancelled = submit(server, **LONG), submit(server, **LONG)
+            queued, cancelled = server.submit(**LONG), server.submit(**LONG)
             for task_id in (begun, queued, cancelled):
                 wait_until(
-                    lambda task_id=task_id: view(server, task_id)["waiting_for"] == "a run host",  # type: ignore[misc]
+                    lambda task_id=task_id: server.view(task_id)["waiting_for"] == "a run host",  # type: ignore[misc]
                     "it waits for a run host",
                 )
             listed = server.client.get("/api/v1/tasks/results").json()["items"]
@@ -63,15 +60,15 @@ def test_tasks_wait_for_a_run_host_and_fail_by_none(start: Start) -> None:
             assert refused.status_code == 503
             assert "no run host is ready" in refused.json()["detail"]
             assert int(refused.headers["Retry-After"]) >= 1
-            # More often than a task may be tried, and until it is put back in the queue.
+            # More starts fail than a task may have attempts, and the task returns to the queue.
             wait_until(lambda: "".join(server.log).count("did not start") >= 6, "6 starts", 60)
             wait_until(lambda: "waits in the queue" in "".join(server.log), "it is put back", 60)
             assert (
                 server.client.delete(f"/api/v1/tasks/{cancelled}").json()["status"] == "cancelled"
             )
-        assert ended(server, begun)["waiting_for"] is None
-        done = ended(server, queued)
+        assert server.ended(begun)["waiting_for"] is None
+        done = server.ended(queued)
         assert done["result"]["checksum"] == expected_checksum(server)
         assert done["attempts"] == 1
-        assert view(server, cancelled)["status"] == "cancelled"
+        assert server.view(cancelled)["status"] == "cancelled"
         assert server.client.get("/health/ready").status_code == 200

@@ -1,9 +1,8 @@
-"""The real service with keys: clients do not see each other's tasks, whatever the route."""
+"""`security.clients`, `security.gate`: clients cannot see each other's tasks on any route."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,13 +13,13 @@ from hotloop.app.names import Scope
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.access import endpoints, keys_setting, make_key
 from tests.fixtures.fake_services import FakeServices
-from tests.fixtures.server import Server, running_server
+from tests.fixtures.server import LITTLE, Server, running_server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
 ALICE, BOB, ALICE_READS = make_key("alice"), make_key("bob"), make_key("alice", Scope.READ)
-ADMIN = make_key("root", Scope.ADMIN)
+CAROL, DAVE, ADMIN = make_key("carol"), make_key("dave"), make_key("root", Scope.ADMIN)
 UNKNOWN = "task_00000000_1"
 TASKS = "/api/v1/tasks"
 COMPARISON = {
@@ -28,28 +27,29 @@ COMPARISON = {
     "strategies": ["sequential"],
     "parameters": {"cpu_iterations": 10, "outer_iterations": 2, "inner_iterations": 2},
 }  # fmt: skip
-BODY = {"items_count": 20, "batch_size": 10, "db": "none", "cache": "none", "kernel": "python"}
 
 OF_A_TASK = [
     (method, path)
     for method, path in endpoints(create_app(Settings(), FakeServices().open))
     if "{task_id}" in path
 ]
+assert len(OF_A_TASK) >= 5
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    keys = keys_setting([ALICE, BOB, ALICE_READS, ADMIN])
+    keys = keys_setting([ALICE, BOB, CAROL, DAVE, ALICE_READS, ADMIN])
     with running_server(tmp_path_factory.mktemp("data"), api_keys=keys, run_hosts=1) as server:
+        server.wait_ready()
         yield server
 
 
 def accepted(server: Server, headers: dict[str, str], **body: Any) -> httpx.Response:
-    return server.client.post(f"{TASKS}/background", json=BODY | body, headers=headers)
+    return server.client.post(f"{TASKS}/background", json=LITTLE | body, headers=headers)
 
 
 def ended_task(server: Server) -> str:
-    """A task of Alice's that has ended."""
+    """Run a task of Alice's to its end."""
     made: str = accepted(server, ALICE.headers).json()["task_id"]
 
     def ended() -> bool:
@@ -65,12 +65,8 @@ def task_id(server: Server) -> str:
     return ended_task(server)
 
 
-def test_there_are_routes_of_a_task() -> None:
-    assert len(OF_A_TASK) >= 5
-
-
 @pytest.mark.parametrize(("method", "path"), OF_A_TASK)
-def test_task_of_another_is_as_one_that_is_not_there(
+def test_task_of_another_client_looks_missing(
     server: Server, task_id: str, method: str, path: str
 ) -> None:
     answers = [
@@ -84,8 +80,8 @@ def test_task_of_another_is_as_one_that_is_not_there(
 
 
 @pytest.mark.parametrize(("method", "path"), OF_A_TASK)
-@pytest.mark.parametrize("key", [ALICE, ADMIN], ids=["owner", "admin"])
-def test_owner_and_admin_find_it(
+@pytest.mark.parametrize("key", [ALICE, ADMIN], ids=["client", "admin"])
+def test_client_and_admin_find_the_task(
     server: Server, task_id: str, method: str, path: str, key: Any
 ) -> None:
     removes = method == "DELETE" and path.endswith("/results/{task_id}")
@@ -94,14 +90,14 @@ def test_owner_and_admin_find_it(
     assert answer.status_code in (200, 409), answer.text
 
 
-def test_other_key_of_the_same_client_finds_it(server: Server, task_id: str) -> None:
+def test_other_key_of_the_same_client_finds_the_task(server: Server, task_id: str) -> None:
     answer = server.client.get(f"{TASKS}/status/{task_id}", headers=ALICE_READS.headers)
     assert answer.status_code == 200
     answer = server.client.delete(f"{TASKS}/{task_id}", headers=ALICE_READS.headers)
     assert answer.status_code == 403
 
 
-def test_lists_are_of_ones_own(server: Server, task_id: str) -> None:
+def test_lists_contain_own_tasks_only(server: Server, task_id: str) -> None:
     def listed(key: Any) -> set[str]:
         page = server.client.get(f"{TASKS}/results?limit=100", headers=key.headers).json()
         assert page["total"] == len(page["items"])
@@ -112,8 +108,8 @@ def test_lists_are_of_ones_own(server: Server, task_id: str) -> None:
     assert task_id in listed(ADMIN)
 
 
-def test_synchronous_runs_and_uploads_are_ones_own(server: Server) -> None:
-    run = server.client.post(f"{TASKS}/sequential", json=BODY, headers=BOB.headers)
+def test_runs_and_uploads_belong_to_their_client(server: Server) -> None:
+    run = server.client.post(f"{TASKS}/sequential", json=LITTLE, headers=BOB.headers)
     upload = server.client.post(
         f"{TASKS}/upload?kernel=python",
         content=b"item_id,value,offset\n1,0.5,7\n",
@@ -125,7 +121,7 @@ def test_synchronous_runs_and_uploads_are_ones_own(server: Server) -> None:
         assert server.client.get(status, headers=ALICE.headers).status_code == 404
 
 
-def test_comparisons_are_ones_own(server: Server) -> None:
+def test_comparisons_belong_to_their_client(server: Server) -> None:
     def compare(key: Any, **headers: str) -> httpx.Response:
         headers |= key.headers
         return server.client.post(f"{TASKS}/compare", json=COMPARISON, headers=headers, timeout=60)
@@ -142,7 +138,7 @@ def test_comparisons_are_ones_own(server: Server) -> None:
         assert server.client.get(status, headers=ALICE.headers).status_code == 404
 
 
-def test_idempotency_keys_are_ones_own(server: Server) -> None:
+def test_idempotency_keys_belong_to_their_client(server: Server) -> None:
     ids = {}
     for key in (ALICE, BOB):
         headers = key.headers | {"Idempotency-Key": "nightly"}
@@ -155,21 +151,14 @@ def test_idempotency_keys_are_ones_own(server: Server) -> None:
     assert conflict.json()["task_id"] == ids["bob"]
 
 
-def test_clearing_takes_ones_own(tmp_path: Path) -> None:
-    keys = keys_setting([ALICE, BOB, ADMIN])
-    with running_server(tmp_path, api_keys=keys, run_hosts=1) as server:
-        for key in (ALICE, BOB, BOB):
-            answer = server.client.post(f"{TASKS}/sequential", json=BODY, headers=key.headers)
-            assert answer.status_code == 200
+def test_clearing_removes_own_tasks_only(server: Server) -> None:
+    def cleared(key: Any) -> int:
+        return int(server.client.delete(f"{TASKS}/results", headers=key.headers).json()["deleted"])
 
-        def cleared(key: Any) -> int:
-            answer = server.client.delete(f"{TASKS}/results", headers=key.headers)
-            deleted: int = answer.json()["deleted"]
-            return deleted
-
-        assert cleared(ALICE) == 1
-        assert cleared(ALICE) == 0
-        assert cleared(ADMIN) == 2
+    for key in (CAROL, DAVE, DAVE):
+        answer = server.client.post(f"{TASKS}/sequential", json=LITTLE, headers=key.headers)
+        assert answer.status_code == 200
+    assert [cleared(key) for key in (CAROL, CAROL, DAVE)] == [1, 0, 2]
 
 
 def test_keys_are_not_in_the_log(server: Server, task_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Several API processes on one port are one service."""
+"""`serving.processes`, `serving.supervisor`: several API processes on one port are one service."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fixtures.access import keys_setting, make_key
-from tests.fixtures.processes import is_gone
-from tests.fixtures.server import Server, running_server
+from tests.fixtures.processes import FORK_SERVER, is_gone
+from tests.fixtures.server import LITTLE, Server, running_server
 from tests.fixtures.steady_client import steady_client
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
-
-LOOPS = {"items_count": 10, "batch_size": 5, "db": "none", "cache": "none", "kernel": "python"}
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def api_processes(server: Server) -> list[int]:
-    """Those that listen, besides the supervisor: they have said so in the log."""
+    """The ids of the processes that listen, as the log names them, without the supervisor."""
     started = re.findall(r"Started server process \[(\d+)\]", "".join(server.log))
     return [pid for pid in map(int, started) if psutil.pid_exists(pid)]
 
@@ -50,13 +48,13 @@ def answered(server: Server) -> float:
     return total(server, "hotloop_request_seconds_count", route="/health")
 
 
-def test_counts_add_up_whichever_process_is_asked_and_survive_a_death(server: Server) -> None:
+def test_metrics_add_up_over_processes_and_survive_a_death(server: Server) -> None:
     for _ in range(40):
         assert httpx.get(f"{server.url}/health", timeout=60).status_code == 200
     assert {answered(server) for _ in range(8)} == {40}
     for _ in range(3):
-        assert server.run("sequential", **LOOPS).json()["status"] == "completed"
-    assert total(server, "hotloop_items_total", outcome="done") == 30
+        assert server.run("sequential", **LITTLE).json()["status"] == "completed"
+    assert total(server, "hotloop_items_total", outcome="done") == 60
     assert total(server, "hotloop_processes") == 2
 
     victim = api_processes(server)[0]
@@ -65,12 +63,12 @@ def test_counts_add_up_whichever_process_is_asked_and_survive_a_death(server: Se
     wait_until(lambda: len("".join(server.log).split("Application startup complete")) == 4, "third")
     wait_until(lambda: total(server, "hotloop_processes") == 2, "the dead one is not counted")
     assert {answered(server) for _ in range(8)} == {40}
-    assert total(server, "hotloop_items_total", outcome="done") == 30
+    assert total(server, "hotloop_items_total", outcome="done") == 60
     assert server.stop() == 0
 
 
-def test_task_of_one_process_is_seen_by_all(server: Server) -> None:
-    body = LOOPS | {"strategy": "sequential"}
+def test_every_process_knows_every_task(server: Server) -> None:
+    body = LITTLE | {"strategy": "sequential"}
     tasks = [
         httpx.post(f"{server.url}/api/v1/tasks/background", json=body, timeout=60).json()["task_id"]
         for _ in range(4)
@@ -83,7 +81,7 @@ def test_task_of_one_process_is_seen_by_all(server: Server) -> None:
         )
 
 
-def test_processes_are_replaced_one_by_one_and_no_request_fails(server: Server) -> None:
+def test_no_request_fails_while_processes_are_replaced(server: Server) -> None:
     before = api_processes(server)
     with steady_client(f"{server.url}/health") as client:
         wait_until(lambda: client.answered > 20, "it is answered")
@@ -99,57 +97,40 @@ def test_processes_are_replaced_one_by_one_and_no_request_fails(server: Server) 
     assert server.stop() == 0
 
 
-def test_who_signed_in_at_one_process_is_signed_in_at_all(tmp_path: Path) -> None:
+def test_session_holds_for_all_processes_and_no_child_inherits_a_secret(tmp_path: Path) -> None:
     alice = make_key("alice")
-    with running_server(
-        tmp_path, api_processes=2, run_hosts=1, api_keys=keys_setting([alice])
-    ) as server:
-        headers = {"X-Requested-With": "hotloop"}
-        answer = httpx.post(f"{server.url}/session", json={"key": alice.key}, headers=headers)
-        assert answer.status_code == 200, answer.text
-        seen = set()
-        for _ in range(30):  # each by a connection of its own
-            listed = httpx.get(f"{server.url}/api/v1/tasks/results", cookies=answer.cookies)
-            seen.add(listed.status_code)
-        assert seen == {200}
-
-
-def test_no_process_below_inherits_a_secret(tmp_path: Path) -> None:
     settings = {
         "api_processes": 2,
         "run_hosts": 1,
+        "api_keys": keys_setting([alice]),
         "redis_url": "redis://:hush-hush@127.0.0.1:1",
         "pinot_authorization": "Bearer hush-hush",
     }
     with running_server(tmp_path, **settings) as server:
-        assert server.run("multiprocessing", **LOOPS, workers=2).status_code == 200
+        headers = {"X-Requested-With": "hotloop"}
+        answer = httpx.post(f"{server.url}/session", json={"key": alice.key}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        listed = (  # each over a connection of its own
+            httpx.get(f"{server.url}/api/v1/tasks/results", cookies=answer.cookies)
+            for _ in range(30)
+        )
+        assert {page.status_code for page in listed} == {200}
+
+        server.client.headers.update(alice.headers)
+        assert server.run("multiprocessing", **LITTLE, workers=2).status_code == 200
         rows = [{"item_id": n, "value": 0.5, "offset": 7} for n in range(2_000)]
         assert server.run("sequential", items=rows, kernel="python").status_code == 200
         below = server.look_below()
         words = [" ".join(process.cmdline()) for process in below]
-        for what in (
-            "hotloop.app.runhost",
-            "hotloop.app.strategies.fork_server",
-            "spawn_main",
-            "resource_tracker",
-        ):
-            assert any(what in line for line in words), what
+        for part in ("hotloop.app.runhost", FORK_SERVER, "spawn_main", "resource_tracker"):
+            assert any(part in line for line in words), part
         for process in below:
             held = " ".join(f"{k}={v}" for k, v in process.environ().items())
             assert "hush-hush" not in held, process
             assert "HOTLOOP_" not in held, process
 
 
-def test_nothing_is_left_when_the_supervisor_is_killed(server: Server) -> None:
+def test_killed_supervisor_leaves_no_process(server: Server) -> None:
     assert len(server.look_below()) >= 4
     server.stop(signal.SIGKILL)
     assert all(map(is_gone, server.below))
-
-
-def test_service_that_cannot_start_says_so_and_ends(tmp_path: Path) -> None:
-    (tmp_path / "hotloop.sqlite3").write_text("this is no database, and long enough to be read")
-    with (
-        pytest.raises(AssertionError, match="it is no SQLite file"),
-        running_server(tmp_path, api_processes=2),
-    ):
-        pass

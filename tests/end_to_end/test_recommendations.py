@@ -1,4 +1,6 @@
-"""Ask a real service how to run something, do what it says, and see it in the prediction error."""
+"""`schemas.recommendation`, `schemas.calibration`: recommendations, calibration and prediction
+error of a real service.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ WORK: dict[str, Any] = {
 
 
 def ask(server: Server, **query: Any) -> dict[str, Any]:
-    """A recommendation, from a machine that is calibrated unless the query says otherwise."""
+    """Get a recommendation; wait for the calibration unless the query says otherwise."""
     answer = server.client.get(PATH, params=WORK | {"wait": True} | query)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -51,16 +53,8 @@ def width(recommendation: dict[str, Any]) -> float:
     return float(interval["high"] / interval["low"])
 
 
-def run_curl(command: str) -> dict[str, Any]:
-    done = subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, timeout=60, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_recommendation_can_be_run_and_is_checked(server: Server) -> None:
+def test_curl_command_runs_the_recommendation_and_its_error_is_recorded(server: Server) -> None:
     asked = ask(server)
     best = asked["recommended"]
     assert best == asked["ranked"][0]
@@ -74,7 +68,9 @@ def test_recommendation_can_be_run_and_is_checked(server: Server) -> None:
         "mixed",
         "long-running",
     }
-    result = run_curl(asked["curl"])
+    command = ["sh", "-c", asked["curl"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    result = json.loads(done.stdout)
     assert result["status"] == "completed"
     assert result["items_processed"] == 300
     assert (result["strategy"], result["kernel"]) == (best["strategy"], best["kernel"])
@@ -86,11 +82,11 @@ def test_recommendation_can_be_run_and_is_checked(server: Server) -> None:
     assert record["ratio"] == pytest.approx(
         record["predicted_seconds"] / record["measured_seconds"]
     )
-    # What was measured the first time is what the second answer rests on.
+    # The second answer uses the same calibration.
     assert again["calibration"]["calibrated_at"] == asked["calibration"]["calibrated_at"]
 
 
-def test_command_has_only_what_is_not_a_default(server: Server) -> None:
+def test_curl_command_leaves_out_defaults(server: Server) -> None:
     words = shlex.split(ask(server, workers=4, batch_size=5_000, io_concurrency=1_000)["curl"])
     body = json.loads(words[words.index("-d") + 1])
     assert set(body) == {
@@ -99,14 +95,14 @@ def test_command_has_only_what_is_not_a_default(server: Server) -> None:
     assert body["parameters"] == {"cpu_iterations": 100, "outer_iterations": 10}
 
 
-def test_what_is_given_is_not_chosen(server: Server) -> None:
+def test_given_parameters_are_kept(server: Server) -> None:
     given = {"strategy": "hybrid", "kernel": "python", "workers": 2, "batch_size": 7}
     asked = ask(server, **given, io_concurrency=9, limit=1_000)
     assert asked["considered"] == len(asked["ranked"]) == 1
     assert {name: asked["recommended"][name] for name in given} == given
 
 
-def test_kernels_are_shown_with_the_parameters_asked_for(server: Server) -> None:
+def test_kernel_speeds_are_those_of_the_given_parameters(server: Server) -> None:
     few = {k["kernel"]: k for k in ask(server)["calibration"]["kernels"]}
     many = {k["kernel"]: k for k in ask(server, cpu_iterations=10_000)["calibration"]["kernels"]}
     assert set(few) == {"python", "cython", "numba"}
@@ -124,7 +120,7 @@ def test_kernels_are_shown_with_the_parameters_asked_for(server: Server) -> None
     ],
     ids=["workload", "db", "cache_mode"],
 )
-def test_what_cannot_be_run_is_refused(
+def test_impossible_query_is_refused_and_names_the_field(
     server: Server, query: dict[str, str], field: str, words: str
 ) -> None:
     answer = server.client.get(PATH, params=WORK | query)
@@ -134,7 +130,7 @@ def test_what_cannot_be_run_is_refused(
     assert words in error["message"]
 
 
-def test_first_answer_comes_at_once_and_the_machine_is_calibrated_behind_it(tmp_path: Path) -> None:
+def test_first_answer_does_not_wait_for_the_calibration(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         assert state(server)["status"] == "none"
         first = ask(server, wait=False)
@@ -145,7 +141,7 @@ def test_first_answer_comes_at_once_and_the_machine_is_calibrated_behind_it(tmp_
         assert "not calibrated yet" in first["explanation"]
         with pytest.raises(httpx.ReadTimeout):
             server.client.get(PATH, params=WORK | {"wait": True}, timeout=0.2)
-        # The client has gone; what it waited for goes on.
+        # The calibration goes on although its client has left.
         seen = [state(server)["progress"]]
 
         def is_over() -> bool:
@@ -164,7 +160,7 @@ def test_first_answer_comes_at_once_and_the_machine_is_calibrated_behind_it(tmp_
         assert width(again) < width(first)
 
 
-def test_calibration_is_made_once_and_kept(tmp_path: Path) -> None:
+def test_calibration_is_measured_once_and_kept(tmp_path: Path) -> None:
     with running_server(tmp_path) as server, ThreadPoolExecutor(3) as threads:
         found = list(threads.map(lambda _: ask(server)["calibration"], range(3)))
         times = {calibration["calibrated_at"] for calibration in found}
@@ -173,7 +169,7 @@ def test_calibration_is_made_once_and_kept(tmp_path: Path) -> None:
         assert {ask(server, wait=False)["calibration"]["calibrated_at"]} == times
 
 
-def test_post_calibrates_anew(server: Server) -> None:
+def test_post_starts_a_new_calibration(server: Server) -> None:
     before = ask(server)["calibration"]["calibrated_at"]
     answer = server.client.post(CALIBRATION)
     assert (answer.status_code, answer.json()["status"]) == (202, "running")
@@ -187,7 +183,7 @@ def test_post_calibrates_anew(server: Server) -> None:
     assert ask(server, wait=False)["calibration"]["calibrated_at"] == refreshed
 
 
-def test_stop_breaks_a_calibration_off_and_sends_those_away_who_wait(tmp_path: Path) -> None:
+def test_stop_ends_a_calibration_and_refuses_waiting_clients(tmp_path: Path) -> None:
     with running_server(tmp_path) as server, ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(server.client.get, PATH, params=WORK | {"wait": True})
         wait_until(lambda: state(server)["progress"] > 0, "it measures")
@@ -198,7 +194,7 @@ def test_stop_breaks_a_calibration_off_and_sends_those_away_who_wait(tmp_path: P
     assert not (tmp_path / NAME).exists()
 
 
-def test_calibration_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
+def test_unreadable_calibration_is_replaced(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("{}")
     with running_server(tmp_path) as server:
         calibrated_at = ask(server)["calibration"]["calibrated_at"]

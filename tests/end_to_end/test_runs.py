@@ -1,10 +1,11 @@
-"""Runs by every strategy × kernel over HTTP."""
+"""`schemas.results`, `strategies.registry`: runs over HTTP by strategies and kernels."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,9 @@ import pytest
 from hotloop import kernels
 from hotloop.app.names import StrategyName
 from tests.fixtures.processes import tree
-from tests.fixtures.server import SAMPLE, Server
+from tests.fixtures.server import FAST, LITTLE, SAMPLE, Server, running_server
 
 KERNELS = kernels.available_kernels("loops")
-FAST: dict[str, Any] = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
 NO_IO: dict[str, Any] = {"db": "none", "cache": "none"}
 
 
@@ -48,12 +48,12 @@ def test_upload_through_all_cells_gives_one_checksum_per_kernel(server: Server) 
         assert checksums["cython"] == checksums["numba"]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("strategy", list(StrategyName))
-def test_first_item_is_that_of_the_definition(
-    server: Server, strategy: StrategyName, kernel: str
-) -> None:
-    """The very loops of the service that this one grew out of: value 0, offset 0."""
+@pytest.mark.parametrize(
+    ("strategy", "kernel"),
+    list(zip(("multiprocessing", "hybrid", "threading"), KERNELS, strict=False)),
+)
+def test_first_item_has_the_defined_result(server: Server, strategy: str, kernel: str) -> None:
+    """Value 0 and offset 0 with default parameters; the contract of strategies is tested apart."""
     items = [{"item_id": 0, "value": 0.0, "offset": 0}]
     result = completed(server.run(strategy, items=items, kernel=kernel))
     (row,) = result["results"]
@@ -76,34 +76,23 @@ def test_inline_items_csv_and_ndjson_agree(server: Server) -> None:
 
 
 @pytest.mark.parametrize("strategy", list(StrategyName))
-def test_simulated_delays_are_waited_for(server: Server, strategy: StrategyName) -> None:
-    result = completed(
-        server.run(
-            strategy,
-            items_count=20,
-            workers=2,
-            batch_size=5,
-            db_delay_ms=20,
-            redis_delay_ms=[1, 5],
-            io_concurrency=10,
-            parameters=FAST,
-        )
-    )
-    assert result["io_seconds"] >= 20 * 0.021 / 10
-    assert result["duration_seconds"] >= 2 * 0.021
-    instant = completed(
-        server.run(
-            strategy,
-            items_count=20,
-            simulate_db_delay=False,
-            simulate_redis_delay=False,
-            parameters=FAST,
-        )
-    )
-    assert instant["io_seconds"] == 0
+def test_delays_are_waited_for_and_pools_stay_warm(server: Server, strategy: StrategyName) -> None:
+    body = LITTLE | {"workers": 2, "batch_size": 5, "parameters": FAST}
+    waiting = {"db": "simulated", "db_delay_ms": 20, "cache": "simulated", "io_concurrency": 10}
+    # Two run hosts take turns, so that both have their workers after two runs.
+    for _ in range(2):
+        result = completed(server.run(strategy, **body | waiting, redis_delay_ms=[1, 5]))
+        assert result["io_seconds"] >= 20 * 0.021 / 10
+        assert result["duration_seconds"] >= 2 * 0.021
+    before = set(tree(server.process.pid))
+    instant = {"simulate_db_delay": False, "simulate_redis_delay": False}
+    for _ in range(2):
+        result = completed(server.run(strategy, **body | waiting | instant))
+        assert result["io_seconds"] == 0
+    assert set(tree(server.process.pid)) == before
 
 
-def test_result_has_every_field_measured(server: Server) -> None:
+def test_result_has_all_measurements(server: Server) -> None:
     result = completed(
         server.run("threading", items_count=2_000, batch_size=100, workers=3, **NO_IO)
     )
@@ -118,7 +107,7 @@ def test_result_has_every_field_measured(server: Server) -> None:
     )
     assert result["cpu_seconds"] > 0
     assert 0 < result["cpu_utilization"] <= 1
-    # The run's own: not what the run host holds all its life.
+    # Memory of this run alone, without what the run host always holds.
     assert 0 <= result["peak_memory_bytes"] < 20_000_000
     assert result["failed_items"] == 0
     assert result["error_rate"] == 0
@@ -128,14 +117,14 @@ def test_result_has_every_field_measured(server: Server) -> None:
     assert result["start_time"] < result["end_time"]
 
 
-def test_kernel_auto_is_the_fastest_as_measured(server: Server) -> None:
+def test_kernel_auto_is_the_fastest_measured_one(server: Server) -> None:
     listed = server.client.get("/api/v1/tasks/kernels").json()["kernels"]
     fastest = min((k for k in listed if k["available"]), key=lambda k: k["ns_per_item"])
     result = completed(server.run("sequential", items_count=1, db="none", cache="none"))
     assert result["kernel"] == fastest["kernel"]
 
 
-def test_showcase_of_hours_is_accepted_in_the_background(server: Server) -> None:
+def test_run_of_hours_becomes_a_background_task(server: Server) -> None:
     response = server.run("multiprocessing", items_count=50_000, workers=8)
     assert response.status_code == 202
     task = response.json()
@@ -147,7 +136,7 @@ def test_showcase_of_hours_is_accepted_in_the_background(server: Server) -> None
     assert server.client.delete(path).status_code == 200  # forgotten
 
 
-def test_deadline_answers_504_with_what_was_finished(server: Server) -> None:
+def test_run_over_its_deadline_answers_504_and_keeps_finished_items(server: Server) -> None:
     response = server.run(
         "sequential", items_count=100, batch_size=5, db_delay_ms=50, timeout_seconds=1
     )
@@ -161,14 +150,22 @@ def test_deadline_answers_504_with_what_was_finished(server: Server) -> None:
     assert len(rows) == view["items_processed"]
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
-def test_same_run_twice_uses_the_warm_pool(server: Server, strategy: StrategyName) -> None:
-    body = {"items_count": 50, "db": "none", "cache": "none", "kernel": "python", "workers": 2}
-    body["parameters"] = FAST
-    # Two run hosts take turns, so that after two runs both have their workers.
-    for _ in range(2):
-        completed(server.run(strategy, **body))
-    before = set(tree(server.process.pid))
-    for _ in range(2):
-        completed(server.run(strategy, **body))
-    assert set(tree(server.process.pid)) == before
+@pytest.mark.long
+@pytest.mark.skipif("cython" not in KERNELS, reason="no compiled kernel")
+def test_forced_instruction_set_is_shown_and_changes_no_bit(server: Server, tmp_path: Path) -> None:
+    plain = kernels.instruction_sets("loops", "cython")[0]
+    runs = [
+        (strategy, {"items_count": 130, "batch_size": 65, "workers": 2, "kernel": kernel} | NO_IO)
+        for strategy in ("threading", "multiprocessing")
+        for kernel in ("cython", "numba")
+    ]
+    with running_server(tmp_path, run_hosts=1, instruction_set=plain) as forced:
+        forced.wait_ready()
+        listed = forced.client.get("/api/v1/tasks/kernels").json()["kernels"]
+        assert [k["instruction_set"] for k in listed if k["kernel"] == "cython"] == [plain]
+        checksums = {
+            completed(one.run(strategy, **body, parameters={"cpu_iterations": 300}))["checksum"]
+            for strategy, body in runs
+            for one in (server, forced)
+        }
+    assert len(checksums) == 1

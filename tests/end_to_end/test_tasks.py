@@ -1,4 +1,6 @@
-"""Tasks that are kept: state, results, listing, cancelling, clearing."""
+"""`schemas.tasks`, `schemas.results`: state, results, listing, cancelling and clearing of stored
+tasks.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +8,19 @@ import csv
 import io
 import json
 import sqlite3
-import threading
 from contextlib import closing
-from typing import Any
 
 import httpx
 import pyarrow as pa
 import pytest
 
 from hotloop.app.names import StrategyName
-from tests.fixtures.server import Server
+from tests.fixtures.server import QUICK, RunRequest, Server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
 ARROW = "application/vnd.apache.arrow.stream"
-FAST = {"cpu_iterations": 50, "outer_iterations": 5, "inner_iterations": 7}
-QUICK: dict[str, Any] = {"items_count": 300, "db": "none", "cache": "none", "parameters": FAST}
 
 
 def test_results_are_streamed_in_every_format(server: Server) -> None:
@@ -33,6 +31,7 @@ def test_results_are_streamed_in_every_format(server: Server) -> None:
     rows = [json.loads(line) for line in ndjson.text.splitlines()]
     assert [row["item_id"] for row in rows] == list(range(300))
     assert rows[:5] == result["results"]
+    assert server.view(result["task_id"])["result"] == result
 
     as_csv = server.client.get(path, headers={"Accept": "text/csv"})
     assert as_csv.headers["content-type"].startswith("text/csv")
@@ -49,7 +48,7 @@ def test_results_are_streamed_in_every_format(server: Server) -> None:
 
 
 @pytest.mark.parametrize("format", ["ndjson", "csv", "arrow"])
-def test_pages_put_together_are_the_whole(server: Server, format: str) -> None:
+def test_pages_add_up_to_the_whole(server: Server, format: str) -> None:
     result = server.run("threading", **QUICK, batch_size=7).json()
     path = f"/api/v1/tasks/results/{result['task_id']}?format={format}"
     whole = item_ids(server.client.get(path).content, format)
@@ -78,7 +77,7 @@ def item_ids(content: bytes, format: str) -> list[int]:
     return [json.loads(line)["item_id"] for line in content.splitlines()]
 
 
-def test_damaged_results_are_an_answer_of_their_own(server: Server) -> None:
+def test_damaged_results_are_refused_in_every_format(server: Server) -> None:
     task_id = server.run("sequential", **QUICK).json()["task_id"]
     with closing(sqlite3.connect(server.data_dir / "hotloop.sqlite3")) as connection:
         connection.execute("UPDATE results SET crc32 = crc32 + 1 WHERE task_id = ?", (task_id,))
@@ -89,24 +88,13 @@ def test_damaged_results_are_an_answer_of_their_own(server: Server) -> None:
         assert f"the results of task {task_id} are damaged" in answer.json()["detail"]
 
 
-def test_status_of_a_finished_task_has_its_result(server: Server) -> None:
-    result = server.run("sequential", **QUICK).json()
-    view = server.client.get(f"/api/v1/tasks/status/{result['task_id']}").json()
-    assert view["status"] == "completed"
-    assert view["progress"] == 1
-    assert view["result"] == result
-
-
 @pytest.mark.parametrize("strategy", list(StrategyName))
-def test_running_task_shows_progress_refuses_results_and_can_be_cancelled(
+def test_running_task_shows_progress_and_can_be_cancelled(
     server: Server, strategy: StrategyName
 ) -> None:
-    answers: list[httpx.Response] = []
     body = QUICK | {"items_count": 5_000, "batch_size": 20, "workers": 2, "db": "simulated"}
-    body |= {"db_delay_ms": 40, "io_concurrency": 20}
-    running = threading.Thread(target=lambda: answers.append(server.run(strategy, **body)))
-    running.start()
-    view = _wait_for_running(server)
+    request = RunRequest(server, strategy, **body, db_delay_ms=40, io_concurrency=20)
+    view = server.view(request.wait_progress(100))  # more items than can be in work
     path = f"/api/v1/tasks/results/{view['task_id']}"
     assert server.client.get(path).status_code == 409
     assert view["result"] is None
@@ -114,32 +102,19 @@ def test_running_task_shows_progress_refuses_results_and_can_be_cancelled(
     assert view["estimated_remaining_seconds"] > 0
 
     cancelled = server.client.delete(f"/api/v1/tasks/{view['task_id']}")
-    running.join()
     assert cancelled.status_code == 200
     assert cancelled.json()["status"] == "cancelled"
-    assert answers[0].status_code == 409
-    assert answers[0].json()["task_id"] == view["task_id"]
-    # idempotent, and what was finished can be read
+    answer = request.response()
+    assert answer.status_code == 409
+    assert answer.json()["task_id"] == view["task_id"]
+    # Cancelling again changes nothing, and finished items can be read.
     again = server.client.delete(f"/api/v1/tasks/{view['task_id']}").json()
     assert again == cancelled.json()
     rows = server.client.get(path).text.splitlines()
     assert 0 < len(rows) == again["items_processed"]
 
 
-def _wait_for_running(server: Server) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    def running_with_progress() -> bool:
-        listed = server.client.get("/api/v1/tasks/results?status=running").json()["items"]
-        if listed:
-            found.update(server.client.get(listed[0]["links"]["status"]).json())
-        return bool(found.get("items_processed"))
-
-    wait_until(running_with_progress, "a task runs and has progress")
-    return found
-
-
-def test_client_that_leaves_cancels_its_run(server: Server) -> None:
+def test_run_of_a_client_that_leaves_is_cancelled(server: Server) -> None:
     with httpx.Client(base_url=server.url) as impatient, pytest.raises(httpx.ReadTimeout):
         impatient.post(
             "/api/v1/tasks/sequential",
@@ -168,7 +143,7 @@ def test_listing_filters_and_pages_newest_first(server: Server) -> None:
     assert {t["strategy"] for t in only} == {"threading"}
 
 
-def test_one_finished_task_is_removed_with_its_results(server: Server) -> None:
+def test_finished_task_is_removed_with_its_results(server: Server) -> None:
     gone, kept = (server.run("sequential", **QUICK).json()["task_id"] for _ in range(2))
     removed = server.client.delete(f"/api/v1/tasks/results/{gone}")
     assert (removed.status_code, removed.json()) == (200, {"deleted": 1})
@@ -178,7 +153,7 @@ def test_one_finished_task_is_removed_with_its_results(server: Server) -> None:
     assert server.client.get(f"/api/v1/tasks/results/{kept}").status_code == 200
 
 
-def test_running_task_is_not_removed_but_says_to_cancel_it(server: Server) -> None:
+def test_running_task_must_be_cancelled_before_it_is_removed(server: Server) -> None:
     body = {"items_count": 5_000, "strategy": "sequential", "db_delay_ms": 100}
     task_id = server.client.post("/api/v1/tasks/background", json=body).json()["task_id"]
     refused = server.client.delete(f"/api/v1/tasks/results/{task_id}")

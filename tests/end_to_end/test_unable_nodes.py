@@ -1,4 +1,4 @@
-"""Nodes that cannot execute what waits, and rows that they do not know: everything else goes on."""
+"""`tasks.rows`: tasks that a node cannot execute or read wait, and hold up no other task."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from hotloop.app.tasks.rows import MAX_BEGINNINGS
-from tests.end_to_end.test_background import QUICK, ended, submit, view
-from tests.fixtures.server import Server, running_server
+from tests.fixtures.server import QUICK, Server, running_server
 from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -33,7 +32,7 @@ class Stage(SimulatedStage):
 def make(*, name, **_):
     return Stage(name, 0.001, 0.001)
 """
-"""A source that kills the service for which it is asked."""
+"""A source that kills the service that uses it."""
 
 WITHOUT_CYTHON = "import sys\nsys.modules['hotloop.kernels.loops._cython'] = None\n"
 CYTHON: dict[str, Any] = QUICK | {"kernel": "cython", "strategy": "sequential"}
@@ -43,22 +42,18 @@ SMALL_BUDGET = 280_000_000
 
 
 def waits_for_memory(server: Server, task_id: str) -> bool:
-    task = view(server, task_id)
+    task = server.view(task_id)
     waits_for = str(task["waiting_for"])
     return task["node"] is None and "those that are up allow 267 MiB" in waits_for
 
 
 def submit_comparison(server: Server, kernel: str) -> str:
     body = QUICK | {"kernels": [kernel], "strategies": ["sequential"], "rounds": 1}
-    answer = server.client.post(
-        "/api/v1/tasks/compare", json=body, headers={"Prefer": "respond-async"}
-    )
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["task_id"])
+    return server.submit("compare", **body)
 
 
 def change(folder: Path, task_id: str, change: str) -> None:
-    """Change a task's row, and have its needs worked out anew, as those of an older store are."""
+    """Change a task's row, and forget its needs, as in a store of an older version."""
     with closing(sqlite3.connect(folder / "hotloop.sqlite3", timeout=30)) as connection:
         connection.execute(f"UPDATE tasks SET {change} WHERE task_id = ?", [task_id])
         unknown = "UPDATE shards SET needs = NULL, needs_bytes = NULL WHERE task_id = ?"
@@ -66,7 +61,7 @@ def change(folder: Path, task_id: str, change: str) -> None:
         connection.commit()
 
 
-def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
+def test_task_waits_for_a_node_that_can_execute_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, code = tmp_path / "data", tmp_path / "code"
@@ -74,10 +69,10 @@ def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
     code.mkdir()
     (code / "sitecustomize.py").write_text(WITHOUT_CYTHON)
     with running_server(folder, run_hosts=1, background_runs=0) as accepting:
-        waiting = [submit(accepting, **CYTHON) for _ in range(5)]
+        waiting = [accepting.submit(**CYTHON) for _ in range(5)]
         waiting.append(submit_comparison(accepting, "cython"))
-        assert view(accepting, waiting[0])["waiting_for"] == "a node that executes background tasks"
-        large = [submit(accepting, **LARGE) for _ in range(2)]
+        assert accepting.view(waiting[0])["waiting_for"] == "a node that executes background tasks"
+        large = [accepting.submit(**LARGE) for _ in range(2)]
         change(folder, large[1], "spec = json_remove(spec, '$.needs')")
         unknown = {
             "strategy = 'warp'": "the strategy warp",
@@ -86,32 +81,32 @@ def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
             "spec = json_set(spec, '$.version', 99)": "reads stored requests of version 99",
             "spec = json_set(spec, '$.db', 'pinot')": "the database source pinot",
         }
-        odd = {submit(accepting, **PYTHON): words for words in unknown.values()}
+        odd = {accepting.submit(**PYTHON): words for words in unknown.values()}
         for task_id, row in zip(odd, unknown, strict=True):
             change(folder, task_id, row)
-        broken = [submit(accepting, **PYTHON), submit_comparison(accepting, "python")]
+        broken = [accepting.submit(**PYTHON), submit_comparison(accepting, "python")]
         for task_id in broken:
             change(folder, task_id, "spec = json_set(spec, '$.workers', 'many')")
-        extra = submit(accepting, **PYTHON)
+        extra = accepting.submit(**PYTHON)
         change(folder, extra, "spec = json_set(spec, '$.of_a_newer_version', 1)")
-        good = [extra, submit(accepting, **PYTHON), submit_comparison(accepting, "python")]
+        good = [extra, accepting.submit(**PYTHON), submit_comparison(accepting, "python")]
         monkeypatch.setenv("PYTHONPATH", str(code))
         with running_server(folder, run_hosts=1, memory_budget_bytes=SMALL_BUDGET) as unable:
             for task_id in good:
-                ended(unable, task_id)
+                unable.ended(task_id)
             for task_id in broken:
-                message = ended(unable, task_id, "failed")["error_message"]
+                message = unable.ended(task_id, "failed")["error_message"]
                 assert "cannot read the stored task: its workers must be an integer" in message
             for task_id in waiting:
-                task = view(unable, task_id)
+                task = unable.view(task_id)
                 assert (task["status"], task["attempts"]) == ("pending", 0)
                 expected = "a node with the kernel cython of the workload loops"
                 assert task["waiting_for"] == expected
             for task_id, attempts in zip(large, (0, 1), strict=True):
                 wait_until(partial(waits_for_memory, unable, task_id), "it waits for memory", 60)
-                assert view(unable, task_id)["attempts"] == attempts
+                assert unable.view(task_id)["attempts"] == attempts
             for task_id, words in odd.items():
-                assert words in view(unable, task_id)["waiting_for"]
+                assert words in unable.view(task_id)["waiting_for"]
             listed = unable.client.get("/api/v1/tasks/results", params={"limit": 100}).json()
             accepted = {*waiting, *large, *odd, *broken, *good}
             assert {task["task_id"] for task in listed["items"]} == accepted
@@ -119,13 +114,13 @@ def test_task_waits_for_a_node_that_can_execute_it_and_harms_no_other(
             monkeypatch.undo()
     with running_server(folder, run_hosts=1) as able:
         for task_id in (*waiting, *large):
-            ended(able, task_id)
+            able.ended(task_id)
         for task_id in odd:
             assert able.client.delete(f"/api/v1/tasks/{task_id}").json()["status"] == "cancelled"
         assert able.client.delete("/api/v1/tasks/results").json()["deleted"] == listed["total"]
 
 
-def test_task_that_takes_its_service_along_ends_as_failed(
+def test_task_that_kills_its_service_again_and_again_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, code = tmp_path / "data", tmp_path / "code"
@@ -135,14 +130,14 @@ def test_task_that_takes_its_service_along_ends_as_failed(
     monkeypatch.setenv("PYTHONPATH", str(code))
     start = partial(running_server, folder, run_hosts=1, sources='{"deadly": "deadly:make"}')
     with start(background_runs=0) as accepting:
-        task_id = submit(accepting, **PYTHON | {"db": "deadly"})
+        task_id = accepting.submit(**PYTHON | {"db": "deadly"})
     with closing(sqlite3.connect(folder / "hotloop.sqlite3")) as connection:
         connection.execute("UPDATE shards SET beginnings = ?", [MAX_BEGINNINGS - 1])
         connection.commit()
     with start() as server:
         assert server.process.wait(timeout=60) == -signal.SIGKILL
     with start() as server:
-        failed = ended(server, task_id, "failed")
+        failed = server.ended(task_id, "failed")
         assert failed["attempts"] == 1
         assert "began again and again without storing a result" in failed["error_message"]
         assert server.run("sequential", **QUICK).status_code == 200

@@ -1,4 +1,4 @@
-"""A store of an earlier version under the service of this one: what waited goes on to its end."""
+"""This version completes the tasks in a store that an earlier version wrote."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotloop.app.tasks.tables import OLDEST_VERSION
-from tests.fixtures.postgres_server import running_postgres
+from tests.fixtures.postgres_server import RunningPostgres
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
 from tests.tasks.stores.make import QUICK, SLOW
@@ -22,25 +22,27 @@ SAID = said(OLDEST_VERSION)
 
 
 @contextmanager
-def upgraded(database: str, folder: Path) -> Iterator[Server]:
-    # The tasks ended long ago, and are to be kept.
+def upgraded(database: str, folder: Path, postgres: RunningPostgres) -> Iterator[Server]:
+    # The tasks ended long ago; keep them.
     settings = {"run_hosts": 2, "background_runs": 2, "retention_hours": 876_000}
     if database == "sqlite":
         restore(OLDEST_VERSION, folder)
         with running_server(folder, **settings) as server:
             yield server
         return
-    with running_postgres() as postgres, postgres.database() as url:
+    with postgres.database() as url:
         restore(OLDEST_VERSION, folder, url)
         with running_server(folder, database_url=url, **settings) as server:
             yield server
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_tasks_of_an_earlier_version_go_on_to_their_end(database: str, tmp_path: Path) -> None:
+def test_tasks_stored_by_an_earlier_version_are_completed(
+    database: str, tmp_path: Path, postgres: RunningPostgres
+) -> None:
     ids = SAID.tasks
     waiting = {name: task_id for name, task_id in ids.items() if name not in SAID.ended}
-    with upgraded(database, tmp_path) as server:
+    with upgraded(database, tmp_path, postgres) as server:
 
         def view(task_id: str) -> dict[str, object]:
             found: dict[str, object] = server.client.get(

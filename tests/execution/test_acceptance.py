@@ -135,7 +135,7 @@ def test_equal_requests_wait_for_the_first_and_get_its_answer(
     another_store.close()
 
 
-def test_next_request_takes_the_place_of_one_that_was_withdrawn(
+def test_next_request_replaces_a_withdrawn_one(
     service: BackgroundService, store: TaskStore
 ) -> None:
     async def main() -> None:
@@ -171,7 +171,7 @@ def test_first_request_that_takes_too_long_is_a_reason_to_try_again(
 
 
 @pytest.mark.parametrize("step", ["create", "accept"])
-def test_acceptance_whose_commit_was_not_answered_is_recognised(
+def test_acceptance_with_a_lost_commit_answer_is_recognised(
     service: BackgroundService, store: TaskStore, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     place: Any = store if step == "create" else acceptance
@@ -192,7 +192,7 @@ def test_acceptance_whose_commit_was_not_answered_is_recognised(
     assert store.shards.of_task(view.task_id)
 
 
-def test_store_that_is_lost_while_items_come_in_leaves_nothing_in_the_way_of_the_next_request(
+def test_store_lost_during_an_upload_does_not_block_the_next_request(
     service: BackgroundService, store: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row of the lost request is committed, and nobody can look at it or remove it yet."""

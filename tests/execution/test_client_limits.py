@@ -48,7 +48,7 @@ def test_task_that_exceeds_the_bound_is_refused_with_the_way_out(
     storage.check("b", 100)
 
 
-def test_what_was_accepted_counts_before_the_store_is_asked_again(
+def test_accepted_bytes_count_before_the_store_is_read_again(
     stored: Stored, storage: ClientStorage
 ) -> None:
     for _ in range(10):

@@ -144,7 +144,7 @@ def test_change_is_read_once_and_serialized_once_for_all_watchers(
     run(counted, scenario)
 
 
-def test_nothing_is_read_as_long_as_nothing_changes(store: TaskStore, counted: Counted) -> None:
+def test_unchanged_tasks_are_not_read(store: TaskStore, counted: Counted) -> None:
     task_id, other = put(store), put(store)
 
     async def scenario(hub: EventHub) -> None:
@@ -194,7 +194,7 @@ def test_resumed_task_is_not_taken_for_ended(store: TaskStore, counted: Counted)
     run(counted, scenario)
 
 
-def test_watcher_that_knows_the_end_is_told_nothing(store: TaskStore, counted: Counted) -> None:
+def test_watcher_with_the_final_event_gets_no_other(store: TaskStore, counted: Counted) -> None:
     task_id = put(store)
     begin(store, task_id).end()
 
@@ -207,7 +207,7 @@ def test_watcher_that_knows_the_end_is_told_nothing(store: TaskStore, counted: C
     run(counted, scenario)
 
 
-def test_task_that_is_not_there_is_an_error_and_one_that_goes_ends_the_stream(
+def test_unknown_task_is_an_error_and_removal_ends_the_stream(
     store: TaskStore, counted: Counted
 ) -> None:
     task_id = put(store)
@@ -226,7 +226,7 @@ def test_task_that_is_not_there_is_an_error_and_one_that_goes_ends_the_stream(
     run(counted, scenario)
 
 
-def test_store_out_of_reach_fails_who_comes_and_keeps_who_watches(
+def test_unreachable_store_fails_new_watchers_and_keeps_old_ones(
     store: TaskStore, counted: Counted
 ) -> None:
     task_id, other = put(store), put(store)
@@ -281,7 +281,7 @@ def test_watchers_are_woken_in_portions_with_other_work_in_between(
     run(counted, scenario)
 
 
-def test_nothing_is_asked_when_nobody_watches(store: TaskStore, counted: Counted) -> None:
+def test_store_is_not_read_without_watchers(store: TaskStore, counted: Counted) -> None:
     task_id = put(store)
 
     async def scenario(hub: EventHub) -> None:

@@ -173,7 +173,7 @@ def test_damaged_upload_is_fetched_anew(world: Callable[..., World]) -> None:
 
 
 @KINDS
-def test_damaged_items_of_which_there_is_no_copy_are_refused_in_words(
+def test_damaged_items_without_a_copy_fail_with_the_reason(
     world: Callable[..., World], kind: InputKind
 ) -> None:
     made = world(kind, shared=False)
@@ -186,7 +186,7 @@ def test_damaged_items_of_which_there_is_no_copy_are_refused_in_words(
     in_loop(work())
 
 
-def test_flipped_bit_in_an_upload_is_not_taken_for_a_bad_row(world: Callable[..., World]) -> None:
+def test_flipped_bit_in_an_upload_is_damage_not_a_bad_row(world: Callable[..., World]) -> None:
     made = world(InputKind.UPLOAD, shared=False)
 
     async def work() -> None:

@@ -72,9 +72,7 @@ def test_clock_that_jumps_by_days_removes_no_finished_task(
     assert store.status(young) is TaskStatus.FAILED
 
 
-def test_heartbeat_that_cannot_be_written_is_told_until_one_can(
-    store: TaskStore, tmp_path: Path
-) -> None:
+def test_failing_heartbeat_is_reported_until_one_succeeds(store: TaskStore, tmp_path: Path) -> None:
     is_down = True
 
     class Nodes:

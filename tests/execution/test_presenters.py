@@ -106,7 +106,7 @@ def test_batch_size_that_leaves_workers_idle_is_flagged(
         (3, 2, 8, "makes 2 batches for 8 workers; 3 items keep at most 3 workers busy"),
     ],
 )
-def test_caution_about_idle_workers_says_what_batch_size_to_take(
+def test_caution_about_idle_workers_suggests_a_batch_size(
     items: int, batch_size: int, workers: int, words: str
 ) -> None:
     worked = -(-items // batch_size)
@@ -157,7 +157,7 @@ STRANGE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("status", [TaskStatus.PENDING, TaskStatus.FAILED])
 @pytest.mark.parametrize("strange", STRANGE, ids=str)
-def test_task_that_this_version_does_not_know_is_shown_and_so_are_the_others(
+def test_task_of_an_unknown_kind_is_listed(
     store: TaskStore, strange: dict[str, Any], status: TaskStatus
 ) -> None:
     odd, plain = kept(store, status, **strange), kept(store)

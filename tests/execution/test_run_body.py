@@ -139,7 +139,7 @@ def test_message_is_stored_with_counts_and_details(
     assert sources.states()["redis"].counts == StageCounts(30, 3, 27, 3)
 
 
-def test_locked_store_leaves_everything_as_it_was_and_takes_the_message_again(
+def test_message_is_stored_after_the_lock_is_released(
     tmp_path: Path, store: TaskStore, collect: Collect, sources: SourceMonitor
 ) -> None:
     collector = collect(store.shards.begin(REF, "1:1.0"))
@@ -163,7 +163,7 @@ def test_locked_store_leaves_everything_as_it_was_and_takes_the_message_again(
     assert sources.states()["redis"].counts == StageCounts(30, 3, 27, 3)
 
 
-def test_message_that_was_stored_though_it_seemed_not_is_taken_again(
+def test_message_with_a_lost_commit_answer_is_accepted_again(
     store: TaskStore, collect: Collect
 ) -> None:
     """As when a connection breaks after the commit: the same numbers once more."""
@@ -178,7 +178,7 @@ def test_message_that_was_stored_though_it_seemed_not_is_taken_again(
     assert stored_details(store) == replace(collector.measurements(), duration_seconds=None)
 
 
-def test_taken_over_execution_stores_nothing_and_stays_as_it_was(
+def test_replaced_execution_stores_nothing(
     store: TaskStore, collect: Collect, sources: SourceMonitor
 ) -> None:
     frozen = collect(store.shards.begin(REF, "1:1.0"))
@@ -232,7 +232,7 @@ def test_errors_are_bounded_and_all_are_counted(store: TaskStore, collect: Colle
     assert stored_details(store).errors == errors
 
 
-def test_report_replaces_what_this_process_saw(store: TaskStore, collect: Collect) -> None:
+def test_report_replaces_counts_of_this_process(store: TaskStore, collect: Collect) -> None:
     collector = collect(store.shards.begin(REF, "1:1.0"))
     collector.start(started(9.0, 9))
     collector.add(Batches((batch(0),)))

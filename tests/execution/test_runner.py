@@ -308,7 +308,7 @@ def test_cancelled_with_its_client_it_ends_in_order(store: TaskStore, tmp_path: 
     assert body.ends == [(TaskStatus.CANCELLED, 4)]
 
 
-def test_cancelled_by_its_reference_the_caller_is_told(store: TaskStore, tmp_path: Path) -> None:
+def test_cancelling_by_reference_fails_the_caller(store: TaskStore, tmp_path: Path) -> None:
     body = Body(wait_for_ever)
 
     async def scenario(world: World) -> None:
@@ -324,7 +324,7 @@ def test_cancelled_by_its_reference_the_caller_is_told(store: TaskStore, tmp_pat
     in_world(store, tmp_path, body, scenario)
 
 
-def test_closing_ends_what_clients_wait_for(store: TaskStore, tmp_path: Path) -> None:
+def test_closing_ends_waiting_requests(store: TaskStore, tmp_path: Path) -> None:
     body = Body(wait_for_ever)
 
     async def scenario(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What the code says of its own structure: modules, wings, imports, lines."""
+"""The structure of the code: modules, wings, imports, lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Module:
     """A file of Python or Cython."""
 
     name: str
-    """As it is imported, without the package: `app.http.routes.runs`."""
+    """The import name without the package: `app.http.routes.runs`."""
     path: Path
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,14 +27,14 @@ FORMS: Final = (
     "app.strategies.base:Plan",
     "app.runhost.messages:RunCommand",
 )
-"""What the body of a background task becomes, one after the other, until it is computed."""
+"""The forms of the body of a background task, one after the other, until it is computed."""
 
 SELF_EVIDENT: Final = ("__init__", "__main__")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table."""
+    """A line of the table."""
 
     what: str
     before: str
@@ -74,8 +75,8 @@ def figures(house: House) -> list[Figure]:
 
 
 def untested(house: House) -> list[str]:
-    """Modules that no test is found for: neither at `tests/<wing>/test_<module>.py`, nor named, in
-    backquotes or as a module, in the docstring of a test of the wing.
+    """Modules that no test is found for: neither at `tests/<wing>/test_<module>.py`, nor named, as
+    `wing.module` or `wing/module.py`, in the docstring of a test.
     """
     named = _named_in_docstrings(house.root / "tests")
     return [module.name for module in _testable(house) if not _is_tested(house, module, named)]
@@ -91,7 +92,11 @@ def _is_tested(house: House, module: Module, named: str) -> bool:
     stem = parts[-1].strip("_")
     if (folder / f"test_{stem}.py").exists():
         return True
-    return f"`{'.'.join(parts[-2:])}`" in named or f"`{'/'.join(parts[-2:])}.py`" in named
+    name = re.escape(".".join(parts[-2:]))
+    return (
+        bool(re.search(rf"(?<![\w.]){name}\b(?!\.\w)", named))
+        or f"{'/'.join(parts[-2:])}.py" in named
+    )
 
 
 def _named_in_docstrings(folder: Path) -> str:

@@ -20,7 +20,7 @@ CHARACTER: Final = 7.3
 COLOURS: Final = ("#e8eef9", "#e6f3ec", "#fbf1e0", "#f6e9ef", "#ece9f8")
 
 SENTENCES: Final = {BASE: "What every wing may use."}
-"""Of wings without a docstring of their own."""
+"""Descriptions of wings without a docstring."""
 
 
 def picture(house: House) -> str:

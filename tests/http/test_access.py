@@ -73,7 +73,7 @@ def client(app: FastAPI, services: FakeServices) -> Iterator[Client]:
         yield client
 
 
-def test_there_are_routes_of_each_kind() -> None:
+def test_routes_of_each_kind_exist() -> None:
     assert set(ENDPOINTS) >= OPEN
     assert {method for method, _ in CHANGING} == {"DELETE", "POST"}
     assert len(READING) >= 7
@@ -87,7 +87,7 @@ def test_there_are_routes_of_each_kind() -> None:
     [{}, {KEY_HEADER: ""}, {KEY_HEADER: "password"}, {KEY_HEADER: new_key()}],
     ids=["none", "empty", "word", "foreign"],
 )
-def test_without_a_key_that_is_ours_it_is_401(
+def test_request_without_a_known_key_is_401(
     client: Client, services: FakeServices, method: str, path: str, headers: dict[str, str]
 ) -> None:
     response = client.request(method, concrete(path), headers=headers)
@@ -100,7 +100,7 @@ def test_without_a_key_that_is_ours_it_is_401(
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_key_that_is_no_ascii_is_401(client: Client, method: str, path: str) -> None:
+def test_non_ascii_key_is_401(client: Client, method: str, path: str) -> None:
     headers = {KEY_HEADER: ("hl_" + "é" * 43).encode()}
     assert client.request(method, concrete(path), headers=headers).status_code == 401
 
@@ -124,7 +124,7 @@ def test_reader_may_read(client: Client, services: FakeServices, method: str, pa
 
 @pytest.mark.parametrize("key", [RUNNER, ADMIN], ids=["run", "admin"])
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_others_are_let_in(
+def test_permitted_keys_are_accepted(
     client: Client, services: FakeServices, method: str, path: str, key: TestKey
 ) -> None:
     services.owner = f"key:{key.name}"
@@ -183,7 +183,7 @@ def test_metrics_may_be_open(services: FakeServices) -> None:
         assert client.get("/api/v1/tasks").status_code == 401
 
 
-def test_client_that_asks_too_often_is_told_when_to_come_back(services: FakeServices) -> None:
+def test_client_over_its_rate_gets_retry_after(services: FakeServices) -> None:
     settings = SETTINGS.model_copy(update={"rate_limit": "2/hour"})
     with open_client(create_app(settings, services.open)) as client:
         answers = [client.get("/api/v1/tasks", headers=READER.headers) for _ in range(3)]
@@ -206,7 +206,7 @@ def test_unknown_paths_are_404_for_everybody(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
-def test_openapi_says_what_is_asked(app: FastAPI, method: str, path: str) -> None:
+def test_openapi_describes_authentication(app: FastAPI, method: str, path: str) -> None:
     operation = app.openapi()["paths"][path][method.lower()]
     assert {"key": []} in operation["security"]
     assert {"401", "403", "429"} <= set(operation["responses"])

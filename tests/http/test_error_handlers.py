@@ -135,13 +135,13 @@ def test_bad_row_names_line_and_column() -> None:
     ]
 
 
-def test_too_long_estimate_is_told_in_seconds() -> None:
+def test_estimate_error_names_seconds() -> None:
     _, body, _ = answer(errors.EstimateTooLongError(400.5, 300.0, "Ask for fewer items."))
     assert (body["estimate_seconds"], body["limit_seconds"]) == (400.5, 300.0)
     assert body["detail"].endswith("Ask for fewer items.")
 
 
-def test_too_little_memory_is_told_in_bytes() -> None:
+def test_memory_error_names_bytes() -> None:
     _, body, _ = answer(errors.MemoryBudgetError("workers", 9 << 30, 1 << 30))
     assert (body["needed_bytes"], body["limit_bytes"]) == (9 << 30, 1 << 30)
     assert "9,216 MiB of memory, over the 1,024 MiB" in body["detail"]
@@ -176,7 +176,7 @@ def test_busy_service_says_when_to_try_again(
     assert body["retry_after_seconds"] == 7
 
 
-def test_failed_run_links_to_what_was_finished() -> None:
+def test_failed_run_links_to_its_results() -> None:
     _, body, _ = answer(run_error(errors.RunHostDiedError(-9)))
     assert body["task_id"] == TASK_ID
     assert body["links"] == {

@@ -70,7 +70,7 @@ def test_every_term_is_within_4_ulp(cython: Kernel, name: str) -> None:
     assert 0.5 < worst <= TERM_ULPS
 
 
-def test_no_angle_of_the_domain_is_nearer_to_a_multiple_of_half_pi() -> None:
+def test_no_angle_is_nearer_to_a_multiple_of_half_pi() -> None:
     with workdps(60):
         nearest = NEAREST[0]
         assert nearest < LARGEST_ANGLE

@@ -65,7 +65,7 @@ def test_cython_stub_has_the_signatures_of_python() -> None:
     assert stub_functions("_cython.pyi") == reference
 
 
-def test_cython_stub_names_what_the_extension_has(cython: Kernel) -> None:
+def test_cython_stub_matches_the_extension(cython: Kernel) -> None:
     module = import_module("hotloop.kernels.loops._cython")
     tree = ast.parse((FOLDER / "_cython.pyi").read_text(encoding="utf-8"))
     annotated = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]

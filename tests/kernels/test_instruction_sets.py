@@ -35,14 +35,14 @@ def unforced() -> Iterator[None]:
         kernels.force_instruction_set("loops", name, None)
 
 
-def test_cython_has_the_known_ones_best_first_and_always_the_baseline(cython: Kernel) -> None:
+def test_cython_sets_are_best_first_and_include_the_baseline(cython: Kernel) -> None:
     choices = kernels.instruction_sets("loops", "cython")
     assert [name for name in KNOWN if name in choices] == list(choices)
     assert choices[-1] == "baseline"
     assert cython.instruction_set == choices[0]
 
 
-def test_cython_has_what_the_processor_reports(cython: Kernel) -> None:
+def test_cython_sets_are_those_of_the_processor(cython: Kernel) -> None:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists() or "\nflags" not in cpuinfo.read_text():
         pytest.skip("this system does not list the features of its processor")
@@ -52,14 +52,14 @@ def test_cython_has_what_the_processor_reports(cython: Kernel) -> None:
     assert ("avx2+fma" in choices) is ({"avx2", "fma"} <= flags)
 
 
-def test_numba_has_one_and_python_none(numba: Kernel, python: Kernel) -> None:
+def test_numba_has_one_set_and_python_none(numba: Kernel, python: Kernel) -> None:
     assert kernels.instruction_sets("loops", "numba") == (numba.instruction_set,)
     assert numba.instruction_set in KNOWN
     assert kernels.instruction_sets("loops", "python") == ()
     assert python.instruction_set is None
 
 
-def test_each_choice_is_a_kernel_of_its_own(cython: Kernel) -> None:
+def test_each_instruction_set_has_its_own_kernel(cython: Kernel) -> None:
     for choice in kernels.instruction_sets("loops", "cython"):
         kernel = kernels.get_kernel("loops", "cython", choice)
         assert kernel is kernels.get_kernel("loops", "cython", choice)
@@ -68,7 +68,7 @@ def test_each_choice_is_a_kernel_of_its_own(cython: Kernel) -> None:
         assert (kernel is cython) is (choice == cython.instruction_set)
 
 
-def test_forced_one_is_used_from_then_on_until_it_is_lifted(cython: Kernel) -> None:
+def test_forced_set_is_used_until_it_is_lifted(cython: Kernel) -> None:
     kernels.force_instruction_set("loops", "cython", "baseline")
     assert kernels.get_kernel("loops", "cython").instruction_set == "baseline"
     best = kernels.instruction_sets("loops", "cython")[0]
@@ -78,7 +78,7 @@ def test_forced_one_is_used_from_then_on_until_it_is_lifted(cython: Kernel) -> N
 
 
 @pytest.mark.parametrize("name", ["avx512", "AVX2+FMA", "", "native", " baseline"])
-def test_unknown_one_is_refused_with_the_choices(kernel: Kernel, name: str) -> None:
+def test_unknown_set_is_refused_with_the_choices(kernel: Kernel, name: str) -> None:
     choices = kernels.instruction_sets("loops", kernel.name)
     for call in (kernels.get_kernel, kernels.force_instruction_set):
         with pytest.raises(InstructionSetUnavailableError) as caught:
@@ -97,7 +97,7 @@ def test_unknown_names_are_refused_as_in_get_kernel() -> None:
         kernels.force_instruction_set("loops", "rust", "baseline")
 
 
-def test_extension_refuses_an_unknown_one_itself(cython: Kernel) -> None:
+def test_extension_itself_refuses_an_unknown_set(cython: Kernel) -> None:
     with pytest.raises(ValueError, match="no instruction set 'sse9' on this machine"):
         import_module("hotloop.kernels.loops._cython").Lanes("sse9")
 

@@ -61,7 +61,7 @@ def test_item_has_the_same_bits_in_every_lane(
             assert np.roll(result, -shift).tobytes() == alone[name].tobytes()
 
 
-def test_neighbours_in_a_vector_do_not_matter(compiled: Kernel) -> None:
+def test_result_does_not_depend_on_vector_neighbours(compiled: Kernel) -> None:
     expected = bits(compiled.run(part(0, 1), FEW)["loop"])[0]
     for neighbour in (0.0, -0.0, 5e-324, 355.0, 1e6):
         for lane in range(16):
@@ -74,7 +74,7 @@ def test_neighbours_in_a_vector_do_not_matter(compiled: Kernel) -> None:
 
 
 @pytest.mark.parametrize("shift", range(8))
-def test_place_in_memory_does_not_matter(
+def test_result_does_not_depend_on_the_memory_address(
     compiled: Kernel, alone: dict[str, np.ndarray], shift: int
 ) -> None:
     memory = np.zeros(SIZE + 8), np.zeros(SIZE + 8, dtype=np.int64)

@@ -83,6 +83,6 @@ def test_run_keeps_no_reference_to_its_arrays(kernel: Kernel) -> None:
     assert [sys.getrefcount(array) for array in arrays] == before
 
 
-def test_allocation_that_is_kept_is_noticed() -> None:
+def test_leaked_allocation_is_detected() -> None:
     kept: list[bytes] = []
     assert growth(lambda: kept.append(bytes(32))) > ALLOWED_BYTES

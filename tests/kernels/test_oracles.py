@@ -42,6 +42,6 @@ def test_nested_is_exact_when_its_sum_is_wider_than_32_bits(compiled: Kernel) ->
     assert computed == 100 * exact_nested(2**31 - 1, 1000, 100)
 
 
-def test_the_bound_is_tight_enough_to_notice_a_wrong_last_digit() -> None:
+def test_bound_detects_a_wrong_last_digit() -> None:
     exact, bound = exact_loop(1.0, 50)
     assert 0 < bound < 1e-12 * abs(exact)

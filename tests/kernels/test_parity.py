@@ -1,4 +1,4 @@
-"""The parity rules: how the kernels must agree with each other."""
+"""`loops._python`, `loops._cython`, `loops._numba`: how the kernels must agree with each other."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier

@@ -19,7 +19,7 @@ def test_kernels_have_no_faults(compiled: Kernel, python: Kernel) -> None:
 
 
 @pytest.mark.parametrize(("share", "faults"), [(0.9, 0), (1.1, 1)])
-def test_bound_is_that_of_the_rule(python: Kernel, share: float, faults: int) -> None:
+def test_bound_follows_the_rule(python: Kernel, share: float, faults: int) -> None:
     columns = mixed_columns(5, seed=6)
     expected = python.run(columns, PARAMETERS)
     computed = {name: column.copy() for name, column in expected.items()}
@@ -39,7 +39,7 @@ def test_integers_must_be_equal(python: Kernel) -> None:
     assert fault.startswith("nested of the item at position 2")
 
 
-def test_what_is_no_number_is_a_fault(python: Kernel) -> None:
+def test_non_finite_result_is_a_fault(python: Kernel) -> None:
     columns = mixed_columns(5, seed=6)
     expected = python.run(columns, PARAMETERS)
     computed = {name: column.copy() for name, column in expected.items()}

@@ -69,7 +69,7 @@ def test_batch_in_two_parts_equals_the_whole(
 
 @thorough
 @given(columns=batches, given_parameters=parameters, random=st.randoms(use_true_random=False))
-def test_order_of_items_does_not_matter(
+def test_result_does_not_depend_on_the_order_of_items(
     kernel: Kernel, columns: Columns, given_parameters: dict[str, int], random: Any
 ) -> None:
     order = list(range(len(columns["value"])))
@@ -91,7 +91,7 @@ def test_simulated_columns_are_always_accepted(python: Kernel, item_ids: list[in
 
 
 @pytest.mark.parametrize("name", ["cpu_iterations", "outer_iterations", "inner_iterations"])
-def test_every_parameter_matters(kernel: Kernel, name: str) -> None:
+def test_every_parameter_changes_the_result(kernel: Kernel, name: str) -> None:
     columns = columns_of([1.0, 2.0], [1, 2])
     base = {"cpu_iterations": 5, "outer_iterations": 5, "inner_iterations": 5}
     assert result_bits(kernel, columns, base) != result_bits(kernel, columns, {**base, name: 6})

@@ -31,7 +31,7 @@ def record(message: str, *args: object, **fields: object) -> logging.LogRecord:
     return made
 
 
-def test_json_line_names_time_level_process_and_what_the_work_is_for() -> None:
+def test_json_line_names_time_level_process_and_origin() -> None:
     made = record("run %s", "ended", items=3, status="failed")
     with bound(Origin("request-1", "task-1", TRACE_PARENT)):
         line = JsonFormatter("api", MASK).format(made)
@@ -51,7 +51,7 @@ def test_json_line_names_time_level_process_and_what_the_work_is_for() -> None:
     }
 
 
-def test_fields_do_not_change_what_a_line_says_of_itself() -> None:
+def test_fields_cannot_replace_reserved_ones() -> None:
     read = json.loads(JsonFormatter("api", MASK).format(record("m", level="debug", pid=-1)))
     assert read["level"] == "warning"
     assert read["pid"] > 0
@@ -68,13 +68,13 @@ def test_console_line_is_plain_and_quotes_only_what_has_blanks() -> None:
 
 @pytest.mark.parametrize("kind", FORMATTERS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("text", ["a\nINFO: forged", "a\r\x1b[2Jb", "\x00", "\x85"], ids=ascii)
-def test_message_cannot_begin_another_line(kind: type[LineFormatter], text: str) -> None:
+def test_message_stays_on_one_line(kind: type[LineFormatter], text: str) -> None:
     line = kind("api", MASK).format(record(text, field=text))
     assert line.isprintable()
 
 
 @pytest.mark.parametrize("kind", FORMATTERS, ids=lambda kind: kind.__name__)
-def test_exception_is_told_with_its_trace_and_without_secrets(kind: type[LineFormatter]) -> None:
+def test_exception_is_logged_with_its_trace_and_without_secrets(kind: type[LineFormatter]) -> None:
     made = record("it failed")
     try:
         raise ValueError("no way to postgresql://me:planted%40secret@host/db")
@@ -101,13 +101,13 @@ def test_exception_is_told_with_its_trace_and_without_secrets(kind: type[LineFor
         "key-1234 is wrong",
     ],
 )
-def test_secrets_are_masked_wherever_they_are(kind: type[LineFormatter], text: str) -> None:
+def test_secrets_are_masked_everywhere(kind: type[LineFormatter], text: str) -> None:
     line = kind("api", MASK).format(record("%s", text, field=text))
     assert "***" in line
     for secret in ("planted", "cGxhbnRlZA", "key-1234"):
         assert secret not in line
 
 
-def test_text_without_secrets_is_as_it_was() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     text = "GET /api/v1/tasks of http://127.0.0.1:8001 as user@host: basic rate limits"
     assert SecretMask(["abc", ""]).clean(text) == text

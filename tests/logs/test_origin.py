@@ -27,7 +27,7 @@ def test_origin_is_bound_for_a_while_and_survives_pickling() -> None:
     assert current() is NOWHERE
 
 
-def test_tasks_of_a_loop_have_their_own() -> None:
+def test_tasks_of_a_loop_have_their_own_origin() -> None:
     async def one(task_id: str) -> Origin:
         bind_task(task_id)
         await asyncio.sleep(0)
@@ -41,7 +41,7 @@ def test_tasks_of_a_loop_have_their_own() -> None:
     assert asyncio.run(both()) == (Origin("r", "t1"), Origin("r", "t2"))
 
 
-def test_origin_of_a_task_is_kept_without_the_task_and_read_back() -> None:
+def test_stored_origin_is_read_back() -> None:
     kept = origin_to_json(Origin("r", "other", TRACE_PARENT))
     assert kept == {"request_id": "r", "traceparent": TRACE_PARENT}
     assert origin_from_json(kept, "t") == Origin("r", "t", TRACE_PARENT)
@@ -51,7 +51,7 @@ def test_origin_of_a_task_is_kept_without_the_task_and_read_back() -> None:
 @pytest.mark.parametrize(
     "traceparent", [1, "", "00-x", f"00-{'0' * 32}-{'b' * 16}-01", TRACE_PARENT + "\n"]
 )
-def test_what_is_no_origin_is_left_out(traceparent: object) -> None:
+def test_invalid_origin_is_left_out(traceparent: object) -> None:
     assert origin_from_json({"request_id": 7, "traceparent": traceparent}, "t") == Origin(
         None, "t", None
     )

@@ -67,7 +67,7 @@ def test_different_warnings_and_all_news_are_written() -> None:
     assert len(log.kept.lines) == 7  # all but the second warning and error of `a`
 
 
-def test_writer_says_what_is_alike_where_texts_differ() -> None:
+def test_caller_can_group_warnings_with_different_texts() -> None:
     log = Log()
     for number in range(5):
         log.say(f"request {number} failed")

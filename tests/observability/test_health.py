@@ -19,7 +19,7 @@ from hotloop.app.tasks.store import open_store
 from tests.runhost.conftest import CONFIG
 
 
-def test_service_whose_store_cannot_be_used_is_not_ready(tmp_path: Path) -> None:
+def test_service_with_an_unusable_store_is_not_ready(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
     health = HealthService(hosts, store, SourceMonitor(()), 1)
@@ -37,7 +37,7 @@ def test_service_whose_store_cannot_be_used_is_not_ready(tmp_path: Path) -> None
     assert "no SQLite file" in readiness.checks["store"].detail
 
 
-def test_store_that_hangs_is_not_waited_for_and_asked_once(
+def test_hanging_store_is_checked_once_and_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health_module, "STORE_SECONDS", 0.02)
@@ -70,7 +70,7 @@ def test_store_that_hangs_is_not_waited_for_and_asked_once(
         store.close()
 
 
-def test_store_that_takes_no_heartbeat_is_not_ready(tmp_path: Path) -> None:
+def test_service_without_heartbeat_is_not_ready(tmp_path: Path) -> None:
     """One that is read-only answers questions, and no run can be taken."""
     store = open_store(tmp_path)
     hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
@@ -104,7 +104,7 @@ def test_configured_sources_are_known_before_any_run() -> None:
         assert source.detail == "no trouble seen"
 
 
-def test_outage_is_told_from_its_beginning_to_its_end() -> None:
+def test_outage_is_reported_from_start_to_end() -> None:
     monitor = SourceMonitor(())
     details = []
     for one in (report("open", 1, 1), report("half_open", 1, 2), report("closed", 1, 3)):
@@ -130,7 +130,7 @@ def test_each_opening_counts_once() -> None:
     assert noted(report("open", 1, 1), report("closed", 2, 5), report("open", 3, 6))[1] == 3
 
 
-def test_report_that_is_late_or_told_again_says_nothing() -> None:
+def test_late_and_repeated_reports_change_nothing() -> None:
     opened, closed, again = report("open", 1, 1), report("closed", 1, 2), report("open", 2, 3)
     assert noted(opened, again, closed) == ("open", 2, "off 3")
     assert noted(opened, closed, opened) == ("closed", 1, "off 2")
@@ -141,7 +141,7 @@ def test_report_that_is_late_or_told_again_says_nothing() -> None:
     assert monitor.health()["pinot"].changed_at == changed
 
 
-def test_workers_tell_their_own_openings_and_the_latest_news_is_the_state() -> None:
+def test_openings_of_workers_add_up_and_the_latest_state_counts() -> None:
     mine, other = report("open", 1, 1), report("open", 1, 1, process="q")
     assert noted(mine, other) == ("open", 2, "off 1")
     back = report("closed", 1, 2, process="q")

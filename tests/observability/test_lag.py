@@ -12,7 +12,7 @@ from hotloop.app.observability.lag import LagRecorder, LoopLagMonitor
 from tests.fixtures.waiting import until
 
 
-def test_quantiles_are_right_to_five_percent_and_the_maximum_exact() -> None:
+def test_quantiles_are_within_five_percent_and_the_maximum_is_exact() -> None:
     numbers = random.Random(1)
     lags = [numbers.lognormvariate(0, 2) for _ in range(5_000)]
     recorder = LagRecorder()
@@ -35,11 +35,11 @@ def test_extreme_lags_are_counted(lag: float) -> None:
     assert summary.p50 <= max(summary.max, 0.011)
 
 
-def test_nothing_recorded_is_no_summary() -> None:
+def test_empty_recorder_has_no_summary() -> None:
     assert LagRecorder().summary() is None
 
 
-def test_blocked_loop_is_seen_and_the_monitor_stops_with_its_last_recorder() -> None:
+def test_monitor_sees_a_blocked_loop_and_stops_with_its_last_recorder() -> None:
     async def block() -> tuple[float, int]:
         monitor = LoopLagMonitor()
         with monitor.recording() as outer, monitor.recording():

@@ -24,7 +24,7 @@ def samples(metrics: Metrics, *families: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_service_that_did_nothing_has_sources_at_zero() -> None:
+def test_idle_service_counts_zero_for_its_sources() -> None:
     found = samples(Metrics(SourceMonitor(("redis",))), "hotloop_source")
     assert found == {
         ("hotloop_source_calls_total", "redis"): 0,
@@ -77,7 +77,7 @@ def test_breaker_is_in_one_state(state: str) -> None:
     assert b"secret of nobody" not in metrics.text()
 
 
-def test_two_services_count_apart_and_nothing_of_the_process() -> None:
+def test_services_count_separately() -> None:
     first, second = Metrics(SourceMonitor(())), Metrics(SourceMonitor(()))
     first.run_ended(StrategyName.HYBRID, "python", TaskStatus.COMPLETED, 1, 0)
     assert samples(second, "hotloop_runs", "hotloop_items", "hotloop_source") == {}
@@ -85,7 +85,7 @@ def test_two_services_count_apart_and_nothing_of_the_process() -> None:
     assert b"python_info" not in first.text()
 
 
-def test_requests_and_runs_have_their_seconds() -> None:
+def test_seconds_of_requests_and_runs_are_counted() -> None:
     metrics = Metrics(SourceMonitor(()))
     for seconds in (0.002, 0.02):
         metrics.request_ended("/health", "GET", 200, seconds)
@@ -105,7 +105,7 @@ def test_requests_and_runs_have_their_seconds() -> None:
     assert found["hotloop_run_seconds_sum", "python", "hybrid"] == 2.5
 
 
-def test_comparisons_are_counted_apart_from_runs() -> None:
+def test_comparisons_are_counted_separately_from_runs() -> None:
     metrics = Metrics(SourceMonitor(()))
     metrics.comparison_ended(TaskStatus.COMPLETED, 12)
     metrics.comparison_ended(TaskStatus.CANCELLED, 3)
@@ -117,7 +117,7 @@ def test_comparisons_are_counted_apart_from_runs() -> None:
     }
 
 
-def test_transactions_and_their_errors_are_counted_apart() -> None:
+def test_transactions_and_their_errors_are_counted_separately() -> None:
     metrics = Metrics(SourceMonitor(()))
     metrics.transaction_ended("read", 0.25, failed=False)
     metrics.transaction_ended("write", 0.5, failed=True)
@@ -127,7 +127,7 @@ def test_transactions_and_their_errors_are_counted_apart() -> None:
     assert [found["hotloop_store_errors_total", kind] for kind in kinds] == [0, 1]
 
 
-def test_gauges_are_those_of_the_last_sample_and_deaths_only_grow() -> None:
+def test_gauges_show_the_last_sample_and_deaths_only_grow() -> None:
     metrics = Metrics(SourceMonitor(()))
     for waiting, deaths in ((5, 1), (2, 3)):
         metrics.set_gauges(

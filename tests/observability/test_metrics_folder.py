@@ -39,7 +39,7 @@ def python(program: str) -> str:
     return done.stdout.decode()
 
 
-def test_counts_of_the_dead_stay_and_their_gauges_go(
+def test_counts_of_dead_processes_stay_and_their_gauges_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -53,7 +53,7 @@ def test_counts_of_the_dead_stay_and_their_gauges_go(
     assert not folder.exists()
 
 
-def test_folders_of_killed_supervisors_are_removed_and_those_of_others_are_not(
+def test_only_folders_of_killed_supervisors_are_removed(
     tmp_path: Path,
 ) -> None:
     program = (

@@ -37,7 +37,9 @@ FAULT: Final[dict[str, Any]] = {
 
 @contextmanager
 def database(answer: Callable[[str], Any]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Its address, and the versions that it was asked for; `answer` is by a package's name."""
+    """The address of the fake database, and the versions that clients asked about; `answer` is by
+    package.
+    """
     asked: dict[str, str] = {}
 
     class Handler(BaseHTTPRequestHandler):
@@ -76,7 +78,7 @@ def audit(url: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_pinned_version_is_asked_for() -> None:
+def test_audit_checks_every_pinned_version() -> None:
     with database(lambda name: {}) as (url, asked):
         done = audit(url)
     assert done.returncode == 0, done.stderr
@@ -85,7 +87,7 @@ def test_every_pinned_version_is_asked_for() -> None:
     assert asked == canonical
 
 
-def test_vulnerable_version_is_named_with_the_one_that_mends_it() -> None:
+def test_vulnerable_version_is_reported_with_its_fix() -> None:
     with database(lambda name: {"vulns": [FAULT]} if name == "starlette" else {}) as (url, _):
         done = audit(url)
     assert done.returncode != 0
@@ -94,7 +96,7 @@ def test_vulnerable_version_is_named_with_the_one_that_mends_it() -> None:
     assert "999" in done.stdout
 
 
-def test_database_that_is_not_there_is_no_good_news() -> None:
+def test_unreachable_database_fails_the_audit() -> None:
     with database(lambda name: {}) as (url, _):
         pass
     assert audit(url).returncode != 0

@@ -1,4 +1,4 @@
-"""What a build does with and without a working C compiler. Really builds, in a copy."""
+"""Builds in a copy of the project, with and without a working C compiler."""
 
 import os
 import re
@@ -97,7 +97,7 @@ def build(source: Path, *command: str, **variables: str) -> subprocess.Completed
     return python("setup.py", *command, cwd=source, variables=variables)
 
 
-def test_working_compiler_gives_every_kernel(source: Path) -> None:
+def test_working_compiler_builds_every_kernel(source: Path) -> None:
     built = build(source, "build", "--build-lib", "target", HOTLOOP_REQUIRE_CYTHON="1")
     assert built.returncode == 0, built.stderr
     assert "-ffp-contract=off" in built.stdout
@@ -118,7 +118,7 @@ def test_working_compiler_gives_every_kernel(source: Path) -> None:
 
 
 @pytest.mark.parametrize("compiler", BROKEN_COMPILERS)
-def test_broken_compiler_gives_a_loud_build_without_cython(source: Path, compiler: str) -> None:
+def test_broken_compiler_builds_without_cython_and_warns(source: Path, compiler: str) -> None:
     built = build(source, "build", "--build-lib", "target", CC=compiler)
     assert built.returncode == 0, built.stderr
     assert "the cython kernel was NOT built" in built.stderr
@@ -145,7 +145,7 @@ def test_broken_compiler_fails_the_build_when_cython_is_required(
     assert not (source / EXTENSION).exists()
 
 
-def test_earlier_extension_does_not_pass_for_a_failed_build(source: Path) -> None:
+def test_failed_build_removes_an_earlier_extension(source: Path) -> None:
     target = source / "target"
     for folder in (source, target):
         (folder / EXTENSION).parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def test_debug_build_checks_bounds(source: Path) -> None:
     assert parity.stdout.splitlines()[-1] == "equal: baseline", parity.stderr
 
 
-def test_code_without_the_gil_does_not_touch_python(source: Path) -> None:
+def test_nogil_code_does_not_use_python_objects(source: Path) -> None:
     """A check for an exception or a reference count there would take the GIL, or worse, not."""
     assert build(source, "build_ext", CC="false").returncode == 0  # looked at, not compiled
     generated = (source / "build/cython/hotloop/kernels/loops/_cython.c").read_text()

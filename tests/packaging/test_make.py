@@ -35,7 +35,7 @@ def test_help_lists_every_target() -> None:
 @pytest.mark.skipif(
     not (ROOT / ".venv" / ".installed").exists(), reason="this is not the .venv of make install"
 )
-def test_make_run_serves_and_installs_nothing_twice(tmp_path: Path) -> None:
+def test_make_run_serves_and_installs_once(tmp_path: Path) -> None:
     settings = {"HOTLOOP_PORT": "0", "HOTLOOP_DATA_DIR": str(tmp_path / "data")}
     log = tmp_path / "log"
     with (

@@ -39,7 +39,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_wheel_holds_the_packages_and_no_generated_source(wheel: Path) -> None:
+def test_wheel_contains_packages_and_no_generated_source(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     packages = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     assert packages == {"hotloop"}
@@ -74,7 +74,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_packages_named_app_and_kernels_stand_beside_it(environment: Path, tmp_path: Path) -> None:
+def test_wheel_allows_other_packages_named_app_and_kernels(
+    environment: Path, tmp_path: Path
+) -> None:
     code = (
         "import app, kernels, hotloop.app.factory, hotloop.kernels as ours; "
         "print(app.NAME, kernels.NAME, *ours.available_kernels('loops'), sep=', ')"

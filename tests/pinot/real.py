@@ -80,7 +80,7 @@ def flights(count: int) -> list[Flight]:
 
 
 class Process:
-    """One process of the cluster; it can be killed and started again."""
+    """A process of the cluster; it can be killed and restarted."""
 
     def __init__(
         self, name: str, role: str, jars: Path, folder: Path, options: Mapping[str, object]
@@ -104,7 +104,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """In a process group of its own, away from Ctrl-C; it ends when the pipe to it closes."""
+        """Start in a new process group, safe from Ctrl-C; it ends when the pipe to it closes."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -129,7 +129,7 @@ class Process:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """It is there, and silent. After six seconds the cluster takes it for dead."""
+        """The process stays alive but silent. After six seconds the cluster declares it dead."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -148,7 +148,7 @@ class Pinot:
         self.broker_url = f"http://127.0.0.1:{broker}"
         self.client = httpx.Client(timeout=60)
         self.rows = 0
-        """How many the table has."""
+        """The number of segments of the table."""
         self.zookeeper = Process(
             "zookeeper",
             "zookeeper",
@@ -272,7 +272,7 @@ class Pinot:
         self.wait_until_whole()
 
     def count(self, table: str) -> int:
-        """How many rows the broker finds; 0 while it finds no segment, or not all of them."""
+        """The number of rows that the broker finds; 0 until it finds all segments."""
         answer = self.query(f"SELECT COUNT(*) FROM {table}").json()
         if answer["exceptions"] or "resultTable" not in answer:
             return 0

@@ -1,6 +1,6 @@
-"""What a real broker answers: the facts that a source of items must live with.
-
-They are those of Pinot 0.11. Where it is known that later releases differ, the test says so.
+"""Facts about a real broker that a source of items must live with.  the facts that a source of
+items must live with. They are those of Pinot 0.11. Where it is known that later releases differ,
+the test says so.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_answer_has_columns_types_rows_and_how_many_servers_answered(pinot: Pino
     assert "partialResult" not in answer
 
 
-def test_star_gives_the_columns_by_name(pinot: Pinot) -> None:
+def test_star_sorts_columns_by_name(pinot: Pinot) -> None:
     answer = ask(pinot, "SELECT * FROM flights LIMIT 1")
     names = answer["resultTable"]["dataSchema"]["columnNames"]
     assert names == ["carrier", "item_id", "offset", "value"]
@@ -76,7 +76,7 @@ def test_names_of_tables_are_case_sensitive(pinot: Pinot) -> None:
     assert codes(ask(pinot, "SELECT item_id FROM FLIGHTS")) == [190]
 
 
-def test_no_limit_is_a_limit_of_ten(pinot: Pinot) -> None:
+def test_default_limit_is_ten(pinot: Pinot) -> None:
     answer = ask(pinot, f"SELECT {COLUMNS} FROM flights")
     assert len(rows(answer)) == 10
     assert answer["totalDocs"] == ROWS  # the only hint
@@ -87,7 +87,7 @@ def test_limit_is_honoured(pinot: Pinot, limit: int) -> None:
     assert rows(ask(pinot, f"SELECT {COLUMNS} FROM flights LIMIT {limit}")) == flights(ROWS)
 
 
-def test_pages_by_item_id_are_all_flights(pinot: Pinot) -> None:
+def test_pages_by_item_id_contain_all_flights(pinot: Pinot) -> None:
     found: list[Flight] = []
     for start in range(0, ROWS, 20_000):
         page = f"SELECT {COLUMNS} FROM flights ORDER BY item_id LIMIT 20000 OFFSET {start}"
@@ -96,7 +96,7 @@ def test_pages_by_item_id_are_all_flights(pinot: Pinot) -> None:
 
 
 @pytest.mark.parametrize("count", [500, 5_000, 10_000, 50_000])
-def test_in_with_many_ids_gives_each_once(pinot: Pinot, count: int) -> None:
+def test_in_returns_each_of_many_ids_once(pinot: Pinot, count: int) -> None:
     """50,000 ids are 290 KB of SQL."""
     ids = random.Random(count).sample(range(ROWS), count)
     sql = f"SELECT {COLUMNS} FROM flights WHERE item_id IN ({','.join(map(str, ids))})"
@@ -104,16 +104,16 @@ def test_in_with_many_ids_gives_each_once(pinot: Pinot, count: int) -> None:
     assert rows(ask(pinot, f"{sql} LIMIT {count}")) == [every[number] for number in sorted(ids)]
 
 
-def test_in_leaves_out_what_is_not_there_and_what_is_twice(pinot: Pinot) -> None:
+def test_in_skips_absent_and_repeated_ids(pinot: Pinot) -> None:
     sql = f"SELECT {COLUMNS} FROM flights WHERE item_id IN (2, 1, 2, -1, {2**63 - 1}) LIMIT 9"
     assert rows(ask(pinot, sql)) == flights(3)[1:]
 
 
-def test_empty_in_is_no_sql(pinot: Pinot) -> None:
+def test_empty_in_is_a_syntax_error(pinot: Pinot) -> None:
     assert codes(ask(pinot, "SELECT item_id FROM flights WHERE item_id IN ()")) == [150]
 
 
-def test_types_are_those_of_the_columns_only_where_a_row_is(pinot: Pinot) -> None:
+def test_types_of_columns_are_known_only_with_a_row(pinot: Pinot) -> None:
     answer = ask(pinot, f"SELECT {COLUMNS} FROM flights WHERE item_id = -1")
     assert answer["resultTable"] == {
         "dataSchema": {
@@ -138,7 +138,7 @@ def test_types_are_those_of_the_columns_only_where_a_row_is(pinot: Pinot) -> Non
     ],
 )
 @pytest.mark.parametrize("headers", [None, {"Pinot-Use-Http-Status-For-Errors": "true"}])
-def test_error_is_in_the_body_of_a_success(
+def test_error_comes_in_the_body_of_a_200(
     pinot: Pinot, sql: str, code: int, words: str, headers: dict[str, str] | None
 ) -> None:
     """The header is for later releases; this one takes no notice of it."""
@@ -149,7 +149,7 @@ def test_error_is_in_the_body_of_a_success(
 
 
 @pytest.mark.parametrize("content", [b"", b"no JSON", b"{}"])
-def test_body_without_sql_is_a_server_error_without_a_word(pinot: Pinot, content: bytes) -> None:
+def test_body_without_sql_is_a_500_without_explanation(pinot: Pinot, content: bytes) -> None:
     response = pinot.client.post(f"{pinot.broker_url}/query/sql", content=content)
     assert (response.status_code, response.content) == (500, b"")
 
@@ -161,12 +161,12 @@ def test_query_options_are_separated_by_semicolons(pinot: Pinot) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "soon"])
-def test_wrong_timeout_is_a_server_error_without_a_word(pinot: Pinot, timeout: str) -> None:
+def test_wrong_timeout_is_a_500_without_explanation(pinot: Pinot, timeout: str) -> None:
     response = pinot.query("SELECT item_id FROM flights", queryOptions=f"timeoutMs={timeout}")
     assert (response.status_code, response.content) == (500, b"")
 
 
-def test_values_that_json_lacks_are_text_and_integers_are_exact(pinot: Pinot) -> None:
+def test_non_finite_numbers_are_text_and_integers_are_exact(pinot: Pinot) -> None:
     schema = {
         "schemaName": "odd",
         "dimensionFieldSpecs": [
@@ -217,7 +217,7 @@ def test_table_without_data_has_no_result_and_no_error(pinot: Pinot) -> None:
     assert answer["numServersQueried"] == 0
 
 
-def test_silent_server_costs_its_rows_and_is_an_error_beside_the_others(pinot: Pinot) -> None:
+def test_silent_server_loses_its_rows_and_adds_an_error(pinot: Pinot) -> None:
     sql = f"SELECT {COLUMNS} FROM flights LIMIT {ROWS}"
     with pinot.servers[1].paused():
         answer = ask(pinot, sql, queryOptions="timeoutMs=1000")
@@ -229,7 +229,7 @@ def test_silent_server_costs_its_rows_and_is_an_error_beside_the_others(pinot: P
     pinot.wait_until_whole()
 
 
-def test_dead_server_is_an_error_first_and_then_left_out_without_a_word(pinot: Pinot) -> None:
+def test_dead_server_is_first_an_error_and_later_silently_left_out(pinot: Pinot) -> None:
     """Half of the rows, later none, look like an answer to somebody who counts none."""
     sql = f"SELECT {COLUMNS} FROM flights LIMIT {ROWS}"
     pinot.servers[1].kill()
@@ -255,7 +255,7 @@ def test_dead_server_is_an_error_first_and_then_left_out_without_a_word(pinot: P
     pinot.wait_until_whole()
 
 
-def test_dead_broker_refuses_and_after_a_restart_answers_all(pinot: Pinot) -> None:
+def test_restarted_broker_answers_all_rows(pinot: Pinot) -> None:
     pinot.broker.kill()
     with pytest.raises(httpx.ConnectError):
         pinot.query(f"SELECT item_id FROM {TABLE}")
@@ -263,7 +263,7 @@ def test_dead_broker_refuses_and_after_a_restart_answers_all(pinot: Pinot) -> No
     assert rows(ask(pinot, f"SELECT {COLUMNS} FROM flights LIMIT {ROWS}")) == flights(ROWS)
 
 
-def test_run_of_the_service_has_every_flight_right(
+def test_run_of_the_service_computes_every_flight(
     pinot: Pinot, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     table = flights(ROWS)

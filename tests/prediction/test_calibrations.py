@@ -195,7 +195,7 @@ def test_unusable_file_is_measured_anew(tmp_path: Path, damage: str) -> None:
     asyncio.run(check())
 
 
-def test_change_of_kernels_is_noticed_while_the_service_runs(tmp_path: Path) -> None:
+def test_change_of_kernels_is_detected_at_runtime(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         ours = made(tmp_path, hosts)
@@ -378,7 +378,7 @@ def test_unasked_calibration_waits_for_an_idle_host(
     asyncio.run(check())
 
 
-def test_asked_calibration_takes_its_turn_among_the_runs(tmp_path: Path) -> None:
+def test_requested_calibration_queues_with_the_runs(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
         hosts.idle = 0

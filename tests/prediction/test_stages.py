@@ -45,7 +45,7 @@ def refusal(given: dict[str, Any], **changes: Any) -> InvalidRequestError:
     return caught.value
 
 
-def test_pinot_stage_has_what_the_settings_say() -> None:
+def test_pinot_stage_follows_the_settings() -> None:
     (made,) = stages(
         {"db": "pinot"},
         pinot_authorization="Bearer s3cret",
@@ -66,7 +66,7 @@ def test_pinot_stage_has_what_the_settings_say() -> None:
     assert "s3cret" not in repr(made)
 
 
-def test_redis_stage_has_what_the_settings_say() -> None:
+def test_redis_stage_follows_the_settings() -> None:
     (made,) = stages(
         {"cache": "redis"},
         redis_key="k{id}",
@@ -83,7 +83,7 @@ def test_redis_stage_has_what_the_settings_say() -> None:
     assert "cache:6379" not in repr(made)
 
 
-def test_each_run_has_a_policy_of_its_own() -> None:
+def test_each_run_has_its_own_policy() -> None:
     first, second = (stages({"db": "pinot"})[0].policy.run for _ in range(2))
     assert first
     assert first != second

@@ -122,7 +122,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("strategy", ["idle", *StrategyName])
-def test_killed_parent_leaves_nothing_behind(strategy: str, tmp_path: Path) -> None:
+def test_killed_parent_leaves_no_process(strategy: str, tmp_path: Path) -> None:
     started = str(tmp_path / "started")
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, strategy, started, "python", "EndlessStage"],

@@ -91,7 +91,7 @@ def test_patient_caller_waits_for_a_run_host_that_does_not_come_up(
     runner.run(wait())
 
 
-def test_patient_caller_is_told_when_there_was_no_run_host_for_long(
+def test_patient_caller_fails_after_a_long_time_without_run_hosts(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
@@ -105,7 +105,7 @@ def test_patient_caller_is_told_when_there_was_no_run_host_for_long(
     runner.run(wait())
 
 
-def test_caller_in_the_line_is_told_when_no_run_host_comes_up(
+def test_queued_caller_fails_when_no_run_host_starts(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that died was the last, and its successor does not start."""
@@ -189,7 +189,7 @@ def test_retry_after_differs_between_refused_callers(runner: asyncio.Runner) -> 
     runner.run(refuse())
 
 
-def test_owners_take_turns_and_none_fills_the_line_for_others(runner: asyncio.Runner) -> None:
+def test_clients_take_turns_in_the_queue(runner: asyncio.Runner) -> None:
     async def line_up() -> None:
         order: list[str] = []
 
@@ -221,7 +221,7 @@ def test_owners_take_turns_and_none_fills_the_line_for_others(runner: asyncio.Ru
     runner.run(line_up())
 
 
-def test_caller_that_gives_up_as_its_turn_comes_passes_it_on(runner: asyncio.Runner) -> None:
+def test_caller_that_gives_up_passes_its_turn_on(runner: asyncio.Runner) -> None:
     async def give_up() -> None:
         async with host_pool(count=1) as pool:
             await until(lambda: pool.alive_count == 1, "the run host is up")

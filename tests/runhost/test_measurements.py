@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hotloop.app.errors import UnreadableTaskError
@@ -48,6 +48,9 @@ details = st.builds(
     event_loop_lag_ms=st.none() | st.builds(LagSummary, milliseconds, milliseconds, milliseconds),
 )
 
+FEWER = settings(max_examples=30)
+"""Measurements are slow to generate, and these rules are simple."""
+
 FULL = Measurements(
     checksum=MODULUS - 1,
     errors=(ItemError(7, "db", "no row for 7"), ItemError(-1, "cache", "é")),
@@ -76,10 +79,11 @@ def as_close(one: Measurements) -> dict[str, Any]:
 # --- as JSON -------------------------------------------------------------------------------
 
 
+@FEWER
 @given(details)
 @example(Measurements())
 @example(FULL)
-def test_json_is_read_back_as_it_was(one: Measurements) -> None:
+def test_json_round_trip_preserves_measurements(one: Measurements) -> None:
     stored = json.loads(json.dumps(one.to_json()))
     assert Measurements.from_json(stored) == one
     assert [stage["stage"] for stage in stored["stages"]] == list(one.stages)
@@ -108,17 +112,20 @@ def test_shard_without_details_has_measured_nothing() -> None:
 # --- adding --------------------------------------------------------------------------------
 
 
+@FEWER
 @given(details, details, details)
 def test_plus_is_associative(one: Measurements, two: Measurements, three: Measurements) -> None:
     assert as_close(one.plus(two).plus(three)) == as_close(one.plus(two.plus(three)))
 
 
+@FEWER
 @given(details)
 @example(FULL)
-def test_nothing_added_changes_nothing(one: Measurements) -> None:
+def test_empty_measurements_change_nothing(one: Measurements) -> None:
     assert Measurements().plus(one) == one.plus(Measurements()) == one
 
 
+@FEWER
 @given(details, details)
 def test_plus_changes_neither(one: Measurements, two: Measurements) -> None:
     before = json.dumps(one.to_json()), json.dumps(two.to_json())
@@ -159,6 +166,7 @@ def test_plus_of_each_field() -> None:
     )
 
 
+@FEWER
 @given(details, details)
 def test_utilization_is_between_those_of_the_parts(one: Measurements, two: Measurements) -> None:
     parts = [d.cpu_utilization for d in (one, two) if d.cpu_utilization is not None]
@@ -177,6 +185,7 @@ def test_execution_that_was_not_measured_does_not_count_for_the_utilization() ->
     assert unmeasured.plus(FULL).cpu_utilization == 0.25
 
 
+@FEWER
 @given(details, details)
 def test_errors_are_the_first_that_came(one: Measurements, two: Measurements) -> None:
     total = one.plus(two).errors
@@ -236,7 +245,7 @@ def test_fields_of_a_later_version_are_left_out_and_nothing_is_nothing() -> None
     assert Measurements.from_json({}) == Measurements()
 
 
-def test_what_cannot_be_read_is_said_and_left_out_of_the_sum() -> None:
+def test_unreadable_measurements_are_left_out_of_the_sum() -> None:
     damaged = FULL.to_json() | {"checksum": None}
     with pytest.raises(UnreadableTaskError, match="what its executions have measured"):
         Measurements.from_json(damaged)

@@ -34,7 +34,7 @@ def test_cpu_of_this_process_and_of_ended_and_living_children_counts() -> None:
     assert cpu_seconds >= 0.9
 
 
-def test_memory_of_children_counts_and_goes_again() -> None:
+def test_memory_of_children_is_added_and_removed() -> None:
     gauge = MemoryGauge()
     before = gauge.read()
     code = "data = bytes(range(256)) * 400_000\nprint(flush=True)\ninput()"
@@ -51,7 +51,7 @@ def test_memory_of_children_counts_and_goes_again() -> None:
     assert gauge.read() < before + 30_000_000
 
 
-def test_costly_figure_is_read_only_when_the_cheap_one_moved(
+def test_costly_figure_is_read_only_if_the_cheap_one_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     resident, costly = 1_000_000, 0
@@ -87,7 +87,7 @@ def holding() -> Iterator[int]:
         child.communicate(b"\n")
 
 
-def test_run_has_what_it_took_and_not_what_was_held_before() -> None:
+def test_run_measures_only_its_own_resources() -> None:
     gauge = MemoryGauge()
     held = bytearray(200_000_000)
     assert RunMemory(gauge, list).look() < 20_000_000
@@ -100,7 +100,7 @@ def test_run_has_what_it_took_and_not_what_was_held_before() -> None:
     assert RunMemory(gauge, list).look() < 20_000_000
 
 
-def test_memory_that_is_held_for_a_moment_counts() -> None:
+def test_brief_memory_peak_counts() -> None:
     """Also between two looks, where the system keeps the peak."""
     memory = RunMemory(MemoryGauge(), list)
     if not memory.counts_peak:

@@ -32,7 +32,7 @@ def test_messages_with_and_without_arrays_come_back_in_order() -> None:
         assert np.array_equal(second[name], array)
 
 
-def test_arrays_travel_beside_the_pickle_and_arrive_writable() -> None:
+def test_arrays_are_sent_outside_the_pickle_and_arrive_writable() -> None:
     array = np.arange(1_000_000)
     parts = encode_frame(array)
     assert len(parts) == 2

@@ -137,7 +137,7 @@ def test_error_rate_above_the_bound_ends_a_run_early(
     assert runner.run(run(host, within))[1].error is None
 
 
-def test_cancelled_run_ends_with_what_was_finished(
+def test_cancelled_run_keeps_finished_items(
     runner: asyncio.Runner, host: RunHostClient, tmp_path: Path
 ) -> None:
     started = str(tmp_path / "started")
@@ -200,7 +200,7 @@ NO_WORK = {"cpu_iterations": 0, "outer_iterations": 0, "inner_iterations": 0}
 
 
 @pytest.mark.parametrize("strategy", [StrategyName.SEQUENTIAL, StrategyName.MULTIPROCESSING])
-def test_peak_memory_is_the_run_s_own_whatever_ran_before(
+def test_peak_memory_excludes_earlier_runs(
     runner: asyncio.Runner, host: RunHostClient, strategy: StrategyName
 ) -> None:
     """A million items take 40 MB and more, in and out."""

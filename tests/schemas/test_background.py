@@ -27,7 +27,7 @@ def parse(model: type[RunRequest], body: dict[str, Any]) -> RunRequest:
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("strategy", list(StrategyName))
-def test_run_made_a_task_is_the_task_that_was_asked_for(
+def test_run_in_the_background_has_the_requested_spec(
     body: dict[str, Any], strategy: StrategyName
 ) -> None:
     """Also for whoever compares two requests by their JSON, or by what the client gave."""

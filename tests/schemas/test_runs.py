@@ -61,7 +61,7 @@ def test_delay_may_be_the_same_for_all_items() -> None:
     assert parse({"redis_delay_ms": [3, 3]}).redis_delay_ms == (3.0, 3.0)
 
 
-def test_stages_asked_for_are_taken() -> None:
+def test_requested_stages_are_used() -> None:
     request = parse({"items": [ROW], "db": "simulated", "cache": "simulated"})
     assert (request.db_source, request.cache_source) == (DbSource.SIMULATED, CacheSource.SIMULATED)
     assert parse({"db": "none"}).db_source == DbSource.NONE
@@ -138,14 +138,14 @@ def test_number_that_is_not_finite_is_refused(field: str, literal: str) -> None:
     assert caught.value.errors()[0]["loc"] == (field,)
 
 
-def test_hundred_thousand_rows_are_taken() -> None:
+def test_hundred_thousand_rows_are_accepted() -> None:
     rows = [{"item_id": i, "value": float(i), "offset": i} for i in range(100_000)]
     request = parse({"items": rows})
     assert request.total_items == 100_000
     assert request.items == rows
 
 
-def test_first_wrong_row_is_the_only_one_told() -> None:
+def test_only_the_first_wrong_row_is_reported() -> None:
     assert list(faults({"items": [ROW, {}, {}]})) == [
         "items.1.item_id",
         "items.1.value",

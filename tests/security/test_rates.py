@@ -52,7 +52,7 @@ def test_requests_over_the_rate_are_refused(url: str | None) -> None:
     asyncio.run(count())
 
 
-def test_processes_count_together_in_redis(redis: RunningRedis) -> None:
+def test_processes_share_their_counts_in_redis(redis: RunningRedis) -> None:
     async def count() -> None:
         first, second = (RateLimiter("3/day", redis.url) for _ in range(2))
         await counted(first, "shared", 2)
@@ -64,7 +64,7 @@ def test_processes_count_together_in_redis(redis: RunningRedis) -> None:
     asyncio.run(count())
 
 
-def test_requests_go_on_while_the_storage_is_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_requests_pass_while_the_storage_is_down(caplog: pytest.LogCaptureFixture) -> None:
     with running_redis() as redis:
         limiter = RateLimiter("1/day", redis.url)
         redis.kill()
@@ -77,7 +77,7 @@ def test_requests_go_on_while_the_storage_is_away(caplog: pytest.LogCaptureFixtu
     assert "not counted" in caplog.text
 
 
-def test_clients_are_counted_by_name_and_others_by_address() -> None:
+def test_keys_are_counted_by_client_and_other_requests_by_address() -> None:
     async def count() -> None:
         gate = Gate(Settings(rate_limit="1/hour"))
 
@@ -98,7 +98,7 @@ def test_clients_are_counted_by_name_and_others_by_address() -> None:
     asyncio.run(count())
 
 
-def test_nothing_is_counted_unless_asked() -> None:
+def test_nothing_is_counted_by_default() -> None:
     assert asyncio.run(Gate(Settings()).count(ALICE, "10.0.0.1")) is None
 
 
@@ -113,5 +113,5 @@ def test_nothing_is_counted_unless_asked() -> None:
         ("testclient", "testclient"),
     ],
 )
-def test_network_of(address: str, network: str) -> None:
+def test_address_counts_by_its_network(address: str, network: str) -> None:
     assert network_of(address) == network

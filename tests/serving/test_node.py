@@ -26,7 +26,7 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
     return Settings(data_dir=tmp_path, database_url=SecretStr(url), **changes)
 
 
-def test_start_waits_for_a_database_says_so_and_gives_up(
+def test_start_waits_for_a_database_and_gives_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(StoreUnavailableError, match=r"HOTLOOP_DATABASE_URL: .* cannot be reached"):
@@ -36,7 +36,7 @@ def test_start_waits_for_a_database_says_so_and_gives_up(
     assert SECRET not in caplog.text
 
 
-def test_start_goes_on_when_the_database_answers(
+def test_start_continues_when_the_database_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -54,7 +54,7 @@ def test_start_goes_on_when_the_database_answers(
     assert "it is down; waiting for it" in caplog.text
 
 
-def test_process_that_is_told_to_stop_waits_no_longer(tmp_path: Path) -> None:
+def test_stopping_process_waits_no_longer(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError):
         check_machine(settings(tmp_path), lambda: True)
 
@@ -63,7 +63,7 @@ def test_process_that_is_told_to_stop_waits_no_longer(tmp_path: Path) -> None:
     "words",
     ['FATAL:  password authentication failed for user "x"', 'FATAL:  database "x" does not exist'],
 )
-def test_database_that_refuses_this_service_is_a_wrong_setting(
+def test_refusal_by_the_database_is_a_wrong_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     refusal = StoreUnavailableError("it lets nobody in")
@@ -77,7 +77,7 @@ def test_database_that_refuses_this_service_is_a_wrong_setting(
         check_machine(settings(tmp_path))
 
 
-def test_store_that_waiting_does_not_mend_is_a_wrong_setting(
+def test_permanent_store_error_is_a_wrong_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> Any:

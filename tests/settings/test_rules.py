@@ -85,7 +85,7 @@ def test_rate_is_a_count_and_a_time(rate: str) -> None:
 
 
 @pytest.mark.parametrize("rate", ["600/minute", "20/second", "5000/2 hours", "1/Day", "7/3minutes"])
-def test_rates_that_are_taken_can_be_read(rate: str) -> None:
+def test_accepted_rates_can_be_parsed(rate: str) -> None:
     RateLimiter(load_settings(rate_limit=rate).rate_limit or "", None)
 
 
@@ -162,7 +162,7 @@ def test_addresses_of_redis_are_kept_and_hidden(monkeypatch: pytest.MonkeyPatch,
         ("SOURCE_OUTAGE_SECONDS", "-1", "must be at least 0"),
     ],
 )
-def test_wrong_one_is_told_without_a_secret(
+def test_wrong_setting_error_hides_secrets(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
     monkeypatch.setenv(f"HOTLOOP_{name}", value)

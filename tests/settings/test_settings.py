@@ -22,12 +22,12 @@ def test_settings_without_environment_are_the_defaults() -> None:
     assert settings.data_dir == Path.cwd() / "data"
 
 
-def test_environment_goes_before_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOTLOOP_PORT", "0")
     assert load_settings().port == 0
 
 
-def test_argument_goes_before_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOTLOOP_PORT", "9000")
     assert load_settings(port=9001).port == 9001
 
@@ -63,7 +63,7 @@ def test_wrong_variable_is_named_with_bound_value_and_way_out(
     assert "Unset it for the default, " in text
 
 
-def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_lists_all_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOTLOOP_PORT", "x")
     monkeypatch.setenv("HOTLOOP_QUEUE_LIMIT", "-1")
     monkeypatch.setenv("HOTLOOP_PROT", "1")
@@ -82,7 +82,7 @@ def test_unknown_variable_is_refused_with_close_names(monkeypatch: pytest.Monkey
         load_settings()
 
 
-def test_unknown_variable_like_no_other_is_told_the_known_ones(
+def test_unknown_variable_error_lists_known_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("hotloop_zzzz", "2")

@@ -1,4 +1,4 @@
-"""When which request is sent: an open model, which waits for no answer."""
+"""The times of requests in an open model, which waits for no answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class Kind(StrEnum):
-    """What is asked for."""
+    """The kind of a request."""
 
     RUN = "run"
     BACKGROUND = "background task"
@@ -45,7 +45,7 @@ class Arrival:
 
 
 def arrivals(seed: int, seconds: float) -> list[Arrival]:
-    """All of them in order: for each kind a Poisson process of its own, the same for a seed."""
+    """All arrivals in order: a Poisson process for each kind, repeatable by the seed."""
     return sorted(arrival for kind in Kind for arrival in _of_kind(kind, seed, seconds))
 
 

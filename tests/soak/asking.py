@@ -29,7 +29,7 @@ HOST_DIED: Final = "run-host-died"
 NO_TASK: Final = "task_00000000_1"
 """An id that no task has."""
 EVENTS_READ: Final = 2
-"""Before a stream is abandoned."""
+"""Events to read before a stream is abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Answer:
 
 
 class Asker:
-    """Everything that was asked and answered; what was wrong is in `faults`, in words."""
+    """All requests and answers; `faults` describes wrong ones."""
 
     def __init__(self, client: httpx.AsyncClient, seed: int) -> None:
         self.answers: list[Answer] = []
@@ -72,7 +72,9 @@ class Asker:
         }
 
     async def ask_all(self, arrivals: list[Arrival]) -> None:
-        """Each at its time, whatever has become of those before; returns when all are answered."""
+        """Send each request at its time, whatever the earlier ones do; returns when all are
+        answered.
+        """
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for arrival in arrivals:
@@ -157,7 +159,7 @@ class Asker:
     async def _send(
         self, kind: Kind, due: float, method: str, path: str, body: Body | None = None
     ) -> httpx.Response | None:
-        """None when it was refused, or its run host died: both are counted."""
+        """Send a request; None if it was refused or its run host died. Both are counted."""
         fields = None if body is None else body.fields
         answer = await self._client.request(method, path, json=fields)
         status = answer.status_code
@@ -176,7 +178,7 @@ class Asker:
         raise AssertionError(f"{method} {path} was answered with {status}: {answer.text[:300]}")
 
     def judge_status(self, view: dict[str, Any]) -> None:
-        """Of a background task; one that has not ended is left for later."""
+        """Judge a background task; unfinished ones are judged later."""
         task_id = str(view["task_id"])
         if view["status"] in ("pending", "running") or task_id in self.completed:
             return

@@ -25,7 +25,7 @@ _SLOW_STAGES: Final = {"db_delay_ms": 4, "redis_delay_ms": [0, 1]}
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What is sent, and what must come back: by kernel, of a comparison's cells too."""
+    """A request body and the checksums it must lead to, by kernel."""
 
     fields: dict[str, Any]
     items: int
@@ -71,8 +71,8 @@ def comparison_body(number: int) -> Body:
 
 @cache
 def right_checksum(kernel: str, items: int) -> str:
-    """By one direct call in this process. Compiled kernels are equal to the bit: cython for both,
-    so that each of them is held against another's result or none of the service.
+    """The checksum of a direct call in this process. Cython stands for both compiled kernels, which
+    must agree to the bit.
     """
     direct = "python" if kernel == "python" else "cython"
     plan = make_plan(StrategyName.SEQUENTIAL, kernel=direct, items=GeneratedItems(items))

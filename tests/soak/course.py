@@ -23,21 +23,19 @@ from tests.fixtures.waiting import wait_until
 from tests.soak.arrivals import arrivals
 from tests.soak.asking import TASKS, Answer, Asker
 from tests.soak.deaths import Deaths, Victim
-from tests.soak.flatness import QUANTITIES, SHORTEST_SECONDS, Flatness, judge
-from tests.soak.readings import Reading, reading
+from tests.soak.readings import QUANTITIES, SHORTEST_SECONDS, Flatness, Reading, judge, reading
 
 PATIENCE_SECONDS: Final = 60.0
-"""For the requests that are not answered, and then the tasks that have not ended, when the load
-does: the service is not behind by more."""
+"""How far the service may be behind at the end of the load: first for requests, then for tasks."""
 REQUEST_SECONDS: Final = 60.0
 KEPT_FILES: Final = frozenset({"hotloop.sqlite3", "hotloop.sqlite3-reserve"})
-"""Of the data folder, after the end."""
+"""Files that stay in the data folder at the end."""
 PAGE: Final = 500
 
 
 @dataclass
 class Outcome:
-    """What a soak has shown; a good one has no `faults`."""
+    """The results of a soak; a good one has no `faults`."""
 
     seed: int
     seconds: float
@@ -45,13 +43,13 @@ class Outcome:
     killed: Counter[Victim] = field(default_factory=Counter)
     accepted: int = 0
     completed: int = 0
-    """Of the accepted background tasks, with the right checksum."""
+    """Accepted background tasks that completed with the right checksum."""
     died: int = 0
     """Synchronous tasks that ended with a killed run host."""
     abandoned: int = 0
     readings: Sequence[Reading] = ()
     flatness: Sequence[Flatness] = ()
-    """Of no quantity when the soak was too short for it."""
+    """Empty if the soak was too short to judge growth."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -67,7 +65,7 @@ def soak(folder: Path, seconds: float, seed: int, **settings: object) -> Outcome
             patch.dict(os.environ, TMPDIR=str(temporary)),
             running_server(data, **({"run_hosts": 2} | settings)) as server,
         ):
-            wait_until(lambda: server.client.get("/health/ready").is_success, "it is ready")
+            server.wait_ready()
             with reading(server, [data, temporary]) as readings:
                 asker, deaths = asyncio.run(_load(server, seconds, seed))
             # Not those of the time after, in which the load runs out: they would hide growth.
@@ -126,7 +124,9 @@ def _take_over(outcome: Outcome, asker: Asker, deaths: Deaths) -> None:
 
 
 def _ends(server: Server, asker: Asker) -> list[str]:
-    """All that was accepted ends and is right; what ran synchronously has ended, too."""
+    """Check that all accepted tasks end with the right result, and that all synchronous ones have
+    ended.
+    """
     faults: list[str] = []
     deadline = time.monotonic() + PATIENCE_SECONDS
     with httpx.Client(base_url=server.url, timeout=REQUEST_SECONDS) as client:
@@ -163,7 +163,7 @@ def _listed(client: httpx.Client) -> list[dict[str, Any]]:
 
 
 def _left_running(server: Server, temporary: Path) -> list[str]:
-    """While the service still runs: connections without a client, processes without a parent."""
+    """Find connections without a client and processes without a parent while the service runs."""
     api = psutil.Process(server.process.pid)
 
     def faults() -> list[str]:
@@ -178,7 +178,7 @@ def _left_running(server: Server, temporary: Path) -> list[str]:
 
 
 def connections(process: psutil.Process, port: int) -> list[Any]:
-    """Those that it has accepted on the port, and not closed."""
+    """Connections that the process has accepted on the port and not closed."""
     return [
         one
         for one in process.net_connections()
@@ -187,8 +187,8 @@ def connections(process: psutil.Process, port: int) -> list[Any]:
 
 
 def orphans(temporary: Path, known: Collection[psutil.Process]) -> list[str]:
-    """All of the machine that were started with this folder for temporary files, whoever their
-    parent is by now, and are not known.
+    """Unknown processes on the machine that use this folder for temporary files, whatever their
+    parent.
     """
     return [f"an orphan is left: {p}" for p in _marked(temporary) if p not in known]
 
@@ -203,14 +203,14 @@ def _marked(temporary: Path) -> list[psutil.Process]:
 
 
 def left_files(data: Path, temporary: Path) -> list[str]:
-    """Whatever is there after the end, and should not be."""
+    """Files that should not be there after the end."""
     paths = [path for path in data.rglob("*") if path.is_file() and path.name not in KEPT_FILES]
     paths += temporary.rglob("*")
     return [f"a file is left: {path}" for path in sorted(paths)]
 
 
 def growth_faults(outcome: Outcome) -> list[str]:
-    """And sets its `flatness`."""
+    """Judge the growth of all quantities, and set `flatness`."""
     if outcome.seconds < SHORTEST_SECONDS or not outcome.readings:
         return [] if outcome.readings else ["nothing could be read"]
     outcome.flatness = [judge(outcome.readings, quantity) for quantity in QUANTITIES]

@@ -12,35 +12,29 @@ from typing import Final
 
 import psutil
 
-from tests.fixtures import processes
-from tests.fixtures.processes import tree
+from tests.fixtures.processes import pool_workers
 from tests.fixtures.server import Server
 
 PER_MINUTE: Final = 2.0
-"""Of each sort; one at least."""
+"""Deaths of each kind; at least one."""
 PATIENCE_SECONDS: Final = 20.0
-"""For somebody who may die."""
+"""How long to look for a process that may be killed."""
 
 
 class Victim(StrEnum):
-    """Who dies."""
+    """The kind of process to kill."""
 
     HOST = "run host"
     WORKER = "pool worker"
 
 
 def run_hosts(server: Server) -> list[psutil.Process]:
-    """The oldest first. It is never killed, so that what a run host holds can be watched."""
-    below = [p for p in tree(server.process.pid) if "hotloop.app.runhost" in _words(p)]
-    return sorted(below, key=lambda process: process.create_time())
-
-
-def pool_workers(server: Server) -> list[psutil.Process]:
-    return processes.pool_workers(server.process.pid)
+    """The run hosts, the oldest first. It is never killed, so that its growth can be watched."""
+    return sorted(server.run_hosts(), key=lambda process: process.create_time())
 
 
 class Deaths:
-    """At moments chosen by the seed, between a tenth and nine tenths of the time."""
+    """Kills at moments that the seed chooses, from 10 % to 90 % of the time."""
 
     def __init__(self, server: Server, seed: int, seconds: float) -> None:
         self.killed: Counter[Victim] = Counter()
@@ -63,20 +57,13 @@ class Deaths:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             with suppress(psutil.Error):
-                # Whoever is below one that dies must be known before.
+                # Remember the processes below before their parent dies.
                 below = await asyncio.to_thread(self._server.look_below)
                 hosts = await asyncio.to_thread(run_hosts, self._server)
-                workers = await asyncio.to_thread(pool_workers, self._server)
+                workers = await asyncio.to_thread(pool_workers, self._server.process.pid)
                 those = hosts[1:] if victim is Victim.HOST else workers
                 if those and below:
                     self._chance.choice(those).kill()
                     self.killed[victim] += 1
                     return
             await asyncio.sleep(0.1)
-
-
-def _words(process: psutil.Process) -> list[str]:
-    with suppress(psutil.Error):
-        words: list[str] = process.cmdline()
-        return words
-    return []

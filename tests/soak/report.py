@@ -1,4 +1,4 @@
-"""What a soak has shown, as a generated section of docs/reliability.md."""
+"""The results of a soak, as a generated section of docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.soak.arrivals import Kind
 from tests.soak.asking import Answer
 from tests.soak.course import Outcome
 from tests.soak.deaths import Victim
-from tests.soak.flatness import SHORTEST_SECONDS
+from tests.soak.readings import SHORTEST_SECONDS
 
 NAME: Final = "mixed load"
 WRITER: Final = "make soak"

@@ -1,4 +1,4 @@
-"""Wrong answers are told from right ones."""
+"""The judge distinguishes wrong answers from right ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VIEW: dict[str, Any] = {"task_id": TASK, "status": "completed", "result": RESULT
 
 
 def asked(kind: Kind, answer: httpx.Response) -> Asker:
-    """After one request of the kind, to a service that gives this answer."""
+    """Send one request of the kind to a service that gives this answer."""
 
     async def ask() -> Asker:
         transport = httpx.MockTransport(lambda _: answer)
@@ -48,13 +48,13 @@ def asker() -> Asker:
     return asker
 
 
-def test_every_strategy_and_kernel_has_its_turn() -> None:
+def test_runs_cover_every_strategy_and_kernel() -> None:
     turns = {(strategy, body.kernel) for strategy, body in map(run_body, range(len(CELLS)))}
     assert turns == {(strategy.value, kernel) for strategy, kernel in CELLS}
     assert len(turns) == 18
 
 
-def test_kernels_have_checksums_of_their_own() -> None:
+def test_checksums_depend_on_kernel_and_items() -> None:
     assert right_checksum("numba", 60) == right_checksum("cython", 60)
     assert len({right_checksum("python", count) for count in (60, 240)}) == 2
 
@@ -69,13 +69,13 @@ def test_kernels_have_checksums_of_their_own() -> None:
         (Kind.STATUS, 422, "invalid-request"),
     ],
 )
-def test_other_answers_are_faults(kind: Kind, status: int, name: str) -> None:
+def test_unexpected_answer_is_a_fault(kind: Kind, status: int, name: str) -> None:
     (fault,) = asked(kind, problem(status, name)).faults
     assert str(status) in fault
 
 
 @pytest.mark.parametrize("name", ["not-ready", "too-busy"])
-def test_refusal_is_none(name: str) -> None:
+def test_refusal_is_no_fault(name: str) -> None:
     asker = asked(Kind.RUN, problem(503, name))
     assert (asker.faults, [answer.status for answer in asker.answers]) == ([], [503])
 

@@ -1,4 +1,4 @@
-"""Growth is told from work that comes and goes."""
+"""The judge distinguishes growth from temporary use."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from tests.fixtures.sections import BEGIN, END
 from tests.fixtures.server import ROOT
 from tests.soak.course import Outcome, growth_faults
-from tests.soak.flatness import QUANTITIES, judge, slope
-from tests.soak.readings import Reading
+from tests.soak.readings import QUANTITIES, Reading, judge, slope
 from tests.soak.report import NAME, WRITER, lines, write
 
 MIB = float(1 << 20)
@@ -54,7 +53,7 @@ def grown(field: str, value: Callable[[float, float], float]) -> list[str]:
     return growth_faults(Outcome(1, SECONDS, readings=readings(field, value)))
 
 
-def test_every_quantity_that_is_judged_is_tried() -> None:
+def test_these_tests_cover_every_quantity() -> None:
     assert len(FIELDS) == len(QUANTITIES)
 
 
@@ -66,38 +65,38 @@ def test_steady_growth_is_a_fault(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_work_that_comes_and_goes_is_none(field: str) -> None:
+def test_temporary_use_is_no_fault(field: str) -> None:
     chance = random.Random(field)
     assert grown(field, lambda _, still: still * (1 + chance.random())) == []
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_growth_of_the_first_minutes_is_none(field: str) -> None:
+def test_growth_in_the_first_minutes_is_no_fault(field: str) -> None:
     assert grown(field, lambda at, still: still * (1 + min(1.0, at / 250))) == []
 
 
-def test_what_grows_under_work_that_comes_and_goes_is_a_fault() -> None:
+def test_growth_under_temporary_use_is_a_fault() -> None:
     chance = random.Random(1)
     faults = grown("api_descriptors", lambda at, still: still + at // 60 + chance.randrange(8))
     assert len(faults) == 1
 
 
-def test_run_host_that_ended_by_itself_is_a_fault() -> None:
+def test_end_of_the_spared_run_host_is_a_fault() -> None:
     faults = grown("host_pid", lambda at, _: 1 + (at > 400))
     assert faults == ["the run host that nobody killed has ended"]
 
 
-def test_no_reading_is_a_fault_and_few_are_refused() -> None:
+def test_missing_readings_are_a_fault() -> None:
     assert growth_faults(Outcome(1, 6)) == ["nothing could be read"]
     with pytest.raises(ValueError, match="too few"):
         judge([STILL] * 10, QUANTITIES[0])
 
 
-def test_slope_is_not_moved_by_outliers() -> None:
+def test_slope_ignores_outliers() -> None:
     assert slope([1.0, 3.0, 5.0, 700.0, 9.0, 11.0]) == 2.0
 
 
-def test_report_replaces_its_section_and_nothing_else(tmp_path: Path) -> None:
+def test_report_replaces_only_its_section(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text((ROOT / "docs" / "reliability.md").read_text("utf-8"), "utf-8")
     begin, end = BEGIN.format(name=NAME, writer=WRITER), END.format(name=NAME)
@@ -116,5 +115,5 @@ def test_report_replaces_its_section_and_nothing_else(tmp_path: Path) -> None:
     assert "Nothing was wrong." in text
 
 
-def test_report_names_what_was_wrong() -> None:
+def test_report_lists_faults() -> None:
     assert "- a file is left: x" in lines(Outcome(1, 6, faults=["a file is left: x"]))

@@ -23,7 +23,7 @@ SEED = 5
 
 
 @pytest.mark.long
-def test_everything_accepted_ends_and_is_right_and_nothing_is_left(tmp_path: Path) -> None:
+def test_short_soak_has_no_fault(tmp_path: Path) -> None:
     assert {arrival.kind for arrival in arrivals(SEED, SECONDS)} == set(Kind)
     outcome = soak(tmp_path, SECONDS, SEED)
     assert outcome.faults == []
@@ -34,7 +34,7 @@ def test_everything_accepted_ends_and_is_right_and_nothing_is_left(tmp_path: Pat
 
 
 @pytest.mark.long
-def test_soak_that_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+def test_terminated_soak_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     environment = plain_environment() | {"TMPDIR": str(tmp_path)}
     words = [sys.executable, "-m", "tests.soak", "--report", str(tmp_path / "report.md")]
     with subprocess.Popen(words, cwd=ROOT, env=environment) as process:
@@ -59,7 +59,7 @@ def test_leftover_files_are_named(tmp_path: Path) -> None:
     assert left_files(data, temporary)[0] == f"a file is left: {data / 'uploads' / 'half'}"
 
 
-def test_orphan_is_found_whoever_its_parent_is(tmp_path: Path) -> None:
+def test_orphan_is_found_by_its_temporary_folder(tmp_path: Path) -> None:
     words = ["sh", "-c", "sleep 60 >/dev/null & echo $!"]
     environment = plain_environment() | {"TMPDIR": str(tmp_path)}
     started = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=True)
@@ -73,7 +73,7 @@ def test_orphan_is_found_whoever_its_parent_is(tmp_path: Path) -> None:
     wait_until(lambda: not orphans(tmp_path, ()), "it has ended")
 
 
-def test_connection_that_is_not_closed_is_found() -> None:
+def test_open_connection_is_found() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         assert connections(psutil.Process(), port) == []
@@ -84,7 +84,7 @@ def test_connection_that_is_not_closed_is_found() -> None:
         assert connections(psutil.Process(), port) == []
 
 
-def test_arrivals_are_the_same_for_a_seed_and_wait_for_nothing() -> None:
+def test_arrivals_are_repeatable_by_their_seed() -> None:
     first = arrivals(SEED, 60)
     assert first == arrivals(SEED, 60) != arrivals(SEED + 1, 60)
     assert first == sorted(first)

@@ -173,7 +173,7 @@ def test_work_is_not_begun_once_stopped() -> None:
     assert not begun.is_set()
 
 
-def test_cancelled_from_elsewhere_is_not_taken_for_an_answer() -> None:
+def test_cancellation_elsewhere_is_not_an_answer() -> None:
     async def give_up() -> None:
         raise asyncio.CancelledError
 

@@ -41,7 +41,7 @@ def broker(shared: RunningBroker) -> RunningBroker:
     return shared
 
 
-def test_rows_are_put_at_their_items_whatever_their_order(broker: RunningBroker) -> None:
+def test_rows_in_any_order_reach_their_items(broker: RunningBroker) -> None:
     ids = [907, 3, 4_999_999, 0, 512]
     batch = fetched(pinot_stage(broker.url), ids)
     assert columns_of(batch) == pinot_columns(ids)
@@ -59,7 +59,7 @@ def test_query_has_ids_limit_and_timeout(broker: RunningBroker) -> None:
     assert broker.counts()["last_sql"].endswith(" LIMIT 600")
 
 
-def test_only_the_positions_asked_for_are_touched(broker: RunningBroker) -> None:
+def test_only_the_given_positions_change(broker: RunningBroker) -> None:
     for positions in (range(1, 3), [2, 1]):
         batch = fetched(pinot_stage(broker.url), range(4), positions)
         assert batch.columns["offset"].tolist() == [UNTOUCHED, 1, 2, UNTOUCHED]
@@ -77,7 +77,7 @@ def test_item_without_a_row_fails_alone(broker: RunningBroker) -> None:
     assert alone.counts["db"] == StageCounts(calls=1, misses=1)
 
 
-def test_columns_are_taken_by_name_and_others_ignored(broker: RunningBroker) -> None:
+def test_columns_are_found_by_name_and_extra_ones_ignored(broker: RunningBroker) -> None:
     sql = 'SELECT carrier, "offset", item_id, value FROM flights WHERE item_id IN ({ids})'
     batch = fetched(pinot_stage(broker.url, sql=sql, fields=(("offset", "offset"),)), [8, 9])
     assert columns_of(batch) == ([UNTOUCHED] * 2, [8, 9])

@@ -60,7 +60,7 @@ def test_complete_answer_is_a_table(left_out: str) -> None:
 @example(200, [])
 @example(200, {})
 @example(200, None)
-def test_any_json_that_is_no_answer_is_an_error_of_ours(status: int, value: Any) -> None:
+def test_unexpected_json_is_a_source_error(status: int, value: Any) -> None:
     with pytest.raises((TransientError, RefusedError)) as caught:
         read_answer(status, json.dumps(value).encode())
     assert len(str(caught.value)) < 150
@@ -149,12 +149,12 @@ def test_status_decides_where_there_is_no_json(status: int, kind: type[Exception
 
 
 @pytest.mark.parametrize("status", [201, 404, 500])
-def test_right_table_with_a_wrong_status_is_not_taken(status: int) -> None:
+def test_valid_table_with_an_error_status_is_refused(status: int) -> None:
     with pytest.raises((TransientError, RefusedError), match=f"HTTP {status}"):
         read(status)
 
 
-def test_access_denied_is_told_with_the_setting() -> None:
+def test_denied_access_names_the_setting() -> None:
     for status in (401, 403):
         with pytest.raises(RefusedError, match="HOTLOOP_PINOT_AUTHORIZATION"):
             read(status, exceptions=[{"errorCode": 427}])
@@ -175,7 +175,7 @@ def test_access_denied_is_told_with_the_setting() -> None:
         {"resultTable": {"dataSchema": {"columnNames": ["id", "v"]}, "rows": [[1]]}},
     ],
 )
-def test_incomplete_answer_is_asked_for_again(changes: dict[str, Any]) -> None:
+def test_incomplete_answer_is_retried(changes: dict[str, Any]) -> None:
     with pytest.raises(TransientError, match=r"^(only 1|only 0|pinot's answer)"):
         read(**changes)
 
@@ -185,7 +185,9 @@ def test_answer_without_rows_is_a_table() -> None:
     assert read(resultTable=table) == PinotTable({"id": 0}, [])
 
 
-def test_messages_of_pinot_are_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_of_pinot_are_logged_and_hidden_from_clients(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(TransientError) as caught:
         read(exceptions=[{"errorCode": 427, "message": "Server_10.1.2.3" + "x" * 10_000}])

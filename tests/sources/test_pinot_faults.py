@@ -134,7 +134,7 @@ def test_fault_that_lasts(
 
 
 @pytest.mark.parametrize("fault", sorted(f for f in FAULTS if OUTCOMES[f].error is PASSES))
-def test_fault_that_passes_costs_nothing_but_a_query(broker: RunningBroker, fault: str) -> None:
+def test_temporary_fault_costs_only_a_query(broker: RunningBroker, fault: str) -> None:
     expected = OUTCOMES[fault]
     broker.control(fault, times=1, **expected.options)
     batch = fetched(pinot_stage(broker.url, policy=expected.policy), IDS)
@@ -234,7 +234,7 @@ def test_redirects_are_not_followed(broker: RunningBroker) -> None:
         ("https://127.0.0.1:{broker}", RefusedError),
     ],
 )
-def test_broker_that_cannot_be_asked_is_told_without_its_address(
+def test_unreachable_broker_error_hides_its_address(
     broker: RunningBroker, url: str, kind: type[Exception]
 ) -> None:
     url = url.format(port=free_port(), broker=broker.port)

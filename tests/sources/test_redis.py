@@ -93,7 +93,7 @@ def test_null_of_json_is_a_missing_field(shared: RunningRedis, client: Redis) ->
     assert columns_of(batch) == ([0.5], [5])
 
 
-def test_only_the_positions_asked_for_are_touched(shared: RunningRedis, client: Redis) -> None:
+def test_only_the_given_positions_change(shared: RunningRedis, client: Redis) -> None:
     shared.fill(10, key="item:{item_id}", value=lambda item_id: str(item_id))
     for positions in (range(1, 3), [2, 1]):
         batch = fetched(redis_stage(shared.url), range(4), positions)
@@ -249,7 +249,7 @@ def test_aside_with_a_part_of_the_columns_is_a_miss(
     assert batch.counts["cache"] == StageCounts(calls=1, hits=1, misses=1)
 
 
-def test_aside_that_has_nothing_changes_nothing(shared: RunningRedis, client: Redis) -> None:
+def test_cache_aside_miss_changes_nothing(shared: RunningRedis, client: Redis) -> None:
     batch = fetched(redis_stage(shared.url, aside=True), [1, 2])
     assert batch.columns["offset"].tolist() == [UNTOUCHED] * 2
     assert (batch.complete, batch.failed) == (set(), {})

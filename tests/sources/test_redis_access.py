@@ -87,7 +87,7 @@ def test_unreachable_server_fails_every_item_without_its_address(layout: RedisLa
 
 
 @pytest.mark.parametrize("where", ["no-such-host.invalid", "[::1]"])
-def test_host_that_is_not_there_is_told_without_its_name(where: str) -> None:
+def test_unreachable_host_error_hides_its_name(where: str) -> None:
     with pytest.raises(TransientError) as caught:
         fetched(redis_stage(f"redis://{where}:1/0", policy=GIVES_UP), [1])
     assert str(caught.value) == "redis cannot be reached, or closed the connection"
@@ -116,7 +116,7 @@ def test_something_else_that_answers_is_no_redis() -> None:
     closing(run)
 
 
-def test_another_refusal_is_told_in_the_words_of_the_server() -> None:
+def test_other_refusals_quote_the_server() -> None:
     with running_redis() as server:
         stage = redis_stage(server.url.replace("/0", "/99"), policy=GIVES_UP)
         with pytest.raises(RefusedError, match=r"^redis refused: DB index is out of range$"):

@@ -61,7 +61,7 @@ def test_client_itself_retries_nothing() -> None:
     closing(run)
 
 
-def test_aside_takes_a_server_that_is_down_for_misses() -> None:
+def test_cache_aside_counts_a_down_server_as_misses() -> None:
     port = free_port()
     stage = redis_stage(f"redis://127.0.0.1:{port}/0", policy=GIVES_UP, aside=True)
     batch = fetched(stage, range(20))
@@ -89,7 +89,7 @@ def test_paused_server_is_a_timeout_and_then_answers() -> None:
         closing(run)
 
 
-def test_answers_of_abandoned_calls_are_never_taken_for_others() -> None:
+def test_answers_of_abandoned_calls_are_dropped() -> None:
     """Cancelled while the server is stalled; what it answers later belongs to nobody."""
     with running_redis() as server:
         server.fill(1_000, key="item:{item_id}", value=lambda item_id: str(item_id))
@@ -161,7 +161,7 @@ def test_server_that_stays_away_fails_everything_once_and_then_at_once() -> None
 
 
 @pytest.mark.parametrize("layout", [RedisLayout.HASH, RedisLayout.STRING])
-def test_busy_server_is_asked_again(layout: RedisLayout) -> None:
+def test_busy_server_is_retried(layout: RedisLayout) -> None:
     """While a script runs, any other command is answered with BUSY."""
     with running_redis() as server, server.client(socket_timeout=60) as client:
         client.config_set("busy-reply-threshold", 1)
@@ -196,7 +196,7 @@ def _loop_for_ever(client: Redis) -> None:
 
 
 @pytest.mark.parametrize("layout", [RedisLayout.HASH, RedisLayout.STRING])
-def test_replica_without_its_master_is_asked_again(layout: RedisLayout) -> None:
+def test_replica_without_its_master_is_retried(layout: RedisLayout) -> None:
     with running_redis() as server, server.client() as client:
         client.config_set("replica-serve-stale-data", "no")
         client.replicaof("127.0.0.1", free_port())

@@ -124,7 +124,7 @@ def test_refusals_and_faults_come_out_at_once_and_open_nothing(error: Exception)
     assert breaker.reason is None
 
 
-def test_each_attempt_has_a_timeout_in_words(waits: list[float]) -> None:
+def test_timeout_of_an_attempt_is_explained(waits: list[float]) -> None:
     cancelled: list[bool] = []
 
     async def hang() -> None:
@@ -166,7 +166,7 @@ def test_calls_are_not_held_up_by_each_other() -> None:
     assert asyncio.run(run()) == 1_000
 
 
-def test_cancelled_between_attempts_nothing_is_sent_any_more(
+def test_cancelled_call_makes_no_further_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resilience, "FIRST_BACKOFF_SECONDS", 60.0)
@@ -295,7 +295,7 @@ def opened(clock: Clock) -> Breaker:
     return breaker
 
 
-def test_one_call_is_let_through_after_a_second(clock: Clock) -> None:
+def test_breaker_allows_one_call_after_a_second(clock: Clock) -> None:
     breaker = opened(clock)
     clock.now += TRIAL_SECONDS - 0.01
     with pytest.raises(CircuitOpenError) as caught:

@@ -1,4 +1,6 @@
-"""What both upload formats share: from an upload to an item file, and the first bad row."""
+"""`sources.row_columns`, `sources.row_file`: from an upload to an item file, in both formats, and
+the first bad row.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to CSV uploads."""
+"""`sources.csv_rows`: the rules of CSV uploads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows(header: str = "item_id,value,offset") -> CsvRows:
         ('"value",offset,"item_id"', '2.5,"3",1'),
     ],
 )
-def test_columns_are_taken_by_name(header: str, row: str) -> None:
+def test_columns_are_found_by_name(header: str, row: str) -> None:
     expected = {"item_id": 1, "value": 2.5, "offset": 3}
     assert rows(header).parse_row(2, row) == expected
     parsed = rows(header).parse_chunk([row])

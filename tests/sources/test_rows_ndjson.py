@@ -1,4 +1,4 @@
-"""What is particular to NDJSON uploads."""
+"""`sources.ndjson_rows`: the rules of NDJSON uploads."""
 
 from __future__ import annotations
 

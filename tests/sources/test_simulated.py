@@ -28,7 +28,7 @@ def test_waits_end_in_the_order_of_their_times_and_not_early() -> None:
     asyncio.run(all_of_them())
 
 
-def test_cancelled_wait_ends_at_once_and_others_go_on() -> None:
+def test_cancelled_wait_ends_without_disturbing_other_waits() -> None:
     async def both() -> None:
         long, short = asyncio.create_task(wait(60)), asyncio.create_task(wait(0.03))
         first = asyncio.create_task(wait(0.01))

@@ -49,7 +49,7 @@ def test_vectors_and_python_integers_agree(rows: list[tuple[int, float, int]]) -
 
 
 @given(ROWS, st.randoms(use_true_random=False), st.integers(0, 20))
-def test_order_and_batches_do_not_matter(
+def test_checksum_ignores_order_and_batches(
     rows: list[tuple[int, float, int]], random: object, cut: int
 ) -> None:
     shuffled = list(rows)
@@ -57,7 +57,7 @@ def test_order_and_batches_do_not_matter(
     assert (checksum(shuffled[:cut]) + checksum(shuffled[cut:])) % MODULUS == checksum(rows)
 
 
-def test_every_bit_counts_and_so_does_the_place() -> None:
+def test_checksum_depends_on_every_bit_and_its_position() -> None:
     rows = [(0, 1.0, 5), (1, 2.0, 6)]
     others = [
         [(0, np.nextafter(1.0, 2.0), 5), (1, 2.0, 6)],

@@ -55,7 +55,7 @@ class GatedStage:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_items_in_work_are_counted_before_their_batch_is_done(
+def test_items_are_counted_before_their_batch_ends(
     runner: asyncio.Runner, strategy: Strategy, workers: int, tmp_path: Path
 ) -> None:
     """20 of 100 items pass the first of two stages; then everything waits."""
@@ -175,7 +175,7 @@ def test_long_batch_reports_progress_and_a_short_one_is_one_call(
         assert calls == expected
 
 
-def test_word_of_a_worker_counts_for_the_batch_that_it_names(
+def test_report_of_a_worker_counts_for_the_named_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hotloop.app.strategies.base._mine", None)

@@ -17,7 +17,7 @@ RESULT_BYTES = 1_000_000
 """So many that the thread that reads a result is at it for a while."""
 
 
-def test_results_do_not_wake_the_thread_that_replaces_workers(
+def test_results_do_not_wake_the_replacing_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It looks after them when they start, and each time when nothing is in flight any more."""

@@ -1,4 +1,6 @@
-"""strategies.registry: promises of every strategy with stages that ask real servers."""
+"""`strategies.registry`, `strategies.batching`: promises of every strategy with real servers as
+sources.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,7 @@ def checksum(plan: Plan, ids: list[int], values: list[float], offsets: list[int]
 
 
 @pytest.mark.parametrize("group_size", [1, 7, 5_000])
-def test_bits_are_the_same_for_any_group(
+def test_group_size_does_not_change_the_bits(
     runner: asyncio.Runner,
     strategy: Strategy,
     broker: RunningBroker,
@@ -102,7 +104,7 @@ def test_bits_are_the_same_for_any_group(
     assert [sum(c.calls for c in counts) for counts in asked] == [calls, calls]
 
 
-def test_hit_of_a_cache_aside_spares_the_query(
+def test_cache_aside_hit_avoids_the_query(
     runner: asyncio.Runner, strategy: Strategy, broker: RunningBroker, redis: RunningRedis
 ) -> None:
     fields = (("offset", "offset"),)
@@ -147,9 +149,7 @@ def test_failing_items_and_failing_calls_are_reported(
         assert total_checksum(results) == checksum(plan, good, *pinot_columns(good))
 
 
-def test_server_that_is_gone_fails_its_items_and_ends(
-    runner: asyncio.Runner, strategy: Strategy
-) -> None:
+def test_unreachable_server_fails_its_items(runner: asyncio.Runner, strategy: Strategy) -> None:
     policy = replace(POLICY, outage_seconds=0.0, attempts=1)
     plan = make_plan(
         strategy.name,
@@ -202,7 +202,7 @@ def stuck_stage(how: str, broker: RunningBroker) -> Stage:
 
 
 @pytest.mark.parametrize("how", ["breaker open", "in flight"])
-def test_cancelled_while_calls_are_out_nothing_goes_on(
+def test_cancelled_run_leaves_no_call(
     runner: asyncio.Runner, strategy: Strategy, broker: RunningBroker, how: str
 ) -> None:
     """Batches of many groups, none of which may be waited for."""

@@ -1,4 +1,6 @@
-"""strategies.process_pool: batches of workers that die are tried again, within a bound."""
+"""`strategies.process_pool`, `strategies.worker_process`: batches of dead workers are retried
+within a bound.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("how", ["kill", "segfault", "exit"])
-def test_batches_of_a_dead_worker_are_computed_again(
+def test_batches_of_a_dead_worker_are_recomputed(
     runner: asyncio.Runner, process_strategy: Strategy, how: str, tmp_path: Path
 ) -> None:
     deaths = str(tmp_path / "deaths")
@@ -48,7 +50,7 @@ def test_batches_of_a_dead_worker_are_computed_again(
     assert byte_count(deaths) == 2
 
 
-def test_batch_that_always_kills_its_worker_is_given_up(
+def test_batch_that_always_kills_its_worker_fails(
     runner: asyncio.Runner, process_strategy: Strategy, tmp_path: Path
 ) -> None:
     deaths = str(tmp_path / "deaths")
@@ -68,7 +70,7 @@ def test_batch_that_always_kills_its_worker_is_given_up(
     assert byte_count(deaths) == 3
 
 
-def test_idle_workers_killed_are_replaced_before_the_next_run(
+def test_killed_idle_workers_are_replaced_before_the_next_run(
     runner: asyncio.Runner, process_strategy: Strategy
 ) -> None:
     """Also the one that holds the lock of the task queue while it waits."""
@@ -88,7 +90,7 @@ def test_idle_workers_killed_are_replaced_before_the_next_run(
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
-def test_any_one_worker_of_a_multiprocessing_pool_may_be_killed(
+def test_multiprocessing_pool_survives_the_death_of_any_worker(
     runner: asyncio.Runner, victim: int, tmp_path: Path
 ) -> None:
     """One of three is busy, one holds the queue's lock, one waits for that lock."""

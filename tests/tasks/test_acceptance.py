@@ -64,9 +64,7 @@ def test_task_that_was_cancelled_before_it_had_shards_is_deleted_with_the_others
     assert store.get(coming.task_id) == coming
 
 
-def test_task_goes_with_the_process_that_received_it(
-    store: TaskStore, incomplete: Incomplete
-) -> None:
+def test_unaccepted_task_ends_with_its_process(store: TaskStore, incomplete: Incomplete) -> None:
     kept, gone, accepted = incomplete("alive"), incomplete("dead"), incomplete("dead")
     accept(store.engine, accepted.task_id, [10], None)
     assert withdraw_incomplete(store.engine, {"alive"}) == [gone.task_id]
@@ -159,9 +157,7 @@ def test_part_of_another_task_is_in_no_list(store: TaskStore, new_task: NewTask)
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-def test_part_is_removed_whatever_its_state(
-    store: TaskStore, new_task: NewTask, has_begun: bool
-) -> None:
+def test_part_is_removed_in_any_state(store: TaskStore, new_task: NewTask, has_begun: bool) -> None:
     part, other = new_task(kind=PART), new_task()
     for task in (part, other):
         store.create(task)

@@ -62,7 +62,7 @@ def test_many_batches_are_merged_and_cut(result: NewResult) -> None:
     assert places(chunks) == [(0, CHUNK_ROWS), (CHUNK_ROWS, 100_000 - CHUNK_ROWS)]
 
 
-def test_nothing_packs_to_nothing() -> None:
+def test_empty_results_pack_to_no_chunk() -> None:
     assert pack([], COLUMNS) == []
 
 

@@ -70,9 +70,7 @@ def taken(store: TaskStore, abilities: Abilities | None = None) -> ShardRef | No
     ],
     ids=str,
 )
-def test_task_that_this_version_does_not_know_is_left_and_the_next_goes_on(
-    store: TaskStore, strange: dict[str, Any]
-) -> None:
+def test_unknown_task_waits_and_the_next_begins(store: TaskStore, strange: dict[str, Any]) -> None:
     odd, good = put(store, 2)
     change(store, odd, **strange)
     assert taken(store, able()) == good
@@ -92,7 +90,7 @@ def test_task_that_this_version_does_not_know_is_left_and_the_next_goes_on(
     [{"workload": "gone"}, {"result_columns": "nothing"}],
     ids=str,
 )
-def test_task_that_cannot_be_begun_fails_in_words_and_the_next_goes_on(
+def test_task_that_cannot_begin_fails_and_the_next_begins(
     store: TaskStore, strange: dict[str, Any]
 ) -> None:
     odd, good = put(store, 2)
@@ -228,9 +226,7 @@ def test_beginnings_of_a_process_that_stops_do_not_count(queues: Queues, store: 
 
 
 @pytest.mark.parametrize("counts_as", [0, 1, FAILED_BEGINNING])
-def test_given_back_execution_counts_as_many_beginnings_as_told(
-    store: TaskStore, counts_as: int
-) -> None:
+def test_released_execution_counts_the_given_beginnings(store: TaskStore, counts_as: int) -> None:
     (ref,) = put(store)
     for _ in range(2):
         claimed = claim(store.engine, "here:1")

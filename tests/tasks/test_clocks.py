@@ -71,7 +71,7 @@ def assert_done_once(processes: NodeProcesses, store: TaskStore, work: list[Shar
     assert {store.status(ref.task_id) for ref in work} == {TaskStatus.COMPLETED}
 
 
-def test_jump_forward_costs_one_node_its_work_and_nothing_else(
+def test_clock_jump_forward_costs_one_node_its_work(
     processes: NodeProcesses, store: TaskStore, engine: Engine, busy: list[ShardRef]
 ) -> None:
     jump(engine, HOUR)
@@ -88,7 +88,7 @@ def test_jump_forward_costs_one_node_its_work_and_nothing_else(
     assert again <= (set(processes.said(dead, "began")) if dead else set())
 
 
-def test_jump_back_declares_no_node_dead_and_real_deaths_are_noticed(
+def test_clock_jump_back_declares_only_dead_nodes_dead(
     processes: NodeProcesses, store: TaskStore, engine: Engine, busy: list[ShardRef]
 ) -> None:
     jump(engine, -HOUR)

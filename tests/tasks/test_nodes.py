@@ -124,12 +124,12 @@ def test_node_says_with_each_beat_whether_it_has_a_run_host(node: NewNode, engin
 
 
 @pytest.mark.usefixtures("gone")
-def test_process_that_is_gone_from_this_machine_is_dead_at_once(node: NewNode) -> None:
+def test_ended_process_of_this_machine_is_dead_at_once(node: NewNode) -> None:
     assert ids(node("here:1").dead(3_600)) == ["gone:1"]
 
 
 @pytest.mark.usefixtures("gone")
-def test_process_of_another_machine_is_not_looked_up_here(
+def test_process_of_another_machine_is_not_looked_up(
     node: NewNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = node("here:1")
@@ -137,9 +137,7 @@ def test_process_of_another_machine_is_not_looked_up_here(
     assert here.dead(3_600) == ()
 
 
-def test_node_of_a_version_that_told_starts_otherwise_is_dead_by_its_silence_alone(
-    node: NewNode, engine: Engine
-) -> None:
+def test_node_with_an_old_start_format_dies_only_by_silence(node: NewNode, engine: Engine) -> None:
     """Older versions told starts in unix seconds."""
     node("old:1")
     here = node("here:1")
@@ -169,7 +167,7 @@ def test_node_never_counts_itself_as_dead(node: NewNode, engine: Engine) -> None
     assert here.dead(50) == ()
 
 
-def test_node_that_was_late_itself_is_patient_with_others(
+def test_late_node_declares_no_other_node_dead(
     node: NewNode, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine that slept must not declare dead what slept with it."""
@@ -235,7 +233,7 @@ def engines(location: Path | str) -> Iterator[list[Engine]]:
         engine.dispose()
 
 
-def test_of_adopters_that_race_one_wins(node: NewNode, engines: list[Engine]) -> None:
+def test_one_of_racing_adopters_wins(node: NewNode, engines: list[Engine]) -> None:
     node("plain:1")
     adopters = [NodeStore(each, f"adopter:{n}", "test") for n, each in enumerate(engines)]
     barrier = threading.Barrier(len(adopters))

@@ -40,7 +40,7 @@ def test_results_and_progress_are_stored_together(
     assert chunk_count(store) == 2
 
 
-def test_results_that_cannot_be_stored_leave_the_progress_as_it_was(
+def test_unstored_results_leave_the_progress_unchanged(
     store: TaskStore, running: Running, result: NewResult
 ) -> None:
     task_id = running(100)
@@ -77,7 +77,7 @@ def test_same_results_again_change_nothing(
     assert chunk_count(store) == 3
 
 
-def test_execution_that_was_taken_over_writes_nothing(
+def test_replaced_execution_writes_nothing(
     store: TaskStore, running: Running, result: NewResult
 ) -> None:
     """As when a frozen process comes back after another one has gone on with its task."""

@@ -48,7 +48,7 @@ def test_export_to_the_byte(result: NewResult) -> None:
     )
 
 
-def test_export_of_nothing_has_no_lines_but_the_header() -> None:
+def test_empty_export_has_only_the_header() -> None:
     assert exported() == ("", "item_id,loop,nested\n")
     assert list(ndjson_lines(COLUMNS, [])) == []
 
@@ -202,7 +202,7 @@ def test_stream_that_breaks_off_has_no_end_mark(result: NewResult) -> None:
     assert b"".join(arrow_stream(COLUMNS, blocks(result(0, 5)))).endswith(end_mark)
 
 
-def test_stream_that_is_left_early_is_given_up(result: NewResult) -> None:
+def test_abandoned_stream_is_closed(result: NewResult) -> None:
     stream = arrow_stream(COLUMNS, blocks(result(0, 5), result(5, 5)))
     next(stream)
     next(stream)

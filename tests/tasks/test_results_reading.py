@@ -60,7 +60,7 @@ def test_any_order_of_batches_gives_the_same_rows(
         np.testing.assert_array_equal(block.columns["nested"], -block.item_ids)
 
 
-def test_nothing_processed_is_nothing_to_read(store: TaskStore, running: Running) -> None:
+def test_task_without_results_has_no_rows(store: TaskStore, running: Running) -> None:
     reader = opened(store, running(100))
     assert reader.columns == COLUMNS
     assert list(reader.blocks()) == []
@@ -147,7 +147,7 @@ def test_reader_sees_what_is_stored_meanwhile(
     assert ids(list(reader.blocks())) == [0, 1, 2, 3]
 
 
-def test_nothing_is_held_between_two_blocks(
+def test_reader_holds_no_connection_between_blocks(
     store: TaskStore, running: Running, result: NewResult
 ) -> None:
     """A slow reader has no transaction open, and one whose task is deleted comes to its end."""

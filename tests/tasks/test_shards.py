@@ -103,7 +103,7 @@ def test_items_counted_at_the_beginning_are_stored_for_task_and_shard(
     assert begin(store, task.task_id).shard.count == 12
 
 
-def test_take_over_goes_on_from_what_is_stored(
+def test_takeover_continues_with_stored_progress(
     store: TaskStore, sharded: Sharded, result: NewResult
 ) -> None:
     task_id = sharded([100, 100])

@@ -42,7 +42,7 @@ def stores(location: Path | str) -> Iterator[list[TaskStore]]:
         one.close()
 
 
-def test_of_threads_that_begin_one_shard_the_last_may_write(
+def test_last_of_racing_executions_may_write(
     stores: list[TaskStore], sharded: Sharded, result: NewResult
 ) -> None:
     barrier = threading.Barrier(WORKERS, timeout=BOUND_SECONDS)
@@ -66,7 +66,7 @@ def test_of_threads_that_begin_one_shard_the_last_may_write(
             check_counts(stores[0], task_id)
 
 
-def test_of_end_cancel_and_failure_one_wins(
+def test_one_of_end_cancel_and_failure_wins(
     stores: list[TaskStore], sharded: Sharded, result: NewResult
 ) -> None:
     barrier = threading.Barrier(4, timeout=BOUND_SECONDS)
@@ -130,7 +130,7 @@ def test_shards_of_one_task_in_parallel_add_up(
     assert ids(list(opened(stores[0], task_id).blocks())) == list(range(720))
 
 
-def test_failure_of_one_stops_all_others(
+def test_failure_of_a_shard_stops_the_others(
     stores: list[TaskStore], sharded: Sharded, result: NewResult
 ) -> None:
     """The others add for as long as they may."""
@@ -298,7 +298,7 @@ def go(processes: list[subprocess.Popen[str]]) -> None:
         process.stdin.flush()
 
 
-def test_of_processes_that_execute_and_cancel_each_task_has_one_end(
+def test_racing_processes_end_each_task_once(
     store: TaskStore, sharded: Sharded, start: Start
 ) -> None:
     task_ids = [sharded([10]) for _ in range(40)]

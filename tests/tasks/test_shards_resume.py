@@ -146,9 +146,7 @@ def test_resume_keeps_stored_results_and_queues_the_rest(
     assert store.get(bystander).status is TaskStatus.FAILED
 
 
-def test_resumed_task_goes_on_to_its_end(
-    store: TaskStore, sharded: Sharded, result: NewResult
-) -> None:
+def test_resumed_task_is_completed(store: TaskStore, sharded: Sharded, result: NewResult) -> None:
     task_id = sharded([10, 10])
     first = begin(store, task_id, 0)
     first.add(result(0, 4, failed=(1,)))

@@ -66,7 +66,7 @@ def test_stored_comparisons_are_read() -> None:
     assert not has_files(COMPARISON)
 
 
-def test_spec_is_read_back_as_it_was_made() -> None:
+def test_spec_round_trip_changes_nothing() -> None:
     request = RunRequest(workers=3, db="none", redis_delay_ms=(2.0, 3.0), batch_size=7)
     made = spec_of(request, InputKind.GENERATED)
     stored = json.loads(json.dumps(made.to_json()))
@@ -77,7 +77,7 @@ def test_spec_is_read_back_as_it_was_made() -> None:
     assert set(stored) == {field.name for field in fields(TaskSpec)} - {"origin", "needs"}
 
 
-def test_newer_version_is_refused_in_words_and_needs_a_newer_node() -> None:
+def test_newer_spec_is_refused_and_needs_a_newer_node() -> None:
     newer = STORED[SPEC_VERSION] | {"version": SPEC_VERSION + 1}
     with pytest.raises(UnreadableTaskError, match=f"of version {SPEC_VERSION + 1}, and this"):
         TaskSpec.from_json(newer)
@@ -93,7 +93,7 @@ def test_newer_version_is_refused_in_words_and_needs_a_newer_node() -> None:
         (_VERSION_0 | {"version": "x"}, "of version 'x'"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_words(stored: dict[str, Any], words: str) -> None:
+def test_unreadable_spec_is_refused_with_the_reason(stored: dict[str, Any], words: str) -> None:
     with pytest.raises(UnreadableTaskError, match=words):
         TaskSpec.from_json(stored)
 

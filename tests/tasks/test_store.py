@@ -24,7 +24,7 @@ BringTo = Callable[[Task, TaskStatus], None]
 Running = Callable[[int], str]
 
 
-def test_new_task_is_read_back_as_it_was(store: TaskStore, new_task: NewTask) -> None:
+def test_new_task_is_read_back_unchanged(store: TaskStore, new_task: NewTask) -> None:
     plain = new_task()
     full = new_task(
         total_items=10_000_000_000,
@@ -102,7 +102,7 @@ def test_concurrent_creates_in_a_file_do_not_exceed_the_limit(
         assert sum(threads.map(create, asked)) == 3
 
 
-def test_times_are_utc_whatever_zone_they_came_in(store: TaskStore, new_task: NewTask) -> None:
+def test_times_are_stored_as_utc(store: TaskStore, new_task: NewTask) -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     moment = datetime(2024, 3, 1, 1, 2, 3, 456789, tzinfo=zone)
     task = new_task(created_at=moment)

@@ -35,7 +35,7 @@ def _of(client: str | None, new_task: NewTask) -> Task:
     return replace(task, client=client, idempotency_key="k", request_hash="h")
 
 
-def test_each_client_has_keys_of_its_own(
+def test_idempotency_keys_are_separate_for_each_client(
     store: TaskStore, tasks: dict[str | None, Task], new_task: NewTask
 ) -> None:
     for client, task in tasks.items():
@@ -72,7 +72,7 @@ def test_clearing_removes_tasks_of_one_client_or_of_all(
     assert len(store.delete_finished()) == len(CLIENTS) - 1
 
 
-def test_client_of_a_task_is_told(store: TaskStore, tasks: dict[str | None, Task]) -> None:
+def test_store_names_the_client_of_a_task(store: TaskStore, tasks: dict[str | None, Task]) -> None:
     for client, task in tasks.items():
         assert store.client_of(task.task_id) == client
     with pytest.raises(TaskNotFoundError):

@@ -120,7 +120,7 @@ def test_delete_finished_of_more_than_fit_a_statement(store: TaskStore, new_task
 # --- orphans -------------------------------------------------------------------------------
 
 
-def test_orphans_are_interrupted_and_others_left(
+def test_only_orphans_are_interrupted(
     store: TaskStore, new_task: NewTask, bring_to: BringTo
 ) -> None:
     tasks = {

@@ -39,7 +39,7 @@ def refused(call: Callable[[], object], *secrets: str) -> str:
     return text
 
 
-def test_server_that_is_not_there_is_a_store_error() -> None:
+def test_unreachable_server_is_a_store_error() -> None:
     port = free_port()
     url = f"postgresql://someone:hush%21@127.0.0.1:{port}/hotloop"
     text = refused(lambda: open_store(url), str(port), "someone", "hush")
@@ -51,7 +51,7 @@ def test_database_that_is_missing_is_a_store_error(postgres: RunningPostgres) ->
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has the option")
-def test_network_that_swallows_everything_is_noticed_in_seconds(location: str) -> None:
+def test_silent_network_is_detected_within_seconds(location: str) -> None:
     store = open_store(location)
     with store.engine.connect() as connection:
         raw = connection.connection.driver_connection
@@ -107,7 +107,7 @@ def test_connection_left_in_a_transaction_is_ended(location: str) -> None:
     store.close()
 
 
-def test_server_that_hangs_is_noticed_and_used_again(
+def test_hanging_server_is_detected_and_used_again(
     postgres: RunningPostgres, location: str, new_task: NewTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connections stay open, and its machine goes on to answer for it."""

@@ -90,7 +90,7 @@ def test_deletion_does_not_fail_when_the_file_cannot_shrink(
     assert (tmp_path / FILE_NAME).stat().st_size < 1_000_000
 
 
-def test_disk_that_is_full_refuses_a_message_and_keeps_what_is_stored(
+def test_full_disk_refuses_a_message_and_keeps_stored_results(
     tmp_path: Path, store: TaskStore, new_task: NewTask, result: NewResult
 ) -> None:
     task = new_task()

@@ -134,7 +134,7 @@ def test_locked_file_can_be_read_and_refuses_writing_until_it_is_free(
     assert impatient.get(task.task_id).status is TaskStatus.RUNNING
 
 
-def test_writers_of_one_process_wait_for_each_other_and_for_nobody_for_ever(
+def test_writers_of_a_process_wait_for_each_other_within_a_bound(
     tmp_path: Path, impatient: TaskStore, new_task: NewTask
 ) -> None:
     task = new_task()
@@ -164,7 +164,7 @@ def test_writing_waits_for_another_writer(tmp_path: Path, new_task: NewTask) -> 
 
 
 @pytest.mark.parametrize("size", [10, 100, 5_000])
-def test_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, size: int) -> None:
+def test_file_that_is_no_database_is_refused_unchanged(tmp_path: Path, size: int) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"x" * size)
     text = refused(lambda: open_store(tmp_path), tmp_path)
     assert text.startswith(f"the task store {FILE_NAME}: it is no SQLite file; put a copy")

@@ -143,9 +143,7 @@ def test_processes_that_open_an_earlier_store_at_once_convert_it_once(earlier: L
         store.close()
 
 
-def test_conversion_that_is_killed_leaves_the_store_as_it_was(
-    earlier: Location, tmp_path: Path
-) -> None:
+def test_killed_migration_leaves_the_store_unchanged(earlier: Location, tmp_path: Path) -> None:
     before, inside = schema_of(earlier), tmp_path / "inside"
     command = [sys.executable, "-c", _CONVERTS_FOR_EVER, str(earlier), str(inside)]
     killed = GuardedProcess(command)
@@ -226,7 +224,7 @@ def with_more(stored: Any) -> Any:
     return more | {"later": {"unknown": 1}}
 
 
-def test_unknown_fields_of_what_is_stored_are_left_out(tmp_path: Path) -> None:
+def test_unknown_stored_fields_are_ignored(tmp_path: Path) -> None:
     restore(OLDEST_VERSION, tmp_path)
     store = open_store(tmp_path)
     with writing(store.engine) as connection:

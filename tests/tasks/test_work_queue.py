@@ -210,7 +210,7 @@ def test_cancelled_work_never_begins(queues: Queues, store: TaskStore, work: Wor
     assert work.ended == [running, last]
 
 
-def test_deleted_tasks_leave_nothing_in_the_queue(store: TaskStore) -> None:
+def test_deleted_tasks_leave_the_queue_empty(store: TaskStore) -> None:
     accepted = put(store, 2, shards=3)
     store.shards.cancel(accepted[0].task_id, summary)
     assert store.delete_finished() == [accepted[0].task_id]
@@ -321,7 +321,7 @@ def test_queue_can_be_closed_twice_and_launched_again(
     wait_until(lambda: work.ended == accepted, "it is done")
 
 
-def test_queue_says_nothing_on_the_console(
+def test_queue_prints_nothing(
     queues: Queues,
     store: TaskStore,
     work: Work,
@@ -337,7 +337,7 @@ def test_queue_says_nothing_on_the_console(
     assert capfd.readouterr() == ("", "")
 
 
-def test_server_that_goes_away_and_comes_back_is_waited_for(
+def test_short_outage_of_a_server_is_waited_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with running_postgres() as server:

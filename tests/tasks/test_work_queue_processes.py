@@ -60,9 +60,7 @@ def test_limits_hold_for_each_node_and_for_all(processes: NodeProcesses, put: Pu
     assert sorted(processes.said(None, "ended")) == names(work)
 
 
-def test_work_of_a_killed_process_is_adopted_and_nothing_is_lost(
-    processes: NodeProcesses, put: Put
-) -> None:
+def test_work_of_a_killed_process_is_adopted(processes: NodeProcesses, put: Put) -> None:
     processes.hold.touch()
     processes.start("a")
     work = put(6)

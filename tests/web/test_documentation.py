@@ -16,7 +16,7 @@ CONTENT = {"/docs": ".opblock", "/redoc": "[data-section-id]"}
 
 
 @pytest.mark.parametrize("path", CONTENT)
-def test_documentation_is_rendered_without_a_fault(server: Server, page: Page, path: str) -> None:
+def test_documentation_renders_without_errors(server: Server, page: Page, path: str) -> None:
     page.open(server.url + path)
     page.wait_for(CONTENT[path])
     routes = page.js("fetch('/openapi.json').then((answer) => answer.json())")["paths"]
@@ -29,7 +29,7 @@ def test_documentation_is_rendered_without_a_fault(server: Server, page: Page, p
     assert netlocs == {urlsplit(server.url).netloc}
 
 
-def test_docs_follow_the_theme(server: Server, page: Page) -> None:
+def test_documentation_follows_the_theme(server: Server, page: Page) -> None:
     page.theme("dark")
     page.open(f"{server.url}/docs")
     page.wait_for(".opblock")
@@ -40,7 +40,7 @@ def test_docs_follow_the_theme(server: Server, page: Page) -> None:
     assert page.faults == []
 
 
-def test_request_is_tried_out_on_the_page(server: Server, page: Page) -> None:
+def test_documentation_page_sends_a_request(server: Server, page: Page) -> None:
     page.open(f"{server.url}/docs")
     page.click("#operations-service-get_health .opblock-summary-control")
     page.click("#operations-service-get_health .try-out__btn")

@@ -49,14 +49,14 @@ def test_report_shows_every_cell_with_its_figures(page: Page, tmp_path: Path) ->
     assert "wide-spread: the rounds lie more than 10 % apart. threading × cython" in text
 
 
-def test_report_of_a_failed_comparison_begins_with_the_reason(page: Page, tmp_path: Path) -> None:
+def test_report_of_a_failed_comparison_starts_with_the_reason(page: Page, tmp_path: Path) -> None:
     failed = comparison(status="failed", error_message="nothing could be measured", winner=None)
     open_report(page, tmp_path, failed)
     assert "nothing could be measured" in page.text("h2 + [role=alert]")
     assert "The comparison is failed." in page.text("main")
 
 
-def test_winner_and_tied_are_marked_by_words(page: Page, tmp_path: Path) -> None:
+def test_winner_and_ties_are_marked_with_words(page: Page, tmp_path: Path) -> None:
     open_report(page, tmp_path, comparison())
     assert "76.9 × · fastest" in page.text(".cell.fastest")
     tied = [{"strategy": s, "kernel": "numba"} for s in ("hybrid", "threading")]
@@ -86,7 +86,7 @@ def test_comparison_without_any_time_has_no_ranking(page: Page, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("median", [0.0, 1e-9, 1e-3, 86_400.0 * 100])
-def test_times_of_any_size_have_their_place(page: Page, tmp_path: Path, median: float) -> None:
+def test_times_of_any_size_fit_the_chart(page: Page, tmp_path: Path, median: float) -> None:
     one = cell("hybrid", "numba", median, speedup=1.0, throughput_items_per_second=1.0)
     open_report(page, tmp_path, comparison(cells=[one, cell("hybrid", "cython", 1.0)]))
     styles = page.js(

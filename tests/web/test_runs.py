@@ -58,7 +58,7 @@ def long_task(server: Server, page: Page) -> Iterator[str]:
         server.client.delete(f"/api/v1/tasks/{task_id}")
 
 
-def test_run_that_is_over_before_it_is_seen_is_shown(server: Server, page: Page) -> None:
+def test_run_that_ends_at_once_is_shown(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     submit(page, items_count=1, batch_size=1, strategy="sequential", db_delay_ms=0)
     page.wait_for("#live .badge", "completed")
@@ -66,7 +66,7 @@ def test_run_that_is_over_before_it_is_seen_is_shown(server: Server, page: Page)
     assert page.faults == []
 
 
-def test_run_is_started_by_the_form_and_followed_to_its_end(server: Server, page: Page) -> None:
+def test_form_starts_a_run_and_follows_it_to_its_end(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     submit(page, items_count=400, batch_size=20, strategy="hybrid", kernel="numba", workers=2,
            io_concurrency=40, db_delay_ms=200)  # fmt: skip
@@ -90,7 +90,7 @@ def test_run_is_started_by_the_form_and_followed_to_its_end(server: Server, page
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_command_below_the_form_does_what_the_form_does(server: Server, page: Page) -> None:
+def test_command_below_the_form_matches_the_form(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     page.enter('#view [name="items"]', '[{"item_id": 7, "value": 0.5, "offset": 2}]')
     page.choose('#view [name="strategy"]', "threading")
@@ -101,7 +101,7 @@ def test_command_below_the_form_does_what_the_form_does(server: Server, page: Pa
     assert (task["strategy"], task["total_items"]) == ("threading", 1)
 
 
-def test_refused_value_is_told_at_its_field(server: Server, page: Page) -> None:
+def test_refusal_is_shown_at_its_field(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     submit(page, workers=0)
     page.wait_for("#run-workers-fault", "must be at least 1 (got 0)")
@@ -120,7 +120,7 @@ def test_refused_value_is_told_at_its_field(server: Server, page: Page) -> None:
     assert page.count('#view [aria-invalid="true"]') == 2
 
 
-def test_entry_that_is_no_number_is_not_sent(server: Server, page: Page) -> None:
+def test_entry_that_is_not_a_number_is_not_sent(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     submit(page, workers="1e", items="[1")
     page.wait_for("#run-workers-fault", "must be a number")
@@ -128,7 +128,7 @@ def test_entry_that_is_no_number_is_not_sent(server: Server, page: Page) -> None
     assert not [url for url in page.requests if url.endswith("/background")]
 
 
-def test_task_is_cancelled_and_taken_up_again(server: Server, page: Page) -> None:
+def test_task_can_be_cancelled_and_resumed(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     with long_task(server, page) as task_id:
         page.click("#live .actions button")
@@ -142,7 +142,7 @@ def test_task_is_cancelled_and_taken_up_again(server: Server, page: Page) -> Non
     page.wait_for("#live .badge", "cancelled")
 
 
-def test_nothing_is_followed_while_nobody_sees_the_page(server: Server, page: Page) -> None:
+def test_hidden_page_follows_no_task(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     with long_task(server, page) as task_id:
         stream = f"{server.url}/api/v1/tasks/events/{task_id}"
@@ -155,7 +155,7 @@ def test_nothing_is_followed_while_nobody_sees_the_page(server: Server, page: Pa
         wait_until(lambda: page.js("1") and page.requests.count(stream) == 2, "it goes on")
 
 
-def test_history_is_filtered_and_turned_and_cleared(tmp_path: Path, page: Page) -> None:
+def test_history_can_be_filtered_paged_and_cleared(tmp_path: Path, page: Page) -> None:
     body = {"items_count": 1, "db": "none", "cache": "none"}
     with running_server(tmp_path, run_hosts=1) as server:
         for strategy in ["sequential"] * 21 + ["threading"]:
@@ -184,7 +184,7 @@ def test_history_is_filtered_and_turned_and_cleared(tmp_path: Path, page: Page) 
     assert page.faults == []
 
 
-def test_history_says_what_was_run_and_deletes_one(server: Server, page: Page) -> None:
+def test_history_describes_runs_and_deletes_one(server: Server, page: Page) -> None:
     body = {"items_count": 3, "workers": 2, "batch_size": 2, "db_delay_ms": 0, "cache": "none"}
     kept = server.run("threading", **body).json()["task_id"]
     gone = server.run("sequential", items_count=3, db="none", cache="none").json()["task_id"]
@@ -210,7 +210,7 @@ def test_history_says_what_was_run_and_deletes_one(server: Server, page: Page) -
     assert page.faults == []
 
 
-def test_result_says_setup_workers_and_batches(server: Server, page: Page) -> None:
+def test_result_shows_setup_workers_and_batches(server: Server, page: Page) -> None:
     body = {"items_count": 40, "workers": 2, "db": "none", "cache": "none"}
     chosen = server.run("threading", **body).json()
     idle = server.run("threading", **body, batch_size=40).json()
@@ -230,7 +230,7 @@ def test_result_says_setup_workers_and_batches(server: Server, page: Page) -> No
     assert page.faults == []
 
 
-def test_failed_task_says_why_first(server: Server, page: Page) -> None:
+def test_failed_task_shows_its_reason_first(server: Server, page: Page) -> None:
     body = {"items_count": 50, "strategy": "sequential", "timeout_seconds": 0.1}
     answer = server.client.post("/api/v1/tasks/background", json=body)
     open_view(page, server.url, f"task/{answer.json()['task_id']}", "sequential")
@@ -251,7 +251,7 @@ def drop(page: Page, path: Path) -> None:
         page.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
 
-def test_file_is_dropped_onto_the_form_and_run(server: Server, page: Page) -> None:
+def test_file_dropped_on_the_form_is_run(server: Server, page: Page) -> None:
     open_view(page, server.url, "run", "Run")
     page.choose('#view [name="strategy"]', "threading")
     page.enter('#view [name="parameters.cpu_iterations"]', "5")
@@ -274,7 +274,9 @@ def test_file_is_dropped_onto_the_form_and_run(server: Server, page: Page) -> No
     assert page.faults == []
 
 
-def test_file_that_cannot_be_used_is_told(server: Server, page: Page, tmp_path: Path) -> None:
+def test_unusable_file_is_refused_with_the_reason(
+    server: Server, page: Page, tmp_path: Path
+) -> None:
     open_view(page, server.url, "run", "Run")
     wrong = tmp_path / "items.txt"
     wrong.write_text("1,0.5,7")
@@ -289,7 +291,7 @@ def test_file_that_cannot_be_used_is_told(server: Server, page: Page, tmp_path: 
     page.wait_for("#live .hint", "line 3, column value: 'many' is not a number")
 
 
-def test_page_goes_on_after_the_service_was_killed(tmp_path: Path, page: Page) -> None:
+def test_page_recovers_after_the_service_was_killed(tmp_path: Path, page: Page) -> None:
     port = free_port()
     with running_server(tmp_path, run_hosts=1, port=port) as server:
         open_view(page, server.url, "run", "Run")

@@ -46,7 +46,7 @@ def forget_cookies(page: Page) -> None:
     page.call("Network.clearBrowserCookies")
 
 
-def test_key_is_asked_for_before_anything_else(guarded: Server, page: Page) -> None:
+def test_page_asks_for_a_key_first(guarded: Server, page: Page) -> None:
     open_door(page, guarded)
     paths = {urlsplit(url).path for url in page.requests if url.startswith("http")}
     assert "/session" in paths
@@ -56,7 +56,7 @@ def test_key_is_asked_for_before_anything_else(guarded: Server, page: Page) -> N
     assert page.faults == [], "that nobody is signed in is no error"
 
 
-def test_key_signs_in_and_the_page_works(guarded: Server, page: Page) -> None:
+def test_key_signs_in(guarded: Server, page: Page) -> None:
     open_door(page, guarded)
     sign_in(page, f" {ALICE.key} ")
     page.wait_for("#view h2", "Run")
@@ -76,7 +76,7 @@ def test_key_signs_in_and_the_page_works(guarded: Server, page: Page) -> None:
 
 
 @pytest.mark.parametrize("key", ["a word", new_key()], ids=["word", "foreign"])
-def test_wrong_key_is_told_and_another_may_be_tried(guarded: Server, page: Page, key: str) -> None:
+def test_wrong_key_is_refused_and_can_be_corrected(guarded: Server, page: Page, key: str) -> None:
     open_door(page, guarded)
     sign_in(page, key)
     page.wait_for('#refusal [role="alert"]', "key")
@@ -89,7 +89,7 @@ def test_wrong_key_is_told_and_another_may_be_tried(guarded: Server, page: Page,
     page.wait_for('#view [role="alert"]', "scope")
 
 
-def test_dialog_does_not_go_away_by_keys(guarded: Server, page: Page) -> None:
+def test_dialog_cannot_be_closed_by_keys(guarded: Server, page: Page) -> None:
     open_door(page, guarded)
     for _ in range(3):
         page.press("Escape")
@@ -112,7 +112,7 @@ def test_dialog_fits_and_is_accessible(guarded: Server, page: Page, theme: str) 
     assert any(fault.startswith("label") for fault in page.violations())
 
 
-def test_who_has_to_sign_in_again_goes_on_where_they_were(guarded: Server, page: Page) -> None:
+def test_page_continues_after_signing_in_again(guarded: Server, page: Page) -> None:
     open_door(page, guarded)
     sign_in(page, ALICE.key)
     page.enter('#view [name="items_count"]', "13")
@@ -126,7 +126,7 @@ def test_who_has_to_sign_in_again_goes_on_where_they_were(guarded: Server, page:
     page.wait_for('#view [role="status"]', "Started")
 
 
-def test_another_client_sees_nothing_of_the_one_before(guarded: Server, page: Page) -> None:
+def test_next_client_sees_nothing_of_the_previous_one(guarded: Server, page: Page) -> None:
     body = {"items_count": 5_000, "batch_size": 10, "strategy": "sequential", "db_delay_ms": 100}
     task_id = guarded.client.post("/api/v1/tasks/background", json=body).json()["task_id"]
     try:
@@ -148,7 +148,7 @@ def test_another_client_sees_nothing_of_the_one_before(guarded: Server, page: Pa
         guarded.client.delete(f"/api/v1/tasks/{task_id}")
 
 
-def test_signing_out(guarded: Server, page: Page) -> None:
+def test_signing_out_ends_the_session(guarded: Server, page: Page) -> None:
     open_door(page, guarded, "history")
     sign_in(page, ALICE.key)
     page.wait_for("#view h2", "History")
@@ -158,7 +158,7 @@ def test_signing_out(guarded: Server, page: Page) -> None:
     assert page.js("fetch('/api/v1/tasks/results').then((answer) => answer.status)") == 401
 
 
-def test_service_without_keys_asks_for_none(server: Server, page: Page) -> None:
+def test_service_without_keys_shows_no_dialog(server: Server, page: Page) -> None:
     page.open(f"{server.url}/dashboard")
     page.wait_for("#view h2", "Run")
     assert not page.js(DOOR_IS_OPEN)

@@ -11,7 +11,7 @@ import sys
 CLOCK_VARIABLE = "CHAOS_CLOCK"
 """A file with one double: the seconds that the clock is ahead of the real one."""
 NO_CYTHON_VARIABLE = "CHAOS_NO_CYTHON"
-"""Set: the compiled kernel cannot be imported, as on a machine without a compiler."""
+"""If set, the compiled kernel cannot be imported, as on a machine without a compiler."""
 
 
 def _shift_clock(path: str) -> None:
@@ -64,7 +64,7 @@ def _shift_clock(path: str) -> None:
 
 
 def _asks_for_the_time() -> bool:
-    """Whether this is the service itself, or a run host: it would slow down the start of others."""
+    """True in the service and in run hosts; other processes would start more slowly."""
     return any(word.endswith("main.py") or word == "hotloop.app.runhost" for word in sys.orig_argv)
 
 

@@ -49,7 +49,7 @@ def seen(response: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("path", READABLE)
-def test_every_route_has_them(client: Client, path: str) -> None:
+def test_every_route_has_security_headers(client: Client, path: str) -> None:
     response = client.get(path)
     seen(response)
     assert response.headers["cache-control"] == "no-store"
@@ -58,7 +58,7 @@ def test_every_route_has_them(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/api.js", "/dashboard/dashboard.css"])
-def test_dashboard_keeps_its_own(client: Client, path: str) -> None:
+def test_dashboard_keeps_its_own_policy(client: Client, path: str) -> None:
     response = client.get(path)
     seen(response)
     assert response.headers["cache-control"] == "no-cache"
@@ -68,7 +68,7 @@ def test_dashboard_keeps_its_own(client: Client, path: str) -> None:
     seen(again)
 
 
-def test_errors_have_them(client: Client, services: FakeServices) -> None:
+def test_errors_have_security_headers(client: Client, services: FakeServices) -> None:
     services.error = ServiceError("it broke")
     answers = {500: client.get(STATUS), 404: client.get("/nowhere"), 405: client.post("/health")}
     answers[413] = client.post("/api/v1/tasks/hybrid", content=b" " * 2_000)
@@ -80,7 +80,7 @@ def test_errors_have_them(client: Client, services: FakeServices) -> None:
         assert response.headers["cache-control"] == "no-store"
 
 
-def test_faults_have_them(client: Client, services: FakeServices) -> None:
+def test_faults_have_security_headers(client: Client, services: FakeServices) -> None:
     services.error = ValueError("secret")
     response = client.get(STATUS)
     assert (response.status_code, response.json()["status"]) == (500, 500)
@@ -137,7 +137,7 @@ def test_policy_names_inline_scripts_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_documentation_may_run_its_own_scripts_and_no_others(client: Client, path: str) -> None:
+def test_documentation_allows_its_own_scripts_only(client: Client, path: str) -> None:
     response = client.get(path)
     scripts = Elements(response.text).scripts()
     inline = [text for attributes, text in scripts if "src" not in attributes]
@@ -160,7 +160,7 @@ def test_head_is_get_without_the_body(client: Client, services: FakeServices, pa
         assert services.closed_exports == 2
 
 
-def test_head_of_events_does_not_wait_for_any(client: Client, services: FakeServices) -> None:
+def test_head_of_events_answers_at_once(client: Client, services: FakeServices) -> None:
     services.stays_silent = True
     response = client.request("HEAD", f"/api/v1/tasks/events/{TASK_ID}")
     assert response.status_code == 200
@@ -168,7 +168,7 @@ def test_head_of_events_does_not_wait_for_any(client: Client, services: FakeServ
     assert services.watching == 0
 
 
-def test_head_of_what_is_not_there(client: Client) -> None:
+def test_head_of_an_unknown_path_is_404(client: Client) -> None:
     response = client.request("HEAD", "/nowhere")
     assert (response.status_code, response.content) == (404, b"")
     assert client.request("HEAD", "/api/v1/tasks/hybrid").status_code == 405

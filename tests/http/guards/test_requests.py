@@ -30,7 +30,7 @@ def start() -> Iterator[Open]:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8001", "10.0.0.1", "localhost.evil"]
 )
-def test_open_service_is_asked_by_loopback_names_only(start: Open, path: str, host: str) -> None:
+def test_open_service_answers_loopback_names_only(start: Open, path: str, host: str) -> None:
     response = start().get(path, headers={"Host": host})
     assert response.status_code == 403
     assert response.headers["content-type"] == "application/problem+json"
@@ -38,13 +38,13 @@ def test_open_service_is_asked_by_loopback_names_only(start: Open, path: str, ho
 
 
 @pytest.mark.parametrize("host", ["localhost:8001", "127.0.0.1", "127.0.0.2:80", "[::1]:8001"])
-def test_loopback_names_are_ours(start: Open, host: str) -> None:
+def test_loopback_names_are_accepted(start: Open, host: str) -> None:
     assert start().get("/health", headers={"Host": host}).status_code == 200
     settings = {"allowed_hosts": ("hotloop.example",), "api_keys": (KEY.setting,)}
     assert start(**settings).get("/health", headers={"Host": host}).status_code == 200
 
 
-def test_service_with_keys_is_asked_by_any_name_or_those_listed(start: Open) -> None:
+def test_service_with_keys_answers_any_or_listed_names(start: Open) -> None:
     headers = {"Host": "a.hotloop.example:443"}
     assert start(api_keys=(KEY.setting,)).get("/health", headers=headers).status_code == 200
     for hosts, status in (
@@ -78,7 +78,7 @@ OWN: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 @pytest.mark.parametrize("keys", [(), (KEY.setting,)], ids=["open", "keys"])
-def test_foreign_pages_change_nothing(
+def test_foreign_origins_cannot_change_anything(
     start: Open, keys: tuple[object, ...], headers: dict[str, str]
 ) -> None:
     client = start(api_keys=keys)

@@ -167,7 +167,7 @@ def test_streams_begin_one_by_one_and_other_requests_at_once() -> None:
     asyncio.run(scenario())
 
 
-def test_request_that_leaves_the_line_holds_up_nobody() -> None:
+def test_request_that_leaves_the_queue_blocks_no_other() -> None:
     async def scenario() -> None:
         begun = Begun()
         app = OpeningTurns(begun, EVENTS)

@@ -60,7 +60,7 @@ def test_strategy_is_chosen_for_the_client_unless_it_says(
 
 
 @pytest.mark.parametrize("strategy", ["auto", *StrategyName])
-def test_each_choice_is_taken(
+def test_each_choice_is_accepted(
     client: Client, services: FakeServices, strategy: StrategyChoice
 ) -> None:
     assert client.post(BACKGROUND, json={"strategy": strategy}).status_code == 202
@@ -121,7 +121,9 @@ def test_body_over_the_bound_is_413(client: Client) -> None:
 
 
 @pytest.mark.parametrize("key", ["k", "!", "~", '"quoted"', "k" * 255, "a,b;c=d", "%00"])
-def test_key_reaches_the_service_as_it_is(client: Client, services: FakeServices, key: str) -> None:
+def test_key_reaches_the_service_unchanged(
+    client: Client, services: FakeServices, key: str
+) -> None:
     response = client.post(BACKGROUND, json={}, headers={"Idempotency-Key": key})
     assert response.status_code == 202
     assert services.calls == [("submit", BackgroundRequest(), key)]
@@ -177,7 +179,7 @@ def test_key_given_twice_is_422(client: Client, services: FakeServices) -> None:
 @example(key=b"k" * 255)
 @example(key=b"k" * 256)
 @example(key=b"k\n")
-def test_any_key_is_taken_as_it_is_or_refused(
+def test_any_key_is_accepted_unchanged_or_refused(
     client: Client, services: FakeServices, key: bytes
 ) -> None:
     services.calls.clear()
@@ -228,7 +230,7 @@ def test_service_that_cannot_now_is_503(
 # Taking a task up again.
 
 
-def test_task_is_taken_up_again(client: Client, services: FakeServices) -> None:
+def test_task_can_be_resumed(client: Client, services: FakeServices) -> None:
     response = client.post(RESUME)
     assert response.status_code == 202
     assert response.headers["location"] == f"/api/v1/tasks/status/{TASK_ID}"
@@ -251,7 +253,7 @@ def test_unknown_task_is_404(client: Client, services: FakeServices) -> None:
 
 
 @pytest.mark.parametrize("name", ["background", "results", "%00", "%ff", "task_1_1", "a" * 999])
-def test_what_cannot_be_an_id_is_404_without_a_search(
+def test_malformed_id_is_404_without_a_search(
     client: Client, services: FakeServices, name: str
 ) -> None:
     assert client.post(f"/api/v1/tasks/{name}/resume").status_code == 404

@@ -121,7 +121,7 @@ async def test_large_bodies_are_not_read_here(monkeypatch: pytest.MonkeyPatch) -
 
 
 @in_loop
-async def test_faults_come_back_small_whatever_the_body_holds() -> None:
+async def test_faults_are_small_for_any_body() -> None:
     long = "z" * 1_000_000
     body = json.dumps({long: 1, "workload": [long], "kernel": long, "workers": {long: long}})
     async with reader() as bodies:
@@ -133,7 +133,7 @@ async def test_faults_come_back_small_whatever_the_body_holds() -> None:
 
 @pytest.mark.parametrize("model", [BackgroundRequest, CompareRequest, RunRequest])
 @in_loop
-async def test_what_is_read_there_is_the_same(model: type[RunRequest]) -> None:
+async def test_reader_process_reads_the_same_request(model: type[RunRequest]) -> None:
     body = {"items": ROWS, "kernel": "python", "workers": 3}
     async with reader() as bodies:
         here = await bodies.request(model, body)
@@ -163,7 +163,7 @@ def client() -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("name", sorted(BAD))
-def test_refusals_say_the_same(client: Client, name: str) -> None:
+def test_reader_process_refuses_with_the_same_words(client: Client, name: str) -> None:
     def refusal(content: bytes) -> str:
         headers = {"Content-Type": "application/json"}
         answer = client.post("/api/v1/tasks/hybrid", content=content, headers=headers)
@@ -208,7 +208,7 @@ async def test_request_that_is_cancelled_leaves_the_turn_to_the_next() -> None:
 
 
 @in_loop
-async def test_death_of_the_other_process_is_told_and_mended() -> None:
+async def test_death_of_the_reader_process_is_an_error_and_it_is_replaced() -> None:
     async with reader() as bodies:
         await bodies.request(RunRequest, {}, PADDING)
         (child,) = bodies.processes

@@ -79,7 +79,7 @@ def test_body_says_what_is_compared(client: Client, services: FakeServices) -> N
         ("", {"rounds": 101}, "rounds", "at most 100"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_error_names_the_wrong_field(
     client: Client,
     services: FakeServices,
     url: str,

@@ -42,7 +42,7 @@ class Work:
         return "result"
 
 
-def test_result_is_returned_and_nothing_is_left() -> None:
+def test_result_is_returned_and_leaves_no_task() -> None:
     async def scenario() -> None:
         work = Work()
         work.finish.set()
@@ -53,7 +53,7 @@ def test_result_is_returned_and_nothing_is_left() -> None:
     asyncio.run(scenario())
 
 
-def test_error_is_raised_and_nothing_is_left() -> None:
+def test_error_is_raised_and_leaves_no_task() -> None:
     async def fail() -> None:
         raise LookupError("x")
 
@@ -93,7 +93,7 @@ def test_cancelled_request_cancels_and_awaits_the_work() -> None:
     asyncio.run(scenario())
 
 
-def test_nobody_else_receives_while_the_body_is_read() -> None:
+def test_disconnect_is_not_awaited_while_the_body_is_read() -> None:
     async def scenario() -> None:
         work, wire, body_read = Work(), Wire(GONE), asyncio.Event()
         running = asyncio.ensure_future(

@@ -149,7 +149,7 @@ def test_cancelled_answer_leaves_nothing(
     runner.run(scenario())
 
 
-def test_client_that_leaves_before_it_is_known_whether_there_is_more_leaves_nothing(
+def test_client_that_leaves_an_unread_body_leaves_nothing(
     runner: asyncio.Runner, app: FastAPI, services: FakeServices
 ) -> None:
     services.status = TaskStatus.COMPLETED
@@ -231,9 +231,7 @@ def test_stream_that_comes_too_late_ends_at_once(
     runner.run(scenario())
 
 
-def test_lifespan_ends_streams_for_servers_that_know_nothing_of_them(
-    app: FastAPI, services: FakeServices
-) -> None:
+def test_lifespan_ends_streams_for_any_server(app: FastAPI, services: FakeServices) -> None:
     async def scenario() -> None:
         wire = Wire()
         async with app.router.lifespan_context(app):

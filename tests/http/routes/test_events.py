@@ -103,9 +103,7 @@ def test_empty_ids_are_none(client: Client, services: FakeServices) -> None:
     assert services.calls[-1] == ("events", TASK_ID, None)
 
 
-def test_client_that_had_everything_is_not_asked_to_come_again(
-    client: Client, services: FakeServices
-) -> None:
+def test_client_with_the_last_event_gets_204(client: Client, services: FakeServices) -> None:
     """A browser connects again after each end, unless the answer is 204."""
     response = client.get(EVENTS, headers={"Last-Event-ID": "3"})
     assert response.status_code == 204
@@ -152,7 +150,7 @@ def test_too_long_id_in_the_query_is_422(client: Client) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(value=st.binary(max_size=300))
-def test_any_last_event_id_is_taken_or_refused(
+def test_any_last_event_id_is_accepted_or_refused(
     client: Client, services: FakeServices, value: bytes
 ) -> None:
     services.happening = (COMPLETED,)
@@ -172,7 +170,7 @@ def test_unknown_task_is_404_before_the_stream(client: Client, services: FakeSer
 
 
 @pytest.mark.parametrize("name", ["x", "task_1_1", "%00", "%ff", "a" * 999])
-def test_what_cannot_be_an_id_is_404_without_a_search(
+def test_malformed_id_is_404_without_a_search(
     client: Client, services: FakeServices, name: str
 ) -> None:
     assert client.get(f"/api/v1/tasks/events/{name}").status_code == 404

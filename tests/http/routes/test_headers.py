@@ -54,7 +54,7 @@ ROWS = b"item_id,value,offset\n1,0.5,7\n"
         ['"unfinished', "respond-async"],
     ],
 )
-def test_respond_async_is_heard(lines: list[str]) -> None:
+def test_respond_async_is_recognised(lines: list[str]) -> None:
     assert prefers_async(lines)
 
 
@@ -84,7 +84,7 @@ def test_respond_async_is_heard(lines: list[str]) -> None:
         ["respond-async\0"],
     ],
 )
-def test_what_is_not_respond_async_is_left_aside(lines: list[str]) -> None:
+def test_other_preferences_are_ignored(lines: list[str]) -> None:
     assert not prefers_async(lines)
 
 
@@ -212,9 +212,7 @@ def test_key_of_another_request_is_422(client: Client, services: FakeServices) -
     assert client.post(RUN, json={}, headers=ASYNC).status_code == 422
 
 
-def test_run_that_is_too_long_to_wait_for_is_202_with_a_message(
-    client: Client, services: FakeServices
-) -> None:
+def test_long_run_is_202_with_a_message(client: Client, services: FakeServices) -> None:
     services.too_long = "too long"
     key = {"Idempotency-Key": "k"}
     run = client.post(RUN, json={}, headers=key)
@@ -242,7 +240,7 @@ def test_upload_becomes_a_background_task(client: Client, services: FakeServices
     assert services.calls == [("submit_upload", query, strategy, "text/csv", ROWS, "k")]
 
 
-def test_upload_that_is_run_now_says_that_it_need_not_be(client: Client) -> None:
+def test_synchronous_upload_varies_by_prefer(client: Client) -> None:
     response = client.post(UPLOAD, content=ROWS, headers={"Content-Type": "text/csv"})
     assert response.status_code == 200
     assert response.headers["vary"] == "Prefer"

@@ -18,7 +18,7 @@ MEDIA_TYPES = {
 }
 
 
-def test_page_is_html_that_allows_nothing_but_its_own(client: Client) -> None:
+def test_page_allows_its_own_resources_only(client: Client) -> None:
     answer = client.get("/dashboard")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -57,7 +57,7 @@ def test_file_has_its_media_type_and_its_policy(client: Client, name: str) -> No
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/main.js"])
-def test_file_that_is_known_is_not_sent_again(client: Client, path: str) -> None:
+def test_known_file_answers_304(client: Client, path: str) -> None:
     first = client.get(path)
     assert first.headers["cache-control"] == "no-cache"
     etag = first.headers["etag"]
@@ -69,7 +69,7 @@ def test_file_that_is_known_is_not_sent_again(client: Client, path: str) -> None
 
 
 @pytest.mark.parametrize("name", ["dashboard.html", "nothing.js", "..%2Fversion.py", "__init__.py"])
-def test_what_is_no_file_of_the_page_is_not_found(client: Client, name: str) -> None:
+def test_unknown_file_of_the_page_is_404(client: Client, name: str) -> None:
     answer = client.get(f"/dashboard/{name}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"

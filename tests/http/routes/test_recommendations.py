@@ -72,7 +72,7 @@ def test_fields_are_those_of_a_run(client: Client, services: FakeServices) -> No
         ("outer_iterations=100000&inner_iterations=100000", "outer_iterations", "1,000,000,000"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_bound(
+def test_error_names_the_wrong_field_and_its_bound(
     client: Client, services: FakeServices, text: str, field: str, words: str
 ) -> None:
     answer = client.get(f"{PATH}?{text}")

@@ -111,13 +111,13 @@ def test_other_content_type_is_415_and_names_the_right_one(
 @pytest.mark.parametrize(
     "content_type", ["application/json", "Application/JSON; charset=UTF-8", "application/json;"]
 )
-def test_json_content_type_is_taken(client: Client, content_type: str) -> None:
+def test_json_content_type_is_accepted(client: Client, content_type: str) -> None:
     response = client.post(RUN, content=b"{}", headers={"Content-Type": content_type})
     assert response.status_code == 200
 
 
 @pytest.mark.parametrize(("coding", "status"), [("Identity", 200), ("", 415), ("gzip", 415)])
-def test_only_a_body_that_is_not_encoded_is_taken(client: Client, coding: str, status: int) -> None:
+def test_only_unencoded_bodies_are_accepted(client: Client, coding: str, status: int) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": coding}
     assert client.post(RUN, content=b"{}", headers=headers).status_code == status
 
@@ -142,7 +142,7 @@ async def pieces(count: int) -> AsyncIterator[bytes]:
         yield b" " * 1_024
 
 
-def test_body_of_the_bound_is_taken(client: Client) -> None:
+def test_body_at_the_bound_is_accepted(client: Client) -> None:
     response = client.post(RUN, content=b"{}" + b" " * 4_094, headers=JSON)
     assert response.status_code == 200
 
@@ -204,6 +204,6 @@ def test_any_bytes_of_any_type_are_refused_or_run(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(name=st.text(st.characters(codec="utf-8"), min_size=1))
-def test_any_strategy_name_is_not_an_error_of_ours(client: Client, name: str) -> None:
+def test_any_strategy_name_is_run_or_refused(client: Client, name: str) -> None:
     response = client.post(f"/api/v1/tasks/{quote(name, safe='')}", json={})
     assert response.status_code < 500

@@ -52,7 +52,7 @@ def test_ready_service_names_its_checks(client: Client) -> None:
 
 
 @pytest.mark.parametrize("after", [None, "2026-01-01T00:00:00Z"])
-def test_vitals_are_told_from_a_moment_on(
+def test_vitals_start_at_the_given_moment(
     client: Client, services: FakeServices, after: str | None
 ) -> None:
     response = client.get("/health/vitals", params={"after": after} if after else {})
@@ -148,7 +148,7 @@ def test_metrics_that_fail_are_a_problem(client: Client, services: FakeServices)
     assert "secret" not in response.text
 
 
-def test_source_that_is_down_is_told_and_the_service_is_ready(
+def test_service_with_a_down_source_is_ready_and_reports_it(
     client: Client, services: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     down = SourceHealth(

@@ -54,7 +54,7 @@ def cookie_of(answer: httpx.Response) -> dict[str, str]:
     return {"Cookie": f"{COOKIE}={token}"}
 
 
-def test_cookie_cannot_be_read_or_sent_by_others(client: Client) -> None:
+def test_cookie_is_inaccessible_to_scripts_and_other_sites(client: Client) -> None:
     answer = sign_in(client)
     assert answer.status_code == 200
     assert answer.json()["name"] == "alice"
@@ -113,7 +113,7 @@ def test_other_pages_change_nothing_with_the_cookie(
     assert services.calls == []
 
 
-def test_browsers_that_say_their_origin_only_are_let_in(client: Client) -> None:
+def test_browser_with_a_matching_origin_is_accepted(client: Client) -> None:
     headers = cookie_of(sign_in(client)) | {PAGE_HEADER: "hotloop", "Origin": "http://localhost"}
     assert client.delete(TASKS, headers=headers).status_code == 200
 
@@ -128,7 +128,7 @@ def test_origin_that_may_ask_is_not_the_service_itself(services: FakeServices) -
         assert "access-control-allow-credentials" not in allowed
 
 
-def test_key_beside_a_cookie_counts(client: Client, services: FakeServices) -> None:
+def test_key_overrides_a_cookie(client: Client, services: FakeServices) -> None:
     headers = cookie_of(sign_in(client, READER)) | ALICE.headers
     assert client.delete(TASKS, headers=headers).status_code == 200
     assert services.clients[-1] == "key:alice"
@@ -171,7 +171,7 @@ def test_session_of_another_secret_is_refused(services: FakeServices) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "password", new_key()], ids=["none", "word", "foreign"])
-def test_wrong_key_signs_nobody_in(client: Client, key: str) -> None:
+def test_wrong_key_does_not_sign_in(client: Client, key: str) -> None:
     answer = client.post("/session", json={"key": key})
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers
@@ -179,11 +179,11 @@ def test_wrong_key_signs_nobody_in(client: Client, key: str) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"key": 7}, {"key": "x", "more": 1}])
-def test_sign_in_of_another_form_is_told(client: Client, body: dict[str, object]) -> None:
+def test_malformed_sign_in_is_explained(client: Client, body: dict[str, object]) -> None:
     assert client.post("/session", json=body).status_code == 422
 
 
-def test_sign_in_that_is_no_text_is_a_described_problem(client: Client) -> None:
+def test_sign_in_with_invalid_text_is_a_problem(client: Client) -> None:
     answer = client.post(
         "/session", content=b"\x1b\xc3\x00", headers={"Content-Type": "application/json"}
     )

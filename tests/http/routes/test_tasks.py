@@ -36,7 +36,7 @@ def test_unknown_task_is_404(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["x", "task_1_1", "%00", "%ff", "task_4f9d02aa_%D9%A1", "a" * 999])
 @pytest.mark.parametrize("path", ["status/{}", "results/{}", "{}"])
-def test_what_cannot_be_an_id_is_404_without_a_search(
+def test_malformed_id_is_404_without_a_search(
     client: Client, services: FakeServices, path: str, name: str
 ) -> None:
     method = "DELETE" if path == "{}" else "GET"

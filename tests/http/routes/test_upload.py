@@ -82,7 +82,7 @@ def test_wrong_query_is_422(
     "content_type",
     ["text/csv", "text/csv; charset=utf-8", "application/x-ndjson", "Text/CSV;charset=UTF-8"],
 )
-def test_csv_and_ndjson_are_taken(
+def test_csv_and_ndjson_are_accepted(
     client: Client, services: FakeServices, content_type: str
 ) -> None:
     response = client.post(UPLOAD, content=BODY, headers={"Content-Type": content_type})
@@ -109,7 +109,7 @@ def test_bad_row_names_its_line(client: Client, services: FakeServices) -> None:
     assert response.json()["errors"][0]["line"] == 3
 
 
-def test_upload_has_a_bound_of_its_own(client: Client) -> None:
+def test_uploads_have_their_own_bound(client: Client) -> None:
     assert client.post(UPLOAD, content=b"x" * 8_192, headers=CSV).status_code == 200
     response = client.post(UPLOAD, content=b"x" * 8_193, headers=CSV)
     assert response.status_code == 413

@@ -1,4 +1,6 @@
-"""runhost.calibrate: every constant is measured, and the run host goes on as before."""
+"""`calibrate.calibrator`, `calibrate.constants`: every constant is measured, and the run host goes
+on as before.
+"""
 
 from __future__ import annotations
 

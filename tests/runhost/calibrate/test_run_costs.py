@@ -1,4 +1,6 @@
-"""timed_runs, strategy_costs, waiting_costs: the constants of a made-up machine are found again."""
+"""`calibrate.timed_runs`, `calibrate.strategy_costs`, `calibrate.waiting_costs`: the measured
+constants are those of an invented machine.
+"""
 
 from __future__ import annotations
 
