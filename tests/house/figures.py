@@ -22,8 +22,11 @@ MEASURED: Final = (
 
 FORMS: Final = (
     "app.schemas.runs:BackgroundRequest",
+    "app.tasks.spec:TaskSpec",
     "app.tasks.model:Task",
+    "app.tasks.tables:tasks",
     "app.tasks.claims:Claim",
+    "app.execution.context:Work",
     "app.strategies.base:Plan",
     "app.runhost.messages:RunCommand",
 )
