@@ -1,4 +1,4 @@
-"""What the service does, apart from how it is asked: runs, tasks, kernels, health."""
+"""Builds the services of one process (runs, tasks, kernels, health) and closes them in order."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 BODIES: Final[Bodies] = {TaskKind.RUN: RunBody(), TaskKind.COMPARISON: ComparisonBody()}
 
 PROCESSES_PER_CPU = 4
-"""Worker processes a run may have for each usable CPU, where the settings do not say."""
+"""Default limit of a run's worker processes for each usable CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Services:
     store: TaskStore
 
     node: str
-    """The process, among those that share the database."""
+    """This process's id among the processes that share the database."""
     runs: RunService
     tasks: TaskService
     background: BackgroundService
@@ -77,9 +77,9 @@ class Services:
 async def open_services(
     settings: Settings, role: str = "api", *, calibrates_unasked: bool = True
 ) -> AsyncIterator[Services]:
-    """Everything that the service consists of, from the store up to the run hosts, which go on
-    starting while requests are answered. Closed in the opposite order. Unless it
-    `calibrates_unasked`, only a request for a calibration begins one. Raises StoreError.
+    """Open all services, and close them in the opposite order when the block ends. The run hosts
+    go on starting while requests are answered. Without `calibrates_unasked`, a calibration begins
+    only if a request asks for one. Raises StoreError.
     """
     usable_cpus = usable_cpu_count()
     threads = new_store_threads()
@@ -156,8 +156,8 @@ async def open_services(
         stack.push_async_callback(vitals.close)
         background = BackgroundService(context, queue, hub)
         stack.push_async_callback(background.close)
-        # Before the queue: other nodes may then take over what is handed over. Before what accepts
-        # tasks: a run may become a background task until it ends.
+        # The runner closes before the queue, so that other nodes can take over its shards, and
+        # before `background`, because a run may become a background task until it ends.
         stack.push_async_callback(runner.close)
         stack.callback(queue.take_no_more)
         if settings.background_runs:
@@ -184,15 +184,15 @@ async def open_services(
 
 
 async def _close(close: Callable[[], None]) -> None:
-    """Close a part that works on the store, unless the store hangs."""
+    """Close a part that uses the store. Log a warning if the store fails or hangs."""
     try:
         await in_store_thread(close)
     except StoreError as error:
-        logger.warning("closed without its last words to the store: %s", error)
+        logger.warning("closed without a last write to the store: %s", error)
 
 
 def _tidy(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> None:
-    """What processes that were killed left behind: tasks without an owner, and their files."""
+    """End the tasks that killed processes left behind, and remove files that no task needs."""
     interrupted = remove_orphans(store, folder, nodes)
     removed = folder.sweep(store.needing_files)
     if interrupted or removed:

@@ -1,4 +1,4 @@
-"""What to keep in mind about the cells of a comparison, each caution once."""
+"""Cautions about the cells of a comparison, each listed once with its cells."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FLAG_TEXTS: Final[Mapping[CellFlag, str]] = {
     CellFlag.ONE_ITEM: "projected from rounds of one item: the interval is wide, and the cell "
     "cannot win",
 }
-"""The sentence for each flag; clients show it as it is."""
+"""The sentence for each flag; clients show it unchanged."""
 
 _FIGURE: Final = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 def cautions(cells: Sequence[Cell]) -> list[CellCaution]:
-    """Why cells were skipped or projected, then their flags. Reasons that differ only in their
-    figures are one caution.
+    """List the reasons why cells were skipped or projected, then the cells' flags. Reasons that
+    differ only in figures are one caution.
     """
     found: dict[tuple[str, ...], list[tuple[str, Cell]]] = {}
 
@@ -54,7 +54,7 @@ def cautions(cells: Sequence[Cell]) -> list[CellCaution]:
 
 
 def _merged(texts: Sequence[str]) -> str:
-    """One text for several: figures that differ become a range from the least to the greatest."""
+    """Merge texts into one: figures that differ become a range from the least to the greatest."""
     columns = iter(list(zip(*(_FIGURE.findall(text) for text in texts), strict=True)))
 
     def span(_: re.Match[str]) -> str:

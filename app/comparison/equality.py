@@ -1,9 +1,9 @@
 """Checks that cells which must agree have equal outputs.
 
-Checksums are compared within the groups of kernels that are equal bit for bit (rules 1 and 3 of
-`kernels.contract`), over the first items that all of them had, so that a cell on few items is
-compared with cells on all. Between the groups, `python` and the compiled kernels, a sample of rows
-is held to the parity bound (rule 2).
+Checksums are compared within each group of kernels that must agree bit for bit (rules 1 and 3 of
+`kernels.contract`), over the first items that all cells of the group measured, so that a cell on
+few items is compared with cells on all. Between the two groups, `python` and the compiled kernels,
+a sample of rows must agree within the parity bound (rule 2).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from hotloop.kernels.contract import REFERENCE
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Outputs that should be equal and are not."""
+    """Cells whose outputs must be equal and differ."""
 
     cells: tuple[CellId, ...]
     detail: str
 
 
 def prefixes(record: ComparisonRecord, kernel: str) -> list[int]:
-    """The numbers of first items over which checksums are needed: those that cells of equal kernels
-    measure.
+    """Return the numbers of first items over which `kernel` needs checksums: the sizes of all cells
+    in its group.
     """
     reference, compiled = _bit_for_bit(record.cells)
     peers = reference if kernel == REFERENCE else compiled
@@ -33,7 +33,7 @@ def prefixes(record: ComparisonRecord, kernel: str) -> list[int]:
 
 
 def differences(record: ComparisonRecord) -> list[Difference]:
-    """All differences that were seen so far."""
+    """Return all differences between outputs seen so far."""
     found: list[Difference] = []
     for group in _bit_for_bit(record.cells):
         found += _within(group)
@@ -42,7 +42,7 @@ def differences(record: ComparisonRecord) -> list[Difference]:
 
 
 def compared_cells(record: ComparisonRecord) -> set[CellId]:
-    """The measured cells whose outputs were compared with those of another measured cell."""
+    """Return the measured cells whose outputs were compared with another measured cell's."""
     timed = [cell for cell in record.cells if cell.timed and not cell.is_skipped]
     found: set[CellId] = set()
     for cells in _bit_for_bit(timed):
@@ -54,7 +54,7 @@ def compared_cells(record: ComparisonRecord) -> set[CellId]:
 
 
 def _bit_for_bit(cells: Sequence[CellRecord]) -> tuple[list[CellRecord], ...]:
-    """Group the cells whose outputs must be equal bit for bit: those of `python`, and the rest."""
+    """Group the cells whose outputs must be equal bit for bit: `python` cells, and the rest."""
     reference = [cell for cell in cells if cell.cell.kernel == REFERENCE]
     return reference, [cell for cell in cells if cell not in reference]
 
@@ -77,7 +77,7 @@ def _within(cells: Iterable[CellRecord]) -> list[Difference]:
 
 
 def _by_checksum(cells: Iterable[CellRecord]) -> dict[int, dict[str, set[CellId]]]:
-    """The cells by number of items and checksum; samples with failed items computed other items."""
+    """Return the cells by number of items and checksum, without samples with failed items."""
     found: dict[int, dict[str, set[CellId]]] = {}
     for cell in cells:
         for sample in cell.samples:

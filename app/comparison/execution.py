@@ -1,4 +1,4 @@
-"""What a claimed comparison executes: from its beginning, or where it was left, to its end."""
+"""The body of comparisons: executes a comparison from its first or next measurement to its end."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 async def new_record(
     context: RunContext, request: CompareRequest, items: Items, reports: tuple[KernelReport, ...]
 ) -> tuple[ComparisonRecord, dict[CellId, Plan]]:
-    """What is planned for a resolved request, and the plans of its cells. Raises
+    """Return the record of a resolved request before any measurement, and its cells' plans. Raises
     InvalidRequestError, kernels.InvalidParameterError.
     """
     known = await context.calibrations.known()
@@ -62,7 +62,7 @@ async def new_record(
 
 
 class ComparisonBody:
-    """The Body of comparisons: each has one run host for itself while it goes on."""
+    """The Body of comparisons. Each comparison holds one run host for its whole execution."""
 
     async def execute(self, work: Work) -> None:
         context, task = work.context, work.task
@@ -77,7 +77,7 @@ class ComparisonBody:
                 record, plans = await new_record(context, request, items, reports)
                 for cell in stored.cells if stored else ():
                     if cell.cell not in plans and not cell.is_skipped:
-                        cell.reason = "its kernel is not available where the comparison goes on"
+                        cell.reason = "its kernel is not available on the node that resumed it"
                 record = stored or record
                 await work.begin(record.planned)
                 work.record = record
@@ -86,7 +86,7 @@ class ComparisonBody:
             await host.close()
 
     def summarize(self, shards: Sequence[Shard]) -> dict[str, Any]:
-        """Nothing: the measurements of a comparison stay with its shard."""
+        """Return nothing: the measurements of a comparison stay with its shard."""
         return {}
 
     def count_end(self, metrics: Metrics, task: Task, shard: Shard, outcome: Outcome) -> None:
@@ -104,7 +104,7 @@ class ComparisonBody:
 
 @dataclass(slots=True)
 class _Execution:
-    """One execution of a comparison that has begun."""
+    """An execution of a comparison that has begun."""
 
     work: Work
     request: CompareRequest
@@ -113,7 +113,7 @@ class _Execution:
     host: HostLease
 
     async def execute(self) -> None:
-        """Measure what is not measured yet. Raises what ends it before its time."""
+        """Make the missing measurements. Raises the error that ends the execution early."""
         planned = {"measurements": self.record.planned, "done": self.record.done}
         logger.info("comparison begins", extra={FIELDS: planned})
         record, before = self.record, throttling()
@@ -144,7 +144,7 @@ class _Execution:
             counts = Counter(cell.reason for cell in record.cells)
             reasons = " | ".join(f"{n} × {reason}" for reason, n in counts.most_common(3))
             raise NothingMeasuredError(reasons)
-        # Rounds that the budget had no room for are not to come any more.
+        # The budget left no room for the missing rounds, so lower the task's total.
         shard, shards = self.work.shard, self.work.context.store.shards
         await self.work.call(shards.count_items, shard.ref, shard.attempt, record.done)
 
@@ -154,7 +154,7 @@ class _Execution:
         await self.work.call(self._store)
 
     def _store(self) -> None:
-        """Blocks; nothing is measured meanwhile."""
+        """Store the record. Blocks; call it only between measurements."""
         record, shards = self.record, self.work.context.store.shards
         ref, attempt = self.work.shard.ref, self.work.shard.attempt
         if record.planned != self.work.shard.count:
@@ -162,14 +162,14 @@ class _Execution:
         shards.add_results(ref, attempt, [], record.done, 0, record.to_json())
 
     def _check_parity(self) -> None:
-        """Hold `python` against the compiled kernels by the rule of the workload. Blocks."""
+        """Compare `python` with the compiled kernels by the workload's parity bound. Blocks."""
         record, python = self.record, REFERENCE
         compiled = [kernel for kernel in sorted(record.rows) if kernel != python]
         stages = next((plan.stages for plan in self.plans.values()), ())
         if python not in record.rows or not compiled:
             return
         if any(stage.source != "simulated" for stage in stages):
-            return  # what a source gave for the items is known to the run host only
+            return  # only the run host knows the values that a real source gave
         plan = next(iter(self.plans.values()))
         workload = get_workload(plan.workload)
         dtypes = {column.name: column.dtype for column in workload.columns_out}

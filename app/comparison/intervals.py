@@ -1,4 +1,4 @@
-"""A median, how far it can be trusted, and which of its values stand apart."""
+"""Statistics of rounds: median, 95 % interval, spread and outliers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ RESAMPLES: Final = 2_000
 _SEED: Final = 20_000
 
 OUTLIER_RANGES: Final = 1.5
-"""A value more than so many interquartile ranges outside the quartiles is an outlier (Tukey, 1977).
-"""
+"""Distance from the quartiles, in interquartile ranges, beyond which a value is an outlier (Tukey,
+1977)."""
 
 LONE_ROUND: Final = 3.0
-"""One round does not show how much rounds vary: it is taken to be right to within this factor."""
+"""Factor for the interval of a single round, which does not show how much rounds vary."""
 
 FEW: Final = 10
-"""Up to this number of values the bootstrap interval of a median is too narrow, and is widened to
-Student's."""
+"""Number of values up to which the bootstrap interval is too narrow, and is widened to Student's.
+"""
 
 _STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5 % quantiles of Student's t with 1, 2, … degrees of freedom."""
@@ -38,13 +38,13 @@ class Interval:
     high: float
 
     def text(self, digits: int) -> str:
-        """`1.02 (1.01 … 1.05)`"""
+        """Format the interval as `1.02 (1.01 … 1.05)`."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} … {self.high:,.{digits}f})"
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The bootstrap interval of the median of at least one value; the same values give the same
-    interval.
+    """Return the bootstrap interval of the median of at least one value; equal values give equal
+    intervals.
 
     The percentile bootstrap (Efron, 1979): the medians of RESAMPLES samples drawn from the values
     with replacement, without the lowest and the highest 2.5 %.
@@ -60,11 +60,11 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def trusted_interval(seconds: Sequence[float]) -> Interval:
-    """95 % interval of the median of at least one round: the bootstrap's, widened for FEW rounds to
-    Student's around their geometric mean.
+    """Return the 95 % interval of the median of at least one round: the bootstrap's, widened for
+    FEW rounds to Student's around their geometric mean.
 
-    The bootstrap draws nothing beyond the extremes of its values. These hold the median in
-    1 - 2 × 0.5**5 = 94 % of all cases for five values, in 75 % for three, and in none for one.
+    The bootstrap draws nothing beyond the extremes of its values. The extremes enclose the median
+    in 1 - 2 × 0.5**5 = 94 % of all cases for five values, in 75 % for three, in none for one.
     """
     if len(seconds) == 1:
         (only,) = seconds
@@ -83,26 +83,26 @@ def trusted_interval(seconds: Sequence[float]) -> Interval:
 
 
 def ratios(values: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """The interval of the ratios round by round, so that a change of pace affects both sides."""
+    """Return the interval of the ratios per round, so that a change of pace affects both sides."""
     return interval([value / base for value, base in zip(values, baseline, strict=True)])
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The lower and the upper quartile of at least one value, linear between neighbours."""
+    """Return the lower and upper quartile of at least one value, linear between neighbours."""
     low, high = np.quantile(np.asarray(values, dtype=np.float64), (0.25, 0.75))
     return float(low), float(high)
 
 
 def spread(values: Sequence[float]) -> float:
-    """Interquartile range ÷ median of at least one value; 0 if all values are 0."""
+    """Return interquartile range ÷ median of at least one value; 0 if all values are 0."""
     low, high = quartiles(values)
     median = float(np.median(values))
     return (high - low) / median if median > 0 else 0.0
 
 
 def outliers(values: Sequence[float]) -> list[float]:
-    """The values more than OUTLIER_RANGES interquartile ranges outside the quartiles; none of fewer
-    than four values.
+    """Return the values more than OUTLIER_RANGES interquartile ranges outside the quartiles; fewer
+    than four values have no outliers.
     """
     if len(values) < 4:
         return []

@@ -1,7 +1,6 @@
-"""The way through a comparison: which cell is measured next, until the budget is used up.
+"""The loop of a comparison: chooses the next cell to measure, until the budget is used up.
 
-All I/O is behind `Measure`, `Save` and the clock, so that it can be tried on a machine that is
-made up.
+All I/O is behind `Measure`, `Save` and the clock, so that tests can simulate a machine.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ from hotloop.app.errors import (
 )
 
 MAX_DEATHS: Final = 3
-"""Executions of a cell that a process may not survive; after that many, the cell is skipped."""
+"""Executions of a cell that kill a process before the cell is skipped."""
 
 OVERHEAD_SECONDS: Final = 0.05
-"""That an execution takes beside what is estimated, before the first one tells."""
+"""Assumed overhead of a cell's first execution, on top of its estimate."""
 
 LEAST_SECONDS: Final = 1.0
-"""That an execution which has begun gets, even when less is left of the budget."""
+"""Shortest timeout of an execution, even if less is left of the budget."""
 
 NO_TIME: Final = "the budget was used up before it could be measured; raise budget_seconds"
 
 _OURS: Final = (RunCancelledError, StoreError, TaskConflictError, TaskNotFoundError, NotReadyError)
-"""What ends the comparison, and says nothing about a cell."""
+"""Errors that end the comparison, because no cell caused them."""
 
 
 class Measure(Protocol):
-    """Executes a cell once."""
+    """Function that executes a cell once."""
 
     async def __call__(
         self,
@@ -51,8 +50,8 @@ class Measure(Protocol):
         cold: bool,
         timeout_seconds: float | None,
     ) -> Sample:
-        """`cold`: with pools that are not up yet. Raises a ServiceError; after one of DEATHS what
-        was warm is cold again.
+        """Return the sample; `cold` starts with new pools. Raises a ServiceError; after one of
+        DEATHS all pools are cold again.
         """
         ...
 
@@ -64,19 +63,19 @@ Save = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class ComparisonLoop:
-    """Goes on with a record where it stands; every sample is saved before the next begins."""
+    """Continues a record from its last sample, and saves each sample before the next begins."""
 
     record: ComparisonRecord
     seed: str
     measure: Measure
     save: Save
     clock: Callable[[], float]
-    """Seconds; all that pass from the begin of `run` on are taken from the budget, but for set-up,
-    which has a budget of its own."""
+    """Clock in seconds. All time from the start of `run` counts against the budget, except set-up,
+    which has its own budget."""
     _last: float = 0.0
 
     async def run(self) -> None:
-        """Raises what ends the comparison before its time."""
+        """Make the missing measurements. Raises the error that ends the comparison early."""
         self._last = self.clock()
         warm: set[int] = set()
         for round_number in range(self.record.rounds + 1):
@@ -94,8 +93,8 @@ class ComparisonLoop:
         await self.save()
 
     def _order(self, round_number: int) -> list[int]:
-        """Of the cells, by their index. The warm-up has those last that take longest to set up:
-        what they have set up is still there in the rounds.
+        """Return the indexes of the cells in the order of a round. The warm-up ends with the cells
+        that take longest to set up, so that their pools are still up in the rounds.
         """
         cells = self.record.cells
         if round_number == 0:
@@ -119,7 +118,7 @@ class ComparisonLoop:
                 return
             try:
                 if round_number > 0 and index not in warm:
-                    # On a run host that is new to it: after a death, or when a task goes on.
+                    # The run host is new to the cell, after a death or a resumption: warm it up.
                     await self._timed(cell, cell.size(0), 0, must)
                     warm.add(index)
                     continue
@@ -168,7 +167,7 @@ class ComparisonLoop:
         self._last = now
 
     def _expected(self, cell: CellRecord, size: Size) -> float:
-        """Seconds of the next execution beside its set-up, by those that there were."""
+        """Return the expected seconds of the next execution without set-up, by the last sample."""
         if not cell.samples:
             return size.estimate + OVERHEAD_SECONDS
         last = cell.samples[-1]
@@ -179,13 +178,13 @@ class ComparisonLoop:
 
 def _plain(error: ServiceError) -> str:
     if isinstance(error, RunHostDiedError):
-        return "the run host died in the middle of it"
+        return "the run host died during the measurement"
     return str(error)
 
 
 def shuffled(cells: Sequence[int], seed: str, round_number: int) -> list[int]:
-    """The cells in the order of a round: the same for the same seed and another one in each round,
-    so that neither the cell before nor a slow drift of the machine favours any of them.
+    """Return the cells shuffled by seed and round, so that neither the preceding cell nor a slow
+    drift of the machine favours any of them.
     """
     order = list(cells)
     random.Random(f"{seed}:{round_number}").shuffle(order)

@@ -1,4 +1,4 @@
-"""One execution of a cell on the comparison's run host, and everything that is noted of it."""
+"""Executes a cell on the comparison's run host, and makes a Sample of it."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from hotloop.app.tasks.model import Shard
 from hotloop.app.tasks.threads import in_store_thread
 
 SAMPLE_ROWS: Final = 8
-"""Of each kernel, by which `python` and the compiled ones are held against each other."""
+"""Number of rows of each kernel that are kept to compare `python` with the compiled kernels."""
 
 
 class Outputs:
-    """What the rows of one execution add up to."""
+    """Checksums, failed items and first rows of an execution."""
 
     def __init__(self, wanted: list[int]) -> None:
-        """Checksums over the first so many items, for each of `wanted`."""
+        """`wanted` are the numbers of first items over which to compute checksums."""
         self.failed_items = 0
         self.rows: dict[str, list[float | int]] = {}
         self._sums = dict.fromkeys(wanted, 0)
 
     def add(self, result: BatchResult) -> None:
-        """A batch, in any order."""
+        """Add a batch; batches may come in any order."""
         start, count = result.batch.start, result.batch.count
         self.failed_items += int(np.count_nonzero(result.failed))
         for items in self._sums:
@@ -79,17 +79,17 @@ class Outputs:
 
 @dataclass(slots=True)
 class HostLease:
-    """The run host that a comparison has for itself: another one when it has died."""
+    """The run host that a comparison holds, replaced if it dies."""
 
     work: Work
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _client: RunHostClient | None = None
 
     async def client(self) -> RunHostClient:
-        """Raises TooBusyError, NotReadyError."""
+        """Return the run host, leasing it if needed. Raises TooBusyError, NotReadyError."""
         if self._client is not None and self._client.alive:
             return self._client
-        # One that had its place keeps it.
+        # A comparison that had a run host keeps its place in the line.
         had_place = self._client is not None
         await self.close()
         lease = self.work.lease(has_place=had_place)
@@ -97,7 +97,7 @@ class HostLease:
         return self._client
 
     async def close(self) -> None:
-        """Give it back."""
+        """Give the run host back."""
         await self._stack.aclose()
         self._stack = AsyncExitStack()
 
@@ -172,7 +172,7 @@ class Measuring:
     async def _stored(
         self, client: RunHostClient, plan: Plan, outputs: Outputs, cold: bool, span: RunSpan
     ) -> tuple[Measurements, float]:
-        """From acceptance to the stored end of a task that is made for this, and then removed."""
+        """Execute and store a temporary task; time it from its acceptance to its stored end."""
         started = time.perf_counter()
         store = self.work.context.store
         async with self._part(plan) as shard:
@@ -206,7 +206,7 @@ class Measuring:
         add: Callable[[Batches], Any],
         collector: RunCollector | None,
     ) -> Measurements:
-        """Raises what ended it, if it did not complete."""
+        """Execute the plan. Raises its error if it did not complete."""
         if self.work.active.is_cancelled:
             raise RunCancelledError
         report: RunReport | None = None
@@ -231,7 +231,7 @@ class Measuring:
         return report.measured
 
     def _part(self, plan: Plan) -> AbstractAsyncContextManager[Shard]:
-        """A task that has begun; gone when the block ends."""
+        """Make a temporary task that has begun, and delete it when the block ends."""
         names = plan.workload, plan.kernel, plan.strategy
         context, owner = self.work.context, self.work.task.client
         return begun_part(context.store, context.node, plan.item_count, *names, owner)

@@ -1,4 +1,4 @@
-"""The plan of a comparison: its cells, and on how many items each is measured."""
+"""The plan of a comparison: its cells, and the number of items that each measures."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
 
 KEPT_BACK: Final = 0.1
-"""Share of the budget that is not planned with, because estimates are rough."""
+"""Share of the budget that is reserved, because estimates are rough."""
 
 POOL_SECONDS: Final = 0.5
-"""Seconds to start the process that workers are forked from, without its kernel."""
+"""Seconds to start the process from which workers are forked, without its kernel."""
 
 
 def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> CompareRequest:
-    """The request with `kernels` filled in, and as `kernel` the one that `auto` finds among them.
-    Raises InvalidRequestError for a workload or kernel that does not exist or is not available.
+    """Return the request with `kernels` filled in and kernel `auto` resolved among them. Raises
+    InvalidRequestError for a workload or kernel that does not exist or is not available.
     """
     check_workload(request.workload)
     known = kernels.known_kernels(request.workload)
@@ -50,7 +50,7 @@ def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> Compare
         candidates = [r for r in reports if r.kernel in compared]
         if not any(r.workload == request.workload and r.available for r in candidates):
             reasons = "; ".join(f"{r.kernel}: {r.reason}" for r in candidates)
-            raise InvalidRequestError("kernels", f"none of them is available here ({reasons})")
+            raise InvalidRequestError("kernels", f"none of the kernels is available ({reasons})")
         kernel = fastest_kernel(request.workload, request.parameters, candidates)
     elif kernel not in known:
         raise unknown_kernel("kernel", request.workload, kernel, known)
@@ -58,7 +58,7 @@ def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> Compare
 
 
 def cell_ids(request: CompareRequest) -> list[CellId]:
-    """The cells of a resolved request, in the order in which they are shown."""
+    """Return the cells of a resolved request, in display order."""
     strategies = request.strategies or tuple(StrategyName)
     ids = [CellId(s.value, k) for s in strategies for k in request.kernels or ()]
     if request.strategies is None:
@@ -74,8 +74,8 @@ def make_plans(
     settings: Settings,
     estimate: Estimate,
 ) -> tuple[dict[CellId, Plan], dict[CellId, str]]:
-    """The plans of the cells that can run, and the reasons of those that cannot. Raises the errors
-    of `make_plan` that concern all cells.
+    """Return the plans of the cells that can run, and the reasons why other cells cannot. Raises
+    the errors of `make_plan` that concern all cells.
     """
     plans: dict[CellId, Plan] = {}
     reasons: dict[CellId, str] = {}
@@ -103,8 +103,8 @@ def plan_record(
     memory: MemoryBudget,
     setup_seconds: Mapping[str, float],
 ) -> ComparisonRecord:
-    """A comparison before its first measurement; `memory` bounds each cell, and `setup_seconds` are
-    those of `pool_seconds`, by kernel.
+    """Return a comparison's record before its first measurement. `memory` bounds each cell;
+    `setup_seconds` is the result of `pool_seconds`.
     """
     record = ComparisonRecord(
         items_count=request.total_items,
@@ -128,8 +128,8 @@ def plan_record(
 
 
 def pool_seconds(reports: Sequence[KernelReport], workload: str, workers: int) -> dict[str, float]:
-    """Expected seconds to start a pool of processes, by kernel, which is compiled once before
-    workers are forked.
+    """Return the expected seconds to start a pool of processes, by kernel. The kernel is compiled
+    once, before workers are forked.
     """
     return {
         r.kernel: POOL_SECONDS + r.warm_up_seconds + workers * FORK_SECONDS
@@ -139,7 +139,7 @@ def pool_seconds(reports: Sequence[KernelReport], workload: str, workers: int) -
 
 
 def _fit(record: ComparisonRecord, plans: Mapping[CellId, Plan], estimate: Estimate) -> None:
-    """Give every cell the sizes that its share of the budget allows."""
+    """Set each cell's sizes to those that its share of the budget allows."""
     cells = [cell for cell in record.cells if not cell.is_skipped]
     times = record.rounds + 1
     fixed = len(cells) * times * OVERHEAD_SECONDS
@@ -157,8 +157,8 @@ def _fit(record: ComparisonRecord, plans: Mapping[CellId, Plan], estimate: Estim
 
 
 def shares(budget: float, costs: Sequence[float]) -> list[float]:
-    """The part of the budget for each cost: the cost, or an equal part of what the smaller costs
-    leave (max-min fairness).
+    """Share the budget among costs: each gets its cost, or at most an equal part of the remainder
+    that smaller costs leave (max-min fairness).
     """
     given = [0.0] * len(costs)
     left, open_count = max(0.0, budget), len(costs)
@@ -170,7 +170,7 @@ def shares(budget: float, costs: Sequence[float]) -> list[float]:
 
 
 def exact_seconds(record: ComparisonRecord) -> float:
-    """The least seconds of an exact comparison: the warm-up of every cell and one round."""
+    """Return the least seconds of an exact comparison: the warm-up of every cell and one round."""
     return sum(2 * c.full_estimate + c.setup_estimate for c in record.cells if not c.is_skipped)
 
 

@@ -1,4 +1,4 @@
-"""A comparison as clients see it, while it goes on and when it has ended."""
+"""The view of a comparison for clients, during and after its execution."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _TIMES: Final = {
 
 
 def comparison_view(task: Task, record: ComparisonRecord) -> Comparison:
-    """The comparison so far; it has a verdict only if it was completed."""
+    """Return the comparison so far, with a verdict only if it completed."""
     spec, kernel = task.spec, task.spec["kernel"]
     cells, compared = _cells(record, spec), compared_cells(record)
     times: dict[str, Any] = {
@@ -170,7 +170,7 @@ def _projected_from(record: ComparisonRecord, timed: Sequence[Sample]) -> str:
     most = max(s.scale for s in timed)
     return (
         f"measured on {counts} of {record.items_count:,} items and multiplied by the ratio of "
-        f"estimates, at most {most:,.4g}: all of them would take too much of the budget"
+        f"estimates, at most {most:,.4g}: all items would take too much of the budget"
     )
 
 
@@ -184,7 +184,7 @@ def _interval(timed: Sequence[Sample], items_count: int) -> IntervalView | None:
 
 
 def _checksum(timed: Sequence[Sample]) -> str | None:
-    """The checksum over the items of the largest round."""
+    """Return the checksum over the items of the largest round."""
     if not timed:
         return None
     largest = max(timed, key=lambda s: s.items)

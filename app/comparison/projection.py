@@ -1,8 +1,8 @@
 """Measuring a slow cell on fewer items: a smaller plan of the same structure, and its projection.
 
-Seconds are projected to all items by the ratio of the estimates of the two plans. That is worth
-something only if the smaller plan waits and computes in the same way: as many batches for as many
-workers, whole waves of `io_concurrency` items.
+Seconds are projected to all items by the ratio of the two plans' estimates. That is valid only if
+the smaller plan waits and computes in the same way: with as many batches, as many workers, and
+whole waves of `io_concurrency` items.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from hotloop.app.names import StrategyName
 from hotloop.app.strategies.base import Plan
 
 Estimate = Callable[[Plan], float]
-"""Returns the estimated seconds of a plan."""
+"""Function that returns the estimated seconds of a plan."""
 
 _STEP: Final = 0.8
-"""Factor from one number of items that is tried to the next."""
+"""Factor from one tried number of items to the next."""
 
 DEAREST: Final = 2.0
-"""An item of a smaller plan may be estimated at this many times what it costs in the whole."""
+"""Highest estimate of an item in a smaller plan, as a multiple of its cost in the whole plan."""
 
 WORTHWHILE: Final = 1.5
-"""A smaller plan must be at least so many times as fast as the whole, or the whole is measured."""
+"""Least speedup of a smaller plan; with less, the whole plan is measured."""
 
 ERROR_PER_DECADE: Final = 0.05
-"""A projection to ten times as many items is taken to be wrong by this share at least: the estimate
-leaves out costs (start, messages, caches) that differ between few items and many."""
+"""Least assumed error of a projection to ten times as many items, as a share: estimates leave out
+costs (start, messages, caches) that differ between few items and many."""
 
 ONE_ITEM_ERROR: Final = 0.25
-"""The same for a projection from one item, in which nothing repeats."""
+"""Least assumed error of a projection from one item, in which nothing repeats."""
 
 
 def sized(plan: Plan, size: Size) -> Plan:
-    """The plan for the first items only."""
+    """Return the plan cut to the first items, as `size` says."""
     if size.items == plan.item_count and size.batch_size == plan.batch_size:
         return plan
     return replace(
@@ -51,13 +51,13 @@ def sized(plan: Plan, size: Size) -> Plan:
 
 
 def full_size(plan: Plan, estimate: Estimate) -> Size:
-    """The size of the whole plan."""
+    """Return the size of the whole plan."""
     return Size(plan.item_count, plan.batch_size, estimate(plan))
 
 
 def sizes_within(plan: Plan, seconds: float, estimate: Estimate) -> tuple[Size, ...]:
-    """The sizes to measure, so that a round is estimated at no more than `seconds`: all items if
-    that suffices for them, else two smaller sizes of the same structure, or only the smallest.
+    """Return the sizes whose rounds are estimated at no more than `seconds`: all items if they fit,
+    else two smaller sizes of the same structure, or only the smallest.
     """
     full = full_size(plan, estimate)
     if full.estimate <= seconds:
@@ -72,14 +72,14 @@ def sizes_within(plan: Plan, seconds: float, estimate: Estimate) -> tuple[Size, 
 
 
 def _is_like(size: Size, full: Size) -> bool:
-    """True if an item costs about as much as among all of them: one item of a single wave that
-    waits for a second would not show how long the others compute.
+    """Return True if an item costs about as much as in the whole plan. One item of a single wave
+    that waits for a second would not show how long the other items compute.
     """
     return size.estimate * full.items <= DEAREST * full.estimate * size.items
 
 
 def _smaller(plan: Plan, estimate: Estimate) -> Iterator[Size]:
-    """Ever smaller sizes with the plan's structure, each once."""
+    """Yield ever smaller sizes with the plan's structure, each once."""
     seen = {plan.item_count}
     target = float(plan.item_count)
     while target > 1:
@@ -92,7 +92,7 @@ def _smaller(plan: Plan, estimate: Estimate) -> Iterator[Size]:
 
 
 def _cut(plan: Plan, target: int) -> tuple[int, int]:
-    """The items and the batch size of a smaller plan with about `target` items."""
+    """Return the items and the batch size of a smaller plan with about `target` items."""
     if plan.strategy is StrategyName.SEQUENTIAL:
         return target, plan.batch_size
     if plan.strategy is StrategyName.ASYNC_BATCH:
@@ -102,14 +102,14 @@ def _cut(plan: Plan, target: int) -> tuple[int, int]:
     if plan.strategy is StrategyName.HYBRID:
         target = _whole_waves(plan, target)
         items, batch_size = _same_batches(plan, target)
-        # Whole waves count more than a last batch that is as full as in the whole.
+        # Whole waves matter more than a last batch that is as full as in the whole plan.
         count = ceil(items / batch_size)
         return target, batch_size if items == target else max(1, ceil(target / count))
     return _same_batches(plan, target)
 
 
 def _whole_waves(plan: Plan, target: int) -> int:
-    """At most `target` items in whole waves; a single wave with fewer items."""
+    """Return at most `target` items in whole waves, or `target` if there is a single wave."""
     in_flight = max(1, plan.io_concurrency // plan.group_size) * plan.group_size
     if not plan.stages or target < in_flight or plan.item_count <= in_flight:
         return target
@@ -117,8 +117,8 @@ def _whole_waves(plan: Plan, target: int) -> int:
 
 
 def _same_batches(plan: Plan, target: int) -> tuple[int, int]:
-    """Batches of the same size while every worker gets two; then as many smaller batches; and with
-    batches of one item, one for each worker.
+    """Keep the batch size while each worker gets two batches; then use that many smaller batches;
+    and at last, with batches of one item, one batch for each worker.
     """
     count = ceil(plan.item_count / plan.batch_size)
     workers = min(plan.workers, count)
@@ -138,8 +138,8 @@ def _same_batches(plan: Plan, target: int) -> tuple[int, int]:
 
 
 def widened(interval: Interval, samples: Sequence[Sample], all_items: int) -> Interval:
-    """The interval of a projection: that of its rounds, widened by the disagreement of its sizes or
-    by the likely error for its distance, whichever is more.
+    """Return the interval of a projection: its rounds' interval, widened by the disagreement of its
+    sizes or by the likely error for its distance, whichever is more.
     """
     by_items: dict[int, list[float]] = {}
     for sample in samples:

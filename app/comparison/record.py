@@ -1,4 +1,4 @@
-"""What a comparison has planned and measured so far: kept with its task, as JSON."""
+"""The record of a comparison, its plan and measurements so far, stored with its task as JSON."""
 
 from __future__ import annotations
 
@@ -26,74 +26,74 @@ class CellId:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a round of a cell executes: the first `items` items, in batches of `batch_size`."""
+    """Size of a round of a cell: the first `items` items, in batches of `batch_size`."""
 
     items: int
     batch_size: int
     estimate: float
-    """Seconds that the estimate gives for it."""
+    """Estimated seconds of the round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One execution of a cell. Seconds, bytes."""
+    """Measurements of an execution of a cell, in seconds and bytes."""
 
     round: int
-    """0 is the untimed warm-up."""
+    """Number of the round; 0 is the untimed warm-up."""
     items: int
     scale: float
-    """By which its seconds are multiplied for all items; 1 when it had all of them."""
+    """Factor that projects the seconds to all items; 1 if the sample had all of them."""
     seconds: float
-    """As measured."""
+    """Measured seconds, not projected."""
     wall_seconds: float
-    """Set-up and messages included: what it took from the budget."""
+    """Seconds with set-up and messages, as counted against the budget."""
     setup_seconds: float
     effective_workers: int
     cpu_utilization: float
     peak_memory_bytes: int
     lag_p99_ms: float | None
     throttled_seconds: float | None
-    """None where no control group says so."""
+    """Seconds for which the CPU quota held processes back; None without a control group."""
     throttled_periods: int
     disturbed: bool
-    """Something else was executing in this service meanwhile."""
+    """True if this service executed something else meanwhile."""
     failed_items: int
     checksums: Mapping[str, str]
-    """Over the first so many items (as text), for each number that any cell measures."""
+    """Checksums by number of first items (as text), for each number that a cell measures."""
 
     @classmethod
     def of(cls, measured: Measurements, **noted: Any) -> Sample:
-        """Make a sample of what the run host measured, and what was noted beside it."""
+        """Make a sample of the run host's measurements and the fields in `noted`."""
         return from_fields(cls, asdict(measured) | noted)
 
     @property
     def full_seconds(self) -> float:
-        """For all items."""
+        """Seconds projected to all items."""
         return self.seconds * self.scale
 
 
 @dataclass(slots=True)
 class CellRecord:
-    """A cell: how it is measured, and what came of it."""
+    """A cell with its plan and samples."""
 
     cell: CellId
     sizes: tuple[Size, ...]
-    """What its timed rounds execute, in turn; several sizes of a projected cell check the
-    projection against itself. None when the cell cannot run."""
+    """Sizes of the timed rounds, in turn; empty if the cell cannot run. Several sizes of a
+    projected cell check its projection."""
     full_estimate: float
-    """Seconds that the estimate gives for all items."""
+    """Estimated seconds for all items."""
     setup_estimate: float = 0.0
-    """Seconds that its first set-up is expected to take."""
+    """Expected seconds of the first set-up."""
     batch_size: int | None = None
-    """The size for all items; None when the cell cannot run."""
+    """Batch size for all items; None if the cell cannot run."""
     reason: str | None = None
-    """Why it is skipped; nothing more is measured then."""
+    """Reason why the cell is skipped, which ends its measurements; None if it is not."""
     deaths: int = 0
-    """Executions of it that a process did not survive."""
+    """Number of executions that killed a process."""
     samples: list[Sample] = field(default_factory=list)
 
     def size(self, round_number: int) -> Size:
-        """What a round executes; the warm-up the smallest."""
+        """Return the size of a round; the warm-up has the smallest."""
         if round_number == 0:
             return min(self.sizes, key=lambda size: size.items)
         return self.sizes[(round_number - 1) % len(self.sizes)]
@@ -111,7 +111,7 @@ class CellRecord:
 
     @property
     def timed(self) -> list[Sample]:
-        """In the order in which they were measured."""
+        """Samples without the warm-up, in the order of measurement."""
         return [s for s in self.samples if s.round > 0]
 
     def has(self, round_number: int) -> bool:
@@ -120,7 +120,7 @@ class CellRecord:
 
 @dataclass(slots=True)
 class ComparisonRecord:
-    """A comparison: what is asked for is in the task's spec, the rest here."""
+    """The plan and measurements of a comparison; its request is in the task's spec."""
 
     items_count: int
     workers: int
@@ -128,32 +128,32 @@ class ComparisonRecord:
     budget_seconds: float
     exact: bool
     used_seconds: float = 0.0
-    """Of the budget, over all executions of the task."""
+    """Seconds used of the budget, over all executions of the task."""
     setup_budget_seconds: float = 60.0
     setup_seconds: float = 0.0
-    """Seconds used of the budget of set-up, over all executions of the task."""
+    """Seconds used of the set-up budget, over all executions of the task."""
     cells: list[CellRecord] = field(default_factory=list)
     host: dict[str, Any] = field(default_factory=dict)
-    """As `host_facts` gives them."""
+    """Facts about the machine from `host_facts`."""
     rows: dict[str, dict[str, list[float | int]]] = field(default_factory=dict)
-    """Outputs of the first items by kernel and column, to hold kernels against each other."""
+    """Outputs of the first items by kernel and column, to compare kernels with each other."""
     parity_faults: list[str] = field(default_factory=list)
     parity_checked: bool = False
 
     @property
     def planned(self) -> int:
-        """Measurements, warm-ups included, of the cells that can run."""
+        """Number of planned measurements, with warm-ups, of the cells that can run."""
         return sum(self.rounds + 1 for cell in self.cells if not cell.is_skipped) + sum(
             len(cell.samples) for cell in self.cells if cell.is_skipped
         )
 
     @property
     def duration_seconds(self) -> float:
-        """Over all executions of the task."""
+        """Seconds used of both budgets, over all executions of the task."""
         return self.used_seconds + self.setup_seconds
 
     def sample_rows(self, kernel: str) -> int:
-        """How many rows there are in `rows` of the kernel."""
+        """Return the number of rows that `rows` has for the kernel."""
         return len(next(iter(self.rows.get(kernel, {}).values()), ()))
 
     @property
@@ -162,7 +162,7 @@ class ComparisonRecord:
 
     @property
     def items_processed(self) -> int:
-        """A comparison's items are its measurements."""
+        """Number of measurements, which are the items of a comparison."""
         return self.done
 
     @property
@@ -170,13 +170,13 @@ class ComparisonRecord:
         return 0
 
     def to_json(self) -> dict[str, Any]:
-        """Under one key, by which it is told from the details of a run."""
+        """Return the record under KEY, which tells it from the details of a run."""
         return {KEY: asdict(self)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> ComparisonRecord | None:
-        """None where there is none. Fields that this version does not know are left out.
-        UnreadableTaskError for others.
+        """Read a stored record; None if there is none. Unknown fields are ignored. Raises
+        UnreadableTaskError if the record is damaged.
         """
         if stored is None or KEY not in stored:
             return None

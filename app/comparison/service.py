@@ -1,4 +1,4 @@
-"""Comparisons as they are asked for: now, or in the background."""
+"""Accepts requests for comparisons, synchronous or in the background."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WAY_OUT: Final = (
 
 
 class ComparisonService:
-    """Plans comparisons, and has them executed as tasks, see ComparisonBody."""
+    """Plans comparisons and submits them as tasks, which ComparisonBody executes."""
 
     def __init__(
         self, context: RunContext, runner: TaskRunner, background: BackgroundService
@@ -44,8 +44,8 @@ class ComparisonService:
         self._background = background
 
     async def compare(self, request: CompareRequest, client: str | None = None) -> Comparison:
-        """Compare now, for a client, as the store names it. Cancelling the call cancels the
-        comparison. Raises any of the service errors but those about tasks, and
+        """Compare while the client waits; `client` is its name in the store. Cancelling the call
+        cancels the comparison. Raises any service error except those about tasks, and
         kernels.InvalidInputError.
         """
         limit = self._context.settings.sync_limit_seconds
@@ -75,8 +75,8 @@ class ComparisonService:
         idempotency_key: str | None,
         client: str | None = None,
     ) -> TaskView:
-        """Accept a comparison for the background: when this returns, it survives the death of the
-        process. Raises what accepting any background task raises.
+        """Accept a comparison for the background; once accepted, it survives the death of the
+        process. Raises the errors of accepting a background task.
         """
         request, record, plans = await self._planned(request)
         task = self._task(request, record, TaskType.BACKGROUND, client)
@@ -91,7 +91,7 @@ class ComparisonService:
         return await self._background.submit_task(task, source, digest)
 
     def _needs(self, record: ComparisonRecord, plans: Mapping[CellId, Plan]) -> dict[str, Any]:
-        """What a node needs to measure all cells that are not skipped."""
+        """Return the needs of a node that can measure all cells that are not skipped."""
         cells = [cell.cell for cell in record.cells if not cell.is_skipped]
         return {
             "kernels": sorted({cell.kernel for cell in cells}),
@@ -132,8 +132,8 @@ class ComparisonService:
 
 
 def _within(limit_seconds: float, request: CompareRequest) -> CompareRequest:
-    """The request with budgets that a client may wait for: those it does not give are lowered.
-    Raises InvalidRequestError for one that it gives.
+    """Lower the request's default budgets so that together they are within the limit. Raises
+    InvalidRequestError if budgets that the client gave are over it.
     """
     budget, setup = request.budget_seconds, request.setup_budget_seconds
     if budget + setup <= limit_seconds:

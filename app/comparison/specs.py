@@ -1,4 +1,4 @@
-"""A comparison as a task's spec keeps it, and the request that it was made of."""
+"""The stored spec of a comparison, and the request that can be read from it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hotloop.app.schemas.runs import RunRequest, read_request
 from hotloop.app.tasks.spec import InputKind
 
 _SHOWN_ITEMS: Final = 20
-"""Items of a body that are repeated in the command that runs the winner."""
+"""Most items of a body that the command for running the winner repeats."""
 
 _OWN: Final = {"strategies", "kernels", "rounds", "exact"} | {
     *("budget_seconds", "setup_budget_seconds")
 }
-"""The options of a comparison beside those of a run."""
+"""Names of the options that comparisons have and runs do not."""
 
 _SHOWN: Final = "shown_items"
 
 
 def compare_spec(request: CompareRequest) -> dict[str, Any]:
-    """As JSON; `request` is resolved. Its items are kept apart, but for a few."""
+    """Return the spec of a resolved request as JSON, with its items only if they are few."""
     kind = InputKind.GENERATED if request.items is None else InputKind.ITEMS
     few = request.items is not None and len(request.items) <= _SHOWN_ITEMS
     shown = list(request.items or ()) if few else None
@@ -34,20 +34,20 @@ def compare_spec(request: CompareRequest) -> dict[str, Any]:
 
 
 def compare_request_of(spec: Mapping[str, Any]) -> CompareRequest:
-    """The resolved request, with the number of its items instead of them. Raises
+    """Return the resolved request, with its number of items instead of the items. Raises
     UnreadableTaskError.
     """
     return request_of(spec, CompareRequest)
 
 
 def compare_hash(request: CompareRequest) -> str:
-    """The same for requests that ask for the same."""
+    """Return a hash that is equal for equal requests."""
     return hashlib.sha256(f"compare {request_hash(request)}".encode()).hexdigest()
 
 
 def run_body(spec: Mapping[str, Any], kernel: str) -> dict[str, Any] | None:
-    """The body of the run that a cell is, without what is the default anyway; None when its items
-    are too many to repeat.
+    """Return the body of a run like the cell, without default values; None if the items are too
+    many to repeat.
     """
     from_body = spec["input"]["kind"] == InputKind.ITEMS
     if from_body and spec[_SHOWN] is None:

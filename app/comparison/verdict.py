@@ -1,7 +1,7 @@
-"""The verdict: which cell is the fastest, if that can be told, and the verdict in words.
+"""The verdict of a comparison: the fastest cell, or the cells tied for it, and the text.
 
-A winner differs from every other cell in two ways: its interval ends before theirs begin, and its
-median is less by LEAST_DIFFERENCE at least. Cells that do not differ so from the fastest are tied
+A winner differs from every other cell in two ways: its interval ends before the others begin, and
+its median is less by at least LEAST_DIFFERENCE. Cells that differ less from the fastest are tied
 with it.
 """
 
@@ -17,8 +17,8 @@ from hotloop.app.names import TaskStatus
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus
 
 LEAST_DIFFERENCE: Final = 0.05
-"""A smaller difference of medians counts as none. The places of code and data in memory change the
-pace of programs by as much, in all rounds of a process alike, so that no number of rounds shows it
+"""Least difference of medians that counts. The layout of code and data in memory changes a
+program's pace by as much, in all rounds of a process alike, so that more rounds do not help
 (Mytkowicz et al., "Producing Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009)."""
 
 _STATES: Final = {TaskStatus.FAILED: "failed", TaskStatus.CANCELLED: "was cancelled"}
@@ -26,7 +26,7 @@ _STATES: Final = {TaskStatus.FAILED: "failed", TaskStatus.CANCELLED: "was cancel
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A cell with its seconds for all items."""
+    """A cell to be judged, with the interval of its seconds for all items."""
 
     index: int
     interval: Interval
@@ -35,21 +35,21 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The fastest cell, and those that are tied with it."""
+    """The fastest cell, and the cells tied with it."""
 
     fastest: tuple[int, ...]
-    """Indexes of these cells; the one with the least median comes first."""
+    """Indexes of these cells, the least median first."""
     may_win: bool = True
-    """False if the fastest may not be called the winner even without ties."""
+    """False if the fastest cell cannot be the winner even without ties."""
 
     @property
     def winner(self) -> int | None:
-        """The index of the winner; None if there is none."""
+        """Index of the winner; None if there is none."""
         return self.fastest[0] if len(self.fastest) == 1 and self.may_win else None
 
 
 def judge(contenders: Sequence[Contender]) -> Verdict | None:
-    """The verdict; None without contenders."""
+    """Return the verdict; None without contenders."""
     if not contenders:
         return None
     order = sorted(contenders, key=lambda c: (c.interval.median, c.index))
@@ -63,8 +63,8 @@ def _apart(faster: Interval, slower: Interval) -> bool:
 
 
 def contenders(cells: Sequence[Cell], kernel: str | None = None) -> list[Contender]:
-    """The measured cells, on `kernel` or on any, that are judged. Cells with more failed items than
-    others are left out, because they did less work.
+    """Return the measured cells to be judged, on `kernel` or on any. Leave out cells with more
+    failed items than others, because they did less work.
     """
     usable = [
         (index, cell)
@@ -86,7 +86,7 @@ def contenders(cells: Sequence[Cell], kernel: str | None = None) -> list[Contend
 def verdict_text(
     status: TaskStatus, record: ComparisonRecord, cells: Sequence[Cell], verdict: Verdict | None
 ) -> str:
-    """The verdict on all cells in words, or why there is none."""
+    """Return the verdict on all cells in words, or the reason why there is none."""
     return _text(status, record, cells, verdict) + _warning(record)
 
 
@@ -119,19 +119,19 @@ def _text(
         )
     tied = ", ".join(_name(cells[index]) for index in verdict.fastest)
     return (
-        f"Tied: {tied}. The least median is {_seconds(first)}; the intervals of the others meet "
+        f"Tied: {tied}. The least median is {_seconds(first)}; the other cells' intervals overlap "
         f"its interval, or their medians are less than {LEAST_DIFFERENCE:.0%} above."
     )
 
 
 def _warning(record: ComparisonRecord) -> str:
-    """A warning if the machine had more work than CPUs before the comparison began."""
+    """Return a warning if the machine was busy before the comparison began, else ""."""
     before, cpus = record.host.get("load_before"), record.host.get("usable_cpus")
     if before is None or cpus is None or before <= cpus:
         return ""
     return (
         f" The machine was busy with something else (load {before:.1f} on {cpus} CPUs); compare "
-        "again when it is not."
+        "again when it is idle."
     )
 
 

@@ -1,5 +1,5 @@
-"""Accepting tasks for the background: all of a task is kept, or it leaves no trace. Requests that
-are equal under one idempotency key have one task, and get the same answer.
+"""Accepting background tasks. A task is stored completely or leaves no trace. Equal requests under
+one idempotency key share one task and get the same answer.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import WorkQueue
 
 FIRST_SECONDS: Final = 20.0
-"""Time that a request waits for the first one with its key to come in."""
+"""Longest time that a request waits until the first request with its key is complete."""
 
 LOOK_SECONDS: Final = 0.1
-"""Between two looks for that."""
+"""Pause between two checks whether that first request is complete."""
 
 RETRY_SECONDS: Final = 1.0
-"""Between two tries to withdraw a task while the store cannot be used."""
+"""Pause between two tries to withdraw a task while the store cannot be used."""
 
 
 class Acceptance:
-    """Keeps new tasks in the store, where they are queued by that."""
+    """Stores new tasks. A stored task is thereby in the queue."""
 
     def __init__(self, context: RunContext, queue: WorkQueue) -> None:
         self._context = context
         self._queue = queue
         self._later: set[asyncio.Task[None]] = set()
-        """Withdrawals that the store did not take yet."""
+        """Withdrawals that wait until the store can be used."""
 
     async def submit(
         self, task: Task, counts: list[int], source: TaskInput | None, digest: str | None
     ) -> TaskView:
-        """Accept a task in shards of so many items, which come in by `source` unless they are made
-        up. `digest` is of what was asked under its key. Raises IdempotencyConflictError,
-        KeyInUseError, ClientLimitError, ClientStorageError, StoreError.
+        """Accept a task whose shards have `counts` items each. `source` brings the items; None
+        means generated items. `digest` identifies the request under its key. Raises
+        IdempotencyConflictError, KeyInUseError, ClientLimitError, ClientStorageError, StoreError.
         """
         if source is None:
             task = replace(task, request_hash=digest)
@@ -76,8 +76,8 @@ class Acceptance:
     async def submit_upload(
         self, task: Task, chunks: AsyncIterator[bytes], digest: hashlib._Hash
     ) -> TaskView:
-        """Accept a task over a stream of rows, which its first execution reads. The stream is added
-        to `digest`. Raises as `submit`, and what the stream raises.
+        """Accept a task over a stream of rows, which its first execution reads. Add the stream to
+        `digest`. Raises the errors of `submit` and of the stream.
         """
         context, task_id = self._context, task.task_id
         known = await self._create(task, [])
@@ -93,8 +93,8 @@ class Acceptance:
                 return await to_the_end(self._accept, task, [0], received, source)
 
     async def take_over(self, task: Task, counts: list[int]) -> TaskView:
-        """Accept a synchronous task whose execution has not begun, and whose items are in its item
-        file; `task` is what it shall be. If that fails, the task is withdrawn. Raises as `submit`.
+        """Make a synchronous task, whose items are in its item file and whose execution has not
+        begun, the background task `task`. Withdraw it on failure. Raises the errors of `submit`.
         """
         async with self._receiving(task.task_id):
             known = await to_the_end(self._take_over, task, counts)
@@ -105,8 +105,8 @@ class Acceptance:
         return view
 
     async def close(self) -> None:
-        """Give up withdrawals that are left: other processes do them when they see that this one is
-        gone. To be called when nothing is accepted any more.
+        """Give up the withdrawals that are left. Other processes do them once this process is gone.
+        Call this only after the last task was accepted.
         """
         later = list(self._later)
         for each in later:
@@ -115,7 +115,7 @@ class Acceptance:
 
     @asynccontextmanager
     async def _receiving(self, task_id: str) -> AsyncIterator[None]:
-        """What happens in the block is all of it, or the task is as if never asked for."""
+        """Withdraw the task if the block fails or is cancelled."""
         try:
             yield
         except BaseException:
@@ -125,9 +125,8 @@ class Acceptance:
     async def _create_or_answer(
         self, task: Task, counts: list[int], request_hash: str | None, input_bytes: int = 0
     ) -> TaskView | None:
-        """Keep the task, whose input has so many bytes; or answer with the one that its key belongs
-        to already, once the request for that one is complete. If that one is withdrawn, this one
-        takes its place.
+        """Store the task, and return None. If its key belongs to another task, return that task
+        once its request is complete; if that task is withdrawn instead, store this one.
         """
         while (known := await self._create(task, counts, input_bytes)) is not None:
             if (first := await self._complete(known)) is not None:
@@ -135,20 +134,18 @@ class Acceptance:
         return None
 
     async def _create(self, task: Task, counts: list[int], input_bytes: int = 0) -> Task | None:
-        """Keep the task, whose input has so many bytes; or return the one that its key belongs to
-        already.
-        """
+        """Store the task, and return None; return the task that its key belongs to, if any."""
         try:
             return await to_the_end(self._create_or_find, task, counts, input_bytes)
         except StoreError:
-            if not counts:  # it may be kept nevertheless, and its items will not come
+            if not counts:  # the store may have it nevertheless, and its items will not come
                 await asyncio.shield(self._withdraw(task.task_id))
             raise
 
     async def _complete(self, known: Task) -> Task | None:
-        """Wait until the request of a task under a key is complete, and return the task; None when
-        it is withdrawn instead. Raises KeyInUseError when that takes too long, StoreError, and
-        IdempotencyConflictError when the task was cancelled before its request was complete.
+        """Wait until the request of a task with a key is complete, and return the task; None if
+        the task is withdrawn. Raises KeyInUseError after FIRST_SECONDS, StoreError, and
+        IdempotencyConflictError if the task was cancelled before its request was complete.
         """
         give_up = time.monotonic() + FIRST_SECONDS
         key = known.idempotency_key
@@ -165,7 +162,7 @@ class Acceptance:
 
     async def _answer(self, first: Task, request_hash: str | None) -> TaskView:
         """Answer a request whose key belongs to a complete task. Raises StoreError, and
-        IdempotencyConflictError when that was asked for otherwise.
+        IdempotencyConflictError if the two requests differ.
         """
         if first.request_hash != request_hash:
             raise IdempotencyConflictError(first.task_id)
@@ -173,8 +170,8 @@ class Acceptance:
         return await in_store_thread(task_view, store, bodies, first.task_id)
 
     async def _answer_once_complete(self, known: Task, request_hash: str | None) -> TaskView:
-        """Wait until the task's request is complete, and answer with it. Raises KeyInUseError when
-        the task is withdrawn: the caller has nothing left to take its place with.
+        """Wait until the task's request is complete, and answer with the task. Raises KeyInUseError
+        if the task is withdrawn, because the caller's own input is used up.
         """
         first = await self._complete(known)
         if first is None:
@@ -182,8 +179,8 @@ class Acceptance:
         return await self._answer(first, request_hash)
 
     async def _withdraw(self, task_id: str) -> None:
-        """Forget a task with its files, unless it was accepted. Raises nothing: when the store
-        cannot be used, it is tried again behind the caller's back.
+        """Delete a task and its files, unless the task was accepted. While the store cannot be
+        used, try again in the background; raise nothing.
         """
         try:
             await in_store_thread(self._forget, task_id)
@@ -199,7 +196,7 @@ class Acceptance:
                 await in_store_thread(self._forget, task_id)
                 return
 
-    # What follows blocks, and is called in threads.
+    # The methods below block; call them in threads.
 
     def _create_or_find(self, task: Task, counts: list[int], input_bytes: int) -> Task | None:
         store = self._context.store
@@ -225,13 +222,13 @@ class Acceptance:
         return None
 
     def _kept(self, task_id: str) -> Task | None:
-        """The task, if the store has it: only the answer to a commit may have been lost."""
+        """Return the task if the store has it: its commit may have worked, its answer be lost."""
         with suppress(StoreError, TaskNotFoundError):
             return self._context.store.get(task_id)
         return None
 
     def _take_over(self, task: Task, counts: list[int]) -> Task | None:
-        """Make the task one for the background; or return the one that its key belongs to."""
+        """Move the task to the background, and return None; return its key's other task, if any."""
         store, folder = self._context.store, self._context.folder
         path = folder.items_path(task.task_id)
         digest = file_sha256(path)
@@ -260,9 +257,9 @@ class Acceptance:
         return None
 
     def _save(self, task_id: str, path: Path, sha256: str | None) -> None:
-        """Copy the file of items into the database, for nodes that share no disk."""
+        """Copy the file of items into the database, for nodes without this data folder."""
         if self._context.store.inputs.save(task_id, path) != sha256:
-            raise DamagedFileError("the items on disk are not as they came; send them again")
+            raise DamagedFileError("the items on disk are damaged; send them again")
 
     def _accept(
         self,
@@ -271,7 +268,7 @@ class Acceptance:
         request_hash: str | None,
         source: TaskInput,
     ) -> TaskView:
-        """All items of the task are in the data folder."""
+        """Mark the task, whose items are all in the data folder, as accepted, and queue it."""
         store, folder, task_id = self._context.store, self._context.folder, task.task_id
         if store.inputs.is_needed:
             paths = folder.items_path(task_id), folder.upload_path(task_id)
@@ -286,7 +283,7 @@ class Acceptance:
         return new_task_view(task, counts)
 
     def _has_shards(self, task_id: str) -> bool:
-        """Whether the task was accepted: only the answer to a commit may have been lost."""
+        """Return True if the task was accepted: the commit may have worked, its answer be lost."""
         with suppress(StoreError, TaskNotFoundError):
             return bool(self._context.store.shards.of_task(task_id))
         return False

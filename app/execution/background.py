@@ -1,4 +1,4 @@
-"""Background tasks: accepted now, executed later by whichever node the queue gives them to."""
+"""Background tasks: a request returns at once, and a node executes the task later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hotloop.app.tasks.work_queue import WorkQueue
 
 
 class BackgroundService:
-    """Accepts, resumes, watches. What is accepted is in the store, and queued by that."""
+    """Accepts, resumes and watches background tasks. A stored task is thereby in the queue."""
 
     def __init__(self, context: RunContext, queue: WorkQueue, hub: EventHub) -> None:
         self._context = context
@@ -44,7 +44,7 @@ class BackgroundService:
         idempotency_key: str | None,
         client: str | None = None,
     ) -> TaskView:
-        """Accept a task for a client, as the store names it. Raises InvalidRequestError,
+        """Accept a task; `client` is the name in the store. Raises InvalidRequestError,
         MemoryBudgetError, IdempotencyConflictError, KeyInUseError, ClientLimitError,
         ClientStorageError, NotReadyError, StoreError.
         """
@@ -69,7 +69,7 @@ class BackgroundService:
         idempotency_key: str | None,
         client: str | None = None,
     ) -> TaskView:
-        """As `submit`, for a stream of rows, which the first execution reads."""
+        """Do the same as `submit` for a stream of rows, which the first execution reads."""
         plan, _ = await self._plan(strategy, query, 0)
         spec = spec_of(query, InputKind.UPLOAD, media_type)
         task = self._task(plan, spec, 0, None, idempotency_key, client)
@@ -79,28 +79,28 @@ class BackgroundService:
     async def submit_task(
         self, task: Task, source: TaskInput | None, digest: str | None
     ) -> TaskView:
-        """As `submit`, for a task of one shard that was made elsewhere; `digest` is of what was
-        asked under its key.
+        """Do the same as `submit` for a finished Task object of one shard; `digest` identifies
+        the request under its key.
         """
         return await self._acceptance.submit(task, [task.total_items], source, digest)
 
     async def take_over(self, task: Task, batch_size: int) -> TaskView:
-        """Accept a synchronous task, see `Acceptance.take_over`."""
+        """Turn a synchronous task into a background task, see `Acceptance.take_over`."""
         counts = shard_counts(task.total_items, batch_size, self._shard_items)
         return await self._acceptance.take_over(task, counts)
 
     async def resume(self, task_id: str) -> TaskView:
-        """Raises TaskNotFoundError, TaskConflictError, ClientLimitError, ClientStorageError,
-        StoreError.
+        """Queue the task's missing items again. Raises TaskNotFoundError, TaskConflictError,
+        ClientLimitError, ClientStorageError, StoreError.
         """
         return await in_store_thread(self._resume, task_id)
 
     async def now(self, task_id: str) -> Moment:
-        """The task as streams of events show it. Raises TaskNotFoundError, StoreError."""
+        """Return the task as event streams show it. Raises TaskNotFoundError, StoreError."""
         return await self._hub.now(task_id)
 
     def events(self, task_id: str, last_event_id: str | None) -> AsyncGenerator[TaskEvent, None]:
-        """The first step raises TaskNotFoundError."""
+        """Yield the task's events. The first step raises TaskNotFoundError."""
         return self._hub.events(task_id, last_event_id)
 
     async def _plan(
@@ -115,7 +115,7 @@ class BackgroundService:
         )
 
     async def knows(self, idempotency_key: str | None, client: str | None) -> bool:
-        """Whether the client has a background task under this key already. Raises StoreError."""
+        """Return True if the client has a background task with this key. Raises StoreError."""
         if idempotency_key is None:
             return False
         return (
@@ -123,12 +123,12 @@ class BackgroundService:
         )
 
     async def close(self) -> None:
-        """To be called when nothing is accepted any more."""
+        """Close the acceptance. Call this only after the last task was accepted."""
         await self._acceptance.close()
 
     @property
     def _shard_items(self) -> int | None:
-        """Tasks are cut where other nodes may help."""
+        """Items in a shard; None, if no other node can help, leaves each task in one shard."""
         shared = self._context.store.inputs.is_needed
         return self._context.settings.shard_items if shared else None
 
@@ -182,5 +182,5 @@ class BackgroundService:
 
 
 def upload_digest(query: UploadQuery, strategy: StrategyChoice, media_type: str) -> hashlib._Hash:
-    """The digest of an upload's request, to which its bytes are still to be added."""
+    """Return the digest of an upload's request, to which the caller adds the upload's bytes."""
     return hashlib.sha256(f"{query.model_dump_json()} {strategy} {media_type}".encode())

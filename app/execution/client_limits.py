@@ -1,4 +1,4 @@
-"""How many background tasks a client may have, and how many bytes its tasks may store."""
+"""Limits of a client: its unfinished background tasks and the bytes that its tasks store."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hotloop.app.tasks.model import Task
 CLIENT_RETRY_SECONDS: Final = 30
 
 KNOWN_SECONDS: Final = 5.0
-"""How long the store's answer is taken for true, and what was accepted here is added to it."""
+"""Time for which an answer of the store is reused; bytes accepted here are added to it."""
 
 _KNOWN_SHARE: Final = 100
-"""At most one part in so many of the time is spent on asking the store."""
+"""Share of time spent on asking the store: at most one part in _KNOWN_SHARE."""
 
 _MOST_CLIENTS: Final = 10_000
 
@@ -33,9 +33,9 @@ class _Stored:
 
 
 class ClientStorage:
-    """What the clients store, and what of theirs is being received, as this process knows it. What
-    other processes accept is noticed within KNOWN_SECONDS; before a client is refused, the store is
-    asked anew. All methods may be called from any thread.
+    """Bytes that each client stores or is sending, as this process knows them. Bytes that other
+    processes accept are noticed within KNOWN_SECONDS; before a client is refused, the store is
+    asked again. All methods may be called from any thread.
     """
 
     def __init__(self, stored_bytes: Callable[[str | None], int], limit_bytes: int) -> None:
@@ -46,7 +46,7 @@ class ClientStorage:
         self._lock = threading.Lock()
 
     def check(self, client: str | None, asked_bytes: int) -> None:
-        """Check that the client may store so many bytes more, and count them. Blocks. Raises
+        """Check that the client may store `asked_bytes` more, and count them. Blocks. Raises
         ClientStorageError, StoreError.
         """
         with self._lock:
@@ -73,7 +73,7 @@ class ClientStorage:
         self, client: str | None, chunks: AsyncIterator[bytes]
     ) -> Iterator[AsyncIterator[bytes]]:
         """Count the bytes of an upload until the block ends. The block gets the chunks, which raise
-        ClientStorageError as soon as the client exceeds its bound by them, and StoreError.
+        ClientStorageError as soon as the client exceeds its limit, and StoreError.
         """
         received = 0
 
@@ -106,21 +106,21 @@ class ClientStorage:
 
 
 def check_client(settings: Settings, task: Task, count: int, seconds: float) -> None:
-    """Check that the client of `task` may have it beside `count` others of `seconds` in all. In one
-    SQLite file requests that come at the same moment see each other; with PostgreSQL they may not.
-    Raises ClientLimitError.
+    """Check that the task's client may have it beside its `count` unfinished tasks, estimated at
+    `seconds` together. Two requests at the same moment see each other's task in SQLite; in
+    PostgreSQL they may not. Raises ClientLimitError.
     """
     if count >= settings.client_tasks:
         raise ClientLimitError(
-            f"{count:,} of your background tasks wait or run, and {settings.client_tasks:,} "
-            "may; wait until some have ended, or cancel some",
+            f"{count:,} of your background tasks wait or run, and at most "
+            f"{settings.client_tasks:,} may; wait until some have ended, or cancel some",
             CLIENT_RETRY_SECONDS,
         )
     asked = task.estimated_seconds or 0.0
     if seconds + asked > settings.client_seconds:
         raise ClientLimitError(
-            f"this task is estimated at {asked:,.0f} s, beside {seconds:,.0f} s of background "
-            f"tasks of yours that wait or run, and {settings.client_seconds:,.0f} s may be; "
-            "ask for fewer items, or wait, or cancel some",
+            f"this task is estimated at {asked:,.0f} s, and your background tasks that wait or run "
+            f"at {seconds:,.0f} s; the limit is {settings.client_seconds:,.0f} s in all. Ask for "
+            "fewer items, wait, or cancel some tasks",
             CLIENT_RETRY_SECONDS,
         )

@@ -1,4 +1,4 @@
-"""What tasks are executed with, and what the body of each kind of task has to give."""
+"""Shared objects that executions use, and the interface that each kind of task implements."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class Record(Protocol):
-    """What a shard has measured over all its executions. It grows while one of them goes on."""
+    """Measurements of a shard over all its executions. They grow during an execution."""
 
     @property
     def items_processed(self) -> int: ...
@@ -53,7 +53,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """What earlier executions of a shard have stored, for one that has measured nothing yet."""
+    """Stored measurements of earlier executions, for an execution without any of its own yet."""
 
     shard: Shard
     duration_seconds: float | None = None
@@ -72,7 +72,7 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an execution ended, and what the shard had measured by then."""
+    """End of an execution, and the shard's measurements up to then."""
 
     error: ServiceError | None
     measured: JsonObject
@@ -100,31 +100,31 @@ class Outcome:
 
 
 class Body(Protocol):
-    """What tasks of one kind execute, measure and show. The runner does everything else."""
+    """Executes, measures and shows tasks of one kind. The runner does everything else."""
 
     async def execute(self, work: Work) -> None:
-        """Execute a shard: get its items, begin, and keep `work.record` up to date. Raises what
-        ends it before its time.
+        """Execute a shard: get its items, begin, and keep `work.record` up to date. Raises the
+        error that ends the execution early.
         """
         ...
 
     def summarize(self, shards: Sequence[Shard]) -> JsonObject:
-        """Make a task's measurements out of its shards'. Never raises."""
+        """Add up the shards' measurements into the task's. Never raises."""
         ...
 
     def count_end(self, metrics: Metrics, task: Task, shard: Shard, outcome: Outcome) -> None:
-        """Count the end of an execution of `shard`, which is as it was at its beginning."""
+        """Count the end of an execution; `shard` is its row from the execution's beginning."""
         ...
 
     def duration_seconds(self, task: Task, shards: Sequence[Shard]) -> float | None:
-        """Seconds that a task took, as far as they are known. Raises UnreadableTaskError,
+        """Return the seconds that a task took, None if unknown. Raises UnreadableTaskError,
         TypeError.
         """
         ...
 
     def view(self, store: TaskStore, task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
-        """The fields of a task's view that only its kind has. Blocks. Raises UnreadableTaskError,
-        StoreError, and ValueError, KeyError or TypeError for rows that make no sense.
+        """Return the fields of a task's view that only its kind has. Blocks. Raises StoreError,
+        UnreadableTaskError, and ValueError, KeyError or TypeError for damaged rows.
         """
         ...
 
@@ -134,18 +134,18 @@ Bodies = Mapping[str, Body]
 
 
 def body_of(bodies: Bodies, kind: str) -> Body:
-    """The body of a kind of task; that of a run for kinds that this version does not know."""
+    """Return the body of a kind of task; the body of runs for a kind this version does not know."""
     return bodies.get(kind) or bodies[TaskKind.RUN]
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What tasks are executed with, for the life of the process."""
+    """Objects that all executions share, for the life of the process."""
 
     settings: Settings
     usable_cpus: int
     node: str
-    """This process, as the store names it."""
+    """This process's name in the store."""
     hosts: RunHostPool
     calibrations: Calibrations
     store: TaskStore
@@ -159,36 +159,36 @@ class RunContext:
 
 
 class TaskInput(Protocol):
-    """Items that come in with a request, and are put into a file of the task."""
+    """Items that come with a request, and are written to a file of the task."""
 
     size: int
-    """Bytes of the file, about; of an upload, those received so far."""
+    """Approximate bytes of the file; for an upload, the bytes received so far."""
     sha256: str | None
-    """Digest of the file, once it was received."""
+    """Digest of the file; None until it is received."""
 
     async def receive(self, folder: DataFolder, task_id: str) -> None:
-        """Raises StoreError, and what the stream of an upload raises."""
+        """Write the items to the file. Raises StoreError, and the errors of an upload's stream."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """The policy for a task whose client waits for it: begun once its items are there, never tried
-    again, and cancelled with its client.
+    """The policy for a task whose client waits: it begins once its items are there, is never tried
+    again, and is cancelled when its client disconnects.
     """
 
     source: TaskInput | None = None
-    """Items that still come in; none are made up."""
+    """Items still to be received; None for generated items."""
     plan: Callable[[Items], Awaitable[Plan]] | None = None
-    """Makes the plan of a run, once its items are known. May refuse the task by raising."""
+    """Function that makes a run's plan once its items are known, or raises to refuse the task."""
     place: ExitStack | None = None
-    """The place in the line for a run host that the task has already."""
+    """The place that the task already has in the line for a run host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """The policy for a claim of the queue: it has begun; it is tried again after failures that may
-    not come again, and handed over when this process stops.
+    """The policy for a shard claimed from the queue: it has begun, is tried again after failures
+    that may be temporary, and is handed over when this process stops.
     """
 
 
@@ -198,10 +198,10 @@ Policy = Once | Durable
 
 
 class ActiveRun:
-    """A shard that this process executes, and the way to cancel it at any moment.
+    """A shard that this process executes, and that can be cancelled at any moment.
 
-    `driver` is the asyncio task that drives it. Before its run has begun, cancelling ends the
-    driver itself; from then on its run host is asked, so that finished batches still come.
+    `driver` is the asyncio task that drives it. Before the run has begun, `cancel` cancels the
+    driver; later it asks the run host to end the run, so that finished batches are still stored.
     """
 
     def __init__(self, policy: Policy = DURABLE) -> None:
@@ -211,15 +211,15 @@ class ActiveRun:
         self._client: RunHostClient | None = None
 
     def begins_on(self, client: RunHostClient) -> None:
-        """Ask this run host to cancel, until `ends`."""
+        """From now until `ends`, cancel by asking this run host."""
         self._client = client
 
     def ends(self) -> None:
-        """The run host serves another run from now on."""
+        """Leave the run host alone from now on: it may serve another run."""
         self._client = None
 
     async def cancel(self) -> None:
-        """Ask it to end; returns at once, and a second call does nothing."""
+        """Ask the execution to end, without waiting. A second call does nothing."""
         if self.is_cancelled:
             return
         self.is_cancelled = True
@@ -229,13 +229,13 @@ class ActiveRun:
             self.driver.cancel()
 
     async def wait_ended(self) -> None:
-        """Wait until its outcome is in the store."""
+        """Wait until the execution's outcome is in the store."""
         if self.driver is not None:
             await asyncio.wait((self.driver,))
 
 
 class Work:
-    """One shard in the hands of its body."""
+    """A shard that its body executes, with the calls that the body needs."""
 
     def __init__(
         self, context: RunContext, claim: Claim, active: ActiveRun, patiently: Patiently
@@ -243,11 +243,11 @@ class Work:
         self.context = context
         self.task: Task = claim.task
         self.shard: Shard = claim.shard
-        """As it was when this execution began; without an attempt as long as none has."""
+        """The shard's row when this execution began; its attempt is 0 until then."""
         self.active = active
         self.policy: Policy = active.policy
         self.record: Record = StoredRecord(claim.shard)
-        """What is measured so far; the body replaces it by its own."""
+        """Measurements so far; the body replaces this by its own record."""
         self._patiently = patiently
 
     @property
@@ -259,8 +259,8 @@ class Work:
         return self.shard.attempt > 0
 
     def lease(self, *, has_place: bool = False) -> AbstractAsyncContextManager[RunHostClient]:
-        """A run host, for which a durable task, or one that `has_place` in the line already, waits
-        as long as it takes. Raises TooBusyError, NotReadyError.
+        """Lease a run host. A durable task, or a task that `has_place` in the line, waits without
+        a limit. Raises TooBusyError, NotReadyError.
         """
         place = self.policy.place if isinstance(self.policy, Once) else None
         patient = has_place or isinstance(self.policy, Durable)
@@ -268,9 +268,7 @@ class Work:
         return hosts.lease(patient=patient, owner=self.task.client, place=place)
 
     async def begin(self, total_items: int) -> None:
-        """Begin the execution, unless the claim has begun it; by now it is known how many items
-        the task has.
-        """
+        """Begin the execution unless the claim has begun it, and store the number of items."""
         shards = self.context.store.shards
         if not self.has_begun:
             begin = shards.begin
@@ -281,8 +279,8 @@ class Work:
         self.record = StoredRecord(self.shard)
 
     async def call(self, call: Callable[..., T], *args: object) -> T:
-        """Make a call that blocks on the store, in a thread; for a durable task again and again
-        while the store cannot be reached and this process goes on.
+        """Make a call that blocks on the store, in a thread. For a durable task, repeat it while
+        the store cannot be reached, until this process stops.
         """
         if isinstance(self.policy, Once):
             return await in_store_thread(call, *args)
@@ -291,20 +289,20 @@ class Work:
 
 
 Patiently = Callable[..., Awaitable[Any]]
-"""Makes a blocking call in a thread, again and again while the store cannot be reached."""
+"""Function that makes a blocking call in a thread, and repeats it while the store is away."""
 
 
 def withdraw(context: RunContext, task_id: str) -> None:
-    """Forget a task that never ran, as if it had never been asked for. Blocks.
+    """Delete a task that never ran, without a trace. Blocks.
 
-    Raises StoreError, TaskNotFoundError, and TaskConflictError when it has begun.
+    Raises StoreError, TaskNotFoundError, and TaskConflictError if it has begun.
     """
     context.store.withdraw(task_id)
     context.folder.remove(task_id)
 
 
 def drop_files(context: RunContext, task_id: str) -> None:
-    """Remove the files of a task that has ended for good. Blocks."""
+    """Remove the files of an ended task that cannot be resumed. Blocks."""
     try:
         context.folder.remove(task_id)
     except StoreError as error:
@@ -312,8 +310,8 @@ def drop_files(context: RunContext, task_id: str) -> None:
 
 
 async def to_the_end(call: Callable[..., T], *args: object) -> T:
-    """Run the call in a thread and return what it made, even when cancelled meanwhile: the
-    cancellation then comes with the next await, when somebody is there to clean up.
+    """Run the call in a thread and return its result even if cancelled meanwhile. The next await
+    then raises the cancellation, when the caller can clean up.
     """
     work = asyncio.ensure_future(in_store_thread(call, *args))
     cancelled = False

@@ -1,7 +1,7 @@
-"""Events of tasks for any number of watchers: a change is read once, and serialized once, for all.
+"""Events of tasks for any number of watchers: each change is read and serialized once for all.
 
-Everything but the store's reads happens on the event loop. One read is in progress at a time: more
-threads would keep the loop waiting for the interpreter.
+Only the store's reads happen outside the event loop, one at a time: more threads would keep the
+loop waiting for the interpreter.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from hotloop.app.tasks.threads import in_store_thread
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.25
-"""How late a watcher hears of a change, at most about twice this."""
+"""Pause between two reads; a watcher hears of a change after at most about twice this."""
 
 TASKS_AT_ONCE: Final = 50
-"""Tasks that are read in one go; the event loop shares the interpreter with it."""
+"""Tasks in one read; the event loop shares the interpreter with it."""
 
 WOKEN_AT_ONCE: Final = 10
-"""Watchers that are woken before other requests have their turn."""
+"""Watchers to wake before other requests have a turn."""
 
 
 class Moment:
     """A task as one read of the store found it."""
 
     def __init__(self, client: str | None, data: TaskProgress, read_at: float) -> None:
-        """`client` is whose task it is; `read_at` is when the read began (monotonic)."""
+        """`client` owns the task; `read_at` is when the read began (monotonic)."""
         self.client = client
         self.data = data
         self.read_at = read_at
@@ -51,7 +51,7 @@ class Moment:
         return self.data.status
 
     def event(self, name: Literal["progress", "state"]) -> TaskEvent:
-        """The same object for every watcher, so that its bytes are made once."""
+        """Return an event, the same object for every watcher, so that it is serialized once."""
         if name not in self._events:
             self._events[name] = TaskEvent(self.mark, name, self.data)
         return self._events[name]
@@ -59,13 +59,13 @@ class Moment:
 
 @dataclass(slots=True, eq=False)
 class _Channel:
-    """What the watchers of one task share."""
+    """The state of one task, shared by its watchers."""
 
     task_id: str
     watchers: int = 0
     moment: Moment | None = None
     error: Exception | None = None
-    """Why the last read failed."""
+    """The error of the last read; None if it worked."""
     is_gone: bool = False
     asking: list[asyncio.Future[None]] = field(default_factory=list)
     """Requests that wait for a read."""
@@ -73,12 +73,12 @@ class _Channel:
     """Watchers that wait for a change."""
 
     def differs(self, stands: tuple[TaskStatus, int] | None) -> bool:
-        """Whether the task is not what watchers were told; None is for one that is not there."""
+        """Return True if the task differs from the last event; `stands` is None if it is gone."""
         return self.moment is None or stands is None or self.moment.mark != _mark(*stands)
 
     def take(self, found: Moment | Exception | None) -> bool:
-        """Keep what a read has found, which is None when there is no such task. Returns whether
-        watchers must know.
+        """Keep the result of a read, which is None if there is no such task. Return True if the
+        watchers must be woken.
         """
         before = self.moment
         self.error = found if isinstance(found, Exception) else None
@@ -90,7 +90,7 @@ class _Channel:
 
 
 class EventHub:
-    """Asks the store for the tasks that are watched, as long as any is."""
+    """Polls the store for the watched tasks, as long as there are any."""
 
     def __init__(self, store: TaskStore, bodies: Bodies) -> None:
         self._store = store
@@ -101,8 +101,8 @@ class EventHub:
         self._woken = 0
 
     async def now(self, task_id: str) -> Moment:
-        """The task as it is now, or was POLL_SECONDS ago; an end is always read anew, because the
-        task may have been resumed. Raises TaskNotFoundError, StoreError.
+        """Return the task as it was at most POLL_SECONDS ago. An ended task is always read again,
+        because it may have been resumed. Raises TaskNotFoundError, StoreError.
         """
         with self._watching(task_id) as channel:
             return await self._now(channel)
@@ -110,8 +110,8 @@ class EventHub:
     async def events(
         self, task_id: str, last_event_id: str | None
     ) -> AsyncGenerator[TaskEvent, None]:
-        """How the task stands, unless the watcher knows that, and every change that is seen until
-        the task has ended or is deleted. Raises TaskNotFoundError, StoreError.
+        """Yield the task's state, unless it is `last_event_id`, and then each change until the
+        task has ended or is deleted. Raises TaskNotFoundError, StoreError.
         """
         with self._watching(task_id) as channel:
             moment = await self._now(channel)
@@ -130,7 +130,7 @@ class EventHub:
                         raise channel.error
 
     async def close(self) -> None:
-        """Stop asking; watchers have been told to leave."""
+        """Stop polling. Call this after the watchers were told to leave."""
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)
@@ -172,9 +172,9 @@ class EventHub:
                 try:
                     await self._look_for_changes()
                 except StoreError:
-                    pass  # watchers wait until it is there again
+                    pass  # watchers wait until the store can be reached again
                 except Exception:
-                    logger.exception("tasks that are watched could not be looked at")
+                    logger.exception("the watched tasks could not be read")
                 due = time.monotonic() + POLL_SECONDS
                 self._forget_unwatched()
             with contextlib.suppress(TimeoutError):
@@ -182,7 +182,7 @@ class EventHub:
         self._polling = None
 
     async def _answer(self, channels: list[_Channel]) -> None:
-        """Read what requests wait for."""
+        """Read the tasks that requests wait for."""
         for some in _slices(channels):
             try:
                 await self._read(some)
@@ -203,7 +203,7 @@ class EventHub:
             await self._read(some)
 
     async def _read(self, channels: list[_Channel]) -> None:
-        """Read these tasks, and wake the watchers of those that have changed."""
+        """Read these tasks, and wake the watchers of each changed task."""
         found = await in_store_thread(self._moments, [one.task_id for one in channels])
         for channel in channels:
             if not channel.take(found.get(channel.task_id)):
@@ -214,7 +214,7 @@ class EventHub:
             await self._wake(waiting)
 
     def _moments(self, task_ids: list[str]) -> dict[str, Moment | Exception]:
-        """Return how each task stands, by its id; for one that cannot be shown, the reason."""
+        """Return each task's state by its id, or the error if the task cannot be shown."""
         read_at = time.monotonic()
         found: dict[str, Moment | Exception] = {}
         several = self._several(task_ids)
@@ -238,7 +238,7 @@ class EventHub:
         except StoreError:
             raise
         except Exception as error:
-            # A row that this version cannot read must not keep the others' watchers waiting.
+            # A row that this version cannot read must not block the watchers of other tasks.
             if len(task_ids) == 1:
                 return {task_ids[0]: error}
         return {name: read for one in task_ids for name, read in self._several([one]).items()}
@@ -274,5 +274,5 @@ def _slices(channels: list[_Channel]) -> Iterator[list[_Channel]]:
 
 
 def _mark(status: TaskStatus, items_processed: int) -> str:
-    """Two moments of a task with the same mark look the same to a watcher."""
+    """Return the id of a task's state: two moments with the same mark look alike to a watcher."""
     return f"{status}.{items_processed}"

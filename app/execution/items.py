@@ -1,4 +1,4 @@
-"""The items of a task: how they come in, and where an execution finds them, on whichever node."""
+"""The items of a task: receiving them, and finding them again for an execution on any node."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from hotloop.app.tasks.spec import InputKind, input_of
 logger = logging.getLogger(__name__)
 
 _TRIES: Final = 3
-"""How often the items are brought before they are given up: another process may remove or replace
-the file at any time before it is held.
+"""Tries to get the item file before giving up: until this process holds the file, another process
+may remove or replace it.
 """
 
 
 class InlineInput:
-    """Items of a body, put into an item file."""
+    """Items from a request body, written to an item file."""
 
     def __init__(self, workload: str, rows: Sequence[ItemRow]) -> None:
         self.size = len(rows) * item_dtype(workload).itemsize
@@ -57,12 +57,12 @@ class InlineInput:
 
 
 class UploadInput:
-    """A stream of bytes, stored as it comes. The first execution has a run host read it into an
-    item file: reading rows is CPU work.
+    """A stream of bytes, stored unread. Reading rows is CPU work, so a run host of the first
+    execution reads them into an item file.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        """`chunks` may raise PayloadTooLargeError: whoever receives them bounds them."""
+        """`chunks` may raise PayloadTooLargeError: the HTTP layer limits their size."""
         self.size = 0
         self.sha256: str | None = None
         self._chunks = chunks
@@ -82,7 +82,7 @@ class UploadInput:
 
 
 def _to_disk(file: BufferedWriter) -> None:
-    """An accepted upload is still whole after a power cut."""
+    """Write the file through to the disk, so that the upload survives a power cut."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -91,19 +91,19 @@ def _to_disk(file: BufferedWriter) -> None:
 async def items_of(
     context: RunContext, client: RunHostClient, task: Task, rows: tuple[int, int] | None = None
 ) -> AsyncIterator[Items]:
-    """The task's items, kept in the data folder while the block goes on; of an upload, they are
-    read on `client` unless they were before. `rows` (start, count) are those that the block needs,
-    or all: they are as they were accepted.
+    """Yield the task's items, whose file stays in the data folder during the block. The run host
+    `client` reads an upload that no execution has read. `rows` (start, count; None means all) are
+    the items that the block needs; they are checked against damage.
 
-    Raises UnreadableTaskError, BadRowError for an upload that is not usable, StoreError when the
-    input is not to be had, and RunHostDiedError.
+    Raises UnreadableTaskError, BadRowError for an unusable upload, StoreError if the input cannot
+    be found, and RunHostDiedError.
     """
     kind, media_type = input_of(task.spec)
     if kind is InputKind.GENERATED:
         yield GeneratedItems(task.total_items)
         return
     files = _TaskFiles(context, client, task, kind, media_type, rows)
-    # One execution brings them; others of the task in this process find them there.
+    # One execution gets the file; the task's other executions in this process then find it.
     async with context.folder.lock_of(task.task_id):
         items, descriptor = await files.held()
     try:
@@ -124,19 +124,19 @@ class _TaskFiles:
     rows: tuple[int, int] | None
 
     async def held(self) -> tuple[FileItems, int]:
-        """The items, and the descriptor that keeps their file."""
+        """Return the items, and the descriptor that keeps their file from being removed."""
         for _ in range(_TRIES):
             found = await to_the_end(self._held)
             if found is not None:
                 return found
             await self._bring()
         raise StoreError(
-            f"the task's items were damaged, or gone, {_TRIES} times after they were brought; "
+            f"the task's items were damaged or gone again after {_TRIES} tries to write them; "
             "check the disk of the data folder, and resume the task"
         )
 
     def _held(self) -> tuple[FileItems, int] | None:
-        """None when the file is not there, or is damaged. Blocks."""
+        """Return the same as `held`, or None if the file is missing or damaged. Blocks."""
         path = self.context.folder.items_path(self.task.task_id)
         try:
             descriptor = hold(path)
@@ -149,7 +149,7 @@ class _TaskFiles:
         except BaseException as error:
             os.close(descriptor)
             if isinstance(error, DamagedFileError):
-                logger.warning("%s; it is made anew", error)
+                logger.warning("%s; the file is made again", error)
                 return None
             raise
         if items is not None:
@@ -159,7 +159,7 @@ class _TaskFiles:
         return self._held()
 
     def _checked(self, path: Path) -> FileItems | None:
-        """None for the file of a version that wrote no checksums, and kept no digest."""
+        """Check the items; return None if an early version stored neither checksums nor digest."""
         with RowFile(path) as file:
             count, has_checksums = file.count, file.has_checksums
         if not has_checksums and self.task.input_sha256 is None:
@@ -172,7 +172,7 @@ class _TaskFiles:
         return items
 
     async def _bring(self) -> None:
-        """Make the item file. Another node may have accepted the task."""
+        """Make the item file, if need be from the database: another node may have the input."""
         folder, task_id = self.context.folder, self.task.task_id
         if self.kind is InputKind.ITEMS:
             await asyncio.to_thread(self._fetch, folder.items_path(task_id))
@@ -184,7 +184,7 @@ class _TaskFiles:
                 await self._read(path)
                 return
         except DamagedFileError as error:
-            logger.warning("%s; it is fetched anew", error)
+            logger.warning("%s; the upload is fetched again", error)
         finally:
             if descriptor is not None:
                 os.close(descriptor)
@@ -195,8 +195,8 @@ class _TaskFiles:
         store, task = self.context.store, self.task
         if not store.inputs.fetch(task.task_id, path, task.input_sha256):
             raise StoreError(
-                "the task's items are gone or damaged, and there is no copy of them; ask for it "
-                "anew"
+                "the task's items are gone or damaged, and there is no copy of them; send the "
+                "request again"
             )
 
     async def _read(self, upload: Path) -> None:

@@ -1,5 +1,5 @@
-"""What a process does all the while it is up: it says that it lives and what it can execute, takes
-over from dead ones, puts right what errors have left, and removes what is too old.
+"""Periodic work of each process: publish heartbeats and abilities, take over the shards of dead
+processes, clean up after errors, and delete old tasks.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ _LAUNCH_SECONDS: Final = 1.0
 
 
 class Upkeep:
-    """One for each process. `close` after the queue was closed."""
+    """The periodic work of this process. Close the queue before this."""
 
     def __init__(self, context: RunContext, queue: WorkQueue, nodes: NodeStore) -> None:
         self._context = context
         self._queue = queue
         self._nodes = nodes
         self._loops: list[asyncio.Task[None]] = []
-        # Whatever else waits for the store: a process that says nothing is taken for dead.
+        # A thread of its own: a process whose heartbeats wait for other calls is taken for dead.
         self._heart = StoreThreads(1, "hotloop-heart")
         self._clock: SteadyClock | None = None
         self.failure: str | None = None
-        """Why the last heartbeat could not be written; None when it was."""
+        """The reason why the last heartbeat could not be written; None if it was written."""
 
     async def start(self) -> None:
-        """Once everything now, then for ever; removing may take longer, and nobody waits for it.
-        Raises StoreError.
+        """Beat and sweep once, then repeat all work in the background. Deleting old tasks may take
+        long, so the start does not wait for it. Raises StoreError.
         """
         await in_store_thread(self.beat)
         await in_store_thread(self.sweep)
@@ -62,25 +62,25 @@ class Upkeep:
         ]
 
     async def close(self) -> None:
-        """This process is no node any more: whatever it has not ended is others' from now on."""
+        """Stop, and remove this process from the nodes, so that others take over its shards."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._heart.hurry()
         self._heart.hangs = store_threads().hangs
         try:
-            # In the thread of the heartbeats, so that a last one does not bring it back.
+            # In the heartbeats' thread, so that no late heartbeat adds this node again.
             await self._heart.run(self._nodes.leave)
         except StoreError as error:
-            logger.warning("the others learn by its silence that this node has left: %s", error)
+            logger.warning("other nodes notice only by timeout that this node has left: %s", error)
 
-    # What follows blocks, and raises StoreError.
+    # The methods below block, and raise StoreError.
 
     def beat(self) -> None:
-        """Say that this process lives, and take over from those that do not."""
+        """Write a heartbeat, and take over the shards of dead processes."""
         try:
             if not self._nodes.beat(self._is_able()):
-                logger.error("this process was silent for so long that others have taken its work")
+                logger.error("no heartbeat for so long that other processes took over the work")
                 self._nodes.rejoin()
         except StoreError as error:
             self.failure = str(error)
@@ -88,7 +88,7 @@ class Upkeep:
         self.failure = None
         dead, adopted = adopt_dead(self._nodes, self._queue)
         if adopted:
-            logger.warning("%d shards of processes that are gone go on", len(adopted))
+            logger.warning("took over %d shards of dead processes", len(adopted))
         if dead:
             remove_orphans(self._context.store, self._context.folder, self._nodes)
 
@@ -97,17 +97,17 @@ class Upkeep:
         return executes_none or self._context.hosts.alive_count > 0
 
     def sweep(self) -> None:
-        """Queue again what an unforeseen error has thrown out of its execution; end what processes
-        that are gone have left behind, and remove the files that no task needs any more.
+        """Queue again each shard whose execution here ended by a fault, end the tasks that only a
+        dead process could execute, and remove files that no task needs.
         """
         lost = self._queue.sweep()
         if lost:
-            logger.warning("%d shards were held here by nothing; they go on", len(lost))
+            logger.warning("queued %d shards again that no execution held", len(lost))
         remove_orphans(self._context.store, self._context.folder, self._nodes)
         self._context.folder.sweep(self._context.store.needing_files)
 
     def remove_old(self) -> None:
-        """Forget tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all they had."""
+        """Delete tasks that ended more than HOTLOOP_RETENTION_HOURS ago, with all their data."""
         if self._clock is None:
             self._clock = SteadyClock(self._context.store.engine)
         age = timedelta(hours=self._context.settings.retention_hours)
@@ -119,8 +119,8 @@ class Upkeep:
 def remove_finished(
     context: RunContext, ended_before: datetime | None = None, client: str | None = None
 ) -> list[str]:
-    """Forget all tasks that have ended, or that ended before a time, or those of a client, with
-    their files; returns their ids. Blocks; raises StoreError.
+    """Delete ended tasks and their files, optionally only those that ended before a time or belong
+    to a client; return their ids. Blocks; raises StoreError.
     """
     gone = context.store.delete_finished(ended_before, client)
     for task_id in gone:
@@ -129,8 +129,8 @@ def remove_finished(
 
 
 def remove_orphans(store: TaskStore, folder: DataFolder, nodes: NodeStore) -> list[str]:
-    """End or forget what only the process that had accepted it could have gone on with, and that
-    is dead; returns the ids of these tasks. Blocks; raises StoreError.
+    """End or delete tasks that only the process that accepted them could execute, if that process
+    is dead; return their ids. Blocks; raises StoreError.
     """
     alive = nodes.alive()
     gone = withdraw_incomplete(store.engine, alive)
@@ -147,8 +147,8 @@ async def _every(
     at_once: bool = False,
     early: asyncio.Event | None = None,
 ) -> None:
-    """At a fixed rate, whatever the calls take, and when `early` is set; one that fails is made
-    again the next time.
+    """Make a call at a fixed rate, however long it takes, and also when `early` is set. Log errors
+    and go on.
     """
     early = early or asyncio.Event()
     due = time.monotonic() - (seconds if at_once else 0)
@@ -161,15 +161,15 @@ async def _every(
         try:
             await threads.run(call)
         except StoreError as error:
-            logger.warning("%s; again in %g s", error, seconds)
+            logger.warning("%s; next try in %g s", error, seconds)
         except Exception:
-            logger.exception("upkeep met a fault; again in %g s", seconds)
+            logger.exception("upkeep met a fault; next try in %g s", seconds)
 
 
 async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> None:
-    """Have the queue take work as soon as a run host has said which kernels it has. A node that
-    cannot execute a task would fail it at once, be idle again at once, and so fail one task after
-    the other that its neighbours could have executed.
+    """Let the queue claim work once a run host has reported its kernels. A node that claimed tasks
+    it cannot execute would fail them at once, one after another, although other nodes could execute
+    them.
     """
     while True:
         try:
@@ -185,8 +185,8 @@ async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> 
 
 
 def abilities(reports: Sequence[KernelReport], settings: Settings, run_bytes: int) -> Abilities:
-    """What a process can do, whose run hosts have these kernels and whose runs may use so many
-    bytes each.
+    """Return the abilities of a process whose run hosts have these kernels and whose runs may use
+    `run_bytes` of memory each.
     """
     available = [report for report in reports if report.available]
     names = {f"kernel:{report.workload}/{report.kernel}" for report in available}

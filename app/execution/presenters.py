@@ -1,4 +1,4 @@
-"""Tasks as clients see them."""
+"""Views, results and progress of tasks, as clients see them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 M = TypeVar("M", bound=TaskProgress)
 
 Living = Mapping[str, Abilities | None]
-"""What each living node can do, by its id; None for one without a run host."""
+"""Abilities of each living node, by its id; None for a node without a run host."""
 
 NOBODY: Final[Living] = MappingProxyType({})
 
@@ -61,16 +61,16 @@ _NOT_AS_MEASURED: Final = {"duration_seconds", "batch_size"} | {
     *("errors", "stages", "event_loop_lag_ms")
 }
 _AS_MEASURED: Final = {field.name for field in fields(Measurements)} - _NOT_AS_MEASURED
-"""Measurements that a result shows as they are stored."""
+"""Names of the measurements that a result shows as stored."""
 
 
 def task_result(store: TaskStore, task_id: str) -> RunResult:
-    """The result of a task that has ended. Blocks; raises TaskNotFoundError, StoreError."""
+    """Return the result of an ended task. Blocks; raises TaskNotFoundError, StoreError."""
     return stored_result(store, *store.with_shards(task_id))
 
 
 def stored_result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
-    """The result of a task that has ended, with its first items. Blocks; raises StoreError."""
+    """Return the result of an ended task, with its first items. Blocks; raises StoreError."""
     reader = store.results(task.task_id)
     head = [] if reader is None else reader.head(KEPT_RESULTS)
     return run_result(task, shards, head)
@@ -79,8 +79,8 @@ def stored_result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunR
 def run_result(
     task: Task, shards: Sequence[Shard], results: list[dict[str, int | float | None]]
 ) -> RunResult:
-    """The result of a task that has ended; fields that were never measured are null. `results`
-    are its first items.
+    """Return the result of an ended task, whose first items are `results`. Fields that were never
+    measured are null.
     """
     measured: dict[str, Any] = dict(task.measurements or {})
     duration, lag = run_seconds(task, shards), measured.get("event_loop_lag_ms")
@@ -132,7 +132,7 @@ def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -
 
 
 def _idle_workers(task: Task, batch_size: int) -> str:
-    """Say why workers had nothing to do, and which batch size would give each some."""
+    """Say why some workers had no items, and which batch size would give items to all."""
     items, workers = task.total_items, task.spec["workers"]
     batches = -(-items // batch_size)
     made = f"{batches:,} {'batch' if batches == 1 else 'batches'}"
@@ -151,8 +151,8 @@ def _stage_view(measured: dict[str, Any]) -> StageView:
 
 
 def living_nodes(store: TaskStore, shown: Iterable[Task]) -> Living:
-    """What each living node can do, by its id, for saying what these tasks wait for; empty when
-    none of them is queued. Blocks; raises StoreError.
+    """Return the abilities of the living nodes, from which `waiting_for` is told; empty if none of
+    these tasks is queued. Blocks; raises StoreError.
     """
     return living_abilities(store.engine) if any(map(_is_queued, shown)) else NOBODY
 
@@ -162,7 +162,7 @@ def _is_queued(task: Task) -> bool:
 
 
 def task_summaries(store: TaskStore, bodies: Bodies, page: TaskPage) -> list[TaskSummary]:
-    """The tasks of a page. Blocks; raises StoreError."""
+    """Return the summaries of a page's tasks. Blocks; raises StoreError."""
     living = living_nodes(store, page.tasks)
     return [task_summary(task, page.shards[task.task_id], bodies, living) for task in page.tasks]
 
@@ -170,14 +170,14 @@ def task_summaries(store: TaskStore, bodies: Bodies, page: TaskPage) -> list[Tas
 def task_summary(
     task: Task, shards: Sequence[Shard], bodies: Bodies, living: Living = NOBODY
 ) -> TaskSummary:
-    """The task without its result; `living` says what each living node can do."""
+    """Return the task without its result; `living` has the living nodes' abilities."""
     taken = _seconds(task, shards, bodies)
     return _shown(TaskSummary, _summary_fields(task, shards, taken, living))
 
 
 def _shown(model: type[M], fields: dict[str, Any]) -> M:
-    """A task as `model`. Fields that this version cannot show, because another one stored them,
-    have the value that says least, so that a list shows this task and all others.
+    """Return a task as `model`. A field that this version cannot show, because another version
+    stored it, gets its default from _SAYING_LEAST, so that one such task does not break a list.
     """
     try:
         return model(**fields)
@@ -188,13 +188,13 @@ def _shown(model: type[M], fields: dict[str, Any]) -> M:
 
 
 def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
-    """A task as it was accepted, in shards of so many items, before anybody executes it."""
+    """Return the view of a task just accepted, whose shards have `counts` items each."""
     waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
     return TaskView(**_summary_fields(task, waiting, None, NOBODY), result=None)
 
 
 def task_view(store: TaskStore, bodies: Bodies, task_id: str) -> TaskView:
-    """The task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
+    """Return the task as it is now. Blocks; raises TaskNotFoundError, StoreError."""
     task, shards = store.with_shards(task_id)
     living = living_nodes(store, [task])
     fields = _summary_fields(task, shards, _seconds(task, shards, bodies), living)
@@ -203,12 +203,12 @@ def task_view(store: TaskStore, bodies: Bodies, task_id: str) -> TaskView:
         own = body_of(bodies, task.kind).view(store, task, shards)
     except (UnreadableTaskError, ValueError, KeyError, TypeError):
         # Another version stored it, or the row is damaged: the rest of the task can be shown.
-        logger.warning("what task %s has measured cannot be read", task_id, exc_info=True)
+        logger.warning("the measurements of task %s cannot be read", task_id, exc_info=True)
     return _shown(TaskView, {"result": None, "comparison": None, **fields, **own})
 
 
 def _seconds(task: Task, shards: Sequence[Shard], bodies: Bodies) -> float | None:
-    """Seconds that a task took; None where it did not begin or cannot be read."""
+    """Return the seconds that a task took; None if it did not begin or cannot be read."""
     try:
         return body_of(bodies, task.kind).duration_seconds(task, shards)
     except (UnreadableTaskError, TypeError):
@@ -216,7 +216,7 @@ def _seconds(task: Task, shards: Sequence[Shard], bodies: Bodies) -> float | Non
 
 
 def _node(shards: Sequence[Shard]) -> str | None:
-    """The nodes that execute shards now."""
+    """Return the names of the nodes that execute shards now."""
     nodes = {s.node for s in shards if s.status is TaskStatus.RUNNING and s.node is not None}
     return ", ".join(sorted(nodes)) or None
 
@@ -224,14 +224,14 @@ def _node(shards: Sequence[Shard]) -> str | None:
 def task_progress(
     task: Task, shards: Sequence[Shard], bodies: Bodies, living: Living = NOBODY
 ) -> TaskProgress:
-    """How far the task is; `living` says what each living node can do."""
+    """Return the task's progress; `living` has the living nodes' abilities."""
     taken = _seconds(task, shards, bodies)
     return _shown(TaskProgress, _progress_fields(task, shards, taken, living))
 
 
 def _waiting_for(task: Task, shards: Sequence[Shard], living: Living) -> str | None:
-    """What a queued task waits for: a run host of the nodes that hold its shards, or a node that
-    can execute a shard which nobody holds.
+    """Say what a queued task waits for: a run host of the nodes that hold its shards, or a node
+    that can execute one of its unclaimed shards.
     """
     if not _is_queued(task):
         return None

@@ -1,5 +1,5 @@
-"""What a claimed run executes: its plan on a run host, whose results and progress go to the store
-as they come, in one transaction each.
+"""The body of runs: executes a plan on a run host, and stores results and progress as they come, in
+one transaction each.
 """
 
 from __future__ import annotations
@@ -40,21 +40,20 @@ from hotloop.app.tasks.threads import in_store_thread
 logger = logging.getLogger(__name__)
 
 STORE_SECONDS: Final = 0.75
-"""After what was stored last, before progress within batches is stored by itself."""
+"""Time since the last write after which progress within batches is stored by itself."""
 
 
 class RunCollector:
-    """Takes a run's events. `add` and `store_progress` block on the store: they are called in
-    threads, one after another. A call that its caller has given up may still run: the next one
-    waits for it.
+    """Collects a run's events. `add` and `store_progress` block on the store: call them in threads,
+    one after another. If a caller gave up waiting, its call may still run; the next one waits.
     """
 
     def __init__(
         self, plan: Plan, shard: Shard, shards: ShardStore, sources: SourceMonitor
     ) -> None:
-        """`shard` as it was when this execution began: it goes on from there."""
+        """`shard` is the row from when this execution began, which continues from its counts."""
         self.measured: Measurements | None = None
-        """What the run host has measured, once it has reported it."""
+        """Measurements of the run host; None until it reports them."""
         self.lag: LagSummary | None = None
         self.items_processed = shard.items_processed
         self.failed_items = shard.failed_items
@@ -80,12 +79,12 @@ class RunCollector:
         self._started = time.perf_counter()
 
     def add(self, event: Batches) -> None:
-        """Store the results and the progress, at once. Raises StoreError, and TaskConflictError
-        when this execution may not store any more. Then nothing has changed here either, and it
-        may be called again.
+        """Store results and progress in one transaction. Raises StoreError, and TaskConflictError
+        if this execution has lost its shard; then nothing has changed here, and the call may be
+        repeated.
         """
         with self._storing:
-            if event is not self._added:  # or a call that was given up has stored it
+            if event is not self._added:  # else an abandoned call has stored it
                 self._add(event)
                 self._added = event
 
@@ -112,12 +111,12 @@ class RunCollector:
                 self._sources.count(self._stages[name][0], used)
 
     def note(self, event: Progress) -> bool:
-        """Take how far the run is between two results; whether that should be stored now."""
+        """Take the progress within batches. Return True if it should be stored now."""
         self._items_passed = self._shard.items_processed + event.items_passed
         return time.perf_counter() - self._stored >= STORE_SECONDS
 
     def store_progress(self) -> None:
-        """Store how far the run is. Raises as `add`."""
+        """Store the run's progress. Raises the errors of `add`."""
         with self._storing:
             self._store([], self.items_processed, self.failed_items, self._stages)
 
@@ -145,7 +144,7 @@ class RunCollector:
         return sums
 
     def _so_far(self, stages: dict[str, tuple[str, StageCounts]]) -> Measurements:
-        """Measurements of this execution, as the API process sees it."""
+        """Return the measurements of this execution that this process made itself."""
         taken = time.perf_counter() - self._started if self._setup else None
         return replace(
             self._setup or Measurements(),
@@ -158,8 +157,8 @@ class RunCollector:
         )
 
     def measurements(self) -> Measurements:
-        """Measurements of all executions up to now. Of a run whose run host died, what this process
-        saw.
+        """Return the measurements of all executions so far; if the run host died, those that this
+        process made itself.
         """
         mine = self._so_far(self._stages)
         if self.measured is not None:
@@ -190,7 +189,7 @@ class RunBody:
             work.lease() as client,
             items_of(context, client, work.task, rows) as items,
         ):
-            # Before it begins: a run that is refused leaves no trace.
+            # Plan first: a run that is refused here leaves no trace.
             plan = await self._plan(work, items)
             await work.begin(items.count)
             work.active.begins_on(client)
@@ -210,12 +209,12 @@ class RunBody:
         missing = [(shard.start, count)]
         if shard.items_processed:
             missing = await in_store_thread(context.store.shards.missing, shard.ref)
-        if before.batch_size is not None:  # as before: its batches are numbered by it
+        if before.batch_size is not None:  # stored results are numbered by this batch size
             request = request.model_copy(update={"batch_size": before.batch_size})
         known, settings = await context.calibrations.known(), context.settings
         strategy, ranges = StrategyName(task.strategy), tuple(missing)
         plan = make_plan(strategy, request, items, reports, known, settings, ranges)
-        context.memory.check(plan)  # accepted elsewhere, perhaps, or before its items came
+        context.memory.check(plan)  # another node may have accepted it, or items were unknown
         return plan
 
     async def _run(self, work: Work, client: RunHostClient, plan: Plan) -> None:
@@ -258,14 +257,14 @@ class RunBody:
             raise error
 
     def summarize(self, shards: Sequence[Shard]) -> dict[str, Any]:
-        """Add up the measurements of a task's shards, as JSON. What cannot be read is left out, so
-        that its task can be ended.
+        """Add up the measurements of a task's shards, as JSON. Leave out unreadable shards, so that
+        the task can end.
         """
         total = Measurements()
         for shard in shards:
             with suppress(UnreadableTaskError):
                 total = total.plus(Measurements.from_json(shard.details))
-        # In the order of items, whichever shard was done first.
+        # In the order of items, independent of which shard ended first.
         errors = sorted(total.errors, key=lambda error: error.item_id)
         return replace(total, errors=tuple(errors)).to_json()
 

@@ -1,5 +1,5 @@
-"""The life of a claimed shard: executed by the body of its kind, tried again or handed over, and
-ended once, in one place, whoever asked for it.
+"""The life of a claimed shard: its kind's body executes it, it is tried again or handed over, and
+its end is stored in one place, for synchronous and background tasks alike.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 15.0
-"""Between two tries; doubled from the first to the second."""
+"""Longest pause between two tries; the first is FIRST_PAUSE_SECONDS, and each doubles."""
 
 STORE_PAUSE_SECONDS: Final = 0.5
-"""Between two questions whether the store can be reached again: work is to go on at once."""
+"""Pause between two tries to reach the store; short, so that work goes on soon."""
 
 HOLD_CHECK_SECONDS: Final = 0.5
-"""How late an execution hears that its task was cancelled, or taken over, elsewhere."""
+"""Time after which an execution notices that another process cancelled or took over its task."""
 
 _REFUSALS: Final = (
     InvalidRequestError,
@@ -79,18 +79,18 @@ _REFUSALS: Final = (
     TooBusyError,
     ClientStorageError,
 )
-"""Errors before the beginning of a synchronous task after which it leaves no trace."""
+"""Errors after which a synchronous task that has not begun is deleted without a trace."""
 
 _SURROUNDINGS: Final = (StoreUnavailableError, NotReadyError, MemoryBudgetError)
-"""Errors that are not the shard's own doing: it waits until they are over, however long."""
+"""Errors that the shard did not cause: it waits without a limit until they are over."""
 
 _WORTH_RETRYING: Final = (RunHostDiedError, WorkerCrashedError, StoreError)
-"""Errors that may not come again; each counts as FAILED_BEGINNING beginnings."""
+"""Errors that may be temporary; each counts as FAILED_BEGINNING beginnings."""
 
 
 class TaskRunner:
-    """Executes claims: those of requests that wait, and those that the queue hands to this node.
-    `execute` is for the queue's threads, everything else for the event loop.
+    """Executes synchronous tasks and the shards that this node claims from the queue. Call
+    `execute` in the queue's threads, everything else on the event loop.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -101,8 +101,8 @@ class TaskRunner:
         self._stopping = asyncio.Event()
 
     def execute(self, claimed: Claim) -> None:
-        """Execute a shard of the queue to its end, whatever that is. Blocks; raises HandOver when
-        the process stops before.
+        """Execute a shard of the queue until it ends. Blocks; raises HandOver if the process stops
+        first.
         """
 
         async def drive(active: ActiveRun) -> Outcome | None:
@@ -120,8 +120,8 @@ class TaskRunner:
     async def execute_now(
         self, task: Task, policy: Once, answer: Callable[[Outcome], Awaitable[T]]
     ) -> T:
-        """Execute a task of a client that waits, and return what `answer` makes of its outcome.
-        Cancelling the call cancels the task. The store does not have the task yet.
+        """Execute a task that is not stored yet while its client waits, and return `answer` of its
+        outcome. Cancelling the call cancels the task.
         """
         shard = Shard(task_id=task.task_id, shard=0, start=0, count=task.total_items)
 
@@ -135,8 +135,8 @@ class TaskRunner:
     async def supervise(
         self, ref: ShardRef, policy: Policy, drive: Callable[[ActiveRun], Coroutine[Any, Any, T]]
     ) -> T:
-        """Drive a shard in an asyncio task of its own. When the caller is cancelled, the shard is
-        too, and still ends in order: its outcome is stored, and its run host given back.
+        """Drive a shard in its own asyncio task. If the caller is cancelled, so is the shard; its
+        outcome is still stored, and its run host given back.
         """
         active = self.active[ref] = ActiveRun(policy)
         driver = active.driver = asyncio.create_task(drive(active))
@@ -148,15 +148,15 @@ class TaskRunner:
             raise
 
     def _forget(self, ref: ShardRef, active: ActiveRun, driver: asyncio.Task[Any]) -> None:
-        if self.active.get(ref) is active:  # and not one that has taken over in this process
+        if self.active.get(ref) is active:  # not a later execution in this process
             del self.active[ref]
         error = None if driver.cancelled() else driver.exception()
         if error is not None and not isinstance(error, ServiceError):
-            # The caller may be gone, and nobody else would hear of it.
+            # The caller may be gone, so log the fault here.
             logger.error("task %s failed by a fault", ref.task_id, exc_info=error)
 
     async def cancel(self, refs: list[ShardRef]) -> None:
-        """Stop executing these, and wait until nothing of them runs here."""
+        """Cancel these shards' executions in this process, and wait until they have ended."""
         runs = [run for ref in refs if (run := self.active.get(ref)) is not None]
         for run in runs:
             await run.cancel()
@@ -164,18 +164,18 @@ class TaskRunner:
             await run.wait_ended()
 
     async def close(self) -> None:
-        """End what clients wait for as cancelled, and have every shard of the queue store what it
-        has finished and hand itself over. Returns once all of that is stored.
+        """Cancel the synchronous tasks; let each shard of the queue store its finished batches and
+        hand itself over. Return once all of that is stored.
         """
         self._stopping.set()
         await self.cancel(list(self.active))
 
     async def run(self, claim: Claim, active: ActiveRun) -> Outcome | None:
-        """Execute a shard to its end by the policy of `active`, and return that; None when it is
-        left to other processes, or has been ended or taken over by them.
+        """Execute a shard to its end by the policy of `active`, and return its outcome; None if the
+        shard is left to other processes, or they have ended it or taken it over.
 
-        With Once, a refused task is withdrawn before this returns, except one that is estimated
-        too long; raises StoreError when the end cannot be stored.
+        With Once, a refused task is withdrawn before this returns, except a task that is estimated
+        too long. Raises StoreError if the end cannot be stored.
         """
         work = Work(self.context, claim, active, self.patiently)
         if isinstance(active.policy, Once):
@@ -216,7 +216,7 @@ class TaskRunner:
         return outcome
 
     async def _run_durably(self, work: Work) -> Outcome | None:
-        """Execute a shard again and again until it ends, or is left to other nodes."""
+        """Execute a shard, with retries, until it ends or is left to other nodes."""
         shards, ref = self.context.store.shards, work.shard.ref
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
@@ -239,7 +239,7 @@ class TaskRunner:
             known = outcome.measured, outcome.items_processed
             await self.patiently(back, ref, shard.attempt, *known, keeper)
             if is_left:
-                return None  # it waits for a node with so much memory, or with a run host
+                return None  # it waits for a node with enough memory, or with a run host
             if isinstance(error, StoreUnavailableError):
                 await self._wait(STORE_PAUSE_SECONDS)
             else:
@@ -251,8 +251,8 @@ class TaskRunner:
         return None
 
     def _goes_on(self, error: ServiceError | None, counted: int) -> bool:
-        """Whether a shard is executed again after this end, here or elsewhere; it would then have
-        so many beginnings without progress.
+        """Return True if the shard is executed again after this error, here or on another node.
+        `counted` is its number of beginnings without progress so far.
         """
         if isinstance(error, _SURROUNDINGS):
             return True
@@ -261,7 +261,7 @@ class TaskRunner:
         return isinstance(error, _WORTH_RETRYING) and counted < MAX_BEGINNINGS
 
     async def _attempt(self, work: Work, source: TaskInput | None = None) -> Outcome:
-        """One execution. Every error that ends it is in the outcome, a fault of this program as a
+        """Execute the shard once. The outcome contains every error, a fault of this program as a
         RunError.
         """
         error: ServiceError | None = None
@@ -284,7 +284,7 @@ class TaskRunner:
         return Outcome.of(error, work.record)
 
     def _end_for_good(self, work: Work, outcome: Outcome) -> None:
-        """End a synchronous task, which cannot be resumed. Blocks; raises as `_end`."""
+        """End a synchronous task, which cannot be resumed. Blocks; raises the errors of `_end`."""
         drop_files(self.context, work.task.task_id)
         self._end(work, outcome, work.body.summarize)
 
@@ -307,11 +307,11 @@ class TaskRunner:
                 error_message=text,
             )
         else:
-            with suppress(TaskNotFoundError):  # the store did not take it, and the error says why
+            with suppress(TaskNotFoundError):  # the store never took it; the error says why
                 store.finish_unbegun(shard.task_id, outcome.status, str(code), str(text))
         work.body.count_end(self.context.metrics, work.task, shard, outcome)
-        # Last, so that a task that is reported as ended is in the metrics. The texts of errors are
-        # for the client: they may name items.
+        # Log last, so that a task reported as ended is already in the metrics. Leave out the
+        # error's text: it is for the client, and may name items.
         fields: dict[str, object] = {
             "status": outcome.status,
             "duration_seconds": outcome.duration_seconds,
@@ -325,12 +325,12 @@ class TaskRunner:
         logger.info("%s ended", work.task.kind, extra={FIELDS: fields})
 
     def _release(self, task_id: str) -> None:
-        """Remove the task's files from the data folder, unless they are still needed here."""
+        """Remove the task's files from the data folder, unless this node still needs them."""
         self.context.folder.sweep(self.context.store.needing_files, task_id)
 
     @asynccontextmanager
     async def _held(self, work: Work) -> AsyncIterator[None]:
-        """Cancel the run as soon as the store says that it was cancelled, or taken over."""
+        """Cancel the run when the store shows that the shard was cancelled or taken over."""
         watching = asyncio.create_task(self._watch(work.shard, work.active))
         try:
             yield
@@ -348,8 +348,8 @@ class TaskRunner:
                     return
 
     async def patiently(self, call: Callable[..., T], *args: object) -> T:
-        """Call in a thread, and again as long as the store cannot be reached and this process
-        goes on.
+        """Make a call in a thread, and repeat it while the store cannot be reached, until this
+        process stops.
         """
         while True:
             try:
@@ -360,7 +360,7 @@ class TaskRunner:
             await self._wait(STORE_PAUSE_SECONDS)
 
     async def _wait(self, pause_seconds: float) -> float:
-        """Wait, unless this process stops; returns the next pause, which is longer."""
+        """Wait, unless this process stops; return the next pause, which is longer."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), pause_seconds)
         return min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)

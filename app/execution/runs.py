@@ -1,5 +1,5 @@
-"""Synchronous runs: from a request to a result. Those that are estimated too long to wait for are
-accepted in the background, or refused.
+"""Synchronous runs, from a request to a result. A run whose estimate is over the limit is accepted
+as a background task, or refused.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class _Run:
     spec: TaskSpec
     client: str | None
     total_items: int = 0
-    """0 for an upload that was not read yet."""
+    """Number of items; 0 for an upload that was not read yet."""
     seconds: float | None = None
-    """The estimate; None while the items are not known."""
+    """Estimated duration; None while the items are not known."""
     source: TaskInput | None = None
     place: ExitStack | None = None
     key: str | None = None
@@ -105,7 +105,7 @@ class _Run:
         return Once(self.source, planned, self.place)
 
     async def _fit(self, task_id: str, count: int) -> None:
-        """Check an upload now that its items are known, and choose its batch size. Raises
+        """Check an upload once its items are known, and choose its batch size. Raises
         ClientStorageError, MemoryBudgetError, EstimateTooLongError, StoreError.
         """
         context, results = self.context, count * result_bytes(self.plan.workload)
@@ -117,7 +117,7 @@ class _Run:
 
 
 def check(context: RunContext, plan: Plan, calibration: Calibration) -> float:
-    """The estimate of a run. Raises MemoryBudgetError, EstimateTooLongError."""
+    """Return a run's estimate in seconds. Raises MemoryBudgetError, EstimateTooLongError."""
     context.memory.check(plan)
     return check_estimate(plan, calibration, context.settings.sync_limit_seconds)
 
@@ -144,9 +144,9 @@ class RunService:
         key: str | None = None,
         client: str | None = None,
     ) -> RunResult | AcceptedRun:
-        """The result; or the background task that the run became, because it is estimated beyond
-        the limit, or because `key`, an idempotency key, has one already. Raises any of the service
-        errors but those about tasks, and kernels.InvalidInputError.
+        """Return the result; or the background task that the run became, because its estimate is
+        over the limit or its idempotency key `key` has one. Raises any service error except those
+        about tasks, and kernels.InvalidInputError.
         """
         if await self._long_runs.accepted_before(key, client):
             asked = BackgroundRequest.of(request, strategy)
@@ -161,8 +161,8 @@ class RunService:
         source, kind = None, InputKind.GENERATED
         if request.items is not None:
             source, kind = InlineInput(request.workload, request.items), InputKind.ITEMS
-        # Before the store is asked: a flood of runs must not become one of tasks that are written
-        # and removed again.
+        # Take a place before using the store: a flood of runs must not make it write and remove
+        # a task for each.
         with self._context.hosts.place(client) as place:
             needed = request.total_items * result_bytes(plan.workload)
             needed += 0 if source is None else source.size
@@ -179,7 +179,7 @@ class RunService:
         key: str | None = None,
         client: str | None = None,
     ) -> RunResult | AcceptedRun:
-        """As `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
+        """Do the same as `run`, over the rows of a `text/csv` or `application/x-ndjson` stream."""
         strategy = query.strategy
         if await self._long_runs.accepted_before(key, client):
             asked = query, strategy, media_type, chunks
@@ -190,7 +190,7 @@ class RunService:
             chunks = hashed(chunks, digest)
         known = await self._context.calibrations.known()
         plan = await self._plan(query.strategy, query, GeneratedItems(0), known)
-        self._context.memory.check(plan)  # its workers; what the items need is not known yet
+        self._context.memory.check(plan)  # only the workers' memory; the items are not known yet
         storage, spec = self._context.storage, spec_of(query, InputKind.UPLOAD, media_type)
         await asyncio.to_thread(storage.check, client, 0)
         with storage.receiving(client, chunks) as bounded:
@@ -209,7 +209,7 @@ class RunService:
         return make_plan(strategy, request, items, reports, calibration, self._context.settings)
 
     async def _executed(self, run: _Run) -> RunResult | AcceptedRun:
-        """Execute a run. Raises what ended it, once that is stored."""
+        """Execute a run. Raises its error once that is stored."""
         task = run.task()
 
         async def answer(outcome: Outcome) -> RunResult | AcceptedRun:
@@ -228,7 +228,7 @@ class RunService:
 
 
 class LongRunService:
-    """Accepts in the background what a client cannot wait for, if HOTLOOP_LONG_RUNS says so."""
+    """Accepts runs over the limit as background tasks, if HOTLOOP_LONG_RUNS allows."""
 
     def __init__(
         self, context: RunContext, background: BackgroundService, nodes: NodeStore
@@ -238,8 +238,8 @@ class LongRunService:
         self._nodes = nodes
 
     async def accepted_before(self, key: str | None, client: str | None) -> bool:
-        """Whether a run with this key is to be answered with a background task: the client has one
-        under it. Raises StoreError.
+        """Return True if the client has a background task with this key, with which the run must be
+        answered. Raises StoreError.
         """
         if self._context.settings.long_runs is LongRuns.REFUSE:
             return False
@@ -253,8 +253,8 @@ class LongRunService:
         key: str | None,
         client: str | None,
     ) -> AcceptedRun:
-        """Accept a run of which nothing is stored yet. Raises `error`, or one like it, where it is
-        not to be accepted, and whatever accepting a background task raises.
+        """Accept a run that is not stored yet. Raises EstimateTooLongError if it must not be
+        accepted, and the errors of accepting a background task.
         """
         await self._check(error)
         with _explained(error):
@@ -264,8 +264,8 @@ class LongRunService:
         return _answer(view, error)
 
     async def take_over(self, task: Task, plan: Plan, error: EstimateTooLongError) -> AcceptedRun:
-        """Accept a synchronous task whose items were read into its item file, which the background
-        task goes on with. If it is not accepted, it is withdrawn. Raises as `accept`.
+        """Make a synchronous task, whose items are in its item file, a background task. Withdraw it
+        if it is not accepted. Raises the errors of `accept`.
         """
         try:
             await self._check(error)
@@ -304,7 +304,7 @@ class LongRunService:
 
 @contextmanager
 def _explained(error: EstimateTooLongError) -> Iterator[None]:
-    """Have a refusal by the client's limit say why the run was to go to the background."""
+    """If the client's limit refuses the background task, say in the error why it was tried."""
     try:
         yield
     except ClientLimitError as limit:

@@ -1,4 +1,4 @@
-"""What a task is, as the store keeps it: enough to execute a background task anywhere."""
+"""Stored specs, from which any node can execute a task; plans and shards for requests."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from hotloop.app.wording import describe
 def spec_of(
     request: RunRequest | UploadQuery, kind: InputKind, media_type: str | None = None
 ) -> TaskSpec:
-    """The spec of a task that was asked for by a request, with the defaults that depend on where
-    the items come from. The items themselves are kept apart.
+    """Return the spec of a requested task, with the defaults that depend on where the items come
+    from. The items themselves are stored elsewhere.
     """
     return TaskSpec(
         workload=request.workload,
@@ -57,7 +57,7 @@ R = TypeVar("R", bound=RunRequest)
 
 
 def request_of(stored: JsonObject, model: type[R]) -> R:
-    """The request in a stored spec, without its items. Raises UnreadableTaskError."""
+    """Return the request in a stored spec, without its items. Raises UnreadableTaskError."""
     kept = dict(stored) | TaskSpec.from_json(stored).to_json()
     asked = {name: value for name, value in kept.items() if name in model.model_fields}
     try:
@@ -69,8 +69,8 @@ def request_of(stored: JsonObject, model: type[R]) -> R:
 
 
 def request_hash(request: RunRequest) -> str:
-    """The same for requests that ask for the same."""
-    # Items apart: JSON of 100,000 rows would keep the interpreter to itself for long.
+    """Return a hash that is equal for equal requests."""
+    # Hash the items apart: making JSON of 100,000 rows would hold the GIL for long.
     rows = "" if request.items is None else ItemColumns.of(request.workload, request.items).digest
     text = request.model_dump_json(exclude={"items"})
     return hashlib.sha256(f"{text} {rows}".encode()).hexdigest()
@@ -85,9 +85,8 @@ def plan_for(
     settings: Settings,
     memory: MemoryBudget,
 ) -> tuple[Plan, float]:
-    """The plan, and the seconds that it is estimated at; `auto` is the strategy for which these
-    are fewest, of those whose memory may be had. Raises what make_plan raises, and
-    MemoryBudgetError.
+    """Return the plan and its estimate in seconds. `auto` takes the strategy with the lowest
+    estimate among those that fit in memory. Raises the errors of make_plan, and MemoryBudgetError.
     """
     names = BY_PREFERENCE if choice == AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, calibration, settings) for name in names]
@@ -101,7 +100,7 @@ def plan_for(
 
 
 def shard_counts(total_items: int, batch_size: int, shard_items: int | None) -> list[int]:
-    """How many items each shard has: whole batches, about `shard_items`; None is one shard."""
+    """Return the items of each shard: whole batches, about `shard_items`; None makes one shard."""
     if shard_items is None or total_items <= shard_items:
         return [total_items]
     batches = max(1, shard_items // batch_size)

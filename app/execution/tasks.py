@@ -1,4 +1,4 @@
-"""Tasks that are kept: their state, their results, cancelling and clearing them."""
+"""Stored tasks: reading, listing, cancelling, deleting and exporting them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXPORTS: Final[Mapping[str, Exporter]] = MappingProxyType(
 
 
 class TaskService:
-    """Reads the store; what this process executes it knows from the runner."""
+    """Serves stored tasks from the store, and cancels them with the runner."""
 
     def __init__(self, context: RunContext, runner: TaskRunner) -> None:
         self._context = context
@@ -38,7 +38,7 @@ class TaskService:
         self._runner = runner
 
     async def get(self, task_id: str) -> TaskView:
-        """Raises TaskNotFoundError."""
+        """Return the task. Raises TaskNotFoundError."""
         return await in_store_thread(task_view, self._store, self._context.bodies, task_id)
 
     async def page(
@@ -51,7 +51,7 @@ class TaskService:
         kind: TaskKind | None = None,
         client: str | None = None,
     ) -> TaskPage:
-        """Newest first; those of a client, or of all."""
+        """Return tasks, newest first: a client's, or all if `client` is None."""
         page = await in_store_thread(
             partial(
                 self._store.page,
@@ -73,9 +73,9 @@ class TaskService:
         )
 
     async def cancel(self, task_id: str) -> TaskView:
-        """Cancel the task and wait until it has ended; one that has ended stays as it is.
+        """Cancel the task and wait until it has ended; leave an ended task as it is.
 
-        Raises TaskNotFoundError, and TaskConflictError when another process drives it.
+        Raises TaskNotFoundError, and TaskConflictError if another process executes it.
         """
         ref = ShardRef(task_id, 0, 0)
         active = self._runner.active.get(ref)
@@ -100,7 +100,7 @@ class TaskService:
             return []  # it has just ended
 
     async def clear_finished(self, client: str | None = None) -> ClearedTasks:
-        """Delete the tasks that have ended, a client's or all, with their files."""
+        """Delete the ended tasks of a client, or of all, with their files."""
         deleted = await in_store_thread(remove_finished, self._context, client=client)
         return ClearedTasks(deleted=len(deleted))
 
@@ -117,15 +117,15 @@ class TaskService:
         self._context.folder.remove(task_id)
 
     async def export(self, task_id: str, media_type: str, offset: int, limit: int | None) -> Export:
-        """Results of the items at positions `offset … offset + limit - 1`, or all from `offset`;
-        of a task that did not complete, those that were finished.
+        """Return the results of the items at positions `offset … offset + limit - 1`, or all from
+        `offset`; an incomplete task has results of its finished items only.
 
-        Raises, before the first piece, TaskNotFoundError, StoreError, and TaskConflictError for a
-        task that is still running or has no results.
+        Raises TaskNotFoundError, StoreError, and TaskConflictError for a task that is still running
+        or has no results; all before the first piece.
         """
         reader = await in_store_thread(self._reader, task_id)
         blocks = reader.blocks(offset, limit)
-        # Read now, so that damage at the start is an answer of its own.
+        # Read the first block now, so that damage in it is answered with an error.
         first = await in_store_thread(next, blocks, None)
         read = iter(()) if first is None else iter((first,))
         pieces = EXPORTS[media_type](reader.columns, chain(read, blocks))

@@ -1,1 +1,1 @@
-"""The HTTP face: routes, what stands before them, and how errors are answered."""
+"""The HTTP side of the service: routes, the guards in front of them, and answers to errors."""

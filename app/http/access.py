@@ -16,7 +16,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing, as HTTP defines them."""
 
 ANSWER_HEADERS: Final = "answer_headers"
-"""Key in a request's state: headers that its answer gets."""
+"""Key in a request's state: the headers to add to its answer."""
 
 CLIENT: Final = "client"
 """Key in a request's state: the id of the client, for the log; None if no key is needed."""
@@ -75,10 +75,10 @@ async def get_credentials(
 async def get_client(
     request: Request, gate: GateDep, shown: Annotated[Credentials, Depends(get_credentials)]
 ) -> Client:
-    """Return the client, if it may use this method and does not ask too often. Raises
+    """Return the client, if it may use this method and is within its rate limit. Raises
     UnauthorizedError, ForbiddenError, MissingScopeError, RateLimitedError.
 
-    Every route depends on this, but for the few that the application lists as open.
+    Every route depends on this, except the few that the application lists as open.
     """
     try:
         client = gate.admit(shown)
@@ -95,7 +95,7 @@ async def get_client(
 
 
 async def count(request: Request, gate: Gate, client: Client | None) -> None:
-    """Count the request, and have its answer say what is left of the quota. Raises
+    """Count the request, and add the rest of the quota to its answer's headers. Raises
     RateLimitedError.
 
     Unix-socket clients have no address and share one quota.
@@ -108,8 +108,8 @@ async def count(request: Request, gate: Gate, client: Client | None) -> None:
 
 
 def check_page(request: Request) -> None:
-    """Raises ForbiddenError unless the service's own page asks. A browser sends the cookie with
-    every request that any page of the same site makes.
+    """Raise ForbiddenError unless the service's own page sends the request. A browser sends the
+    cookie with every request that any page of the same site makes.
     """
     headers = request.headers
     site, origin = headers.get("sec-fetch-site"), headers.get("origin", "").lower()
@@ -117,7 +117,7 @@ def check_page(request: Request) -> None:
     is_own = site == "same-origin" or (site is None and origin == own)
     if not is_own or headers.get(PAGE_HEADER, "").lower() != PAGE:
         raise ForbiddenError(
-            "a session may change something only from the service's own page, with the header "
+            "a session may make changes only from the service's own page, with the header "
             f"{PAGE_HEADER}: {PAGE}; have programs send a key"
         )
 

@@ -35,7 +35,7 @@ VARY_HEADER: Final[dict[str, Any]] = {
         "schema": {"type": "string", "const": "Prefer"},
     }
 }
-"""For OpenAPI: the header of answers that depend on Prefer."""
+"""OpenAPI of the header of answers that depend on Prefer."""
 
 _LOCATION: Final[dict[str, Any]] = {
     "Location": {
@@ -57,14 +57,14 @@ ACCEPTED: Final[dict[str, Any]] = {
     "model": TaskView,
     "headers": _LOCATION,
 }
-"""For OpenAPI: the answer 202."""
+"""OpenAPI of the answer 202."""
 
 ACCEPTED_AS_PREFERRED: Final = _preferred(
     TaskView,
     "With `Prefer: respond-async`: accepted, and executed in the background.",
     "The preference that was met.",
 )
-"""For OpenAPI: the answer 202 of a route that otherwise answers with the result."""
+"""OpenAPI of the answer 202 of a route that otherwise answers with the result."""
 
 ACCEPTED_RUN: Final = _preferred(
     AcceptedRun,
@@ -73,7 +73,7 @@ ACCEPTED_RUN: Final = _preferred(
     "`HOTLOOP_LONG_RUNS`), which `message` then says.",
     "The preference that was met, where there was one.",
 )
-"""For OpenAPI: the answer 202 of a route whose runs may be too long to wait for."""
+"""OpenAPI of the answer 202 of a route whose runs may be too long to wait for."""
 
 _ADDRESS: Final = re.compile(
     r"https?://([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"
@@ -84,14 +84,14 @@ S = TypeVar("S", Comparison, Recommendation)
 
 
 def path_of(scope: Scope) -> str:
-    """The path of a request without the prefix that `link_to` adds."""
+    """Return the path of a request without the prefix that `link_to` adds."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 
 
 def link_to(request: Request, path: str = "") -> str:
-    """A path of this service with the prefix below which the request reached it: that of a proxy,
-    or of an application that the service is mounted in.
+    """Return a path of this service with the prefix under which the request reached it: the prefix
+    of a proxy, or of an application that the service is mounted in.
     """
     prefix: str = request.scope.get("root_path", "")
     return prefix + path
@@ -109,7 +109,7 @@ def task_links(request: Request, task_id: str) -> TaskLinks:
 
 
 def linked(request: Request, task: V) -> V:
-    """The task with its links, and its comparison with its own."""
+    """Return the task with its links, and its comparison with links and command."""
     changes: dict[str, Any] = {"links": task_links(request, task.task_id)}
     if isinstance(task, TaskView) and task.comparison is not None:
         changes["comparison"] = linked_comparison(request, task.comparison)
@@ -117,13 +117,13 @@ def linked(request: Request, task: V) -> V:
 
 
 def linked_comparison(request: Request, found: Comparison) -> Comparison:
-    """The comparison with its links and the command that runs the fastest cell."""
+    """Return the comparison with its links and the command that runs the fastest cell."""
     links = task_links(request, found.task_id)
     return with_command(request, found).model_copy(update={"links": links})
 
 
 def with_command(request: Request, found: S) -> S:
-    """The comparison or recommendation with the command that runs what it suggests, if anything."""
+    """Return the comparison or recommendation with the command for its suggested run, if any."""
     if found.suggested is None:
         return found
     return found.model_copy(update={"curl": _curl(request, found.suggested)})
@@ -135,8 +135,8 @@ def _curl(request: Request, run: SuggestedRun) -> str:
 
 
 def _base_url(request: Request) -> str:
-    """Where the client reached the service; where the service listens, if the Host is not fit for
-    a command.
+    """Return the address at which the client reached the service; if its Host is not safe in a
+    command, the address at which the service listens.
     """
     address = str(request.url.replace(path="", query="", fragment=""))
     if _ADDRESS.fullmatch(address):
@@ -146,7 +146,7 @@ def _base_url(request: Request) -> str:
 
 
 def accepted(request: Request, task: TaskView, *, as_preferred: bool = False) -> Response:
-    """The answer 202; `as_preferred` if the client asked for it by the header Prefer."""
+    """Return the answer 202; `as_preferred` if the client asked for it by the header Prefer."""
     task = linked(request, task)
     headers = {"Location": task.links.status}
     if as_preferred:

@@ -21,7 +21,7 @@ from hotloop.app.wiring import Services
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """Everything that requests share; set once, when the service has started."""
+    """Objects that all requests share, set once when the service has started."""
 
     settings: Settings
     services: Services
@@ -56,7 +56,7 @@ async def get_task_id(
         ),
     ],
 ) -> str:
-    """Raises TaskNotFoundError for text that cannot be an id, without asking the store."""
+    """Return the id. Raises TaskNotFoundError for text that cannot be an id, without a query."""
     if not is_task_id(task_id):
         raise TaskNotFoundError(task_id[:40])
     return task_id
@@ -93,9 +93,9 @@ async def get_own_task(task_id: TaskIdDep, client: ClientDep, services: Services
 
 
 async def get_watched_task(task_id: TaskIdDep, client: ClientDep, services: ServicesDep) -> Moment:
-    """Return how the task stands. Raises TaskNotFoundError as OwnTaskDep does.
+    """Return the state of the task. Raises TaskNotFoundError for another client's task.
 
-    A stream of events needs this anyway, and the event hub reads it for many streams at once: a
+    Event streams need the state anyway, and the event hub reads it for many streams at once: a
     thousand clients that connect at the same time do not cost a read each.
     """
     moment = await services.background.now(task_id)

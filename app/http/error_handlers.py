@@ -118,7 +118,7 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.ServiceError: ProblemKind(500, "service-error", "The service failed"),
     Exception: ProblemKind(500, "internal-error", "The service has a fault"),
 }
-"""Every error has an entry: its own, or that of its nearest base class."""
+"""The kind of each error; an error without an entry has its nearest base class's."""
 
 HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
     400: ProblemKind(400, "bad-request", "The request cannot be read"),
@@ -135,8 +135,8 @@ HTTP_KINDS: Final[Mapping[int, ProblemKind]] = {
 
 
 def kind_of(error: Exception) -> ProblemKind:
-    """The kind of an error, from the tables; an HTTPException with another status gets a generic
-    kind.
+    """Return the kind of an error, from the tables; an HTTPException with another status gets a
+    generic kind.
     """
     if isinstance(error, HTTPException):
         status = error.status_code
@@ -146,7 +146,7 @@ def kind_of(error: Exception) -> ProblemKind:
 
 
 def problem_response(request: Request, error: Exception, error_id: str | None = None) -> Response:
-    """The answer to an error, with its headers. `error_id` names the entry in the log."""
+    """Return the answer to an error, with its headers. `error_id` names the entry in the log."""
     kind = kind_of(error)
     problem = Problem(
         type=kind.type,
@@ -262,10 +262,10 @@ def _http_detail(request: Request, error: HTTPException) -> str:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """All methods of the path; Starlette's router names those of one route only.
+    """Return all methods of the path; Starlette's router names the methods of one route only.
 
-    A route whose pattern matches with a name that cannot exist does not count: it would answer 404
-    to any method.
+    A route that matches only with a strategy or task id that cannot exist does not count: it would
+    answer 404 to any method.
     """
     path = path_of(request.scope)
     served = {

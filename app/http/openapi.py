@@ -1,4 +1,4 @@
-"""The OpenAPI description: problems of routes, and what else FastAPI cannot derive."""
+"""The OpenAPI description: problems of routes, and other parts that FastAPI cannot derive."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ ACCESS_ERRORS: Final = (
     errors.MissingScopeError,
     errors.RateLimitedError,
 )
-"""Errors that any authenticated route may answer with."""
+"""Errors that any authenticated route may return."""
 
 STORE_ERRORS: Final = (errors.StoreError, errors.StoreUnavailableError)
-"""Errors that any route may answer with that uses the task store."""
+"""Errors that any route that uses the task store may return."""
 
 QUOTA_ERRORS: Final = (
     errors.RateLimitedError,
@@ -51,7 +51,7 @@ QUOTA_ERRORS: Final = (
     errors.ClientStorageError,
     errors.TooBusyError,
 )
-"""Errors of a client that asks for more work than it may."""
+"""Errors for a client that exceeds one of its limits, or when the service is full."""
 
 SUBMIT_ERRORS: Final = (
     errors.IdempotencyConflictError,
@@ -62,7 +62,7 @@ SUBMIT_ERRORS: Final = (
     errors.NotReadyError,
     *STORE_ERRORS,
 )
-"""Errors that any route may answer with that accepts a background task."""
+"""Errors that any route that accepts a background task may return."""
 
 RUN_ERRORS: Final = (
     errors.EstimateTooLongError,
@@ -80,15 +80,15 @@ TAGS: Final[list[dict[str, Any]]] = [
     {"name": "runs", "description": "Run now and answer with the result."},
     {"name": "background", "description": "Tasks that are accepted now and executed later."},
     {"name": "comparisons", "description": "Strategies × kernels, measured side by side."},
-    {"name": "recommendations", "description": "The fastest ways to run something, predicted."},
+    {"name": "recommendations", "description": "Predictions of the fastest ways to run a request."},
     {"name": "tasks", "description": "Strategies, kernels, and the state of a task."},
-    {"name": "results", "description": "Tasks that are kept, and every item's result."},
-    {"name": "service", "description": "What the service is, and how it is."},
+    {"name": "results", "description": "Stored tasks, and every item's result."},
+    {"name": "service", "description": "The service itself: its state, figures and sessions."},
 ]
 
 
 def complete_openapi(app: FastAPI) -> None:
-    """Have `app.openapi()` add the models that routes refer to by name.
+    """Make `app.openapi()` add the models that routes refer to by name.
 
     The first call takes some tenths of a second, so a server makes it before it serves.
     """
@@ -132,7 +132,7 @@ def _contents(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def problem_responses(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of a route that may answer with these errors or HTTP statuses.
+    """Return the `responses=` of a route that may answer with these errors or HTTP statuses.
 
     422 and 500 are documented for every route.
     """
@@ -140,7 +140,7 @@ def problem_responses(*sources: type[Exception] | int) -> dict[int | str, dict[s
 
 
 def documented_problems(*sources: type[Exception] | int) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` for these errors or HTTP statuses alone."""
+    """Return the `responses=` for these errors or HTTP statuses alone."""
     kinds: dict[int, dict[str, ProblemKind]] = {}
     for source in sources:
         kind = HTTP_KINDS[source] if isinstance(source, int) else ERROR_KINDS[source]

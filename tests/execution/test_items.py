@@ -180,7 +180,7 @@ def test_damaged_items_without_a_copy_fail_with_the_reason(
 
     async def work() -> None:
         made.flip(made.path, 200 if kind is InputKind.UPLOAD else -40_000)
-        with pytest.raises(StoreError, match=r"gone or damaged.* ask for it anew"):
+        with pytest.raises(StoreError, match=r"gone or damaged.* send the request again"):
             await made.items().__aenter__()
 
     in_loop(work())

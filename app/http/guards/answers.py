@@ -1,4 +1,4 @@
-"""Changes to answers: the headers that each of them gets, and HEAD without a body."""
+"""Changes to answers: security headers on each, and HEAD without a body."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hotloop.app.http.access import ANSWER_HEADERS
 from hotloop.app.http.answers import path_of
 
 NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
-"""The policy of answers that are not pages. A browser that shows one as a page loads and runs
-nothing of it."""
+"""The policy of answers that are not pages. A browser that shows such an answer as a page loads
+and runs nothing from it."""
 
 EVERYWHERE: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -29,7 +29,7 @@ OWN_FILES: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
-"""The policy of pages that set none themselves."""
+"""The policy of pages that do not set one themselves."""
 
 DOCUMENTATION: Final = ("/docs", "/redoc")
 """Pages that FastAPI writes. Their scripts are allowed by hash."""
@@ -110,7 +110,7 @@ def _complete(headers: MutableHeaders, is_page: bool) -> None:
 
 
 def documentation_policy(page: bytes) -> str:
-    """The policy of a page of the interactive documentation.
+    """Return the policy of a page of the interactive documentation.
 
     The page may load its bundled files and run its own inline scripts, which are named by their
     hashes, so that an injected script does not run. Inline styles are allowed because scripts

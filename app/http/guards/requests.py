@@ -1,4 +1,4 @@
-"""Guards that refuse requests: by where they come from, and by the size and pace of their body."""
+"""Guards that refuse requests by their origin, and by the size and pace of their body."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hotloop.app.settings.settings import Settings, variable_name
 from hotloop.app.wording import echo
 
 SESSION_BYTES: Final = 4_096
-"""The bound of the body that signs in. A key has about a hundred bytes. Any client
-may send this body, and it is parsed on the event loop."""
+"""Most bytes of a body that signs in. A key has about a hundred. Any client may send this body,
+and it is parsed on the event loop."""
 
 BYTES_PER_SECOND: Final = 16 * 1024
-"""A body that arrives steadily gets a second more for every so many bytes."""
+"""Bytes for which a body that arrives steadily gets one second more."""
 
 
 class ExposureGuard:
@@ -53,11 +53,11 @@ class ExposureGuard:
 
 
 class OriginGuard:
-    """Answers 403 to a Host that is not the service's, and to changes that a foreign page asks for.
+    """Answers 403 to a Host that is not the service's, and to changes requested by a foreign page.
 
-    A page on the internet can have a browser send requests to a service on the same machine or
-    network: under a name of its own that it lets resolve to that address (DNS rebinding), or as
-    forms, for which browsers ask no permission.
+    A page on the internet can make a browser send requests to a service on the same machine or
+    network: under a name of its own that resolves to that address (DNS rebinding), or as forms,
+    for which browsers ask no permission.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -84,7 +84,7 @@ class OriginGuard:
                 )
         if method not in SAFE_METHODS and is_foreign(headers, scheme, self._origins):
             return ForbiddenError(
-                f"pages of {echo(headers.get('origin', 'another site'))} may change nothing here; "
+                f"pages of {echo(headers.get('origin', 'another site'))} must not make changes; "
                 "have the operator add their origin to HOTLOOP_CORS_ORIGINS"
             )
         return None
@@ -97,7 +97,7 @@ class OriginGuard:
 
 
 def is_foreign(headers: Headers, scheme: str, allowed: Collection[str]) -> bool:
-    """Return whether a page of another origin had the browser send this, and is not allowed to."""
+    """Return True if a page of another origin, which is not allowed, sent this by the browser."""
     origin = headers.get("origin")
     if origin is not None and origin.lower() in allowed:
         return False
@@ -113,9 +113,9 @@ class BodyLimitMiddleware:
     sign-ins over SESSION_BYTES.
 
     A body whose Content-Length is too large is refused before any of it is read. For a body
-    without one, reading past the bound raises PayloadTooLargeError in the route, and the answer
-    is 413, however the application handles that: FastAPI itself would say 400, and its own
-    `max_body_size` answers some of these in plain text.
+    without one, reading past the limit raises PayloadTooLargeError in the route. The answer is 413
+    whatever the application makes of the error: FastAPI would answer 400, and its `max_body_size`
+    answers some such requests in plain text.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -25,7 +25,7 @@ _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER: Final = "other"
-"""Stands for unknown paths and methods, so that clients cannot make any number of names."""
+"""Name for all unknown paths and methods, so that clients cannot create new metric labels."""
 
 NO_ANSWER: Final = 499
 """The status, as nginx has it, of a request whose client left before it was answered."""
@@ -33,14 +33,14 @@ NO_ANSWER: Final = 499
 access = logging.getLogger("hotloop.app.http.access")
 
 Note = Callable[[str, str, int, float], None]
-"""Route, method, status, seconds."""
+"""Function that counts a request by its route, method, status and seconds."""
 
 
 class WatchMiddleware:
     """Logs, counts, times and traces each request. It must be outermost, to see every answer.
 
-    The request id is that of the request if it is well-formed, else a new one; the answer repeats
-    it. Logs name the template of a path and never the query, because both may hold private data.
+    The request id is the client's if it is well-formed, else a new one; the answer repeats it. Logs
+    have the path's template and never the query, because paths and queries may hold private data.
     """
 
     def __init__(self, app: ASGIApp, note: Note, is_stopping: Callable[[], bool]) -> None:
@@ -64,7 +64,7 @@ class WatchMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 if self._is_stopping():
-                    # So that the client's next request goes to the process that listens then.
+                    # The client's next request then goes to the process that listens by then.
                     headers["Connection"] = "close"
             await send(message)
 
@@ -76,7 +76,7 @@ class WatchMiddleware:
                 context=context_of(headers.get("traceparent")),
                 kind=SpanKind.SERVER,
                 attributes={"http.request.method": method, "hotloop.request_id": request_id},
-                record_exception=False,  # its text may hold what the client sent
+                record_exception=False,  # its text may hold the client's data
                 set_status_on_exception=False,
             ) as span,
             bound(Origin(request_id=request_id, traceparent=traceparent_of(span))),
@@ -107,8 +107,8 @@ class WatchMiddleware:
 
 
 def client_of(scope: Scope) -> str | None:
-    """The client as the store names it (`key:NAME`, `jwt:SUBJECT`), else its address; None for a
-    request over a Unix socket without credentials.
+    """Return the client's name in the store (`key:NAME`, `jwt:SUBJECT`), else its address; None for
+    a request over a Unix socket without credentials.
     """
     client: str | None = scope["state"].get(CLIENT)
     peer = scope.get("client")
@@ -116,7 +116,7 @@ def client_of(scope: Scope) -> str | None:
 
 
 def request_id_of(given: str | None) -> str:
-    """The given request id if it is safe in any log, else a new one."""
+    """Return the given request id if it is safe in any log, else a new one."""
     if given is not None and _WELL_FORMED.fullmatch(given):
         return given
     return uuid.uuid4().hex
@@ -125,12 +125,12 @@ def request_id_of(given: str | None) -> str:
 class OpeningTurns:
     """Lets one request below a path begin in each turn of the event loop.
 
-    Clients that lost their streams of events together come back together. Opening a thousand
-    streams takes seconds, and no other request would be answered meanwhile.
+    Clients that lose their event streams together reconnect together. Opening a thousand streams
+    takes seconds, in which no other request would be answered.
     """
 
     def __init__(self, app: ASGIApp, path: str) -> None:
-        """`path` is what the routes are below; the application may itself be mounted anywhere."""
+        """`path` is the prefix of the routes; the application itself may be mounted anywhere."""
         self.app = app
         self._path = f"{path}/"
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -49,7 +49,7 @@ Body = TypeVar("Body", bound=RunRequest)
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What is wrong with a body, as FastAPI's RequestValidationError takes it."""
+    """The faults of a body, in the form that FastAPI's RequestValidationError takes."""
 
     faults: list[dict[str, Any]]
 
@@ -67,12 +67,12 @@ def read_body(model: type[Body], content: bytes) -> Body | Faults:
 
 
 def refused(text: str) -> Faults:
-    """A fault of the body as a whole."""
+    """Return one fault of the body as a whole."""
     return Faults([{"type": RULE, "loc": ("body",), "msg": text, "input": None}])
 
 
 def _read_large(model: type[Body], content: bytes) -> Body | Faults:
-    """Read a body in the other process; the result is small enough to be sent back."""
+    """Read a body in the reader process, and make the result small enough to send back."""
     read = read_body(model, content)
     if isinstance(read, Faults):
         return Faults([_in_words(fault) for fault in read.faults])
@@ -82,7 +82,7 @@ def _read_large(model: type[Body], content: bytes) -> Body | Faults:
 
 
 def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
-    """The fault without its input, which may be the whole body."""
+    """Return the fault without its input, which may be the whole body."""
     context = fault.get("ctx", {})
     return {
         "type": RULE,
@@ -94,16 +94,16 @@ def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
 
 
 def _begin() -> None:
-    """Set up the other process, which must not outlive this one, however this one ends."""
+    """Set up the reader process, which must end when this process ends, even by a kill."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 
 
 class BodyReader:
-    """Reads large bodies in one other process, which the first large body starts.
+    """Reads large bodies in one reader process, which the first large body starts.
 
-    Bodies are read one after another, in turns over clients, so that a client that sends many
-    delays only itself.
+    Bodies are read one after another, with the clients taking turns, so that a client that sends
+    many bodies delays only itself.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class BodyReader:
     async def read(
         self, model: type[Body], content: bytes, client: str | None = None
     ) -> Body | Faults:
-        """Raises NotReadyError when the other process dies."""
+        """Read and check a body. Raises NotReadyError if the reader process dies."""
         if len(content) < LARGE_BYTES:
             return read_body(model, content)
         async with self._in_turn(client):
@@ -130,7 +130,7 @@ class BodyReader:
                 await turn
             except asyncio.CancelledError:
                 if not self._waiting.remove(client, turn):
-                    self._next_turn()  # the turn had already been given to this body
+                    self._next_turn()  # this body already had the turn: pass it on
                 raise
         self._is_reading = True
         try:
@@ -168,7 +168,7 @@ class BodyReader:
 
 
 def _started() -> ProcessPoolExecutor:
-    """Start the other process. Blocks."""
+    """Start the reader process. Blocks."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
     try:
@@ -196,13 +196,13 @@ def _body_schema(model: type[RunRequest], *, required: bool = True) -> dict[str,
 
 
 class NoQuery(RequestModel):
-    """The query of a route that has none; a field in it was meant for the body."""
+    """The query of a route that takes no query fields; a field in it was meant for the body."""
 
 
 RUN_SCHEMA: Final = _body_schema(RunRequest)
 BACKGROUND_SCHEMA: Final = _body_schema(BackgroundRequest)
 COMPARE_SCHEMA: Final = _body_schema(CompareRequest, required=False)
-"""For OpenAPI: the `openapi_extra=` of a route that reads such a body."""
+"""The `openapi_extra=` of a route that reads such a body."""
 
 
 async def read_run_request(request: Request, client: ClientDep) -> RunRequest:
@@ -214,16 +214,16 @@ async def read_background_request(request: Request, client: ClientDep) -> Backgr
 
 
 async def read_compare_request(request: Request, client: ClientDep) -> CompareRequest:
-    """A missing body counts as `{}`, because the query may hold everything."""
+    """Read the body; a missing body counts as `{}`, because the query may have all fields."""
     if not await request.body():
         return CompareRequest()
     return await _read(request, client, CompareRequest)
 
 
 async def _read(request: Request, client: Client, model: type[Body]) -> Body:
-    """Raises RequestValidationError, a 415, NotReadyError, and PayloadTooLargeError.
+    """Read the body. Raises RequestValidationError, a 415, NotReadyError, and PayloadTooLargeError.
 
-    The bytes go to pydantic as they are. FastAPI's own body parameter would pass them through
+    The bytes go to pydantic unchanged. FastAPI's own body parameter would pass them through
     `json.loads`: its errors on deep nesting and long integers become 400s, it accepts NaN, which
     is not JSON, and 100,000 rows would take twice as long.
     """

@@ -1,4 +1,4 @@
-"""The fastest way to run something: measured by comparisons, predicted by recommendations."""
+"""Routes of comparisons, which measure strategies, and of recommendations, which predict them."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def get_compare_request(
     query: Annotated[CompareQuery, Query()],
     body: Annotated[CompareRequest, Depends(bodies.read_compare_request)],
 ) -> CompareRequest:
-    """Return the body with the fields of the query in it. Raises RequestValidationError for a
-    field that is in both.
+    """Return the body with the query's fields added. Raises RequestValidationError for a field that
+    is in both.
     """
     given = query.model_dump(exclude_none=True)
     for name in given:
@@ -95,13 +95,13 @@ async def compare(
     request: Request,
     response: Response,
 ) -> Comparison | Response:
-    """Measure every strategy on every kernel, several times in shuffled order, and say which is the
-    fastest, if the measurements tell.
+    """Measure every strategy on every kernel, several times in shuffled order, and name the fastest
+    if the measurements show one.
 
     The body may be left out. A cell that is too slow for the budget is measured on fewer items and
-    marked as projected. A client that goes away cancels its comparison. With
-    `Prefer: respond-async` it becomes a background task, whose status shows what was measured so
-    far.
+    marked as projected. A client that disconnects cancels its comparison. With
+    `Prefer: respond-async` the comparison becomes a background task, whose status shows the
+    measurements so far.
     """
     comparisons = services.comparisons
     if prefers_async:
@@ -115,7 +115,7 @@ async def compare(
 @router.get(
     "/recommendations",
     tags=["recommendations"],
-    summary="Recommend how to run something",
+    summary="Recommend how to run a request",
     responses=problem_responses(
         errors.InvalidRequestError,
         errors.NotReadyError,
@@ -128,11 +128,11 @@ async def recommend(
     state: StateDep,
     request: Request,
 ) -> Recommendation:
-    """Predict all choices of strategy, kernel, workers and batch size from what was measured on
-    this machine, and rank them. `kernel`, `workers`, `batch_size` and `io_concurrency` are chosen
-    unless they are given.
+    """Predict all choices of strategy, kernel, workers and batch size from this machine's
+    calibration, and rank them. `kernel`, `workers`, `batch_size` and `io_concurrency` are kept if
+    you give them; the rest is chosen for you.
 
-    The answer comes at once. As long as the machine is not calibrated, it rests on typical figures
+    The answer comes at once. Until the machine is calibrated, it is based on typical figures
     (`calibrated: false`, with wide intervals) and starts a calibration, which takes some seconds of
     a run host; `wait=true` waits for its end.
     """
@@ -158,7 +158,7 @@ def _without_others(store: TaskStore, client: Client, found: Recommendation) -> 
     "/calibration",
     status_code=202,
     tags=["recommendations"],
-    summary="Calibrate the machine anew",
+    summary="Calibrate the machine again",
     responses={
         202: _CALIBRATING,
         **problem_responses(errors.RateLimitedError, errors.NotReadyError),
@@ -170,7 +170,7 @@ async def calibrate(
     response: Response,
     _: Annotated[bodies.NoQuery, Query()],
 ) -> CalibrationState:
-    """Begin to measure what predictions rest on, and answer at once.
+    """Begin to measure the constants of the predictions, and answer at once.
 
     The calibration waits for its turn among the runs and takes a run host for some seconds; with
     a single run host, runs wait for it. While a calibration is in progress, requests are answered
@@ -183,15 +183,15 @@ async def calibrate(
 @router.get(
     "/calibration",
     tags=["recommendations"],
-    summary="See how calibrating stands",
+    summary="Show the state of the calibration",
     responses=problem_responses(errors.NotReadyError),
 )
 async def get_calibration(
     services: ServicesDep, _: Annotated[bodies.NoQuery, Query()]
 ) -> CalibrationState:
-    """The state of the last calibration, with its progress while it measures.
+    """Return the state of the last calibration, with its progress while it measures.
 
     If several processes answer, each knows the progress of its own calibration only; all of them
-    use what was measured.
+    use the result.
     """
     return await services.recommendations.calibration()

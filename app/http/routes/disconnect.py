@@ -1,4 +1,4 @@
-"""Work that ends early: because its client leaves, or because the service stops."""
+"""Ending work early, because its client disconnects or the service stops."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hotloop.app.errors import NotReadyError
 T = TypeVar("T")
 
 STOP_RETRY_SECONDS: Final = 5
-"""Time after which a client may find the service started again."""
+"""Retry-After of requests that a stop ends: by then the service may be up again."""
 
 
 async def run_while_connected(
     request: Request, work: Coroutine[object, object, T], *, body_read: asyncio.Event | None = None
 ) -> T:
-    """Await `work`; when the client leaves, cancel it, await its end and raise ClientDisconnect.
+    """Await `work`; if the client leaves, cancel it, await its end and raise ClientDisconnect.
 
-    Call this once the request's body is read, or have `body_read` set when it is: until then only
-    the reader of the body learns that the client leaves. Cancelling this call cancels `work` too.
+    Call this after the request's body was read, or set `body_read` then: until then only the reader
+    of the body notices that the client leaves. Cancelling this call cancels `work` too.
     """
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(disconnected(request, body_read))
@@ -52,7 +52,7 @@ async def run_until_stop(work: Coroutine[object, object, T], stopping: asyncio.E
 
 
 async def disconnected(request: Request, body_read: asyncio.Event | None = None) -> None:
-    """Return when the client has left. `body_read` is as for `run_while_connected`."""
+    """Wait until the client has left. `body_read` is as for `run_while_connected`."""
     if body_read is not None:
         await body_read.wait()
     while (await request.receive())["type"] != "http.disconnect":

@@ -63,7 +63,7 @@ class EventStreamResponse(StreamingResponse):
         self._sent = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The base's task group cancels again and again, so that closing would not finish. These
+        # The base class's task group cancels repeatedly, so that closing would not finish. These
         # tasks serve the whole stream: a task for each event would cost more than the event.
         sending = asyncio.ensure_future(self._send_events(send))
         leaving = asyncio.ensure_future(disconnected(Request(scope, receive)))
@@ -205,9 +205,9 @@ async def watch_task(
     state: StateDep,
     query: Annotated[EventQuery, Query()],
 ) -> EventStreamResponse:
-    """Progress and changes of state as they happen (server-sent events), until the task has ended.
+    """Stream progress and changes of state (server-sent events) until the task has ended.
 
-    The first event says how the task stands. After a break the stream continues after the event
+    The first event has the task's current state. After a break the stream continues after the event
     that the header Last-Event-ID names, or the query field for clients that cannot set headers.
     """
     seen = last_event_id or query.last_event_id or None

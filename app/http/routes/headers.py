@@ -1,4 +1,4 @@
-"""Headers that requests are read for: keys, event ids, preferences and media types."""
+"""Reading request headers: keys, event ids, preferences and media types."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VISIBLE_ASCII: Final[dict[str, Any]] = {
     "maxLength": _MAX_LENGTH,
     "pattern": "^[!-~]+$",
 }
-"""For OpenAPI: a header that is one word of visible ASCII characters."""
+"""OpenAPI schema of a header that is one word of visible ASCII characters."""
 
 _BLANK: Final = " \t"
 
@@ -40,7 +40,7 @@ def visible_ascii(name: str, lines: list[str]) -> str | None:
     if _VISIBLE.fullmatch(lines[0]) is None:
         raise InvalidRequestError(
             name,
-            f"must be 1 to {_MAX_LENGTH} visible ASCII characters, no blanks among them "
+            f"must be 1 to {_MAX_LENGTH} visible ASCII characters without blanks "
             f"(got {len(lines[0]):,}: {echo(lines[0])})",
         )
     return lines[0]
@@ -67,7 +67,7 @@ async def get_idempotency_key(
         ),
     ] = None,
 ) -> str | None:
-    """Raises InvalidRequestError."""
+    """Return the idempotency key. Raises InvalidRequestError."""
     return visible_ascii("Idempotency-Key", request.headers.getlist("Idempotency-Key"))
 
 
@@ -78,24 +78,25 @@ async def get_last_event_id(
         Header(
             alias="Last-Event-ID",
             description=(
-                "The `id` of the last event that was received: the stream goes on after it. "
-                "Browsers send it by themselves when they connect again."
+                "The `id` of the last event that the client received: the stream continues after "
+                "it. Browsers send it by themselves when they reconnect."
             ),
             json_schema_extra=VISIBLE_ASCII,
             examples=["12"],
         ),
     ] = None,
 ) -> str | None:
-    """Raises InvalidRequestError. An empty header counts as none, as in browsers."""
+    """Return the event id. Raises InvalidRequestError. An empty header counts as none, as in
+    browsers."""
     lines = request.headers.getlist("Last-Event-ID")
     return None if lines == [""] else visible_ascii("Last-Event-ID", lines)
 
 
 def prefers_async(lines: Iterable[str]) -> bool:
-    """Return whether these lines of the header Prefer (RFC 7240) ask for `respond-async`.
+    """Return True if these lines of the header Prefer (RFC 7240) ask for `respond-async`.
 
-    Other preferences, parameters and malformed parts are ignored: a preference that is not
-    understood is never an error.
+    Other preferences, parameters and malformed parts are ignored: an unknown preference is never an
+    error.
     """
     for line in lines:
         for preference in _split(line, ","):
@@ -169,9 +170,8 @@ def require_content_type(request: Request, supported: Sequence[str], hint: str) 
 
 
 def best_media_type(accept: str | None, offered: Sequence[str]) -> str | None:
-    """Return the offered type that an Accept header prefers; of equal ones, the earlier.
-
-    Without a header that is the first; None if the header accepts none of them.
+    """Return the offered type that an Accept header prefers; the earlier of equal ones, the first
+    without a header, None if the header accepts none.
     """
     if accept is None or not accept.strip():
         return offered[0]

@@ -45,7 +45,7 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         "X-Content-Type-Options": "nosniff",
     }
 )
-"""Headers of the dashboard's files: no code but their own, no server but this one."""
+"""Headers of the dashboard's files: browsers run only their code and contact only this server."""
 
 STATIC_FILES: Final = "/static-offline-docs"
 """The path below which FastAPIOffline serves the files of the documentation."""
@@ -88,13 +88,13 @@ _FILES: Final = MappingProxyType(
 
 @router.get("/dashboard")
 async def get_dashboard(request: Request) -> Response:
-    """The dashboard."""
+    """Return the dashboard."""
     return _answer(request, _FILES[_PAGE])
 
 
 @router.get("/dashboard/{name}")
 async def get_dashboard_file(request: Request, name: str) -> Response:
-    """A file that the dashboard loads; 404 for any other name."""
+    """Return a file that the dashboard loads; 404 for any other name."""
     if name not in _FILES or name == _PAGE:
         raise HTTPException(404)
     return _answer(request, _FILES[name])
@@ -111,7 +111,7 @@ def _answer(request: Request, file: _File) -> Response:
 
 @router.get("/docs")
 async def get_docs(request: Request) -> HTMLResponse:
-    """Swagger UI, the page on which requests can be tried out."""
+    """Return Swagger UI, the page on which requests can be tried out."""
     root = request.scope.get("root_path", "")
     page = get_swagger_ui_html(
         openapi_url=f"{root}/openapi.json",
@@ -127,7 +127,7 @@ async def get_docs(request: Request) -> HTMLResponse:
 
 @router.get("/redoc")
 async def get_reference(request: Request) -> HTMLResponse:
-    """ReDoc, the page to read in."""
+    """Return ReDoc, the reference page."""
     root = request.scope.get("root_path", "")
     return get_redoc_html(
         openapi_url=f"{root}/openapi.json",
@@ -140,7 +140,7 @@ async def get_reference(request: Request) -> HTMLResponse:
 
 @router.get("/redoc/redoc.standalone.js")
 def get_bundle() -> Response:
-    """ReDoc's script, changed so that it loads no logo from a server on the internet."""
+    """Return ReDoc's script, changed so that it loads no logo from a server on the internet."""
     return Response(_bundle(), headers=_KEPT_A_DAY, media_type="text/javascript")
 
 

@@ -1,4 +1,4 @@
-"""Runs: answered at once, over an uploaded file, or in the background."""
+"""Routes of runs: synchronous, over an uploaded file, or in the background."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RUN_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The run has completed.", "headers": answers.VARY_HEADER},
     202: answers.ACCEPTED_RUN,
 }
-"""For OpenAPI: the answers of a run that are not errors."""
+"""OpenAPI of the answers of a run that are not errors."""
 
 
 async def get_strategy(
@@ -46,7 +46,7 @@ async def get_strategy(
         ),
     ],
 ) -> StrategyName:
-    """Raises a 404 that lists the strategies: an unknown one is a path that does not exist."""
+    """Return the strategy. Raises a 404 that lists the strategies if the path has another name."""
     try:
         return StrategyName(strategy)
     except ValueError:
@@ -99,10 +99,10 @@ async def run_upload(
 ) -> RunResult | Response:
     """Execute the workload for the items of a CSV or NDJSON file, streamed from the body.
 
-    The fields of a run's body are query fields here. A bad row is named by its line. With
+    The fields of a run's body are query fields here. An error about a row names its line. With
     `Prefer: respond-async` the run becomes a background task once the file has arrived; so does a
-    run that is estimated beyond the service's limit once its rows have been read, and `message`
-    says why.
+    run whose estimate, once its rows are read, is over the service's limit; then `message` says
+    why.
     """
     media_type = headers.require_content_type(request, (CSV, NDJSON), _UPLOAD_HINT)
     body_read = asyncio.Event()
@@ -151,9 +151,8 @@ async def run_in_background(
 ) -> Response:
     """Accept the task and answer at once with its id and an estimate.
 
-    An accepted task is executed even if the service dies in between. A client that repeats a
-    request because the answer was lost sends the same `Idempotency-Key` with it: the task is
-    accepted once.
+    An accepted task is executed even if the service dies in between. If the answer was lost, repeat
+    the request with the same `Idempotency-Key`: the task is accepted only once.
     """
     return accepted(request, await services.background.submit(body, idempotency_key, client.id))
 
@@ -179,9 +178,9 @@ async def run_now(
 ) -> RunResult | Response:
     """Execute the workload for all items and answer with measurements and the first five results.
 
-    Send `{}` for the defaults. A client that goes away cancels its run. With
-    `Prefer: respond-async` the run becomes a background task; so does a run that is estimated
-    beyond the service's limit, and `message` says why.
+    Send `{}` for the defaults. A client that disconnects cancels its run. With
+    `Prefer: respond-async` the run becomes a background task; so does a run whose estimate is over
+    the service's limit, and then `message` says why.
     """
     if prefers_async:
         asked = BackgroundRequest.of(body, strategy)

@@ -1,4 +1,4 @@
-"""The service itself: what it is, how it is, and sessions of browsers."""
+"""Routes about the service itself: index, health, metrics, and sessions of browsers."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from hotloop.app.security.clients import ANYONE, COOKIE, SESSION_SECONDS, Client
 from hotloop.app.version import VERSION
 
 router = APIRouter(tags=["service"])
-"""Routes that are open to everybody."""
+"""Routes that need no credentials."""
 
 vitals_router = APIRouter(tags=["service"])
 """The route that shows clients the figures of the last minutes."""
 
 metrics_router = APIRouter(tags=["service"])
-"""The route that may be open, see the setting `metrics_open`."""
+"""The route that needs no credentials if the setting `metrics_open` is on."""
 
 _RETRY_SECONDS: Final = 1
 
@@ -58,14 +58,14 @@ _NOBODY: Final = SessionView(name=None, scope=None, expires_at=None)
 @router.get(
     "/",
     response_model=ServiceIndex,
-    summary="What this service is",
+    summary="Name, version and links of the service",
     responses={
         307: {"description": "For a browser (`Accept: text/html`): to the dashboard."},
         **problem_responses(),
     },
 )
 async def get_index(request: Request) -> ServiceIndex | Response:
-    """Name, version and links. A browser is sent to the dashboard."""
+    """Return name, version and links. A browser is redirected to the dashboard."""
     if best_media_type(request.headers.get("accept"), (JSON, HTML)) == HTML:
         return RedirectResponse(link_to(request, "/dashboard"), headers={"Vary": "Accept"})
     return ServiceIndex(
@@ -86,8 +86,8 @@ async def get_health() -> Health:
     "/health/ready", summary="Are runs taken?", responses=problem_responses(errors.NotReadyError)
 )
 async def get_readiness(state: StateDep) -> Readiness:
-    """Say whether run hosts are warm, the store is usable, the kernels are loaded and the server
-    is not about to stop; 503 says what is missing.
+    """Check that run hosts are warm, the store is usable, the kernels are loaded and the server is
+    not stopping; 503 says what is missing.
     """
     if state.stopping.is_set():
         raise errors.NotReadyError("the server is stopping; ask another one", _RETRY_SECONDS)
@@ -106,8 +106,8 @@ async def get_readiness(state: StateDep) -> Readiness:
     responses=problem_responses(),
 )
 async def get_vitals(services: ServicesDep, query: Annotated[VitalsQuery, Query()]) -> Vitals:
-    """A sample for every five of the last 600 seconds. Sampling begins with the first request and
-    stops after a minute without one.
+    """Return a sample for every five of the last 600 seconds. Sampling begins with the first
+    request and stops after a minute without one.
     """
     return await services.vitals.read(query.after)
 
@@ -125,7 +125,7 @@ async def get_vitals(services: ServicesDep, query: Annotated[VitalsQuery, Query(
     },
 )
 async def get_metrics(services: ServicesDep) -> Response:
-    """Requests, runs, items, queues, run hosts, the store, and the sources that runs use, counted
+    """Return metrics of requests, runs, items, queues, run hosts, the store and sources, counted
     over all processes that answer on this port since the service started.
     """
     return Response(await asyncio.to_thread(services.metrics.text), media_type=METRICS_TEXT)
@@ -138,7 +138,7 @@ def _view(client: Client, session: Session | None) -> SessionView:
 
 @router.get(SESSION, summary="Who is signed in?", responses=problem_responses())
 async def get_session(request: Request, gate: GateDep) -> SessionView:
-    """Tells pages whether they have to ask for a key. Only the cookie counts."""
+    """Tell a page whether it must ask for a key. Only the cookie counts."""
     if gate.is_open:
         return _view(ANYONE, None)
     try:
@@ -158,8 +158,8 @@ async def get_session(request: Request, gate: GateDep) -> SessionView:
 async def sign_in(
     asked: SignIn, request: Request, response: Response, gate: GateDep
 ) -> SessionView:
-    """Exchange a key for a cookie that stands for it for eight hours, or until the key is removed.
-    Scripts cannot read the cookie, and pages of other sites cannot have it sent.
+    """Exchange a key for a cookie that replaces it for eight hours, or until the key is removed.
+    Scripts cannot read the cookie, and pages of other sites cannot make a browser send it.
     """
     if gate.is_open:
         return _view(ANYONE, None)
@@ -178,7 +178,7 @@ async def sign_in(
 
 @router.delete(SESSION, summary="Sign out", responses=problem_responses(errors.ForbiddenError))
 async def sign_out(request: Request, response: Response, gate: GateDep) -> SessionView:
-    """Have the browser forget the cookie. A copy of it stays valid until it expires."""
+    """Make the browser delete the cookie. A copy of it stays valid until it expires."""
     if COOKIE in request.cookies:
         check_page(request)
     response.delete_cookie(

@@ -1,4 +1,4 @@
-"""Tasks: the index, the list, and the state and results of one task."""
+"""Routes of tasks: the index, the list, and the state and results of a task."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _MEDIA_TYPES: Final = {
 }
 
 _FILE_SUFFIXES: Final = {CSV: "csv", ARROW: "arrows"}
-"""File name suffixes of the types that browsers should store rather than show."""
+"""File name suffixes of the types that browsers should save, not show."""
 
 _ROW: Final = example_result(DEFAULT_WORKLOAD)
 
@@ -99,7 +99,7 @@ _FILE: Final[dict[str, Any]] = {
 
 @router.get("", tags=["tasks"], summary="The strategies", responses=problem_responses())
 async def get_task_index(request: Request) -> TaskIndex:
-    """The strategies with descriptions, and links to the other routes."""
+    """Return the strategies with descriptions, and links to the other routes."""
     return TaskIndex(
         strategies=[
             StrategyView(
@@ -121,7 +121,7 @@ async def get_task_index(request: Request) -> TaskIndex:
     responses=problem_responses(errors.NotReadyError),
 )
 async def list_kernels(services: ServicesDep) -> KernelList:
-    """The kernels of each workload: whether they are available, and how fast they were at start."""
+    """List the kernels of each workload, with their availability and their speed at start."""
     return await services.kernels.list()
 
 
@@ -132,7 +132,7 @@ async def list_kernels(services: ServicesDep) -> KernelList:
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
 async def get_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> TaskView:
-    """State, progress, the estimated time that is left, and the result once there is one."""
+    """Return state, progress, the estimated remaining time, and the result once there is one."""
     return linked(request, await services.tasks.get(task_id))
 
 
@@ -141,7 +141,7 @@ async def get_task(task_id: OwnTaskDep, services: ServicesDep, request: Request)
     tags=["background"],
     status_code=202,
     response_model=TaskView,
-    summary="Take a task up again",
+    summary="Resume a task",
     responses={
         202: ACCEPTED,
         **problem_responses(
@@ -154,15 +154,15 @@ async def get_task(task_id: OwnTaskDep, services: ServicesDep, request: Request)
     },
 )
 async def resume_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> Response:
-    """Continue a failed or cancelled task where it ended; what was finished is kept.
+    """Continue a failed or cancelled task where it ended; its finished items are kept.
 
-    409 for a task that is neither.
+    The answer is 409 for a task in another state.
     """
     return accepted(request, await services.background.resume(task_id))
 
 
 class ExportResponse(StreamingResponse):
-    """A stream that is closed at its end, and if the client leaves in the middle."""
+    """A streamed answer whose generator is closed at its end, or when the client leaves."""
 
     body_iterator: AsyncGenerator[bytes, None]
 
@@ -183,7 +183,7 @@ async def list_tasks(
     visible: VisibleDep,
     request: Request,
 ) -> TaskPage:
-    """The tasks that are kept, filtered and paged."""
+    """List the stored tasks, filtered and paged."""
     filters = query.status, query.strategy, query.kernel
     page = await services.tasks.page(*filters, query.limit, query.offset, query.kind, visible)
     end = query.offset + len(page.items)
@@ -207,7 +207,7 @@ def _fields(query: BaseModel) -> str:
     responses=problem_responses(*STORE_ERRORS),
 )
 async def clear_finished_tasks(services: ServicesDep, visible: VisibleDep) -> ClearedTasks:
-    """Remove the tasks that have ended, with their results; running ones stay."""
+    """Remove the ended tasks with their results; other tasks stay."""
     return await services.tasks.clear_finished(visible)
 
 
@@ -218,7 +218,7 @@ async def clear_finished_tasks(services: ServicesDep, visible: VisibleDep) -> Cl
     responses=problem_responses(errors.TaskNotFoundError, errors.TaskConflictError, *STORE_ERRORS),
 )
 async def delete_task(task_id: OwnTaskDep, services: ServicesDep) -> ClearedTasks:
-    """Remove a task that has ended, with its results; 409 for one that has not: cancel it first."""
+    """Remove an ended task with its results; 409 for a task that has not ended: cancel it first."""
     return await services.tasks.delete(task_id)
 
 
@@ -274,5 +274,5 @@ def _negotiated(accept: str | None, format: ExportFormat | None) -> str:
     responses=problem_responses(errors.TaskNotFoundError, *STORE_ERRORS),
 )
 async def cancel_task(task_id: OwnTaskDep, services: ServicesDep, request: Request) -> TaskView:
-    """End the task; what was finished is kept. Cancelling an ended task changes nothing."""
+    """End the task; its finished items are kept. Cancelling an ended task changes nothing."""
     return linked(request, await services.tasks.cancel(task_id))
