@@ -1,1 +1,1 @@
-"""What a run will take: constants of the machine, the cost model, plans and recommendations."""
+"""Predictions of runs: constants of the machine, the cost model, plans and recommendations."""

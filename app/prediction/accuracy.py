@@ -1,4 +1,4 @@
-"""The accuracy of predictions: finished runs against what was predicted for them."""
+"""The accuracy of predictions: finished runs compared with their predictions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hotloop.app.tasks.model import run_seconds
 from hotloop.app.tasks.store import TaskStore
 
 RUNS: Final = 200
-"""The newest runs that count."""
+"""Number of newest runs that count."""
 SHOWN: Final = 20
 
 FEW: Final = 10
-"""With fewer runs than these, an interval reaches at least FLOOR to both sides."""
+"""Number of runs below which an interval reaches at least FLOOR to both sides."""
 FLOOR: Final = 0.25
 
 UNCALIBRATED: Final = (0.5, 2.0)
@@ -36,10 +36,10 @@ class Errors:
     """The errors of predictions on the newest finished runs."""
 
     records: tuple[PredictionRecord, ...]
-    """The newest comes first."""
+    """Records of runs, newest first."""
 
     def view(self) -> PredictionError:
-        """The errors as clients see them."""
+        """Return the errors as clients see them."""
         ratios = [record.ratio for record in self.records]
         low, high = CLOSE
         return PredictionError(
@@ -52,7 +52,7 @@ class Errors:
         )
 
     def interval(self, seconds: float, *, calibrated: bool = True) -> IntervalView:
-        """The interval around a prediction of `seconds`: from the 5th to the 95th percentile of
+        """Return the interval around a prediction of `seconds`: the 5th to 95th percentile of
         measured ÷ predicted, and at least UNCALIBRATED before the machine is calibrated.
         """
         low = high = 1.0
@@ -68,7 +68,7 @@ class Errors:
 
 
 def read_errors(store: TaskStore, limit: int = RUNS) -> Errors:
-    """The errors on the last `limit` completed runs. Blocks; raises StoreError."""
+    """Return the errors on the last `limit` completed runs. Blocks; raises StoreError."""
     return Errors(tuple(_records(store, limit)))
 
 

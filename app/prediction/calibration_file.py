@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 NAME: Final = "calibration.json"
 
 LOCK_NAME: Final = "calibration.lock"
-"""The file that the process which calibrates locks: two at once would measure each other."""
+"""File that a calibrating process locks: two processes at once would disturb each other."""
 
 LOCK_SECONDS: Final = 0.2
-"""Seconds between two tries to lock it."""
+"""Seconds between two tries to lock the file."""
 
 FORMAT: Final = 5
 """The version of the file; raise it when constants change, or how they are measured."""
@@ -53,8 +53,8 @@ class Calibrated:
 def fingerprint(
     facts: Mapping[str, Any], reports: Sequence[KernelReport], config: RunHostConfig
 ) -> str:
-    """16 hexadecimal digits that depend on all that constants depend on; `facts` are those of
-    host_facts.
+    """Return 16 hexadecimal digits that change with anything that the constants depend on. `facts`
+    come from host_facts.
     """
     versions = facts["versions"]
     known = {
@@ -70,7 +70,7 @@ def fingerprint(
 
 
 def save(folder: Path, calibrated: Calibrated) -> None:
-    """Replace the file, as a whole or not at all. Raises OSError."""
+    """Replace the file completely or not at all. Raises OSError."""
     text = json.dumps(
         {
             "fingerprint": calibrated.fingerprint,
@@ -91,11 +91,11 @@ def save(folder: Path, calibrated: Calibrated) -> None:
 
 
 Version = tuple[int, int]
-"""Inode and time of change, by which the files of two calibrations are told apart."""
+"""Inode and time of change of the file, which differ between two calibrations."""
 
 
 def version(folder: Path) -> Version | None:
-    """The version of the file; None if there is no file. Blocks."""
+    """Return the version of the file; None if there is no file. Blocks."""
     try:
         status = (folder / NAME).stat()
     except OSError:
@@ -126,7 +126,7 @@ async def calibrating_alone(folder: Path) -> AsyncIterator[None]:
 
 
 def load(folder: Path) -> Calibrated | None:
-    """The calibration in the file; None if there is no file or it cannot be read. Blocks."""
+    """Return the calibration in the file; None if it is missing or unreadable. Blocks."""
     path = folder / NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -138,7 +138,7 @@ def load(folder: Path) -> Calibrated | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        logger.warning("the calibration cannot be read and is made anew: %r", error)
+        logger.warning("the calibration cannot be read and is made again: %r", error)
         return None
 
 
@@ -149,7 +149,7 @@ def _calibration(values: dict[str, Any]) -> constants.Calibration:
         for name, each in dict(values.pop("strategies")).items()
     }
     if set(strategies) != set(StrategyName):
-        raise ValueError("other strategies than there are")
+        raise ValueError("not the strategies of this version")
     waits = constants.WaitCosts(**values.pop("waits"))
     loops = {name: _loop(each) for name, each in dict(values.pop("loops")).items()}
     if set(loops) != {name for name in StrategyName if CAPABILITIES[name].overlaps_io}:
@@ -187,7 +187,7 @@ _NAMES: Final = ("workload", "kernel")
 
 
 def _check(value: Any) -> None:
-    """Raise ValueError for a number that no measurement gives."""
+    """Raise ValueError for a number that cannot be a measurement."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             if name not in _NAMES:
@@ -200,8 +200,8 @@ def _check(value: Any) -> None:
 
 
 MOST_ITEMS: Final = 1 << 40
-"""Items of the task that holds the results: more than all calibrating runs have together. The
-results of each run follow those of the run before."""
+"""Items of the task that holds the results: more than all calibrating runs have together. Each
+run's results follow the results of the run before."""
 
 StoreResults = Callable[[Batches], Awaitable[None]]
 StoresResults = Callable[[], AbstractAsyncContextManager[StoreResults]]
@@ -209,8 +209,8 @@ StoresResults = Callable[[], AbstractAsyncContextManager[StoreResults]]
 
 @asynccontextmanager
 async def stored_results(store: TaskStore, node: str) -> AsyncIterator[StoreResults]:
-    """Store results like those of any run, because that takes its part of the CPUs, and remove them
-    when the block ends. `node` is the id of this process in the store. Raises StoreError.
+    """Store results as runs do, because storing takes its share of the CPUs, and remove them when
+    the block ends. `node` is this process's id in the store. Raises StoreError.
     """
     stored = 0
     async with begun_part(store, node, MOST_ITEMS, kernels.workloads()[0]) as shard:

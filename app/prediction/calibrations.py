@@ -1,4 +1,4 @@
-"""The calibration that predictions rest on: from the data folder, or made behind the answers."""
+"""The calibration behind predictions: read from the data folder, or measured in the background."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 60.0
 LONGEST_PAUSE_SECONDS: Final = 3_600.0
-"""After a failed calibration only a POST starts another one for this long: the first pause, doubled
-with each failure up to the longest."""
+"""Pauses after a failed calibration in which only a POST starts another: FIRST_PAUSE_SECONDS,
+doubled with each failure up to the longest."""
 
 LOOK_SECONDS: Final = 0.2
-"""Seconds between two looks for an idle run host."""
+"""Seconds between two checks for an idle run host."""
 
 MOST_LOOKS: Final = 300
-"""After this many looks, a minute, a calibration that no request asked for takes its turn among the
-runs that wait."""
+"""Checks, a minute in all, after which a calibration that no request asked for queues among the
+waiting runs."""
 
 TYPICAL_SECONDS: Final = 8.0
 """The expected seconds of a calibration, until its own pace is known."""
 
 TELLING_SHARE: Final = 0.2
-"""The share of the measuring after which the pace so far is used to estimate the rest."""
+"""Share of the measurements after which their pace is used to estimate the rest."""
 
 NOTHING: Final = CalibrationState(
     status=CalibrationStatus.NONE,
@@ -52,7 +52,7 @@ NOTHING: Final = CalibrationState(
 
 
 class Calibrations:
-    """One calibration at a time, shared by all requests; `close` in the end."""
+    """The calibration of this machine, at most one at a time, shared by all requests."""
 
     def __init__(
         self,
@@ -76,17 +76,17 @@ class Calibrations:
         """The reports and their fingerprint, which takes milliseconds to make."""
         self._calibrating: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
-        """Set when a request asks for the calibration in progress, which then waits no longer."""
+        """Set when a request asks for the calibration, which then no longer waits to be polite."""
         self._attempt: _Attempt | None = None
         """The last attempt of this process."""
         self._failures = 0
-        """Attempts that failed one after another."""
+        """Number of attempts that failed since the last success."""
         self._due = 0.0
         """The monotonic time before which only a POST starts another attempt."""
 
     async def known(self) -> Calibration:
-        """What is known of the machine without measuring: its calibration, or else constants from
-        the reports of the run hosts and typical values. Raises NotReadyError.
+        """Return the constants that are known without measuring: the calibration, or else constants
+        from the run hosts' reports and typical values. Raises NotReadyError.
         """
         found = await self.found()
         if found is not None:
@@ -100,8 +100,8 @@ class Calibrations:
         )
 
     async def found(self) -> Calibrated | None:
-        """The calibration of this machine with its present versions and limits; that of another
-        machine is forgotten. Raises NotReadyError.
+        """Return the calibration of this machine with its present versions and limits; ignore
+        another machine's. Raises NotReadyError.
         """
         mark = await self.fingerprint()
         now = await asyncio.to_thread(calibration_file.version, self._folder)
@@ -111,14 +111,14 @@ class Calibrations:
             if loaded is not None and loaded.fingerprint == mark:
                 self._calibrated = loaded
             elif loaded is not None:
-                logger.info("the calibration in the data folder is of another machine")
+                logger.info("the calibration in the data folder is from another machine")
         if self._calibrated is not None and self._calibrated.fingerprint != mark:
-            logger.info("the machine is another than the one that was calibrated")
+            logger.info("the machine has changed since it was calibrated")
             self._calibrated = None
         return self._calibrated
 
     async def fingerprint(self) -> str:
-        """The fingerprint of the machine as it is now. Raises NotReadyError."""
+        """Return the fingerprint of the machine as it is now. Raises NotReadyError."""
         reports = await self._hosts.kernels()
         if self._mark is None or self._mark[0] is not reports:
             facts = await asyncio.to_thread(host_facts, reports, None)
@@ -126,34 +126,34 @@ class Calibrations:
         return self._mark[1]
 
     async def facts(self) -> tuple[dict[str, Any], tuple[KernelReport, ...]]:
-        """The machine, as `host_facts` gives it, and its kernels. Raises NotReadyError."""
+        """Return the machine's `host_facts`, and its kernels. Raises NotReadyError."""
         reports = await self._hosts.kernels()
         return await asyncio.to_thread(host_facts, reports, None), reports
 
     def begin(self) -> None:
-        """Start a calibration, unless one is in progress. It takes its turn among the runs, and so
-        does one in progress that waits for an idle run host.
+        """Start a calibration, unless one is in progress. It queues among the runs, even if a
+        calibration in progress has waited for an idle run host so far.
         """
         self._urgent.set()
         self._begin(politely=False)
 
     def begin_if_due(self) -> None:
-        """Start a calibration that no request asked for, when a run host is idle; but not too soon
-        after one that failed, and never in a process that will not live to see its end.
+        """Start a calibration that waits for an idle run host; but not too soon after a failure,
+        and never in a process that was told to begin none unasked.
         """
         if self._begins_unasked and time.monotonic() >= self._due:
             self._begin(politely=True)
 
     async def ended(self) -> None:
-        """Wait for the calibration in progress, if there is one; `state` says how it ended. It goes
-        on if the caller is cancelled.
+        """Wait for the calibration in progress, if any; `state` then has its outcome. Cancelling
+        the caller does not cancel the calibration.
         """
         if self._calibrating is not None:
             await asyncio.wait((self._calibrating,))
 
     async def state(self) -> CalibrationState:
-        """The calibration in progress, or the last one, or the one that was found in the data
-        folder. Raises NotReadyError.
+        """Return the state of the calibration in progress, of the last one, or of the one in the
+        data folder. Raises NotReadyError.
         """
         found = await self.found()
         if (current := self.in_progress()) is not None:
@@ -165,13 +165,13 @@ class Calibrations:
         return NOTHING if found is None else _kept_state(found)
 
     def in_progress(self) -> CalibrationState | None:
-        """The state of the calibration in progress; None without one."""
+        """Return the state of the calibration in progress; None without one."""
         if self._calibrating is None or self._attempt is None:
             return None
         return self._attempt.state()
 
     async def close(self) -> None:
-        """Break off the calibration in progress."""
+        """Cancel the calibration in progress."""
         if self._calibrating is not None:
             self._calibrating.cancel()
             await asyncio.gather(self._calibrating, return_exceptions=True)
@@ -208,7 +208,7 @@ class Calibrations:
         async with calibration_file.calibrating_alone(self._folder):
             found = await self.found()
             if found is not None and found.calibrated_at > attempt.started_at:
-                return found  # another process of this folder made it meanwhile
+                return found  # another process with this data folder made it meanwhile
             async with (
                 self._hosts.lease(patient=True) as client,
                 self._store_results() as store_results,
@@ -220,7 +220,7 @@ class Calibrations:
             try:
                 await asyncio.to_thread(calibration_file.save, self._folder, calibrated)
             except OSError as error:
-                logger.warning("the calibration cannot be kept: %s", error)
+                logger.warning("the calibration cannot be saved: %s", error)
         return calibrated
 
     async def _wait_for_idle(self) -> None:
@@ -232,12 +232,12 @@ class Calibrations:
 
 @dataclass(slots=True)
 class _Attempt:
-    """A calibration of this process: when it began, how far it is, how it ended."""
+    """A calibration by this process: its start, progress and outcome."""
 
     started_at: datetime = field(default_factory=utc_now)
     ended_at: datetime | None = None
     share: float = 0.0
-    """The share of the planned measuring that is done."""
+    """Share of the planned measurements that are done."""
     error: BaseException | None = None
     measuring_since: float | None = None
     """The monotonic time when it got its run host."""
@@ -269,7 +269,7 @@ class _Attempt:
 
 
 def _kept_state(kept: Calibrated) -> CalibrationState:
-    """The state of a calibration that was found in the data folder."""
+    """Return the state of a calibration that was found in the data folder."""
     seconds = kept.calibration.seconds
     return CalibrationState(
         status=CalibrationStatus.COMPLETED,
@@ -282,7 +282,7 @@ def _kept_state(kept: Calibrated) -> CalibrationState:
 
 
 def _error_text(error: BaseException) -> str:
-    """The error in words that are safe to show to a client."""
+    """Return the error in words that are safe to show to a client."""
     if isinstance(error, ServiceError):
         return str(error)
     return internal_text(error) if isinstance(error, Exception) else "the service stops"

@@ -13,12 +13,12 @@ from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.strategies.registry import CAPABILITIES
 
 _WHY: Final = {
-    Limit.IO: "waiting for the sources limits it: more items in flight would help, if they can "
-    "take that",
+    Limit.IO: "waiting for the sources limits it: more items in flight would help, if the sources "
+    "can take them",
     Limit.CPU: "the kernel limits it, on the CPUs that it can use",
     Limit.GIL: "the GIL limits it: this kernel lets one thread compute at a time",
     Limit.OVERHEAD: "starting, batches and messages limit it rather than the items",
-    Limit.MEMORY: "it is predicted to need more memory than there is, as is every other choice",
+    Limit.MEMORY: "it is predicted to need more memory than there is; so are all other choices",
 }
 
 GUIDELINES: Final = (
@@ -48,8 +48,8 @@ GUIDELINES: Final = (
 
 
 UNCALIBRATED: Final = (
-    "This machine is not calibrated yet, so the prediction rests on typical figures, scaled by the "
-    "speed of its kernels. POST /api/v1/tasks/calibration or `hotloop calibrate` measures it."
+    "This machine is not calibrated yet, so the prediction uses typical figures, scaled by the "
+    "speed of its kernels. Calibrate with POST /api/v1/tasks/calibration or `hotloop calibrate`."
 )
 
 
@@ -72,7 +72,7 @@ def explanation(
 
 
 def _next(ranked: Sequence[Candidate]) -> str:
-    """A sentence about the first candidate with another strategy or kernel."""
+    """Return a sentence about the first candidate with another strategy or kernel, else ""."""
     best = ranked[0]
     for other in ranked[1:]:
         if (other.plan.strategy, other.plan.kernel) != (best.plan.strategy, best.plan.kernel):
@@ -101,7 +101,7 @@ def _s(seconds: float) -> str:
 
 
 def suggested_run(request: RunRequest, candidate: Candidate) -> SuggestedRun:
-    """Return the recommended run, with the fields that are not left at their defaults."""
+    """Return the recommended run, with the fields that differ from their defaults."""
     plan = candidate.plan
     chosen = request.model_dump(mode="json", include=set(RunOptions.model_fields) | {"items_count"})
     chosen |= {

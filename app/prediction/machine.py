@@ -1,7 +1,6 @@
-"""This machine as far as it is known without a calibration.
-
-These are facts about it, its kernels as the run hosts report them at their start, and constants of
-the cost model from these reports and typical values, so that no request has to wait.
+"""Facts about this machine that need no calibration, so that no request has to wait: its system,
+its kernels as the run hosts report them at their start, and constants of the cost model from these
+reports and typical values.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ PACKAGES: Final = ("numpy", "numba", "fastapi", "uvicorn", "pydantic")
 
 
 def host_facts(reports: Sequence[KernelReport], workload: str | None) -> dict[str, Any]:
-    """The machine as JSON, with the kernels of a workload, or of all for None. Blocks while it
-    reads a few files.
+    """Return the machine as JSON, with the kernels of a workload, or of all for None. Blocks while
+    it reads a few files.
     """
     return {
         "python": platform.python_version(),
@@ -62,7 +61,7 @@ def host_facts(reports: Sequence[KernelReport], workload: str | None) -> dict[st
 
 
 def load_average() -> float | None:
-    """Load average of the last minute; None where the system has none."""
+    """Return the load average of the last minute; None where the system has none."""
     try:
         return os.getloadavg()[0]
     except OSError:
@@ -70,7 +69,7 @@ def load_average() -> float | None:
 
 
 def throttled_since(before: Throttling | None) -> float | None:
-    """Seconds that the CPU quota has held processes back since `before`; None if not known."""
+    """Return the seconds for which the CPU quota held processes back since `before`, if known."""
     now = throttling()
     return None if now is None else now.seconds_since(before)
 
@@ -83,7 +82,7 @@ def _version(package: str) -> str:
 
 
 def cpu_model(root: Path = Path("/")) -> str:
-    """The processor's name; `root` is where the file system starts."""
+    """Return the processor's name; `root` is the root of the file system."""
     try:
         for line in (root / "proc" / "cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
@@ -100,7 +99,7 @@ class KernelService:
         self._hosts = hosts
 
     async def list(self) -> KernelList:
-        """All workloads and kernels. Raises NotReadyError."""
+        """Return all workloads and kernels. Raises NotReadyError."""
         return KernelList(
             workloads=[workload_view(each) for each in kernels.declared_workloads()],
             kernels=[_kernel_view(report) for report in await self._hosts.kernels()],
@@ -108,7 +107,7 @@ class KernelService:
 
 
 def workload_view(workload: kernels.Workload) -> WorkloadView:
-    """The declaration of a workload as clients see it."""
+    """Return the declaration of a workload as clients see it."""
     return WorkloadView(
         name=workload.name,
         description=workload.description,
@@ -137,7 +136,7 @@ def _kernel_view(report: KernelReport) -> KernelView:
 
 
 def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, int]) -> float:
-    """Nanoseconds of an item with these `operations` by cost term, see `Workload.operations`."""
+    """Return the nanoseconds of an item with these `operations`, see `Workload.operations`."""
     return sum(report.ns_per_operation[term] * count for term, count in operations.items())
 
 
@@ -179,8 +178,8 @@ LOOPS: Final[Mapping[str, constants.LoopCosts]] = {
     StrategyName.ASYNC_BATCH: constants.LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.0),
     StrategyName.HYBRID: constants.LoopCosts(ITEM_SECONDS, STAGE_SECONDS, 6e-6, 0.4e-3),
 }
-"""These constants and those above are rounded medians of calibrations of the idle machine of
-docs/model.md, as `python -m benchmarks.report model` makes them."""
+"""Costs of the event loop. These constants and the ones above are rounded medians of calibrations
+of the idle machine of docs/model.md, made by `python -m benchmarks.report model`."""
 
 REFERENCE_WORKLOAD: Final = "loops"
 REFERENCE_NS: Final[Mapping[str, float]] = {"loop": 125.0, "nested": 63.0}
@@ -188,14 +187,14 @@ REFERENCE_NS: Final[Mapping[str, float]] = {"loop": 125.0, "nested": 63.0}
 (docs/performance.md has the seconds of an item)."""
 
 PACES: Final = (0.2, 10.0)
-"""The least and the most that the typical constants are scaled by."""
+"""Least and greatest factor by which the typical constants are scaled."""
 
 
 def reported_calibration(
     reports: Sequence[KernelReport], usable_cpus: int, max_threads: int, max_processes: int
 ) -> constants.Calibration:
-    """Constants without a calibration: kernels as reported, and typical values at this machine's
-    pace for the rest. Kernels that release the GIL are assumed not to slow each other down.
+    """Return constants without a calibration: kernels as reported, and typical values at this
+    machine's pace. Kernels that release the GIL are assumed not to slow each other down.
     """
     slower = pace(reports)
     return constants.Calibration(
@@ -216,8 +215,8 @@ def reported_calibration(
 
 
 def pace(reports: Sequence[KernelReport]) -> float:
-    """Seconds of the `python` kernel here ÷ those on the machine of the typical constants; 1 if
-    that is not known.
+    """Return the seconds of the `python` kernel here ÷ its seconds on the machine of the typical
+    constants; 1 if unknown.
     """
     found = [
         ns / REFERENCE_NS[term]

@@ -1,4 +1,4 @@
-"""The memory that a run needs, roughly, and how much of it may be used."""
+"""Rough estimates of a run's memory, and the budget that it must fit in."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hotloop.app.strategies.pools import PoolLimits, pool_workers
 from hotloop.app.system import memory_limit
 
 ITEM_BYTES: Final = 128
-"""Bytes of an item in a batch in flight: its columns in and out, here and on their way."""
+"""Bytes of an item in a batch in flight: its columns in and out, in memory and in messages."""
 
 LEFT_FREE: Final = 0.2
-"""Share of the memory that is not planned with, for the API process, for caches, and because
-estimates are rough."""
+"""Share of the memory that is kept free for the API process and caches, and because estimates are
+rough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +30,19 @@ class MemoryCosts:
     """Bytes of the parts of a run."""
 
     host: int
-    """The run host with its kernels."""
+    """Bytes of the run host with its kernels."""
     worker: int
-    """Each worker process: Python, NumPy, Numba."""
+    """Bytes of each worker process: Python, NumPy, Numba."""
     waiting: int
-    """Each item in flight on the event loop: an asyncio task and its timer."""
+    """Bytes of each item in flight on the event loop: an asyncio task and its timer."""
 
 
 ROUGHLY: Final = MemoryCosts(200 << 20, 80 << 20, 3_000)
-"""Costs on the safe side, by which runs are refused, whether a machine is calibrated or not."""
+"""Costs on the safe side, by which runs are refused on calibrated and other machines alike."""
 
 
 def run_bytes(plan: Plan, costs: MemoryCosts, workers: int, in_processes: bool) -> int:
-    """Bytes of the run host and its children at the peak of a run with `workers` workers, which are
+    """Return the bytes of the run host and its children at the peak of a run with `workers` worker
     processes or threads.
     """
     in_batches = min(plan.item_count, _batches_in_flight(plan, workers) * plan.batch_size)
@@ -63,23 +63,23 @@ def _batches_in_flight(plan: Plan, workers: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """The memory that each of the runs which may execute at once may need."""
+    """The memory that each of the concurrent runs may need."""
 
     run_bytes: int
     limits: PoolLimits
 
     def needed(self, plan: Plan) -> int:
-        """Bytes of the run host and its children at the peak of the run."""
+        """Return the bytes of the run host and its children at the peak of the run."""
         in_processes = uses_processes(plan)
         workers = pool_workers(plan, self.limits, in_processes=in_processes)
         return run_bytes(plan, ROUGHLY, workers, in_processes)
 
     def fits(self, plan: Plan) -> bool:
-        """True if the run may need as much memory as it does."""
+        """Return True if the run fits in its budget."""
         return self.needed(plan) <= self.run_bytes
 
     def check(self, plan: Plan) -> None:
-        """Raise MemoryBudgetError if the run needs more memory than it may."""
+        """Raise MemoryBudgetError if the run does not fit in its budget."""
         needed = self.needed(plan)
         if needed <= self.run_bytes:
             return
@@ -88,13 +88,13 @@ class MemoryBudget:
 
 
 def uses_processes(plan: Plan) -> bool:
-    """True if the workers of the plan are processes."""
+    """Return True if the workers of the plan are processes."""
     return registry.uses_processes(plan.strategy, kernels.releases_gil(plan.workload, plan.kernel))
 
 
 def usable_bytes() -> int:
-    """Memory that this process and its children may use at most, limits of containers included.
-    Reads a few files.
+    """Return the most bytes that this process and its children may use, with the limits of
+    containers. Reads a few files.
     """
     limit = memory_limit()
     total = int(psutil.virtual_memory().total)
@@ -102,12 +102,12 @@ def usable_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Memory that this process and its children may still take. Reads a few files."""
+    """Return the bytes that this process and its children may still take. Reads a few files."""
     limit = memory_limit()
     free = int(psutil.virtual_memory().available)
     return free if limit is None else min(free, limit.free_bytes)
 
 
 def default_budget_bytes() -> int:
-    """Memory for all runs together, if the settings do not give it. Reads a few files."""
+    """Return the default bytes for all runs together. Reads a few files."""
     return int((1 - LEFT_FREE) * usable_bytes())

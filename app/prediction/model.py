@@ -25,18 +25,18 @@ from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
 from hotloop.app.strategies.worker import fetcher_count
 
 FORK_SECONDS: Final = 0.05
-"""Seconds to start one more worker process, once the kernel is compiled: 1 … 8 workers took 0.8 …
+"""Seconds to start another worker process after the kernel is compiled: 1 … 8 workers took 0.8 …
 1.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The seconds of a run, by what they are spent on."""
+    """The seconds of a run, by kind."""
 
     waiting: float = 0.0
     computing: float = 0.0
     overhead: float = 0.0
-    """Starting, batches, messages, the event loop."""
+    """Seconds for starting, batches, messages and the event loop."""
 
     @property
     def seconds(self) -> float:
@@ -48,7 +48,7 @@ class Prediction:
     """The prediction for one plan on one machine."""
 
     seconds: float
-    """From the start to the end of the run, set-up excluded."""
+    """Seconds from the start to the end of the run, set-up excluded."""
     setup_seconds: float
     memory_bytes: int
     limited_by: Limit
@@ -56,12 +56,12 @@ class Prediction:
 
 
 def estimate_seconds(plan: Plan, calibration: Calibration) -> float:
-    """The seconds of `predict`. Raises LookupError like it."""
+    """Return the seconds of `predict`. Raises its LookupError."""
     return predict(plan, calibration).seconds
 
 
 def predict(plan: Plan, calibration: Calibration) -> Prediction:
-    """Predict what the plan takes. Raises LookupError for a kernel that the calibration lacks."""
+    """Predict the plan's costs. Raises LookupError for a kernel that the calibration lacks."""
     return _Model(plan, calibration).prediction()
 
 
@@ -98,7 +98,7 @@ class _Model:
 
     @property
     def _holds_gil(self) -> bool:
-        """True if threads take turns. The measured slowdown shows it for builds without the GIL."""
+        """True if threads take turns; the measured slowdown covers builds without the GIL."""
         cpus, kernel = self._machine.usable_cpus, self._kernel
         alone = cpus == 1 or kernel.thread_slowdown > (1 + cpus) / 2
         return not kernel.releases_gil and not self._in_processes and alone
@@ -134,12 +134,12 @@ class _Model:
                 return self._workers_alone()
 
     def _compute_seconds(self, count: float) -> float:
-        """Seconds of a batch of `count` items in its worker: kernel, columns, checksum."""
+        """Return a batch's seconds in its worker for `count` items: kernel, columns, checksum."""
         kernel = self._kernel.seconds_of_call(self._operations, count)
         return kernel + count * self._passing.item_seconds
 
     def _slowdown(self, busy: float) -> float:
-        """Computing takes this many times as long while `busy` workers compute at once."""
+        """Return the factor by which computing is slower while `busy` workers compute at once."""
         cpus = self._machine.usable_cpus
         if cpus == 1 or busy <= 1:
             return 1.0
@@ -147,8 +147,8 @@ class _Model:
         return 1 + (full - 1) * (min(busy, cpus) - 1) / (cpus - 1)
 
     def _in_line(self) -> float:
-        """Overhead of all batches but the first, which is a part of the start, where they follow
-        one another.
+        """Return the overhead of batches that follow one another, without the first, which is a
+        part of the start.
         """
         computing = self._compute_seconds(self._size)
         return (self._batches - 1) * self._own.batch_seconds(computing)
@@ -165,12 +165,12 @@ class _Model:
         return Terms(waiting, computing, self._own.start_seconds + self._in_line())
 
     def _sum(self, seconds: Callable[[float], float]) -> float:
-        """The sum over all batches of the `seconds` that a batch of so many items takes."""
+        """Return the sum over all batches of `seconds(n)`, the seconds of a batch of n items."""
         return (self._batches - 1) * seconds(self._size) + seconds(self._last)
 
     def _workers_alone(self) -> Terms:
-        """Each worker waits for the items of its batch and computes it, while batches are passed
-        on. The slowest of workers, CPUs and passing on decides.
+        """Predict workers that each wait for a batch's items and compute it, while batches are
+        passed on. The slowest of workers, CPUs and passing on decides.
         """
         workers, cpus = self._workers, self._machine.usable_cpus
         wait, last_wait = self._wait_seconds(self._size), self._wait_seconds(self._last)
@@ -200,7 +200,7 @@ class _Model:
         return replace(worst, overhead=self._own.start_seconds + worst.overhead)
 
     def _wait_seconds(self, count: float) -> float:
-        """Seconds that a worker waits for a batch of `count` items, group after group."""
+        """Return the seconds that a worker waits for a batch of `count` items, group by group."""
         group = self._plan.group_size
         overshoot = self._machine.waits.overshoot_seconds
         whole, rest = divmod(count, group)
@@ -236,7 +236,7 @@ class _Model:
         return Terms(self._sum(fetch), computing, overhead)
 
     def _hybrid(self) -> Terms:
-        """Batches are computed when their last item has arrived, while other items arrive.
+        """Predict batches that are computed when their last item has arrived, while others arrive.
 
         With the waves of arrivals 1 … k, the run takes as long as it takes to wait for wave i and
         then to compute all batches that were not complete before. The worst i is the first or one
@@ -250,7 +250,7 @@ class _Model:
         last_compute = slowdown * self._compute_seconds(self._last)
 
         def computing(batches: int) -> float:
-            """Seconds to compute the last `batches` batches."""
+            """Return the seconds to compute the last `batches` batches."""
             path = makespan(batches, self._workers, compute, last_compute)
             total = max(0, batches - 1) * compute + last_compute
             return max(path, total / min(self._workers, cpus))
@@ -276,7 +276,7 @@ class _Model:
         return max(worst, busy, key=lambda each: each.seconds)
 
     def _setup_seconds(self) -> float:
-        """A pool with a worker for each CPU was measured; each further worker is forked."""
+        """Return the set-up's seconds: a measured pool with a worker per CPU, and further forks."""
         further = max(0, self._workers - self._machine.usable_cpus) if self._in_processes else 0
         return self._passing.setup_seconds + further * FORK_SECONDS
 
@@ -289,8 +289,8 @@ class _Model:
 
 
 def makespan(batches: int, workers: int, seconds: float, last_seconds: float) -> float:
-    """Seconds until workers that each take the next batch when they are free have done `batches`
-    of equal length, the last of which takes `last_seconds`.
+    """Return the seconds until workers, each of which takes the next batch when it is free, have
+    done `batches` batches of equal `seconds`, except the last with `last_seconds`.
     """
     if batches == 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""From a request to a plan that a run host can execute: kernel `auto`, batch size `auto`, slices.
+"""Making the plan of a request, which a run host can execute: kernel, batch size, slices.
 
 The batch size follows from the plan and the constants of a machine alone; docs/model.md has the
 formulas.
@@ -37,7 +37,7 @@ BY_PREFERENCE: Final = (
     StrategyName.ASYNC_BATCH,
     StrategyName.SEQUENTIAL,
 )
-"""The strategies in the order in which `auto` takes them if they are estimated alike."""
+"""The strategies in the order in which `auto` prefers them if their estimates are equal."""
 
 WAY_OUT: Final = (
     "Ask for it in the background (Prefer: respond-async), for fewer items, a compiled kernel or "
@@ -45,15 +45,15 @@ WAY_OUT: Final = (
 )
 
 SLICE_SECONDS: Final = 0.25
-"""Seconds of computing after which progress should move."""
+"""Seconds of computing between two reports of progress."""
 
 LANES: Final = 64
-"""Slices are a multiple of this number of items, which compiled kernels compute side by side."""
+"""Number of items that compiled kernels compute side by side; slices are a multiple of it."""
 
 MAX_SLICE: Final = 1 << 30
 
 BATCHES_A_WORKER: Final = 4
-"""Batches that each worker gets at least, so that none is idle for long at the end."""
+"""Least number of batches of each worker, so that no worker is idle for long at the end."""
 
 BATCH_SECONDS: Final = 1.0
 """A worker ends a batch at least once in so many seconds; its results are stored then."""
@@ -65,10 +65,10 @@ MOST_IN_FLIGHT: Final = 1_000_000
 """Items of all batches in flight together: about 128 MB."""
 
 _LEAST_ITEM_SECONDS: Final = 1e-9
-"""Seconds of an item without operations, which still is loaded and stored."""
+"""Seconds of an item without operations, which is still loaded and stored."""
 
 _MANY: Final = 1_000
-"""Items of a kernel call in which each item costs what it costs in a large batch."""
+"""Items of a kernel call that is long enough for the item cost of a large batch."""
 
 
 def make_plan(
@@ -108,7 +108,7 @@ def make_plan(
 
 
 def check_workload(name: str) -> kernels.Workload:
-    """The workload. Raises InvalidRequestError for an unknown name."""
+    """Return the workload. Raises InvalidRequestError for an unknown name."""
     if name not in kernels.workloads():
         known = ", ".join(kernels.workloads())
         raise InvalidRequestError("workload", f"{name!r} is unknown; choose from: {known}")
@@ -118,7 +118,7 @@ def check_workload(name: str) -> kernels.Workload:
 def fastest_kernel(
     workload: str, parameters: Mapping[str, object], reports: Sequence[KernelReport]
 ) -> str:
-    """The available kernel of the workload that takes the least time for an item. Raises
+    """Return the workload's available kernel that is fastest for an item. Raises
     kernels.InvalidParameterError, and ValueError if no kernel is available.
     """
     operations = kernels.get_workload(workload).operations(parameters)
@@ -129,7 +129,7 @@ def fastest_kernel(
 def unknown_kernel(
     field: str, workload: str, name: str, known: Iterable[str]
 ) -> InvalidRequestError:
-    """The error for a field that names a kernel which the workload does not have."""
+    """Return the error for a field that names a kernel which the workload does not have."""
     text = f"{workload} has no kernel {name!r}; choose from: {', '.join(known)}"
     return InvalidRequestError(field, text)
 
@@ -153,7 +153,7 @@ def _resolve_kernel(
 def _slice_items(
     workload: str, kernel: str, parameters: Parameters, reports: Sequence[KernelReport]
 ) -> int:
-    """The number of items that a kernel computes in about SLICE_SECONDS."""
+    """Return the number of items that a kernel computes in about SLICE_SECONDS."""
     operations = kernels.get_workload(workload).operations(parameters)
     (report,) = (r for r in reports if (r.workload, r.kernel) == (workload, kernel))
     nanoseconds = nanoseconds_per_item(report, operations)
@@ -162,7 +162,7 @@ def _slice_items(
 
 
 def check_estimate(plan: Plan, calibration: Calibration, limit_seconds: float) -> float:
-    """The estimated seconds of a plan. Raises EstimateTooLongError if they exceed the limit."""
+    """Return the estimated seconds of a plan. Raises EstimateTooLongError above the limit."""
     estimate = estimate_seconds(plan, calibration)
     if estimate > limit_seconds:
         raise EstimateTooLongError(estimate, limit_seconds, WAY_OUT)
@@ -170,8 +170,8 @@ def check_estimate(plan: Plan, calibration: Calibration, limit_seconds: float) -
 
 
 def with_batch_size(plan: Plan, request: RunOptions, calibration: Calibration) -> Plan:
-    """The plan with the batch size that the request gives or, for `auto`, the one that fits the
-    plan's items.
+    """Return the plan with the request's batch size or, for `auto`, a size that fits the plan's
+    items.
 
     Raises LookupError for a kernel that the calibration lacks.
     """
@@ -183,8 +183,8 @@ def with_batch_size(plan: Plan, request: RunOptions, calibration: Calibration) -
 def leaves_workers_idle(
     strategy: str, spec: Mapping[str, Any], counts: Sequence[int], effective_workers: int
 ) -> bool:
-    """True if the batch size that a task asks for left some of the workers that it asks for without
-    a batch: no shard (of `counts` items each) used more than `effective_workers`.
+    """Return True if the task's batch size left some of its workers without a batch: no shard (of
+    `counts` items each) used more than `effective_workers`.
     """
     size: int | str = spec["batch_size"]
     if isinstance(size, str) or not CAPABILITIES[StrategyName(strategy)].parallel:
@@ -195,10 +195,10 @@ def leaves_workers_idle(
 
 
 def auto_size(plan: Plan, calibration: Calibration) -> int:
-    """Items of a batch, at least 1.
+    """Return the items of a batch, at least 1.
 
-    Small enough that each worker has several batches and ends one each second, large enough that
-    batches cost little. Where both cannot be had, each worker has at least one batch.
+    The size is small enough that each worker has several batches and ends one each second, and
+    large enough that batches cost little. If both cannot be met, each worker has at least a batch.
     """
     count = plan.item_count
     pace = _Pace.of(plan, calibration)
@@ -212,7 +212,7 @@ def auto_size(plan: Plan, calibration: Calibration) -> int:
 
 
 def _even(size: int, count: int, workers: int) -> int:
-    """A size, not larger than `size`, that gives all workers as many batches, if these are few."""
+    """Return a size of at most `size` that gives all workers equally many batches, if few."""
     batches = ceil(count / size)
     if workers == 1 or not workers < batches < 4 * BATCHES_A_WORKER * workers:
         return size
@@ -225,15 +225,15 @@ class _Pace:
 
     workers: int
     worker_seconds: float
-    """Each item, in the worker that has it."""
+    """Seconds of an item in its worker."""
     run_seconds: float
-    """Each item, of the run: all workers together."""
+    """Seconds of the run for each item, with all workers together."""
     batch_cost: float
-    """Each batch beside its items."""
+    """Seconds of a batch beside its items."""
     least: float
-    """Items of a batch that the strategy needs to be as fast as it can."""
+    """Least items of a batch with which the strategy reaches its full speed."""
     together: int
-    """Items that wait together: larger batches have a multiple of them."""
+    """Number of items that wait together; larger batches have a multiple of it."""
 
     @classmethod
     def of(cls, plan: Plan, machine: Calibration) -> _Pace:

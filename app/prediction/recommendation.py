@@ -1,4 +1,4 @@
-"""Recommendations: from a query and the calibration to a ranking with its reasons."""
+"""Recommendations: makes a ranking with reasons from a query and the calibration."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ MOST_IN_FLIGHT: Final = 20_000
 """The largest `io_concurrency`."""
 
 _MANY: Final = 1_000_000
-"""Items of a call that is large enough for the least seconds of an item."""
+"""Items of a call that is large enough for an item's least seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecommendationService:
-    """Answers at once; a calibration, which makes predictions exact, is made behind the answers."""
+    """Answers at once, and starts a calibration in the background for more exact predictions."""
 
     settings: Settings
     hosts: RunHostPool
     calibrations: Calibrations
     store: TaskStore
-    """The store with the finished runs that predictions are held against."""
+    """The store with the finished runs that predictions are compared with."""
     memory_bytes: int
     """The memory that a run may need."""
 
     async def recommend(self, query: RecommendationQuery) -> Recommendation:
-        """Rank all ways to run it. Raises InvalidRequestError, NotReadyError and StoreError."""
+        """Rank all ways to run a request. Raises InvalidRequestError, NotReadyError, StoreError."""
         request = run_request(query)
-        # Refuse a request that cannot be met before anything is measured.
+        # Refuse an invalid request before measuring anything.
         self._plan(request, await self.hosts.kernels(), await self.calibrations.known())
         basis = await self._basis(query.wait)
         errors = await in_store_thread(read_errors, self.store)
@@ -95,7 +95,7 @@ class RecommendationService:
         return await self.calibrations.state()
 
     async def calibration(self) -> CalibrationState:
-        """The state of the last calibration. Raises NotReadyError."""
+        """Return the state of the last calibration. Raises NotReadyError."""
         return await self.calibrations.state()
 
     def _plan(
@@ -107,19 +107,19 @@ class RecommendationService:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """The constants and facts that a recommendation rests on."""
+    """The constants and facts behind a recommendation."""
 
     calibration: Calibration
     fingerprint: str
     calibrated_at: datetime | None
-    """None for typical constants."""
+    """Time of the calibration; None for typical constants."""
     calibrating: CalibrationState | None
     facts: dict[str, Any]
     reports: Sequence[KernelReport]
 
 
 def run_request(query: RecommendationQuery) -> RunRequest:
-    """The run that the query asks about; choices that it leaves open have their defaults."""
+    """Return the run that the query asks about; fields that it leaves out have their defaults."""
     names = {*RunOptions.model_fields, "items_count"} & query.model_fields_set
     given = {name: getattr(query, name) for name in names}
     # The query is validated already, and a body would be validated more strictly in places.

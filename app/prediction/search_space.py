@@ -1,4 +1,4 @@
-"""All plans for some work that are worth a prediction, their order, and a bound for all of them."""
+"""The plans that are worth a prediction, their ranking, and a lower bound for all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH_SIZES: Final = (
     *(25_000, 50_000, 100_000, 250_000),
 )
 BATCHES_A_WORKER: Final = (1, 2, 4, 8)
-"""Numbers of batches for each worker, by which more sizes are tried beside BATCH_SIZES."""
+"""Numbers of batches per worker from which more sizes are derived, besides BATCH_SIZES."""
 
 LARGEST_BATCH: Final = 1_000_000
 MOST_WORKERS: Final = 256
@@ -35,7 +35,7 @@ TIE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The choices that the client has made; those that are None are open."""
+    """The choices that the client has made; None leaves a choice open."""
 
     kernels: Sequence[str]
     strategy: StrategyName | None = None
@@ -43,7 +43,7 @@ class Fixed:
     batch_size: int | None = None
     io_concurrency: int | None = None
     query_batch_size: int = 1
-    """Items that a stage may be asked for at once, within a batch."""
+    """Most items of a batch that one request to a stage may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Candidate:
 
 
 def search_space(plan: Plan, fixed: Fixed, calibration: Calibration) -> Iterator[Plan]:
-    """All variants of a plan, each once. Fields that a strategy does not use stay as in `plan`."""
+    """Yield all variants of a plan, each once. Fields that a strategy ignores stay unchanged."""
     seen = set()
     for strategy in StrategyName:
         if fixed.strategy not in (None, strategy):
@@ -120,9 +120,9 @@ def _concurrencies(plan: Plan, strategy: StrategyName, fixed: Fixed) -> Iterable
 
 
 def ranked(plans: Iterable[Plan], calibration: Calibration, memory_bytes: int) -> list[Candidate]:
-    """The plans with their predictions, in the order of predicted seconds. Of those within TIE of
-    the fastest of them, the one with fewer workers and fewer items in flight comes first; those
-    that need more than `memory_bytes` come last.
+    """Return the plans with their predictions, fastest first. Among plans within TIE of the
+    fastest of them, fewer workers and fewer items in flight come first. Plans that need more than
+    `memory_bytes` come last.
     """
     fitting, too_large = [], []
     for plan in plans:
@@ -147,7 +147,7 @@ def _ordered(candidates: list[Candidate]) -> Iterator[Candidate]:
 
 
 def _cost(candidate: Candidate) -> tuple[object, ...]:
-    """The order among ties; every field counts in the end, so that the order is always the same."""
+    """Return the sort key among ties; it has every field, so that the order is always the same."""
     plan = candidate.plan
     return (
         plan.workers if CAPABILITIES[plan.strategy].parallel else 1,
@@ -160,7 +160,7 @@ def _cost(candidate: Candidate) -> tuple[object, ...]:
 
 
 def lower_bound_seconds(plan: Plan, calibration: Calibration, most_in_flight: int) -> float:
-    """The least that any choice of strategy, workers and batch size can take for this work on the
+    """Return the least seconds that any choice of strategy, workers and batch size can take on the
     plan's kernel: max(n × t_io ÷ C, one wait, n × t_cpu ÷ p), with at most C items in flight, p
     CPUs, and t_cpu of an item in the kernel's best call.
     """

@@ -1,4 +1,4 @@
-"""The I/O stages of a run, from its request and the settings."""
+"""Making the I/O stages of a run from its request and the settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hotloop.app.sources.simulated import SimulatedStage
 
 
 def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[Stage, ...]:
-    """The stages that wait, in their order; a stage that answers at once is left out.
+    """Return the stages that wait, in their order, without stages that answer at once.
 
     Raises InvalidRequestError for a source that is unknown, is not configured, or does not fit
     the workload.
@@ -40,7 +40,7 @@ def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[
 
 
 def group_size(request: RunOptions, stages: tuple[Stage, ...]) -> int:
-    """Items that pass the stages together, if batches are large enough."""
+    """Return the number of items that pass the stages together, if batches are large enough."""
     return request.query_batch_size if any(stage.batched for stage in stages) else 1
 
 
@@ -132,9 +132,8 @@ def _own_stage(
 
 
 def _connections(request: RunRequest | UploadQuery) -> int:
-    """The number of groups that may be in flight, so that the pool of connections never limits
-    them. An `auto` batch size is smaller than a group only if there are no more batches than
-    workers.
+    """Return the most groups in flight, so that the pool of connections never limits them. An
+    `auto` batch size is smaller than a group only if there are no more batches than workers.
     """
     group = request.query_batch_size
     if request.batch_size != AUTO:
@@ -152,7 +151,7 @@ def _policy(settings: Settings) -> Policy:
 
 
 def _columns_setting(settings: Settings, name: str, workload: str) -> Any:
-    """Return a setting of columns; where it is not set, the default for the workload."""
+    """Return a setting of columns, or the workload's default if it is not set."""
     if name in settings.model_fields_set:
         return getattr(settings, name)
     return _DEFAULTS[name](kernels.get_workload(workload))
@@ -171,7 +170,7 @@ def _check_columns(field: str, variable: str, given: Mapping[str, Any], workload
         if name not in known:
             raise InvalidRequestError(
                 field,
-                f"{variable} names {name!r}, and {workload} has the columns {', '.join(known)}",
+                f"{variable} names {name!r}, but {workload} has the columns {', '.join(known)}",
             )
 
 

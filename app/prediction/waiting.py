@@ -1,4 +1,4 @@
-"""Expected times of waiting: of one group in a worker, of many groups at once on the event loop."""
+"""Expected waiting times of a group in a worker, and of many groups on the event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hotloop.app.sources.base import Stage
 from hotloop.app.sources.simulated import SimulatedStage
 
 UNEVEN: Final = 4.0
-"""Waits whose standard deviation is a quarter of their mean, or more, are soon out of step."""
+"""Reciprocal of the ratio of deviation to mean from which waits count as fully out of step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,22 @@ class Waits:
 
     @property
     def unevenness(self) -> float:
-        """0 for waits that all take the same, up to 1 for waits that do not keep step."""
+        """Unevenness from 0, for equal waits, to 1, for waits that do not keep step."""
         if self.mean <= 0:
             return 0.0
         deviation = (self.longest - self.shortest) / 12**0.5  # of a uniform distribution
         return min(1.0, UNEVEN * deviation / self.mean)
 
     def slowest_of(self, count: float) -> float:
-        """Expected longest of `count` waits at once: of n uniform numbers n ÷ (n + 1)."""
+        """Return the expected longest of `count` waits: for n uniform numbers n ÷ (n + 1)."""
         return self.shortest + (self.longest - self.shortest) * count / (count + 1)
 
     def in_turns(self, groups: float, fetchers: int) -> float:
-        """Seconds until all groups have waited, if each fetcher takes the next one when it is free.
+        """Return the seconds until all groups have waited, if a free fetcher takes the next group.
 
-        Even waits go in waves, ⌈groups ÷ fetchers⌉ of them. Uneven ones keep all fetchers busy
-        until no group is left to take; then the last ones end `longest` − E[x²] ÷ 2 E[x] later
-        than the average one does (the residual life of a renewal process).
+        Even waits go in ⌈groups ÷ fetchers⌉ waves. Uneven waits keep all fetchers busy until no
+        group is left to take; then the last waits end `longest` − E[x²] ÷ 2 E[x] later than the
+        average one (the residual life of a renewal process).
         """
         if groups <= fetchers:
             return self.slowest_of(groups)
@@ -55,7 +55,7 @@ class Waits:
 
 
 def blocking_seconds(stages: Sequence[Stage], group: float, overshoot_seconds: float) -> float:
-    """Seconds that a worker waits for a group: one call for all of it, or a wait for each item."""
+    """Return the seconds that a worker waits for a group: one call, or a wait for each item."""
     return sum(
         stage.seconds_per_call
         if stage.batched
@@ -65,7 +65,7 @@ def blocking_seconds(stages: Sequence[Stage], group: float, overshoot_seconds: f
 
 
 def waits_at_once(stages: Sequence[Stage], group: int, overshoot_seconds: float) -> Waits:
-    """The waits of a group on the event loop, where its items wait side by side."""
+    """Return the waits of a group on the event loop, where its items wait side by side."""
     shortest = mean = longest = 0.0
     for stage in stages:
         low = high = middle = stage.seconds_per_call
@@ -79,7 +79,7 @@ def waits_at_once(stages: Sequence[Stage], group: int, overshoot_seconds: float)
 
 @dataclass(frozen=True, slots=True)
 class EventLoop:
-    """The event loop on which the groups of one plan wait for its stages, at least one."""
+    """The event loop on which the groups of a plan wait for its one or more stages."""
 
     costs: LoopCosts
     stages: Sequence[Stage]
@@ -88,13 +88,13 @@ class EventLoop:
     groups_of_batch: float
 
     def group_seconds(self, in_flight: float) -> float:
-        """Seconds that each group keeps the event loop busy, with its share of the batch."""
+        """Return the event loop's seconds for a group, with its share of the batch."""
         further = sum(_at(self.costs.stage_seconds, there) for there in self._further(in_flight))
         return self._first_stage(in_flight) + further
 
     def _group_in_step(self, in_flight: float) -> float:
-        """`group_seconds` while all groups wait for the first time: further stages cost as much as
-        with few in flight.
+        """Return `group_seconds` while all groups wait for the first time: further stages cost as
+        much as with few groups in flight.
         """
         further = (len(self.stages) - 1) * self.costs.stage_seconds[0]
         return self._first_stage(in_flight) + further
@@ -104,11 +104,11 @@ class EventLoop:
         return _at(self.costs.item_seconds, in_flight) + batch
 
     def _further(self, in_flight: float) -> list[float]:
-        """For each stage but the first, the number in flight for which its costs were measured.
+        """Return for each stage after the first the number in flight whose measured costs apply.
 
         A stage has the same part of the groups in flight as it has of their time (Little's law).
-        That time is the waiting, and the queue for a busy event loop, of which all stages have the
-        same part, as in the runs that were measured.
+        That time is the wait plus the queue for a busy event loop, which is spread evenly over the
+        stages, as in the measured runs.
         """
         waiting = [stage.seconds_per_call for stage in self.stages]
         count, total = len(waiting), sum(waiting)
@@ -121,10 +121,10 @@ class EventLoop:
         return [in_flight * min(1.0, count * part) for part in parts]
 
     def fetch_seconds(self, groups: int, in_flight: int) -> float:
-        """Seconds until `groups` groups have waited.
+        """Return the seconds until `groups` groups have waited.
 
         Groups that begin to wait together go on together, the last of a wave after all others of
-        it; uneven waits have no last wave. A busy event loop has nothing to do until the first
+        the wave; uneven waits have no last wave. Even a busy event loop is idle until the first
         group goes on.
         """
         each, first = self.group_seconds(in_flight), self._group_in_step(in_flight)
@@ -135,15 +135,15 @@ class EventLoop:
             self.waits.in_turns(groups, in_flight) + last * (each if whole else first),
             self.waits.shortest + begun * first + (groups - begun) * each,
         ]
-        if whole:  # the last of the wave before may be later
+        if whole:  # the last group of the wave before may end later
             before = begun * (each if whole > in_flight else first)
             ends.append(self.waits.in_turns(whole, in_flight) + before)
         return begun * self.costs.task_seconds + max(ends)
 
 
 def _at(measured: Sequence[float], in_flight: float) -> float:
-    """The cost with `in_flight` groups in flight, from those measured with IN_FLIGHT: a straight
-    line over their logarithm, which goes on beyond the largest and is level below the smallest.
+    """Interpolate the cost with `in_flight` groups in flight from the costs `measured` with
+    IN_FLIGHT: a straight line over the logarithm, extrapolated above and level below.
     """
     if in_flight <= IN_FLIGHT[0]:
         return measured[0]

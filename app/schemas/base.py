@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RequestModel(BaseModel):
-    """The base of what clients send: unknown fields and numbers that are not finite are refused."""
+    """The base of requests: unknown fields and numbers that are not finite are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
@@ -16,7 +16,7 @@ class RequestModel(BaseModel):
 
 
 class ResponseModel(BaseModel):
-    """The base of what the service answers; in its schema every field is always there."""
+    """The base of answers; in the schema every field is always present."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -27,7 +27,7 @@ class ResponseModel(BaseModel):
 
 
 TaskId = Annotated[str, Field(examples=["task_4f9d02aa_1735689600"])]
-"""`task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
+"""Id of a task: `task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
 
 
 class TaskLinks(ResponseModel):
@@ -45,7 +45,7 @@ class TaskLinks(ResponseModel):
 
 
 class FieldProblem(ResponseModel):
-    """One fault of a request."""
+    """A fault of a request."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
@@ -66,7 +66,7 @@ class ProblemLinks(ResponseModel):
 
 
 class Problem(ResponseModel):
-    """A problem: why a request was not met, and what to do instead. Empty members are left out."""
+    """A problem: why a request failed, and what to do instead. Empty members are left out."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
@@ -83,16 +83,16 @@ class Problem(ResponseModel):
     errors: list[FieldProblem] | None = None
     """Each fault of a request that is not valid, at most 20."""
     task_id: str | None = None
-    """The task that this is about: the one that failed, or whose state is in the way."""
+    """The task that failed, or whose state does not allow the request."""
     links: ProblemLinks | None = None
     estimate_seconds: float | None = None
     """Estimated seconds of the refused run."""
     limit_seconds: float | None = None
-    """The most seconds that a synchronous run may be estimated at."""
+    """Highest allowed estimate of a synchronous run in seconds."""
     needed_bytes: int | None = None
     """Estimated memory of the refused run."""
     limit_bytes: int | None = None
-    """The most memory that a run may be estimated to need."""
+    """Highest allowed estimate of a run's memory."""
     retry_after_seconds: int | None = None
     """Seconds to wait before another try, as in the header Retry-After."""
     error_id: str | None = None
@@ -100,7 +100,7 @@ class Problem(ResponseModel):
 
 
 UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", events="")
-"""The links of a task until the answer is made: only the request knows how paths begin."""
+"""Empty links of a task, which the answer replaces: only a request knows the prefix of paths."""
 
 
 class SuggestedRun(NamedTuple):

@@ -1,4 +1,4 @@
-"""Comparisons: strategy × kernel side by side, what is asked and what is answered."""
+"""Requests for comparisons of strategy × kernel, and their answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hotloop.app.wording import RULE
 BACKGROUND = "background"
 
 CellStrategy = StrategyName | Literal["background"]
-"""A strategy; or `background`: what `auto` takes, with its results and progress in the store."""
+"""A strategy; or `background`: the strategy of `auto`, with results and progress in the store."""
 
 
 class CellStatus(StrEnum):
@@ -73,7 +73,7 @@ def _without_repeats(values: tuple[object, ...]) -> tuple[object, ...]:
 
 
 class CompareRequest(RunRequest):
-    """Body of a comparison: that of a run, and what to compare. `{}` compares everything."""
+    """Body of a comparison: the fields of a run, and what to compare. `{}` compares everything."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -106,18 +106,18 @@ class CompareRequest(RunRequest):
     fields `sequential_time` … are given."""
 
     rounds: int = Field(default=5, ge=1, le=100)
-    """Timed rounds over all cells, in a new order each, after one that is not timed."""
+    """Timed rounds over all cells, each in a new order, after an untimed round."""
 
     budget_seconds: float = Field(default=120.0, ge=1, le=86_400)
     """Seconds that measuring may take, set-up excluded; a cell too slow for its share is
     projected."""
 
     setup_budget_seconds: float = Field(default=60.0, ge=1, le=86_400)
-    """Seconds that setting up may take beside: starting pools and compiling kernels. A cell whose
-    set-up does not fit any more is skipped."""
+    """Further seconds for set-up: starting pools and compiling kernels. A cell whose set-up does
+    not fit in the rest is skipped."""
 
     exact: bool = False
-    """True: every cell is measured on all items, whatever it takes."""
+    """True: every cell is measured on all items, however long it takes."""
 
     @model_validator(mode="after")
     def _kernel_is_compared(self) -> Self:
@@ -132,10 +132,10 @@ class CompareRequest(RunRequest):
 
 
 class CompareQuery(RequestModel):
-    """The two fields that may be in the query of a comparison; not in its body at the same time."""
+    """The two fields that a comparison's query may have instead of its body."""
 
     items_count: int | None = Field(default=None, ge=1, le=10_000_000)
-    """Items to make up."""
+    """Number of items to generate."""
 
     workers: int | None = Field(default=None, ge=1, le=256)
     """Threads or processes asked for."""
@@ -156,7 +156,7 @@ class CellName(ResponseModel):
 
 
 class Cell(CellName):
-    """One strategy on one kernel. What was not measured is null."""
+    """A strategy on a kernel. Fields that were not measured are null."""
 
     status: CellStatus
     reason: str | None
@@ -166,17 +166,17 @@ class Cell(CellName):
     interval_seconds: IntervalView | None
     """95 % bootstrap interval of the median."""
     seconds: list[Seconds]
-    """Each timed round, in the order in which they were measured; for all items."""
+    """Seconds of each timed round for all items, in the order of measurement."""
     rounds: Count
     batch_size: Annotated[int, Field(ge=1)] | None
-    """The batch size for all items, as asked for or as chosen for this cell; null when the cell
-    cannot run."""
+    """The batch size for all items, as requested or chosen for this cell; null if the cell cannot
+    run."""
     measured_items: Count
     """Items of a round: fewer than `items_count` when projected."""
     spread: Annotated[float, Field(ge=0)] | None
     """Interquartile range of the rounds ÷ median."""
     speedup: Annotated[float, Field(ge=0)] | None
-    """Over `sequential` × `python`."""
+    """Speedup over `sequential` × `python`."""
     efficiency: Annotated[float, Field(ge=0)] | None
     """Speedup over `sequential` on the same kernel ÷ workers that it used."""
     throughput_items_per_second: Annotated[float, Field(ge=0)] | None
@@ -186,10 +186,10 @@ class Cell(CellName):
     """Share of the usable CPUs, 0 … 1; median of the rounds. Null when these take less than 0.1 s:
     CPU time is counted in ticks of 10 ms."""
     peak_memory_bytes: Count | None
-    """The most memory that the run of the first, untimed round took, as `peak_memory_bytes` of a
-    run; all pools were closed before it."""
+    """Peak memory of the first, untimed round, as `peak_memory_bytes` of a run; all pools were
+    closed before it."""
     setup_seconds: Seconds | None
-    """Pools and compiled kernels in the first, untimed round: what a cold start costs."""
+    """Seconds for pools and compiled kernels in the first, untimed round: a cold start."""
     event_loop_lag_p99_ms: Annotated[float, Field(ge=0)] | None
     """The delay of the API's event loop in the worst round."""
     throttled_seconds: Seconds | None
@@ -200,7 +200,7 @@ class Cell(CellName):
 
 
 class CellCaution(Caution):
-    """Something to keep in mind about cells of a comparison."""
+    """A caution about cells of a comparison."""
 
     cells: list[CellName]
     where: str = Field(examples=["hybrid (all kernels), threading × numba"])
@@ -208,7 +208,7 @@ class CellCaution(Caution):
 
 
 class Mismatch(ResponseModel):
-    """Outputs that should be equal and are not."""
+    """Cells whose outputs must be equal and differ."""
 
     cells: list[CellName]
     detail: str = Field(examples=["checksums differ: 9f86d081884c7d65 and 0000d081884c7d65"])
@@ -249,17 +249,17 @@ class Comparison(ResponseModel):
     items_count: Count
     workers: int = Field(ge=1)
     batch_size: BatchSize
-    """The size that was asked for; each cell says which size it has."""
+    """The requested size; each cell has its own."""
     io_concurrency: int = Field(ge=1)
     rounds: Count
-    """Asked for."""
+    """Requested number of rounds."""
     budget_seconds: Seconds
     setup_budget_seconds: Seconds
     exact: bool
     start_time: AwareDatetime | None
     end_time: AwareDatetime | None
     duration_seconds: Seconds | None
-    """Set-up included."""
+    """Seconds so far, with set-up."""
     setup_seconds: Seconds
     """Set-up of all cells together."""
     error_message: str | None
@@ -282,13 +282,13 @@ class Comparison(ResponseModel):
     winner: CellName | None
     """The fastest cell, if its interval stands clear of the next one's; `background` never wins."""
     tied: list[CellName]
-    """Those that cannot be told apart from the fastest, it included; empty with a winner."""
+    """The fastest cell and the cells that tie with it; empty with a winner."""
     verdict: str
     """The verdict in words."""
     outputs_equal: bool | None
     """True if the outputs of `compared_cells` agreed; null if fewer than two were compared."""
     compared_cells: Count
-    """Measured cells whose outputs were compared with those of another."""
+    """Number of measured cells whose outputs were compared with another cell's."""
     mismatches: list[Mismatch]
     cautions: list[CellCaution] = Field(default=[])
     """The reasons of skipped and projected cells, and the meaning of flags; each once."""
@@ -297,4 +297,4 @@ class Comparison(ResponseModel):
     """The command that runs the winner, or the first of the tied."""
     links: TaskLinks = Field(default_factory=lambda: UNLINKED)
     suggested: SkipJsonSchema[SuggestedRun | None] = Field(default=None, exclude=True)
-    """What `curl` runs; not in the answer itself."""
+    """The run that `curl` starts; not in the answer itself."""

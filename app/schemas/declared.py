@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-# The standard library's is not enough for pydantic before Python 3.12.
+# Before Python 3.12 pydantic cannot use the standard library's TypedDict.
 from typing_extensions import TypedDict
 
 from hotloop.app.names import ITEM_ID
@@ -34,7 +34,7 @@ from hotloop.kernels import Column, Parameter, Workload, declared_workloads
 MAX_INLINE_ITEMS: Final = 100_000
 
 ItemRow = Mapping[str, int | float]
-"""One item: its `item_id`, and a value for each input column of the workload."""
+"""An item: its `item_id`, and a value for each input column of the workload."""
 
 Parameters = Mapping[str, int | float]
 """Parameters of a workload by name."""
@@ -52,7 +52,7 @@ def example_result(workload: Workload) -> dict[str, Any]:
 
 
 def model_name(name: str, workload: Workload) -> str:
-    """Return the name of a model in the documentation; the default workload has the plain ones."""
+    """Return the name of a model in the documentation; the default workload's has no suffix."""
     return name if workload == declared_workloads()[0] else f"{name}_{workload.name}"
 
 
@@ -151,7 +151,7 @@ class ParametersOf:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         model = parameters_model(self.workload)
-        # Not strict: that would refuse a dict where the model is wanted. Its fields are strict.
+        # Not strict, so that a dict is accepted for the model. Its fields are strict.
         return handler.generate_schema(
             Annotated[model, Field(strict=False), AfterValidator(vars), PlainSerializer(dict)]
         )
@@ -178,8 +178,8 @@ class RowsOf:
 def flat_parameter_fields(workloads: Sequence[Workload]) -> dict[str, Any]:
     """Return the parameters of all workloads as fields of a query.
 
-    Those of a single workload have its bounds and defaults. Of several workloads none has a
-    default, and the bounds are checked once the workload is known.
+    With a single workload they have its bounds and defaults. With several workloads they have no
+    defaults, and the bounds are checked once the workload is known.
     """
     if len(workloads) == 1:
         (only,) = workloads
@@ -197,9 +197,9 @@ def flat_parameter_fields(workloads: Sequence[Workload]) -> dict[str, Any]:
 
 
 def flat_parameters(workload: Workload, given: Parameters) -> dict[str, int | float]:
-    """Return all parameters of a workload from those that a query has given.
+    """Return all parameters of a workload, from the parameters that a query gave.
 
-    Raises PydanticCustomError for a parameter of another workload, and ValidationError for one
+    Raises PydanticCustomError for a parameter of another workload, and ValidationError for a value
     that is out of bounds.
     """
     names = [parameter.name for parameter in workload.parameters]

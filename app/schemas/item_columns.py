@@ -1,4 +1,4 @@
-"""Rows of a body as columns: a hundredth of the objects, and little to copy between processes."""
+"""Rows of a body as columns, which need a hundredth of the objects and few copies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ItemColumns(Sequence[ItemRow]):
 
     @classmethod
     def of(cls, workload: str, rows: Sequence[ItemRow]) -> Self:
-        """Convert rows that were validated; ItemColumns stay what they are."""
+        """Convert validated rows; return ItemColumns unchanged."""
         if isinstance(rows, cls):
             return rows
         made = {
@@ -54,7 +54,7 @@ class ItemColumns(Sequence[ItemRow]):
 
     @property
     def digest(self) -> str:
-        """The same for the same rows."""
+        """Digest that is equal for equal rows."""
         hashed = hashlib.sha256()
         for column in (self.item_ids, *self.columns.values()):
             hashed.update(column.tobytes())

@@ -26,7 +26,7 @@ from hotloop.kernels import declared_workloads
 AUTO: Final = "auto"
 
 DEFAULT_WORKLOAD: Final = declared_workloads()[0]
-"""Computed when a request names no workload."""
+"""The workload of a request that names none."""
 
 LARGEST_BATCH: Final = 1_000_000
 """Items of the largest batch that a client may ask for."""
@@ -34,10 +34,10 @@ LARGEST_BATCH: Final = 1_000_000
 
 @dataclass(frozen=True)
 class _Names:
-    """A type for pydantic: names that are known only when it is used.
+    """A type for pydantic whose names are known only when it is used.
 
-    It is documented as the enumeration `title`. Another name is refused in the words of pydantic
-    for an enumeration.
+    It is documented as the enumeration `title`. Other names are refused in pydantic's words for an
+    enumeration.
     """
 
     title: str
@@ -71,7 +71,7 @@ class _Names:
 
 @dataclass(frozen=True)
 class _OneOf:
-    """Annotation of a `str` that is one of these names."""
+    """Annotation of a `str` that must be one of these names."""
 
     type: _Names
 
@@ -106,7 +106,7 @@ StrategyChoice = Annotated[
     _OneOf(
         _Names(
             "StrategyChoice",
-            "A strategy, or `auto` for the one that is estimated to be the fastest here.",
+            "A strategy, or `auto` for the one with the lowest estimate on this machine.",
             lambda: [AUTO, *StrategyName],
             lambda name: name if name == AUTO else StrategyName(name),
         )
@@ -143,9 +143,9 @@ class CacheMode(StrEnum):
     """The use of the cache."""
 
     LOOKUP = "lookup"
-    """Every item passes the database, then the cache."""
+    """Every item goes to the database, then to the cache."""
     ASIDE = "aside"
-    """The cache comes first; an item that it has needs no query."""
+    """Every item goes to the cache first, and to the database only if the cache lacks it."""
 
 
 def _low_to_high(pair: tuple[float, float]) -> tuple[float, float]:
@@ -162,7 +162,7 @@ Milliseconds = Annotated[float, Field(ge=0, le=60_000)]
 
 
 def _size_or_auto(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """Refuse in one sentence; the union by itself refuses once for each of its members."""
+    """Refuse a value in one sentence; the union itself refuses it once for each member."""
     try:
         return handler(value)
     except ValidationError as error:
@@ -179,20 +179,20 @@ BatchSize = Annotated[
 
 
 class RunOptions(RequestModel):
-    """Everything about a run but its items and the workload's parameters."""
+    """All options of a run except its items and the workload's parameters."""
 
     batch_size: BatchSize = AUTO
     """Items that are computed, stored and reported together. `auto` chooses a size that keeps every
     worker busy; the result says which."""
 
     workers: int = Field(default=4, ge=1, le=256)
-    """Threads or processes asked for; the result says how many were used."""
+    """Requested threads or processes; the result says how many were used."""
 
     io_concurrency: int = Field(default=1_000, ge=1, le=20_000)
     """Items in flight in the I/O stages of `async-batch` and `hybrid`."""
 
     kernel: KernelChoice = AUTO
-    """Implementation of the workload. One that is not available is refused with its reason."""
+    """Implementation of the workload. An unavailable kernel is refused with the reason."""
 
     workload: str = Field(
         default=DEFAULT_WORKLOAD.name, min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$"
@@ -200,17 +200,16 @@ class RunOptions(RequestModel):
     """The computation for each item; `GET /api/v1/tasks/kernels` lists the names."""
 
     db: SourceName | None = None
-    """Database stage: `simulated`, `pinot`, `none`, or a source of one's own. Left out, it is
-    `none` for items that bring their columns with them (`items`, or an upload) and `simulated`
-    otherwise."""
+    """Database stage: `simulated`, `pinot`, `none`, or a source from the settings. The default is
+    `none` for items that come with their columns (`items`, or an upload), else `simulated`."""
 
     cache: SourceName | None = None
-    """Cache stage: `simulated`, `redis`, `none`, or a source of one's own, with the same default as
-    `db`."""
+    """Cache stage: `simulated`, `redis`, `none`, or a source from the settings, with the same
+    default as `db`."""
 
     cache_mode: CacheMode = CacheMode.LOOKUP
     """`lookup`: database, then cache, for every item. `aside`: Redis first, and a query only for
-    items that it has not."""
+    items that Redis lacks."""
 
     query_batch_size: int = Field(default=500, ge=1, le=10_000)
     """Items that one Pinot query, or one round trip to Redis, asks for."""
@@ -231,7 +230,7 @@ class RunOptions(RequestModel):
     """Least and most milliseconds the simulated cache takes for an item; uniform between."""
 
     timeout_seconds: float | None = Field(default=None, ge=0.1, le=86_400, examples=[60.0])
-    """Seconds after which the run is ended as failed; none when left out."""
+    """Seconds after which the run ends as failed; no limit by default."""
 
     max_error_rate: float = Field(default=1.0, ge=0, le=1)
     """Share of all items that may fail; above it the run ends early as failed."""

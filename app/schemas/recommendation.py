@@ -1,4 +1,4 @@
-"""Recommendations: the fastest ways to run something here, by calibration and cost model."""
+"""Recommendations: the fastest ways to run a request, by calibration and cost model."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class CalibrationStatus(StrEnum):
     """The state of the last calibration."""
 
     NONE = "none"
-    """The machine was not calibrated yet, with these versions and limits."""
+    """The machine, with its present versions and limits, is not calibrated yet."""
     RUNNING = "running"
-    """It waits for a run host, or measures."""
+    """The calibration waits for a run host, or measures."""
     COMPLETED = "completed"
-    """Predictions rest on it."""
+    """The calibration has ended, and predictions use it."""
     FAILED = "failed"
-    """`error_message` says why; predictions rest on what was known before."""
+    """The calibration failed, see `error_message`; predictions use the constants from before."""
 
 
 class CalibrationState(ResponseModel):
-    """The last calibration as the process that answers knows it."""
+    """The last calibration, as the answering process knows it."""
 
     status: CalibrationStatus
     progress: Annotated[float, Field(ge=0, le=1)]
-    """The share of the planned measuring that is done; 0 while it waits for a run host."""
+    """Share of the planned measurements that are done; 0 while it waits for a run host."""
     started_at: AwareDatetime | None
     ended_at: AwareDatetime | None
     estimated_remaining_seconds: Seconds | None
@@ -45,11 +45,11 @@ class CalibrationState(ResponseModel):
 
 class RecommendationQuery(FlatRunOptions):
     """The fields of a run's body, flat. `kernel`, `workers`, `batch_size` and `io_concurrency` are
-    chosen unless they are given; `strategy` restricts the choice.
+    kept if you give them, else chosen for you; `strategy` restricts the choice.
     """
 
     items_count: int = Field(default=50_000, ge=1, le=10_000_000)
-    """Items to make up."""
+    """Number of items to generate."""
 
     strategy: StrategyName | None = None
     """The only strategy to consider."""
@@ -58,27 +58,27 @@ class RecommendationQuery(FlatRunOptions):
     """The number of choices that `ranked` lists."""
 
     wait: bool = False
-    """True: wait for the calibration of the machine, where there is none yet or one is in progress,
-    instead of answering at once."""
+    """True: wait for the calibration of the machine, if it is missing or in progress, instead of
+    answering at once."""
 
 
 class Limit(StrEnum):
     """The limit that keeps a choice from being faster."""
 
     IO = "io"
-    """Waiting for sources with so many items in flight."""
+    """Waiting for the sources with the given items in flight."""
     CPU = "cpu"
     """The kernel, on the CPUs that it can use."""
     GIL = "gil"
     """A kernel that lets only one thread compute at a time."""
     OVERHEAD = "overhead"
-    """Starting, batches and messages rather than items."""
+    """Starting, batches and messages, not the items."""
     MEMORY = "memory"
-    """Predicted to need more memory than there is: it is ranked last."""
+    """More predicted memory than there is; the choice is ranked last."""
 
 
 class RankedChoice(ResponseModel):
-    """A way to run it, and what the model predicts."""
+    """A way to run the request, with its prediction."""
 
     rank: int = Field(ge=1)
     strategy: StrategyName
@@ -92,9 +92,9 @@ class RankedChoice(ResponseModel):
     """The interval that 9 of 10 runs should fall into, by the errors of predictions so far; wide
     before the machine is calibrated."""
     setup_seconds: Seconds
-    """Pools and compiled kernels of a run host that has just started."""
+    """Seconds for pools and compiled kernels on a run host that has just started."""
     memory_bytes: Count
-    """Run host and its children at their peak."""
+    """Peak bytes of the run host and its children."""
     limited_by: Limit
 
 
@@ -108,7 +108,7 @@ class KernelCalibration(ResponseModel):
     seconds_per_item: Seconds | None
     """Seconds with the parameters of the query; with its defaults for another workload."""
     parallel_speedup: float | None
-    """Two threads or processes (as it takes) against one, measured."""
+    """Measured speedup of two threads or processes (whichever the kernel uses) over one."""
 
 
 class StrategyCalibration(ResponseModel):
@@ -118,13 +118,13 @@ class StrategyCalibration(ResponseModel):
     start_seconds: Seconds
     """Seconds that every run costs, however short."""
     batch_seconds: Seconds
-    """Seconds for each further batch beside its computing, while that keeps all CPUs busy."""
+    """Seconds for each further batch beside its computing, while all CPUs are busy."""
     empty_batch_seconds: Seconds
     """Seconds for each further batch that has nothing to do."""
     item_seconds: Seconds
     """Seconds for each item that passes a simulated or real stage."""
     setup_seconds: Seconds
-    """Pools of a cold run host."""
+    """Seconds to start the pools of a cold run host."""
     worker_memory_bytes: Count
     """Memory of each worker."""
 
@@ -133,20 +133,20 @@ class CalibrationView(ResponseModel):
     """The basis of predictions."""
 
     calibrated_at: AwareDatetime | None
-    """Null before the first calibration: the constants are typical ones, scaled by how fast the
-    kernels are here."""
+    """Time of the calibration. Null before the first one: the constants are then typical figures,
+    scaled by the speed of the kernels on this machine."""
     age_seconds: Seconds | None
     duration_seconds: Seconds | None
     """Seconds that calibrating took."""
     fingerprint: str
-    """A digest of machine, versions and settings: a change calibrates anew."""
+    """A digest of machine, versions and settings; a change leads to a new calibration."""
     host: HostView
     kernels: list[KernelCalibration]
     strategies: list[StrategyCalibration]
 
 
 class PredictionRecord(ResponseModel):
-    """A finished run against its prediction."""
+    """A finished run and its prediction."""
 
     task_id: TaskId
     strategy: StrategyName
@@ -166,7 +166,7 @@ class PredictionError(ResponseModel):
     within_25_percent: Annotated[float, Field(ge=0, le=1)] | None
     """Share of runs with a ratio of 0.8 … 1.25."""
     last: list[PredictionRecord]
-    """The newest first, at most 20."""
+    """The last runs, newest first, at most 20."""
 
 
 class Guideline(ResponseModel):
@@ -183,20 +183,20 @@ class Recommendation(ResponseModel):
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     recommended: RankedChoice
     explanation: str
-    """The reason why it is first, and what limits it, in words."""
+    """The reason for the first choice, and its limit, in words."""
     lower_bound_seconds: Seconds
     """max(waiting at the largest io_concurrency, computing on all CPUs): nothing can be faster."""
     curl: str = Field(default_factory=str)
     """The command that runs the recommendation."""
     suggested: SkipJsonSchema[SuggestedRun | None] = Field(default=None, exclude=True)
-    """What `curl` runs; not in the answer itself."""
+    """The run that `curl` starts; not in the answer itself."""
     ranked: list[RankedChoice]
     considered: Count
     """Choices that were ranked."""
     calibrated: bool
-    """True if predictions rest on a calibration of this machine, not on typical figures."""
+    """True if predictions use a calibration of this machine, not typical figures."""
     calibrating: CalibrationState | None
-    """The calibration in progress; null while there is none."""
+    """The calibration in progress; null without one."""
     calibration: CalibrationView
     prediction_error: PredictionError
     guidelines: list[Guideline]

@@ -34,7 +34,7 @@ class ResultRow(ResponseModel):
 
 
 class ItemFailure(ResponseModel):
-    """An item that could not be had."""
+    """An item that failed in a stage."""
 
     item_id: int
     stage: str = Field(examples=["db"])
@@ -53,7 +53,7 @@ class StageView(ResponseModel):
     hits: Count
     """Items that the source had."""
     misses: Count
-    """Items that it had not: they took the default, went on to the database, or failed."""
+    """Items that the source lacked: they took the default, went on to the database, or failed."""
     hit_rate: Share | None
     """hits ÷ (hits + misses)."""
 
@@ -74,7 +74,7 @@ class RunFlag(StrEnum):
 
 
 class Caution(ResponseModel):
-    """Something to keep in mind about a result, in words."""
+    """A caution about a result, in words."""
 
     name: str = Field(examples=["idle-workers"])
     """A flag; for cells of a comparison also the status that needs a reason."""
@@ -111,7 +111,7 @@ class RunResult(ResponseModel):
     effective_workers: Count | None
     """Threads or processes that were used."""
     batch_size: Annotated[int, Field(ge=1)] | None
-    """The size that was used; null while it is left to the service and the run has not begun."""
+    """The used size; null if the service chooses it and the run has not begun."""
     requested_batch_size: BatchSize
     flags: list[RunFlag]
     cautions: list[Caution] = Field(default=[])
@@ -130,9 +130,9 @@ class RunResult(ResponseModel):
     cpu_utilization: Share | None
     """Share of the usable CPUs, 0 … 1."""
     peak_memory_bytes: Count | None
-    """The most memory that this run took: what its worker processes held together, and what the
-    process that executes runs held beyond what it held when the run began. Memory that processes
-    share counts once. What earlier runs have left behind does not count."""
+    """Peak memory of this run: the memory of its worker processes, and the growth of the run host's
+    memory since the run began. Memory that processes share counts once; memory left by earlier runs
+    does not count."""
 
     failed_items: Count
     error_rate: Share
@@ -159,16 +159,16 @@ class ExportQuery(RequestModel):
     """The results to export, and their format."""
 
     format: ExportFormat | None = None
-    """Decides before the Accept header."""
+    """File format; overrides the Accept header."""
     offset: int = Field(default=0, ge=0, le=2**53)
-    """Items to leave out from the first one on; those that were not processed count, too."""
+    """Number of first items to leave out; unprocessed items count, too."""
     limit: int | None = Field(default=None, ge=1, le=10_000_000)
-    """Items on a page, counted the same way; without it, all."""
+    """Items on a page, counted like `offset`; all by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The results that were asked for, as a stream."""
+    """The requested results as a stream."""
 
     pieces: AsyncGenerator[bytes, None]
     next_offset: int | None

@@ -1,8 +1,7 @@
 """Requests of runs: the body of a run, and the query of an upload.
 
-Each workload has models of its own for a body. Those of the default workload are the classes here;
-those of another one are made by `request_model` as subclasses, which differ in `parameters` and
-`items` only.
+Each workload has its own models of a body. The classes here are the default workload's;
+`request_model` makes subclasses for other workloads, which differ in `parameters` and `items` only.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class RunRequest(RunOptions):
     """Body of a run. All fields are optional; `{}` runs the defaults."""
 
     model_config = ConfigDict(
-        # Without it "5" and 5.0 pass as an integer and 1 as true.
+        # Without `strict`, "5" and 5.0 pass as an integer and 1 as true.
         strict=True,
         json_schema_extra={
             "examples": [
@@ -59,7 +58,7 @@ class RunRequest(RunOptions):
     """The class that `request_model` made this model from; None for the classes of this module."""
 
     items_count: int = Field(default=50_000, ge=1, le=10_000_000)
-    """Items to make up: ids 0 … items_count - 1. Not together with `items`."""
+    """Number of items to generate, with ids 0 … items_count - 1. Not together with `items`."""
 
     parameters: Annotated[Parameters, _DEFAULT_PARAMETERS] = Field(
         default_factory=_DEFAULT_PARAMETERS.defaults
@@ -110,7 +109,7 @@ class RunRequest(RunOptions):
 
 
 class BackgroundRequest(RunRequest):
-    """Body of a background task: that of a run, and the strategy. `{}` runs the defaults."""
+    """Body of a background task: the fields of a run, and the strategy. `{}` runs the defaults."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -122,12 +121,12 @@ class BackgroundRequest(RunRequest):
     )
 
     strategy: StrategyChoice = AUTO
-    """The way to execute batches; `auto` takes what is estimated to be the fastest here."""
+    """The way to execute batches; `auto` takes the strategy with the lowest estimate."""
 
     @classmethod
     def of(cls, request: RunRequest, strategy: StrategyName) -> BackgroundRequest:
-        """Return the background task that does what this run would do."""
-        # Constructed, because 100,000 rows need not be checked a second time.
+        """Return the body of a background task that does the same as this run."""
+        # Constructed, so that 100,000 rows are not checked a second time.
         return request_model(cls, request.workload).model_construct(
             request.model_fields_set | {"strategy"},
             **{name: getattr(request, name) for name in RunRequest.model_fields},
@@ -141,8 +140,7 @@ R = TypeVar("R", bound=RunRequest)
 def request_model(base: type[R], workload: str) -> type[R]:
     """Return the model of this kind of request for a workload.
 
-    For an unknown workload it is the model of the default one; the name is refused later, when the
-    run is planned.
+    An unknown workload gets the default one's model; its name is refused when the run is planned.
     """
     for declared in declared_workloads():
         if declared.name == workload and declared != DEFAULT_WORKLOAD:
@@ -186,7 +184,7 @@ def request_models(base: type[R]) -> dict[str, type[R]]:
 
 
 class _Named(BaseModel):
-    """The name of the workload in a body, whatever else there is."""
+    """The name of the workload in a body; all other fields are ignored."""
 
     workload: Any = None
 
@@ -198,7 +196,7 @@ def read_request(base: type[R], content: str | bytes, *, ignore_unknown: bool = 
     """
     model, name = base, None
     if len(declared_workloads()) > 1:
-        with suppress(ValidationError):  # the model itself says what is wrong
+        with suppress(ValidationError):  # the request's own model reports the fault
             name = _Named.model_validate_json(content).workload
     if isinstance(name, str):
         model = request_model(base, name)
@@ -211,7 +209,7 @@ def _unpickled(base: type[R], workload: str | None) -> R:
 
 
 class _FlatRunOptions(RunOptions):
-    """The fields of a run's body as a query has them: the workload's parameters beside the rest."""
+    """The fields of a run's body as query fields, with the workload's parameters among them."""
 
     declared: ClassVar[tuple[Workload, ...]]
 

@@ -13,7 +13,7 @@ from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
 
 
 class ServiceIndex(ResponseModel):
-    """The service and where its parts are."""
+    """The service, with links to its parts."""
 
     name: str = Field(examples=["hotloop"])
     version: str = Field(examples=["0.1.0"])
@@ -40,14 +40,14 @@ class TaskIndex(ResponseModel):
 
 
 class Health(ResponseModel):
-    """The process answers."""
+    """The state of a process that answers."""
 
     status: Literal["alive"]
     version: str = Field(examples=["0.1.0"])
 
 
 class Check(ResponseModel):
-    """One part that must work before runs are taken."""
+    """A part that must work before the service takes runs."""
 
     ready: bool
     detail: str = Field(examples=["2 of 2 run hosts are warm"])
@@ -55,12 +55,12 @@ class Check(ResponseModel):
 
 
 class SourceHealth(ResponseModel):
-    """A source as the last run that used it found it. It does not decide whether runs are taken."""
+    """The state of a source in the last run that used it; it does not affect readiness."""
 
     breaker: str = Field(pattern="^(closed|open|half_open)$", examples=["closed"])
     """`open`: the source fails, and calls wait; `half_open`: one call is trying it."""
     openings: int = Field(ge=0)
-    """Times that its breaker has opened since the service started."""
+    """How many times its breaker has opened since the service started."""
     changed_at: AwareDatetime | None
     """The last change of the breaker; UTC."""
     detail: str = Field(examples=["no trouble seen"])
@@ -78,7 +78,7 @@ class Readiness(ResponseModel):
 
 
 class VitalsQuery(RequestModel):
-    """The samples to answer with."""
+    """A query for the newest samples."""
 
     after: AwareDatetime | None = None
     """Leave out samples up to this time: the `sampled_at` of the last one received."""
@@ -91,24 +91,24 @@ class VitalsSample(ResponseModel):
     event_loop_lag_p99_ms: Annotated[float, Field(ge=0)]
     """The delay of the API's event loop in milliseconds: 99 of 100 checks found less."""
     api_memory_bytes: Annotated[int, Field(ge=0)]
-    """Resident memory of the process that answers."""
+    """Resident memory of the answering process."""
     runs_memory_bytes: Annotated[int, Field(ge=0)]
     """Resident memory of run hosts and workers; pages that they share count in each."""
     api_cpu_utilization: Annotated[float, Field(ge=0, le=1)]
-    """Share of the usable CPUs, 0 … 1, that the process that answers took."""
+    """Share of the usable CPUs, 0 … 1, that the answering process used."""
     runs_cpu_utilization: Annotated[float, Field(ge=0, le=1)]
-    """The same of run hosts and workers."""
+    """Share of the usable CPUs, 0 … 1, that run hosts and workers used."""
 
 
 class Vitals(ResponseModel):
     """Lag, memory and CPU of the service over the last minutes, the newest sample last."""
 
     sample_seconds: float = Field(gt=0, examples=[5.0])
-    """Between two samples; the first is taken sooner."""
+    """Seconds between two samples; the first comes sooner."""
     usable_cpus: int = Field(ge=1)
     """CPUs that affinity and control groups leave."""
     samples: list[VitalsSample]
-    """Empty right after the first request: only then is sampling begun."""
+    """The samples; empty right after the first request, which starts the sampling."""
 
 
 Nanoseconds = Annotated[float, Field(ge=0)]
@@ -168,7 +168,7 @@ class KernelView(ResponseModel):
     """True if threads compute in parallel with it."""
     instruction_set: str | None = Field(examples=["avx2"])
     warm_up_seconds: float = Field(ge=0)
-    """Seconds to load and compile it."""
+    """Seconds to load and compile the kernel."""
     ns_per_item: Nanoseconds | None
     """Nanoseconds for an item with the default parameters."""
     ns_per_operation: dict[str, Nanoseconds]
@@ -189,10 +189,10 @@ class SignIn(BaseModel):
 
 
 class SessionView(BaseModel):
-    """The client of a request; all fields are null for a client that has to sign in."""
+    """The client of a request; all fields are null for a client that must sign in."""
 
-    name: str | None = Field(description="The client; null for who has to sign in.")
-    scope: str | None = Field(description="The highest that it has: `read`, `run`, `admin`.")
+    name: str | None = Field(description="The client; null if it must sign in.")
+    scope: str | None = Field(description="The client's highest scope: `read`, `run`, `admin`.")
     expires_at: datetime | None = Field(
-        description="When the key is asked for again; null where none is."
+        description="Time when the client must sign in again; null if it need not."
     )

@@ -16,10 +16,10 @@ from hotloop.app.schemas.results import Count, RunResult
 
 
 class Shards(ResponseModel):
-    """The parts of a task that are executed apart from each other, maybe on several nodes."""
+    """The parts of a task that are executed separately, possibly on several nodes."""
 
     total: int = Field(default=1, ge=0)
-    """0 while its items are still coming in."""
+    """Number of parts; 0 while the task's items are still being received."""
     completed: Count = 0
 
 
@@ -43,7 +43,7 @@ class TaskProgress(ResponseModel):
     error_message: str | None
     """The reason why the task failed."""
     attempts: Count = 0
-    """Times that its execution has begun: several after a crash, or when it was resumed."""
+    """How many times its execution has begun: several after a crash or a resumption."""
     node: str | None = Field(default=None, examples=["node-1"])
     """The node that executes it now."""
     shards: Shards = Shards()
@@ -51,8 +51,8 @@ class TaskProgress(ResponseModel):
         default=None,
         examples=["a run host", "a node with the kernel cython of the workload loops"],
     )
-    """Something that the task needs and no running process has. It goes on by itself once one
-    can. Null when the task only waits for its turn, is executed, or has ended."""
+    """Something that the task needs and no running process has. The task continues by itself once a
+    process has it. Null if the task only waits for its turn, is executed, or has ended."""
 
 
 class TaskSummary(TaskProgress):
@@ -60,16 +60,16 @@ class TaskSummary(TaskProgress):
 
     task_type: TaskType
     kind: TaskKind = TaskKind.RUN
-    """`comparison`: its items are measurements, and it has no one strategy or kernel."""
+    """Run or comparison; a comparison's items are measurements."""
     strategy: StrategyName | None
-    """Null for a comparison, which has several, and for one that this version does not know."""
+    """Null for a comparison, which has several, and for a strategy that this version lacks."""
     kernel: KernelName | None
-    """Null as `strategy`."""
+    """Null in the same cases as `strategy`."""
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
     workers: int = Field(ge=1)
-    """Threads or processes asked for."""
+    """Requested threads or processes."""
     batch_size: BatchSize
-    """Items of a batch, as asked for."""
+    """Requested items of a batch."""
     db: str = Field(examples=["simulated"])
     """Database stage."""
     cache: str = Field(examples=["none"])
@@ -93,8 +93,8 @@ class AcceptedRun(TaskView):
     """A run that was asked for synchronously and goes on in the background."""
 
     message: str | None = None
-    """The reason why the run is in the background, and a way around; null where the client
-    asked for the background itself."""
+    """The reason why the run is in the background, and how to avoid it; null if the client asked
+    for the background itself."""
 
 
 class TaskPage(ResponseModel):
@@ -130,7 +130,7 @@ class ClearedTasks(ResponseModel):
     """The result of clearing."""
 
     deleted: Count
-    """Finished tasks that are gone, with their results."""
+    """Number of finished tasks that were deleted, with their results."""
 
 
 _PROGRESS: Final = TypeAdapter(TaskProgress)
@@ -138,13 +138,13 @@ _PROGRESS: Final = TypeAdapter(TaskProgress)
 
 @dataclass(frozen=True, eq=False)
 class TaskEvent:
-    """Something that happened to a task. Watchers share it."""
+    """An event of a task, shared by its watchers."""
 
     id: str
-    """Names the event among those of its task: one line of at most 255 visible ASCII characters."""
+    """Id of the event within its task: at most 255 visible ASCII characters."""
     event: Literal["progress", "state"]
     data: TaskProgress
-    """The task after it."""
+    """The task after the event."""
 
     @cached_property
     def encoded(self) -> bytes:
@@ -155,9 +155,9 @@ class TaskEvent:
 
 
 class EventQuery(RequestModel):
-    """The first event to answer with."""
+    """A query for the events after a given event."""
 
     last_event_id: str | None = Field(
         default=None, max_length=255, pattern=r"^[!-~]*$", examples=["12"]
     )
-    """The `id` of the last event that was received; the header Last-Event-ID decides before it."""
+    """The `id` of the last received event; the header Last-Event-ID overrides it."""

@@ -156,13 +156,13 @@ UNKNOWN_COLUMN = {"nothing": "n"}
             {"db": "pinot"},
             {"pinot_columns": UNKNOWN_COLUMN},
             "db",
-            "HOTLOOP_PINOT_COLUMNS names 'nothing', and loops has the columns value, offset",
+            "HOTLOOP_PINOT_COLUMNS names 'nothing', but loops has the columns value, offset",
         ),
         (
             {"cache": "redis"},
             {"redis_columns": UNKNOWN_COLUMN},
             "cache",
-            "HOTLOOP_REDIS_COLUMNS names 'nothing', and loops has the columns value, offset",
+            "HOTLOOP_REDIS_COLUMNS names 'nothing', but loops has the columns value, offset",
         ),
         (
             {"cache": "redis"},
