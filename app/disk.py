@@ -27,13 +27,13 @@ _REASONS: Final = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: _NO_ACCESS,
     errno.EPERM: _NO_ACCESS,
-    errno.ENOENT: "it is not there",
+    errno.ENOENT: "it does not exist",
     errno.EMFILE: "the service has too many files open; raise its limit of open files",
 }
 
 
 def disk_error(what: str, error: OSError) -> StoreError:
-    """The error to raise for `what`, a clause such as `the results cannot be written`.
+    """Return the error to raise for `what`, a clause such as `the results cannot be written`.
 
     Its text has no path, because clients see it.
     """
@@ -44,7 +44,7 @@ def disk_error(what: str, error: OSError) -> StoreError:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes. Raises StoreError."""
+    """Return the SHA-256 of a file's bytes. Raises StoreError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -54,7 +54,7 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Make a file at `path`, replacing one that is there. Every call writes a part file of its own.
+    """Make or replace the file at `path`. Every call writes its own part file.
 
     The file appears under its name, complete, when the block ends; when the block raises, nothing
     is left. Raises OSError.
@@ -97,7 +97,7 @@ def hold(path: Path) -> int | None:
 
 
 def remove_unused(path: Path) -> bool:
-    """Remove the file unless a process writes or holds it. Returns whether it was removed. Raises
+    """Remove the file unless a process writes or holds it. Return True if it was removed. Raises
     OSError.
     """
     try:
@@ -117,7 +117,7 @@ def remove_unused(path: Path) -> bool:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is the one at `path`, and not one that was replaced or removed."""
+    """Return True if the open file is still the one at `path`, not replaced or removed."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

@@ -46,8 +46,8 @@ from typing import ClassVar
 class ServiceError(Exception):
     """Base of all errors of the service; `str(error)` is safe to show to a client.
 
-    An error with fields is a dataclass. Its text is `form`, formatted with the error as `e`; one
-    whose text takes more than that overrides `__str__`.
+    An error with fields is a dataclass. Its text is `form`, formatted with the error as `e`; an
+    error with a more complex text overrides `__str__`.
     """
 
     form: ClassVar[str] = ""
@@ -65,7 +65,7 @@ class ServiceError(Exception):
 
 @dataclass(eq=False, repr=False)
 class InvalidRequestError(ServiceError):
-    """A well-formed request that cannot be met; `field` is the dotted path of what is at fault."""
+    """A well-formed request that cannot be met; `field` is the dotted path of the faulty field."""
 
     field: str
     text: str
@@ -121,8 +121,8 @@ class IdempotencyConflictError(InvalidRequestError):
         self.task_id = task_id
         self.field = "Idempotency-Key"
         self.text = (
-            f"belongs to another request, that of task {task_id}; take a new key for this request, "
-            "or repeat that one unchanged"
+            f"belongs to another request, that of task {task_id}; use a new key for this request, "
+            "or repeat the other request unchanged"
         )
 
 
@@ -154,11 +154,11 @@ class BodyTooSlowError(ServiceError):
 
 
 class UnauthorizedError(ServiceError):
-    """A client that must show credentials and shows none, or none that are valid."""
+    """A client that must show credentials, but shows none or invalid ones."""
 
 
 class ForbiddenError(ServiceError):
-    """A request that is refused because of where it comes from, or because of its client."""
+    """A request that is refused because of its origin or its client."""
 
 
 @dataclass(eq=False, repr=False)
@@ -180,7 +180,7 @@ class TaskNotFoundError(ServiceError):
 
 @dataclass(eq=False, repr=False)
 class TaskConflictError(ServiceError):
-    """A task whose state does not allow what the request wants; `text` says what to do instead."""
+    """A task whose state does not allow the request; `text` says what to do instead."""
 
     task_id: str
     text: str
@@ -188,8 +188,8 @@ class TaskConflictError(ServiceError):
 
 
 class TooManyBeginningsError(TaskConflictError):
-    """A task that is ended because executions of a shard began too often without any progress;
-    `attempts` counts all that ever began.
+    """A task that ended because executions of a shard began too often without any progress;
+    `attempts` counts all executions that ever began.
     """
 
     def __init__(self, task_id: str, shard: int, attempts: int) -> None:
@@ -200,7 +200,7 @@ class TooManyBeginningsError(TaskConflictError):
         self.text = (
             f"the execution of its shard {shard} began again and again without storing a result, "
             f"the last time as attempt {attempts}, and its process ended or lost it each time. "
-            "Look into the logs for what ended the process, then resume the task to try it again"
+            "Find the reason in the logs, then resume the task to try it again"
         )
 
 
@@ -227,11 +227,11 @@ class KeyInUseError(TooBusyError):
 
 
 class RateLimitedError(TooBusyError):
-    """A client that asks more often than it may."""
+    """A client that sends more requests than its rate limit allows."""
 
 
 class ClientLimitError(TooBusyError):
-    """A client that has as much work waiting as it may have."""
+    """A client whose waiting work is at its limit."""
 
 
 class NotReadyError(TooBusyError):
@@ -250,7 +250,7 @@ class ClientStorageError(ServiceError):
         more = f", and this one needs {self.asked_bytes:,}" if self.asked_bytes else ""
         return (
             f"inputs and results of your tasks take {self.stored_bytes:,} bytes{more}; "
-            f"{self.limit_bytes:,} may be stored. Delete finished tasks (DELETE "
+            f"at most {self.limit_bytes:,} may be stored. Delete finished tasks (DELETE "
             "/api/v1/tasks/results, or one by one), or have the operator raise "
             "HOTLOOP_CLIENT_STORED_BYTES."
         )
@@ -285,15 +285,15 @@ class RunTimeoutError(RunError):
 
     timeout_seconds: float
     form = (
-        "the run did not finish within timeout_seconds = {e.timeout_seconds:g}. What was finished "
-        "is kept; raise the bound or ask for fewer items."
+        "the run did not finish within timeout_seconds = {e.timeout_seconds:g}. Finished items are "
+        "kept; raise the limit or ask for fewer items."
     )
 
 
 class RunCancelledError(RunError):
     """A run that was cancelled."""
 
-    form = "the run was cancelled. What was finished is kept."
+    form = "the run was cancelled. Finished items are kept."
 
 
 @dataclass(eq=False, repr=False)
@@ -327,7 +327,7 @@ class WorkerCrashedError(RunError):
 
 @dataclass(eq=False, repr=False)
 class RunHostDiedError(RunError):
-    """The run host ended in the middle of a run; `exit_code` is negative for a signal."""
+    """The run host died during a run; `exit_code` is negative for a signal."""
 
     exit_code: int | None
     detail: str = ""
@@ -336,7 +336,7 @@ class RunHostDiedError(RunError):
         more = f" ({self.detail})" if self.detail else ""
         return (
             f"the run host died in the middle of the run: {describe_exit(self.exit_code)}{more}. A "
-            "new one is started; what was finished is kept."
+            "new one is started; finished items are kept."
         )
 
 
@@ -348,7 +348,7 @@ class OutputsDifferError(RunError):
     detail: str
     form = (
         "outputs that must be equal are not, and their times say nothing: {e.cells}: {e.detail}. "
-        "Do not use these kernels before that is understood."
+        "Do not use these kernels until the reason is found."
     )
 
 
@@ -358,8 +358,8 @@ class UnreadableTaskError(RunError):
 
     reason: str
     form = (
-        "this version of the service cannot read the stored task: {e.reason}. Ask for it anew, or "
-        "resume it with the version that accepted it."
+        "this version of the service cannot read the stored task: {e.reason}. Send the request "
+        "again, or resume the task with the version that accepted it."
     )
 
 

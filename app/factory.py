@@ -33,19 +33,19 @@ _CORS_ANSWER_HEADERS: Final = [
     *("Content-Disposition", "Link", "Location", "Preference-Applied", "RateLimit"),
     *("RateLimit-Policy", "Retry-After"),
 ]
-"""Headers that pages of other origins may send and read, besides those always allowed."""
+"""Headers that pages of other origins may send and read, besides the ones always allowed."""
 
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
 _OPEN_ROUTERS: Final = (service.router, pages.router)
-"""Routers that need no client, because their answers hold no client's data."""
+"""Routers that need no credentials, because their answers hold no client's data."""
 
 # The order counts: `runs` takes any POST to one name below /api/v1/tasks, and `tasks` any DELETE.
 _MODULES: Final = (events, compare, runs, tasks)
 
 
 def begin_stop(app: FastAPI) -> None:
-    """End the answers that have no end of their own. Call it on the application's event loop."""
+    """End the event streams and other endless answers. Call it on the application's event loop."""
     shared: AppState = app.state.shared
     shared.stopping.set()
 
@@ -62,7 +62,7 @@ def _add_cors(app: FastAPI, settings: Settings) -> None:
 
 
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
-    """The application, which opens `services` when it starts and closes them when it ends."""
+    """Make the application, which opens `services` when it starts and closes them when it ends."""
     gate = Gate(settings)
     bodies = BodyReader()
 

@@ -7,7 +7,7 @@ from typing import Final
 from hotloop.kernels.contract import Column
 
 ITEM_ID: Final = Column("item_id", "int64", "names the item in results and errors", minimum=0)
-"""The column that every item has beside those of its workload."""
+"""The column that every item has besides its workload's columns."""
 
 _TASK_ID: Final = re.compile(r"task_[0-9a-f]{8}_[0-9]{1,12}", re.ASCII)
 
@@ -40,7 +40,7 @@ class JwtAlgorithm(StrEnum):
 
 
 class LongRuns(StrEnum):
-    """The answer to a synchronous run that is estimated beyond `sync_limit_seconds`."""
+    """The answer to a synchronous run whose estimate is over `sync_limit_seconds`."""
 
     BACKGROUND = "background"
     """The run is accepted as a background task."""
@@ -66,7 +66,7 @@ class Scope(StrEnum):
     RUN = "run"
     """Ask for runs, cancel, resume and remove its own tasks."""
     ADMIN = "admin"
-    """The same for the tasks of all."""
+    """See, cancel, resume and remove the tasks of all clients."""
 
 
 class TaskStatus(StrEnum):
@@ -79,7 +79,7 @@ class TaskStatus(StrEnum):
     COMPLETED = "completed"
     """All items were handled; some may have failed."""
     FAILED = "failed"
-    """Ended by an error, which `error_message` names; finished batches are kept."""
+    """Ended by an error, see `error_message`; finished batches are kept."""
     CANCELLED = "cancelled"
     """Ended on request; finished batches are kept."""
 
@@ -93,7 +93,7 @@ class TaskKind(StrEnum):
     """The work of a task."""
 
     RUN = "run"
-    """One strategy on one kernel over all items."""
+    """A strategy on a kernel over all items."""
     COMPARISON = "comparison"
     """Strategies × kernels measured side by side; its items are measurements."""
 

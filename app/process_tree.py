@@ -11,13 +11,13 @@ from typing import Final
 import psutil
 
 TREE_SECONDS: Final = 5.0
-"""`recent` answers with a list of processes that is at most this old: where the system has no lists
-of children, a new one takes a walk through all processes."""
+"""Age up to which `recent` reuses a list of processes: where the system has no lists of children, a
+new one takes a walk through all processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one or several processes use."""
+    """The memory and CPU seconds that one or several processes use."""
 
     resident_bytes: int
     cpu_seconds: float
@@ -32,7 +32,7 @@ class ProcessTree:
         self._looked = -TREE_SECONDS
 
     def look_around(self) -> list[psutil.Process]:
-        """This process, then all below it, as they are now."""
+        """Return this process, then all processes below it, as they are now."""
         pids = _descendants(self.own.pid)
         if pids is None:
             self._all = [self.own, *self.own.children(recursive=True)]
@@ -44,12 +44,12 @@ class ProcessTree:
         return self._all
 
     def recent(self) -> list[psutil.Process]:
-        """The same, as they were at most TREE_SECONDS ago."""
+        """Return the same processes, as they were at most TREE_SECONDS ago."""
         stale = time.monotonic() - self._looked > TREE_SECONDS
         return self.look_around() if stale else self._all
 
     def usage(self) -> tuple[Usage, Usage]:
-        """The usage of this process, and of all below it, its children that have ended included."""
+        """Return the usage of this process, and of all below it with children that have ended."""
         own, *below = self.look_around()
         own_seconds, ended_seconds = cpu_seconds(own)
         return Usage(resident_bytes(own), own_seconds), Usage(
@@ -59,7 +59,7 @@ class ProcessTree:
 
 
 def resident_bytes(process: psutil.Process) -> int:
-    """Shared pages are counted in each process; 0 for a process that has ended."""
+    """Return the resident memory, with shared pages; 0 for a process that has ended."""
     try:
         return int(process.memory_info().rss)
     except psutil.Error:
@@ -67,7 +67,7 @@ def resident_bytes(process: psutil.Process) -> int:
 
 
 def proportional_bytes(process: psutil.Process) -> int:
-    """Shared pages are counted once; where the system does not tell, unshared pages only."""
+    """Return the memory with shared pages divided among processes, or unshared pages only."""
     try:
         memory = process.memory_full_info()
     except psutil.Error:
@@ -76,8 +76,8 @@ def proportional_bytes(process: psutil.Process) -> int:
 
 
 def cpu_seconds(process: psutil.Process) -> tuple[float, float]:
-    """CPU seconds of a process, and of its children that have ended; (0, 0) if it has ended itself,
-    as its parent has its seconds then.
+    """Return the CPU seconds of a process, and of its ended children; (0, 0) if it has ended
+    itself, because its parent then has its seconds.
     """
     try:
         times = process.cpu_times()
@@ -95,7 +95,7 @@ def _process(pid: int) -> psutil.Process | None:
 
 
 def _descendants(pid: int) -> list[int] | None:
-    """The processes below one, or None where the system has no lists of children."""
+    """Return the processes below one, or None where the system has no lists of children."""
     if not Path("/proc/thread-self/children").exists():
         return None
     found: list[int] = []

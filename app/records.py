@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 JsonObject = Mapping[str, Any]
-"""Text to anything JSON can hold."""
+"""A JSON object."""
 
 T = TypeVar("T", bound="DataclassInstance")
 
 
 def from_fields(cls: type[T], stored: Any) -> T:
-    """Make a record of its stored JSON. Fields that this version does not know are left out.
+    """Make a record of its stored JSON. Ignore fields that this version does not know.
 
     Raises TypeError when a field without a default is missing, or `stored` is no object.
     """

@@ -21,7 +21,7 @@ DEFAULT_CPU_PERIOD_US = 100_000
 """The kernel's default, for a `cpu.max` that contains only the quota."""
 
 _NO_LIMIT_BYTES = 1 << 60
-"""Version 1 writes about 2**63 where there is no limit."""
+"""Least value that means no limit: version 1 then writes about 2**63."""
 
 
 INNER_THREAD_VARIABLES: Final = (
@@ -37,7 +37,7 @@ INNER_THREAD_VARIABLES: Final = (
 
 
 def thread_count() -> int | None:
-    """The number of threads of this process; None if the system does not tell."""
+    """Return the number of threads of this process; None if the system does not tell."""
     try:
         return sum(1 for _ in Path("/proc/self/task").iterdir())
     except OSError:
@@ -50,9 +50,9 @@ _KEPT_BYTES: Final = 1 << 20
 
 
 def return_freed_memory() -> None:
-    """From now on, return freed blocks of more than a megabyte to the system at once. Otherwise the
-    C library keeps them, and a later run seems to need the memory of an earlier one. Does nothing
-    if the C library has no such option.
+    """Make the C library return freed blocks of more than a megabyte to the system at once.
+    Otherwise it keeps them, and a later run seems to need the memory of an earlier one. Does
+    nothing if the C library has no such option.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -71,7 +71,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with_starter() -> None:
-    """Have the system kill this process as soon as the thread that started it has ended, even while
+    """Make the system kill this process as soon as the thread that started it has ended, even while
     a call into compiled code keeps the GIL. Does nothing on systems other than Linux.
     """
     if sys.platform == "linux":
@@ -82,7 +82,7 @@ def end_with_parent(
     lifelines: Sequence[int] = (), end: Callable[[], None] = lambda: os._exit(1)
 ) -> None:
     """End this process, which multiprocessing has started, as soon as its parent is gone, or one of
-    these descriptors becomes readable. A thread waits for that, and calls `end`.
+    these descriptors becomes readable. A thread waits for this, and calls `end`.
     """
     from multiprocessing import connection, parent_process
 
@@ -98,14 +98,14 @@ def end_with_parent(
 
 
 def has_gil() -> bool:
-    """Whether this interpreter has a GIL, so that its threads take turns."""
+    """Return True if this interpreter has a GIL, so that its threads take turns."""
     enabled: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
     return enabled
 
 
 def usable_cpu_count(root: Path = Path("/")) -> int:
-    """The number of CPUs that this process may keep busy, by affinity and CPU quota; a fraction is
-    rounded up. At least 1. `root` is where the file system starts.
+    """Return the number of CPUs that this process may keep busy, by affinity and CPU quota, rounded
+    up and at least 1. `root` is the root of the file system.
     """
     quotas = [
         quota
@@ -118,7 +118,7 @@ def usable_cpu_count(root: Path = Path("/")) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """Periods in which the CPU quota of a control group stopped this process, and their seconds."""
+    """Number of periods in which a CPU quota stopped this process, and their seconds."""
 
     periods: int
     seconds: float
@@ -131,9 +131,8 @@ class Throttling:
 
 
 def throttling(root: Path = Path("/")) -> Throttling | None:
-    """The throttling of the control group that was stopped the longest, as each quota applies. None
-    if no group counts it or the system has no control groups. `root` is where the file system
-    starts.
+    """Return the throttling of the control group that was stopped the longest, because each quota
+    applies; None if no group counts it. `root` is the root of the file system.
     """
     found = [
         counted
@@ -145,16 +144,16 @@ def throttling(root: Path = Path("/")) -> Throttling | None:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """Memory that control groups allow this process and its neighbours in them together."""
+    """Memory that control groups allow all their processes together, this one among them."""
 
     bytes: int
     free_bytes: int
-    """Bytes left in the group that has the least left; file caches count as free."""
+    """Free bytes of the group with the fewest; file caches count as free."""
 
 
 def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
-    """The memory limit of the control groups; None without one. `root` is where the file system
-    starts.
+    """Return the memory limit of the control groups; None without one. `root` is the root of the
+    file system.
     """
     limits = [
         limit
@@ -199,7 +198,7 @@ def _affinity() -> int:
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's groups that may limit `controller`, from the leaf upwards.
+    """Return the folders of this process's groups that may limit `controller`, leaf first.
 
     Each of their limits applies. Inside a container the path in `/proc` may be the host's, and only
     its top is visible; folders that do not exist are returned, too.
@@ -238,7 +237,7 @@ def _cpu_quota_v1(folder: Path) -> float | None:
 
 
 def _statistics(path: Path) -> dict[str, int]:
-    """The numbers in a file that has a name and a number on each line."""
+    """Return the numbers in a file that has a name and a number on each line."""
     numbers: dict[str, int] = {}
     for line in _text(path).splitlines():
         name, _, value = line.partition(" ")
@@ -256,7 +255,7 @@ def _positive_number(path: Path) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """The file's text, empty when it cannot be read."""
+    """Return the file's text, empty if it cannot be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:

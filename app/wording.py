@@ -44,7 +44,7 @@ _KINDS: Final[Mapping[str, str]] = {
 
 
 def describe(error: Mapping[str, Any]) -> str:
-    """Say what one of pydantic's error details demands, and the value that it got.
+    """Put one of pydantic's error details into words: the rule, and the given value.
 
     `error` has `type`, `msg`, `input` and maybe `ctx`, as in `ValidationError.errors()`. The text
     is at most a few hundred characters long and encodable as UTF-8, whatever the input was.
@@ -56,7 +56,7 @@ def describe(error: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "is required"
     if kind == "extra_forbidden":
-        return "is not a known field; /docs lists those there are"
+        return "is not a known field; /docs lists the fields"
     if kind == "json_invalid":
         return f"is not valid JSON: {plain(context['error'])}"
     return f"{_demand(kind, error['msg'], context)} (got {echo(error['input'])})"
@@ -84,14 +84,14 @@ def _demand(kind: str, message: str, context: Mapping[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """A bound as text: integers with thousands separators, floats in their shortest form."""
+    """Return a bound as text: integers with thousands separators, floats in their shortest form."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return f"{value:,}" if isinstance(value, int) else plain(value)
 
 
 def echo(value: Any) -> str:
-    """A refused value as short text: JSON where it is JSON, cut to ECHO_LENGTH characters."""
+    """Return a refused value as short text: as JSON if possible, cut to ECHO_LENGTH characters."""
     if isinstance(value, bool | None):
         return json.dumps(value)
     if isinstance(value, int) and value.bit_length() > 128:
@@ -111,7 +111,7 @@ def echo(value: Any) -> str:
 
 
 def plain(value: object, length: int = 4 * ECHO_LENGTH) -> str:
-    """The text of a value: printable, encodable as UTF-8, cut to `length` characters."""
+    """Return the text of a value: printable, encodable as UTF-8, cut to `length` characters."""
     text = str(value)
     if len(text) > length:
         text = text[:length] + "…"

@@ -16,7 +16,7 @@ Parity, for the kernels of one workload:
 5. All accept the same inputs, refuse others with the same error type and text, return the same
    dtypes and shapes, and leave their input unmodified.
 
-This module does not import numpy: the command line shows the help of a workload's options without.
+This module does not import numpy, so that the command line can show help without it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _LARGEST_FLOAT: Final = {32: (2 - 2.0**-23) * 2.0**127, 64: (2 - 2.0**-52) * 2.0
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a batch: a 1-D array with a value for every item.
+    """A column of a batch: a 1-D array with a value for every item.
 
     `dtype` is the name of a numpy dtype, an integer or a float of at most 8 bytes; another one is
     a ValueError. `minimum` and `maximum` are both inclusive; a column without bounds has None.
@@ -90,12 +90,12 @@ class Column:
 
     @property
     def is_integer(self) -> bool:
-        """Tell integer columns from float columns."""
+        """Return True for integer columns, False for float columns."""
         return "int" in self.dtype
 
     @property
     def limits(self) -> tuple[float | int, float | int]:
-        """Least and greatest value: the declared bounds, or else those of the dtype. Finite."""
+        """Least and greatest value: the declared bounds, or else the dtype's. Finite."""
         bits = int(self.dtype.lstrip("uintfloa"))
         least: float | int
         greatest: float | int
@@ -120,7 +120,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One number that holds for a whole batch; `minimum` and `maximum` are both inclusive.
+    """A number that holds for a whole batch; `minimum` and `maximum` are both inclusive.
 
     `dtype` is `int64` or `float64`.
     """
@@ -135,7 +135,7 @@ class Parameter:
 
     @property
     def is_integer(self) -> bool:
-        """Tell integer parameters from float parameters."""
+        """True for an integer parameter, False for a float parameter."""
         return self.dtype == "int64"
 
 
@@ -149,7 +149,7 @@ class ProductBound:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One function of every kernel, and one part of what an item costs.
+    """A function of every kernel, and a part of an item's cost.
 
     It is called with the input `columns`, then the `parameters`, then the output columns `outputs`,
     which it fills; without `outputs` that is the column with the name of the term.

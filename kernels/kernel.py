@@ -27,7 +27,7 @@ FEW = 16
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One implementation of `workload`, safe to use from any number of threads.
+    """An implementation of `workload`, safe to use from any number of threads.
 
     `releases_gil` says whether a run lets other Python threads work meanwhile. `instruction_set`
     names the one that was chosen at run time, or is None where there was nothing to choose.

@@ -87,7 +87,7 @@ def test_refusals_name_the_columns_and_parameters_of_the_workload() -> None:
     assert faults({"parameters": {"steps": 0, "rate": 0.6, "cpu_iterations": 1}}) == {
         "parameters.steps": "must be at least 1 (got 0)",
         "parameters.rate": "must be at most 0.5 (got 0.6)",
-        "parameters.cpu_iterations": "is not a known field; /docs lists those there are",
+        "parameters.cpu_iterations": "is not a known field; /docs lists the fields",
     }
     assert "at most 5,000 (got 6,000)" in faults({"parameters": {"steps": 6_000}})["parameters"]
     assert list(faults({"items": [ROWS[0] | {"months": 601}]})) == ["items.0.months"]

@@ -154,7 +154,7 @@ def test_idempotency_conflict_names_the_header_and_the_task_that_has_the_key() -
     _, body, _ = answer(errors.IdempotencyConflictError(TASK_ID))
     (fault,) = body["errors"]
     assert fault["field"] == "Idempotency-Key"
-    assert "take a new key" in fault["message"]
+    assert "use a new key" in fault["message"]
     assert body["task_id"] == TASK_ID
     assert body["links"]["status"] == f"/api/v1/tasks/status/{TASK_ID}"
 

@@ -115,7 +115,7 @@ def test_load_leaves_no_file_open(items: FileItems) -> None:
 def test_missing_file_is_a_store_error_without_its_folder(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         FileItems(str(tmp_path / "gone.npy"), 1).load("loops", 0, 1)
-    assert "gone.npy cannot be opened: it is not there" in str(caught.value)
+    assert "gone.npy cannot be opened: it does not exist" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -246,7 +246,7 @@ def test_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
 
 def test_folder_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
     with (
-        pytest.raises(StoreError, match="the items cannot be stored: it is not there"),
+        pytest.raises(StoreError, match="the items cannot be stored: it does not exist"),
         new_item_file(tmp_path / "no" / "t.npy", "loops"),
     ):
         pass

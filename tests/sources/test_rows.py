@@ -214,7 +214,7 @@ def test_other_media_type_is_refused(read: Ingest) -> None:
 
 
 def test_missing_upload_is_a_store_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="the upload cannot be read: it is not there"):
+    with pytest.raises(StoreError, match="the upload cannot be read: it does not exist"):
         ingest(tmp_path / "gone", CSV, tmp_path / "items.npy", "loops", 1)
     assert list(tmp_path.iterdir()) == []
 
