@@ -93,8 +93,8 @@ def _parameter(
 
 
 def _resolved(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Without references and the alternative null. A number or a word has the bounds of the number
-    and the word as `const`.
+    """Return the schema without references and without the alternative null. A number or a word has
+    the number's bounds and the word as `const`.
     """
     for choice in field.get("anyOf", [field]):
         if choice.get("type") != "null":

@@ -104,12 +104,12 @@ class LineFormatter(logging.Formatter):
     def _trace(self, record: logging.LogRecord) -> str | None:
         if not record.exc_info:
             return None
-        # The end says what happened.
+        # Keep the end, which has the error itself.
         return self._mask.clean(self.formatException(record.exc_info))[-_LONGEST:]
 
 
 class JsonFormatter(LineFormatter):
-    """One object a line: time, level, logger, message, process, pid, and further fields."""
+    """Writes an object per line: time, level, logger, message, process, pid, and further fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         members: dict[str, Any] = {

@@ -1,1 +1,1 @@
-"""The separate process that executes runs, and the API's end of it."""
+"""The separate process that executes runs, and the API process's client for it."""

@@ -50,15 +50,15 @@ def _start_keeper(leash_fd: int) -> None:
 
 
 def _watch(leash_fd: int) -> None:
-    """Do what the keeper does, as it may have been killed. Where the system can, it does so too:
-    this thread cannot run while a kernel keeps the GIL.
+    """Do the keeper's work, in case it was killed. Where the system can, let it do the same: this
+    thread cannot run while a kernel keeps the GIL.
     """
     os.read(leash_fd, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def _allow_many_connections() -> None:
-    """Allow as many descriptors as this user may have: each call to a source needs one."""
+    """Raise the limit of descriptors to its maximum: each call to a source needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

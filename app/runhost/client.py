@@ -1,4 +1,4 @@
-"""The API's end of one run host: its start, commands, cancellation, and death."""
+"""The API process's client of a run host: its start, commands, cancellation, and death."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _QUIET: Final = ("-W", "ignore:resource_tracker:UserWarning")
 
 
 class RunHostClient:
-    """A run host process: made by `start`, and gone once `exited` is done."""
+    """A run host process, which `start` makes and which is gone once `exited` is done."""
 
     def __init__(
         self,
@@ -96,11 +96,11 @@ class RunHostClient:
     async def run(
         self, plan: Plan, *, cold: bool = False
     ) -> AsyncGenerator[messages.RunEvent, None]:
-        """Execute a plan; yields RunStarted, Batches, Progress and BreakerReports, and a RunReport
+        """Execute a plan; yield RunStarted, Batches, Progress and BreakerReports, and a RunReport
         as the last event. `cold` closes all pools first, as in a run host that has just started.
 
-        Raises RunHostDiedError, or RunTimeoutError when it had to be killed at its deadline.
-        Closed early, this kills the run host; `cancel` is the gentle way.
+        Raises RunHostDiedError, or RunTimeoutError if the run host was killed at the deadline.
+        Closing this generator early kills the run host; `cancel` is the gentle way.
         """
         ended = False
         if plan.timeout_seconds is not None:
@@ -135,8 +135,8 @@ class RunHostClient:
         self._timers.append(asyncio.get_running_loop().call_later(seconds, kill))
 
     async def ingest(self, command: messages.IngestCommand) -> int:
-        """Read an upload into an item file; returns its number of rows. Raises the error of the
-        upload, or RunHostDiedError. When cancelled, it kills the run host.
+        """Read an upload into an item file; return its number of rows. Raises the error of the
+        upload, or RunHostDiedError. Cancelling this call kills the run host.
         """
         try:
             await self._send(command)
@@ -153,10 +153,10 @@ class RunHostClient:
         take: Callable[[messages.Batches], Awaitable[None]],
         tell: Callable[[float], None],
     ) -> Calibration:
-        """Measure the constants of the cost model. `take` is called with the results of the
-        measured runs, `tell` with the share that is done, 0 … 1.
+        """Measure the constants of the cost model. Call `take` with the results of the measured
+        runs, `tell` with the share that is done, 0 … 1.
 
-        Raises WorkerCrashedError, RunHostDiedError. When cancelled, it kills the run host.
+        Raises WorkerCrashedError, RunHostDiedError. Cancelling this call kills the run host.
         """
         try:
             await self._send(messages.CalibrateCommand())
@@ -174,23 +174,23 @@ class RunHostClient:
         return outcome.calibration
 
     async def kill(self) -> None:
-        """Kill the run host and everything below it; returns when it is gone."""
+        """Kill the run host and all its child processes; return when it is gone."""
         self._kill_now()
         await asyncio.shield(self.exited)
 
     def _kill_now(self) -> None:
         if self.exited.done():
             return
-        # Until it is ready it may not lead a group of its own; its keeper does the rest.
+        # Until the run host is ready it may not lead its own group; its keeper does the rest.
         if self.ready is not None:
             _kill_group(self.pid)
         elif self._process.returncode is None:
-            # Not process.kill(): that may reap the child, and its exit code would be lost.
+            # Not process.kill(), which may reap the child and so lose its exit code.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     async def _watch(self) -> None:
-        # Not the end of the socket: processes below the run host may hold it open.
+        # Do not wait for the end of the socket: child processes may hold it open.
         code = await self._process.wait()
         if self.ready is not None:
             _kill_group(self.pid)
@@ -211,7 +211,7 @@ class RunHostClient:
             raise await self._death() from None
 
     async def _death(self) -> RunHostDiedError | RunTimeoutError:
-        # It may have closed the socket without ending.
+        # The run host may have closed the socket without ending.
         await self.kill()
         if self._timed_out is not None:
             return RunTimeoutError(self._timed_out)
@@ -224,6 +224,6 @@ def _kill_group(pid: int) -> None:
 
 
 def _import_path(environment: Mapping[str, str]) -> str:
-    """The PYTHONPATH with which the run host imports this very program, from any folder."""
+    """Return the PYTHONPATH with which a run host imports this program, from any folder."""
     inherited = environment.get("PYTHONPATH")
     return _IMPORT_ROOT if not inherited else f"{_IMPORT_ROOT}{os.pathsep}{inherited}"

@@ -1,4 +1,4 @@
-"""The configuration of a run host, passed as one JSON argument. No secrets: `ps` shows it."""
+"""The configuration of a run host, passed as one JSON argument without secrets: `ps` shows it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 
 SWITCH_SECONDS: Final = 0.001
-"""Time that a computing thread keeps the GIL while another one asks for it. CPython's 5 ms are too
-long for shorter batches: each of them would wait that long for the event loop."""
+"""Time that a computing thread keeps the GIL while another thread asks for it. CPython's 5 ms are
+too long for shorter batches: each would wait that long for the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class RunHostConfig:
     usable_cpus: int
     """The CPUs that `cpu_utilization` refers to."""
     pool_idle_seconds: float
-    """Worker pools end when no run has used them for this long."""
+    """Time without a run after which worker pools end."""
     instruction_set: str | None = None
-    """The instruction set of kernels that have a choice; None is the machine's best."""
+    """The instruction set of kernels that have a choice; None takes the machine's best."""
     niceness: int = 5
-    """Added to the run host's niceness, so that the API answers first when all CPUs are busy."""
+    """Increase of the run host's niceness, so that the API answers first when CPUs are busy."""
     log_format: str = "console"
     log_level: str = "info"
 

@@ -1,5 +1,5 @@
-"""One run inside a run host: set-up, batches, deadline, measurements and end; and how its results
-and the changes of breakers are sent to the API.
+"""A run inside a run host: set-up, batches, deadline, measurements and end; and the messages with
+its results and breaker changes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hotloop.app.sources.breaker_reports import BreakerReport, listening
 from hotloop.app.strategies.base import BatchResult, Plan, Strategy
 
 PROGRESS_SECONDS: Final = 0.5
-"""Time between two looks at the progress of items in work."""
+"""Time between two checks of the progress of items in work."""
 
 SEND_INTERVAL_SECONDS: Final = 0.1
 """Time between two messages with results, unless one is full: often enough for progress, and seldom
@@ -49,10 +49,10 @@ class HostResources:
 async def execute(
     plan: Plan, strategy: Strategy, resources: HostResources, send: Send
 ) -> RunReport:
-    """Execute the plan: results go through `send`, the outcome is in the report.
+    """Execute the plan: send results through `send`, and return the outcome as a report.
 
     Cancelling this coroutine cancels the run: the report then carries RunCancelledError. An
-    exception that is not a ServiceError is an error of this program, and is raised as it is.
+    exception that is not a ServiceError is a fault of this program, and is raised unchanged.
     """
     run = _Run(plan, strategy, resources, send)
     error: ServiceError | None = None
@@ -129,7 +129,7 @@ class _Run:
             await outbox.close()
 
     async def _tell_progress(self) -> None:
-        """Send the progress of items in work, if there is any; results tell of finished items."""
+        """Send the progress of items in work, if any; results report the finished items."""
         steps_of_item = len(self._plan.stages) + 1
         told = 0
         while True:
@@ -140,7 +140,7 @@ class _Run:
                 await self._send(Progress(min(passed, self._plan.item_count)))
 
     def _check_error_rate(self) -> None:
-        """Fail as soon as the items to come could no longer bring the rate down to its bound."""
+        """Fail as soon as the remaining items cannot bring the error rate down to its limit."""
         total = self._plan.item_count
         if self._failed_items > self._plan.max_error_rate * total:
             raise ErrorRateExceededError(self._failed_items, total, self._plan.max_error_rate)
@@ -162,8 +162,8 @@ class _Run:
 
 
 class Outbox:
-    """Gathers results while the last ones are being sent. `put` results, and `close` at the end;
-    both raise what `send` raises.
+    """Gathers results while earlier results are being sent. `put` results, and `close` at the end;
+    both raise the errors of `send`.
     """
 
     def __init__(self, send: Callable[[Batches], Awaitable[None]]) -> None:
@@ -222,7 +222,7 @@ def _size_bytes(result: BatchResult) -> int:
 
 
 class BreakerNews:
-    """Breaker reports of this process and its workers on their way to the API, each change once."""
+    """Breaker reports of this process and its workers for the API, each change once."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -250,7 +250,7 @@ class BreakerNews:
 async def breaker_news(
     send: Callable[[BreakerReport], Awaitable[None]],
 ) -> AsyncIterator[BreakerNews]:
-    """Send reports that are put, and those of this process's breakers, until the block ends."""
+    """Send the reports of workers and of this process's breakers until the block ends."""
     news = BreakerNews()
     sender = asyncio.create_task(news.send_all(send))
     try:

@@ -10,14 +10,13 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Takes entries of several owners and returns them in turns, one entry of each owner; those of
-    one owner in the order in which they came. Every operation except `remove` and `len` takes
-    constant time.
+    """Takes entries of several owners and returns them in turns, one entry of each owner, and each
+    owner's entries in their order. Every operation except `remove` and `len` takes constant time.
     """
 
     def __init__(self) -> None:
         self._entries: dict[Hashable, deque[T]] = {}
-        """The entries of each owner that has any."""
+        """Entries by owner, without owners that have none."""
         self._turns: deque[Hashable] = deque()
         """The owners that have entries, the next one first."""
 
@@ -32,7 +31,7 @@ class FairQueue(Generic[T]):
         self._entries[owner].append(entry)
 
     def get(self) -> T:
-        """Take the next entry; IndexError when there is none."""
+        """Take the next entry. Raises IndexError if the queue is empty."""
         owner = self._turns.popleft()
         entries = self._entries[owner]
         entry = entries.popleft()
@@ -43,7 +42,7 @@ class FairQueue(Generic[T]):
         return entry
 
     def remove(self, owner: Hashable, entry: T) -> bool:
-        """Take an entry out of the queue, and tell whether it was there."""
+        """Take an entry out of the queue. Return True if it was there."""
         entries = self._entries.get(owner)
         if entries is None or entry not in entries:
             return False

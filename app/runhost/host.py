@@ -1,4 +1,4 @@
-"""The run host's side: it warms up all kernels, and executes one command of the API at a time,
+"""The main part of a run host: it warms up all kernels, and executes the API's commands one by one
 until the API is gone.
 """
 
@@ -33,8 +33,8 @@ from hotloop.app.strategies.worker_process import choose_instruction_set
 logger = logging.getLogger(__name__)
 
 GARBAGE_THRESHOLD: Final = 50_000
-"""New objects before the next garbage collection. With CPython's 700, it would search through
-thousands of items in flight again and again, which takes longer than everything else."""
+"""New objects before the next garbage collection. With CPython's 700, collections would search
+thousands of items in flight repeatedly, which takes longer than all other work."""
 
 
 class RunHost:
@@ -62,8 +62,8 @@ class RunHost:
     async def serve(self, pid: int, started: float) -> None:
         """Warm up, report that, and execute commands until the other end closes.
 
-        `started` is the time.perf_counter() of the process's first line. An unforeseen error is
-        raised: it ends the run host, and the API starts another one.
+        `started` is the time.perf_counter() of the process's first line. An unexpected error is
+        raised: it ends the run host, and the API starts another.
         """
         choose_instruction_set(self._config.instruction_set)
         reports = await asyncio.to_thread(warm_up_kernels)
@@ -129,7 +129,7 @@ class RunHost:
 
 
 def _tune_interpreter() -> None:
-    """Set the interpreter up for long computing; everything loaded by now is never garbage."""
+    """Set the interpreter up for long computing, and exempt all loaded objects from collection."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
@@ -153,14 +153,14 @@ async def _ingest(command: messages.IngestCommand) -> messages.Ingested:
 
 
 PROBE_SECONDS: Final = 0.004
-"""Least time of a probe; it gets as many items as that takes."""
+"""Least time of a probe, which gets enough items for it."""
 
 PROBE_ROUNDS: Final = 5
-"""Rounds over all kernels; the fastest one counts, as disturbances only make a probe slower."""
+"""Rounds over all kernels; the fastest counts, because disturbances only make a probe slower."""
 
 
 def warm_up_kernels() -> tuple[messages.KernelReport, ...]:
-    """Load, compile and measure every available kernel, and report on each known one."""
+    """Load, compile and measure every available kernel, and report on each known kernel."""
     reports = [
         _warm_up(workload, name)
         for workload in kernels.workloads()
@@ -208,7 +208,7 @@ def _warm_up(workload: str, name: str) -> messages.KernelReport:
 
 @dataclass(slots=True)
 class _Probe:
-    """One cost term of one kernel, timed on `count` simulated items."""
+    """A cost term of a kernel, timed on `count` simulated items."""
 
     report: messages.KernelReport
     term: str

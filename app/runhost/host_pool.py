@@ -22,19 +22,19 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
-"""Bounds of the pause between attempts to start a run host; it doubles from one to the next."""
+"""Longest pause between attempts to start a run host; it doubles with each attempt."""
 
 BUSY_RETRY_SECONDS: Final = range(5, 16)
-"""Values of Retry-After, of which one is chosen by chance, so that clients that were refused
-together do not come again together."""
+"""Values of Retry-After; a random one is chosen, so that clients that were refused together do not
+retry together."""
 
 START_SECONDS: Final = 15.0
-"""Time that a caller waits for the first run host after the start of the service, rather than being
-refused during the two seconds that the start usually takes."""
+"""Time that a caller waits for the first run host after the start of the service, which usually
+takes two seconds, before it is refused."""
 
 PATIENT_SECONDS: Final = 10.0
-"""Time that a patient caller waits while there is no run host at all. Replacing one takes less;
-after it, another process may have one."""
+"""Time that a patient caller waits while this process has no run host at all. Replacing one takes
+less; after it, another process may have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +62,19 @@ class RunHostPool:
         self._line: FairQueue[asyncio.Future[RunHostClient]] = FairQueue()
         """Callers that found no idle run host."""
         self._waiting: Counter[str | None] = Counter()
-        """The number of callers in the line that count, by owner."""
+        """The number of callers in the line by owner, without patient ones."""
         self._turns: dict[asyncio.Future[RunHostClient], bool] = {}
         """Callers in the line, and whether they are patient."""
         self._missing_since = time.monotonic()
-        """The time since which there has been no run host, where there is none."""
+        """The time since which there has been no run host, if there is none now."""
         self.changed = asyncio.Event()
         """Set when a run host has started or ended; one task waits for it and clears it."""
         self.deaths = 0
-        """Run hosts that started and ended; each was replaced."""
+        """Number of run hosts that started and ended; each was replaced."""
         self.leases = 0
-        """Leases so far."""
+        """Number of leases so far."""
         self.busy_count = 0
-        """Run hosts that are leased now."""
+        """Number of run hosts that are leased now."""
         self._settled = asyncio.Event()
         """Set when the first run host has started, or failed to."""
         self._keeping: list[asyncio.Task[None]] = []
@@ -85,25 +85,25 @@ class RunHostPool:
 
     @property
     def alive_count(self) -> int:
-        # A copy: the metrics ask from a thread of their own.
+        # A copy, because metrics read this from their own thread.
         return sum(client.alive for client in list(self._clients))
 
     @property
     def waiting_count(self) -> int:
-        """Callers that wait for a run host, without patient ones."""
+        """Number of callers that wait for a run host, without patient ones."""
         return self._waiting.total()
 
     def states(self) -> dict[str, int]:
-        """The number of run hosts by state: `busy`, `idle`, or `missing` while they start."""
+        """Count the run hosts by state: `busy`, `idle`, or `missing` while they start."""
         alive = self.alive_count
         busy = min(self.busy_count, alive)
         missing = max(0, self._options.count - alive)
         return {"busy": busy, "idle": alive - busy, "missing": missing}
 
     async def kernels(self) -> tuple[KernelReport, ...]:
-        """The kernels as the run host that started last reported them. Waits for the first one.
+        """Return the kernels reported by the run host that started last; wait for the first.
 
-        Raises NotReadyError when no run host starts.
+        Raises NotReadyError if no run host starts.
         """
         if self.last_ready is None and self.last_failure is None:
             with contextlib.suppress(TimeoutError):
@@ -117,7 +117,7 @@ class RunHostPool:
         return NotReadyError(f"no run host is ready{reason}; GET /health/ready tells when", 1)
 
     async def _keep(self) -> None:
-        """Keep one run host alive for ever."""
+        """Keep a run host alive: start it, and start another when it has ended."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -156,8 +156,8 @@ class RunHostPool:
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
 
     def _refuse(self) -> None:
-        """Refuse waiting callers if there is no run host; patient callers only after there has been
-        none for PATIENT_SECONDS.
+        """Refuse waiting callers if there is no run host; refuse patient callers only after
+        PATIENT_SECONDS without one.
         """
         if self.alive_count:
             return
@@ -190,9 +190,9 @@ class RunHostPool:
         """Lease a live run host to this caller alone. Callers wait in a line in which owners take
         turns.
 
-        Raises TooBusyError when `queue_limit` callers wait already. A patient caller waits anyway,
+        Raises TooBusyError if `queue_limit` callers wait already. A patient caller waits anyway,
         and does not count; the first caller of an owner may wait up to twice the limit. A caller
-        with a `place` counts by its place. Raises NotReadyError when there is no run host and none
+        with a `place` counts by its place. Raises NotReadyError if there is no run host and none
         starts; for a patient caller only after PATIENT_SECONDS.
         """
         client = await self._take(patient, place is not None, owner)
@@ -230,7 +230,7 @@ class RunHostPool:
 
     def _leave_line(self, owner: str | None) -> None:
         self._waiting[owner] -= 1
-        self._waiting += Counter()  # without those that are 0
+        self._waiting += Counter()  # drops owners with 0
 
     def _check_line(self, owner: str | None) -> None:
         waiting, limit = self._waiting.total(), self._options.queue_limit
@@ -253,13 +253,13 @@ class RunHostPool:
         except (asyncio.CancelledError, NotReadyError):
             self._line.remove(owner, turn)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._offer(turn.result())  # it got a run host in the same moment
+                self._offer(turn.result())  # it got a run host at the same moment
             raise
         finally:
             del self._turns[turn]
 
     def _offer(self, client: RunHostClient) -> None:
-        """Give a free run host to the next caller, if it lives."""
+        """Give a free run host to the next caller, if the run host is alive."""
         if not client.alive:
             return
         while self._line:
@@ -270,7 +270,7 @@ class RunHostPool:
         self._idle.append(client)
 
     async def close(self) -> None:
-        """End all run hosts; a caller that still has one sees it die."""
+        """End all run hosts, even leased ones, whose callers see them die."""
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What one execution measures: filled by the run host, added up over executions and shards, stored
+"""Measurements of an execution: made by the run host, added up over executions and shards, stored
 as JSON, and shown in results and comparisons.
 """
 
@@ -29,34 +29,33 @@ class LagSummary:
 class Measurements:
     """Measurements of an execution, a shard over all its executions, or a task. Seconds, bytes.
 
-    None stands for what was not measured (yet). The names are those of the stored JSON and of
-    public results.
+    None means not measured (yet). The stored JSON and public results have the same names.
     """
 
     checksum: int = 0
     """Sum of the rows' hashes modulo 2**64."""
     errors: tuple[ItemError, ...] = ()
-    """The first KEPT_ERRORS that came."""
+    """The first KEPT_ERRORS errors of items."""
     stages: Mapping[str, tuple[str, StageCounts]] = field(default_factory=dict)
-    """By the stage's name: its source, and what was counted."""
+    """Source and counts of each stage, by the stage's name."""
     io_seconds: float = 0.0
     """Seconds that workers spent in I/O stages, added up over workers."""
     duration_seconds: float | None = None
-    """Set-up excluded."""
+    """Seconds without the set-up."""
     setup_seconds: float | None = None
     effective_workers: int | None = None
     batch_size: int | None = None
     cpu_seconds: float | None = None
     """CPU seconds of the run host and its workers during the duration."""
     cpu_utilization: float | None = None
-    """0 … 1 of the usable CPUs."""
+    """Share of the usable CPUs, 0 … 1."""
     peak_memory_bytes: int | None = None
-    """The most that the worker processes, and what the run host holds more than before the run,
-    came to; pages that processes share count once."""
+    """Peak memory of the worker processes, plus the growth of the run host since the run began;
+    pages that processes share count once."""
     event_loop_lag_ms: LagSummary | None = None
 
     def plus(self, later: Measurements) -> Measurements:
-        """Add a later execution, or another shard. Durations and set-ups add up."""
+        """Return the sum with a later execution, or another shard. Durations and set-ups add up."""
         stages = dict(self.stages)
         for name, (source, counts) in later.stages.items():
             total = StageCounts()
@@ -80,7 +79,7 @@ class Measurements:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The form in which the store keeps it."""
+        """Return the measurements as stored."""
         return asdict(self) | {
             "checksum": checksum_text(self.checksum),
             "errors": [asdict(error) for error in self.errors],
@@ -92,8 +91,8 @@ class Measurements:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Measurements:
-        """Read what `to_json` made. Fields that this version does not know are left out. Raises
-        UnreadableTaskError for what is not such JSON.
+        """Read measurements from `to_json`, without fields that this version does not know. Raises
+        UnreadableTaskError for other JSON.
         """
         if not stored:
             return cls()

@@ -1,4 +1,4 @@
-"""CPU seconds and peak memory of a run: of this process and everything below it."""
+"""CPU seconds and peak memory of a run, over this process and all its child processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hotloop.app.process_tree import ProcessTree, cpu_seconds, proportional_byte
 from hotloop.app.system import trim_memory
 
 SAMPLE_SECONDS: Final = 0.5
-"""Between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 
 TOLERANCE: Final = 0.01
-"""How far the resident size may move before the proportional set size is read again.
+"""Share by which the resident size may change before the proportional set size is read again.
 
-The resident size is cheap to read and counts shared pages in every process; the proportional one
-counts them once, and walks all mappings of a process to do so, 1.6 ms each: at every look of a run
-with four workers that was 2.5 % of a core, and once in a run of half a second still 1 %.
+The resident size is cheap to read and counts shared pages in every process. The proportional size
+counts them once, but walks all mappings of a process, 1.6 ms each: at every sample of a run with
+four workers that was 2.5 % of a core, and once in a run of half a second still 1 %.
 """
 
 LEFT_OVER_BYTES: Final = 16 << 20
@@ -30,21 +30,21 @@ LEFT_OVER_BYTES: Final = 16 << 20
 
 
 class MemoryGauge(ProcessTree):
-    """Proportional set size of this process and its children; lives as long as the run host."""
+    """Gauge of the memory of this process and its children, as proportional set size."""
 
     def __init__(self) -> None:
         super().__init__()
         self._resident_bytes = 0
         self._proportional_bytes = 0
         self.trimmed_bytes = self.resident_bytes()
-        """Resident memory of this process when it last returned all that was free."""
+        """Resident memory of this process when it last returned its free memory."""
 
     def resident_bytes(self) -> int:
-        """Resident memory of this process alone."""
+        """Return the resident memory of this process alone."""
         return resident_bytes(self.own)
 
     def read(self) -> int:
-        """Bytes now, to within TOLERANCE."""
+        """Return the present bytes, to within TOLERANCE."""
         tree = self.recent()
         resident = sum(map(resident_bytes, tree))
         if abs(resident - self._resident_bytes) > TOLERANCE * self._resident_bytes:
@@ -54,7 +54,7 @@ class MemoryGauge(ProcessTree):
 
 
 class NoGauge(MemoryGauge):
-    """Measures nothing, which takes no time: for runs of which only the duration is asked."""
+    """A gauge that measures nothing and takes no time, for runs where only the duration counts."""
 
     def look_around(self) -> list[psutil.Process]:
         return []
@@ -67,13 +67,12 @@ class NoGauge(MemoryGauge):
 
 
 class RunMemory:
-    """Memory of one run, made when it begins: what its worker processes hold, and what this process
-    holds beyond what it held then. What it held before, and pools of other strategies, are not the
-    run's.
+    """Memory of a run, made when it begins: the memory of its worker processes, and the growth of
+    this process since then. Pools of other strategies do not count.
     """
 
     def __init__(self, gauge: MemoryGauge, workers: Callable[[], Sequence[int]]) -> None:
-        """`workers` tells the processes that the run uses of those that there are."""
+        """`workers` returns the ids of the worker processes that the run uses."""
         self._gauge = gauge
         self._workers = workers
         self._trim()
@@ -87,7 +86,7 @@ class RunMemory:
         self._growth_bytes = 0
 
     def _trim(self) -> None:
-        """Return what earlier runs have freed, so that this one is not taken to need less."""
+        """Return memory that earlier runs have freed, so that this run's growth is measured."""
         gauge = self._gauge
         if gauge.resident_bytes() > gauge.trimmed_bytes + LEFT_OVER_BYTES:
             gc.collect()
@@ -95,7 +94,7 @@ class RunMemory:
             gauge.trimmed_bytes = gauge.resident_bytes()
 
     def look(self) -> int:
-        """The most bytes seen so far."""
+        """Take a sample, and return the most bytes seen so far."""
         mine = set(self._workers())
         total = 0
         for process in self._gauge.recent():
@@ -116,7 +115,7 @@ class RunMemory:
 
 
 class RunMeter:
-    """Made before the run's set-up, started when its clock starts, stopped when that stops."""
+    """CPU and memory meter of a run: made before the set-up, started and stopped with its clock."""
 
     def __init__(self, gauge: MemoryGauge, workers: Callable[[], Sequence[int]]) -> None:
         self._gauge = gauge
@@ -130,15 +129,15 @@ class RunMeter:
         self._sampler.start()
 
     def stop(self) -> tuple[float, int]:
-        """CPU seconds since start, and the most bytes of memory that were the run's own."""
+        """Return the CPU seconds since `start`, and the run's peak bytes of memory."""
         used = max(0.0, self._cpu_seconds() - self._cpu_before)
         self._stopping.set()
         self._sampler.join()
         return used, self._memory.look()
 
     def _cpu_seconds(self) -> float:
-        # A child that ended meanwhile is in the ended children of its parent, with all it ever
-        # used, so the difference of two calls stays right.
+        # A child that ended meanwhile counts in its parent's ended children, with all it ever used,
+        # so the difference of two calls stays right.
         return sum(sum(cpu_seconds(process)) for process in self._gauge.look_around())
 
     def _sample(self) -> None:
@@ -147,7 +146,7 @@ class RunMeter:
 
 
 def _reset_peak() -> bool:
-    """Let the system look for the most memory of this process from now on; whether it can."""
+    """Reset the system's record of this process's peak memory. Return True if it can."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return _peak_bytes() > 0
@@ -156,7 +155,7 @@ def _reset_peak() -> bool:
 
 
 def _peak_bytes() -> int:
-    """The most resident memory of this process since the last reset."""
+    """Return the peak resident memory of this process since the last reset."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
     return int(found[1]) << 10 if found else 0

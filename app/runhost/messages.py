@@ -64,7 +64,7 @@ class CancelCommand:
 class KernelReport:
     """A kernel as a run host found it at its start.
 
-    `ns_per_operation` is measured nanoseconds by the workload's cost term; empty when the kernel is
+    `ns_per_operation` is measured nanoseconds by the workload's cost term; empty if the kernel is
     not available.
     """
 
@@ -130,7 +130,7 @@ class Ingested:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationProgress:
-    """The share of a calibration's planned measuring that is done, 0 … 1."""
+    """The share of a calibration's planned measurements that are done, 0 … 1."""
 
     share: float
 
@@ -156,7 +156,7 @@ STREAM_LIMIT: Final = 4 << 20
 
 
 def encode_frame(message: object) -> list[bytes | memoryview]:
-    """The parts of a frame, in order."""
+    """Return the parts of a frame, in order."""
     buffers: list[pickle.PickleBuffer] = []
     body = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
     raw = [buffer.raw() for buffer in buffers]
@@ -165,11 +165,11 @@ def encode_frame(message: object) -> list[bytes | memoryview]:
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Any:
-    """The next message. Raises asyncio.IncompleteReadError at the end of the stream."""
+    """Read the next message. Raises asyncio.IncompleteReadError at the end of the stream."""
     count, body_length = _HEAD.unpack(await reader.readexactly(_HEAD.size))
     lengths = await reader.readexactly(_LENGTH.size * count) if count else b""
     body = await reader.readexactly(body_length)
-    # bytearray: arrays made of these buffers must be writable, as any other array is.
+    # bytearray, because arrays made of these buffers must be writable.
     buffers = [
         bytearray(await reader.readexactly(length)) for (length,) in _LENGTH.iter_unpack(lengths)
     ]
@@ -177,6 +177,6 @@ async def read_frame(reader: asyncio.StreamReader) -> Any:
 
 
 async def write_frame(writer: asyncio.StreamWriter, message: object) -> None:
-    """Send a message; waits while the other end is slow. Raises ConnectionError."""
+    """Send a message; wait while the other end is slow. Raises ConnectionError."""
     writer.writelines(encode_frame(message))
     await writer.drain()

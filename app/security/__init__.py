@@ -1,1 +1,1 @@
-"""Who a client is and what it may do; knows no HTTP."""
+"""Clients, their credentials and their rights, without HTTP."""

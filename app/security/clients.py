@@ -1,11 +1,11 @@
 """Clients, their API keys, and the sessions of browsers in which a key was shown.
 
 A key is 256 random bits, so the service keeps its plain SHA-256: guessing cannot find it, and the
-slow hashes that passwords need would only let strangers spend the service's time. A text that a
+slow hashes that passwords need would only let strangers use up the service's time. A text that a
 person made up does not have the form of a key, and is refused before it is hashed.
 
-The service does not store sessions: a signed cookie has the hash of the key that was shown, and the
-time at which the session ends. A session is good as long as its key is.
+The service does not store sessions: a signed cookie has the hash of the shown key, and the time at
+which the session ends. A session is valid as long as its key is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEY_HEADER: Final = "X-API-Key"
 COOKIE: Final = "hotloop_session"
 
 SESSION_SECONDS: Final = 8 * 3_600
-"""A working day; then the browser must show the key again."""
+"""Length of a session, a working day; then the browser must show the key again."""
 
 _KEY: Final = re.compile(r"hl_[A-Za-z0-9_-]{43}")
 _SESSION: Final = re.compile(r"([0-9a-f]{64})\.([0-9]{1,12})\.([0-9a-f]{64})")
@@ -50,7 +50,7 @@ class Client:
     scope: Scope
 
     def may(self, scope: Scope) -> bool:
-        """Whether the client has the scope or a higher one."""
+        """Return True if the client has the scope or a higher one."""
         return _ORDER.index(self.scope) >= _ORDER.index(scope)
 
     def require(self, scope: Scope) -> None:
@@ -60,7 +60,7 @@ class Client:
 
     @property
     def sees_all(self) -> bool:
-        """Whether the client may see and change the tasks of all clients."""
+        """True if the client may see and change the tasks of all clients."""
         return self.may(Scope.ADMIN)
 
 
@@ -69,14 +69,14 @@ ANYONE: Final = Client("anyone", None, Scope.ADMIN)
 
 
 def highest(scopes: frozenset[Scope]) -> Scope | None:
-    """The highest of some scopes; None if there are none."""
+    """Return the highest of some scopes; None if there are none."""
     return max(scopes, key=_ORDER.index, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as the settings have it. Two keys with one name belong to one client, so that a new key
-    can be handed out before the old one is removed.
+    """A key from the settings. Two keys with one name belong to one client, so that a new key can
+    be handed out before the old one is removed.
     """
 
     name: str
@@ -86,7 +86,7 @@ class ApiKey:
 
     @classmethod
     def of(cls, entry: ApiKeyEntry) -> ApiKey:
-        """The key of an entry in the settings, with the highest of its scopes."""
+        """Return the key of an entry in the settings, with the highest of its scopes."""
         scope = highest(entry.scopes)
         assert scope is not None  # there is at least one
         return cls(entry.name, entry.hash, scope)
@@ -102,7 +102,7 @@ def new_key() -> str:
 
 
 def digest_of(key: str) -> str:
-    """The SHA-256 of a key, 64 hexadecimal digits."""
+    """Return the SHA-256 of a key, 64 hexadecimal digits."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -133,7 +133,7 @@ class KeyRing:
         return found
 
     def with_digest(self, digest: str) -> ApiKey | None:
-        """The accepted key with this hash, or None."""
+        """Return the accepted key with this hash, or None."""
         return self._find(digest) if digest.isascii() else None
 
     def _find(self, digest: str) -> ApiKey | None:
@@ -159,16 +159,16 @@ class Sessions:
     """Signs sessions and reads them back."""
 
     def __init__(self, secret: str | None, keys: KeyRing) -> None:
-        """Without a secret, make a random one for this process."""
+        """Take the secret for signatures, or make a random one for this process."""
         self._secret = secrets.token_bytes(32) if secret is None else secret.encode()
         self._keys = keys
 
     def begin(self, key: ApiKey) -> Session:
-        """A session that begins now."""
+        """Return a session that begins now."""
         return Session(key, int(time.time()) + SESSION_SECONDS)
 
     def token_of(self, session: Session) -> str:
-        """The value of the session's cookie."""
+        """Return the value of the session's cookie."""
         signed = f"{session.key.digest}.{session.expires}"
         return f"{signed}.{self._signature(signed)}"
 
@@ -190,5 +190,5 @@ class Sessions:
         return session
 
     def _signature(self, text: str) -> str:
-        # The purpose is signed, too, in case the secret gets another use one day.
+        # Sign the purpose, too, in case the secret gets another use.
         return hmac.new(self._secret, f"session {text}".encode(), hashlib.sha256).hexdigest()

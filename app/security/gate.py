@@ -1,4 +1,4 @@
-"""Admission of requests: the client that sent one, and the number that a client may send."""
+"""Admission of requests: finds the client of a request, and limits the rate of its requests."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from hotloop.app.settings.settings import Settings
 logger = logging.getLogger(__name__)
 
 STORAGE_SECONDS: Final = 1.0
-"""Time that a shared storage may take; then requests are answered without being counted."""
+"""Timeout of a shared storage, after which requests are answered without being counted."""
 
 _IPV6_NETWORK: Final = 64
-"""Bits of the network of one subscriber, who has all addresses in it."""
+"""Bits of a subscriber's network; the subscriber has all addresses in it."""
 
 _BEARER: Final = "a token as Authorization: Bearer"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The credentials of a request. The first of them that is not None counts."""
+    """The credentials of a request. The first that is not None counts."""
 
     key: str | None = None
     bearer: str | None = None
@@ -41,7 +41,7 @@ class Credentials:
 
     @property
     def by_session(self) -> bool:
-        """Whether a browser adds the credentials by itself, whatever page sends the request."""
+        """True if a browser adds the credentials by itself, whatever page sends the request."""
         return self.key is None and self.bearer is None and self.session is not None
 
 
@@ -50,7 +50,7 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self.is_open = not settings.needs_authentication
-        """Whether requests need no credentials."""
+        """True if requests need no credentials."""
         self.keys = KeyRing(map(ApiKey.of, settings.api_keys))
         secret = settings.session_secret
         self.sessions = Sessions(None if secret is None else secret.get_secret_value(), self.keys)
@@ -69,7 +69,7 @@ class Gate:
             )
 
     def admit(self, shown: Credentials) -> Client:
-        """The client that the credentials belong to. Raises UnauthorizedError, and
+        """Return the client that the credentials belong to. Raises UnauthorizedError, and
         MissingScopeError for a token without any scope.
         """
         if self.is_open:
@@ -79,7 +79,7 @@ class Gate:
         if shown.bearer is not None:
             if self._tokens is None:
                 raise UnauthorizedError(
-                    f"bearer tokens are refused, as HOTLOOP_JWT_KEY is not set; {self._ways}"
+                    f"bearer tokens are refused, because HOTLOOP_JWT_KEY is not set; {self._ways}"
                 )
             return self._tokens.client_of(shown.bearer)
         if shown.session is not None:
@@ -94,8 +94,8 @@ class Gate:
         return f"send {' or '.join(ways)}"
 
     async def count(self, client: Client | None, address: str) -> Quota | None:
-        """Count a request of a client, or of an address if the client is not known. None without a
-        rate limit.
+        """Count a request of a client, or of an address if the client is unknown. Return None
+        without a rate limit.
         """
         if self._rates is None:
             return None
@@ -123,9 +123,9 @@ class Quota:
     window_seconds: int
     left: int
     reset_seconds: int
-    """Time until more are left."""
+    """Time until more requests are allowed."""
     exceeded: bool = False
-    """Whether this request was above the limit."""
+    """True if this request was above the limit."""
 
     def check(self) -> None:
         """Raise RateLimitedError if the request was above the limit."""
@@ -137,7 +137,7 @@ class Quota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of draft-ietf-httpapi-ratelimit-headers-10."""
+        """The headers of draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "RateLimit-Policy": f'"requests";q={self.limit};w={self.window_seconds}',
             "RateLimit": f'"requests";r={self.left};t={self.reset_seconds}',
@@ -157,8 +157,8 @@ class RateLimiter:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     async def count(self, who: str) -> Quota | None:
-        """Count a request of `who`. None while the storage cannot be reached: a request that cannot
-        be counted is answered.
+        """Count a request of `who`. Return None while the storage cannot be reached: such requests
+        are answered uncounted.
         """
         try:
             allowed = await self._limiter.hit(self._item, who)
@@ -198,8 +198,8 @@ def _redis_storage(url: str) -> RedisStorage:
 
 
 def network_of(address: str) -> str:
-    """The network whose addresses are counted together with an address: that address alone, or with
-    IPv6 the network of one subscriber, who has any number of addresses.
+    """Return the network whose addresses are counted together: an IPv4 address alone, or the IPv6
+    network of a subscriber, who has any number of addresses.
     """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])

@@ -13,7 +13,7 @@ from hotloop.app.security.clients import Client, highest
 from hotloop.app.settings.rules import load_key
 
 LEEWAY_SECONDS: Final = 30
-"""Difference that the clocks of two machines may have."""
+"""Allowed difference between the clocks of two machines."""
 
 _SUBJECT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
 """Form of `sub`: the store keeps it, and people read it."""
@@ -25,15 +25,15 @@ class TokenCheck:
     def __init__(
         self, key: str, algorithm: JwtAlgorithm, audience: str, issuer: str | None
     ) -> None:
-        """Raises ValueError for a key of another algorithm."""
+        """Load the key. Raises ValueError for a key of another algorithm."""
         self._key = load_key(key, algorithm)
         self._algorithm = algorithm
         self._audience = audience
         self._issuer = issuer
 
     def client_of(self, token: str) -> Client:
-        """The client that the token names in `sub`, with the highest scope in `scope`. Raises
-        UnauthorizedError, and MissingScopeError for a token without any scope of the service.
+        """Return the client that the token names in `sub`, with the highest scope in `scope`.
+        Raises UnauthorizedError, and MissingScopeError for a token without a scope of the service.
         """
         required = ["exp", "sub", "aud"] + (["iss"] if self._issuer is not None else [])
         try:

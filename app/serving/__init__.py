@@ -1,1 +1,1 @@
-"""Processes and sockets: how the application is served, and how it stops."""
+"""Processes and sockets that serve the application, and its shutdown."""

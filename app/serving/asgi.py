@@ -1,6 +1,6 @@
-"""The service as an ASGI application below another server, and its view of that server.
+"""The service as an ASGI application under another server, which it watches.
 
-uvicorn (`uvicorn main:app`) tells an application of its shutdown only when all answers are
+uvicorn (`uvicorn main:app`) notifies an application of its shutdown only when all answers are
 complete, so a stream of events would delay the shutdown for ever. The service watches the server
 instead.
 """
@@ -51,7 +51,7 @@ class Service:
         self._task = asyncio.create_task(self._run(), name="hotloop")
 
     def is_here(self) -> bool:
-        """Whether the service starts or runs on the event loop of the caller."""
+        """True if the service starts or runs on the caller's event loop."""
         return self._loop is asyncio.get_running_loop() and not self._task.done()
 
     async def started(self) -> Service:
@@ -98,7 +98,7 @@ def _make(outer: OuterServer | None, is_mounted: bool) -> tuple[Settings, FastAP
     if outer is not None:
         outer.warn(settings)
     app = create_app(settings)
-    app.openapi()  # made now, as the first request for it would delay all others
+    app.openapi()  # made now, because making it in a request would delay all others
     return settings, app
 
 
@@ -119,14 +119,14 @@ class OuterServer:
 
     @classmethod
     def found(cls) -> OuterServer | None:
-        """The server that handles the signals of this process; None under other servers."""
+        """Find the server that handles this process's signals; None under other servers."""
         handler = signal.getsignal(signal.SIGTERM)
         server = getattr(handler, "__self__", None)
         return cls(server) if isinstance(server, uvicorn.Server) else None
 
     def check_address(self, settings: Settings) -> None:
         """Refuse a server that other machines can reach if the service has no keys. Raises
-        SettingsError. gunicorn does not tell its address; there, single requests are refused.
+        SettingsError. gunicorn hides its address; under it, single requests are refused.
         """
         config = self._server.config
         if settings.needs_authentication or config.uds is not None or config.fd is not None:
@@ -179,8 +179,8 @@ class OuterServer:
                 continue
 
     def is_stopping(self) -> bool:
-        """Whether the server stops: it says so, or has closed its sockets, as it does after its
-        last request without setting `should_exit`.
+        """True if the server stops: it has set `should_exit`, or has closed its sockets, which it
+        does without setting that after its last request.
         """
         servers = getattr(self._server, "servers", [])
         has_closed = bool(servers) and not any(server.is_serving() for server in servers)

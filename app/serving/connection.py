@@ -1,4 +1,4 @@
-"""Limits of a connection, which uvicorn leaves to a proxy in front of it."""
+"""Limits of a connection, which uvicorn expects a proxy to enforce."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ConnectionLimits:
     head_bytes: int
     """Bytes of a request line with its headers."""
     head_seconds: float
-    """Time for the head to arrive, from the connection or from its first byte on."""
+    """Time for the head to arrive, from the connection's start or the head's first byte."""
     write_seconds: float
-    """Time for a client to read something of an answer that waits for it."""
+    """Time within which a client must read some bytes of a waiting answer."""
 
 
 class BoundedProtocol(HttpToolsProtocol):

@@ -66,7 +66,7 @@ def _await_store(settings: Settings, is_stopping: Callable[[], bool]) -> None:
 
 
 def _place(settings: Settings) -> str:
-    """The setting that says where the store is."""
+    """Return the setting that says where the store is."""
     if settings.database_url is None:
         return f"HOTLOOP_DATA_DIR ({settings.data_dir})"
     return "HOTLOOP_DATABASE_URL"
@@ -90,7 +90,7 @@ def _check_instruction_set(settings: Settings) -> None:
 
 
 def check_node(settings: Settings) -> None:
-    """Refuse settings with which a node would do nothing. Raises SettingsError."""
+    """Refuse settings with which a node would execute nothing. Raises SettingsError."""
     if settings.background_runs == 0:
         raise SettingsError(
             "HOTLOOP_BACKGROUND_RUNS must be at least 1 for a node (got 0): it would execute "
@@ -99,7 +99,7 @@ def check_node(settings: Settings) -> None:
 
 
 def run_node(settings: Settings) -> None:
-    """Execute tasks until SIGTERM or SIGINT. Other nodes continue the tasks that are unfinished."""
+    """Execute tasks until SIGTERM or SIGINT. Other nodes then continue the unfinished tasks."""
     set_up_logging(settings.log_options, "node", settings.secrets())
     asyncio.run(_take_tasks(settings))
 

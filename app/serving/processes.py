@@ -1,7 +1,7 @@
 """The API processes of one socket: a single one, or several below a supervisor.
 
-The supervisor answers no requests itself. It starts the processes, replaces those that end, and
-keeps the socket open, so that a connection which comes meanwhile waits for another process.
+The supervisor answers no requests itself. It starts the processes, replaces each that ends, and
+keeps the socket open, so that new connections meanwhile wait for another process.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ START_SECONDS: Final = 60.0
 """Time that a process may take until it listens."""
 
 PAUSE_SECONDS: Final = 1.0
-"""Time before an ended process is replaced: the new one may end again at once."""
+"""Pause before an ended process is replaced, in case the new one ends at once, too."""
 
 CLOSE_SECONDS: Final = 30.0
-"""Time that a process has to close its run hosts and its store, besides that for its requests."""
+"""Time for a process to close its run hosts and its store, after the time for its requests."""
 
 START_FAILED: Final = 3
 
@@ -104,7 +104,7 @@ class Supervisor:
         return _Process(process, ready)
 
     def _look_after(self) -> None:
-        """Wait for a signal, a process that listens or one that ends, and react to it."""
+        """Wait for a signal, or for a process that listens or ends, and react to it."""
         watched: list[Connection | int] = [self._wake_up]
         watched += [p.process.sentinel for p in self._processes]
         watched += [p.ready for p in self._processes if not p.was_ready]
@@ -157,7 +157,7 @@ class Supervisor:
         wait([self._wake_up], seconds)
 
     def _end(self, processes: list[_Process]) -> None:
-        """Ask the processes to end, and kill those that do not."""
+        """Ask the processes to end, and kill each that does not."""
         for process in processes:
             if process.process.is_alive():
                 process.process.terminate()
@@ -167,7 +167,7 @@ class Supervisor:
         for process in processes:
             process.process.join(max(0.0, give_up - time.monotonic()))
             if process.process.is_alive():
-                logger.error("process %d does not end and is killed", process.process.pid)
+                logger.error("process %d did not end and is killed", process.process.pid)
                 process.process.kill()
             self._bury(process)
 
@@ -193,8 +193,8 @@ def serve_child(settings: Settings, listener: socket.socket, ready: Connection) 
 
 
 def _with_one_secret(settings: Settings) -> Settings:
-    """The settings with a session secret for all processes: a browser that signed in at one of them
-    is signed in at the others.
+    """Return the settings with one session secret for all processes, so that a browser that signs
+    in at one process is signed in at all.
     """
     if settings.session_secret is not None:
         return settings

@@ -24,8 +24,8 @@ from hotloop.app.settings.settings import Settings, SettingsError
 from hotloop.app.tasks.threads import store_threads
 
 SILENT_SECONDS: Final = 1.0
-"""Time that a connection which was just accepted has to send a request when the server stops. If it
-were closed earlier, its client would take the service for dead."""
+"""Time for a newly accepted connection to send a request when the server stops. If it were closed
+earlier, its client would take the service for dead."""
 
 _TICK_SECONDS: Final = 0.05
 
@@ -33,9 +33,9 @@ BACKLOG: Final = 2048
 """Connections that wait until they are accepted; the system may allow fewer."""
 
 GARBAGE_THRESHOLDS: Final = (5_000, 2, 200)
-"""A full collection takes 100 ms beside a thousand streams of events, and delays all requests. With
-these thresholds it runs after 2 million more objects were made than freed, and young objects are
-collected in small portions. With the defaults it ran three times while the streams opened."""
+"""Thresholds of garbage collection. A full collection takes 100 ms beside a thousand event streams,
+and delays all requests. With these values it runs only after 2 million more objects were made than
+freed. With the defaults it ran three times while the streams opened."""
 
 
 class Server(uvicorn.Server):
@@ -90,12 +90,12 @@ class Server(uvicorn.Server):
 
 def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
     """Serve in this process until a signal stops it. Call it in the main thread."""
-    # uvicorn repeats the signal that stopped it once all is closed. Its default action would end
-    # the process with the status of a killed one.
+    # Once all is closed, uvicorn repeats the signal that stopped it. The signal's default action
+    # would end the process with the status of a killed one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = create_app(settings)
-    app.openapi()  # made now, as the first request for it would delay all others
-    # Objects that are loaded by now are never garbage; collecting them would delay all requests.
+    app.openapi()  # made now, because making it in a request would delay all others
+    # Objects that are loaded by now live on; collecting them would only delay all requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -153,7 +153,7 @@ def open_listener(settings: Settings) -> socket.socket:
 
 
 def _inherited(descriptor: int) -> socket.socket:
-    """A duplicate of the descriptor, so that closing it leaves the inherited one open."""
+    """Return a duplicate of the descriptor, so that closing it leaves the inherited one open."""
     try:
         listener = socket.socket(fileno=os.dup(descriptor))
         listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -174,14 +174,14 @@ def _inherited(descriptor: int) -> socket.socket:
 
 
 def _is_local(listener: socket.socket) -> bool:
-    """Whether only this machine can reach the socket."""
+    """Return True if only this machine can reach the socket."""
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
         return True
     return is_loopback(listener.getsockname()[0])
 
 
 def address_of(listener: socket.socket) -> str:
-    """The URL of a socket, or `unix:` and the path of a Unix socket."""
+    """Return the URL of a socket, or `unix:` and the path of a Unix socket."""
     name = listener.getsockname()
     if listener.family == socket.AF_INET6:
         return f"http://[{name[0]}]:{name[1]}"

@@ -1,4 +1,4 @@
-"""Rules that the value of a setting must meet beyond its type and its bounds.
+"""Rules that a setting's value must meet beyond its type and its bounds.
 
 A function named like a setting, or like its kind of value, returns the value, or raises the error
 that `refuse` makes. No text shows the value: it may be a secret, or contain one.
@@ -44,12 +44,12 @@ _LIMIT: Final = re.compile(r"\blimit\b", re.IGNORECASE)
 
 
 def refuse(text: str) -> PydanticCustomError:
-    """The error to raise. Its text follows the name of the variable in the message."""
+    """Return the error to raise; its text follows the name of the variable in the message."""
     return PydanticCustomError(RULE, "{text}", {"text": text})
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL, all empty if it cannot be read. (An error of urlsplit shows the URL.)"""
+    """Return a URL's parts, all empty if it cannot be read. (urlsplit's errors show the URL.)"""
     try:
         parts = urlsplit(url)
         if parts.port != 0:
@@ -60,7 +60,7 @@ def _split(url: str) -> SplitResult:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address (`[::1]`, `::1`) means this machine alone. Resolves no names."""
+    """Return True if a name or address (`[::1]`, `::1`) means this machine. Resolves no names."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -70,7 +70,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(authority: str) -> str:
-    """The host in `authority`, without the port and in small letters."""
+    """Return the host in `authority`, without the port and in small letters."""
     text = authority.strip().lower()
     if text.startswith("["):
         return text[: text.find("]") + 1]
@@ -90,8 +90,8 @@ def load_factory(target: str) -> Callable[..., Any]:
 
 
 def load_key(text: str, algorithm: JwtAlgorithm) -> TokenKey:
-    """The key that tokens are checked with. Raises ValueError, whose text shows nothing of the key,
-    for a key of another algorithm: a public key used as a secret would be known to everybody.
+    """Return the key that tokens are checked with. Raises ValueError, without the key in its text,
+    for a key of another algorithm: everybody would know a public key used as a secret.
     """
     if algorithm is JwtAlgorithm.HS256:
         if "-----BEGIN" in text:

@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     its entry. Without keys and without a JWT key, everybody may use the service, but only from this
     machine."""
     metrics_open: bool = False
-    """Whether everybody may read `/metrics`. Otherwise a key with the scope `read` is needed."""
+    """True: everybody may read `/metrics`. Otherwise a key with the scope `read` is needed."""
     allowed_hosts: tuple[str, ...] = Field(default=(), max_length=100)
     """Names under which clients reach the service, besides loopback names: the header Host without
     the port; `*.name` covers all names below a name. When empty, a service with keys accepts any
@@ -336,7 +336,7 @@ class Settings(BaseSettings):
 
     @property
     def needs_authentication(self) -> bool:
-        """Whether clients must say who they are."""
+        """True if clients must show credentials."""
         return bool(self.api_keys) or self.jwt_key is not None
 
     @property
@@ -346,7 +346,7 @@ class Settings(BaseSettings):
 
     @property
     def store_location(self) -> Path | str:
-        """Where the task store is: the data folder, or the URL of a database with its password."""
+        """Location of the task store: the data folder, or a database URL with its password."""
         return self.data_dir if self.database_url is None else self.database_url.get_secret_value()
 
     def secrets(self) -> list[str]:

@@ -1,1 +1,1 @@
-"""Where an item's columns come from: the items themselves, and the I/O stages in front of them."""
+"""Sources of an item's columns: the items themselves, and the I/O stages in front of them."""

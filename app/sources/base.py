@@ -55,7 +55,7 @@ class StageCounts:
     hits: int = 0
     """Items that the source had."""
     misses: int = 0
-    """Items that it did not have; they took the default, or went on to the next stage."""
+    """Items that the source lacked; they took the default, or went on to the next stage."""
 
     def add(self, other: StageCounts) -> None:
         self.calls += other.calls
@@ -78,7 +78,7 @@ class ItemBatch:
     complete: set[int] = field(default_factory=set)
     counts: dict[str, StageCounts] = field(default_factory=dict)
     begun_ns: int = field(default_factory=time.time_ns)
-    """Time at which they were loaded, in nanoseconds since 1970."""
+    """Time at which the items were loaded, in nanoseconds since 1970."""
 
     def fail(self, position: int, stage: str, reason: str) -> None:
         self.failed[position] = ItemError(int(self.item_ids[position]), stage, reason)
@@ -105,7 +105,7 @@ class Items(Protocol):
 
 
 class Stage(Protocol):
-    """An I/O step: fetches some items of a batch, in place, and counts what it did.
+    """An I/O step: fetches some items of a batch, in place, and counts its work.
 
     An exception from `fetch…` fails all items of the call, not the run; the client reads the text
     of an ItemFetchError, and only the type of any other exception. An error of a single item is
@@ -114,7 +114,7 @@ class Stage(Protocol):
 
     @property
     def name(self) -> str:
-        """Its place in the run: `db` or `cache`."""
+        """The stage's place in the run: `db` or `cache`."""
         ...
 
     @property
@@ -124,7 +124,7 @@ class Stage(Protocol):
 
     @property
     def batched(self) -> bool:
-        """True where one call asks for all its items at once, so more items take hardly longer."""
+        """True if a call asks for all its items at once, so that more items take hardly longer."""
         ...
 
     @property

@@ -1,5 +1,5 @@
-"""Reports of this process's circuit breakers. They are apart from the breakers, so that workers
-without any need not load those.
+"""Reports of this process's circuit breakers, in a module of their own, so that workers without
+breakers need not load the breakers' libraries.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class BreakerReport:
     state: str
     """`closed`, `open` or `half_open`."""
     openings: int
-    """Number of times that it has opened in its process."""
+    """Number of times that the breaker has opened in its process."""
     reason: str | None
     """The last failure, in words fit for a client."""
     process: str = _PROCESS
-    """The process that it comes from. Each report of it has a `number`, as a report may come late,
-    or again."""
+    """The process that sends the report. Its reports have a `number` each, because a report may
+    come late, or again."""
     number: int = field(default_factory=_numbers.__next__)
 
 
@@ -50,7 +50,7 @@ def record(report: BreakerReport) -> None:
 
 
 def breaker_reports() -> tuple[BreakerReport, ...]:
-    """The last report of each breaker of this process that has ever changed its state."""
+    """Return the last report of each breaker of this process that has ever changed its state."""
     with _lock:
         return tuple(_reports.values())
 

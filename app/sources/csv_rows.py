@@ -1,8 +1,8 @@
 """Rows in CSV (RFC 4180): a header line with the columns in any order, then a line for each item.
 
 Numbers are written as in JSON: no spaces, no plus sign, no leading zeros, digits on both sides of
-a point; those of integer columns without point and exponent. Fields may be quoted. As every value
-is a number, no row spans lines, and a row's line is the one it is on.
+a point, and no point or exponent in integer columns. Fields may be quoted. Every value is a number,
+so each row is on one line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CsvRows:
         self._columns = [by_name[name] for name in names_given]
 
     def parse_chunk(self, texts: list[str]) -> Columns | None:
-        """The columns of rows that `parse_row` all accepts; None when there is any doubt."""
+        """Return the columns of rows that `parse_row` would all accept; None in case of doubt."""
         try:
             rows = list(csv.reader(texts, strict=True))
         except csv.Error:
@@ -59,7 +59,7 @@ class CsvRows:
         return parsed
 
     def parse_row(self, line: int, text: str) -> dict[str, float]:
-        """The numbers of a row by column. Raises BadRowError."""
+        """Return the numbers of a row by column. Raises BadRowError."""
         fields = _fields(line, text)
         if len(fields) != len(self._columns):
             raise BadRowError(

@@ -24,7 +24,7 @@ from hotloop.kernels import get_workload
 
 
 def item_dtype(workload: str) -> np.dtype[np.void]:
-    """The rows of an item file: `item_id` int64, then the workload's input columns."""
+    """Return the dtype of an item file's rows: `item_id` int64, then the input columns."""
     columns = (ITEM_ID, *get_workload(workload).columns_in)
     return row_dtype((column.name, column.dtype) for column in columns)
 
@@ -51,7 +51,7 @@ class ItemWriter:
         self.count += len(rows)
 
     def finish(self) -> None:
-        """Write what is known only now: the checksums, and the number of rows."""
+        """Write the checksums and the number of rows, which are known only at the end."""
         self._file.write(self._checksums.packed())
         self._file.seek(0)
         self._file.write(header_bytes(self._dtype, self.count))
@@ -59,10 +59,10 @@ class ItemWriter:
 
 @contextmanager
 def new_item_file(path: str | Path, workload: str) -> Iterator[ItemWriter]:
-    """Make an item file at `path`, replacing one that is there.
+    """Make or replace the item file at `path`.
 
-    It appears under its name, complete, when the block ends; when the block raises, nothing is
-    left. Raises StoreError when the disk refuses.
+    It appears under its name, complete, when the block ends; if the block raises, nothing is left.
+    Raises StoreError if the disk refuses.
     """
     dtype = item_dtype(workload)
     try:
@@ -99,10 +99,10 @@ class FileItems:
     count: int
 
     def load(self, workload: str, start: int, count: int) -> ItemBatch:
-        """Items `start … start + count - 1`, each column contiguous, aligned and native.
+        """Load items `start … start + count - 1`, each column contiguous, aligned and native.
 
-        Raises StoreError when the file is missing; DamagedFileError when it is not as it was
-        written, holds items of another workload or another number of them; ValueError when the
+        Raises StoreError if the file is missing; DamagedFileError if it has changed since it was
+        written, or holds items of another workload or another number of items; ValueError if the
         range is not within it.
         """
         with self._opened(workload) as file:
@@ -111,7 +111,7 @@ class FileItems:
         return ItemBatch(columns.pop(ITEM_ID.name), columns)
 
     def check(self, workload: str, start: int, count: int) -> None:
-        """Check that `load` can give these items. Raises as `load`."""
+        """Check that `load` can load these items. Raises the errors of `load`."""
         with self._opened(workload) as file:
             file.check(start, count)
 

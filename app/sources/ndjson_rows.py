@@ -1,7 +1,7 @@
 """Rows in NDJSON: on each line an object with a number for every column.
 
-Those of integer columns are written without point and exponent. Names that are there twice, NaN
-and Infinity are refused, as are booleans and quoted numbers.
+Integer columns have numbers without point and exponent. Repeated names, NaN, Infinity, booleans and
+quoted numbers are refused.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class NdjsonRows:
     def __init__(self, columns: Sequence[RowColumn]) -> None:
         self._columns = columns
         self._values = itemgetter(*(column.name for column in columns))
-        # NaN and Infinity, which it takes, are out of the bounds of every column.
+        # This decoder accepts NaN and Infinity, but they are out of the bounds of every column.
         self._chunk_decoder = json.JSONDecoder()
         self._row_decoder = json.JSONDecoder(
             parse_constant=_refuse_constant, object_pairs_hook=_Pairs
         )
 
     def parse_chunk(self, texts: list[str]) -> Columns | None:
-        """The columns of rows that `parse_row` all accepts; None when there is any doubt.
+        """Return the columns of rows that `parse_row` would all accept; None in case of doubt.
 
         The lines are decoded as one list, which is several times faster. That each line is
         exactly one row follows from these together: it begins with `{` and ends with `}`; there
@@ -60,7 +60,7 @@ class NdjsonRows:
         return parsed
 
     def parse_row(self, line: int, text: str) -> dict[str, float]:
-        """The numbers of a row by column. Raises BadRowError."""
+        """Return the numbers of a row by column. Raises BadRowError."""
         try:
             pairs = self._row_decoder.decode(text)
         except json.JSONDecodeError as error:
@@ -90,7 +90,7 @@ class NdjsonRows:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it was written, names that are there twice included."""
+    """An object as it was written, with repeated names."""
 
 
 class _ConstantError(ValueError):

@@ -1,4 +1,4 @@
-"""The database stage on Apache Pinot: one SQL query for many items, and how its answer is judged.
+"""The database stage on Apache Pinot: one SQL query for many items, and the checks of its answer.
 
 Pinot reports errors inside an HTTP 200, may answer with the rows of some servers only, and promises
 neither an order of rows nor that an id comes once. Facts of release 1.5; the codes are those of
@@ -62,7 +62,7 @@ class PinotStage(AsyncStage):
     seconds_per_call: float = 0.1
 
     async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None:
-        """Raises TransientError, RefusedError, SourceDownError."""
+        """Fetch the items. Raises TransientError, RefusedError, SourceDownError."""
         counts = batch.counts_of(self.name)
         ids = ids_at(batch, positions)
         limit = max(10, ROWS_PER_ID * len(ids))
@@ -118,7 +118,7 @@ class PinotStage(AsyncStage):
 
 
 def _by_id(table: PinotTable, id_column: str) -> dict[int, list[Any] | None]:
-    """The row of each id; None for an id with rows that differ. Rows without an id are left out."""
+    """Return each id's row, None for an id with differing rows; leave out rows without an id."""
     place = table.columns[id_column]
     by_id: dict[int, list[Any] | None] = {}
     for row in table.rows:
@@ -192,7 +192,7 @@ TRANSIENT: Final[Mapping[int, str]] = MappingProxyType(
         210: "a server is shutting down",
         211: "a server is out of capacity",
         230: "segments are missing on a server",
-        235: "segments could not be had",
+        235: "segments could not be loaded",
         240: "a server's scheduler is down",
         245: "a server's scheduler took too long",
         250: "the execution took too long",
@@ -205,7 +205,7 @@ TRANSIENT: Final[Mapping[int, str]] = MappingProxyType(
         503: "the query was cancelled",
     }
 )
-"""Errors that may pass by themselves, by their code."""
+"""Errors that may be temporary, by their code."""
 
 REFUSALS: Final[Mapping[int, str]] = MappingProxyType(
     {
@@ -217,7 +217,7 @@ REFUSALS: Final[Mapping[int, str]] = MappingProxyType(
         720: "the query cannot be planned; see HOTLOOP_PINOT_SQL",
     }
 )
-"""Errors that will not pass, by their code. A code in neither table will not pass, either."""
+"""Errors that are permanent, by their code; so are codes in neither table."""
 
 _LOGGED_CHARACTERS: Final = 500
 
@@ -266,7 +266,7 @@ def _error_of(exceptions: Any) -> TransientError | RefusedError:
 
 
 def _code(error: Any) -> int:
-    """The code of an error; -1 for an error without a code."""
+    """Return the code of an error; -1 for an error without a code."""
     code = error.get("errorCode") if isinstance(error, dict) else None
     return code if isinstance(code, int) else -1
 

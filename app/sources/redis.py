@@ -51,7 +51,7 @@ class RedisStage(AsyncStage):
     seconds_per_call: float = 0.001
 
     async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None:
-        """Raises TransientError, RefusedError, SourceDownError; with `aside` nothing."""
+        """Fetch items. Without `aside`, raises TransientError, RefusedError, SourceDownError."""
         counts = batch.counts_of(self.name)
         opened = connection((self.url, self.connections, self.policy.timeout_seconds), self._open)
         before, _, after = self.key.partition(ID_PLACE)
@@ -86,7 +86,7 @@ class RedisStage(AsyncStage):
         return _RedisConnection(self.url, self.connections, self.policy.timeout_seconds)
 
     async def _read(self, opened: _RedisConnection, keys: list[str]) -> list[Sequence[Any] | None]:
-        """The values of the columns for each key; None for values that are missing."""
+        """Return the values of the columns for each key; None for missing values."""
         columns = mapped_columns(self.workload, self.fields)
         if self.layout is RedisLayout.HASH:
             fields = [name for _, name in columns]
@@ -104,14 +104,14 @@ def _is_complete(row: Sequence[Any] | None) -> bool:
 
 def _string_rows(column: RowColumn, values: list[bytes | None]) -> list[Sequence[Any] | None]:
     try:
-        # By far the most common case: every key is there and holds a number.
+        # By far the most common case: every key exists and holds a number.
         return list(zip(map(int if column.is_integer else float, values)))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return [None if value is None else (_parsed(column, value),) for value in values]
 
 
 def _parsed(column: RowColumn, value: bytes) -> int | float | str:
-    """The number, or the text that was there instead, which then fails its item."""
+    """Return the number, or the text that was found instead, which then fails its item."""
     if b"_" not in value:  # only Python reads numbers with underscores
         # 12.0 for an integer column passes here; `assign` checks whether it is an integer.
         for read in (int, float) if column.is_integer else (float,):
@@ -149,8 +149,8 @@ def _json_row(
 
 
 def _packing_fast(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """The same class of connection, with commands of many keys packed by hiredis. redis-py does so
-    for its blocking client only, and packing in Python took half of a lookup's CPU time.
+    """Return a connection class that packs commands of many keys with hiredis. redis-py does so for
+    its blocking client only, and packing in Python took half of a lookup's CPU time.
     """
     from hiredis import pack_command
 
@@ -176,7 +176,7 @@ class _RedisConnection:
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=connections,
-            timeout=None,  # a call waits for its turn as long as the guard lets it
+            timeout=None,  # the guard limits how long a call waits for its turn
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),  # the guard retries
@@ -192,7 +192,7 @@ class _RedisConnection:
     async def hash_fields(
         self, keys: list[str], fields: list[str]
     ) -> list[list[bytes | None] | None]:
-        """The values of the fields for each key; None for a key that holds no hash."""
+        """Return the values of the fields for each key; None for a key that holds no hash."""
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hmget(key, fields)

@@ -6,9 +6,9 @@
              one caller at a time tries until an answer comes or the outage has lasted
              `outage_seconds`; all others wait for it, and fail together when it is over
 
-So a restart of the dependency costs a run time and no item, and a dependency that is gone delays a
-run once, for a bounded time. There is one breaker for each dependency in each process: it opens
-when half of the last calls failed, lets one call through after a moment, and closes when that is
+So a restart of the dependency costs a run time but no items, and a dependency that is gone delays a
+run once, for a bounded time. Each process has one breaker for each dependency: it opens when half
+of the last calls failed, lets one call through after TRIAL_SECONDS, and closes when that call is
 answered.
 """
 
@@ -32,7 +32,7 @@ from hotloop.app.sources.breaker_reports import BreakerReport, record
 T = TypeVar("T")
 
 FIRST_BACKOFF_SECONDS: Final = 0.1
-"""The first pause; it doubles with each attempt up to the longest, with as much jitter again."""
+"""The first pause; it doubles with each attempt up to the longest, plus equally much jitter."""
 
 LONGEST_BACKOFF_SECONDS: Final = 2.0
 
@@ -57,11 +57,11 @@ _CONFIG: Final = Config(
 
 
 class TransientError(ItemFetchError):
-    """A failure that may pass by itself: no answer, a broken connection, an overloaded server."""
+    """A failure that may be temporary: no answer, a broken connection, an overloaded server."""
 
 
 class RefusedError(ItemFetchError):
-    """A failure that will not pass by itself: no access, a wrong query, unusable data."""
+    """A permanent failure: no access, a wrong query, unusable data."""
 
 
 _lock = threading.Lock()
@@ -76,7 +76,7 @@ class Breaker:
         self.reason: str | None = None
         self._openings = 0
         self.down_since: float | None = None
-        """The time.monotonic() at which it opened after it was last closed; None while closed."""
+        """The time.monotonic() at which this outage opened the breaker; None while closed."""
         self.circuit = CircuitBreaker(
             name=source, config=_CONFIG, classifier=_OnlyTransient(), listener=_Notifier(self)
         )
@@ -131,9 +131,9 @@ class Policy:
     attempts: int
     """The most attempts while the breaker is closed."""
     outage_seconds: float
-    """Time that a run waits for a dependency that is down, counted from when it first finds out."""
+    """Time that a run waits for a dependency that is down, from its first failed call on."""
     run: str = ""
-    """The run that waits: each run has a patience of its own."""
+    """Name of the run: each run has its own patience."""
 
 
 class Guard:
@@ -144,15 +144,15 @@ class Guard:
         self._trying = asyncio.Lock()
         self._outage: float | None = None
         self._found: dict[str, float] = {}
-        """Run to when it found the outage."""
+        """The time at which each run found the outage."""
 
     async def call(
         self, operation: Callable[[], Awaitable[T]], policy: Policy, counts: StageCounts
     ) -> T:
-        """Return the answer of `operation`, which raises TransientError when another attempt may
+        """Return the answer of `operation`, which raises TransientError if another attempt may
         succeed.
 
-        Raises that error when all attempts failed, SourceDownError, and at once any other error of
+        Raises that error after the last attempt, SourceDownError, and at once any other error of
         the operation.
         """
         sent = 0
@@ -188,8 +188,8 @@ class Guard:
 
     @asynccontextmanager
     async def _turn(self, policy: Policy) -> AsyncIterator[None]:
-        """Hold the turn to try while the breaker is open. SourceDownError when the turn does not
-        come within the run's patience.
+        """Hold the turn to try while the breaker is open. Raises SourceDownError if the turn does
+        not come within the run's patience.
         """
         left_seconds = policy.outage_seconds - self._waited_seconds(policy)
         try:
@@ -230,14 +230,14 @@ class Guard:
             except CircuitOpenError as refusal:
                 wait_seconds = refusal.retry_after or _TRIAL_IN_PROGRESS_SECONDS
             except TransientError:
-                if self._breaker.is_closed:  # by a call on another loop
+                if self._breaker.is_closed:  # a call on another loop closed it
                     return await self._retry(attempt, policy)
             if self._waited_seconds(policy) >= policy.outage_seconds:
                 raise self._down()
             await asyncio.sleep(wait_seconds)
 
     def _waited_seconds(self, policy: Policy) -> float:
-        """The time since the run first found this outage."""
+        """Return the time since the run first found this outage."""
         down_since = self._breaker.down_since
         if self._outage != down_since:
             self._outage, self._found = down_since, {}

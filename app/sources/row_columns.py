@@ -35,7 +35,7 @@ class RowColumn:
         return self.minimum <= number <= self.maximum
 
     def array(self, numbers: Sequence[float]) -> npt.NDArray[Any] | None:
-        """The numbers as an array of `dtype`; None when any is not `in_bounds`."""
+        """Return the numbers as an array of `dtype`; None if any is not `in_bounds`."""
         try:
             array = np.array(numbers, dtype=self.dtype)
         except OverflowError:
@@ -65,14 +65,14 @@ def row_columns(workload: str) -> tuple[RowColumn, ...]:
 
 
 def check_names(line: int, names: Sequence[str], columns: Sequence[RowColumn]) -> None:
-    """BadRowError unless `names` are those of the columns, each once, in any order."""
+    """Raise BadRowError unless `names` has each column's name once, in any order."""
     known = [column.name for column in columns]
     wanted = f"give exactly {', '.join(known)}"
     for name, times in Counter(names).items():
         if name not in known:
             raise BadRowError(line, None, f"unknown column {shortened(repr(name))}; {wanted}")
         if times > 1:
-            raise BadRowError(line, name, f"the column is there {times} times; {wanted}")
+            raise BadRowError(line, name, f"the column appears {times} times; {wanted}")
     for name in known:
         if name not in names:
             raise BadRowError(line, name, f"the column is missing; {wanted}")

@@ -24,26 +24,26 @@ from hotloop.app.disk import disk_error
 from hotloop.app.errors import DamagedFileError
 
 Rows = npt.NDArray[np.void]
-"""1-D, structured."""
+"""A 1-D structured array."""
 
 _FIXED_BYTES = 10  # magic string, version, length of the rest of the header
 _MAX_HEADER_BYTES = 8192
 
 BLOCK_BYTES = 16_384
-"""Bytes of rows that share a checksum: the least that is read."""
+"""Bytes of rows that share a checksum, and are read together."""
 _CHECKSUM = np.dtype("<u4")
 _CHECKED_BYTES = 1 << 20
 """Bytes that `check` reads at a time."""
 
 
 def row_dtype(fields: Iterable[tuple[str, str]]) -> np.dtype[np.void]:
-    """A packed little-endian dtype of (name, numpy dtype name) fields."""
+    """Return a packed little-endian dtype of (name, numpy dtype name) fields."""
     return np.dtype([(name, np.dtype(dtype).newbyteorder("<")) for name, dtype in fields])
 
 
 def header_bytes(dtype: np.dtype[np.void], count: int) -> bytes:
-    """The file's bytes before its rows. NumPy pads them: their number does not depend on `count`,
-    so that a header can be written again once the count is known."""
+    """Return the file's bytes before its rows. NumPy pads them to a size that does not depend on
+    `count`, so that the header can be written again once the count is known."""
     buffer = io.BytesIO()
     description = {
         "descr": np.lib.format.dtype_to_descr(dtype),
@@ -72,17 +72,17 @@ class Checksums:
             rest = rest[len(piece) :]
             if self._filled == BLOCK_BYTES:
                 self._complete.append(self._current)
-                # Each begins with its number, so that a block is not taken for another one.
+                # Each block begins with its number, so that blocks cannot be confused.
                 self._current, self._filled = len(self._complete), 0
 
     def packed(self) -> bytes:
-        """The bytes that follow the rows in the file."""
+        """Return the bytes that follow the rows in the file."""
         last = [self._current] if self._filled else []
         return np.array([*self._complete, *last], _CHECKSUM).tobytes()
 
 
 def native_column(rows: Rows, name: str) -> npt.NDArray[Any]:
-    """One column of `rows` in memory of its own: contiguous, aligned, native byte order."""
+    """Copy a column of `rows` into new memory: contiguous, aligned, native byte order."""
     column = rows[name]
     return column.astype(column.dtype.newbyteorder("="), order="C", copy=True)
 
@@ -90,8 +90,8 @@ def native_column(rows: Rows, name: str) -> npt.NDArray[Any]:
 class RowFile:
     """A complete row file, open for reading. `read` may be called from several threads at once.
 
-    Raises StoreError when the file is missing, DamagedFileError when it is not a row file, or has
-    not the size that its header says.
+    Raises StoreError if the file is missing, DamagedFileError if it is not a row file, or its size
+    differs from its header.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -116,10 +116,10 @@ class RowFile:
         return self.dtype.names or ()
 
     def read(self, start: int, count: int) -> Rows:
-        """Rows `start … start + count - 1`, in memory.
+        """Read rows `start … start + count - 1` into memory.
 
-        Raises DamagedFileError when they do not match their checksums; ValueError when they are
-        not all within the file.
+        Raises DamagedFileError if they do not match their checksums; ValueError if they are not all
+        within the file.
         """
         if start < 0 or count < 0 or start + count > self.count:
             raise ValueError(f"rows {start} … {start + count - 1} of {self.count}")
@@ -129,13 +129,13 @@ class RowFile:
         return np.frombuffer(blocks, self.dtype, count, first - begin)
 
     def check(self, start: int, count: int) -> None:
-        """Check rows `start … start + count - 1` without keeping them. Raises as `read`."""
+        """Check rows `start … start + count - 1` without keeping them. Raises `read`'s errors."""
         rows = max(1, _CHECKED_BYTES // self.dtype.itemsize)
         for position in range(start, start + count, rows):
             self.read(position, min(rows, start + count - position))
 
     def _checked_blocks(self, begin: int, end: int) -> bytearray:
-        """The blocks that hold the bytes of rows from `begin`, where a block starts, to `end`."""
+        """Read the blocks with the bytes of rows from `begin`, the start of a block, to `end`."""
         if not self.has_checksums:
             raise DamagedFileError(f"the file {self.name} is damaged: it has no checksums")
         first, last = begin // BLOCK_BYTES, -(-end // BLOCK_BYTES)
@@ -190,7 +190,7 @@ class RowFile:
         return header
 
     def _bytes(self, offset: int, size: int) -> bytearray:
-        """`size` bytes of the file, or those that there are."""
+        """Return `size` bytes of the file, or fewer at its end."""
         collected = bytearray()
         try:
             while len(collected) < size:
@@ -219,7 +219,7 @@ def _parsed_header(header: bytes) -> _Header | None:
         if np.lib.format.read_magic(buffer) != (1, 0):
             return None
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(buffer)
-    except Exception:  # what NumPy raises depends on what is wrong with the bytes
+    except Exception:  # NumPy raises many kinds of errors for damaged bytes
         return None
     if fortran_order or len(shape) != 1 or dtype.names is None or dtype.hasobject:
         return None

@@ -1,8 +1,8 @@
 """Reading an upload into an item file: rows are read, checked and stored in chunks.
 
-Memory does not depend on the upload. A chunk is converted as a whole; only when something in it is
-unusual are its rows looked at one by one, which finds the first bad one, and the words for it.
-Item ids may repeat: an id names an item for the client, and items are told apart by position.
+Memory does not depend on the size of the upload. A chunk is converted as a whole; only if that
+fails are its rows read one by one, to report the first bad row. Item ids may repeat: an id names an
+item for the client, and the service identifies items by position.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ from hotloop.app.errors import BadRowError
 
 MAX_LINE_BYTES: Final = 65_536
 CHUNK_ROWS: Final = 4_096
-"""More rows at once are not faster, fewer are."""
+"""Rows of a chunk; more at once are not faster, fewer are slower."""
 CHUNK_BYTES: Final = 1 << 20
-"""The most bytes that a chunk holds before its last line."""
+"""Most bytes of a chunk before its last line."""
 
 Line = tuple[int, bytes]
-"""Its number in the file, from 1, and its bytes without the line end."""
+"""A line: its number in the file, from 1, and its bytes without the line end."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 

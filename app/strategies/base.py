@@ -1,4 +1,4 @@
-"""The protocol of strategies: the plan that one gets, the results that it gives, and its progress.
+"""The protocol of strategies: the plan to execute, the results, and the progress.
 
 Progress of batches in work is counted in steps: each stage that an item has passed is a step, and
 its kernel call is another. Threads count in an object of the batch. A worker process counts in its
@@ -32,7 +32,7 @@ from hotloop.app.sources.breaker_reports import BreakerReport
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a run host needs to execute a run; picklable, complete, already validated."""
+    """All data that a run host needs to execute a run; picklable and already validated."""
 
     workload: str
     kernel: str
@@ -41,12 +41,12 @@ class Plan:
     stages: tuple[Stage, ...]
     """I/O steps that wait; the plan leaves out a stage that answers at once."""
     parameters: Parameters
-    """Resolved: every parameter of the workload has a value."""
+    """Values of all parameters of the workload."""
     batch_size: int
     workers: int
     io_concurrency: int
     group_size: int = 1
-    """Items that pass the stages together; more than one when a stage asks for many at once."""
+    """Items that pass the stages together; several if a stage asks for many at once."""
     ranges: tuple[tuple[int, int], ...] | None = None
     """(start, count) of the items to execute, ascending; None for all."""
     timeout_seconds: float | None = None
@@ -54,8 +54,8 @@ class Plan:
     max_batch_retries: int = 3
     """The most times that a batch is tried again after the death of its worker."""
     slice_items: int | None = None
-    """Items of one kernel call. A call for many more is cut into several, so that its progress can
-    be seen; that changes no bit of the results. None for never."""
+    """Items of one kernel call. A call for many more is cut into several, to show its progress;
+    that changes no bit of the results. None means never."""
     origin: Origin = NOWHERE
     """The request and task that every process names in its log lines for this plan."""
 
@@ -92,11 +92,11 @@ class BatchResult:
     breakers: tuple[BreakerReport, ...] = ()
     """The breakers of the worker's process that have ever opened."""
     begun_ns: int = 0
-    """Time at which its items were loaded, in nanoseconds since 1970."""
+    """Time at which the batch's items were loaded, in nanoseconds since 1970."""
     ended_ns: int = 0
-    """Time at which it was computed, likewise."""
+    """Time at which the batch was computed, in nanoseconds since 1970."""
     pid: int = 0
-    """The process that computed it."""
+    """The process that computed the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,13 @@ class Capabilities:
     """Properties of a strategy that callers may rely on, as data."""
 
     parallel: bool
-    """Computes more than one batch at once when workers > 1."""
+    """True if it computes several batches at once when workers > 1."""
     shares_memory: bool
-    """Workers live in the run host's process."""
+    """True if workers are in the run host's process."""
     needs_gil_release: bool
-    """Computes in parallel only with kernels that release the GIL."""
+    """True if it computes in parallel only with kernels that release the GIL."""
     overlaps_io: bool
-    """Waits for many items at once within one worker."""
+    """True if one worker waits for many items at once."""
     cancellable: str
     """The moment at which a cancelled run stops, in words."""
 
@@ -118,11 +118,11 @@ class Capabilities:
 class Strategy(Protocol):
     """Executes plans, one at a time.
 
-    `prepare` brings up pools and compiled kernels and returns the number of workers that will
-    really be used; its time is the run's set-up, apart from its duration. `run` yields the result
-    of every batch exactly once, in any order; it loads the plan's items lazily and holds a bounded
-    number of batches. Closing the generator early cancels the run: it returns once nothing of the
-    run is executing any more. `close` frees everything. WorkerCrashedError when a batch killed its
+    `prepare` starts pools and compiles kernels, and returns the number of workers that will be
+    used; its time is the run's set-up, apart from its duration. `run` yields the result of every
+    batch exactly once, in any order; it loads the plan's items lazily and holds a bounded number of
+    batches. Closing the generator early cancels the run: it returns once nothing of the run is
+    executing any more. `close` frees all resources. Raises WorkerCrashedError if a batch killed its
     workers too often.
     """
 
@@ -134,7 +134,7 @@ class Strategy(Protocol):
 
     @property
     def in_flight(self) -> InFlight:
-        """Progress of the batches whose results `run` has not yielded yet."""
+        """Return the progress of the batches whose results `run` has not yielded yet."""
         ...
 
     async def prepare(self, plan: Plan) -> int: ...
@@ -142,7 +142,7 @@ class Strategy(Protocol):
     def run(self, plan: Plan) -> AsyncGenerator[BatchResult, None]: ...
 
     def worker_pids(self, plan: Plan) -> list[int]:
-        """The existing processes that would work for this plan."""
+        """Return the existing processes that would work for this plan."""
         ...
 
     async def close(self) -> None: ...
@@ -210,8 +210,8 @@ class InFlight:
         self._words: Callable[[], Words] = list
 
     def begin(self, words: Callable[[], Words] = list) -> None:
-        """Begin a run. Its worker processes, if it has any, are idle now; they count in the memory
-        that `words` returns, which is another one after a worker has died.
+        """Begin a run, whose worker processes are idle now. They count in the memory that `words`
+        returns, which changes after a worker has died.
         """
         self._open.clear()
         self._words = words
@@ -228,7 +228,7 @@ class InFlight:
         self._open.pop(batch.index, None)
 
     def steps(self) -> int:
-        """The steps that items of batches in work have passed by now."""
+        """Return the steps that items of batches in work have passed by now."""
         total = sum(steps.count for steps in self._open.values())
         for word in self._words():
             if (word >> _HALF) - 1 in self._open:

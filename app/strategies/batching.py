@@ -12,7 +12,7 @@ from hotloop.app.strategies.base import BatchResult, InFlight, Plan, StepCount
 
 
 def batch_count(plan: Plan) -> int:
-    """The number of batches that a plan is cut into."""
+    """Return the number of batches that a plan is cut into."""
     return sum(-(-count // plan.batch_size) for _, count in plan.item_ranges)
 
 
@@ -25,13 +25,13 @@ def iter_batches(plan: Plan) -> Iterator[Batch]:
 
 
 _ON_THEIR_WAY: Final = 4
-"""Batches on their way between the event loop and the workers: passing one on and taking its result
-may take longer than computing a small one."""
+"""Batches in transit between the event loop and the workers: passing a small batch on and taking
+its result may take longer than computing it."""
 
 
 def window_size(workers: int) -> int:
-    """The number of batches in flight: one for each worker, and one that waits, so that no worker
-    is ever idle.
+    """Return the number of batches in flight: one for each worker, and more in transit, so that no
+    worker is idle.
     """
     return 2 * workers + _ON_THEIR_WAY
 

@@ -20,7 +20,7 @@ from hotloop.app.strategies.process_pool import ProcessPool, run_batch_in_pool
 
 
 class _Batchwise:
-    """Keeps a bounded number of batches in flight; a strategy says how to execute one."""
+    """Keeps a bounded number of batches in flight; each strategy executes a batch in its way."""
 
     name: StrategyName
     capabilities: Capabilities
@@ -29,7 +29,7 @@ class _Batchwise:
         self.in_flight = InFlight()
 
     def _window(self, plan: Plan) -> int:
-        """The number of batches in flight."""
+        """Return the number of batches in flight."""
         raise NotImplementedError
 
     async def _execute(
@@ -55,11 +55,11 @@ class _Batchwise:
             await self._after_run()
 
     def _words(self) -> Words:
-        """The memory in which worker processes count their steps."""
+        """Return the memory in which worker processes count their steps."""
         return []
 
     async def _after_run(self) -> None:
-        """Leave nothing of the run executing."""
+        """Wait until nothing of the run is executing any more."""
 
     def worker_pids(self, plan: Plan) -> list[int]:
         return []
@@ -69,7 +69,7 @@ class _Batchwise:
 
 
 class _InOneThread(_Batchwise):
-    """One batch at a time, in a thread beside the run host's event loop."""
+    """Executes a batch at a time, in a thread beside the run host's event loop."""
 
     def __init__(self, pools: Pools) -> None:
         super().__init__()
@@ -87,8 +87,8 @@ class _InOneThread(_Batchwise):
 
 
 class Sequential(_InOneThread):
-    """The baseline: waits for an item, computes it, and goes on to the next one, in one thread.
-    Without I/O a batch is one kernel call.
+    """The baseline: waits for an item, computes it, and goes on to the next, in one thread. Without
+    I/O a batch is one kernel call.
     """
 
     name = StrategyName.SEQUENTIAL

@@ -28,8 +28,8 @@ def rows_checksum(item_ids: npt.NDArray[np.int64], columns: Columns) -> int:
 
     `item_ids` int64[n]; `columns` arrays of length n with values of 1, 2, 4 or 8 bytes, hashed in
     the order of their names; a value of fewer than 8 bytes is filled up with zero bits. Two results
-    have the same checksum when they hold the same rows to the bit, in whatever order and in however
-    many batches they were made: sums of batches add up.
+    with the same rows to the bit have the same checksum, independent of order and batches: sums of
+    batches add up.
     """
     hashes = _mix(_bits(item_ids))
     for name in sorted(columns):
@@ -43,5 +43,5 @@ def _bits(column: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 
 def checksum_text(checksum: int) -> str:
-    """16 hexadecimal digits."""
+    """Return a checksum as 16 hexadecimal digits."""
     return f"{checksum % MODULUS:016x}"

@@ -24,7 +24,7 @@ from hotloop.app.strategies import worker_process
 from hotloop.app.system import end_with_starter, thread_count
 
 MAX_DESCRIPTORS: Final = 256
-"""The most descriptors that come with one request."""
+"""Most descriptors in a request."""
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ class _Server:
         self._workers: dict[int, int] = {}
         """The descriptor to write a worker's exit code to, by its pid."""
         self._alive_r, self._alive_w = os.pipe()
-        """Becomes readable when this process is gone, so that its workers end, too."""
+        """A pipe that becomes readable when this process is gone, so that its workers end, too."""
         self._woken_r, self._woken_w = os.pipe()
         os.set_blocking(self._woken_r, False)
         os.set_blocking(self._woken_w, False)
@@ -59,7 +59,7 @@ class _Server:
         """Fork a worker for each request, and report how each worker ended."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._woken_w)
-        with contextlib.suppress(OSError):  # the run host is gone, as the first look will tell
+        with contextlib.suppress(OSError):  # the run host is gone, which the loop then notices
             self._control.send(json.dumps({"threads": thread_count()}).encode())
         is_open = True
         with selectors.DefaultSelector() as selector:
@@ -75,7 +75,7 @@ class _Server:
                     selector.unregister(self._control)
 
     def _fork_next(self, selector: selectors.BaseSelector) -> bool:
-        """Fork a worker for the next request; False when no more can come."""
+        """Fork a worker for the next request. Return False if no more requests can come."""
         try:
             worker_r, told_w, *inherited = reduction.recvfds(self._control, MAX_DESCRIPTORS)
         except (EOFError, OSError):

@@ -140,19 +140,19 @@ LEAST_AHEAD: Final = 2
 
 
 def batches_arriving(plan: Plan) -> int:
-    """The number of batches whose items may be in flight together."""
+    """Return the number of batches whose items may be in flight together."""
     return -(-plan.io_concurrency // plan.batch_size)
 
 
 def batches_ahead(plan: Plan) -> int:
-    """The number of batches that are loaded before a fetcher asks for one: as many as arrive
-    together, so that each fetcher finds a next group when it goes on.
+    """Return the number of batches to load before a fetcher asks for one: as many as arrive
+    together, so that each fetcher finds a next group.
     """
     return max(LEAST_AHEAD, batches_arriving(plan))
 
 
 def batches_open(plan: Plan) -> int:
-    """The most batches that are loaded and not complete."""
+    """Return the most batches that are loaded and not complete."""
     return batches_arriving(plan) + batches_ahead(plan) - 1
 
 
@@ -196,7 +196,7 @@ class _Feed:
         return result
 
     async def _open_all(self) -> None:
-        """Open batch after batch, and start as many fetchers as find something to do."""
+        """Open batch after batch, and start as many fetchers as have work."""
         plan = self._plan
         for batch in iter_batches(plan):
             while len(self._ready) >= self._ahead:
@@ -265,7 +265,7 @@ class _IoClock:
         self._since = now
 
     def take(self) -> float:
-        """The seconds that were counted since the last call of take."""
+        """Return the seconds counted since the last call of `take`."""
         if self._in_flight:
             self._settle()
         seconds, self._seconds = self._seconds, 0.0

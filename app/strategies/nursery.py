@@ -1,7 +1,7 @@
-"""The source of worker processes: a fork server in which their kernel is compiled already.
+"""Starting worker processes from a fork server in which their kernel is compiled already.
 
 A spawned worker imports and compiles by itself, which takes seconds, and many seconds with more
-workers than CPUs. Where forking is not safe, workers are spawned all the same.
+workers than CPUs. Where forking is not safe, workers are spawned nevertheless.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Nursery:
     def __init__(self, instruction_set: str | None = None) -> None:
         self._instruction_set = instruction_set
         self._forks = thread_count() is not None
-        """True where the system tells how many threads a process has: one with one may fork."""
+        """True if the system tells the number of a process's threads; with one it may fork."""
         self._server: ForkServer | None = None
         self._retired: list[ForkServer] = []
         self._lock = threading.Lock()
@@ -52,8 +52,8 @@ class Nursery:
     def server_for(self, kernel: Kernel) -> ForkServer | None:
         """The server that has this kernel compiled, or None where workers must be spawned.
 
-        It is the same server as long as that has the kernel. Once another one is returned, pools of
-        the former must be ended: it starts no more workers.
+        The server stays the same as long as it has the kernel. Once another server is returned, the
+        former one's pools must be ended: it starts no more workers.
         """
         with self._lock:
             self._retired = [server for server in self._retired if server.is_alive]
@@ -105,7 +105,7 @@ class Nursery:
 class ForkServer:
     """A process of `hotloop.app.strategies.fork_server`, and the requests to it.
 
-    Raises OSError or ValueError if it does not come up.
+    Raises OSError or ValueError if it does not start.
     """
 
     def __init__(self, kernels: frozenset[Kernel], instruction_set: str | None) -> None:
@@ -147,8 +147,8 @@ class ForkServer:
         return kernel in self.kernels and self.is_alive
 
     def request(self, descriptors: list[int]) -> tuple[int, int]:
-        """Have a worker forked that inherits these descriptors. Returns a descriptor to read its
-        pid and then its exit code from, and one to write its work to. Raises OSError if the server
+        """Request a worker that inherits these descriptors. Return a descriptor from which to read
+        its pid and later its exit code, and one to write its work to. Raises OSError if the server
         is gone.
         """
         told_r, told_w = os.pipe()
@@ -196,7 +196,7 @@ class SpawningContext(SpawnContext):
 
 
 class ForkingContext(ForkServerContext):
-    """The same for forking from a server of ours, which leaves no address behind when killed."""
+    """multiprocessing's context for forking from our server, which leaves no socket file behind."""
 
     def __init__(self, server: ForkServer) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class ForkedProcess(ForkServerProcess):
 
 
 class _Popen(popen_forkserver.Popen):
-    """multiprocessing's Popen for a server of ours, safe when several threads poll it."""
+    """multiprocessing's Popen for our server, safe when several threads poll it."""
 
     def __init__(self, process_obj: ForkedProcess) -> None:
         self._polling = threading.Lock()
@@ -256,7 +256,7 @@ class _Popen(popen_forkserver.Popen):
         finally:
             set_spawning_popen(None)
         self.sentinel, worker_w = process_obj.server.request(self._inherited)
-        # Its end tells the worker that this process is gone.
+        # When this descriptor closes, the worker knows that this process is gone.
         parent_w = os.dup(worker_w)
         self.finalizer = util.Finalize(self, _close, (parent_w, self.sentinel))
         with os.fdopen(worker_w, "wb") as worker:
@@ -271,8 +271,8 @@ class _Popen(popen_forkserver.Popen):
             return code
 
     def _send_signal(self, sig: int) -> None:
-        """Send it only to a process that still runs: once the fork server has reaped it, its pid
-        may belong to another process.
+        """Send the signal only if the process still runs: once the fork server has reaped it, its
+        pid may belong to another process.
         """
         if self.poll() is None:
             super()._send_signal(sig)  # type: ignore[misc]

@@ -33,18 +33,18 @@ from hotloop.app.strategies.worker_process import initialise_worker
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """The most workers of each kind that a run gets, whatever it asks for."""
+    """The most workers of each kind that a run gets."""
 
     threads: int
     processes: int
     cpus: int
-    """Usable CPUs: more processes than these have nothing to do, unless they wait for I/O."""
+    """Usable CPUs; further processes have nothing to do, unless they wait for I/O."""
 
 
 class Pools:
-    """One pool of each kind. `close` ends them all; they are built again when next needed.
+    """The pools of a run host, one of each kind. `close` ends them; they are rebuilt when needed.
 
-    Worker processes use `instruction_set` where a kernel has it; None is the best they have.
+    Worker processes use `instruction_set` where a kernel has it; None takes the best.
     """
 
     def __init__(self, limits: PoolLimits, instruction_set: str | None = None) -> None:
@@ -55,22 +55,22 @@ class Pools:
         self.multiprocessing = MultiprocessingPool(self.nursery, instruction_set)
 
     def thread_workers(self, plan: Plan) -> int:
-        """The number of threads that a run may use."""
+        """Return the number of threads that a run may use."""
         return pool_workers(plan, self.limits, in_processes=False)
 
     def process_workers(self, plan: Plan) -> int:
-        """The number of processes that a run may use, even if some have nothing to do."""
+        """Return the number of processes that a run may use, even if some have nothing to do."""
         return pool_workers(plan, self.limits, in_processes=True)
 
     async def ensure_processes(self, pool: ProcessPool, plan: Plan) -> int:
-        """Bring up as many worker processes as the plan has work for; returns their number."""
+        """Start as many worker processes as the plan has work for; return their number."""
         most = self.process_workers(plan)
         workers = effective_workers(plan, most)
         await pool.ensure(max(1, workers), plan, most)
         return workers
 
     def pids(self, pool: ProcessPool) -> list[int]:
-        """The processes of a pool, and the process that forks them."""
+        """Return the processes of a pool, and the process that forks them."""
         server = self.nursery.pid
         return pool.pids if server is None else [server, *pool.pids]
 
@@ -83,8 +83,8 @@ class Pools:
 
 
 def pool_workers(plan: Plan, limits: PoolLimits, *, in_processes: bool) -> int:
-    """The number of workers that a run may use. There are no more processes than usable CPUs unless
-    they wait for I/O, which those of `hybrid` do not.
+    """Return the number of workers that a run may use. Processes are at most as many as usable
+    CPUs unless they wait for I/O, which the processes of `hybrid` do not.
     """
     if not in_processes:
         return min(plan.workers, limits.threads)
@@ -94,7 +94,7 @@ def pool_workers(plan: Plan, limits: PoolLimits, *, in_processes: bool) -> int:
 
 
 def effective_workers(plan: Plan, pool_workers: int) -> int:
-    """The number of workers that will have something to do: at most one for each batch."""
+    """Return the number of workers that will have work: at most one for each batch."""
     return min(pool_workers, batch_count(plan))
 
 
@@ -112,7 +112,7 @@ class ThreadPool:
         self._workers = 0
 
     def ensure(self, workers: int) -> None:
-        """Have this number of threads."""
+        """Make sure that the pool has this number of threads."""
         if self._executor is not None and self._workers == workers:
             return
         self.close()
@@ -120,8 +120,8 @@ class ThreadPool:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="hotloop-worker")
 
     async def submit(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the call in a thread. When cancelled, this returns only after the call has ended: a
-        thread cannot be killed, so the caller must have told the call to stop.
+        """Run the call in a thread. When cancelled, return only after the call has ended: a thread
+        cannot be killed, so the caller must have told the call to stop.
         """
         assert self._executor is not None, "ensure() comes first"
         future = self._executor.submit(call, *args, **kwargs)
@@ -192,7 +192,7 @@ class ExecutorPool(ProcessPool):
 
 
 _GRACE_SECONDS: Final = 0.02
-"""A pool that has not ended this long after its workers waits for a lock that one of them held."""
+"""Time after its workers' end in which a pool ends, unless it waits for a lock of a dead worker."""
 
 
 class _Pool(Pool):

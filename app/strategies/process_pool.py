@@ -45,7 +45,7 @@ class PoolStuckError(Exception):
 
 
 class ProcessPool(ABC):
-    """Builds and watches a pool, and knows what is in flight. One event loop calls all methods."""
+    """Builds and watches a pool and its calls in flight. One event loop calls all methods."""
 
     def __init__(self, nursery: Nursery, instruction_set: str | None = None) -> None:
         self._nursery = nursery
@@ -66,14 +66,14 @@ class ProcessPool(ABC):
 
     @property
     def pids(self) -> list[int]:
-        """The pids of the present worker processes."""
+        """Return the pids of the present worker processes."""
         return [process.pid for process in self._processes if process.pid is not None]
 
     async def ensure(self, workers: int, plan: Plan, at_most: int | None = None) -> None:
-        """Have `workers` live workers with the plan's kernel compiled in each. An existing pool is
-        kept if it has more, but no more than `at_most`.
+        """Make sure of `workers` live workers with the plan's kernel compiled in each. Keep a pool
+        that has more, up to `at_most`.
 
-        Raises WorkerCrashedError when they do not come up within the plan's number of retries.
+        Raises WorkerCrashedError if they do not start within the plan's number of retries.
         """
         attempts = plan.max_batch_retries + 1
         for _ in range(attempts):
@@ -126,8 +126,8 @@ class ProcessPool(ABC):
     async def submit(self, call: Callable[..., Any], /, *args: object) -> Any:
         """Run a top-level function in a worker.
 
-        Raises WorkersDiedError when any worker of the pool died before it returned. When this is
-        cancelled the call may still be running: `finish_or_discard` must come next.
+        Raises WorkersDiedError if any worker of the pool died before the call returned. If this is
+        cancelled, the call may still be running: `finish_or_discard` must come next.
         """
         async with self._rebuilding:  # there is no pool while it is being replaced
             outcome = self._start(call, *args)
@@ -143,7 +143,7 @@ class ProcessPool(ABC):
         return outcome
 
     def _one_ended(self, outcome: asyncio.Future[Any]) -> None:
-        outcome.exception()  # marks it as seen, as perhaps nothing waits for it any more
+        outcome.exception()  # marks it as seen, because perhaps nothing waits for it any more
         self._outcomes.discard(outcome)
         if not self._outcomes:
             self._idle.set()
@@ -152,7 +152,7 @@ class ProcessPool(ABC):
         """Fail everything in flight as soon as one of the processes ends.
 
         `multiprocessing.Pool` never notices that. `ProcessPoolExecutor` does, but it watches a
-        worker that it started for a call only with the next call: without one it waits for ever.
+        worker that it started for a call only from the next call on, which may never come.
         """
         loop = asyncio.get_running_loop()
         for process in self._processes:
@@ -172,7 +172,7 @@ class ProcessPool(ABC):
             resolve(outcome, None, WorkersDiedError(cause))
 
     async def finish_or_discard(self) -> None:
-        """Leave nothing of a run executing: wait a moment for its calls, then kill the workers."""
+        """Stop all calls of a run: wait FINISH_SECONDS for them, then kill the workers."""
         try:
             await asyncio.wait_for(self._idle.wait(), FINISH_SECONDS)
         except TimeoutError:
@@ -204,7 +204,7 @@ class ProcessPool(ABC):
             raise PoolStuckError(f"{type(self).__name__} did not end")
 
     def death_text(self) -> str:
-        """Tell how the first worker ended; the pool itself may have ended the others."""
+        """Say how the first worker ended; the pool itself may have ended the other workers."""
         if self._cause is None:
             ended = wait([p.sentinel for p in self._processes], timeout=0)
             dead = [p for p in self._processes if p.sentinel in ended]
@@ -221,18 +221,18 @@ class ProcessPool(ABC):
     def _submit(
         self, call: Callable[..., Any], args: tuple[object, ...], outcome: asyncio.Future[Any]
     ) -> None:
-        """Start the call; `resolve` its outcome, with WorkersDiedError when a worker died."""
+        """Start the call; `resolve` its outcome, with WorkersDiedError if a worker died."""
 
     @abstractmethod
     def _ending(self, processes: list[BaseProcess]) -> Callable[[], None]:
-        """A function that kills the processes and ends the present pool. It blocks, so it is called
-        in a thread.
+        """Return a function that kills the processes and ends the present pool. It blocks, so call
+        it in a thread.
         """
 
 
 def _exit_code(process: BaseProcess) -> int | None:
-    """The exit code of a process that has ended. It may come a moment later: a thread of the pool
-    may have reaped the process and not noted the code yet.
+    """Return the exit code of a process that has ended. It may come a moment later, because a
+    thread of the pool may have reaped the process and not noted the code yet.
     """
     deadline = time.monotonic() + REAP_SECONDS
     while (code := process.exitcode) is None and time.monotonic() < deadline:

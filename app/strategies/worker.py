@@ -1,6 +1,6 @@
 """The execution of a batch in a worker: threads and processes run the same functions.
 
-It imports kernels and sources only, so that a worker process starts quickly.
+This module imports kernels and sources only, so that a worker process starts quickly.
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ def _run_item_by_item(plan: Plan, batch: Batch, stop: threading.Event, steps: St
 
 
 def groups(count: int, size: int) -> Iterator[range]:
-    """The positions of a batch of `count` items in groups of at most `size`."""
+    """Yield the positions of a batch of `count` items in groups of at most `size`."""
     for start in range(0, count, size):
         yield range(start, min(start + size, count))
 
 
 def fetcher_count(plan: Plan, count: int) -> int:
-    """The number of groups of `count` items that may be in flight at once: at most io_concurrency
-    items, and at least one group.
+    """Return the number of groups of `count` items that may be in flight at once: at most
+    io_concurrency items, and at least one group.
     """
     return max(1, min(plan.io_concurrency // plan.group_size, -(-count // plan.group_size)))
 
@@ -117,7 +117,7 @@ def fetch_group(
     stop: threading.Event,
     steps: Steps,
 ) -> None:
-    """Pass those of some items that are still waiting through the stages, in order."""
+    """Pass the items of a group that still wait through the stages, in order."""
     count = len(positions)
     for stage in stages:
         if positions := inputs.waiting(positions):
@@ -133,7 +133,7 @@ def fetch_group(
 async def fetch_group_async(
     stages: tuple[Stage, ...], inputs: ItemBatch, positions: Positions, steps: Steps
 ) -> None:
-    """The asynchronous twin of `fetch_group`."""
+    """Do the same as `fetch_group` on an event loop."""
     count = len(positions)
     for stage in stages:
         if positions := inputs.waiting(positions):
@@ -147,7 +147,7 @@ async def fetch_group_async(
 def _fail_all(stage: Stage, inputs: ItemBatch, positions: Positions, error: Exception) -> None:
     reason = failure_text(error)
     if not isinstance(error, ItemFetchError):
-        # The place without the text: the message of a user's own source may contain items' data.
+        # The place without the message, because a custom source's message may contain items' data.
         logger.warning(
             "stage %s (%s) failed for %d items by a fault: %s at %s",
             stage.name,
@@ -163,7 +163,7 @@ def _fail_all(stage: Stage, inputs: ItemBatch, positions: Positions, error: Exce
 
 
 def _place(error: Exception) -> str:
-    """The lines that led to an error, the innermost first."""
+    """Return the lines that led to an error, the innermost first."""
     frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
     return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames)
 

@@ -1,4 +1,4 @@
-"""The life of a worker process: how it starts, warms up and ends with its parent."""
+"""The life of a worker process: start, warm-up, and end with its parent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _barrier: Barrier | None = None
 _words: Words = []
 
 lifelines: Final[list[int]] = []
-"""Descriptors that become readable when a process is gone on which this one depends."""
+"""Descriptors that become readable when a process on which this one depends is gone."""
 
 
 def initialise_worker(

@@ -33,10 +33,10 @@ def accept(
     input_sha256: str | None = None,
     input_bytes: int = 0,
 ) -> list[Shard]:
-    """Queue a task whose items are all there now, in shards of `counts` items. The digest and size
-    are those of the file that the items come from.
+    """Queue a task whose items are complete, in shards of `counts` items. The digest and size
+    describe the file that the items come from.
 
-    Blocks. Raises StoreError, TaskNotFoundError, and TaskConflictError when it was cancelled.
+    Blocks. Raises StoreError, TaskNotFoundError, and TaskConflictError if it was cancelled.
     """
     with writing(engine) as connection:
         values = {
@@ -78,9 +78,9 @@ def move_to_background(
 
 
 def withdraw_unaccepted(engine: Engine, task_id: str) -> bool:
-    """Remove a task that was not accepted in the background: its items never came in whole, or it
-    is still the synchronous task that was to be moved. An accepted task stays. Tells whether there
-    is no such task any more. Blocks; raises StoreError.
+    """Remove a task that was not accepted in the background: its items were never complete, or it
+    is still the synchronous task that was to be moved. An accepted task stays. Return True if the
+    task does not exist any more. Blocks; raises StoreError.
     """
     unaccepted = or_(
         tasks.c.task_type == TaskType.SYNCHRONOUS, ~exists().where(shards.c.task_id == task_id)

@@ -29,12 +29,12 @@ PART_BYTES: Final = 1 << 20
 """Bytes of a file in one row of the database."""
 
 Needed = Callable[[Sequence[str]], Container[str]]
-"""Tells which of some tasks still need their files."""
+"""Function that returns which of some tasks still need their files."""
 
 
 class DataFolder:
-    """The folder of all files except the database's. It is made where it is missing, readable by
-    this user only. Raises StoreError when it cannot be written to.
+    """The folder of all files except the database's. It is made if it is missing, readable by this
+    user only. Raises StoreError if it cannot be written to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,17 +54,17 @@ class DataFolder:
             ) from error
 
     def upload_path(self, task_id: str) -> Path:
-        """The path of the upload as it came; needed until its items are read. TaskNotFoundError for
-        text that is no task's id.
+        """Return the path of the unread upload, which is needed until its items are read. Raises
+        TaskNotFoundError for text that is no task's id.
         """
         return self._uploads / f"{check_id(task_id)}{_UPLOAD}"
 
     def items_path(self, task_id: str) -> Path:
-        """The path of the task's items; needed until the task ends. Raises as `upload_path`."""
+        """Return the path of the task's items, needed until its end. Raises TaskNotFoundError."""
         return self._uploads / f"{check_id(task_id)}{_ITEMS}"
 
     def lock_of(self, task_id: str) -> asyncio.Lock:
-        """The lock to hold while this process fetches the task's files."""
+        """Return the lock to hold while this process fetches the task's files."""
         return self._locks.setdefault(task_id, asyncio.Lock())
 
     def remove(self, task_id: str) -> None:
@@ -101,7 +101,7 @@ class DataFolder:
         return removed
 
     def _files(self, task_id: str | None) -> Iterator[Path]:
-        """The files of one task, or of all."""
+        """Yield the files of one task, or of all."""
         for path in self._uploads.glob("task_*" if task_id is None else f"{task_id}.*"):
             name = _task_id(path)
             if is_task_id(name) and _SUFFIX.fullmatch(path.name.removeprefix(name)):
@@ -127,7 +127,7 @@ class InputStore:
 
     @property
     def is_needed(self) -> bool:
-        """True where processes that share the database may have no disk in common."""
+        """True if processes that share the database may have no disk in common."""
         return self._engine.dialect.name != "sqlite"
 
     def save(self, task_id: str, path: Path) -> str:
@@ -178,5 +178,5 @@ class InputStore:
 
 
 def forget_inputs(connection: Connection, task_id: str) -> None:
-    """Remove the task's input within a transaction of the caller's."""
+    """Remove the task's input within the caller's transaction."""
     connection.execute(delete(inputs).where(inputs.c.task_id == task_id))

@@ -39,7 +39,7 @@ process."""
 
 
 def may_become(status: TaskStatus) -> frozenset[TaskStatus]:
-    """The states from which a task may move to `status`."""
+    """Return the states from which a task may move to `status`."""
     return frozenset(source for source, targets in MOVES.items() if status in targets)
 
 
@@ -89,7 +89,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardRef:
-    """Names the work on one shard of a task. `shard` counts from 0. Every resume raises
+    """The name of the work on one shard of a task. `shard` counts from 0. Every resume raises
     `generation`, so that writes of an earlier generation are refused.
     """
 
@@ -126,7 +126,7 @@ class Shard:
     attempt: int = 0
     """Number of executions begun so far, and of the last one: only that one may write."""
     node: str | None = None
-    """The node that executes it, or did last; None while it waits."""
+    """The node that executes the shard, or did last; None while it waits."""
     items_processed: int = 0
     failed_items: int = 0
     details: JsonObject | None = None
@@ -165,8 +165,8 @@ def items_in_work(shard: Any, stored: Any) -> int:
 
 
 def run_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
-    """Seconds that a run took: as its executions measured them, if it is one shard; for several
-    shards, which are executed side by side, the time from the start to the end, or until now.
+    """Return the seconds that a run took: for one shard, as its executions measured them; for
+    several shards, which run side by side, from the start to the end, or until now.
     """
     if len(shards) == 1:
         seconds = (shards[0].details or {}).get("duration_seconds")

@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 T = TypeVar("T")
 
 STATEMENT_SECONDS: Final = 20
-"""The server gives up a statement after this time."""
+"""Time after which the server gives up a statement."""
 
 SILENT_SECONDS: Final = 25.0
-"""A server that has not answered for this long counts as hanging."""
+"""Time without an answer after which a server counts as hanging."""
 
 _SLOW: Final = 30
 """Factor of both times for statements that are known to be slow, like deleting many results."""
@@ -141,7 +141,7 @@ def slow(connection: Connection) -> Iterator[None]:
 
 
 def will_pass(error: DBAPIError) -> bool:
-    """Tell whether the same call may succeed later although nothing is changed here."""
+    """Return True if the same call may succeed later without any change here."""
     state = getattr(error.orig, "sqlstate", None)
     if state is None:
         return isinstance(error, OperationalError | InterfaceError)
@@ -156,7 +156,7 @@ def lets_nobody_in(error: DBAPIError) -> bool:
 
 
 def reason(error: DBAPIError) -> str | None:
-    """The error in words for a client; None for one that only the log can explain."""
+    """Return the error in words for a client; None if only the log can explain it."""
     if isinstance(error.orig, ServerSilentError):
         return _SILENT_TEXT
     state = getattr(error.orig, "sqlstate", None) or ""

@@ -25,7 +25,7 @@ from hotloop.app.tasks.results import insert_chunks, stored_ranges
 from hotloop.app.tasks.tables import shards, tasks
 
 Summarize = Callable[[Sequence[Shard]], JsonObject]
-"""Makes a task's measurements from the details of its shards."""
+"""Function that makes a task's measurements from the details of its shards."""
 
 
 class ShardStore:
@@ -178,7 +178,7 @@ class ShardStore:
         with writing(self._engine) as connection:
             values = {**again, "end_time": None}
             if not rows.update_task(connection, task_id, may_become(TaskStatus.PENDING), values):
-                text = "it is {status}; only a failed or a cancelled one can be resumed"
+                text = "it is {status}; only a failed or cancelled task can be resumed"
                 raise rows.conflict(connection, task_id, text)
             is_queued = rows.task_row(connection, task_id)["task_type"] == TaskType.BACKGROUND
             unended = shards.c.task_id == task_id, shards.c.status != TaskStatus.COMPLETED
@@ -192,12 +192,12 @@ class ShardStore:
             }
             reset = update(shards).where(*unended).values(**values)
             if not connection.execute(reset).rowcount:
-                raise TaskConflictError(task_id, "its items never came in whole; ask for it anew")
+                raise TaskConflictError(task_id, "its items are incomplete; send the request again")
             of_task = rows.all_shards(connection, task_id)
         return [shard.ref for shard in of_task if shard.status is TaskStatus.PENDING]
 
     def of_task(self, task_id: str) -> list[Shard]:
-        """All shards, in order; empty for a task whose items are still coming in."""
+        """Return all shards, in order; none for a task whose items are still being received."""
         with reading(self._engine) as connection:
             found = rows.all_shards(connection, task_id)
             if not found:
@@ -205,7 +205,7 @@ class ShardStore:
         return found
 
     def is_current(self, ref: ShardRef, attempt: int) -> bool:
-        """Tell whether this execution may still store anything."""
+        """Return True if this execution may still store results."""
         with reading(self._engine) as connection:
             try:
                 rows.check_current(rows.shard_row(connection, ref), attempt)
@@ -214,7 +214,7 @@ class ShardStore:
             return True
 
     def missing(self, ref: ShardRef) -> list[tuple[int, int]]:
-        """The ranges (start, count) of the shard's items without a stored result, in order."""
+        """Return the ranges (start, count) of the shard's items without a stored result."""
         with reading(self._engine) as connection:
             row = rows.shard_row(connection, ref)
             position, end = row["start"], row["start"] + row["count"]

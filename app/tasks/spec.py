@@ -1,4 +1,4 @@
-"""What a task is to do, in the form that the store keeps: enough for any node to execute it."""
+"""The stored spec of a task, from which any node can execute it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.records import JsonObject, from_fields
 
 SPEC_VERSION: Final = 1
-"""Version of the specs that this version writes. Raise it only if nodes that know the last one
-would misread what is written: they leave such tasks to newer nodes."""
+"""Version of the specs that this version writes. Raise it only if older nodes would misread a new
+spec: they leave tasks of a newer version to newer nodes."""
 
 VERSION_KEY: Final = "version"
 NEEDS_KEY: Final = "needs"
-"""Under which a spec keeps `kernels` and `bytes`, as far as they were known at acceptance."""
+"""Key under which a spec keeps `kernels` and `bytes`, if they were known at acceptance."""
 
 
 class InputKind(StrEnum):
-    """Where the items of a task come from."""
+    """The origin of a task's items."""
 
     GENERATED = "generated"
     ITEMS = "items"
-    """Those of a body, in an item file."""
+    """Items from a body, in an item file."""
     UPLOAD = "upload"
-    """The bytes as they came; the first execution reads them."""
+    """Bytes of an upload, which the first execution reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """The options of a run. The names are those of the stored JSON: they stay, whatever becomes of
-    the API's fields, and a new one has a default, which rows of earlier versions get. A comparison
-    keeps its own options beside them.
+    """The options of a run, named as in the stored JSON. The names stay even if the API's fields
+    change, and a new field has a default for rows of earlier versions. A comparison keeps its own
+    options beside them.
     """
 
     workload: str
@@ -60,14 +60,14 @@ class TaskSpec:
     version: int = SPEC_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """The form in which the store keeps it."""
+        """Return the spec as stored."""
         optional = {name for name in ("origin", NEEDS_KEY) if not getattr(self, name)}
         return {name: value for name, value in asdict(self).items() if name not in optional}
 
     @classmethod
     def from_json(cls, stored: JsonObject) -> Self:
-        """Read a spec of any version up to SPEC_VERSION; one without a version is of version 0.
-        Fields that this version does not know are left out. Values are as they were stored.
+        """Read a spec of any version up to SPEC_VERSION; a missing version means 0. Ignore fields
+        that this version does not know. Values are not checked.
 
         Raises UnreadableTaskError.
         """
@@ -86,12 +86,12 @@ class TaskSpec:
 
 
 def input_spec(kind: InputKind, media_type: str | None = None) -> dict[str, Any]:
-    """What a spec says of its task's input."""
+    """Return the part of a spec about its task's input."""
     return {"kind": kind.value, "media_type": media_type}
 
 
 def input_of(spec: JsonObject) -> tuple[InputKind, str | None]:
-    """The kind of a stored spec's input, and its media type. Raises UnreadableTaskError."""
+    """Return the kind of a stored spec's input, and its media type. Raises UnreadableTaskError."""
     try:
         return InputKind(spec["input"]["kind"]), spec["input"].get("media_type")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -99,6 +99,6 @@ def input_of(spec: JsonObject) -> tuple[InputKind, str | None]:
 
 
 def has_files(spec: JsonObject) -> bool:
-    """Whether the items of a task with this stored spec are kept in files."""
+    """Return True if the items of a task with this stored spec are kept in files."""
     found = spec.get("input")
     return isinstance(found, dict) and found.get("kind") != InputKind.GENERATED

@@ -54,19 +54,19 @@ _NO_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR")
 
 
 def options(busy_timeout_seconds: float) -> dict[str, object]:
-    """The execution options of a new engine."""
+    """Return the execution options of a new engine."""
     return {_TURN: threading.Lock(), _TURN_SECONDS: busy_timeout_seconds}
 
 
 def writer(engine: Engine) -> Engine:
-    """The same engine for transactions that write."""
+    """Return the engine with the option for transactions that write."""
     return engine.execution_options(**{_WRITES: True})
 
 
 @contextmanager
 def turn(engine: Engine, name: str) -> Iterator[None]:
-    """Hold the turn to write. SQLite lets one writer in at a time, and any other looks again only
-    after up to 100 ms, so the writers of one process wait here instead, and are woken.
+    """Hold the turn to write. SQLite lets one writer in at a time, and another writer tries again
+    only after up to 100 ms, so the writers of one process wait here instead, and are woken.
     """
     lock: threading.Lock | None = engine.get_execution_options().get(_TURN)
     if lock is None:
@@ -118,7 +118,7 @@ def set_up(engine: Engine, busy_timeout_seconds: float) -> None:
 
 
 def _file(engine: Engine) -> Path | None:
-    """The database's file; None for a database in memory, and one that is not SQLite's."""
+    """Return the database's file; None for a database in memory or not of SQLite."""
     database = engine.url.database
     if engine.dialect.name != "sqlite" or not database or database.startswith((":", "file:")):
         return None
@@ -155,13 +155,13 @@ def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_seconds: f
 
 
 def code(error: DBAPIError) -> str:
-    """The name of an error, such as SQLITE_BUSY; empty for one of another database."""
+    """Return the name of an error, such as SQLITE_BUSY; empty for another database's error."""
     name: str = getattr(error.orig, "sqlite_errorname", "")
     return name
 
 
 def will_pass(error: DBAPIError) -> bool:
-    """Tell whether the same call may succeed later although nothing is changed here."""
+    """Return True if the same call may succeed later without any change here."""
     return code(error).startswith(_PASSING)
 
 
@@ -171,13 +171,13 @@ def is_full(error: DBAPIError) -> bool:
 
 
 def reason(error: DBAPIError) -> str | None:
-    """The error in words for a client; None for one that only the log can explain."""
+    """Return the error in words for a client; None if only the log can explain it."""
     name = code(error)
     return next((text for known, text in _REASONS.items() if name.startswith(known)), None)
 
 
 def take_reserve(engine: Engine) -> None:
-    """Take the reserve, where there is room for it."""
+    """Take the reserve if there is room for it."""
     reserve = _reserve(engine)
     if reserve is None:
         return
@@ -209,7 +209,7 @@ def shrink(engine: Engine) -> None:
 
 
 def _reserve(engine: Engine) -> Path | None:
-    """The reserve's path; None where there is no file, or the system cannot reserve space."""
+    """Return the reserve's path; None without a file, or if the system cannot reserve space."""
     database = _file(engine)
     if database is None or not hasattr(os, "posix_fallocate"):
         return None
@@ -229,7 +229,7 @@ def _on_file(engine: Engine, work: Callable[[sqlite3.Connection], None]) -> None
 
 
 def _vacuum(connection: sqlite3.Connection) -> None:
-    # In steps, each a transaction, so that others can write in between.
+    # In steps, each a transaction, so that other writers can write in between.
     give_up = time.monotonic() + _VACUUM_SECONDS
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     while free:

@@ -24,14 +24,14 @@ THREADS: Final = 16
 """Calls that run at once; further ones wait."""
 
 BEGIN_SECONDS: Final = 10.0
-"""A call that has no thread after this time is not made."""
+"""Longest time that a call waits for a thread before it is given up."""
 
 END_SECONDS: Final = 120.0
-"""A call that runs for longer is given up. PostgreSQL has shorter bounds of its own, see
-`hotloop.app.tasks.postgresql`: this one is for a disk that is stalled."""
+"""Longest time that a call runs before it is given up, for a disk that is stalled. PostgreSQL has
+shorter limits, see `hotloop.app.tasks.postgresql`."""
 
 STOPPING_SECONDS: Final = 3.0
-"""The bound of calls in place of both while the process stops."""
+"""Limit of calls in place of both while the process stops."""
 
 _IDLE_SECONDS: Final = 30.0
 
@@ -94,7 +94,7 @@ class StoreThreads:
         """Calls in progress: the answer on the loop, and the one in the thread."""
         self._is_stopping = False
         self.hangs = False
-        """True once a call was given up while the process stops: then no other one is made."""
+        """True once a call was given up while the process stops: then no more calls are made."""
 
     async def run(self, call: Callable[[], T]) -> T:
         """Make the call in a thread. Raises what the call raises, and StoreUnavailableError when it
@@ -179,13 +179,13 @@ _of_loop: Final = _OfLoop()
 
 
 def new_store_threads() -> StoreThreads:
-    """Make new threads for the running event loop, in place of those of an earlier service."""
+    """Make new threads for the running event loop, in place of an earlier service's threads."""
     _of_loop.loop, _of_loop.threads = asyncio.get_running_loop(), StoreThreads()
     return _of_loop.threads
 
 
 def store_threads() -> StoreThreads:
-    """The threads of the running event loop."""
+    """Return the threads of the running event loop."""
     if _of_loop.loop is not asyncio.get_running_loop():
         return new_store_threads()
     return _of_loop.threads

@@ -40,7 +40,7 @@ def test_columns_are_found_by_name(header: str, row: str) -> None:
         ("item_id,value", "offset", "the column is missing; give exactly item_id, value, offset"),
         ("value,offset", "item_id", "the column is missing"),
         ("item_id,value,offset,colour", None, "unknown column 'colour'; give exactly item_id"),
-        ("item_id,value,offset,value", "value", "the column is there 2 times"),
+        ("item_id,value,offset,value", "value", "the column appears 2 times"),
         ("item_id;value;offset", None, "unknown column 'item_id;value;offset'"),
         ("item_id, value,offset", None, "unknown column ' value'"),
         ("Item_ID,value,offset", None, "unknown column 'Item_ID'"),

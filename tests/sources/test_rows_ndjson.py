@@ -48,7 +48,7 @@ def test_integer_for_a_float_column_is_converted() -> None:
         ('{"item_id":1,"offset":3}', "value", "the column is missing"),
         (PLAIN[:-1] + ',"x":1}', None, "unknown column 'x'; give exactly"),
         (PLAIN[:-1] + ',"\\ud800":1}', None, "unknown column '\\ud800'"),
-        (PLAIN[:-1] + ',"value":2.5}', "value", "the column is there 2 times"),
+        (PLAIN[:-1] + ',"value":2.5}', "value", "the column appears 2 times"),
         (PLAIN.replace("2.5", "NaN"), None, "NaN is not JSON; give finite numbers only"),
         (PLAIN.replace("2.5", "-Infinity"), None, "-Infinity is not JSON"),
         (PLAIN.replace("2.5", "true"), "value", "true is not a number"),

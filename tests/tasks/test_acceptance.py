@@ -50,7 +50,7 @@ def test_task_that_was_cancelled_meanwhile_is_not_accepted_and_not_resumed(
     assert store.shards.cancel(task.task_id, lambda shards: {}) == []
     with pytest.raises(TaskConflictError, match="came too late"):
         accept(store.engine, task.task_id, [10], None)
-    with pytest.raises(TaskConflictError, match="never came in whole"):
+    with pytest.raises(TaskConflictError, match="its items are incomplete"):
         store.shards.resume(task.task_id)
     assert store.get(task.task_id).status is TaskStatus.CANCELLED
 

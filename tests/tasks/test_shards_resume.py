@@ -210,7 +210,7 @@ def test_resume_of_unfinished_or_completed_tasks_is_refused(
     task = new_task()
     bring_to(task, status)
     before = store.get(task.task_id), store.shards.of_task(task.task_id)
-    words = f"it is {status}; only a failed or a cancelled one can be resumed"
+    words = f"it is {status}; only a failed or cancelled task can be resumed"
     with pytest.raises(TaskConflictError, match=words):
         store.shards.resume(task.task_id)
     assert (store.get(task.task_id), store.shards.of_task(task.task_id)) == before

@@ -1,7 +1,7 @@
-"""One calibration of a machine: short runs in a run host that measure all constants of the model.
+"""A calibration of a machine: short runs in a run host that measure all constants of the model.
 
-It has pools of its own and leaves those of the run host as they are. Each experiment is made
-several times and the median counts, because predictions are for what a usual run meets.
+It has its own pools and leaves the run host's pools alone. Each experiment is made several times
+and the median counts, because predictions are for usual conditions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SINGLE_WORKER_ROUNDS: Final = 1
 KERNEL_SECONDS: Final = 0.1
 CONTENTION_SECONDS: Final = 0.15
 SETUP_SECONDS: Final = 1.2
-"""Typical seconds of the steps that are not runs. They only serve to report the progress."""
+"""Typical seconds of the steps that are not runs, used only to report the progress."""
 
 CalibrationSend = Callable[
     [RunStarted | Batches | Progress | BreakerReport | CalibrationProgress], Awaitable[None]
@@ -46,7 +46,7 @@ CalibrationSend = Callable[
 
 
 class Calibrator:
-    """One calibration; call `run` once."""
+    """A calibration; call `run` once."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class Calibrator:
 def _planned_seconds(
     kernel_count: int, experiments: Sequence[Experiment], single_worker: Sequence[Experiment]
 ) -> float:
-    """Typical seconds of all steps; pools are set up twice."""
+    """Return the typical seconds of all steps; pools are set up twice."""
     runs = typical_seconds(experiments, RUN_ROUNDS)
     runs += typical_seconds(single_worker, SINGLE_WORKER_ROUNDS)
     contention = 2 * kernel_count * CONTENTION_SECONDS
@@ -188,5 +188,5 @@ def _planned_seconds(
 
 
 def _cheapest(available: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """The workload and kernel to measure strategies with: one that releases the GIL, if any."""
+    """Return the workload and kernel to measure strategies with, one without the GIL if any."""
     return max(available, key=lambda each: kernels.get_kernel(*each).releases_gil)

@@ -17,7 +17,7 @@ IN_FLIGHT: Final = (500, 4_000, 10_000)
 
 @dataclass(frozen=True, slots=True)
 class KernelCosts:
-    """The costs of one kernel: a call with b items takes `call_seconds` + b × `item_seconds` + the
+    """The costs of a kernel: a call with b items takes `call_seconds` + b × `item_seconds` + the
     cost terms.
     """
 
@@ -26,22 +26,22 @@ class KernelCosts:
     releases_gil: bool
     call_seconds: float
     item_seconds: float
-    """Without any operations."""
+    """Seconds of an item without any operations."""
     sizes: tuple[int, ...]
     """Numbers of items in a call, ascending from 1, for which terms were measured."""
     operation_seconds: Mapping[str, tuple[float, ...]]
-    """By cost term: for each of `sizes`, seconds of one operation of one item."""
+    """Seconds of an operation of an item for each of `sizes`, by cost term."""
     thread_slowdown: float
-    """A call takes this many times as long while a thread on each usable CPU does the same: 1 on a
+    """Factor by which a call is slower while a thread on each usable CPU does the same: 1 on a
     perfect machine, the number of CPUs for a kernel that holds the GIL."""
     process_slowdown: float
-    """The same with a process for each usable CPU."""
+    """Factor by which a call is slower while a process on each usable CPU does the same."""
 
     def seconds_of_call(self, operations: Mapping[str, int], count: float) -> float:
-        """Seconds of a call with `count` items, each of which takes `operations`, by cost term.
+        """Return the seconds of a call with `count` items of `operations` each, by cost term.
 
-        Linear between the measured sizes; above the largest, an item costs what it costs there. A
-        call that fills the lanes may take less than a call with one item fewer.
+        They are linear between the measured sizes; above the largest, the cost of an item is
+        constant. A call that fills the lanes may take less than a call with one item fewer.
         """
         seconds = self.call_seconds + count * self.item_seconds
         for term, each in operations.items():
@@ -50,7 +50,7 @@ class KernelCosts:
         return seconds
 
     def _operation_seconds(self, term: str, count: float) -> float:
-        """Seconds of one operation of each of `count` items."""
+        """Return the seconds of one operation of each of `count` items."""
         last_size, last = 0.0, 0.0
         for size, cost in zip(self.sizes, self.operation_seconds[term], strict=True):
             here = size * cost
@@ -62,27 +62,27 @@ class KernelCosts:
 
 @dataclass(frozen=True, slots=True)
 class StrategyCosts:
-    """The costs of one strategy beside its kernel, with warm pools."""
+    """The costs of a strategy beside its kernel, with warm pools."""
 
     start_seconds: float
-    """A run of one item without work."""
+    """Seconds of a run of one item without work."""
     empty_batch_seconds: float
-    """Each further batch without any computing: the fastest that batches can be passed on."""
+    """Seconds of each further batch without computing, when batches are passed on fastest."""
     full_batch_seconds: float
-    """Each further batch beside its computing, when that keeps all CPUs busy for `full_seconds`."""
+    """Seconds of a further batch beside its computing of `full_seconds` on all CPUs."""
     full_seconds: float
     worker_seconds: float
-    """Each further batch beside its computing, in a worker while other CPUs are idle."""
+    """Seconds of a further batch beside its computing, in a worker while other CPUs are idle."""
     item_seconds: float
-    """Each further item of a batch without operations: columns, checksum, messages to the API."""
+    """Seconds of a further item without operations: columns, checksum, messages to the API."""
     setup_seconds: float
-    """Bringing up a pool with a worker for each usable CPU."""
+    """Seconds to start a pool with a worker for each usable CPU."""
     worker_bytes: int
     """Memory of each worker process."""
 
     def batch_seconds(self, computing: float) -> float:
-        """Seconds of each further batch beside its computing, which keeps all CPUs busy for
-        `computing` seconds.
+        """Return the seconds of each further batch beside its computing, which keeps all CPUs busy
+        for `computing` seconds.
         """
         more = self.full_batch_seconds - self.empty_batch_seconds
         if computing >= self.full_seconds:
@@ -95,9 +95,9 @@ class WaitCosts:
     """The costs of a wait beside the wait itself."""
 
     overshoot_seconds: float
-    """A worker goes on this much later than asked, for each item and stage."""
+    """Seconds by which a worker wakes up late, for each item and stage."""
     async_overshoot_seconds: float
-    """The same on the event loop, whose clock has coarse ticks."""
+    """Seconds by which the event loop, whose clock has coarse ticks, wakes up late."""
     in_flight_bytes: int
     """Memory of each item in flight on the event loop."""
 
@@ -107,24 +107,24 @@ class LoopCosts:
     """Seconds of the event loop, for a strategy whose items wait side by side."""
 
     item_seconds: tuple[float, ...]
-    """Each item with its first stage, for each of IN_FLIGHT; ascending."""
+    """Seconds of an item with its first stage, for each of IN_FLIGHT; ascending."""
     stage_seconds: tuple[float, ...]
-    """Each item and further stage, for each of IN_FLIGHT; ascending."""
+    """Seconds of an item and further stage, for each of IN_FLIGHT; ascending."""
     task_seconds: float
-    """Each asyncio task that waits for one item after another: one for each item in flight, or one
-    for each item in `hybrid` with batches so small that a task finds no next item."""
+    """Seconds of an asyncio task that waits for items one by one: one task for each item in flight,
+    or for each item in `hybrid` with batches so small that a task finds no next item."""
     batch_seconds: float
-    """Each batch of `hybrid`; 0 for `async-batch`, whose batches cost the same without I/O."""
+    """Seconds of a batch of `hybrid`; 0 for `async-batch`, whose I/O adds nothing to a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Everything the cost model knows about a machine."""
+    """All constants of the cost model for a machine."""
 
     usable_cpus: int
     max_threads: int
     max_processes: int
-    """The largest number of workers of a run, whatever it asks for."""
+    """The largest number of worker processes of a run."""
     kernels: tuple[KernelCosts, ...]
     strategies: Mapping[str, StrategyCosts]
     waits: WaitCosts
@@ -133,7 +133,7 @@ class Calibration:
     base_bytes: int
     """Memory of a run host without worker processes."""
     seconds: float = 0.0
-    """How long calibrating took; 0 for constants that were not measured here."""
+    """Duration of the calibration; 0 for constants that were not measured here."""
 
     @property
     def limits(self) -> PoolLimits:
@@ -141,7 +141,7 @@ class Calibration:
         return PoolLimits(self.max_threads, self.max_processes, self.usable_cpus)
 
     def kernel(self, workload: str, name: str) -> KernelCosts:
-        """The costs of a kernel. Raises LookupError."""
+        """Return the costs of a kernel. Raises LookupError."""
         for costs in self.kernels:
             if (costs.workload, costs.kernel) == (workload, name):
                 return costs

@@ -30,10 +30,10 @@ WHOLE_PROBE_ITEMS: Final = 64
 the CPU to another process."""
 
 LONGEST_CALL_SECONDS: Final = 0.012
-"""Larger calls than this are not timed: a kernel that is so slow does not use lanes."""
+"""Longest call that is timed: a slower kernel does not use lanes."""
 
 SHORTEST_SECONDS: Final = 0.001
-"""Shorter calls are repeated until they have taken this long together."""
+"""Least time of a measurement; shorter calls are repeated until they take it together."""
 
 ROUNDS: Final = 2
 """Rounds of timing. The fastest call of a round counts, because disturbances only make a call
@@ -41,21 +41,21 @@ slower; of all rounds, which are made at different times, the median counts, bec
 shared machine may change for seconds."""
 
 FINDING_CALLS: Final = 3
-"""Calls of each size while finding out which sizes are affordable: one disturbed call must not
-decide that."""
+"""Calls of each size while finding the affordable sizes, so that one disturbed call does not
+decide."""
 
 SLOWDOWN_SECONDS: Final = 0.01
 """Seconds of a call that measures contention, on one CPU."""
 
 CONTENTION_ROUNDS: Final = 3
 CONTENTION_WARM_UP: Final = 3
-"""First rounds that do not count: a new worker is slower than one that has computed for a while."""
+"""Number of first rounds that do not count, because a new worker is slow."""
 
 SIZING_ITEMS: Final = 16
-"""Items of the call by whose seconds other calls are sized."""
+"""Items of the call whose seconds determine the size of other calls."""
 
 IDLE_ITEMS: Final = 4_096
-"""Items of the call that measures what an item costs without operations."""
+"""Items of the call that measures the cost of an item without operations."""
 
 
 class Probe(NamedTuple):
@@ -144,7 +144,7 @@ class KernelTimes:
 
 
 def probe(workload: str, term: str, size: int) -> Parameters:
-    """Parameters under which only this cost term has operations, for a call with `size` items."""
+    """Return parameters under which only `term` has operations, for a call with `size` items."""
     found = kernels.get_workload(workload)
     (factors,) = (each.cost_factors for each in found.terms if each.name == term)
     whole = found.probes[term]
@@ -154,7 +154,7 @@ def probe(workload: str, term: str, size: int) -> Parameters:
 
 
 def time_call(workload: str, kernel: str, count: int, parameters: Parameters) -> float:
-    """Seconds of one call with `count` simulated items. Worker processes call this, too."""
+    """Time a call with `count` simulated items, in seconds. Worker processes call this, too."""
     columns = kernels.get_workload(workload).simulated_columns(np.arange(count, dtype=np.int64))
     run = kernels.get_kernel(workload, kernel).run
     started = time.perf_counter()
@@ -163,7 +163,7 @@ def time_call(workload: str, kernel: str, count: int, parameters: Parameters) ->
 
 
 def thread_slowdown(call: Probe, cpus: int) -> float:
-    """Seconds of a call in each of `cpus` threads at once ÷ seconds of the call alone.
+    """Return the seconds of a call in `cpus` threads at once ÷ the seconds of the call alone.
 
     Threads of a kernel that holds the GIL take turns, so their slowdown is `cpus`. Measuring it
     would miss the time that a thread waits for the GIL before its call begins.
@@ -188,7 +188,7 @@ def thread_slowdown(call: Probe, cpus: int) -> float:
 
 
 async def process_slowdown(pool: ProcessPool, call: Probe, cpus: int) -> float:
-    """The slowdown in worker processes; `pool` is warm and has a worker for each CPU."""
+    """Return the slowdown in worker processes; `pool` is warm and has a worker for each CPU."""
     if cpus == 1:
         return 1.0
     alone, together = [], []
@@ -200,13 +200,13 @@ async def process_slowdown(pool: ProcessPool, call: Probe, cpus: int) -> float:
 
 
 def _slowdown(alone: Sequence[float], together: Sequence[float], cpus: int) -> float:
-    """The slowdown in the least disturbed rounds, at least 1 and at most the number of CPUs."""
+    """Return the slowdown in the least disturbed rounds, from 1 to the number of CPUs."""
     fastest = min(together[CONTENTION_WARM_UP:]) / min(alone[CONTENTION_WARM_UP:])
     return min(float(cpus), max(1.0, fastest))
 
 
 def sized_call(kernel: KernelCosts, seconds: float) -> Probe:
-    """A call with default parameters that takes about `seconds`."""
+    """Return a call with default parameters that takes about `seconds`."""
     workload = kernels.get_workload(kernel.workload)
     parameters = workload.resolve_parameters()
     item = kernel.seconds_of_call(workload.operations(parameters), SIZING_ITEMS) / SIZING_ITEMS

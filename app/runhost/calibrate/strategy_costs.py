@@ -19,7 +19,7 @@ START_RUNS: Final = 2
 """Runs of one item in each round; each takes milliseconds."""
 
 ITEMS: Final = 50_000
-"""Items of the run of one batch that measures what an item costs beside its kernel."""
+"""Items of the run of one batch that measures the cost of an item beside its kernel."""
 
 EMPTY_BATCHES: Final = 128
 """Batches of a run without computing: enough that some results are sent before its end."""
@@ -29,8 +29,8 @@ FULL_SECONDS: Final = 300e-6
 """Seconds that each batch keeps all CPUs busy, in the run of FULL_BATCHES."""
 
 SAME_AS: Final = {StrategyName.HYBRID: StrategyName.THREADING}
-"""Strategies that pass on batches without I/O just as another strategy does. Of these only the
-start is measured."""
+"""Strategies that without I/O pass on batches just like another strategy; only their start is
+measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StrategyTimes:
 
     @classmethod
     def with_kernel(cls, kernel: KernelCosts, cpus: int) -> StrategyTimes:
-        """Size the batches by what was measured of the kernel so far."""
+        """Size the batches by the measured costs of the kernel."""
         return cls(sized_call(kernel, cpus * FULL_SECONDS), cpus)
 
     def experiments(self) -> Iterator[Experiment]:

@@ -1,4 +1,4 @@
-"""Timed runs of a run host: what each executes, their order, and the medians of their seconds."""
+"""Timed runs of a run host: their plans, their order, and the medians of their seconds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RUN_SECONDS: Final = 0.01
 BATCH_SECONDS: Final = 0.5e-3
 WAITING_SECONDS: Final = 15e-6
 """Typical seconds of a run, of each of its batches, and of each item and stage that waits on a busy
-event loop. They only serve to report the progress of a calibration."""
+event loop, used only to report the progress of a calibration."""
 
 
 def probe_plan(workload: str, kernel: str, strategy: StrategyName, **fields: object) -> Plan:
-    """A plan of one item without operations, to measure what a strategy costs by itself; `fields`
-    replace fields of the plan.
+    """Return a plan of one item without operations, to measure the cost of a strategy itself;
+    `fields` replace fields of the plan.
     """
     values: dict[str, object] = {
         "workload": workload,
@@ -44,13 +44,13 @@ class Experiment(NamedTuple):
     """A run that is timed `times` times in each round."""
 
     what: str
-    """The quantity that it measures, by which its seconds are found."""
+    """The name of the measured quantity, under which its seconds are found."""
     plan: Plan
     times: int = 1
     is_long: bool = False
-    """A long run needs no run before it that only warms up."""
+    """True if the run is so long that it needs no warm-up run."""
     rounds: int | None = None
-    """The number of rounds that it takes part in; None is all of them."""
+    """The number of rounds that include the experiment; None means all."""
 
     @property
     def typical_seconds(self) -> float:
@@ -68,8 +68,8 @@ Done = Callable[[float], Awaitable[None]]
 
 
 class TimedRuns:
-    """Executes experiments and sends their results to the API like those of any run, because that
-    takes its part of the CPUs.
+    """Executes experiments and sends their results to the API as runs do, because sending takes its
+    share of the CPUs.
     """
 
     def __init__(
@@ -106,8 +106,8 @@ class TimedRuns:
 
 
 def schedule(experiments: Sequence[Experiment], rounds: int) -> list[tuple[Experiment, int]]:
-    """All runs in the order in which they are made, with the number of their round. Round 0 warms
-    up and is not timed; experiments that are long have no part in it.
+    """Return all runs in order, with the number of their round. Round 0 is an untimed warm-up
+    without long experiments.
     """
     planned = [(each, 0) for each in experiments if not each.is_long]
     for number in range(1, 1 + rounds):

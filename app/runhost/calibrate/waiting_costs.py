@@ -43,7 +43,7 @@ FIRST: Final = f"{IN_FLIGHT[0]} at once"
 
 SMALL: Final = "small batches"
 SMALL_BATCH: Final = 5
-"""Items of a batch in the run that measures what a batch of `hybrid` costs the event loop."""
+"""Items of a batch in the run that measures the event loop's cost of a batch of `hybrid`."""
 
 WAITS: Final = 30
 OVERSHOOT_ROUNDS: Final = 3
@@ -51,7 +51,7 @@ OVERSHOOT_ROUNDS: Final = 3
 SHORT: Final = SimulatedStage("db", 0.001, 0.001)
 
 OF_ALL_LENGTHS: Final = SimulatedStage("db", 0.001, 0.003)
-"""A stage whose waits end between the ticks of the event loop's clock, too."""
+"""A stage whose waits also end between the ticks of the event loop's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,13 @@ def _two(many: int) -> str:
 
 
 def _stages(many: int) -> tuple[SimulatedStage, SimulatedStage]:
-    """Even waits, and uneven ones, as most are: items no longer go on together."""
+    """Return stages with even and with uneven waits; after uneven waits items are out of step."""
     seconds = many * EACH_WAITS
     return SimulatedStage("db", seconds, seconds), SimulatedStage("cache", seconds, 2 * seconds)
 
 
 async def wait_costs(workload: str, seconds: Medians) -> WaitCosts:
-    """The costs of a wait beside the wait itself; the items that wait are of `workload`."""
+    """Measure the costs of a wait beside the wait itself, with items of `workload`."""
     waited = seconds[StrategyName.HYBRID, "waits"] / WAITS
     return WaitCosts(
         overshoot_seconds=await asyncio.to_thread(_overshoot, workload, SHORT),
@@ -129,15 +129,15 @@ async def wait_costs(workload: str, seconds: Medians) -> WaitCosts:
 
 
 def loop_costs(seconds: Medians) -> dict[str, LoopCosts]:
-    """The costs of the event loop, by the name of the strategy."""
+    """Return the costs of the event loop, by the name of the strategy."""
     return {str(name): _loop_costs(name, seconds) for name in WAITING}
 
 
 def _loop_costs(name: StrategyName, seconds: Medians) -> LoopCosts:
-    """The constants, from runs that keep the event loop busy.
+    """Return the constants, from runs that keep the event loop busy.
 
-    Such a run takes a start, a task for each item in flight, the shortest waits of an item, and
-    what its items cost. Items that wait for the first time do so in step, and their further stages
+    Such a run takes a start, a task for each item in flight, the shortest waits of an item, and the
+    costs of its items. Items that wait for the first time do so in step, and their further stages
     cost as much as with few in flight.
     """
     few = IN_FLIGHT[0]
@@ -178,7 +178,7 @@ def _with_few(name: StrategyName, seconds: Medians) -> _WithFew:
 
 
 def _with_many(many: int, few: _WithFew, seconds: Medians) -> tuple[float, float]:
-    """Seconds of an item and of a further stage; a task costs as much as with few in flight."""
+    """Return the seconds of an item and a further stage; a task costs as with few in flight."""
     count, (stage, further) = many * ITEMS_OF_A_TASK[many], _stages(many)
     more = seconds[MANY_ON, _more(many)]
     beside = seconds[MANY_ON, "start"] + stage.low_seconds + many * few.task
@@ -187,7 +187,7 @@ def _with_many(many: int, few: _WithFew, seconds: Medians) -> tuple[float, float
 
 
 def _overshoot(workload: str, stage: SimulatedStage) -> float:
-    """Seconds that a wait of a worker takes longer than asked."""
+    """Return the seconds by which a worker's wait is longer than asked."""
     batch = GeneratedItems(WAITS).load(workload, 0, WAITS)
     stop = threading.Event()
     seconds = []
@@ -199,7 +199,7 @@ def _overshoot(workload: str, stage: SimulatedStage) -> float:
 
 
 async def _in_flight_bytes(workload: str) -> int:
-    """Bytes of one wait on the event loop, with the task that waits."""
+    """Return the bytes of a wait on the event loop, with the task that waits."""
     count = IN_FLIGHT[0]
     batch = GeneratedItems(count).load(workload, 0, count)
     tracemalloc.start()
