@@ -211,7 +211,7 @@ class ActiveRun:
         self._client: RunHostClient | None = None
 
     def begins_on(self, client: RunHostClient) -> None:
-        """From now until `ends`, cancel by asking this run host."""
+        """Cancel by asking this run host, from now until `ends`."""
         self._client = client
 
     def ends(self) -> None:

@@ -13,7 +13,7 @@ from hotloop.app.sources.base import Stage
 from hotloop.app.sources.simulated import SimulatedStage
 
 UNEVEN: Final = 4.0
-"""Reciprocal of the ratio of deviation to mean from which waits count as fully out of step."""
+"""Factor of deviation ÷ mean: waits with a quarter of their mean or more are fully out of step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ const SILENCE = {
 	detail: "The page goes on as soon as it does; send again what you sent.",
 };
 
-/** Why a request failed: an RFC 9457 problem; `status` is 0 when there was no answer. */
+/** A failed request: an RFC 9457 problem; `status` is 0 without an answer. */
 export class Problem extends Error {
 	constructor(status, body) {
 		super(body.detail ?? body.title);
@@ -38,7 +38,7 @@ function lose() {
 	look(FIRST_PAUSE);
 }
 
-// One request at a time, at growing intervals, however many parts of the page wait.
+// One request at a time, at growing intervals, for all waiting parts of the page together.
 function look(pause) {
 	setTimeout(async () => {
 		try {
@@ -57,8 +57,8 @@ function silent(error) {
 	throw new Problem(0, SILENCE);
 }
 
-/** The response, if it is a success; raises Problem, and AbortError when `signal` says so. A body is
- * sent as JSON, a file as it is. */
+/** Returns a successful response; raises Problem, and AbortError after an abort by `signal`. Sends a
+ * body as JSON, a file unchanged. */
 export async function send(method, path, { body, query, headers, signal } = {}) {
 	const asked = { Accept: "application/json", "X-Requested-With": "hotloop", ...headers };
 	if (body) asked["Content-Type"] ??= "application/json";
@@ -115,7 +115,7 @@ async function* events(stream) {
 	}
 }
 
-/** Works every `period()` milliseconds, except while the page is hidden or the connection is lost. */
+/** Calls `work` every `period()` milliseconds, except while the page is hidden or the connection is lost. */
 export function poll(work, period) {
 	const control = new AbortController();
 	const { signal } = control;

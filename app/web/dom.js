@@ -4,8 +4,8 @@ import { Problem } from "./api.js";
 
 const DRAWN = ["svg", "path"];
 
-/** An element, as `h("p.hint", {id: "x"}, …children)`; attributes may be left out, empty ones are.
- * `on…` are listeners, `vars` CSS properties: set by script, which the page's policy allows. */
+/** Makes an element, as `h("p.hint", {id: "x"}, …children)`; attributes are optional, empty ones are
+ * left out. `on…` are listeners, `vars` CSS properties: set by script, which the page's policy allows. */
 export function h(name, ...children) {
 	const [tag, ...classes] = name.split(".");
 	const node = DRAWN.includes(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
@@ -25,7 +25,7 @@ export function h(name, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Sets a text only when it changes, so that a screen reader is told of changes alone. */
+/** Sets a text only if it changes, so that a screen reader announces only changes. */
 export function say(node, text) {
 	if (node.textContent !== text) node.textContent = text;
 }
@@ -55,7 +55,7 @@ export const bytes = written((value) => (value < 1e9 ? `${figure(value / 1e6)} M
 export const percent = written((value) => `${(100 * value).toFixed(value && value < 0.0995 ? 1 : 0)} %`);
 export const interval = written(({ low, high }) => `${seconds(low)} to ${seconds(high)}`);
 
-/** By the reader's clock; Sweden writes it as ISO 8601 does. */
+/** Formats a time by the reader's clock; Sweden's format is that of ISO 8601. */
 export const moment = written((text) => new Date(text).toLocaleString("sv"));
 
 const LABELS = {
@@ -80,7 +80,7 @@ const FORMATS = [
 	[/^speedup$|factor$/, (value) => `${figure(value)} ×`], [/^checksum$|_id$/, (value) => h("code", value)],
 ];
 
-/** A value of an answer, written as its name says. */
+/** Formats a value of an answer by the unit in its name. */
 export function formatted(name, value) {
 	if (Array.isArray(value)) return value.map((one) => formatted(name, one)).join(", ");
 	const format = FORMATS.find(([pattern]) => pattern.test(name))?.[1];
@@ -90,7 +90,7 @@ export function formatted(name, value) {
 	return { true: "yes", false: "no" }[value] ?? value;
 }
 
-/** Names and values of an answer, written as their names say; `names` are parted by blanks. */
+/** Lists names and values of an answer, formatted by their names; `names` are separated by blanks. */
 export const facts = (answer, names, kind = "small") => pairs(names.split(/\s/).filter((name) => !isNone(answer[name]) && answer[name].length !== 0)
 	.map((name) => [label(name), formatted(name, answer[name])]), kind);
 
@@ -103,8 +103,8 @@ export const cautions = (found = []) => found.length > 0 && h("section", h("h3",
 
 export const badge = (word) => h(`span.badge.${word}`, word);
 
-/** A table that scrolls by itself where there is no room. A column's title begins with # when it
- * has numbers, with - when it is the first to go. The first cell of a row names it. */
+/** Makes a table that scrolls by itself if there is no room. A column's title begins with # if it
+ * has numbers, with - if it is the first to be hidden. The first cell of a row names it. */
 export function table(caption, titles, rows, kind = "plain") {
 	const written = (title) => (typeof title === "string" ? title : "");
 	const marks = titles.map((title) => /^(#(?=.))?-?/.exec(written(title))[0].replace("#", ".number").replace("-", ".less"));
@@ -113,7 +113,7 @@ export function table(caption, titles, rows, kind = "plain") {
 		h("thead", h("tr", titles.map((title, i) => h(`th${marks[i]}`, { scope: "col" }, title.replace?.(/^(#(?=.))?-?/, "") ?? title)))), h("tbody", rows.map(row))));
 }
 
-/** A command, and a button that copies it, or marks it where nothing can be copied. */
+/** A command, and a button that copies it, or selects it where copying is not possible. */
 export function command(text, title) {
 	const code = h("pre", { tabindex: 0, role: "region", "aria-label": title }, h("code", text));
 	const button = h("button.quiet", { onclick: copy }, "Copy curl");
@@ -143,12 +143,12 @@ export function confirmed(question) {
 	return new Promise((answer) => dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true }));
 }
 
-/** A link to a task that was accepted, and what the service says of it. */
+/** A link to an accepted task, and the service's message about it. */
 export const started = ({ task_id: id, message }) => h("p", { role: "status" }, "Started: ", h("a", { href: `#task/${id}` }, id), message && h("span", ` ${message}`));
 
 export const problemBox = ({ title, detail }) => h("div.problem", { role: "alert" }, h("strong", title), h("p", detail));
 
-/** What `work` gives; when the service refuses, undefined, with its words in `box`. */
+/** Returns the result of `work`; if the service refuses, undefined, and shows its message in `box`. */
 export async function attempt(box, work) {
 	box.replaceChildren();
 	try {

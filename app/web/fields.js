@@ -3,11 +3,11 @@
 
 import { h, label } from "./dom.js";
 
-/** What may be entered where the schema allows any name. */
+/** Suggestions for fields whose schema allows any name. */
 const SUGGESTIONS = { db: ["simulated", "pinot", "none"], cache: ["simulated", "redis", "none"] };
 
-/** The schema without references, and without `null` as a choice. A number that may also be a word,
- * as `auto`, has that as its `word`: an empty field stands for it. */
+/** Returns the schema without references, and without `null` as a choice. A number that may also be
+ * a word, such as `auto`, gets that as its `word`: an empty field means it. */
 function resolved(schema, schemas) {
 	const word = schema.anyOf?.find((choice) => choice.const)?.const;
 	const inner = schema.$ref ? schemas[schema.$ref.split("/").pop()] : schema.anyOf?.find((choice) => choice.type !== "null" && !choice.const);
@@ -28,9 +28,9 @@ function hint(spec, isChosen) {
 
 const textOf = (value) => String(value ?? "");
 
-/** `read()` gives what is entered, undefined when it is the default, and raises SyntaxError.
- * `isChosen`: the service chooses when nothing is entered. `names` are the options when the
- * schema has none, `disabled` those not to be had. */
+/** Makes a field. Its `read()` returns the input, undefined for the default, and raises SyntaxError.
+ * `isChosen`: the service chooses if the field is empty. `names` are the options if the schema has
+ * none, `disabled` the unavailable ones. */
 export function makeField({ name, key, spec }, form, { isChosen, names = spec.enum, disabled = [] }) {
 	const id = `${form}-${name.replaceAll(".", "-")}`;
 	const shared = { id, name, "aria-describedby": `${id}-hint ${id}-fault`, autocomplete: "off", spellcheck: "false" };
@@ -92,7 +92,7 @@ function entered(input) {
 	return input.value.trim();
 }
 
-/** Boxes to check, for a list of names; all of them checked is no choice. */
+/** Boxes to check, for a list of names; all boxes checked means no choice. */
 export function makeChoices({ name, key, spec }, form, names, disabled) {
 	const id = `${form}-${name}`;
 	const fault = h("p.fault", { id: `${id}-fault` });

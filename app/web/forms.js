@@ -1,4 +1,4 @@
-// The forms: a run, a comparison, a recommendation. What is entered in one is there in the others.
+// The forms: a run, a comparison, a recommendation. They share their input.
 
 import { ask, description, Problem, ROOT, TASKS } from "./api.js";
 import { announce, attempt, command, figure, h, problemBox, started, table } from "./dom.js";
@@ -33,7 +33,7 @@ const GROUPS = [
 	["Limits and more", /./],
 ];
 
-/** Examples: text, form, and what differs from its defaults. */
+/** Examples: text, form, and the values that differ from the form's defaults. */
 const PRESETS = [
 	["Sequential, 100 items", "run", { strategy: "sequential", items_count: 100 }],
 	["Async-batch, 100 items", "run", { strategy: "async-batch", items_count: 100, workers: 1 }],
@@ -42,14 +42,14 @@ const PRESETS = [
 	["Compare, 1,000 items, 4 workers", "compare", { items_count: 1000, workers: 4 }],
 ];
 
-/** A query field that the page has no use for: it renews a recommendation by itself. */
+/** A query field that the page does not need: it renews a recommendation by itself. */
 const UNUSED = "wait";
 
 const MEDIA_TYPES = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson" };
 const PREFER = { Prefer: "respond-async" };
 const NO_FILE = { read() {}, refuse() {}, reset() {}, explain() {} };
 
-/** What was entered, by key. */
+/** Input by key. */
 const entered = new Map();
 
 export async function formView(kind) {
@@ -142,7 +142,7 @@ const parameterFields = ({ parameters }) => parameters.map((spec) => ({
 	spec: { ...spec, type: spec.dtype === "int64" ? "integer" : "number", description: `${spec.description[0].toUpperCase()}${spec.description.slice(1)}.` },
 }));
 
-/** Buttons that fill the form, or go to the one that they fill. */
+/** Buttons that fill this form, or another one and go to it. */
 function presets(kind, fill) {
 	function take(target, values) {
 		if (target === kind) return fill(values);
@@ -224,7 +224,7 @@ function groups(fields, ofWorkload) {
 	});
 }
 
-/** What is entered as a body, the file, and what cannot be sent; the other forms are told, too. */
+/** Returns the input as a body, the file, and the faults; shares the input with the other forms. */
 function gather(fields, fileOf) {
 	const body = {};
 	const errors = [];
@@ -253,7 +253,7 @@ function gather(fields, fileOf) {
 
 const queryOf = (body) => new URLSearchParams(Object.entries(body).flatMap(([key, value]) => [value].flat().map((one) => [key, one])));
 
-/** What is sent: a body, a query, or a file with a query. */
+/** The request to send: a body, a query, or a file with a query. */
 function requestOf(kind, { path }, { body, file, errors }) {
 	const { parameters, ...flat } = body;
 	if (kind === "recommend") return { method: "GET", path, query: queryOf({ ...flat, ...parameters }), given: body, errors };
@@ -289,7 +289,7 @@ async function sent(kind, request, output) {
 
 let waiting = {};
 
-/** Has a task accepted, once: until there is an answer, the same request has the same key. */
+/** Submits a task once: until there is an answer, the same request keeps the same key. */
 async function post({ path, query, body, headers }) {
 	const wanted = JSON.stringify([path, String(query), body instanceof File ? [body.name, body.size, body.lastModified] : body]);
 	if (waiting.wanted !== wanted) waiting = { wanted, key: Array.from(crypto.getRandomValues(new Uint32Array(4))).join("-") };
@@ -310,7 +310,7 @@ function chosenBody({ limit, ...body }, choice) {
 	return body;
 }
 
-/** Each message beside its field, the others above the button; the first field is gone to. */
+/** Shows each message beside its field, other messages above the button; focuses the first field. */
 function refuse(problem, fields, told) {
 	const others = [];
 	let first;

@@ -1,4 +1,4 @@
-// The tasks that are kept: filtered, page by page, and removed.
+// Stored tasks: filtering, paging and removing them.
 
 import { ask, description, hasEnded, TASKS } from "./api.js";
 import { announce, attempt, badge, confirmed, count, h, label, moment, seconds, table } from "./dom.js";

@@ -7,7 +7,7 @@ const BUSY_MS = 2000;
 const IDLE_MS = 5000;
 const KEPT = 5;
 
-// A browser opens six connections to a server, for all its tabs.
+// A browser opens at most six connections to a server, over all tabs.
 const STREAMS = 2;
 
 const cards = new Map();
@@ -87,8 +87,8 @@ function stream() {
 
 export const nameOf = (task) => (task.kind === "comparison" ? "Comparison" : `${task.strategy} × ${task.kernel}`);
 
-/** State, bar, figures and the buttons that the state allows; `update(task)` with newer ones. A
- * task's own page says elsewhere why it failed. */
+/** State, bar, figures and the buttons that the state allows; `update(task)` shows a newer state. A
+ * task's own page shows elsewhere why it failed. */
 export function progressBlock(task, dismiss, isOwnPage) {
 	const name = nameOf(task);
 	const isComparison = task.kind === "comparison";

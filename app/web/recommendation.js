@@ -1,5 +1,4 @@
-// A recommendation: the choice, its reason and its accuracy. A new one is fetched when a
-// calibration has ended.
+// A recommendation: the choice, its reason and its accuracy, fetched again after a calibration.
 
 import { ask, poll, TASKS } from "./api.js";
 import { announce, attempt, bytes, command, count, facts, h, interval, pairs, percent, problemBox, say, seconds, started, table } from "./dom.js";
