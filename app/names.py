@@ -108,5 +108,5 @@ class TaskType(StrEnum):
 
 
 def is_task_id(text: str) -> bool:
-    """Tell if this can be a task id: `task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
+    """Return True if this may be a task id: `task_`, 8 hex digits, `_`, seconds since 1970."""
     return _TASK_ID.fullmatch(text) is not None

@@ -21,7 +21,7 @@ __all__ = ["Kernel", "checked_inputs", "checked_outputs", "new_outputs"]
 
 Columns = Mapping[str, NDArray[Any]]
 
-# Up to so many values, comparing Python numbers is quicker than two reductions (2 µs).
+# Number of values up to which comparing Python numbers is quicker than two reductions (2 µs).
 FEW = 16
 
 

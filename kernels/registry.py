@@ -131,7 +131,7 @@ def get_kernel(workload: str, kernel: str, instruction_set: str | None = None) -
 
 
 def releases_gil(workload: str, kernel: str) -> bool:
-    """Return whether a run of this kernel lets other Python threads work meanwhile.
+    """Return True if a run of this kernel lets other Python threads work meanwhile.
 
     Imports no kernel: planning must not cost a process the memory of a compiler. Raises
     `UnknownWorkloadError` or `UnknownKernelError`.

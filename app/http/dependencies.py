@@ -67,7 +67,7 @@ TaskIdDep = Annotated[str, Depends(get_task_id)]
 
 
 def sees(client: Client, owner: str | None) -> bool:
-    """Return whether a client may see a task of the client with the id `owner`.
+    """Return True if a client may see a task of the client with the id `owner`.
 
     A task that was accepted while the service had no keys belongs to no client (None), and only
     administrators see it.
@@ -76,7 +76,7 @@ def sees(client: Client, owner: str | None) -> bool:
 
 
 def is_own(store: TaskStore, client: Client, task_id: str) -> bool:
-    """Return whether the task exists and the client may see it. Blocks; raises StoreError."""
+    """Return True if the task exists and the client may see it. Blocks; raises StoreError."""
     try:
         return sees(client, store.client_of(task_id))
     except TaskNotFoundError:

@@ -56,7 +56,7 @@ BATCHES_A_WORKER: Final = 4
 """Least number of batches of each worker, so that no worker is idle for long at the end."""
 
 BATCH_SECONDS: Final = 1.0
-"""A worker ends a batch at least once in so many seconds; its results are stored then."""
+"""Longest time of a batch in a worker; its results are stored at its end."""
 
 OVERHEAD: Final = 0.02
 """Share of a run's seconds that its batches may cost."""

@@ -31,7 +31,7 @@ class RowColumn:
     maximum: float
 
     def in_bounds(self, number: float) -> bool:
-        """Tell if a number is within the bounds; NaN is not."""
+        """Return True if a number is within the bounds; NaN is not."""
         return self.minimum <= number <= self.maximum
 
     def array(self, numbers: Sequence[float]) -> npt.NDArray[Any] | None:

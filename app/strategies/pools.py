@@ -261,7 +261,7 @@ class MultiprocessingPool(ProcessPool):
 
 
 def _is_maintained(pool: Pool) -> bool:
-    """Tell whether the thread that replaces workers is alive."""
+    """Return True if the thread that replaces workers is alive."""
     thread: threading.Thread | None = getattr(pool, "_worker_handler", None)
     return thread is None or thread.is_alive()
 

@@ -30,7 +30,7 @@ CAPABILITIES: Final[Mapping[StrategyName, Capabilities]] = MappingProxyType(
 
 
 def uses_processes(strategy: StrategyName, releases_gil: bool) -> bool:
-    """Tell whether the workers are processes, for a kernel that releases the GIL or does not."""
+    """Return True if the workers are processes, for a kernel that releases the GIL or does not."""
     if strategy is StrategyName.HYBRID:
         return not releases_gil
     return not CAPABILITIES[strategy].shares_memory

@@ -94,8 +94,8 @@ def claim(
 def _first(
     connection: Connection, able: Abilities, task_id: str | None = None
 ) -> tuple[ShardRef, str | None] | None:
-    """The first waiting shard, of all tasks or of one, that a node with these abilities may begin;
-    and the text of its needs, if they are known.
+    """Return the first waiting shard, of all tasks or of one, that a node with these abilities may
+    begin, and the text of its needs, if they are known.
     """
     wanted = _FIRST if task_id is None else _FIRST.where(shards.c.task_id == task_id)
     while True:
@@ -109,8 +109,8 @@ def _first(
 
 
 def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> Claim | None:
-    """Begin the task's first waiting shard. None when other nodes got all of its shards meanwhile,
-    when this node cannot execute it, and when no node can: then the task has failed.
+    """Begin the task's first waiting shard. Return None if other nodes got all of its shards
+    meanwhile, if this node cannot execute it, or if no node can: then the task has failed.
     """
     try:
         rows.lock_task(connection, task_id)
@@ -132,8 +132,8 @@ def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> 
 
 
 def _fits(connection: Connection, task: Task, able: Abilities) -> bool:
-    """Tell whether a node can execute a task without stored needs, as an older version left it. If
-    not, the needs are stored, so that the queue skips the task from now on.
+    """Return True if a node can execute an older version's task, which has no stored needs. If not,
+    store the needs, so that the queue skips the task from now on.
     """
     needs = rows.task_needs(task)
     if needs is None or able.fits(needs):
@@ -144,7 +144,7 @@ def _fits(connection: Connection, task: Task, able: Abilities) -> bool:
 
 
 def _set_aside(connection: Connection, task_id: str, error: Exception) -> None:
-    """Fail a task that cannot be executed, whatever its rows say, so that it leaves the queue."""
+    """Fail a task that cannot be executed, in any state, so that it leaves the queue."""
     failed: dict[str, Any] = {"error_code": type(error).__name__, "error_message": str(error)}
     rows.end_shards(connection, task_id, TaskStatus.FAILED, failed)
     out = {"status": TaskStatus.FAILED, "queued_at": None, **failed}
@@ -190,5 +190,5 @@ def count_queued(engine: Engine) -> dict[str, int]:
 
 
 def holders(connection: Connection) -> set[str]:
-    """The nodes that hold a shard."""
+    """Return the nodes that hold a shard."""
     return set(connection.scalars(select(shards.c.node).where(*_HELD).distinct()))

@@ -161,7 +161,7 @@ def store_errors(engine: Engine) -> Iterator[None]:
 
 
 def lets_nobody_in(error: StoreError) -> bool:
-    """Tell whether a server was reached, and refused the user, the password or the database."""
+    """Return True if a server was reached, and refused the user, the password or the database."""
     cause = error.__cause__
     if not isinstance(cause, DBAPIError) or isinstance(cause.orig, sqlite3.Error):
         return False
@@ -171,7 +171,7 @@ def lets_nobody_in(error: StoreError) -> bool:
 
 
 def _judged(error: DBAPIError) -> tuple[bool, str | None]:
-    """Tell whether the error may pass, and what it means in words."""
+    """Return True if the error may pass, and what it means in words."""
     if isinstance(error.orig, sqlite3.Error):
         return sqlite.will_pass(error), sqlite.reason(error)
     from hotloop.app.tasks import postgresql

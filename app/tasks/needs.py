@@ -54,7 +54,7 @@ class Abilities:
     """Texts of needs that the node cannot meet; the queue skips their rows."""
 
     def has(self, needs: str | None) -> bool:
-        """Tell whether the node has all abilities in a stored text of needs."""
+        """Return True if the node has all abilities in a stored text of needs."""
         if needs is None or self.names is None:
             return True
         if needs not in self.unfit and read_needs(needs) <= self.names:
@@ -63,7 +63,7 @@ class Abilities:
         return False
 
     def fits(self, needs: Needs) -> bool:
-        """Tell whether the node has all abilities and the memory."""
+        """Return True if the node has all abilities and the memory."""
         return self.has(needs.text) and (needs.memory_bytes or 0) <= self.run_bytes
 
     def to_json(self) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def read_needs(text: str) -> frozenset[str]:
 
 
 def waiting_for(needs: Needs, living: Collection[Abilities | None]) -> str | None:
-    """Tell in words what a waiting shard waits for; None where a living node can execute it.
-    In `living`, None stands for a node without a run host.
+    """Say in words what a waiting shard waits for; None if a living node can execute it. In
+    `living`, None stands for a node without a run host.
     """
     nodes = [abilities for abilities in living if abilities is not None]
     if not living or any(node.fits(needs) for node in nodes):

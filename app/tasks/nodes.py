@@ -272,14 +272,14 @@ def current_owner() -> str:
 
 
 def counts_ticks() -> bool:
-    """Tell whether starts are in clock ticks: only texts of `current_owner` with the same unit can
-    be compared.
+    """Return True if starts are in clock ticks: only texts of `current_owner` with the same unit
+    can be compared.
     """
     return Path("/proc/self/stat").exists()
 
 
 def owner_is_alive(owner: str) -> bool:
-    """Tell whether the process that `current_owner` named, in this boot of this machine, still
+    """Return True if the process that `current_owner` named, in this boot of this machine, still
     runs. False for text that names no process. A process that may not be inspected counts as alive.
     """
     pid, _, started = owner.partition(":")

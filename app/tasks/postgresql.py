@@ -149,7 +149,7 @@ def will_pass(error: DBAPIError) -> bool:
 
 
 def lets_nobody_in(error: DBAPIError) -> bool:
-    """Tell whether a server was reached, and refused the user, the password or the database."""
+    """Return True if a server was reached, and refused the user, the password or the database."""
     return isinstance(error, OperationalError) and any(
         words in str(error.orig) for words in _REFUSALS
     )

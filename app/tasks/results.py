@@ -64,7 +64,7 @@ def stored_ranges(
 
 
 def _is_stored(chunk: Chunk, stored: list[tuple[int, int]]) -> bool:
-    """Tell whether all items of the chunk are in the ascending ranges `stored` (start, end)."""
+    """Return True if all items of the chunk are in the ascending ranges `stored` (start, end)."""
     end = chunk.start + chunk.count
     found = 0
     for first, last in stored[max(0, bisect_right(stored, (chunk.start,)) - 1) :]:

@@ -44,7 +44,7 @@ _STORED: Final[dict[TaskStatus, dict[str, Any]]] = {
 
 
 def to_task(row: RowMapping) -> Task:
-    """Make the task of a row. A spec that is no JSON object is read as an empty one."""
+    """Make the task from a row. A spec that is not a JSON object is read as empty."""
     values = {column.name: row[column.name] for column in TASK_FIELDS}
     if not isinstance(values["spec"], dict):
         values["spec"] = {}
@@ -54,17 +54,17 @@ def to_task(row: RowMapping) -> Task:
 
 
 def task_values(task: Task) -> dict[str, Any]:
-    """The columns of a task's row."""
+    """Return the columns of a task's row."""
     return {column.name: getattr(task, column.name) for column in TASK_FIELDS}
 
 
 def read_tasks(connection: Connection, wanted: Select[Any]) -> list[Task]:
-    """The tasks that a selection of TASK_FIELDS gives."""
+    """Return the tasks of a selection of TASK_FIELDS."""
     return [to_task(row) for row in connection.execute(wanted).mappings()]
 
 
 def task_row(connection: Connection, task_id: str) -> RowMapping:
-    """All columns of the task. Raises TaskNotFoundError."""
+    """Return all columns of the task. Raises TaskNotFoundError."""
     check_id(task_id)
     row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).mappings().first()
     if row is None:
@@ -107,7 +107,7 @@ def move_task(
 
 
 def conflict(connection: Connection, task_id: str, text: str) -> TaskConflictError:
-    """The error for a task that could not be changed: `text` with its state put in.
+    """Return the error for a task that could not be changed: `text` with its state filled in.
 
     Raises TaskNotFoundError.
     """
@@ -115,8 +115,8 @@ def conflict(connection: Connection, task_id: str, text: str) -> TaskConflictErr
 
 
 def check_id(task_id: str) -> str:
-    """Return the id. Raises TaskNotFoundError for text that is no task's id: the database might
-    answer it with an error of its own, and it would be unsafe as a file's name.
+    """Return the id. Raises TaskNotFoundError for text that cannot be an id: the database might
+    fail on it, and it would be unsafe as a file's name.
     """
     if not is_task_id(task_id):
         raise TaskNotFoundError(task_id)
@@ -134,16 +134,16 @@ FAILED_BEGINNING: Final = 5
 enough. Other executions count once: their process is gone, perhaps for a reason of its own."""
 
 FREE_BEGINNINGS: Final = 2
-"""Executions without progress that begin at once; a pause comes before each further one."""
+"""Executions without progress that begin without a pause; later ones wait."""
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0
-"""Bounds of the pause before a beginning without progress; it doubles from one to the next."""
+"""Longest pause before a beginning without progress; it doubles with each beginning."""
 
 TAKEN_OVER: Final = "it has been taken over by a later execution, which goes on alone"
 
 
 def shards_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Shard]]:
-    """The shards of some tasks, in order, by the task's id."""
+    """Return the shards of some tasks, in order, by the task's id."""
     found: dict[str, list[Shard]] = {task_id: [] for task_id in task_ids}
     wanted = select(*SHARD_FIELDS).where(shards.c.task_id.in_(task_ids)).order_by(shards.c.shard)
     for row in connection.execute(wanted).mappings():
@@ -152,8 +152,8 @@ def shards_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list
 
 
 def task_needs(task: Task) -> Needs | None:
-    """The needs of a background task; None for a synchronous task, which is executed by the process
-    that received it.
+    """Return the needs of a background task; None for a synchronous task, which the process that
+    received it executes.
     """
     if task.task_type != TaskType.BACKGROUND:
         return None
@@ -204,7 +204,7 @@ def begin_shard(
         raise TooManyBeginningsError(ref.task_id, ref.shard, row["attempt"])
     columns = [list(column) for column in result_columns(task["workload"])]
     if task["result_columns"] not in (None, columns):
-        text = "its workload has other columns now than its first results; ask for it anew"
+        text = "its workload's columns have changed since its first results; send the request again"
         raise TaskConflictError(ref.task_id, text)
     values: dict[str, Any] = {"owner": node, "result_columns": columns}
     if task["start_time"] is None:
@@ -225,15 +225,15 @@ def begin_shard(
 
 
 def counted_items(total_items: int) -> dict[str, Any]:
-    """The columns of a task whose number of items became known only now."""
+    """Return the changed columns of a task whose number of items has become known."""
     more = (total_items - tasks.c.total_items) * tasks.c.item_bytes
     return {"total_items": total_items, "stored_bytes": tasks.c.stored_bytes + more}
 
 
 def _retry_at(beginnings: int) -> float | None:
-    """The time from which a shard may be claimed again if this execution makes no progress.
+    """Return the time from which a shard may be claimed again if this execution makes no progress.
 
-    It varies by chance, so that shards that went down together do not begin together again.
+    It is partly random, so that shards that failed together do not begin together again.
     """
     if beginnings <= FREE_BEGINNINGS:
         return None
@@ -242,8 +242,8 @@ def _retry_at(beginnings: int) -> float | None:
 
 
 def ended_beginning(counts_as: int) -> dict[str, Any]:
-    """The columns of a shard whose last execution did not end it. It is counted as `counts_as`
-    beginnings; 0 when the shard was not the reason.
+    """Return the changed columns of a shard whose last execution did not end it. It counts as
+    `counts_as` beginnings; 0 if the shard was not the reason.
     """
     counted = shards.c.beginnings + counts_as - 1
     values: dict[str, Any] = {"beginnings": case((counted > 0, counted), else_=0)}
@@ -260,7 +260,7 @@ def end_shards(
 
 
 def is_shard(ref: ShardRef) -> tuple[Any, ...]:
-    """The condition for the shard's row, of whatever generation."""
+    """Return the condition for the shard's row, of any generation."""
     return (shards.c.task_id == ref.task_id, shards.c.shard == ref.shard)
 
 
@@ -270,7 +270,7 @@ def update_shard(connection: Connection, ref: ShardRef, values: dict[str, Any]) 
 
 
 def shard_row(connection: Connection, ref: ShardRef) -> RowMapping:
-    """The shard's row. Raises TaskNotFoundError; TaskConflictError for another generation."""
+    """Return the shard's row. Raises TaskNotFoundError, TaskConflictError for other generations."""
     check_id(ref.task_id)
     row = connection.execute(select(*SHARD_FIELDS).where(*is_shard(ref))).mappings().first()
     if row is None:

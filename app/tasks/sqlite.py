@@ -166,7 +166,7 @@ def will_pass(error: DBAPIError) -> bool:
 
 
 def is_full(error: DBAPIError) -> bool:
-    """Tell whether the error may come from a full disk."""
+    """Return True if the error may come from a full disk."""
     return code(error).startswith(_NO_ROOM)
 
 

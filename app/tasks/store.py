@@ -27,10 +27,10 @@ from hotloop.app.tasks.shards import ShardStore
 from hotloop.app.tasks.tables import prepare_schema, shards, tasks
 
 INTERRUPTED: Final = "interrupted"
-"""The `error_code` of a task whose process is gone."""
+"""The `error_code` of a task whose process has died."""
 
 CheckUnfinished = Callable[[int, float], None]
-"""Given how many background tasks a client has, and their estimated seconds; may raise."""
+"""Function of a client's number of background tasks and their estimated seconds; may raise."""
 
 _IDS_PER_STATEMENT: Final = 500  # databases bound the number of parameters
 
@@ -46,7 +46,7 @@ _RUNNING: Final = sa.select(
     *(shards.c[name] for name in ("task_id", "status", "attempt", "count", "items_processed")),
     shards.c.details["in_work"].label("in_work"),
 ).where(shards.c.status == TaskStatus.RUNNING)
-"""Shards that are executed now, and what each has in work."""
+"""Selection of the shards that are executed now, with their items in work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +201,8 @@ class TaskStore:
                 "end_time": utc_now(),
                 "error_code": INTERRUPTED,
                 "error_message": (
-                    f"the service stopped while the task was {row.status}; what was finished is "
-                    "kept. Ask for the rest again."
+                    f"the service stopped while the task was {row.status}; finished items are "
+                    "kept. Send a request for the rest."
                 ),
             }
             # Nothing happens when the task has moved on since it was read.
@@ -215,25 +215,25 @@ class TaskStore:
     # --- what the store tells of tasks ----------------------------------------------------------
 
     def get(self, task_id: str) -> Task:
-        """The task, or TaskNotFoundError."""
+        """Return the task. Raises TaskNotFoundError."""
         with reading(self.engine) as connection:
             return rows.to_task(rows.task_row(connection, task_id))
 
     def status(self, task_id: str) -> TaskStatus | None:
-        """The task's state; None when there is no such task."""
+        """Return the task's state; None if there is no such task."""
         try:
             return self.get(task_id).status
         except TaskNotFoundError:
             return None
 
     def client_of(self, task_id: str) -> str | None:
-        """The client that the task belongs to. Raises TaskNotFoundError."""
+        """Return the client that the task belongs to. Raises TaskNotFoundError."""
         with reading(self.engine) as connection:
             client: str | None = rows.task_row(connection, task_id)["client"]
         return client
 
     def results(self, task_id: str) -> ResultsReader | None:
-        """A reader of the task's stored results; None when its execution never began.
+        """Return a reader of the task's stored results; None if its execution never began.
 
         Raises TaskNotFoundError.
         """
@@ -242,13 +242,13 @@ class TaskStore:
         return None if columns is None else ResultsReader(self.engine, task_id, columns)
 
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
-        """The task and its shards, in order, as of one moment. Raises TaskNotFoundError."""
+        """Return the task and its shards, in order, as of one moment. Raises TaskNotFoundError."""
         with reading(self.engine) as connection:
             task = rows.to_task(rows.task_row(connection, task_id))
             return task, rows.all_shards(connection, task_id)
 
     def several(self, task_ids: Sequence[str]) -> dict[str, tuple[Task, list[Shard]]]:
-        """Each of these tasks that there is, with its shards in order, by its id."""
+        """Return the existing ones of these tasks by id, with their shards in order."""
         found: dict[str, tuple[Task, list[Shard]]] = {}
         with reading(self.engine) as connection:
             for some in _portions(task_ids):
@@ -269,7 +269,7 @@ class TaskStore:
         offset: int = 0,
         client: str | None = None,
     ) -> TaskPage:
-        """At most `limit` tasks that match all that is given, newest first, from `offset` on."""
+        """Return at most `limit` tasks that match all filters, newest first, from `offset` on."""
         wanted = {tasks.c.status: status, tasks.c.strategy: strategy, tasks.c.kernel: kernel}
         wanted |= {tasks.c.kind: kind, tasks.c.client: client}
         conditions = [column == value for column, value in wanted.items() if value is not None]
@@ -283,7 +283,7 @@ class TaskStore:
         return TaskPage(tuple(found), total, of_tasks)
 
     def progress(self, task_ids: Sequence[str]) -> dict[str, tuple[TaskStatus, int]]:
-        """State and processed items of each of these tasks that there is, by its id. Progress of
+        """Return state and processed items of the existing ones of these tasks by id. Progress of
         items in work counts.
         """
         columns = tasks.c.task_id, tasks.c.status, tasks.c.items_processed
@@ -300,7 +300,7 @@ class TaskStore:
         return found
 
     def by_key(self, idempotency_key: str, client: str | None = None) -> Task | None:
-        """The client's task under the idempotency key, if there is one."""
+        """Return the client's task with the idempotency key, if there is one."""
         wanted = sa.select(*TASK_FIELDS).where(
             sa.func.coalesce(tasks.c.client, "") == (client or ""),
             tasks.c.idempotency_key == idempotency_key,
@@ -309,14 +309,14 @@ class TaskStore:
             return next(iter(rows.read_tasks(connection, wanted)), None)
 
     def unfinished(self, client: str | None) -> tuple[int, float]:
-        """The number of the client's unfinished background tasks, and the sum of the seconds that
-        they are estimated at.
+        """Return the number of the client's unfinished background tasks, and the sum of their
+        estimated seconds.
         """
         with reading(self.engine) as connection:
             return unfinished(connection, client)
 
     def stored_bytes(self, client: str | None) -> int:
-        """Bytes of the inputs and results of all tasks of the client, as far as they are known."""
+        """Return the known bytes of the inputs and results of all tasks of the client."""
         # One condition for both cases would keep PostgreSQL from using the index.
         own = tasks.c.client.is_(None) if client is None else tasks.c.client == client
         total = sa.select(sa.func.sum(tasks.c.stored_bytes)).where(own)
@@ -324,9 +324,9 @@ class TaskStore:
             return int(connection.scalar(total) or 0)
 
     def estimated(self, limit: int) -> list[tuple[Task, list[Shard]]]:
-        """The newest completed runs that had an estimate and were executed in one go, at most
+        """Return the newest completed runs with an estimate and a single execution, at most
         `limit`, with their shards. A run that was begun again, or waited for a node, measures more
-        than was estimated, and is left out.
+        than its estimate covers, and is left out.
         """
         attempts = sa.select(sa.func.sum(shards.c.attempt) == sa.func.count())
         wanted = (
@@ -355,7 +355,7 @@ class TaskStore:
             shards.c.node.is_(None),
             shards.c.status.in_(UNFINISHED),
         )
-        # An execution in this folder holds its file open, so no row has to keep it.
+        # An execution in this folder holds its file open, so no row needs to keep it.
         shared = sa.or_(tasks.c.status == TaskStatus.PENDING, waiting)
         resumable = tasks.c.status != TaskStatus.COMPLETED
         is_needed = sa.case(
@@ -396,6 +396,6 @@ def open_store(
 
 
 def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The ids in portions that one statement can take."""
+    """Yield the ids in portions that one statement can take."""
     for start in range(0, len(ids), _IDS_PER_STATEMENT):
         yield ids[start : start + _IDS_PER_STATEMENT]

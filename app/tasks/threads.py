@@ -1,7 +1,7 @@
 """Threads for the blocking calls of the task store, and for nothing else.
 
 A database that hangs without closing its connections keeps the threads that call it. So the store
-has threads of its own: their number is bounded, and none of them keeps the process from ending.
+has its own threads, limited in number, which do not keep the process from ending.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The durable queue of background work: accepted work is executed, whichever processes die.
+"""The durable queue of background work: accepted work is executed even if processes die.
 
 The queue is the rows of the shards, see `app.tasks.claims`, and any number of processes may share
 it. Work begins in about the order in which it was accepted; one node at a time holds a shard. A
@@ -41,11 +41,11 @@ class QueueOptions:
     """Bounds of the work that this process takes from the queue."""
 
     concurrency: int
-    """Shards that it executes at once; 0 for a process that only accepts tasks."""
+    """Shards that this process executes at once; 0 if it only accepts tasks."""
     total_concurrency: int | None = None
-    """Shards that all nodes together execute at once; must be the same on all of them."""
+    """Shards that all nodes together execute at once; all nodes must have the same limit."""
     polling_seconds: float = 0.25
-    """Pause between two looks for work that other processes have accepted or put back."""
+    """Pause between two checks for work that other processes have accepted or put back."""
 
 
 class WorkQueue:

@@ -147,8 +147,8 @@ def test_only_orphans_are_interrupted(
             status=TaskStatus.FAILED,
             end_time=new.end_time,
             error_code="interrupted",
-            error_message=f"the service stopped while the task was {old.status}; what was "
-            "finished is kept. Ask for the rest again.",
+            error_message=f"the service stopped while the task was {old.status}; finished "
+            "items are kept. Send a request for the rest.",
         )
     assert store.interrupt_orphans(lambda owner: owner == "live:1") == []
 
