@@ -106,7 +106,7 @@ def test_columns_stay_those_of_the_first_execution(store: TaskStore, running: Ru
     with writing(store.engine) as connection:
         connection.execute(update(tasks).values(result_columns=old))
     assert opened(store, task_id).columns == (("sum", "uint16"),)
-    with pytest.raises(TaskConflictError, match="its workload has other columns now"):
+    with pytest.raises(TaskConflictError, match="its workload's columns have changed"):
         begin(store, task_id, node="2:2.0")
     assert [shard.attempt for shard in store.shards.of_task(task_id)] == [1]
 

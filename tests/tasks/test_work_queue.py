@@ -301,7 +301,7 @@ def test_task_that_cannot_be_executed_fails_and_delays_no_other(
     wait_until(lambda: work.ended == [good], "the good one is done")
     task = store.get(bad.task_id)
     assert (task.status, task.error_code) == (TaskStatus.FAILED, "TaskConflictError")
-    assert "its workload has other columns now" in str(task.error_message)
+    assert "its workload's columns have changed" in str(task.error_message)
     assert task.end_time is not None
     assert bad.task_id == other.task_id
     assert [shard.status for shard in store.shards.of_task(bad.task_id)] == ["failed"] * 2
