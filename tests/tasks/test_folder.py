@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from hotloop.app.database.engine import writing
 from hotloop.app.disk import hold, new_file
 from hotloop.app.errors import DamagedFileError, StoreError, TaskNotFoundError
 from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.folder import PART_BYTES, DataFolder
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.store import TaskStore

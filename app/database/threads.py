@@ -28,7 +28,7 @@ BEGIN_SECONDS: Final = 10.0
 
 END_SECONDS: Final = 120.0
 """A call that runs for longer is given up. PostgreSQL has shorter bounds of its own, see
-`hotloop.app.tasks.postgresql`: this one is for a disk that is stalled."""
+`hotloop.app.database.postgresql`: this one is for a disk that is stalled."""
 
 STOPPING_SECONDS: Final = 3.0
 """The bound of calls in place of both while the process stops."""
