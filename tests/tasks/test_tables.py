@@ -168,7 +168,7 @@ def test_step_that_fails_leaves_the_store_as_it_was(
 ) -> None:
     before = schema_of(earlier)
     with monkeypatch.context() as broken:
-        broken.setattr("hotloop.app.tasks.tables.update", None)  # after the last step
+        broken.setattr("hotloop.app.tasks.tables.sa.update", None)  # after the last step
         with pytest.raises(TypeError):
             open_store(earlier)
     assert schema_of(earlier) == before
