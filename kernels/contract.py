@@ -348,22 +348,22 @@ def _spread(column: Column, item_ids: NDArray[np.int64], place: int) -> NDArray[
 
 
 def _bounded(parameter: Parameter, value: object) -> float | int:
-    if type(value) is not int and (
-        isinstance(value, bool) or not isinstance(value, Integral if parameter.is_integer else Real)
-    ):
+    # Nearly always; every call of a kernel comes here.
+    if type(value) is int and parameter.minimum <= value <= parameter.maximum:
+        return value if parameter.dtype == "int64" else float(value)
+    expected = Integral if parameter.is_integer else Real
+    bounds = f"from {parameter.minimum} to {parameter.maximum}"
+    if isinstance(value, bool) or not isinstance(value, expected):
         kind = "an integer" if parameter.is_integer else "a number"
         raise InvalidParameterError(
             parameter.name,
-            f"parameter {parameter.name!r} must be {kind} from {parameter.minimum} "
-            f"to {parameter.maximum}, not {_kind(value)}",
+            f"parameter {parameter.name!r} must be {kind} {bounds}, not {_kind(value)}",
         )
     number: Any = value
     # Compared before it is converted: an integer may be too large for a float.
     if not parameter.minimum <= number <= parameter.maximum:
         raise InvalidParameterError(
-            parameter.name,
-            f"parameter {parameter.name!r} must be from {parameter.minimum} "
-            f"to {parameter.maximum}, not {_digits(number)}",
+            parameter.name, f"parameter {parameter.name!r} must be {bounds}, not {_digits(number)}"
         )
     return int(number) if parameter.is_integer else float(number)
 

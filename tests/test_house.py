@@ -1,11 +1,27 @@
-"""The rules of imports."""
+"""The structure of the code: imports, its picture, and the walks in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.fixtures.server import ROOT
+from tests.house.__main__ import PICTURE
+from tests.house.code import House, circles
+from tests.house.figures import FORMS, figures
+from tests.house.picture import picture
+
+LINK = re.compile(r"\[([\w/]+\.py)\]\((\S+?)\)")
+WALK = re.compile(r"\[([\w/]+\.py)\]\(\S+?\)((?:,?\s+`[\w.]+`)+)")
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House()
 
 
 def test_contracts_of_the_import_linter_hold() -> None:
@@ -61,3 +77,53 @@ def test_files_stay_small() -> None:
         if path.suffix in (".py", ".pyx") and (count := len(path.read_text().splitlines())) > 450
     }
     assert large == {}
+
+
+def test_picture_is_the_one_of_the_code(house: House) -> None:
+    assert PICTURE.read_text(encoding="utf-8") == picture(house), "run: make house"
+
+
+def test_no_wing_and_no_file_is_in_a_circle(house: House) -> None:
+    assert circles(house.wing_imports) == []
+    assert circles(house.imports) == []
+
+
+def test_circles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}
+    assert circles(graph) == [{"b", "c"}]
+
+
+def test_figures_can_be_counted(house: House) -> None:
+    assert len(figures(house)) == 10
+    for form in FORMS:
+        module, name = form.split(":")
+        assert name in defined(house.modules[module].text), form
+
+
+def test_walks_lead_to_what_they_name() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walks = text[text.index("## The walk") : text.index("## Commands")]
+    for shown, target in LINK.findall(walks):
+        assert shown == target
+        assert (ROOT / target).is_file(), target
+    found = WALK.findall(walks)
+    assert len(found) > 20
+    for target, names in found:
+        known = defined((ROOT / target).read_text(encoding="utf-8"))
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert name in known, f"{name} is not in {target}"
+
+
+def defined(source: str) -> set[str]:
+    """Names of what a module defines, methods as `Class.method`."""
+    found: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if hasattr(each, "name")}
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            found |= {each.id for each in node.targets if isinstance(each, ast.Name)}
+    return found

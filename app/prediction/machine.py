@@ -102,16 +102,15 @@ class KernelService:
     async def list(self) -> KernelList:
         """All workloads and kernels. Raises NotReadyError."""
         return KernelList(
-            workloads=[workload_view(name) for name in kernels.workloads()],
+            workloads=[workload_view(each) for each in kernels.declared_workloads()],
             kernels=[_kernel_view(report) for report in await self._hosts.kernels()],
         )
 
 
-def workload_view(name: str) -> WorkloadView:
+def workload_view(workload: kernels.Workload) -> WorkloadView:
     """The declaration of a workload as clients see it."""
-    workload = kernels.get_workload(name)
     return WorkloadView(
-        name=name,
+        name=workload.name,
         description=workload.description,
         columns_in=[_column_view(column) for column in workload.columns_in],
         columns_out=[_column_view(column) for column in workload.columns_out],

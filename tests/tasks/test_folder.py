@@ -1,4 +1,4 @@
-"""Files of tasks in the data folder, and their copies in the database."""
+"""tasks.folder, with app.disk: files of tasks, and their copies in the database."""
 
 from __future__ import annotations
 

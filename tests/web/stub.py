@@ -219,7 +219,8 @@ class Stub:
         self._add_routes(self.app)
 
     def _add_routes(self, app: FastAPI) -> None:
-        router = APIRouter(prefix=TASKS)
+        # The description has the routes of the service, which these stand before.
+        router = APIRouter(prefix=TASKS, include_in_schema=False)
 
         @router.post("/compare", status_code=202)
         async def compare(request: Request) -> dict[str, Any]:

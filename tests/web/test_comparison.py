@@ -221,7 +221,7 @@ def test_recommendation_is_shown_and_run(stub: tuple[Stub, str], page: Page) -> 
     service, url = stub
     page.open(f"{url}/dashboard#recommend")
     page.wait_for("#view form")
-    submit(page, items_count=700, cpu_iterations=5, workers=2)
+    submit(page, items_count=700, workers=2, **{"parameters.cpu_iterations": 5})
     page.wait_for(".output h3", "hybrid × numba should take 770 ms")
     assert service.asked == [("recommend", {"items_count": 700, "workers": 2, "cpu_iterations": 5})]
     text = page.text(".output")
@@ -239,7 +239,7 @@ def test_recommendation_is_shown_and_run(stub: tuple[Stub, str], page: Page) -> 
     request = submitted[1]
     assert (request.items_count, request.workers, request.strategy) == (700, 2, "hybrid")
     assert (request.kernel, request.batch_size) == ("numba", 5_000)
-    assert request.parameters.cpu_iterations == 5
+    assert request.parameters["cpu_iterations"] == 5
     assert page.faults == []
 
 
@@ -318,7 +318,14 @@ def test_calibration_is_started_by_a_button_and_its_failure_is_told(
 def test_recommendation_of_the_service_is_shown(server: Server, page: Page) -> None:
     page.open(f"{server.url}/dashboard#recommend")
     page.wait_for("#view form")
-    submit(page, items_count=700, cpu_iterations=5, workers=2, db="none", cache="none")
+    submit(
+        page,
+        items_count=700,
+        workers=2,
+        db="none",
+        cache="none",
+        **{"parameters.cpu_iterations": 5},
+    )
     page.wait_for(".output .lead", "is predicted to take")
     page.wait_for(".note:not(.caution)", "Predictions rest on measurements", bound=100)
     text = page.text(".output")

@@ -12,6 +12,7 @@ import pytest
 from hotloop.app.http.routes.pages import FOLDER
 from tests.fixtures.browser import Page
 from tests.fixtures.fake_services import TASK_ID
+from tests.fixtures.second_workload import WORKLOAD
 from tests.fixtures.server import Server
 from tests.web.stub import Stub
 
@@ -144,6 +145,21 @@ def test_what_is_entered_is_what_curl_would_send(stub: tuple[Stub, str], page: P
     assert page.js("document.querySelector('#compare-workers').value") == "3"
 
 
+def test_chosen_workload_decides_the_parameters(stub: tuple[Stub, str], page: Page) -> None:
+    services = stub[0].services
+    services.workloads += (WORKLOAD,)
+    try:
+        page.open(f"{stub[1]}/dashboard#run")
+        page.enter('#view [name="parameters.cpu_iterations"]', "7")
+        page.choose('#view [name="workload"]', WORKLOAD.name)
+        page.enter('#view [name="parameters.rate"]', "0.25")
+        page.wait_for("#view pre", '{"workload":"growth","parameters":{"rate":0.25}}')
+        page.wait_for("#run-file-hint", "item_id, start, months")
+        assert not page.js("document.querySelector('[name=\"parameters.cpu_iterations\"]')")
+    finally:
+        services.workloads = services.workloads[:1]
+
+
 def test_recommendation_has_the_fields_of_its_query(stub: tuple[Stub, str], page: Page) -> None:
     _, url = stub
     page.open(f"{url}/dashboard#recommend")
@@ -151,7 +167,9 @@ def test_recommendation_has_the_fields_of_its_query(stub: tuple[Stub, str], page
     paths = page.js("fetch('/openapi.json').then((a) => a.json())")["paths"]
     parameters = paths["/api/v1/tasks/recommendations"]["get"]["parameters"]
     names = page.js("[...document.querySelectorAll('#view [name]')].map((node) => node.name)")
-    assert set(names) == {parameter["name"] for parameter in parameters} - {"wait"}
+    assert {name.removeprefix("parameters.") for name in names} == {
+        parameter["name"] for parameter in parameters
+    } - {"wait"}
 
 
 def test_run_is_started_by_keyboard_alone(server: Server, page: Page) -> None:
