@@ -12,6 +12,7 @@ from typing import Final
 
 from hotloop.app.comparison.execution import ComparisonBody
 from hotloop.app.comparison.service import ComparisonService
+from hotloop.app.database.threads import in_store_thread, new_store_threads
 from hotloop.app.errors import StoreError
 from hotloop.app.execution.background import BackgroundService
 from hotloop.app.execution.client_limits import ClientStorage
@@ -43,7 +44,6 @@ from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.needs import NOTHING
 from hotloop.app.tasks.nodes import NodeStore, new_node_id
 from hotloop.app.tasks.store import TaskStore, open_store
-from hotloop.app.tasks.threads import in_store_thread, new_store_threads
 from hotloop.app.tasks.work_queue import QueueOptions, WorkQueue
 
 logger = logging.getLogger(__name__)

@@ -93,7 +93,7 @@ def _text(found: Latencies) -> str:
 
 
 def measure(tasks: int) -> Watched:
-    """Streams of so many tasks that run at once."""
+    """Measure the streams of this many running tasks."""
     allow_descriptors()
     with service(run_hosts=tasks, background_runs=tasks) as (server, _):
         server.wait_ready()

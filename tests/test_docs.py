@@ -137,7 +137,7 @@ def test_command_lines_of_the_pages_work(server: Server, command: Command, tmp_p
 
 @pytest.mark.parametrize("command", OTHERS, ids=lambda c: c.id)
 def test_other_commands_are_targets_of_make(command: Command) -> None:
-    """`make run` and `make test` are executed by tests/packaging and by whoever runs this."""
+    """tests/packaging executes `make run`; these tests are `make test`."""
     for line in command.text.splitlines():
         assert line.startswith("make ")
         subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, check=True, capture_output=True)

@@ -20,6 +20,7 @@ from hotloop.app.comparison.record import (
     Sample,
     Size,
 )
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import RunCancelledError, ServiceError
 from hotloop.app.execution.context import Work
 from hotloop.app.execution.run_body import RunCollector
@@ -34,7 +35,6 @@ from hotloop.app.strategies.checksum import MODULUS, checksum_text, rows_checksu
 from hotloop.app.system import throttling
 from hotloop.app.tasks.acceptance import begun_part
 from hotloop.app.tasks.model import Shard
-from hotloop.app.tasks.threads import in_store_thread
 
 SAMPLE_ROWS: Final = 8
 """Number of rows of each kernel that are kept to compare `python` with the compiled kernels."""

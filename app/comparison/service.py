@@ -11,6 +11,7 @@ from hotloop.app.comparison.execution import new_record
 from hotloop.app.comparison.planning import exact_seconds, resolve
 from hotloop.app.comparison.record import CellId, ComparisonRecord
 from hotloop.app.comparison.specs import compare_hash, compare_spec
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.execution.background import BackgroundService
 from hotloop.app.execution.context import Once, Outcome, RunContext
@@ -25,7 +26,6 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from hotloop.app.tasks.spec import NEEDS_KEY
-from hotloop.app.tasks.threads import in_store_thread
 
 WAY_OUT: Final = (
     "Ask for it in the background (Prefer: respond-async), without exact, for fewer items, or for "

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.disk import file_sha256
 from hotloop.app.errors import (
     ClientLimitError,
@@ -32,7 +33,6 @@ from hotloop.app.names import TaskType
 from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.tasks.acceptance import accept, move_to_background, withdraw_unaccepted
 from hotloop.app.tasks.model import Task
-from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import WorkQueue
 
 FIRST_SECONDS: Final = 20.0

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.execution.acceptance import Acceptance
 from hotloop.app.execution.client_limits import check_client
@@ -25,7 +26,6 @@ from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from hotloop.app.tasks.spec import InputKind, TaskSpec
-from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import WorkQueue
 
 

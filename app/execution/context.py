@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import RunCancelledError, ServiceError, StoreError
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.names import TaskKind, TaskStatus
@@ -27,7 +28,6 @@ from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 
 T = TypeVar("T")
 

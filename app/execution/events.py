@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import StoreError, TaskNotFoundError
 from hotloop.app.execution.context import Bodies
 from hotloop.app.execution.presenters import living_nodes, task_progress
@@ -21,7 +22,6 @@ from hotloop.app.names import TaskStatus
 from hotloop.app.schemas.tasks import TaskEvent, TaskProgress
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 

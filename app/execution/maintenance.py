@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
+from hotloop.app.database.threads import StoreThreads, in_store_thread, store_threads
 from hotloop.app.errors import NotReadyError, StoreError
 from hotloop.app.execution.context import RunContext
 from hotloop.app.names import StrategyName, TaskKind
@@ -23,7 +24,6 @@ from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.nodes import BEAT_SECONDS, NodeStore
 from hotloop.app.tasks.spec import SPEC_VERSION
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import StoreThreads, in_store_thread, store_threads
 from hotloop.app.tasks.upkeep import SteadyClock, adopt_dead, withdraw_incomplete
 from hotloop.app.tasks.work_queue import WorkQueue
 

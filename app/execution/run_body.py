@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import ServiceError, StoreError, UnreadableTaskError
 from hotloop.app.execution.context import Once, Outcome, Work
 from hotloop.app.execution.items import items_of
@@ -35,7 +36,6 @@ from hotloop.app.tasks.chunks import Chunk, pack, result_columns
 from hotloop.app.tasks.model import FINISHED, InWork, Shard, Task, run_seconds
 from hotloop.app.tasks.shards import ShardStore
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 

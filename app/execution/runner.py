@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import (
     BodyTooSlowError,
     ClientStorageError,
@@ -54,7 +55,6 @@ from hotloop.app.tasks.model import Shard, ShardRef, Task
 from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.shards import Summarize
 from hotloop.app.tasks.spec import has_files
-from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError
 

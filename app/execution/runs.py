@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import ClientLimitError, EstimateTooLongError
 from hotloop.app.execution.acceptance import hashed
 from hotloop.app.execution.background import BackgroundService, upload_digest
@@ -40,7 +41,6 @@ from hotloop.app.tasks.chunks import result_bytes
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
-from hotloop.app.tasks.threads import in_store_thread
 
 _NODE_ROLE: Final = "node"
 

@@ -8,6 +8,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.execution.context import Once, RunContext, body_of
 from hotloop.app.execution.maintenance import remove_finished
@@ -20,7 +21,6 @@ from hotloop.app.sources.rows import CSV, NDJSON
 from hotloop.app.tasks.chunks import ResultColumns, ResultRows
 from hotloop.app.tasks.model import FINISHED, ShardRef, Task
 from hotloop.app.tasks.results import ARROW, ResultsReader, arrow_stream, csv_lines, ndjson_lines
-from hotloop.app.tasks.threads import in_store_thread
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
 

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import TaskNotFoundError
 from hotloop.app.execution.events import Moment
 from hotloop.app.http.access import ClientDep
@@ -15,7 +16,6 @@ from hotloop.app.names import is_task_id
 from hotloop.app.security.clients import Client
 from hotloop.app.settings.settings import Settings
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.wiring import Services
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import StoreError
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.schemas.service import Check, Readiness, SourceHealth
 from hotloop.app.sources.base import StageCounts
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 
 STORE_SECONDS: Final = 1.0
 """Time that the store has to answer: load balancers do not wait much longer for the service."""

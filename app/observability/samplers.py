@@ -13,6 +13,7 @@ from typing import Final
 
 import psutil
 
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import StoreError
 from hotloop.app.observability.lag import LoopLagMonitor, loop_lags
 from hotloop.app.observability.metrics import Gauges, Metrics
@@ -24,7 +25,6 @@ from hotloop.app.schemas.service import Vitals, VitalsSample
 from hotloop.app.tasks.claims import count_queued
 from hotloop.app.tasks.model import utc_now
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 

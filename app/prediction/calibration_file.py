@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotloop import kernels
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.config import RunHostConfig
@@ -25,7 +26,6 @@ from hotloop.app.strategies.registry import CAPABILITIES
 from hotloop.app.tasks.acceptance import begun_part
 from hotloop.app.tasks.chunks import pack
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from hotloop import kernels
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.accuracy import Errors, read_errors
 from hotloop.app.prediction.calibrations import Calibrations
@@ -42,7 +43,6 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import utc_now
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 
 MOST_IN_FLIGHT: Final = 20_000
 """The largest `io_concurrency`."""

@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hotloop.app.database.threads import store_threads
 from hotloop.app.errors import NotReadyError
 from hotloop.app.factory import begin_stop, create_app
 from hotloop.app.http.error_handlers import problem_response
@@ -29,7 +30,6 @@ from hotloop.app.serving.node import check_machine
 from hotloop.app.settings.environment import load_settings
 from hotloop.app.settings.rules import is_loopback
 from hotloop.app.settings.settings import Settings, SettingsError
-from hotloop.app.tasks.threads import store_threads
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Final
 
 from hotloop import kernels
+from hotloop.app.database.engine import lets_nobody_in
 from hotloop.app.errors import StoreError, StoreUnavailableError
 from hotloop.app.logs.setup import set_up_logging
 from hotloop.app.settings.settings import Settings, SettingsError
-from hotloop.app.tasks.engine import lets_nobody_in
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.store import open_store
 from hotloop.app.wiring import open_services

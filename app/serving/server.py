@@ -17,11 +17,11 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from hotloop.app.database.threads import store_threads
 from hotloop.app.factory import begin_stop, create_app
 from hotloop.app.serving.connection import ConnectionLimits, bounded_protocol
 from hotloop.app.settings.rules import is_loopback
 from hotloop.app.settings.settings import Settings, SettingsError
-from hotloop.app.tasks.threads import store_threads
 
 SILENT_SECONDS: Final = 1.0
 """Time for a newly accepted connection to send a request when the server stops. If it were closed

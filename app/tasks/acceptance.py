@@ -15,14 +15,14 @@ from contextlib import asynccontextmanager
 from sqlalchemy import Engine, delete, exists, or_, select
 from sqlalchemy.exc import IntegrityError
 
+from hotloop.app.database.engine import writing
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import TaskStatus, TaskType
 from hotloop.app.tasks import rows
-from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.model import PART, Shard, ShardRef, Task, new_task_id, utc_now
 from hotloop.app.tasks.store import CheckUnfinished, TaskStore, unfinished
 from hotloop.app.tasks.tables import shards, tasks
-from hotloop.app.tasks.threads import in_store_thread
 
 
 def accept(

@@ -16,10 +16,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Float, bindparam, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from hotloop.app.database.engine import alone, reading, writing
 from hotloop.app.errors import StoreError, TaskConflictError, TaskNotFoundError, UnreadableTaskError
 from hotloop.app.names import TaskStatus
 from hotloop.app.tasks import rows
-from hotloop.app.tasks.engine import alone, reading, writing
 from hotloop.app.tasks.model import UNFINISHED, Shard, ShardRef, Task, utc_now
 from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.tables import shards

@@ -13,10 +13,10 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
+from hotloop.app.database.engine import reading, writing
 from hotloop.app.disk import disk_error, new_file, remove_unused
 from hotloop.app.errors import DamagedFileError, StoreError
 from hotloop.app.names import is_task_id
-from hotloop.app.tasks.engine import reading, writing
 from hotloop.app.tasks.rows import check_id
 from hotloop.app.tasks.tables import inputs
 

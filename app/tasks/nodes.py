@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import IntegrityError
 
+from hotloop.app.database.engine import reading, writing
 from hotloop.app.tasks.claims import holders
-from hotloop.app.tasks.engine import reading, writing
 from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.tables import nodes as _nodes
 

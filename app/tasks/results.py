@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, Engine, insert, select
 
+from hotloop.app.database.engine import reading
 from hotloop.app.errors import StoreError
 from hotloop.app.tasks.chunks import CHUNK_ROWS, Chunk, ResultColumns, ResultRows, join, unpack
-from hotloop.app.tasks.engine import reading
 from hotloop.app.tasks.tables import results
 
 PIECE_ROWS: Final = 1_024

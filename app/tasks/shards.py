@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import Engine, RowMapping, update
 
+from hotloop.app.database.engine import reading, writing
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
 from hotloop.app.names import TaskStatus, TaskType
 from hotloop.app.records import JsonObject
 from hotloop.app.tasks import rows
 from hotloop.app.tasks.chunks import Chunk
-from hotloop.app.tasks.engine import reading, writing
 from hotloop.app.tasks.folder import forget_inputs
 from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, may_become, utc_now
 from hotloop.app.tasks.results import insert_chunks, stored_ranges

@@ -15,10 +15,11 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from hotloop.app.database import sqlite
+from hotloop.app.database.engine import Observe, alone, make_engine, reading, slow, writing
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
 from hotloop.app.names import TaskKind, TaskStatus, TaskType
-from hotloop.app.tasks import rows, sqlite
-from hotloop.app.tasks.engine import Observe, alone, make_engine, reading, slow, writing
+from hotloop.app.tasks import rows
 from hotloop.app.tasks.folder import InputStore
 from hotloop.app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, items_in_work, utc_now
 from hotloop.app.tasks.results import ResultsReader
@@ -65,8 +66,8 @@ class TaskStore:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
-        """`engine` is one of `app.tasks.engine.make_engine`. Tables that are missing are made, and
-        those of an earlier version are converted; StoreError for those of a newer one.
+        """`engine` is one of `app.database.engine.make_engine`. Missing tables are made, and those
+        of an earlier version are converted; StoreError for those of a newer one.
         """
         self.engine = engine
         self.shards = ShardStore(engine)

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from hotloop.app.database.engine import slow
 from hotloop.app.errors import StoreError
 from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.engine import slow
 
 SCHEMA_VERSION: Final = 6
 """Raised with every change of a table; each change needs a step in `_STEPS`."""
@@ -238,8 +238,8 @@ results: Final = sa.Table(
 def prepare_schema(connection: sa.Connection) -> None:
     """Make the tables, or convert those of an earlier version, within the caller's transaction.
 
-    The caller holds the lock `app.tasks.engine.alone`. Raises StoreError, and changes nothing, when
-    the schema is newer or too old.
+    The caller holds the lock `app.database.engine.alone`. Raises StoreError, and changes nothing,
+    when the schema is newer or too old.
     """
     has_table = sa.inspect(connection).has_table
     if not has_table(schema.name):

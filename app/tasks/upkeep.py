@@ -13,8 +13,8 @@ from typing import Final
 
 from sqlalchemy import Engine, delete, exists, func, insert, select, update
 
+from hotloop.app.database.engine import alone, reading, writing
 from hotloop.app.names import TaskType
-from hotloop.app.tasks.engine import alone, reading, writing
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.nodes import DEAD_SECONDS, NodeStore, now_of
 from hotloop.app.tasks.tables import clock, shards, tasks

@@ -15,7 +15,7 @@ from tests.attack.target import Target, note_left, running_target
 from tests.fixtures.waiting import wait_until
 
 SPARE: Final = 40
-"""Descriptors that the service has, beyond those it holds when nobody asks."""
+"""Descriptors of the service beyond those that it holds when idle."""
 RUN: Final = {"items_count": 100, "db": "none", "cache": "none", "kernel": "numba"}
 HEADER_SECONDS: Final = 2
 RECOVERY_SECONDS: Final = 60.0

@@ -83,7 +83,7 @@ def _column(provider: Any, declared: Any, count: int) -> Any:
     values = [_value(provider, declared) for _ in range(count)]
     try:
         array = np.array(values, dtype=declared.dtype)
-    except (OverflowError, ValueError):  # of numpy: the number is none of that dtype
+    except (OverflowError, ValueError):  # numpy: the dtype cannot hold the number
         array = np.zeros(count, dtype=declared.dtype)
     match provider.ConsumeIntInRange(0, 12):
         case 0:

@@ -105,10 +105,10 @@ def attack(
     seed: int = 1,
     first_phases: Sequence[str] = PHASES,
 ) -> Findings:
-    """At least so many requests, in batches of some thousands, each with another seed.
+    """Send at least `requests` requests, in batches of some thousands with different seeds.
 
-    Raises nothing for what is found. `most_seconds` ends it after the batch that passes them;
-    then there are too few requests, which is a fault, too.
+    Findings are no exceptions. `most_seconds` ends the attack after the batch that exceeds it; too
+    few requests are a fault.
     """
     findings = Findings("generated", f"Schemathesis {schemathesis.__version__}, seed {seed}")
     begun = time.monotonic()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from hotloop.app.tasks.engine import FILE_NAME
+from hotloop.app.database.engine import FILE_NAME
 from tests.fixtures.guarded import GuardedProcess
 from tests.fixtures.link import Link
 from tests.fixtures.postgres_server import RunningPostgres

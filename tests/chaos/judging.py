@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import func, select
 
-from hotloop.app.tasks.engine import reading
+from hotloop.app.database.engine import reading
 from hotloop.app.tasks.tables import inputs, results, shards, tasks
 from tests.chaos.cluster import PATIENCE_SECONDS, Cluster
 from tests.chaos.kinds import Kind

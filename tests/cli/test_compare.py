@@ -1,4 +1,4 @@
-"""`hotloop compare`, with a service and without one."""
+"""cli.comparing: `hotloop compare`, with a service and without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--help` teaches, and is there at once."""
+"""cli.application, options: `--help` teaches, and is there at once."""
 
 from __future__ import annotations
 

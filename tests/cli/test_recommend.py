@@ -1,4 +1,4 @@
-"""`hotloop recommend`, with a service and without one."""
+"""cli.recommending: `hotloop recommend`, with a service and without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hotloop run`, with a service and without one."""
+"""cli.running, connection: `hotloop run`, with a service and without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs, tasks, comparisons and recommendations on a terminal and in a file."""
+"""cli.run_table, comparison_table, recommendation_table: on a terminal and in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hotloop tasks`, with a service and on a store."""
+"""cli.task_commands, own_service, files: `hotloop tasks`, with a service and on a store."""
 
 from __future__ import annotations
 

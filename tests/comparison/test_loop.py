@@ -1,4 +1,4 @@
-"""The way through a comparison, on a machine that is made up."""
+"""comparison.loop, record: the way through a comparison, on a machine that is made up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison as clients see it."""
+"""comparison.presenter, specs: a comparison as clients see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons by the services themselves, with a kernel that computes something else."""
+"""comparison.service, execution, measuring: with a kernel that computes something else."""
 
 from __future__ import annotations
 

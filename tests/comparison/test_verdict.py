@@ -1,4 +1,4 @@
-"""verdict, intervals: a winner only if it is certain, and never one that is really slower."""
+"""comparison.verdict, intervals: a winner only if it is certain, never one really slower."""
 
 from __future__ import annotations
 

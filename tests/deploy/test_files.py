@@ -1,4 +1,4 @@
-"""The files of deploy/: what they must have, and what nobody wants in them."""
+"""The files of deploy/ contain what they must, and no secret or unknown setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tasks.postgresql`: the service waits for a database that is down, hangs or refuses writes."""
+"""`database.postgresql`: the service waits for a database that is down, hangs or refuses writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tasks.sqlite`: on a full disk the service refuses, leaves no partial file and goes on."""
+"""`database.sqlite`: on a full disk the service refuses, leaves no partial file and goes on."""
 
 from __future__ import annotations
 

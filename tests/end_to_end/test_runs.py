@@ -89,7 +89,7 @@ def test_delays_are_waited_for_and_pools_stay_warm(server: Server, strategy: Str
     for _ in range(2):
         result = completed(server.run(strategy, **body | waiting | instant))
         assert result["io_seconds"] == 0
-    assert set(tree(server.process.pid)) == before
+    assert set(tree(server.process.pid)) <= before  # no worker is started anew
 
 
 def test_result_has_all_measurements(server: Server) -> None:

@@ -77,7 +77,7 @@ class Sourced:
         return float(line.rpartition(" ")[2])
 
     def request(self, strategy: str, items: int = 1) -> RunRequest:
-        """A run that has processed so many items."""
+        """Request a run; returns it once it has processed this many items."""
         request = RunRequest(self.server, strategy, **RUN)
         request.wait_progress(items)
         return request

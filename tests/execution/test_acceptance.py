@@ -1,4 +1,4 @@
-"""Accepting background tasks: equal requests under one key, and a store that fails meanwhile."""
+"""execution.acceptance, background: equal requests under one key, and a failing store."""
 
 from __future__ import annotations
 

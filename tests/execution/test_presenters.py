@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from hotloop.app.database.engine import writing
 from hotloop.app.execution.presenters import (
     NOBODY,
     Living,
@@ -20,7 +21,6 @@ from hotloop.app.execution.presenters import (
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.schemas.results import RunFlag, RunResult
-from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
 from hotloop.app.tasks.needs import A_NODE, A_RUN_HOST, NOTHING, Abilities
 from hotloop.app.tasks.nodes import NodeStore

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hotloop.app.database.engine import FILE_NAME
 from hotloop.app.errors import StoreError, TaskConflictError
 from hotloop.app.execution import run_body
 from hotloop.app.execution.presenters import task_view
@@ -23,7 +24,6 @@ from hotloop.app.runhost.messages import Batches, Progress, RunStarted
 from hotloop.app.sources.base import Batch, ItemError, StageCounts
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies.base import BatchResult
-from hotloop.app.tasks.engine import FILE_NAME
 from hotloop.app.tasks.model import Shard, ShardRef, Task
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.wiring import BODIES

@@ -1,4 +1,4 @@
-"""The life of a claimed shard, with a body that does what the test says, on a real store."""
+"""execution.runner, context: the life of a claimed shard, on a real store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every route needs a client with the right scope, and shows it its own tasks only.
+"""http.access, dependencies: every route needs a client with the right scope, and shows it its own
+tasks only.
 
 Tests of `http/access.py` and `http/dependencies.py`.
 """

@@ -1,4 +1,4 @@
-"""The OpenAPI description: complete, tidy, and true."""
+"""http.openapi, with app.factory, app.version: the description is complete, tidy and true."""
 
 from __future__ import annotations
 

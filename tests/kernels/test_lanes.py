@@ -1,4 +1,4 @@
-"""Items and terms in lanes: same bits at every place, length and instruction set."""
+"""loops._numba_intrinsics: items and terms in lanes have the same bits everywhere."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -1,4 +1,4 @@
-"""What the one validation copies, refuses and leaves alone."""
+"""kernels.kernel: what the one validation copies, refuses and leaves alone."""
 
 from typing import Any
 

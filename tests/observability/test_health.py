@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from hotloop.app.database.engine import FILE_NAME
 from hotloop.app.observability import health as health_module
 from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.runhost.host_pool import HostPoolOptions, RunHostPool
 from hotloop.app.sources.base import StageCounts
 from hotloop.app.sources.breaker_reports import BreakerReport
-from hotloop.app.tasks.engine import FILE_NAME
 from hotloop.app.tasks.store import open_store
 from tests.runhost.conftest import CONFIG
 

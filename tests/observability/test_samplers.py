@@ -1,4 +1,4 @@
-"""Lag, memory and CPU of the service, sampled while somebody asks."""
+"""observability.samplers, with app.process_tree: lag, memory and CPU, sampled on demand."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ def _http(prefix: str, port: int) -> dict[str, object]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Different ports without a listening process."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

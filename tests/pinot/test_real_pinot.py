@@ -230,7 +230,7 @@ def test_silent_server_loses_its_rows_and_adds_an_error(pinot: Pinot) -> None:
 
 
 def test_dead_server_is_first_an_error_and_later_silently_left_out(pinot: Pinot) -> None:
-    """Half of the rows, later none, look like an answer to somebody who counts none."""
+    """A client that does not count servers takes half of the rows, later none, for an answer."""
     sql = f"SELECT {COLUMNS} FROM flights LIMIT {ROWS}"
     pinot.servers[1].kill()
     answer = ask(pinot, sql)

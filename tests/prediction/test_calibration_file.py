@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from hotloop.app.database.engine import reading
 from hotloop.app.errors import RunHostDiedError
 from hotloop.app.prediction.calibration_file import (
     NAME,
@@ -25,7 +26,6 @@ from hotloop.app.prediction.calibration_file import (
 from hotloop.app.prediction.machine import host_facts
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.messages import Batches
-from hotloop.app.tasks.engine import reading
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import results, tasks
 from tests.execution.test_run_body import batch

@@ -1,4 +1,4 @@
-"""Models of responses: what they look like as JSON."""
+"""schemas.base, results, tasks, service: responses as JSON."""
 
 from __future__ import annotations
 

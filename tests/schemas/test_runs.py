@@ -1,4 +1,4 @@
-"""The body of a run and the query of an upload: defaults, bounds, what is refused."""
+"""schemas.runs, options, declared, item_columns: bodies and queries of runs and uploads."""
 
 from __future__ import annotations
 

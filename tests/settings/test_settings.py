@@ -1,4 +1,4 @@
-"""The environment, arguments and defaults in their order (`environment`), bounds, and messages."""
+"""settings.settings, environment, reference: where values come from, bounds, and messages."""
 
 from __future__ import annotations
 

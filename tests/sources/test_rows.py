@@ -233,8 +233,12 @@ print(grown // 1024 if sys.platform == "linux" else grown >> 20)
 """
 
 
-@pytest.mark.parametrize("media_type", MEDIA_TYPES)
-@pytest.mark.parametrize("kind", ["rows", "wide rows", "one line", "blank lines", "open quotes"])
+# Both formats read lines by the same code.
+@pytest.mark.parametrize(
+    ("media_type", "kind"),
+    [(CSV, kind) for kind in ("rows", "wide rows", "one line", "blank lines", "open quotes")]
+    + [(NDJSON, kind) for kind in ("rows", "wide rows")],
+)
 def test_memory_does_not_depend_on_the_upload(tmp_path: Path, media_type: str, kind: str) -> None:
     """Uploads many times as large as the growth that is allowed."""
     path = tmp_path / "upload"
@@ -375,7 +379,7 @@ def test_no_bytes_raise_another_error(read: Ingest, media_type: str) -> None:
     dice = random.Random(20240229)
     good = upload(media_type, "1,2.5,3", "4,5e1,6", "7,8,9")
     lines_refused = []
-    for _ in range(3000):
+    for _ in range(1500):
         body = bytearray(good)
         for _ in range(dice.choice([1, 1, 2, 5])):
             place = dice.randrange(len(body))
@@ -387,5 +391,5 @@ def test_no_bytes_raise_another_error(read: Ingest, media_type: str) -> None:
         except BadRowError as error:
             str(error).encode()
             lines_refused.append(error.line)
-    assert 1000 < len(lines_refused) < 3000
+    assert 500 < len(lines_refused) < 1500
     assert set(lines_refused) >= {1, 2, 3}

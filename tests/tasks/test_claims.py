@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from hotloop.app.database.engine import FILE_NAME, reading, writing
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
 from hotloop.app.tasks import rows
 from hotloop.app.tasks.claims import Claim, claim, put_back
-from hotloop.app.tasks.engine import FILE_NAME, reading, writing
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.rows import FAILED_BEGINNING, FREE_BEGINNINGS, MAX_BEGINNINGS

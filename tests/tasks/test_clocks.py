@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Engine, text
 
+from hotloop.app.database.engine import writing
 from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.store import TaskStore

@@ -1,4 +1,4 @@
-"""Files of tasks in the data folder, and their copies in the database."""
+"""tasks.folder, with app.disk: files of tasks, and their copies in the database."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from hotloop.app.database.engine import writing
 from hotloop.app.disk import hold, new_file
 from hotloop.app.errors import DamagedFileError, StoreError, TaskNotFoundError
 from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.folder import PART_BYTES, DataFolder
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.store import TaskStore

@@ -1,4 +1,4 @@
-"""Ids, states and moves of tasks."""
+"""tasks.model, with app.names, app.records: ids, states and moves of tasks."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from hotloop.app.database.engine import make_engine, writing
 from hotloop.app.tasks import nodes as nodes_module
 from hotloop.app.tasks.claims import claim
-from hotloop.app.tasks.engine import make_engine, writing
 from hotloop.app.tasks.needs import NOTHING, Abilities
 from hotloop.app.tasks.nodes import (
     Node,
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.long
 BEAT_AND_DIE = """
 import sys
 from pathlib import Path
-from hotloop.app.tasks.engine import make_engine
+from hotloop.app.database.engine import make_engine
 from hotloop.app.tasks.nodes import NodeStore
 location = sys.argv[1]
 engine = make_engine(location if "://" in location else Path(location), 30.0)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from sqlalchemy import insert, select, update
 
+from hotloop.app.database.engine import reading, writing
 from hotloop.app.errors import StoreError, TaskConflictError
 from hotloop.app.names import TaskStatus
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks.chunks import join, pack
-from hotloop.app.tasks.engine import reading, writing
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.results import ResultsReader
 from hotloop.app.tasks.store import TaskStore

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
+from hotloop.app.database.engine import writing
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks import results as results_module
 from hotloop.app.tasks.chunks import CHUNK_ROWS, ResultRows
-from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.model import FINISHED, Task
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import tasks

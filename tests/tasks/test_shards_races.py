@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from hotloop.app.database.engine import reading
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import TaskStatus
 from hotloop.app.strategies.base import BatchResult
 from hotloop.app.tasks.claims import Claim, claim, put_back
-from hotloop.app.tasks.engine import reading
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import results

@@ -1,4 +1,4 @@
-"""Specs of tasks as released versions have stored them."""
+"""tasks.spec, with execution.specs: specs of tasks as released versions have stored them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tasks.store, tasks.postgresql: the store in PostgreSQL, and faults of its server."""
+"""tasks.store, database.postgresql: the store in PostgreSQL, and faults of its server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from hotloop.app.database import postgresql
+from hotloop.app.database.engine import reading, slow, writing
 from hotloop.app.errors import StoreError, StoreUnavailableError
-from hotloop.app.tasks import postgresql
-from hotloop.app.tasks.engine import reading, slow, writing
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.store import open_store
 from tests.fixtures.guarded import free_port

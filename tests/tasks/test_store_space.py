@@ -1,4 +1,4 @@
-"""tasks.sqlite: the store's space on a disk, and a disk that is full."""
+"""database.sqlite: the store's space on a disk, and a disk that is full."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from hotloop.app.database.engine import FILE_NAME
+from hotloop.app.database.sqlite import RESERVE_BYTES
 from hotloop.app.names import TaskStatus
 from hotloop.app.strategies.base import BatchResult
-from hotloop.app.tasks.engine import FILE_NAME
 from hotloop.app.tasks.model import Task
-from hotloop.app.tasks.sqlite import RESERVE_BYTES
 from hotloop.app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import Execution, begin, end
 from tests.fixtures.refusals import refused

@@ -1,4 +1,4 @@
-"""tasks.store, tasks.engine, tasks.sqlite: the store in a file, and faults of that file."""
+"""tasks.store, database.engine, database.sqlite: the store in a file, and faults of that file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from hotloop.app.database.engine import FILE_NAME, writing
 from hotloop.app.errors import StoreUnavailableError
 from hotloop.app.names import TaskStatus
 from hotloop.app.strategies.base import BatchResult
-from hotloop.app.tasks.engine import FILE_NAME, writing
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.store import TaskStore, open_store
 from tests.fixtures.executions import begin

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import inspect, select, update
 
 from hotloop.app.comparison.specs import compare_request_of
+from hotloop.app.database.engine import make_engine, reading, writing
 from hotloop.app.execution.specs import request_of
 from hotloop.app.names import TaskStatus
 from hotloop.app.schemas.runs import RunRequest
-from hotloop.app.tasks.engine import make_engine, reading, writing
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.results import ndjson_lines
@@ -168,7 +168,7 @@ def test_step_that_fails_leaves_the_store_as_it_was(
 ) -> None:
     before = schema_of(earlier)
     with monkeypatch.context() as broken:
-        broken.setattr("hotloop.app.tasks.tables.update", None)  # after the last step
+        broken.setattr("hotloop.app.tasks.tables.sa.update", None)  # after the last step
         with pytest.raises(TypeError):
             open_store(earlier)
     assert schema_of(earlier) == before

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from hotloop.app.database.engine import writing
 from hotloop.app.errors import StoreError
 from hotloop.app.names import TaskStatus
 from hotloop.app.tasks.claims import claim, count_queued, put_back
-from hotloop.app.tasks.engine import writing
 from hotloop.app.tasks.model import ShardRef, Task
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import tasks

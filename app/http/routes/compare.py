@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from hotloop.app import errors
+from hotloop.app.database.threads import in_store_thread
 from hotloop.app.http import answers
 from hotloop.app.http.access import ClientDep
 from hotloop.app.http.answers import TASKS, VARY_HEADER
@@ -20,7 +21,6 @@ from hotloop.app.schemas.comparison import CompareQuery, CompareRequest, Compari
 from hotloop.app.schemas.recommendation import CalibrationState, Recommendation, RecommendationQuery
 from hotloop.app.security.clients import Client
 from hotloop.app.tasks.store import TaskStore
-from hotloop.app.tasks.threads import in_store_thread
 from hotloop.app.wording import RULE
 
 router = APIRouter(prefix=TASKS)

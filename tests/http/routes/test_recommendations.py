@@ -1,4 +1,4 @@
-"""Recommendations over HTTP, of `routes/compare.py`: everything comes from the query."""
+"""prediction.recommendation, explanation: recommendations over HTTP; the query says all."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 import httpx
 from sqlalchemy import insert, select
 
-from hotloop.app.tasks.engine import FILE_NAME, reading, writing
+from hotloop.app.database.engine import FILE_NAME, reading, writing
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.store import open_store
 from hotloop.app.tasks.tables import SCHEMA_VERSION, inputs, metadata

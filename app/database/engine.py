@@ -18,8 +18,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from hotloop.app.database import sqlite
 from hotloop.app.errors import StoreError, StoreUnavailableError
-from hotloop.app.tasks import sqlite
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def make_engine(
     else:
         url = make_url(location)
     if url.drivername == "postgresql":
-        from hotloop.app.tasks import postgresql  # loads the driver
+        from hotloop.app.database import postgresql  # loads the driver
 
         engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
@@ -133,7 +133,7 @@ def slow(connection: Connection) -> Iterator[None]:
     if connection.dialect.name == "sqlite":
         yield
         return
-    from hotloop.app.tasks import postgresql
+    from hotloop.app.database import postgresql
 
     with postgresql.slow(connection):
         yield
@@ -165,7 +165,7 @@ def lets_nobody_in(error: StoreError) -> bool:
     cause = error.__cause__
     if not isinstance(cause, DBAPIError) or isinstance(cause.orig, sqlite3.Error):
         return False
-    from hotloop.app.tasks import postgresql
+    from hotloop.app.database import postgresql
 
     return postgresql.lets_nobody_in(cause)
 
@@ -174,7 +174,7 @@ def _judged(error: DBAPIError) -> tuple[bool, str | None]:
     """Return True if the error may pass, and what it means in words."""
     if isinstance(error.orig, sqlite3.Error):
         return sqlite.will_pass(error), sqlite.reason(error)
-    from hotloop.app.tasks import postgresql
+    from hotloop.app.database import postgresql
 
     return postgresql.will_pass(error), postgresql.reason(error)
 

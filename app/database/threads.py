@@ -28,7 +28,7 @@ BEGIN_SECONDS: Final = 10.0
 
 END_SECONDS: Final = 120.0
 """Longest time that a call runs before it is given up, for a disk that is stalled. PostgreSQL has
-shorter limits, see `hotloop.app.tasks.postgresql`."""
+shorter limits, see `hotloop.app.database.postgresql`."""
 
 STOPPING_SECONDS: Final = 3.0
 """Limit of calls in place of both while the process stops."""

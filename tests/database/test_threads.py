@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from hotloop.app.database import threads as threads_module
+from hotloop.app.database.threads import StoreThreads, in_store_thread, store_threads
 from hotloop.app.errors import StoreUnavailableError
-from hotloop.app.tasks import threads as threads_module
-from hotloop.app.tasks.threads import StoreThreads, in_store_thread, store_threads
 from tests.fixtures.waiting import until
 
 HANGS_AT_THE_END = """
 import asyncio, threading
-from hotloop.app.tasks.threads import in_store_thread
+from hotloop.app.database.threads import in_store_thread
 
 async def main():
     hanging = asyncio.create_task(in_store_thread(threading.Event().wait))
