@@ -73,7 +73,7 @@ def test_estimated_seconds_are_bounded_per_client(server: Server) -> None:
     assert accepted.status_code == 202
     assert 1_000 <= accepted.json()["estimated_seconds"] < 1_100
     text = refused(asked(server, alice.headers, LONG))
-    assert "1,500 s may be" in text
+    assert "the limit is 1,500 s" in text
     assert asked(server, alice.headers, LITTLE).status_code == 202
     assert asked(server, bob.headers, LONG).status_code == 202
 
