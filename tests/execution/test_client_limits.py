@@ -42,7 +42,7 @@ def test_task_that_exceeds_the_bound_is_refused_with_the_way_out(
     with pytest.raises(ClientStorageError) as caught:
         storage.check("a", 41)
     text = str(caught.value)
-    assert "take 60 bytes, and this one needs 41; 100 may be stored" in text
+    assert "take 60 bytes, and this one needs 41; at most 100 may be stored" in text
     assert "Delete finished tasks" in text
     assert "HOTLOOP_CLIENT_STORED_BYTES" in text
     storage.check("b", 100)
