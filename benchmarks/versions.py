@@ -28,7 +28,7 @@ WAITING: Final[dict[str, Any]] = {
     "items_count": 2_000,
     "kernel": "cython",
     "db_delay_ms": 100,
-    "redis_delay_ms": 5,
+    "redis_delay_ms": [5, 5],
     "io_concurrency": 500,
     "parameters": {"cpu_iterations": 100, "outer_iterations": 10, "inner_iterations": 10},
 }
