@@ -1,4 +1,4 @@
-"""How soon the dashboard can be used: `python -m benchmarks.dashboard`.
+"""The time until the dashboard can be used: `python -m benchmarks.dashboard`.
 
 Seconds from the address to the form, in a browser that has never seen the page, beside a service
 that is idle.

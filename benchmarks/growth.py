@@ -1,4 +1,4 @@
-"""How time grows with the number of items, and what batches of one to 100,000 items cost."""
+"""Growth of time with the number of items, and the cost of batches of 1 to 100,000 items."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def flights_csv(count: int) -> bytes:
 
 
 def flights_file(folder: Path, count: int) -> FileItems:
-    """The same as an item file, for those that are measured without the service."""
+    """Write the flights as an item file, for programs that are measured without the service."""
     upload, items = folder / "flights.csv", folder / "flights.npy"
     upload.write_bytes(flights_csv(count))
     ingest(upload, CSV, items, "loops", count)

@@ -1,4 +1,4 @@
-"""The same batch job through our strategies and through what else people use."""
+"""A batch job through our strategies and through other libraries that people use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def our_kernel(items: FileItems, start: int) -> Arrays:
 
 
 def plain_loop(items: FileItems, start: int) -> Arrays:
-    """The same on a plainly compiled loop."""
+    """Compute a batch as `our_kernel` does, on a plainly compiled loop."""
     batch = items.load("loops", start, BATCH)
     peer = plain_cython()
     loop, nested = np.empty(BATCH), np.empty(BATCH, dtype=np.int64)

@@ -31,7 +31,7 @@ class Peak:
 
 
 def measure() -> dict[str, list[Peak]]:
-    """By strategy, one for each of COUNTS; each strategy on a service of its own, so that no
+    """Measure each strategy for each of COUNTS, each on a service of its own, so that no
     other's pools are counted. Memory, not speed: the kernel does little, so that millions of items
     take seconds.
     """

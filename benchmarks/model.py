@@ -49,7 +49,7 @@ CHOICE_ROUNDS: Final = 7
 """Rounds of all configurations of a workload, to find the best."""
 
 PAIRS: Final = 20
-"""Of runs of the recommended and of the best choice, for by how much it is better: the shortest of
+"""Pairs of runs of the recommended and the best choice, to measure the gain: the shortest of
 many medians is short by luck, too, and would not be again.
 """
 
@@ -61,7 +61,7 @@ class Run:
     strategy: str
     body: dict[str, Any]
     predictions: list[float]
-    """By calibration: the last is of the round to come."""
+    """A prediction for each calibration; the last is of the round to come."""
     measured: list[float] = field(default_factory=list)
     typical: float = 0.0
     """The prediction that would have been made before any calibration."""
@@ -147,7 +147,7 @@ def random_choice(chance: random.Random, work: dict[str, Any], kernels: list[str
 
 
 def configurations(server: Server) -> list[Run]:
-    """The same number of configurations for each strategy, with predictions in the bounds."""
+    """Draw as many configurations for each strategy, with predictions within the bounds."""
     chance = random.Random(SEED)
     reported = server.client.get("/api/v1/tasks/kernels").json()["kernels"]
     kernels = [each["kernel"] for each in reported if each["available"]]
@@ -171,7 +171,7 @@ def calibrate(server: Server) -> float:
 
 
 def measure_configurations(server: Server) -> list[Run]:
-    """In rounds, each after a calibration of its own: on a machine that others share, the pace may
+    """Measure in rounds, each after its own calibration: the pace of a shared machine may
     be another minutes later.
     """
     runs = configurations(server)

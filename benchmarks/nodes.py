@@ -1,4 +1,4 @@
-"""One node and two, each with a core of its own, on one large task in PostgreSQL."""
+"""A large task in PostgreSQL, executed by one node and by two, each with its own core."""
 
 from __future__ import annotations
 

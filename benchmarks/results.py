@@ -1,4 +1,4 @@
-"""How fast results leave over HTTP, in every format that the service offers."""
+"""The pace of results over HTTP, in every format that the service offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How soon /health answers beside streams of events: `python -m benchmarks.watchers`, or
+"""The latency of /health beside streams of events: `python -m benchmarks.watchers`, or
 `python -m benchmarks.report watchers`, which writes it into docs/performance.md.
 
 One process opens a thousand streams as fast as it can and reads them; another one asks /health 50

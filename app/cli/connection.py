@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS: Final = 120.0
 
 
 class Purpose(Enum):
-    """Why a command needs a service of its own: decides where its store is and if it executes."""
+    """The reason for a service of its own, which decides where its store is and if it executes."""
 
     WORK = auto()
     """Execute something, with its tasks in `--data-dir` or in a folder that is gone at the end."""

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, its errors in words, and Ctrl-C and SIGTERM as an exception.
+"""The end of a command: exit status, errors in words, Ctrl-C and SIGTERM as an exception.
 
 0   done
 1   the task failed or was cancelled; outputs that had to be equal differ

@@ -79,7 +79,7 @@ class LoopLagMonitor:
 
 
 async def loop_lags(pause: float) -> AsyncIterator[float]:
-    """How late the running event loop is, in seconds, sampled every `pause` seconds."""
+    """Sample the lag of the running event loop, in seconds, every `pause` seconds."""
     while True:
         # Not loop.time(): uvloop's moves in steps of a millisecond.
         due = time.perf_counter() + pause

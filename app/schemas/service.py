@@ -60,7 +60,7 @@ class SourceHealth(ResponseModel):
     breaker: str = Field(pattern="^(closed|open|half_open)$", examples=["closed"])
     """`open`: the source fails, and calls wait; `half_open`: one call is trying it."""
     openings: int = Field(ge=0)
-    """How many times its breaker has opened since the service started."""
+    """Number of times that the breaker has opened since the service started."""
     changed_at: AwareDatetime | None
     """The last change of the breaker; UTC."""
     detail: str = Field(examples=["no trouble seen"])

@@ -43,7 +43,7 @@ class TaskProgress(ResponseModel):
     error_message: str | None
     """The reason why the task failed."""
     attempts: Count = 0
-    """How many times its execution has begun: several after a crash or a resumption."""
+    """Number of times that execution has begun: several after a crash or a resumption."""
     node: str | None = Field(default=None, examples=["node-1"])
     """The node that executes it now."""
     shards: Shards = Shards()

@@ -135,8 +135,7 @@ class OuterServer:
             raise SettingsError(
                 f"--host must be a loopback address, like 127.0.0.1 (got {config.host!r}), as long "
                 "as HOTLOOP_API_KEYS is empty and HOTLOOP_JWT_KEY is not set: everybody who "
-                "reaches the service could use it. `hotloop key NAME` makes a "
-                "key"
+                "reaches the service could use it. `hotloop key NAME` makes a key"
             )
 
     def bound_its_end(self, seconds: float) -> None:

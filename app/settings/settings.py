@@ -341,7 +341,7 @@ class Settings(BaseSettings):
 
     @property
     def log_options(self) -> LogOptions:
-        """How this process writes its log."""
+        """Return the options with which this process writes its log."""
         return LogOptions(self.log_format, self.log_level)
 
     @property

@@ -9,7 +9,7 @@ from typing import Final
 
 from hotloop import kernels
 from hotloop.app.logs.setup import LogOptions, set_up_logging
-from hotloop.app.sources.base import Batch, Parameters
+from hotloop.app.sources.base import Batch
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult, Plan, Words, count_in
 from hotloop.app.strategies.worker import run_batch
@@ -53,11 +53,6 @@ def choose_instruction_set(instruction_set: str | None) -> None:
                 kernels.force_instruction_set(workload, kernel, instruction_set)
 
 
-def idle_parameters(workload: str) -> Parameters:
-    """Return the workload's parameters with which an item costs no operations."""
-    return kernels.get_workload(workload).idle_parameters
-
-
 def warm_up_worker(plan: Plan) -> BatchResult:
     """Load and compile the plan's kernel, and compute one item without operations and I/O, so that
     a run does nothing for the first time: the plan's modules are imported, and a result is sent.
@@ -66,7 +61,7 @@ def warm_up_worker(plan: Plan) -> BatchResult:
     Raises threading.BrokenBarrierError when one of them died meanwhile.
     """
     kernels.get_kernel(plan.workload, plan.kernel).warm_up()
-    idle = idle_parameters(plan.workload)
+    idle = kernels.get_workload(plan.workload).idle_parameters
     item = replace(plan, items=GeneratedItems(1), stages=(), parameters=idle)
     result = run_batch(item, Batch(0, 0, 1))
     assert _barrier is not None

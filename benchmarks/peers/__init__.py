@@ -1,4 +1,4 @@
-"""What else one would write for the workload `loops`: the rivals of our kernels.
+"""Rivals of our kernels: other ways to write the workload `loops`.
 
 Each peer has `loop(value, cpu_iterations, out)` and `nested(offset, outer_iterations,
 inner_iterations, out)`, as the kernels have. None is part of the package.

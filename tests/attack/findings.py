@@ -1,4 +1,4 @@
-"""What an attack has shown: figures with their bounds, and their sections of docs/security.md."""
+"""Findings of an attack: figures with their bounds, and their sections of docs/security.md."""
 
 from __future__ import annotations
 

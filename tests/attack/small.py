@@ -41,7 +41,7 @@ _LARGEST_VALID: Final = 10_000_000
 
 
 def small_body(body: Any, *, is_comparison: bool = False) -> Any:
-    """The same body for a run of at most 20 items."""
+    """Reduce the body of a request to a run of at most 20 items."""
     if not isinstance(body, dict):
         return body
     small = {name: _small(name, value) for name, value in body.items()}
@@ -64,7 +64,7 @@ def small_body(body: Any, *, is_comparison: bool = False) -> Any:
 
 
 def small_query(query: dict[str, Any], *, is_upload: bool = False) -> dict[str, Any]:
-    """The same for the query of an upload or of a comparison."""
+    """Reduce the query of an upload or of a comparison to little work."""
     small = {name: _small(name, value) for name, value in query.items()}
     return _default_turns() | small if is_upload else small
 

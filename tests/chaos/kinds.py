@@ -38,7 +38,7 @@ ONLY_POSTGRESQL: Final = (Kind.CUT, Kind.DATABASE, Kind.WEAK)
 """SQLite has no link to cut, no server to kill, and a single machine."""
 
 UNHEALTHY: Final = (Kind.TAKES_HOST, Kind.TAKES_NODE)
-"""In these rounds one task must end as failed."""
+"""The kinds of rounds in which one task must end as failed."""
 
 WEIGHTS: Final = {
     Kind.API: 13,

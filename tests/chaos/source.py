@@ -89,7 +89,7 @@ class DeadlyStage(CountingStage):
 
 
 def make_deadly(*, name: str, **_: Any) -> DeadlyStage:
-    """The same, armed as long as `<log>.armed` exists."""
+    """Make a deadly stage that is armed as long as `<log>.armed` exists."""
     log = os.environ[LOG_VARIABLE]
     return DeadlyStage(name, log, 0.0, armed=f"{log}.armed")
 
@@ -110,7 +110,7 @@ class TakingNodeStage(CountingStage):
 
 
 def make_taking_node(*, name: str, **_: Any) -> TakingNodeStage:
-    """The same, armed as long as `<log>.armed` exists."""
+    """Make a stage that kills its API process or node while `<log>.armed` exists."""
     log = os.environ[LOG_VARIABLE]
     return TakingNodeStage(name, log, 0.0, armed=f"{log}.armed")
 

@@ -1,4 +1,4 @@
-"""One server for the tests that leave it as it was."""
+"""A server shared by the tests that leave it as it was."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ALONE = [e for name, examples in EXAMPLES.items() if name not in SERVING for e i
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the example's file, and a store in `data` with a task of its own."""
+    """Make a folder with the example's file, and a store in `data` with a task."""
     folder = tmp_path_factory.mktemp("folder")
     (folder / "examples").symlink_to(ROOT / "examples")
     answer("run", *LITTLE, "--data-dir", "data", cwd=folder)
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task_id(folder: Path, server: Server, example: str) -> str:
-    """One that the example can be about; tasks that were deleted or resumed are made anew."""
+    """Return a task for the example; make a new one for a deleted or resumed task."""
     if "resume" in example:
         failing = ("run", *LITTLE, "--url", server.url, "--timeout-seconds", "0.1")
         body = answer(*failing, "--items", "10000", "--db", "simulated", code=1)

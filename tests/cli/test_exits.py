@@ -1,4 +1,4 @@
-"""How a command ends: signals as exceptions, errors in lines that break between words."""
+"""The end of a command: signals as exceptions, errors in lines that break between words."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_signals_are_as_before_at_the_end() -> None:
 
 
 def test_signal_that_was_ignored_stays_ignored() -> None:
-    """As `nohup` has it."""
+    """`nohup` ignores the signal, and the command must leave it ignored."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with stop_signals():

@@ -98,7 +98,7 @@ def test_terminal_shows_a_word_and_a_spinner_before_the_answer_is_there(command:
 
 @pytest.fixture
 def service() -> Iterator[HeldService]:
-    """One that answers at once."""
+    """Start a service that answers at once."""
     with held_service(ANSWERS) as service:
         service.release()
         yield service

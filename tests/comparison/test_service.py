@@ -44,7 +44,7 @@ def asked_for(kernels: list[str]) -> CompareRequest:
 
 
 async def failed(folder: Path, request: CompareRequest) -> tuple[str, bool, int, str]:
-    """How a comparison ended that fails: (message, outputs_equal, mismatches, first detail)."""
+    """End of a failed comparison: (message, outputs_equal, mismatches, first detail)."""
     async with open_services(Settings(data_dir=folder, run_hosts=1)) as services:
         with pytest.raises(OutputsDifferError) as raised:
             await services.comparisons.compare(request)
@@ -128,7 +128,7 @@ def test_comparison_that_measured_nothing_fails_with_the_reason(
 def test_parts_belong_to_the_client_of_their_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own, and those that its background cells make."""
+    """The comparison stores its own task and the tasks of its background cells."""
     body = BODY | {"kernels": ["cython"], "strategies": None, "workers": 1}
     request = CompareRequest.model_validate_json(json.dumps(body))
     made: list[tuple[str, str | None]] = []

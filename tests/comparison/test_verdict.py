@@ -84,7 +84,7 @@ def test_clear_winner_is_named() -> None:
 
 
 def test_drift_favours_no_cell() -> None:
-    """In a fixed order, one cell after another, the last one would be slower by half."""
+    """A fixed order of cells would make the last cell slower by half."""
     costs = {CellId("sequential", f"k{n}"): 1.0 for n in range(6)}
     medians: dict[CellId, list[float]] = {cell: [] for cell in costs}
     for seed in range(200):

@@ -42,7 +42,7 @@ def hang() -> Iterator[threading.Event]:
 async def hanging(
     threads: StoreThreads, hang: threading.Event, count: int
 ) -> list[asyncio.Task[bool]]:
-    """So many calls that have begun and hang."""
+    """Start this many calls that hang, and wait until all have begun."""
     begun = threading.Semaphore(0)
 
     def call() -> bool:
@@ -132,7 +132,7 @@ def test_process_that_stops_waits_for_one_hanging_call_and_makes_no_other(
 def test_process_that_stops_makes_calls_while_the_store_answers(
     hang: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One slow call from before the stop does not count as a store that hangs."""
+    """A slow call from before the stop does not count as a hanging store."""
     monkeypatch.setattr(threads_module, "STOPPING_SECONDS", 0.05)
 
     async def main() -> None:

@@ -30,7 +30,7 @@ UVICORN = (sys.executable, "-m", "uvicorn", "main:app", "--port", "0")
 WORKERS = (*UVICORN, "--workers", "2", "--timeout-worker-healthcheck", "100")
 ONE_HOST: dict[str, Any] = {"run_hosts": 1}
 WAITS: dict[str, Any] = {"items_count": 10, "db_delay_ms": 60_000, "strategy": "sequential"}
-"""It does not end while a test waits."""
+"""A task that does not end while a test waits."""
 
 BUSY_SECONDS = 100.0
 """On a busy machine a process may take long to start."""

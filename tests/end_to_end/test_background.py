@@ -19,9 +19,9 @@ pytestmark = pytest.mark.long
 
 BACKGROUND = "/api/v1/tasks/background"
 WAITS: dict[str, Any] = QUICK | {"db": "simulated", "db_delay_ms": 60_000, "workers": 2}
-"""It waits for a minute at its first items."""
+"""A task that waits for a minute at its first items."""
 SLOW: dict[str, Any] = QUICK | {"db": "simulated", "db_delay_ms": 5, "batch_size": 5}
-"""It takes two seconds in 60 batches with `sequential`."""
+"""A task that takes two seconds in 60 batches with `sequential`."""
 ITEMS = [{"item_id": 7 * i, "value": i / 3, "offset": i} for i in range(50)]
 
 

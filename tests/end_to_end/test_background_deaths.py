@@ -29,7 +29,7 @@ LONG: dict[str, Any] = QUICK | {
     "strategy": "sequential",
     "kernel": "python",
 }
-"""It takes two seconds in 60 batches; the source logs each batch that is computed."""
+"""A task of two seconds in 60 batches; the source logs each computed batch."""
 
 
 def times_computed(log: Path) -> Counter[int]:

@@ -17,7 +17,7 @@ PAIRS = {name: (make_key(f"alice-{name}"), make_key(f"bob-{name}")) for name in 
 """Two clients for each test, as they share a server."""
 TASKS = "/api/v1/tasks"
 LONG = {"items_count": 1_000, "strategy": "sequential", "db_delay_ms": 1_000, "cache": "none"}
-"""Its estimate is a little over 1,000 s."""
+"""A task with an estimate of a little over 1,000 s."""
 
 
 @pytest.fixture(scope="module")

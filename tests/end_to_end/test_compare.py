@@ -35,7 +35,7 @@ SLOW: dict[str, Any] = QUICK | {
     "strategies": ["sequential", "async-batch"],
     "kernels": ["python", "cython"],
 }
-"""It takes some seconds."""
+"""A comparison that takes some seconds."""
 
 
 @pytest.fixture(scope="module")

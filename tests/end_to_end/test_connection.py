@@ -47,7 +47,7 @@ def connection(server: Server) -> Iterator[socket.socket]:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """Everything that the server sends until it closes the connection."""
+    """Return all bytes that the server sends until it closes the connection."""
     pieces = []
     while piece := connection.recv(65_536):
         pieces.append(piece)

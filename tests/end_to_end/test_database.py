@@ -27,7 +27,7 @@ LONG: dict[str, Any] = {
     "cache": "none",
     "parameters": {"cpu_iterations": 10, "outer_iterations": 1, "inner_iterations": 10},
 }
-"""It takes some seconds in 40 batches, each of which waits for a simulated query."""
+"""A task of some seconds in 40 batches, each waiting for a simulated query."""
 
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 

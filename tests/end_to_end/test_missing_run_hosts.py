@@ -38,7 +38,7 @@ def no_run_host(server: Server) -> Iterator[None]:
 
 
 def test_tasks_wait_for_a_run_host_without_failing(start: Start) -> None:
-    """One task has begun, two are queued meanwhile, and one of these is cancelled."""
+    """Begin a task, queue two more without a run host, and cancel one of these."""
     with start() as server:
         server.wait_ready()
         begun = server.submit(**LONG | {"items_count": 1_000})

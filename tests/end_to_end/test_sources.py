@@ -41,7 +41,7 @@ RUN: dict[str, Any] = {
     "workers": 4,
     "parameters": SMALL,
 }
-"""It takes 200 queries, four at once."""
+"""A task that takes 200 queries, four at once."""
 
 
 @dataclass

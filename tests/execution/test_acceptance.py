@@ -113,7 +113,7 @@ def kept(store: TaskStore) -> list[str]:
 def test_equal_requests_wait_for_the_first_and_get_its_answer(
     service: BackgroundService, store: TaskStore, tmp_path: Path
 ) -> None:
-    """Those to another process over the same database, too."""
+    """Equal requests to another process over the same database wait, too."""
     another_store = open_store(tmp_path)
     another = service_of(another_store, tmp_path)
 

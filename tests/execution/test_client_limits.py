@@ -13,7 +13,7 @@ from hotloop.app.execution.client_limits import ClientStorage
 
 
 class Stored:
-    """What the store says, and how often it was asked."""
+    """A store that gives fixed answers and counts how often it was asked."""
 
     def __init__(self) -> None:
         self.bytes: Counter[str | None] = Counter()

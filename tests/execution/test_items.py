@@ -227,7 +227,7 @@ def test_items_in_use_are_not_swept(world: Callable[..., World]) -> None:
 
 
 def test_items_of_the_first_versions_get_checksums(world: Callable[..., World]) -> None:
-    """They kept no digest either."""
+    """Stores of that version kept no digest either."""
     made = world(InputKind.ITEMS, shared=False)
     object.__setattr__(made.task, "input_sha256", None)
 

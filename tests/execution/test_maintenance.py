@@ -1,4 +1,4 @@
-"""What a process does all the while it is up: what it removes, and what it tells of its store."""
+"""Maintenance by a running process: removals, and reports on its store."""
 
 from __future__ import annotations
 

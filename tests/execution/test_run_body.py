@@ -52,7 +52,7 @@ Collect = Callable[[Shard], RunCollector]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[TaskStore]:
-    """With a task of 1,000 items; it waits 50 ms for a lock."""
+    """A store with a task of 1,000 items, which waits 50 ms for a lock."""
     store = open_store(tmp_path, busy_timeout_seconds=0.05)
     task = Task(
         task_id=TASK_ID,
@@ -102,7 +102,7 @@ def batch(start: int, failed: int = 0) -> BatchResult:
 
 
 def state(collector: RunCollector) -> tuple[int, int, Measurements]:
-    """Without the time that passes."""
+    """Return the measurements without the duration, which grows all the time."""
     details = replace(collector.measurements(), duration_seconds=None)
     return collector.items_processed, collector.failed_items, details
 
@@ -166,7 +166,7 @@ def test_message_is_stored_after_the_lock_is_released(
 def test_message_with_a_lost_commit_answer_is_accepted_again(
     store: TaskStore, collect: Collect
 ) -> None:
-    """As when a connection breaks after the commit: the same numbers once more."""
+    """A repeated call, as after a connection broke at the commit, adds nothing."""
     shard = store.shards.begin(REF, "1:1.0")
     event = Batches((batch(0, failed=1), batch(10)))
     collect(shard).add(event)

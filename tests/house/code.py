@@ -100,7 +100,7 @@ class House:
 
     @cached_property
     def imports(self) -> dict[str, set[str]]:
-        """By module: the modules that it imports. A package whose submodule is named counts only
+        """The modules that each module imports. A package whose submodule is named counts only
         for what it defines itself.
         """
         found = {}
@@ -120,7 +120,7 @@ class House:
 
     @cached_property
     def wing_imports(self) -> dict[str, set[str]]:
-        """By wing: the wings that its modules import."""
+        """The wings that the modules of each wing import."""
         found: dict[str, set[str]] = {wing: set() for wing in self.wings}
         for name, imported in self.imports.items():
             wing = self.modules[name].wing

@@ -36,7 +36,7 @@ OPEN = {
     ("DELETE", "/session"),
     ("POST", "/session"),
 }
-"""What holds nobody's data. Whoever adds to it must be sure of that."""
+"""Routes that need no key, because they hold no client's data. Add one only if that is certain."""
 
 ENDPOINTS = endpoints(create_app(SETTINGS, FakeServices().open))
 GUARDED = [endpoint for endpoint in ENDPOINTS if endpoint not in OPEN]

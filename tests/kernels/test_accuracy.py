@@ -1,4 +1,4 @@
-"""How far the compiled `loop` is from the truth, over the whole domain."""
+"""The error of the compiled `loop` over the whole domain."""
 
 import math
 from importlib import import_module

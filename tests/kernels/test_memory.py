@@ -1,4 +1,4 @@
-"""Nothing is left behind by a run, accepted or refused."""
+"""Runs leave no memory behind, accepted or refused."""
 
 import gc
 import sys

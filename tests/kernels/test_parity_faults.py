@@ -1,4 +1,4 @@
-"""What finds outputs that break the parity rule: it agrees with the suite's own bound."""
+"""The check for outputs that break the parity rule agrees with the suite's own bound."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What goes along with the work from process to process."""
+"""The origin of work, which is handed from process to process."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_hanging_store_is_checked_once_and_not_waited_for(
 
 
 def test_service_without_heartbeat_is_not_ready(tmp_path: Path) -> None:
-    """One that is read-only answers questions, and no run can be taken."""
+    """A read-only database answers questions, but no run can be taken."""
     store = open_store(tmp_path)
     hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
     health = HealthService(hosts, store, SourceMonitor(()), 1, lambda: "it takes no writes")

@@ -1,4 +1,4 @@
-"""One calibration for all requests, kept, and made again when the machine has changed."""
+"""Calibrations are shared by all requests, kept, and made again on a changed machine."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Hosts:
 
 
 def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
-    """Where results would go; hosts that compute nothing have none."""
+    """Return a place for results; hosts that compute nothing send none."""
 
     async def refuse(event: Batches) -> None:
         raise AssertionError(event)

@@ -54,7 +54,7 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     sizes = tuple(sorted({1, *draw(st.lists(st.integers(2, 1_000), max_size=4))}))
 
     def costs() -> tuple[float, ...]:
-        """Of calls that take the longer the more items they have."""
+        """Draw the seconds of calls that grow with their items."""
         more = [draw(st.floats(0, 1e-6)) for _ in sizes]
         steps = [b - a for a, b in pairwise((0, *sizes))]
         calls = accumulate(map(mul, steps, more))

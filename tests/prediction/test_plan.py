@@ -1,4 +1,4 @@
-"""From a request to a plan, and how long the plan will take."""
+"""Plans are made from requests, with an estimate of their seconds."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_run_closed_early_kills_the_run_host(runner: asyncio.Runner) -> None:
 
 
 def test_run_host_that_ignores_its_deadline_is_killed(runner: asyncio.Runner) -> None:
-    """One batch of a kernel that runs for hours cannot be ended from inside."""
+    """A batch whose kernel runs for hours cannot be ended from inside."""
     endless = {"cpu_iterations": 10_000_000, "outer_iterations": 0, "inner_iterations": 0}
     plan = make_plan(StrategyName.SEQUENTIAL, parameters=endless, timeout_seconds=0.1)
 
@@ -168,7 +168,7 @@ def test_parent_and_keeper_killed_together_leave_nothing_behind(
 
 
 def test_parent_killed_while_the_run_host_starts_leaves_nothing_behind() -> None:
-    """Before it is ready, the keeper and the closed socket are what ends it."""
+    """A run host that is not ready yet is ended by the keeper and the closed socket."""
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, "idle", "-", "-", "-"], stdout=subprocess.PIPE, text=True
     ) as parent:

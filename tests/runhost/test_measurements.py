@@ -1,4 +1,4 @@
-"""What executions measure, added up over attempts and shards, and stored as JSON."""
+"""Measurements are added up over attempts and shards, and stored as JSON."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ FULL = Measurements(
 
 
 def as_close(one: Measurements) -> dict[str, Any]:
-    """To be compared by ==, floats to within rounding."""
+    """Return fields that compare by ==, floats to within rounding."""
     values = {field.name: getattr(one, field.name) for field in fields(Measurements)}
     return {
         name: pytest.approx(value) if isinstance(value, float) else value
@@ -179,7 +179,7 @@ def test_utilization_is_between_those_of_the_parts(one: Measurements, two: Measu
 
 
 def test_execution_that_was_not_measured_does_not_count_for_the_utilization() -> None:
-    """As one whose run host died."""
+    """Measurements of an execution whose run host died."""
     unmeasured = Measurements(duration_seconds=100.0)
     assert FULL.plus(unmeasured).cpu_utilization == 0.25
     assert unmeasured.plus(FULL).cpu_utilization == 0.25

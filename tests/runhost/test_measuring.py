@@ -101,7 +101,7 @@ def test_run_measures_only_its_own_resources() -> None:
 
 
 def test_brief_memory_peak_counts() -> None:
-    """Also between two looks, where the system keeps the peak."""
+    """A peak between two looks counts, too, where the system keeps it."""
     memory = RunMemory(MemoryGauge(), list)
     if not memory.counts_peak:
         pytest.skip("the system does not keep the peak")

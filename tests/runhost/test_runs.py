@@ -230,7 +230,7 @@ def test_peak_memory_excludes_earlier_runs(
 def test_progress_is_told_within_a_batch(
     runner: asyncio.Runner, host: RunHostClient, strategy: StrategyName
 ) -> None:
-    """One batch that takes about two seconds, in slices: twice a second it is somewhere else."""
+    """A batch of about two seconds is computed in slices, and moves twice a second."""
     sequential = make_plan(
         strategy,
         items=GeneratedItems(400),

@@ -30,7 +30,7 @@ def parse(model: type[RunRequest], body: dict[str, Any]) -> RunRequest:
 def test_run_in_the_background_has_the_requested_spec(
     body: dict[str, Any], strategy: StrategyName
 ) -> None:
-    """Also for whoever compares two requests by their JSON, or by what the client gave."""
+    """Requests compared by their JSON, or by the given fields, are equal as well."""
     made = BackgroundRequest.of(parse(RunRequest, body), strategy)
     asked = parse(BackgroundRequest, body | {"strategy": strategy})
     assert made == asked

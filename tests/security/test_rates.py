@@ -1,4 +1,4 @@
-"""How often a client may ask: counted per client, here or in a Redis that is shared."""
+"""Rates of requests are counted per client, here or in a shared Redis."""
 
 from __future__ import annotations
 

@@ -51,11 +51,11 @@ KEYS: dict[str, tuple[Any, str]] = {
     "HS256": (SECRET, SECRET),
     "RS256": (RSA, public_pem(RSA)),
 }
-"""What signs, and what checks, by algorithm."""
+"""The signing and the checking key of each algorithm."""
 
 
 def claims(**changes: Any) -> Claims:
-    """Of a token that is let in; None leaves a claim out."""
+    """Return the claims of an accepted token; None leaves a claim out."""
     now = int(time.time())
     given = {"sub": "alice", "aud": AUDIENCE, "exp": now + 600, "scope": "openid run"} | changes
     return {name: value for name, value in given.items() if value is not None}

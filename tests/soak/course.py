@@ -26,7 +26,7 @@ from tests.soak.deaths import Deaths, Victim
 from tests.soak.readings import QUANTITIES, SHORTEST_SECONDS, Flatness, Reading, judge, reading
 
 PATIENCE_SECONDS: Final = 60.0
-"""How far the service may be behind at the end of the load: first for requests, then for tasks."""
+"""The allowed backlog at the end of the load: first for requests, then for tasks."""
 REQUEST_SECONDS: Final = 60.0
 KEPT_FILES: Final = frozenset({"hotloop.sqlite3", "hotloop.sqlite3-reserve"})
 """Files that stay in the data folder at the end."""

@@ -18,7 +18,7 @@ from tests.fixtures.server import Server
 PER_MINUTE: Final = 2.0
 """Deaths of each kind; at least one."""
 PATIENCE_SECONDS: Final = 20.0
-"""How long to look for a process that may be killed."""
+"""Time to look for a process that may be killed."""
 
 
 class Victim(StrEnum):

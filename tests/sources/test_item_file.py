@@ -281,7 +281,7 @@ except StoreError as error:
 
 @pytest.mark.parametrize("count", [4_200, 50_000])
 def test_disk_that_refuses_is_a_store_error_and_leaves_nothing(tmp_path: Path, count: int) -> None:
-    """With 4,200 items it refuses what is flushed at the end."""
+    """With 4,200 items the disk refuses the bytes that are flushed at the end."""
     command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path / "t.npy"), str(count)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert answer.stderr == ""

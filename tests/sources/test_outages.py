@@ -233,7 +233,7 @@ async def test_after_the_outage_everything_is_as_before() -> None:
 
 @in_loop
 async def test_next_run_waits_anew_for_an_outage_that_another_gave_up() -> None:
-    """It may be over: the first of its calls that tries must not fail all the others."""
+    """The outage may be over: a first failing call must not fail all other calls."""
     guarded = Guarded()
     await guarded.switch_off(HASTY)
     with pytest.raises(SourceDownError):

@@ -82,7 +82,7 @@ def test_failure_that_lasts_is_raised_after_all_attempts(waits: list[float], att
 
 
 def test_waits_grow_with_jitter_up_to_a_bound(waits: list[float]) -> None:
-    """Of calls whose failures open no breaker: there are enough answers between them."""
+    """The failures open no breaker, because there are enough answers between them."""
 
     async def run() -> None:
         for _ in range(40):

@@ -78,7 +78,7 @@ def test_bad_value_fails_its_item_alone(column: RowColumn, bad: object, shown: s
 )
 @pytest.mark.parametrize("beside", [1, None])
 def test_bounds_and_whole_floats_are_accepted(column: RowColumn, good: float, beside: Any) -> None:
-    """Whether all values are good or one of them is not: the two ways must agree."""
+    """The quick and the exact way must agree on good and on bad values."""
     batch = item_batch([5, 6])
     assign(batch, range(2), column, [good, beside], "db")
     assert batch.columns[column.name][0] == good

@@ -1,4 +1,4 @@
-"""One event loop and one set of pools for all strategy tests: pools are costly to start."""
+"""A shared event loop and set of pools for strategy tests, because pools start slowly."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def strategy(request: pytest.FixtureRequest, strategies: dict[StrategyName, Stra
 def process_strategy(
     request: pytest.FixtureRequest, strategies: dict[StrategyName, Strategy]
 ) -> Strategy:
-    """Those that use worker processes, hybrid with a kernel that holds the GIL."""
+    """Strategies that use worker processes; hybrid with a kernel that holds the GIL."""
     return strategies[request.param]

@@ -12,7 +12,7 @@ MASK = MODULUS - 1
 
 
 def slow_checksum(rows: list[tuple[int, float, int]]) -> int:
-    """The same in Python integers, row by row."""
+    """Compute the checksum in Python integers, row by row."""
     total = 0
     for item_id, loop, nested in rows:
         hashed = mix(item_id & MASK)

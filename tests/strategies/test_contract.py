@@ -28,7 +28,7 @@ RANGES = [
     ((0, 20), (40, 20), (200, 3)),
     ((60, 40), (120, 60)),
 ]
-"""Of 203 items in batches of 20: where a run was interrupted, gaps begin and end with a batch."""
+"""Missing ranges of 203 items in batches of 20; gaps begin and end with a batch."""
 
 
 async def run(strategy: Strategy, plan: Plan) -> list[BatchResult]:
@@ -75,7 +75,7 @@ def test_ranges_are_executed_and_nothing_else_with_the_same_bits(
     stages: tuple[SimulatedStage, ...],
     tmp_path: Path,
 ) -> None:
-    """As when a run goes on: the batches are those of the whole run that were missing."""
+    """A resumed run computes the missing batches of the whole run."""
     loads = str(tmp_path / "loads")
     plan = make_plan(
         strategy.name,

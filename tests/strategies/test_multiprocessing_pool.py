@@ -14,13 +14,13 @@ from hotloop.app.strategies.pools import MultiprocessingPool
 
 CALLS = 100
 RESULT_BYTES = 1_000_000
-"""So many that the thread that reads a result is at it for a while."""
+"""Bytes of a result: enough to keep the reading thread busy for a while."""
 
 
 def test_results_do_not_wake_the_replacing_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It looks after them when they start, and each time when nothing is in flight any more."""
+    """The thread looks after workers at their start, and whenever nothing is in flight."""
     looks = 0
     maintain = Pool._maintain_pool  # type: ignore[attr-defined]
 

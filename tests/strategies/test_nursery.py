@@ -93,7 +93,7 @@ def test_workers_find_their_kernel_compiled(runner: asyncio.Runner) -> None:
 
 
 def numba_is_loaded() -> bool:
-    """Whether the kernel is compiled; called in a worker."""
+    """Return True if the kernel is compiled in the worker that calls this."""
     module: Any = sys.modules.get("hotloop.kernels.loops._numba")
     return module is not None and bool(module.loop.signatures)
 
@@ -126,7 +126,7 @@ def test_workers_end_with_their_server_and_the_next_run_has_others(
 
 @forking
 def test_worker_that_has_ended_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its process id may be another process's by then."""
+    """The process id of an ended worker may be another process's by then."""
     nursery = Nursery()
     server = nursery.server_for(PYTHON)
     assert server is not None

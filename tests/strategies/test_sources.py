@@ -128,7 +128,7 @@ def test_cache_aside_hit_avoids_the_query(
 def test_failing_items_and_failing_calls_are_reported(
     runner: asyncio.Runner, strategy: Strategy, broker: RunningBroker
 ) -> None:
-    """One item is missing in each answer, and one query in three is refused."""
+    """The broker leaves an item out of each answer, and refuses one query in three."""
     plan = make_plan(
         strategy.name,
         items=GeneratedItems(COUNT),
@@ -193,7 +193,7 @@ def test_batches_in_flight_are_bounded(
 
 
 def stuck_stage(how: str, broker: RunningBroker) -> Stage:
-    """Of which no call ends: in flight, or waiting for a breaker that stays open."""
+    """Make a stage whose calls never end: in flight, or waiting for an open breaker."""
     changes: dict[str, Any] = {"policy": replace(POLICY, attempts=100), "connections": 100}
     if how == "in flight":
         broker.control("slow", delay_ms=60_000)

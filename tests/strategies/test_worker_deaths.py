@@ -73,7 +73,7 @@ def test_batch_that_always_kills_its_worker_fails(
 def test_killed_idle_workers_are_replaced_before_the_next_run(
     runner: asyncio.Runner, process_strategy: Strategy
 ) -> None:
-    """Also the one that holds the lock of the task queue while it waits."""
+    """The killed worker may hold the lock of the task queue."""
     plan = make_plan(process_strategy.name, items=GeneratedItems(300))
 
     async def run() -> int:
@@ -93,7 +93,7 @@ def test_killed_idle_workers_are_replaced_before_the_next_run(
 def test_multiprocessing_pool_survives_the_death_of_any_worker(
     runner: asyncio.Runner, victim: int, tmp_path: Path
 ) -> None:
-    """One of three is busy, one holds the queue's lock, one waits for that lock."""
+    """The three workers are busy, holding the queue's lock, and waiting for that lock."""
     nursery = Nursery()
     pool = MultiprocessingPool(nursery)
     started = str(tmp_path / "started")

@@ -33,7 +33,7 @@ def postgres() -> Iterator[RunningPostgres]:
 
 @pytest.fixture(params=["postgresql", "sqlite"])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
-    """Where a store may be made: each database that is supported."""
+    """The place of a new store, in each supported database."""
     if request.param == "sqlite":
         yield tmp_path
         return

@@ -25,7 +25,7 @@ POLLING_SECONDS = 0.02
 
 
 def put(store: TaskStore, number: int = 1, shards: int = 1) -> list[ShardRef]:
-    """So many background tasks are accepted, of so many shards of one item; what that queues."""
+    """Accept `number` background tasks of `shards` shards of one item; return the shards."""
     made: list[ShardRef] = []
     for _ in range(number):
         task = Task(
@@ -44,7 +44,7 @@ def put(store: TaskStore, number: int = 1, shards: int = 1) -> list[ShardRef]:
 
 
 class Work:
-    """What is done, in this process. Without `go` it does not end, `stopping` hands it over."""
+    """Work in this process. Without `go` it does not end; `stopping` hands it over."""
 
     def __init__(self, store: TaskStore) -> None:
         self.began: list[ShardRef] = []
@@ -135,7 +135,7 @@ class NodeProcesses:
         return [line.split() for line in lines]
 
     def said(self, name: str | None, what: str) -> list[str]:
-        """What comes after `what` in the lines of a node, or of all."""
+        """Return the words after `what` in the lines of a node, or of all nodes."""
         return [
             " ".join(rest)
             for who, said, *rest in self.events()

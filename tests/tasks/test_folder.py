@@ -45,7 +45,7 @@ def suffix(file: str) -> str:
 
 
 def fill(path: Path, task_id: str) -> set[str]:
-    """One file of each kind, and parts that killed processes left."""
+    """Make a file of each kind, and parts that killed processes left."""
     folder = DataFolder(path)
     made = [where(folder, task_id) for where in PATHS]
     parts = "items.npy.part", "items.npy.0123456789abcdef.part", "upload.ab12ab12ab12ab12.part"

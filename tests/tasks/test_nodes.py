@@ -69,14 +69,14 @@ def ids(some: tuple[Node, ...]) -> list[str]:
 
 
 def silence(engine: Engine, node_id: str, seconds: float) -> None:
-    """As if the node had last been heard of so long ago."""
+    """Set the node's last beat back by some seconds."""
     with writing(engine) as connection:
         change = text("UPDATE nodes SET beat_at = beat_at - :seconds WHERE node_id = :node")
         connection.execute(change, {"seconds": seconds, "node": node_id})
 
 
 def end_patience(node: NodeStore) -> None:
-    """As if the node had been up for long."""
+    """Set the node's start back, as for a node that has been up for long."""
     node._calm_since -= 3_600
 
 
@@ -269,7 +269,7 @@ def test_work_of_a_node_that_is_not_listed_is_adopted_once(
 
 
 def test_node_does_not_adopt_its_own_work(queues: Queues, store: TaskStore, node: NewNode) -> None:
-    """Not even when it is not listed any more: it has heard of that, and joins again."""
+    """A node that is not listed any more hears of that, and joins again."""
     put(store)
     assert claim(store.engine, "here:1") is not None
     queue = queues.launch(Work(store), concurrency=0)

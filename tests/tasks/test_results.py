@@ -80,7 +80,7 @@ def test_same_results_again_change_nothing(
 def test_replaced_execution_writes_nothing(
     store: TaskStore, running: Running, result: NewResult
 ) -> None:
-    """As when a frozen process comes back after another one has gone on with its task."""
+    """A frozen process comes back after another process has continued its task."""
     task_id = running(100)
     add(store, task_id, result(0, 10))
     later = begin(store, task_id, node="2:2.0")

@@ -105,7 +105,7 @@ def test_ranges_of_a_huge_batch(
 def test_small_chunks_are_read_together(
     store: TaskStore, running: Running, result: NewResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One-row batches out of order: no two adjacent ones in a message, so all are chunks."""
+    """Batches of one row come out of order, never adjacent in a message, so all are chunks."""
     task_id = running(60)
     for first in (1, 0):
         add(store, task_id, *(result(start, 1) for start in range(first, 60, 2)))

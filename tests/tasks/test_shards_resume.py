@@ -217,7 +217,7 @@ def test_resume_of_unfinished_or_completed_tasks_is_refused(
 
 
 def batches_of(total: int, missing: list[tuple[int, int]], batch_size: int) -> list[Batch]:
-    """As a strategy cuts them."""
+    """Cut the missing ranges into batches, as a strategy does."""
     plan = make_plan(
         StrategyName.SEQUENTIAL,
         items=GeneratedItems(total),
@@ -320,7 +320,7 @@ def interrupt(store: TaskStore, execution: Execution, how: str) -> int:
 def test_missing_ranges_ignore_neighbouring_shards(
     store: TaskStore, sharded: Sharded, result: NewResult
 ) -> None:
-    """Whatever the neighbours have stored, up to the very border."""
+    """The neighbouring shards have stored items up to the very border."""
     task_id = sharded([100, 100, 0, 100])
     for number, start in ((0, 99), (3, 200)):
         begin(store, task_id, number).add(result(start, 1))

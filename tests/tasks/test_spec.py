@@ -28,7 +28,7 @@ STORED: Final = {
     0: _VERSION_0,
     1: _VERSION_0 | {"version": 1, "needs": {"bytes": 90_000_000}},
 }
-"""One stored row of every version that was ever released; add one when SPEC_VERSION is raised."""
+"""A stored row of every released version; add one when SPEC_VERSION is raised."""
 
 COMPARISON: Final = _VERSION_0 | {
     "strategies": ["sequential", "threading"],

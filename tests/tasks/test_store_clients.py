@@ -159,7 +159,7 @@ def test_synchronous_task_leaves_its_results_only(
 def test_files_stay_as_long_as_the_task_may_need_them(
     store: TaskStore, new_task: Callable[..., Task], bring_to: Callable[[Task, TaskStatus], None]
 ) -> None:
-    """With PostgreSQL the database has them as well."""
+    """PostgreSQL has the items in the database as well."""
     needing: dict[str, bool] = {}
     for task_type in ("synchronous", "background"):
         for status in TaskStatus:

@@ -110,7 +110,7 @@ def test_connection_left_in_a_transaction_is_ended(location: str) -> None:
 def test_hanging_server_is_detected_and_used_again(
     postgres: RunningPostgres, location: str, new_task: NewTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connections stay open, and its machine goes on to answer for it."""
+    """The hanging server's connections stay open, and its machine still answers."""
     monkeypatch.setattr(postgresql, "SILENT_SECONDS", 0.5)
     store, task = open_store(location), new_task()
     store.create(task)

@@ -29,7 +29,7 @@ NewResult = Callable[..., BatchResult]
 
 
 def kept_bytes(folder: Path) -> int:
-    """Of the file and its log."""
+    """Return the bytes of the store's file and its log."""
     return sum((folder / f"{FILE_NAME}{suffix}").stat().st_size for suffix in ("", "-wal"))
 
 

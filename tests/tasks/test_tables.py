@@ -56,7 +56,7 @@ open_store(location if "://" in location else Path(location))
 
 @pytest.fixture
 def earlier(location: Location, tmp_path: Path) -> Location:
-    """Where there is a store of the oldest schema that can be converted."""
+    """The place of a store of the oldest schema that can be converted."""
     restore(OLDEST_VERSION, tmp_path, location if isinstance(location, str) else None)
     return location
 
@@ -86,7 +86,7 @@ def set_version(location: Location, version: int) -> None:
 
 
 def check_as_before(store: TaskStore) -> None:
-    """Everything that clients were told of the tasks that have ended, they are told again."""
+    """Check that clients get the same answers about ended tasks as before."""
     for name, before in SAID.ended.items():
         task_id = SAID.tasks[name]
         assert has_all(shown(store, task_id), before["view"]), name
@@ -215,7 +215,7 @@ KEYS_ARE_DATA = ("checksums", "instruction_sets", "rows", "versions")
 
 
 def with_more(stored: Any) -> Any:
-    """The same with a field more in each object, as a newer version may store it."""
+    """Return the JSON with one more field in each object, as newer versions may store."""
     if isinstance(stored, list):
         return [with_more(entry) for entry in stored]
     if not isinstance(stored, dict):

@@ -26,7 +26,7 @@ from tests.fixtures.waiting import wait_until
 from tests.tasks.queue_fixtures import Queues, Work, put
 
 NEVER: dict[str, Any] = {"polling_seconds": 3_600.0}
-"""What is found in time was not found by looking now and then."""
+"""Options without polling, so that only notifications find work in time."""
 
 
 def queue_threads() -> list[str]:

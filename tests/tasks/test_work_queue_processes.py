@@ -161,7 +161,7 @@ def test_frozen_process_that_comes_back_learns_that_it_was_declared_dead(
 def test_frozen_process_that_ends_its_work_too_late_does_not_wait_for_the_other(
     processes: NodeProcesses, put: Put, engine: Engine, tmp_path: Path
 ) -> None:
-    """Its end counts for nothing, and it can stop."""
+    """The late end is refused, and the process can stop."""
     processes.hold.touch()
     processes.start("a", concurrency=1)
     put(1)

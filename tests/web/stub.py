@@ -36,7 +36,7 @@ SECONDS = {
     ("background", "cython"): 0.98,
     ("background", "numba"): 1.02,
 }
-"""By cell; what is missing is skipped."""
+"""Seconds of each cell; cells that are missing here are skipped."""
 
 LINKS = {"status": "/s", "results": "/r", "cancel": "/c", "resume": "/t", "events": "/e"}
 
@@ -204,7 +204,7 @@ def recommendation() -> Recommendation:
 
 
 class Stub:
-    """What it answers can be changed; `asked` is what came."""
+    """A service whose answers can be changed; `asked` has the requests that came."""
 
     def __init__(self) -> None:
         self.comparison = comparison()

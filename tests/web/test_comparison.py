@@ -1,4 +1,4 @@
-"""What the page makes of comparisons and recommendations."""
+"""Comparisons and recommendations on the page."""
 
 from __future__ import annotations
 

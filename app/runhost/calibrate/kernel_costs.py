@@ -18,7 +18,6 @@ from hotloop import kernels
 from hotloop.app.runhost.calibrate.constants import KernelCosts
 from hotloop.app.sources.base import Parameters
 from hotloop.app.strategies.process_pool import ProcessPool
-from hotloop.app.strategies.worker_process import idle_parameters
 from hotloop.app.system import has_gil
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 63, 64, 127, 128, 512)
@@ -94,7 +93,7 @@ class KernelTimes:
         for size in self.sizes:
             self._time_terms(terms, size)
         for size in (1, IDLE_ITEMS):
-            self._time("", size, idle_parameters(self.workload))
+            self._time("", size, kernels.get_workload(self.workload).idle_parameters)
 
     def _time_terms(self, terms: Sequence[str], size: int) -> None:
         for term in terms:

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost.execution import HostResources, Send, execute
 from hotloop.app.runhost.measuring import NoGauge
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan, Strategy
 from hotloop.app.strategies.batching import batch_count
-from hotloop.app.strategies.worker_process import idle_parameters
 
 RUN_SECONDS: Final = 0.01
 BATCH_SECONDS: Final = 0.5e-3
@@ -32,7 +32,7 @@ def probe_plan(workload: str, kernel: str, strategy: StrategyName, **fields: obj
         "strategy": strategy,
         "items": GeneratedItems(1),
         "stages": (),
-        "parameters": idle_parameters(workload),
+        "parameters": kernels.get_workload(workload).idle_parameters,
         "batch_size": 1,
         "workers": 1,
         "io_concurrency": 1,

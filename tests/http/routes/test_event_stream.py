@@ -121,7 +121,7 @@ def test_client_that_does_not_read_and_then_leaves_leaves_nothing(
 def test_server_of_a_later_protocol_learns_of_the_leaving_too(
     runner: asyncio.Runner, app: FastAPI, services: FakeServices
 ) -> None:
-    """From ASGI 2.4 on the framework itself would notice at the next event only."""
+    """Since ASGI 2.4 the framework itself would notice a leaving client only at the next event."""
 
     async def scenario() -> None:
         wire = Wire()
@@ -217,7 +217,7 @@ def test_streams_end_properly_when_the_service_stops(
 def test_stream_that_comes_too_late_ends_at_once(
     runner: asyncio.Runner, app: FastAPI, services: FakeServices, query: bytes
 ) -> None:
-    """Not with 204: the task may go on elsewhere, so the client had better come again."""
+    """A status other than 204 makes the client come again: the task may go on elsewhere."""
     services.status = TaskStatus.COMPLETED if query else TaskStatus.RUNNING
     services.happening = ()
 
@@ -244,7 +244,7 @@ def test_lifespan_ends_streams_for_any_server(app: FastAPI, services: FakeServic
 
 
 def test_real_server_stops_although_streams_are_open(app: FastAPI, services: FakeServices) -> None:
-    """Without a bound on the time it waits for answers: only their end lets it go on."""
+    """The server waits for answers without a bound, so only their end lets it go on."""
     config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=None)
 
     async def scenario() -> None:

@@ -49,7 +49,7 @@ def sign_in(client: Client, key: TestKey = ALICE, **headers: str) -> httpx.Respo
 
 
 def cookie_of(answer: httpx.Response) -> dict[str, str]:
-    """By hand, whatever a client's jar makes of it."""
+    """Send the cookie by hand, so that no client's jar changes it."""
     (token,) = re.findall(rf"{COOKIE}=([^;]+)", answer.headers["set-cookie"])
     return {"Cookie": f"{COOKIE}={token}"}
 

@@ -70,7 +70,7 @@ def test_medians_leave_out_the_run_that_only_warms_up() -> None:
 
 
 def loop_seconds(plan: Plan, what: str) -> float:
-    """What the formulas of docs/model.md say for runs that keep the event loop busy."""
+    """Return the seconds by docs/model.md of runs that keep the event loop busy."""
     costs = LOOPS[plan.strategy]
     items, in_flight = plan.item_count, plan.io_concurrency
     number = IN_FLIGHT.index(in_flight)

@@ -50,7 +50,7 @@ COMPARISON: Final = QUICK | {
 }
 ROWS: Final = b"item_id,value,offset\n" + b"".join(b"%d,%d.5,2\n" % (n, n) for n in range(40))
 MACHINE: Final = {"cpu": "a processor", "system": "Linux 6.1 x86_64"}
-"""What a comparison says in place of what it was measured on."""
+"""Facts of the machine that a stored comparison gets in place of the real ones."""
 BACKGROUND: Final = {"Prefer": "respond-async"}
 
 
@@ -119,7 +119,7 @@ class Maker:
             self._client.post(f"{TASKS}/sequential", json=HANGS)
 
     def answers(self) -> dict[str, dict[str, Any]]:
-        """What clients are told of the tasks that have ended."""
+        """Return the answers that clients get about the ended tasks."""
         said: dict[str, dict[str, Any]] = {}
         for name, task_id in self.ids.items():
             results = self._client.get(f"{TASKS}/results/{task_id}")

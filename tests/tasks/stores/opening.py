@@ -20,7 +20,7 @@ from hotloop.app.wiring import BODIES
 FOLDER: Final = Path(__file__).parent
 
 HOST: Final = "127.0.0.1:35755"
-"""Where the service of schema 5 listened: the address is in the commands that it showed."""
+"""Address of the service of schema 5, which stands in the commands that it showed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def shown(store: TaskStore, task_id: str) -> Any:
 
 
 def has_all(new: Any, old: Any) -> bool:
-    """Whether everything that was said is said again; newer versions may say more."""
+    """Return True if `new` has all that `old` has; newer versions may say more."""
     if isinstance(old, dict):
         return all(name in new and has_all(new[name], value) for name, value in old.items())
     if isinstance(old, list):
