@@ -210,7 +210,7 @@ def _peer_form(
     parameters: Mapping[str, int],
     items: int,
 ) -> Form:
-    declared = next(t for t in kernels.get_workload("loops").terms if t.name == term)
+    declared = next(c for c in kernels.get_workload("loops").calls if c.function == term)
     function = getattr(module, term)
     inputs = [columns[column][:items] for column in declared.columns]
     out = np.empty_like(inputs[0])

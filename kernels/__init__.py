@@ -12,13 +12,15 @@ Importing this package imports neither numpy nor a kernel; each is imported when
 from typing import TYPE_CHECKING
 
 from hotloop.kernels.contract import (
+    Call,
     Column,
     Implementation,
     Parameter,
     ProductBound,
+    Scratch,
     Term,
     Workload,
-    parity_faults,
+    WorkloadSource,
 )
 from hotloop.kernels.errors import (
     InstructionSetUnavailableError,
@@ -45,8 +47,10 @@ from hotloop.kernels.registry import (
 
 if TYPE_CHECKING:
     from hotloop.kernels.kernel import Kernel
+    from hotloop.kernels.parity import parity_faults
 
 __all__ = [
+    "Call",
     "Column",
     "Implementation",
     "InstructionSetUnavailableError",
@@ -58,10 +62,12 @@ __all__ = [
     "KernelsError",
     "Parameter",
     "ProductBound",
+    "Scratch",
     "Term",
     "UnknownKernelError",
     "UnknownWorkloadError",
     "Workload",
+    "WorkloadSource",
     "available_kernels",
     "declared_workloads",
     "force_instruction_set",
@@ -77,9 +83,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # The class needs numpy.
+    # These need numpy.
     if name == "Kernel":
         from hotloop.kernels.kernel import Kernel
 
         return Kernel
+    if name == "parity_faults":
+        from hotloop.kernels.parity import parity_faults
+
+        return parity_faults
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,16 +1,17 @@
 """The contract of a workload: its columns, its parameters, and how its kernels must agree.
 
 A workload is declared once, as plain data; request models, uploads, options, forms and tables are
-made from it. It consists of *terms*. Every kernel implements a term as one function named after
-it, called once for a whole batch as `term(*input columns, *parameters, *output columns)`.
+made from it. Every kernel has the functions that its `calls` name. Each is called once for a whole
+batch as `function(*input columns, *parameters, *output columns, *scratch arrays)`. The cost of an
+item is a sum of *terms*, each an expression of parameters.
 
 Parity, for the kernels of one workload:
 
-1. Integer columns are equal in all kernels.
+1. Integer and boolean columns are equal in all kernels.
 2. A float column of a compiled kernel differs from the `python` kernel by at most
    `4 * 2**-52 * sum(|addend|)` over the addends of its sum, if the column declares how to compute
-   that sum (`magnitude`). Otherwise it is equal.
-3. All kernels but `python` are equal bit for bit.
+   that sum (`magnitude`), or by at most `ulp` units in the last place. Otherwise it is equal.
+3. All kernels but `python` are equal bit for bit, unless `ulp` is declared.
 4. A kernel gives an item the same bits whatever else is in the batch, whatever its size, and
    whatever instruction set was chosen at run time.
 5. All accept the same inputs, refuse others with the same error type and text, return the same
@@ -22,53 +23,59 @@ This module does not import numpy, so that the command line can show help withou
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
-from hotloop.kernels.errors import InvalidColumnError, InvalidParameterError
+from hotloop.kernels.errors import InvalidParameterError
+from hotloop.kernels.expressions import evaluate, names_in
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 __all__ = [
-    "PARITY_FACTOR",
     "REFERENCE",
+    "Call",
     "Column",
     "Implementation",
     "Parameter",
     "ProductBound",
+    "Scratch",
     "Term",
     "Workload",
-    "parity_faults",
+    "WorkloadSource",
 ]
 
 REFERENCE: Final = "python"
 """The kernel that every workload has: its specification, and the baseline of comparisons."""
 
-PARITY_FACTOR: Final = 4 * 2.0**-52
-"""Largest distance of a compiled kernel's float from that of `python`, in `sum(|addend|)`."""
+Value = int | float | bool | str
+"""A value of a parameter; only a choice may be a text."""
 
-_DTYPE: Final = re.compile(r"(u?int)(8|16|32|64)|(float)(32|64)")
+_DTYPE: Final = re.compile(r"(u?int)(8|16|32|64)|(float)(32|64)|bool")
 _LARGEST_FLOAT: Final = {32: (2 - 2.0**-23) * 2.0**127, 64: (2 - 2.0**-52) * 2.0**1023}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a batch: a 1-D array with a value for every item.
+    """A column of a batch: an array with a value, or `width` values, for every item.
 
-    `dtype` is the name of a numpy dtype, an integer or a float of at most 8 bytes; another one is
-    a ValueError. `minimum` and `maximum` are both inclusive; a column without bounds has None.
+    `dtype` is the name of a numpy dtype: an integer or a float of at most 8 bytes, or `bool`;
+    another one is a ValueError. With a `width` the array is 2-D and C-contiguous, of shape
+    (n, width). `minimum` and `maximum` are both inclusive; a column without bounds has None.
     `examples` are values for the documentation.
 
     A simulated item has the value `item_id % simulated_modulus`, or without a modulus a value
-    within the bounds that depends on its id alone. `magnitude`, of a float output, names the
-    function that computes `sum(|addend|)` as `module:function`; it takes the input columns and the
-    parameters, both by name, and returns float64 of shape (n,).
+    within the bounds that depends on its id alone; where `sample` says in words that the workload
+    makes the values up, `sampler` does so from the ids, int64 of shape (n,).
+
+    `magnitude`, of a float output, names the function that computes `sum(|addend|)` as
+    `module:function`; it takes the input columns and the parameters, both by name, and returns
+    float64 of shape (n,). `ulp` is the largest distance of a compiled kernel from `python`, in
+    units in the last place.
     """
 
     name: str
@@ -80,22 +87,35 @@ class Column:
     examples: tuple[float | int, ...] = ()
     simulated_modulus: int | None = None
     magnitude: str | None = None
+    width: int | None = None
+    ulp: int = 0
+    sample: str | None = None
+    sampler: Callable[[NDArray[np.int64]], Any] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if not _DTYPE.fullmatch(self.dtype):
             raise ValueError(
                 f"column {self.name!r} cannot be {self.dtype!r}; choose an integer of 1 to 8 "
-                "bytes, float32 or float64"
+                "bytes, float32, float64 or bool"
             )
 
     @property
     def is_integer(self) -> bool:
-        """Return True for integer columns, False for float columns."""
+        """Return True for integer columns, False for float and boolean columns."""
         return "int" in self.dtype
+
+    @property
+    def is_bool(self) -> bool:
+        """Return True for boolean columns."""
+        return self.dtype == "bool"
 
     @property
     def limits(self) -> tuple[float | int, float | int]:
         """Least and greatest value: the declared bounds, or else the dtype's. Finite."""
+        if self.is_bool:
+            return 0, 1
         bits = int(self.dtype.lstrip("uintfloa"))
         least: float | int
         greatest: float | int
@@ -110,33 +130,47 @@ class Column:
             greatest if self.maximum is None else self.maximum,
         )
 
-    def example(self, row: int = 0) -> float | int:
-        """Return a value for the documentation of row `row`; the last example repeats."""
+    def example(self, row: int = 0) -> Any:
+        """Return a value for the documentation of row `row`, or a list of `width` values; the last
+        example repeats.
+        """
+        value: float | int | bool
         if self.examples:
-            return self.examples[min(row, len(self.examples) - 1)]
-        least = self.limits[0] if self.minimum is not None else 0
-        return int(least) if self.is_integer else float(least)
+            value = self.examples[min(row, len(self.examples) - 1)]
+        else:
+            least, greatest = self.limits
+            value = min(max(0, least), greatest)
+            value = int(value) if self.is_integer else float(value)
+        value = bool(value) if self.is_bool else value
+        return value if self.width is None else [value] * self.width
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A number that holds for a whole batch; `minimum` and `maximum` are both inclusive.
+    """A value that holds for a whole batch; `minimum` and `maximum` are both inclusive.
 
-    `dtype` is `int64` or `float64`.
+    `dtype` is `int64`, `float64`, `bool`, or `choice` for one of `choices`, which are texts or
+    numbers; only numbers have bounds.
     """
 
     name: str
-    default: float | int
-    minimum: float | int
-    maximum: float | int
+    default: Value
+    minimum: float | int | None
+    maximum: float | int | None
     description: str
     dtype: str = "int64"
     unit: str | None = None
+    choices: tuple[Value, ...] = ()
 
     @property
     def is_integer(self) -> bool:
-        """True for an integer parameter, False for a float parameter."""
+        """True for an integer parameter."""
         return self.dtype == "int64"
+
+    @property
+    def is_number(self) -> bool:
+        """True for an integer or float parameter, False for a boolean one or a choice."""
+        return self.dtype in ("int64", "float64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,43 +182,55 @@ class ProductBound:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A function that every kernel has, and its arguments: the input `columns`, the `parameters`,
+    and the output columns `outputs`, which it fills.
+    """
+
+    function: str
+    columns: tuple[str, ...]
+    parameters: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
-    """A function of every kernel, and a part of an item's cost.
+    """A part of an item's cost: for one item, a kernel does as many elementary operations of this
+    kind as the expression `operations` of the parameters says.
 
-    It is called with the input `columns`, then the `parameters`, then the output columns `outputs`,
-    which it fills; without `outputs` that is the column with the name of the term.
-
-    For one item it does as many elementary operations as the product of the integer parameters
-    `factors`; without `factors` these are all of its parameters. `probe` holds values of the
-    factors that are large enough to measure the time of one operation.
+    `probe` holds values of parameters with which this term costs enough to be measured and the
+    others as little as possible. Without it, the terms are fitted to several measurements.
     """
 
     name: str
-    columns: tuple[str, ...]
-    parameters: tuple[str, ...]
-    probe: tuple[int, ...]
-    outputs: tuple[str, ...] = ()
-    factors: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        # Frozen, so not by assignment.
-        if not self.outputs:
-            object.__setattr__(self, "outputs", (self.name,))
-        if self.factors is None:
-            object.__setattr__(self, "factors", self.parameters)
+    operations: str
+    probe: tuple[tuple[str, int], ...] = ()
 
     @property
-    def cost_factors(self) -> tuple[str, ...]:
-        """The parameters whose product is the number of operations."""
-        return self.factors or ()
+    def factors(self) -> tuple[str, ...]:
+        """The parameters on which the term depends."""
+        return names_in(self.operations)
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A C-contiguous array that a kernel may use while it computes; its values mean nothing before.
+
+    Each call gets its own. `shape` has an expression of the parameters for each dimension.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
     """A kernel of a workload: its name, and the module that has its functions.
 
-    The module has a function for each term, `warm_up()`, and `INSTRUCTION_SETS`: for each
-    instruction set an object with the functions, best first; empty if there is nothing to choose.
+    The module has the functions of the workload's calls, `warm_up()`, and `INSTRUCTION_SETS`: for
+    each instruction set an object with the functions, best first; empty if there is nothing to
+    choose. For a workload with a source, `module` says in words where the kernel comes from.
     `releases_gil` says whether a run lets other Python threads work meanwhile.
     """
 
@@ -194,8 +240,27 @@ class Implementation:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadSource:
+    """The place of a user's function: what to import, and which version of the code is meant.
+
+    `folder` is appended to the import path; with a `file`, the module is loaded from it. `version`
+    is a hash over the code and the declaration, in hexadecimal.
+    """
+
+    module: str
+    attribute: str
+    version: str
+    folder: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
-    """The declaration of a workload, as data. The first of its `kernels` is the reference."""
+    """The declaration of a workload, as data. The first of its `kernels` is the reference.
+
+    A workload with a `source` is a user's function. If its cost `depends_on_data`, the items decide
+    how long they take, and its only term counts items.
+    """
 
     name: str
     description: str
@@ -203,37 +268,41 @@ class Workload:
     columns_out: tuple[Column, ...]
     parameters: tuple[Parameter, ...]
     product_bounds: tuple[ProductBound, ...]
+    calls: tuple[Call, ...]
     terms: tuple[Term, ...]
     kernels: tuple[Implementation, ...]
+    scratch: tuple[Scratch, ...] = ()
+    depends_on_data: bool = False
+    source: WorkloadSource | None = None
 
     @property
     def idle_parameters(self) -> dict[str, Any]:
         """Parameters under which an item costs as little as possible."""
-        factors = {name for term in self.terms for name in term.cost_factors}
-        return {p.name: p.minimum if p.name in factors else p.default for p in self.parameters}
+        factors = {name for term in self.terms for name in term.factors}
+        return {
+            p.name: p.default if p.minimum is None or p.name not in factors else p.minimum
+            for p in self.parameters
+        }
 
     @property
     def probes(self) -> Mapping[str, Mapping[str, Any]]:
-        """Parameters for each term under which the other terms do as little as possible."""
+        """Parameters for each term with a probe; the other terms do as little as possible."""
         idle = self.idle_parameters
-        return {
-            term.name: idle | dict(zip(term.cost_factors, term.probe, strict=True))
-            for term in self.terms
-        }
+        return {term.name: idle | dict(term.probe) for term in self.terms if term.probe}
 
     def resolve_parameters(self, given: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Return every parameter as a Python int or float, with defaults for those left out.
+        """Return every parameter as a Python value, with defaults for those left out.
 
-        Python and numpy numbers are accepted, booleans are not; a float is not accepted for an
-        integer parameter. Raises `InvalidParameterError`; when a product is too large its `field`
-        is the first factor.
+        Python and numpy numbers are accepted for numbers, booleans are not; a float is not accepted
+        for an integer parameter. Raises `InvalidParameterError`; when a product is too large its
+        `field` is the first factor.
         """
         if given is None:
             given = {}
         if not isinstance(given, Mapping):
             raise InvalidParameterError(
                 "parameters",
-                f"parameters must be a mapping from names to numbers, not {_kind(given)}",
+                f"parameters must be a mapping from names to values, not {_kind(given)}",
             )
         known = [parameter.name for parameter in self.parameters]
         for name in given:
@@ -241,12 +310,12 @@ class Workload:
                 raise InvalidParameterError(
                     str(name), f"unknown parameter {name!r}; choose from: {', '.join(known)}"
                 )
-        resolved = {
-            parameter.name: _bounded(parameter, given.get(parameter.name, parameter.default))
+        resolved: dict[str, Any] = {
+            parameter.name: _checked(parameter, given.get(parameter.name, parameter.default))
             for parameter in self.parameters
         }
         for bound in self.product_bounds:
-            product = prod(resolved[name] for name in bound.parameters)
+            product: Any = prod(resolved[name] for name in bound.parameters)
             if product > bound.maximum:
                 raise InvalidParameterError(
                     bound.parameters[0],
@@ -255,104 +324,51 @@ class Workload:
                 )
         return resolved
 
-    def operations(self, parameters: Mapping[str, object] | None = None) -> Mapping[str, int]:
+    def operations(self, parameters: Mapping[str, object] | None = None) -> Mapping[str, float]:
         """Return the elementary operations that one item costs, by term.
 
         `parameters` may leave some out, as in `resolve_parameters`, which also names the errors.
         """
         resolved = self.resolve_parameters(parameters)
-        return {
-            term.name: prod(resolved[name] for name in term.cost_factors) for term in self.terms
-        }
+        return {term.name: max(0, evaluate(term.operations, resolved)) for term in self.terms}
 
     def simulated_columns(self, item_ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Return the input columns of simulated items, each of shape (n,) and within its bounds.
+        """Return the input columns of simulated items, as `hotloop.kernels.simulated` does."""
+        from hotloop.kernels.simulated import simulated_columns
 
-        `item_ids` is int64 of shape (n,); `Column` says which values they get. Raises
-        `InvalidColumnError` for another dtype or shape, and for a column with neither a modulus nor
-        bounds.
-        """
-        import numpy as np
-
-        if (
-            not isinstance(item_ids, np.ndarray)
-            or item_ids.dtype != np.dtype(np.int64)
-            or item_ids.ndim != 1
-        ):
-            raise InvalidColumnError(
-                "item_ids", "item_ids must be a 1-D numpy array of int64 in native byte order"
-            )
-        columns: dict[str, NDArray[Any]] = {}
-        for place, column in enumerate(self.columns_in):
-            if column.simulated_modulus is not None:
-                # A remainder of numpy is never negative.
-                columns[column.name] = (item_ids % column.simulated_modulus).astype(column.dtype)
-            elif column.minimum is not None and column.maximum is not None:
-                columns[column.name] = _spread(column, item_ids, place)
-            else:
-                raise InvalidColumnError(
-                    column.name, f"column {column.name!r} cannot be simulated; give its values"
-                )
-        return columns
+        return simulated_columns(self, item_ids)
 
 
-def parity_faults(
-    workload: Workload,
-    columns: Mapping[str, NDArray[Any]],
-    parameters: Mapping[str, object],
-    expected: Mapping[str, NDArray[Any]],
-    computed: Mapping[str, NDArray[Any]],
-) -> list[str]:
-    """Return a line for each item and output column that breaks the parity rule.
-
-    `computed` are the outputs of a compiled kernel, `expected` those of `python`, for the same
-    input `columns`; all of shape (n,). Raises `InvalidParameterError`.
-    """
-    import numpy as np
-
-    resolved = workload.resolve_parameters(parameters)
-    faults = []
-    for output in workload.columns_out:
-        wanted, got = expected[output.name], computed[output.name]
-        bounds = np.zeros(len(wanted))
-        if output.magnitude is None:
-            wrong = (got != wanted) & ~((got != got) & (wanted != wanted))  # NaN
-        else:
-            module, _, function = output.magnitude.partition(":")
-            magnitude = getattr(import_module(module), function)
-            bounds = PARITY_FACTOR * magnitude(columns, resolved)
-            # Not >, so that NaN is a fault.
-            wrong = ~(np.abs(got - wanted) <= bounds)
-        faults += [
-            f"{output.name} of the item at position {row}: {got[row]} is not within "
-            f"{bounds[row]:.3g} of {wanted[row]}"
-            for row in np.flatnonzero(wrong)
-        ]
-    return faults
-
-
-def _spread(column: Column, item_ids: NDArray[np.int64], place: int) -> NDArray[Any]:
-    """Spread values evenly between the bounds, by the golden ratio; other columns differ."""
-    import numpy as np
-
-    step = np.uint64(0x9E3779B97F4A7C15 * (2 * place + 1) % 2**64)
-    shares = (((item_ids.view(np.uint64) + np.uint64(1)) * step) >> np.uint64(11)) * 2.0**-53
-    least, greatest = column.limits
-    values: NDArray[Any] = least + shares * (greatest - least)
-    if column.is_integer:
-        # The sum in integers, as a float has too few bits for large ones.
-        steps = np.floor(shares * (float(greatest) - least + 1))
-        values = steps.astype(np.uint64) + np.array(least).astype(np.uint64)
-    clipped: NDArray[Any] = np.clip(values.astype(column.dtype), least, greatest)
-    return clipped
+def _checked(parameter: Parameter, value: object) -> Value:
+    if parameter.dtype == "bool":
+        # numpy's booleans are accepted by their name, as numpy is not imported here.
+        if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+            return bool(value)
+        raise InvalidParameterError(
+            parameter.name, f"parameter {parameter.name!r} must be true or false, not {value!r}"
+        )
+    if parameter.dtype == "choice":
+        for choice in parameter.choices:
+            if type(value) is type(choice) and value == choice:
+                return choice
+        choices = ", ".join(map(repr, parameter.choices))
+        raise InvalidParameterError(
+            parameter.name,
+            f"parameter {parameter.name!r} must be one of: {choices}; not {str(value)[:60]!r}",
+        )
+    return _bounded(parameter, value)
 
 
 def _bounded(parameter: Parameter, value: object) -> float | int:
+    least, greatest = parameter.minimum, parameter.maximum
+    # Declared numbers have both bounds.
+    assert least is not None
+    assert greatest is not None
     # Nearly always; every call of a kernel comes here.
-    if type(value) is int and parameter.minimum <= value <= parameter.maximum:
+    if type(value) is int and least <= value <= greatest:
         return value if parameter.dtype == "int64" else float(value)
     expected = Integral if parameter.is_integer else Real
-    bounds = f"from {parameter.minimum} to {parameter.maximum}"
+    bounds = f"from {least} to {greatest}"
     if isinstance(value, bool) or not isinstance(value, expected):
         kind = "an integer" if parameter.is_integer else "a number"
         raise InvalidParameterError(
@@ -361,7 +377,7 @@ def _bounded(parameter: Parameter, value: object) -> float | int:
         )
     number: Any = value
     # Compared before it is converted: an integer may be too large for a float.
-    if not parameter.minimum <= number <= parameter.maximum:
+    if not least <= number <= greatest:
         raise InvalidParameterError(
             parameter.name, f"parameter {parameter.name!r} must be {bounds}, not {_digits(number)}"
         )

@@ -1,25 +1,31 @@
 """A kernel as callers see it: one implementation of a workload, behind the one validation.
 
-An input column is a 1-D numpy array of exactly the declared dtype in native byte order; nothing is
-converted, because a silent conversion could lose bits. Strided, read-only and misaligned arrays are
+An input column is a numpy array of exactly the declared dtype in native byte order, of shape (n,),
+or (n, width) for a column with a width; nothing is converted, because a silent conversion could
+lose bits. Strided, read-only and misaligned arrays are
 accepted. Kernels get contiguous, aligned, read-only views; a copy is made only where the given
 memory is not contiguous and aligned. The caller's arrays must not be written to during a run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from math import prod
+from typing import Any, Final
 
 import numpy as np
 from numpy.ma import MaskedArray  # here, because numpy would import it in the first run
 from numpy.typing import NDArray
 
-from hotloop.kernels.contract import Column, Workload
-from hotloop.kernels.errors import InvalidColumnError
+from hotloop.kernels.contract import Column, Scratch, Workload
+from hotloop.kernels.errors import InvalidColumnError, InvalidParameterError
+from hotloop.kernels.expressions import evaluate, names_in
 
 __all__ = ["Kernel", "checked_inputs", "checked_outputs", "new_outputs"]
 
 Columns = Mapping[str, NDArray[Any]]
+
+MOST_SCRATCH: Final = 1 << 27
+"""Values of a scratch array: a gigabyte of doubles."""
 
 # Number of values up to which comparing Python numbers is quicker than two reductions (2 µs).
 FEW = 16
@@ -53,8 +59,8 @@ class Kernel:
     ) -> dict[str, NDArray[Any]]:
         """Compute one batch and return its output columns, each of shape (n,).
 
-        `columns` holds the workload's input columns, each of shape (n,) and of exactly its dtype; n
-        may be 0, and the arrays are not modified. Parameters left out take their defaults. `out`
+        `columns` holds the workload's input columns, each of exactly its shape and dtype; n may be
+        0, and the arrays are not modified. Parameters left out take their defaults. `out`
         may hold every output column, preallocated; the same arrays are then filled and returned.
 
         Raises `InvalidParameterError` or `InvalidColumnError` before anything is computed.
@@ -69,19 +75,36 @@ class Kernel:
             targets = checked_outputs(workload.columns_out, out, length, columns)
             results = {name: out[name] for name in targets}
         self.warm_up()
-        for term, function in zip(workload.terms, self._functions, strict=True):
+        scratch = [new_scratch(each, resolved) for each in workload.scratch]
+        for call, function in zip(workload.calls, self._functions, strict=True):
             function(
-                *map(inputs.__getitem__, term.columns),
-                *map(resolved.__getitem__, term.parameters),
-                *map(targets.__getitem__, term.outputs),
+                *map(inputs.__getitem__, call.columns),
+                *map(resolved.__getitem__, call.parameters),
+                *map(targets.__getitem__, call.outputs),
+                *scratch,
             )
         return results
+
+
+def new_scratch(declared: Scratch, parameters: Mapping[str, Any]) -> NDArray[Any]:
+    """Return an uninitialised array for the scratch of one call.
+
+    Raises `InvalidParameterError` for a shape that the parameters make negative or too large.
+    """
+    shape = [int(evaluate(each, parameters)) for each in declared.shape]
+    if min(shape) < 0 or prod(shape) > MOST_SCRATCH:
+        raise InvalidParameterError(
+            next(iter(names_in(declared.shape[0])), declared.name),
+            f"these parameters give scratch {declared.name!r} the shape {tuple(shape)}; it "
+            f"may have up to {MOST_SCRATCH:,} values",
+        )
+    return np.empty(shape, dtype=declared.dtype)
 
 
 def checked_inputs(declared: Sequence[Column], given: Columns) -> dict[str, NDArray[Any]]:
     """Return a contiguous, aligned, read-only array for each declared column.
 
-    Raises `InvalidColumnError` when a column is missing or unknown, is not 1-D or not of its dtype,
+    Raises `InvalidColumnError` when a column is missing or unknown, is not of its shape or dtype,
     differs in length from the first one, or holds a value that is not finite or is out of bounds.
     """
     _check_names(declared, given, "column")
@@ -179,7 +202,12 @@ def _plain_array(column: Column, array: object, noun: str) -> NDArray[Any]:
             f"{noun} {column.name!r} must be {column.dtype} in native byte order, "
             f"not {array.dtype.str}; convert it with .astype({column.dtype!r})",
         )
-    if array.ndim != 1:
+    if column.width is not None and (array.ndim != 2 or array.shape[1] != column.width):
+        raise InvalidColumnError(
+            column.name,
+            f"{noun} {column.name!r} must have the shape (n, {column.width}), not {array.shape}",
+        )
+    if column.width is None and array.ndim != 1:
         raise InvalidColumnError(
             column.name,
             f"{noun} {column.name!r} must have 1 dimension, not {array.ndim}; "
@@ -189,24 +217,46 @@ def _plain_array(column: Column, array: object, noun: str) -> NDArray[Any]:
 
 
 def _check_bounds(column: Column, array: NDArray[Any]) -> None:
-    if len(array) == 0 or column.minimum is None or column.maximum is None:
+    if column.width is not None:
+        array = array.reshape(-1)
+    least, greatest = column.minimum, column.maximum
+    if array.size == 0 or (least is None and greatest is None):
+        return
+    if least is None or greatest is None:
+        _check_one_bound(column, array)
         return
     # All comparisons are written so that NaN, which the reductions hand on, fails them.
     # Numpy rounds the bounds to the dtype of smaller floats; Python would not.
     if len(array) <= FEW and array.itemsize == 8:
         for value in array.tolist():
-            if not column.minimum <= value <= column.maximum:
+            if not least <= value <= greatest:
                 break
         else:
             return
-    elif np.minimum.reduce(array) >= column.minimum and np.maximum.reduce(array) <= column.maximum:
+    elif np.minimum.reduce(array) >= least and np.maximum.reduce(array) <= greatest:
         return
-    accepted = (array >= column.minimum) & (array <= column.maximum)
+    accepted = (array >= least) & (array <= greatest)
+    raise _out_of_bounds(column, array, accepted, f"from {least} to {greatest}")
+
+
+def _check_one_bound(column: Column, array: NDArray[Any]) -> None:
+    """Refuse values beyond the only bound of a column, and NaN."""
+    if column.minimum is not None:
+        accepted, bound = array >= column.minimum, f"at least {column.minimum}"
+    else:
+        accepted, bound = array <= column.maximum, f"at most {column.maximum}"
+    if not accepted.all():
+        raise _out_of_bounds(column, array, accepted, bound)
+
+
+def _out_of_bounds(
+    column: Column, array: NDArray[Any], accepted: NDArray[np.bool_], bounds: str
+) -> InvalidColumnError:
     index = int(np.argmin(accepted))
-    raise InvalidColumnError(
+    return InvalidColumnError(
         column.name,
-        f"column {column.name!r} must be from {column.minimum} to {column.maximum}, "
-        f"not {array[index].item()} at index {index}",
+        f"column {column.name!r} must be {bounds}, "
+        f"not {array[index].item()} at index {index // (column.width or 1)}",
     )
 
 

@@ -202,7 +202,7 @@ def _import(workload: Workload, found: Implementation) -> Mapping[str | None, Ke
                 workload=workload,
                 releases_gil=found.releases_gil,
                 instruction_set=instruction_set,
-                _functions=tuple(getattr(owner, term.name) for term in workload.terms),
+                _functions=tuple(getattr(owner, call.function) for call in workload.calls),
                 _warm_up=module.warm_up,
             )
             for instruction_set, owner in owners.items()

@@ -116,7 +116,7 @@ ROW_COLUMNS: Final = (ITEM_ID.name, *(column.name for column in _FIRST.columns_i
 """Columns of a file of items, for the help."""
 
 PARAM_EXAMPLE: Final = "".join(
-    f"{parameter.name}={min(parameter.maximum, 1_000)}" for parameter in _FIRST.parameters[:1]
+    f"{parameter.name}={min(parameter.maximum or 0, 1_000)}" for parameter in _FIRST.parameters[:1]
 )
 
 Param = Annotated[

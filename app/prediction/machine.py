@@ -135,7 +135,7 @@ def _kernel_view(report: KernelReport) -> KernelView:
     return KernelView(**asdict(report), ns_per_item=ns_per_item)
 
 
-def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, int]) -> float:
+def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, float]) -> float:
     """Return the nanoseconds of an item with these `operations`, see `Workload.operations`."""
     return sum(report.ns_per_operation[term] * count for term, count in operations.items())
 

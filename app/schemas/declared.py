@@ -30,13 +30,14 @@ from hotloop.app.names import ITEM_ID
 from hotloop.app.schemas.base import RequestModel
 from hotloop.app.wording import RULE
 from hotloop.kernels import Column, Parameter, Workload, declared_workloads
+from hotloop.kernels.contract import Value
 
 MAX_INLINE_ITEMS: Final = 100_000
 
-ItemRow = Mapping[str, int | float]
+ItemRow = Mapping[str, Any]
 """An item: its `item_id`, and a value for each input column of the workload."""
 
-Parameters = Mapping[str, int | float]
+Parameters = Mapping[str, Value]
 """Parameters of a workload by name."""
 
 
@@ -64,7 +65,7 @@ def sentence(text: str) -> str:
 def check_products(workload: Workload, parameters: Parameters) -> None:
     """Refuse parameters whose product is too large. Raises PydanticCustomError."""
     for bound in workload.product_bounds:
-        product: int | float = 1
+        product: Any = 1
         for name in bound.parameters:
             product *= parameters[name]
         if product > bound.maximum:
@@ -156,7 +157,7 @@ class ParametersOf:
             Annotated[model, Field(strict=False), AfterValidator(vars), PlainSerializer(dict)]
         )
 
-    def defaults(self) -> dict[str, int | float]:
+    def defaults(self) -> dict[str, Value]:
         """Return each parameter's default."""
         return self._defaults.copy()
 
@@ -196,7 +197,7 @@ def flat_parameter_fields(workloads: Sequence[Workload]) -> dict[str, Any]:
     return fields
 
 
-def flat_parameters(workload: Workload, given: Parameters) -> dict[str, int | float]:
+def flat_parameters(workload: Workload, given: Parameters) -> dict[str, Value]:
     """Return all parameters of a workload, from the parameters that a query gave.
 
     Raises PydanticCustomError for a parameter of another workload, and ValidationError for a value

@@ -36,6 +36,7 @@ from hotloop.app.schemas.options import (
 )
 from hotloop.app.wording import RULE
 from hotloop.kernels import Workload, declared_workloads
+from hotloop.kernels.contract import Value
 
 _DEFAULT_PARAMETERS = ParametersOf(DEFAULT_WORKLOAD)
 
@@ -97,7 +98,7 @@ class RunRequest(RunOptions):
         return CacheSource.SIMULATED if self.items is None else CacheSource.NONE
 
     @property
-    def changed_parameters(self) -> dict[str, int | float]:
+    def changed_parameters(self) -> dict[str, Value]:
         """The parameters that differ from the defaults of the workload."""
         defaults = type(self).model_fields["parameters"].get_default(call_default_factory=True)
         return {name: v for name, v in self.parameters.items() if v != defaults[name]}

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hotloop.kernels.contract import Value
+
 Columns = dict[str, npt.NDArray[Any]]
 """Column name to 1-D array; all of one length."""
 
@@ -139,4 +141,4 @@ class Stage(Protocol):
     async def fetch_async(self, batch: ItemBatch, positions: Positions) -> None: ...
 
 
-Parameters = Mapping[str, int | float]
+Parameters = Mapping[str, Value]

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from hotloop.kernels.contract import (
+    Call,
     Column,
     Implementation,
     Parameter,
@@ -95,18 +96,16 @@ LOOPS: Final = Workload(
         ),
     ),
     product_bounds=(ProductBound(("outer_iterations", "inner_iterations"), 1_000_000_000),),
+    calls=(
+        Call("loop", ("value",), ("cpu_iterations",), ("loop",)),
+        Call("nested", ("offset",), ("outer_iterations", "inner_iterations"), ("nested",)),
+    ),
     terms=(
+        Term("loop", "cpu_iterations", probe=(("cpu_iterations", 20_000),)),
         Term(
-            name="loop",
-            columns=("value",),
-            parameters=("cpu_iterations",),
-            probe=(20_000,),
-        ),
-        Term(
-            name="nested",
-            columns=("offset",),
-            parameters=("outer_iterations", "inner_iterations"),
-            probe=(100, 200),
+            "nested",
+            "outer_iterations * inner_iterations",
+            probe=(("outer_iterations", 100), ("inner_iterations", 200)),
         ),
     ),
     kernels=(

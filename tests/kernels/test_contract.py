@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from hotloop import kernels
-from hotloop.kernels import InvalidColumnError, InvalidParameterError, Kernel, Workload
+from hotloop.kernels import Column, InvalidColumnError, InvalidParameterError, Kernel
 from hotloop.kernels import loops as loops_package
 from hotloop.kernels.loops import LOOPS, _python
 
 FOLDER = Path(loops_package.__file__).parent
-TERMS = {term.name: term for term in LOOPS.terms}
+CALLS = {call.function: call for call in LOOPS.calls}
+TERMS = [term.name for term in LOOPS.terms]
 
 
 @pytest.fixture
@@ -34,22 +35,24 @@ def stub_functions(name: str) -> dict[str, str]:
     return {node.name: f"{ast.dump(node.args)} {ast.dump(node.returns)}" for node in functions}  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("term", TERMS)
-def test_twin_takes_the_declared_arguments(twin: ModuleType, term: str) -> None:
-    declared = [*TERMS[term].columns, *TERMS[term].parameters, "out"]
-    assert list(inspect.signature(getattr(twin, term)).parameters) == declared
+@pytest.mark.parametrize("function", CALLS)
+def test_twin_takes_the_declared_arguments(twin: ModuleType, function: str) -> None:
+    declared = [*CALLS[function].columns, *CALLS[function].parameters, "out"]
+    assert list(inspect.signature(getattr(twin, function)).parameters) == declared
 
 
-@pytest.mark.parametrize("term", TERMS)
-def test_twin_has_a_docstring(twin: ModuleType, term: str) -> None:
-    assert getattr(twin, term).__doc__
+@pytest.mark.parametrize("function", CALLS)
+def test_twin_has_a_docstring(twin: ModuleType, function: str) -> None:
+    assert getattr(twin, function).__doc__
     assert twin.__doc__ is not None
     assert twin is _python or "same contract as `_python`" in twin.__doc__
 
 
-@pytest.mark.parametrize("term", TERMS)
-def test_numba_twin_is_compiled_once_without_fastmath_or_threads(numba: Kernel, term: str) -> None:
-    compiled: Any = getattr(import_module("hotloop.kernels.loops._numba"), term)
+@pytest.mark.parametrize("function", CALLS)
+def test_numba_twin_is_compiled_once_without_fastmath_or_threads(
+    numba: Kernel, function: str
+) -> None:
+    compiled: Any = getattr(import_module("hotloop.kernels.loops._numba"), function)
     options = compiled.targetoptions
     assert options["nogil"] is True
     assert options["error_model"] == "python"
@@ -61,7 +64,7 @@ def test_numba_twin_is_compiled_once_without_fastmath_or_threads(numba: Kernel, 
 
 def test_cython_stub_has_the_signatures_of_python() -> None:
     reference = stub_functions("_python.py")
-    assert set(reference) == {*TERMS, "warm_up"}
+    assert set(reference) == {*CALLS, "warm_up"}
     assert stub_functions("_cython.pyi") == reference
 
 
@@ -75,13 +78,16 @@ def test_cython_stub_matches_the_extension(cython: Kernel) -> None:
     assert annotated | classes | functions == public
 
 
-def test_every_output_column_has_a_term() -> None:
-    assert [term.name for term in LOOPS.terms] == [column.name for column in LOOPS.columns_out]
+def test_every_output_column_is_filled_by_a_call() -> None:
+    filled = [name for call in LOOPS.calls for name in call.outputs]
+    assert filled == [column.name for column in LOOPS.columns_out]
     columns = {column.name for column in LOOPS.columns_in}
     parameters = {parameter.name for parameter in LOOPS.parameters}
+    for call in LOOPS.calls:
+        assert columns.issuperset(call.columns)
+        assert parameters.issuperset(call.parameters)
     for term in LOOPS.terms:
-        assert columns.issuperset(term.columns)
-        assert parameters.issuperset(term.parameters)
+        assert parameters.issuperset(term.factors)
 
 
 def test_workload_is_frozen_hashable_and_picklable() -> None:
@@ -140,11 +146,18 @@ def test_simulated_columns_refuse_other_item_ids(ids: Any) -> None:
         LOOPS.simulated_columns(ids)
 
 
-def test_column_that_cannot_be_simulated_is_named() -> None:
-    columns = tuple(
-        dataclasses.replace(column, simulated_modulus=None, minimum=None)
-        for column in LOOPS.columns_in
-    )
-    workload: Workload = dataclasses.replace(LOOPS, columns_in=columns)
-    with pytest.raises(InvalidColumnError, match="'value' cannot be simulated"):
-        workload.simulated_columns(np.zeros(1, dtype=np.int64))
+def test_values_without_bounds_are_made_up_near_zero() -> None:
+    ids = np.arange(1_000, dtype=np.int64)
+    columns = (Column("x", "float64", ""), Column("n", "int16", ""), Column("up", "float64", "", 5))
+    made = dataclasses.replace(LOOPS, columns_in=columns).simulated_columns(ids)
+    assert 0 <= made["x"].min() < 0.1 < 0.9 < made["x"].max() <= 1
+    assert set(made["n"].tolist()) == set(range(101))
+    assert 5 <= made["up"].min() < made["up"].max() <= 6
+
+
+def test_sampler_that_fails_is_named() -> None:
+    ids = np.arange(3, dtype=np.int64)
+    for sampler, reason in ((lambda ids: ids[:2], "of shape"), (lambda ids: 1 / 0, "ZeroDivision")):
+        column = Column("x", "float64", "", sample="a function", sampler=sampler)
+        with pytest.raises(InvalidColumnError, match=f"column 'x'.*{reason}"):
+            dataclasses.replace(LOOPS, columns_in=(column,)).simulated_columns(ids)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hotloop.kernels import Kernel
-from hotloop.kernels.contract import parity_faults
 from hotloop.kernels.loops import LOOPS
+from hotloop.kernels.parity import parity_faults
 from tests.kernels.cases import mixed_columns
 from tests.kernels.oracles import addends_magnitude
 

@@ -37,7 +37,7 @@ class KernelCosts:
     process_slowdown: float
     """Factor by which a call is slower while a process on each usable CPU does the same."""
 
-    def seconds_of_call(self, operations: Mapping[str, int], count: float) -> float:
+    def seconds_of_call(self, operations: Mapping[str, float], count: float) -> float:
         """Return the seconds of a call with `count` items of `operations` each, by cost term.
 
         They are linear between the measured sizes; above the largest, the cost of an item is

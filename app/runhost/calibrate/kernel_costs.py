@@ -145,11 +145,10 @@ class KernelTimes:
 def probe(workload: str, term: str, size: int) -> Parameters:
     """Return parameters under which only `term` has operations, for a call with `size` items."""
     found = kernels.get_workload(workload)
-    (factors,) = (each.cost_factors for each in found.terms if each.name == term)
     whole = found.probes[term]
     fewer = max(1, size // WHOLE_PROBE_ITEMS)
-    # A term without factors always costs the same.
-    return {**whole, **{first: max(1, whole[first] // fewer) for first in factors[:1]}}
+    (first, *_) = (name for each in found.terms if each.name == term for name, _ in each.probe)
+    return {**whole, first: max(1, whole[first] // fewer)}
 
 
 def time_call(workload: str, kernel: str, count: int, parameters: Parameters) -> float:
