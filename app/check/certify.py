@@ -104,12 +104,12 @@ class _Check:
         self._notes: list[str] = []
         self._ready: list[str] = []
         """Kernels whose first results are there, in order."""
-        self._broken: set[str] = set()
-        self._complete: set[str] = set()
+        self._done: list[str] = []
+        """What need not be done again: kernels that are broken, and stages of the others."""
 
     def run(self) -> Certificate:
         """Start the processes, and gather what they tell until all have ended."""
-        self._start("examine", ())
+        self._start("examine")
         while self._children:
             if time.monotonic() > self._deadline:
                 self._notes.append(f"the check was stopped after {self._seconds:.0f} s")
@@ -131,7 +131,7 @@ class _Check:
         while self._children:
             self._children.pop().close()
 
-    def _start(self, role: str, skip: tuple[str, ...]) -> None:
+    def _start(self, role: str) -> Child:
         left = self._deadline - time.monotonic()
         whole = self._seconds - (time.monotonic() - self._started)
         config = {
@@ -140,50 +140,56 @@ class _Check:
             "attribute": self._workload or self._name or None,
             "place": str(self._place),
             "folder": str(self._folder),
-            "skip": skip,
+            "done": tuple(self._done),
             "seconds": max(min(whole, left) - _ENDING_SECONDS, 1.0),
             "memory_bytes": _memory_bytes(),
         }
-        self._children.append(Child(config, {**os.environ, **_variables(role, self._folder)}))
+        child = Child(config, {**os.environ, **_variables(role, self._folder)})
+        self._children.append(child)
+        return child
 
     def _take(self, child: Child, message: dict[str, Any]) -> None:
+        kernel: str = message.get("kernel", "")
         match message["kind"]:
             case "unloadable":
-                self.close()
                 raise UnloadableError(message["reason"])
-            case "workload" if child.role == "examine" and not self._name:
+            case "workload" if not self._name:
                 self._name, self._version = message["name"], message["version"]
                 self.names = message["names"]
                 self._kernels = dict(message["kernels"])
-                # They import everything while the first one computes what is expected.
-                self._start("replay", ())
-                self._start("bounds", ())
+                # It imports everything while the first one computes what is expected.
+                self._start("replay")
             case "unavailable":
-                self._kernels[message["kernel"]] = message["reason"]
+                self._kernels[kernel] = message["reason"]
             case "finding":
                 self._find(**{k: v for k, v in message.items() if k != "kind"})
             case "checked":
-                found = Checked(
-                    message["kernel"],
-                    message["point"],
-                    Status(message["status"]),
-                    message["words"],
-                )
-                self._checked[found.kernel, found.point] = found
+                words = message["words"]
+                found = Checked(kernel, message["point"], Status(message["status"]), words)
+                self._checked[kernel, found.point] = found
             case "part":
-                self._parts[message["kernel"], message["point"]].append(message["words"])
+                self._parts[kernel, message["point"]].append(message["words"])
             case "note":
                 self._notes.append(message["words"])
-            case "complete":
-                self._complete.add(message["kernel"])
-            case "outputs":
-                self._ready.append(message["kernel"])
+            case "stage":
+                self._done.append(message["name"])
+            case "results":
+                self._ready.append(kernel)
                 for other in self._children:
-                    if other.role != "examine" and message["kernel"] not in other.skip:
-                        other.tell(message["kernel"])
+                    if other.role == "replay":
+                        other.tell(kernel)
+            case "suspect":
+                confirming = self._start("confirm")
+                confirming.tell(kernel)
+                confirming.no_more()
             case "done" if child.role == "examine":
-                for other in self._children:
-                    other.no_more()
+                self._no_more()
+
+    def _no_more(self) -> None:
+        """Tell the other processes that no kernel comes any more."""
+        for other in self._children:
+            if other.role == "replay":
+                other.no_more()
 
     def _find(
         self,
@@ -193,7 +199,7 @@ class _Check:
         advice: str,
         example: Mapping[str, Any] | None = None,
     ) -> None:
-        # One process each may find the same; the first one is told.
+        # Several processes may find the same; the first one is told.
         if not any(each.kernel == kernel and each.point == point for each in self._findings):
             self._findings.append(Finding(kernel, point, seen, advice, example))
 
@@ -203,48 +209,38 @@ class _Check:
             self._forget(child)
             return
         doing = child.doing()
-        self._lost(child, f"{child.end_in_words()}" + (f", during: {doing}" if doing else ""))
+        self._lost(child, child.end_in_words() + (f", during: {doing}" if doing else ""))
 
     def _lost(self, child: Child, words: str) -> None:
         """Report what ended a process, and examine the other kernels in a new one."""
         child.kill()
         for message in child.messages():
             self._take(child, message)
-        kernel = child.kernel
+        self._forget(child)
         if not self._name:
             raise UnloadableError(words)
-        self._forget(child)
+        reference = next(iter(self._kernels))
+        kernel = child.kernel or reference
         if child.role == "examine":
-            kernel = kernel or next(iter(self._kernels))
             self._find(kernel, RUNS.name, words, RUNS.advice)
-            self._broken.add(kernel)
-            skip = {*self._broken, *self._complete}
-            if kernel != next(iter(self._kernels)) and self._may_restart(skip):
-                self._start("examine", tuple(skip))
+            self._done.append(kernel)
+            if kernel != reference and self._may_restart():
+                self._start("examine")
             else:
-                for other in self._children:
-                    other.no_more()
-        elif kernel is not None:
-            self._lost_other(child.role, kernel, words)
+                self._no_more()
+        elif child.kernel is not None:
+            words = f"between protected pages, {words}"
+            self._find(kernel, BOUNDS.name, words, BOUNDS.advice)
+            if child.role == "replay" and self._may_restart():
+                restarted = self._start("replay")
+                for name in self._ready[self._ready.index(kernel) + 1 :]:
+                    restarted.tell(name)
+                if not any(other.role == "examine" for other in self._children):
+                    self._no_more()
 
-    def _lost_other(self, role: str, kernel: str, words: str) -> None:
-        if role == "replay":
-            text = f"between protected pages, {words}"
-            self._find(kernel, BOUNDS.name, text, BOUNDS.advice)
-        self._broken.add(kernel) if role == "examine" else None
-        rest = [name for name in self._ready if name != kernel]
-        if self._may_restart({kernel}):
-            self._start(role, (kernel,))
-            restarted = self._children[-1]
-            for name in rest:
-                restarted.tell(name)
-            if not any(child.role == "examine" for child in self._children):
-                restarted.no_more()
-
-    def _may_restart(self, skip: set[str]) -> bool:
+    def _may_restart(self) -> bool:
         self._restarts += 1
-        usable = {name for name, reason in self._kernels.items() if reason is None}
-        return bool(usable - skip) and self._restarts <= _MOST_RESTARTS
+        return self._restarts <= _MOST_RESTARTS
 
     def _forget(self, child: Child) -> None:
         self._children.remove(child)
@@ -281,7 +277,7 @@ class _Check:
             return told
         if parts and point in (BOUNDS.name, DETERMINISM.name):
             return Checked(kernel, point, Status.PASSED, words)
-        if point == RUNS.name and kernel in self._complete:
+        if point == RUNS.name and kernel in self._ready:
             return Checked(kernel, point, Status.PASSED, "every call returned")
         return Checked(kernel, point, Status.NOT_CHECKED, self._why_not(kernel))
 
@@ -299,14 +295,17 @@ def _variables(role: str, folder: Path) -> dict[str, str]:
     """Return what differs in the environment of a process."""
     if role == "examine":
         return {"PYTHONHASHSEED": "0"}
-    if role == "bounds":
+    checks = {
+        "NUMBA_BOUNDSCHECK": "1",
         # A cache would hold code without checks.
-        return {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(folder / "numba")}
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+    }
     return {
         "PYTHONHASHSEED": "271828",
         # The C library fills what is allocated and what is freed, so that reading it shows.
         "MALLOC_PERTURB_": "173",
         "GLIBC_TUNABLES": "glibc.malloc.perturb=173:glibc.malloc.tcache_count=0",
+        **(checks if role == "replay" else {}),
     }
 
 

@@ -127,7 +127,8 @@ def _add_sets(
     some: Mapping[str, NDArray[Any]],
 ) -> None:
     """Add few items for each of many sets of parameters."""
-    sets = list(_merged(parameters.special(), parameters.sweep(_SETS)))
+    streams = (parameters.special(), parameters.sweep(_SETS), parameters.magnitudes(_SETS // 2))
+    sets = list(_merged(*streams))
     time_of_set = session.share(0.12) / max(len(sets), 1)
     end = session.left() - session.share(0.12)
     too_slow: list[dict[str, Any]] = []
