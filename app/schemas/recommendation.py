@@ -13,7 +13,7 @@ from hotloop.app.schemas.base import ResponseModel, SuggestedRun, TaskId
 from hotloop.app.schemas.comparison import HostView, IntervalView
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
 from hotloop.app.schemas.results import Count, Seconds
-from hotloop.app.schemas.runs import FlatRunOptions
+from hotloop.app.schemas.runs import WorkloadOptions
 
 
 class CalibrationStatus(StrEnum):
@@ -43,8 +43,8 @@ class CalibrationState(ResponseModel):
     """The reason why it failed."""
 
 
-class RecommendationQuery(FlatRunOptions):
-    """The fields of a run's body, flat. `kernel`, `workers`, `batch_size` and `io_concurrency` are
+class RecommendationQuery(WorkloadOptions):
+    """The fields of a run's body except its items. `kernel`, `workers`, `batch_size` and `io_concurrency` are
     kept if you give them, else chosen for you; `strategy` restricts the choice.
     """
 
