@@ -146,10 +146,15 @@ def _parameter_field(workload: Workload, parameter: Parameter) -> Any:
         first, *rest = bound.parameters
         if first == parameter.name:
             text += f"; times {' times '.join(rest)} at most {bound.maximum:,}"
-    kind = ChoiceOf(parameter.choices) if parameter.choices else _kind(parameter)
-    bounds = {"ge": parameter.minimum, "le": parameter.maximum} if parameter.is_number else {}
-    field = Field(default=parameter.default, description=sentence(text), **bounds)
-    return Annotated[Any, kind, field] if parameter.choices else Annotated[kind, field]
+    field = Field(
+        default=parameter.default,
+        ge=parameter.minimum,
+        le=parameter.maximum,
+        description=sentence(text),
+    )
+    if parameter.choices:
+        return Annotated[Any, ChoiceOf(parameter.choices), field]
+    return Annotated[_kind(parameter), field]
 
 
 @lru_cache(MADE_TYPES)
