@@ -225,16 +225,16 @@ class Settings(BaseSettings):
     redis_key: str = Field(default="item:{id}", min_length=1, max_length=512)
     """Key of an item; `{id}` stands for its id."""
     redis_layout: RedisLayout = RedisLayout.STRING
-    """Value under a key: a number as text, a JSON object, or a hash with a field for each column.
-    """
+    """Value under a key: a column's value as text, a JSON object, or a hash with a field for each
+    column."""
     redis_columns: dict[str, str] = Field(
         default=redis_columns_of(_DEFAULT), min_length=1, max_length=64
     )
     """Columns of the workload that the cache stage fills, each with the field that it is read from.
     The layout `string` has exactly one column."""
     redis_defaults: dict[str, float] = Field(default={}, max_length=64)
-    """Value of a column when the key or the field is missing; 0 for a column that is not named
-    here."""
+    """Value of a column when the key or the field is missing; 0, or false, for a column that is not
+    named here. A vector has it in each place."""
     pinot_url: str | None = Field(default=None, max_length=2_048)
     """Apache Pinot broker of the database stage: `http://` or `https://`."""
     pinot_authorization: SecretStr | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from io import BufferedReader
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -22,7 +22,14 @@ from hotloop.app.sources.csv_rows import CsvRows
 from hotloop.app.sources.item_file import new_item_file
 from hotloop.app.sources.ndjson_rows import NdjsonRows
 from hotloop.app.sources.row_columns import RowColumn, row_columns
-from hotloop.app.sources.upload_lines import Line, chunk_texts, chunks, line_text, upload_lines
+from hotloop.app.sources.upload_lines import (
+    Line,
+    chunk_texts,
+    chunks,
+    line_text,
+    most_line_bytes,
+    upload_lines,
+)
 
 CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
@@ -34,7 +41,7 @@ class RowFormat(Protocol):
 
     def parse_chunk(self, texts: list[str]) -> Columns | None: ...
 
-    def parse_row(self, line: int, text: str) -> dict[str, float]: ...
+    def parse_row(self, line: int, text: str) -> dict[str, Any]: ...
 
 
 def ingest(
@@ -61,7 +68,7 @@ def ingest(
         if sha256 not in (None, hashlib.file_digest(upload, "sha256").hexdigest()):
             raise DamagedFileError("the upload on disk is not as it was received")
         upload.seek(0)
-        lines = upload_lines(upload)
+        lines = upload_lines(upload, most_line_bytes(columns))
         rows: RowFormat
         rows = CsvRows(columns, next(lines, None)) if media_type == CSV else NdjsonRows(columns)
         for chunk in chunks(lines):
@@ -88,10 +95,11 @@ def _opened(upload_path: str | Path) -> BufferedReader:
 
 
 def _parsed(rows: RowFormat, columns: tuple[RowColumn, ...], chunk: list[Line]) -> Columns:
-    texts = chunk_texts(chunk)
+    most_bytes = most_line_bytes(columns)
+    texts = chunk_texts(chunk, most_bytes)
     parsed = None if texts is None else rows.parse_chunk(texts)
     if parsed is None:
-        accepted = [rows.parse_row(line[0], line_text(line)) for line in chunk]
+        accepted = [rows.parse_row(line[0], line_text(line, most_bytes)) for line in chunk]
         parsed = {
             column.name: np.array([row[column.name] for row in accepted], dtype=column.dtype)
             for column in columns
