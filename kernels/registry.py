@@ -108,8 +108,11 @@ def use(source: WorkloadSource) -> Workload:
             assert found is not None
             if found.version != source.version:
                 raise WorkloadChangedError(workload.name, source.version, found.version)
-            _functions[workload.name] = function
-            declare(workload)
+            with _lock:
+                _forget_kernels(workload.name)
+                _functions[workload.name] = function
+                # Even in place of an equal declaration, which lacks the code that makes values up.
+                _declared[workload.name] = workload
             _used[source] = workload
         return workload
 

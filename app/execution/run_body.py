@@ -190,7 +190,7 @@ class RunBody:
             items_of(context, client, work.task, rows) as items,
         ):
             # Plan first: a run that is refused here leaves no trace.
-            plan = await self._plan(work, items)
+            plan = context.memory.bounded(await self._plan(work, items))
             await work.begin(items.count)
             work.active.begins_on(client)
             try:

@@ -62,8 +62,7 @@ class Plan:
     source: WorkloadSource | None = None
     """The user's function to import, and its version, if the workload is one."""
     memory_bytes: int | None = None
-    """Memory that a user's function may take in each process, set by the run host; None if it is
-    not bounded."""
+    """Memory that a user's function may take in each process; None if it is not bounded."""
 
     @property
     def item_ranges(self) -> tuple[tuple[int, int], ...]:

@@ -116,7 +116,10 @@ class NumbaKernel:
 
 def one_line(error: BaseException) -> str:
     """Return an error in one line, with the file and the line in the user's code where known."""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # of a user's class
+        text = ""
     places = re.findall(r'File "([^"]+)", line (\d+)', text)
     boilerplate = re.compile(
         r"^(Failed in nopython mode.*|During: .*|File .*|<source missing.*|[-^~ ]*|def .*)$"
