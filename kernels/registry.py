@@ -89,6 +89,8 @@ def withdraw(name: str) -> None:
         _forget_kernels(name)
         _declared.pop(name, None)
         _functions.pop(name, None)
+        for source in [source for source, used in _used.items() if used.name == name]:
+            del _used[source]
 
 
 def use(source: WorkloadSource) -> Workload:
