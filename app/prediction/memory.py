@@ -90,7 +90,6 @@ class MemoryBudget:
         by_workers = uses_processes(plan) and ROUGHLY.worker * plan.workers > needed / 2
         raise MemoryBudgetError("workers" if by_workers else "batch_size", needed, self.run_bytes)
 
-
     def bounded(self, plan: Plan) -> Plan:
         """Return the plan with a bound of the memory that a user's function takes, which no
         estimate knows: the processes of a run share what it may take.
