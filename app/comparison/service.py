@@ -55,7 +55,7 @@ class ComparisonService:
         if request.exact and exact_seconds(record) > limit:
             raise EstimateTooLongError(exact_seconds(record), limit, WAY_OUT)
         task = self._task(request, record, TaskType.SYNCHRONOUS, client)
-        task = replace(task, spec=task.spec | {NEEDS_KEY: _version_needs(plans)})
+        task = replace(task, spec={**task.spec, NEEDS_KEY: _version_needs(plans)})
         source = None
         if request.items is not None:
             source = InlineInput(request.workload, request.items)

@@ -180,9 +180,7 @@ async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> 
             able = abilities(reports, context.settings, context.memory.run_bytes)
             if able != published:
                 if published is not None:
-                    queue.set_abilities(
-                        able
-                    )  # first of all, claim nothing for which it is too late
+                    queue.set_abilities(able)  # first, so that it claims nothing it lost
                 await in_store_thread(nodes.publish, able)
                 if published is None:
                     queue.launch(able)
