@@ -153,6 +153,7 @@ class ExportFormat(StrEnum):
     NDJSON = "ndjson"
     CSV = "csv"
     ARROW = "arrow"
+    PARQUET = "parquet"
 
 
 class ExportQuery(RequestModel):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hotloop.app.names import TaskKind
+from hotloop.app.sources.rows import MEDIA_TYPES
 from hotloop.app.tasks.spec import NEEDS_KEY, SPEC_VERSION, VERSION_KEY
 
 A_RUN_HOST: Final = "a run host"
@@ -24,6 +25,7 @@ _WORDS: Final = {
     "db": "the database source {}",
     "cache": "the cache source {}",
     "workload": "the workload {}",
+    "upload": "pyarrow, which reads {}",
     "spec": "a newer version of the service, which reads stored requests of version {}",
 }
 
@@ -96,6 +98,10 @@ def needs_of(kind: str, workload: str, kernel: str, strategy: str, spec: Any) ->
     elif kind == TaskKind.RUN:
         names |= {f"kernel:{workload}/{kernel}", f"strategy:{strategy}"}
     names |= {f"{s}:{spec[s]}" for s in ("db", "cache") if isinstance(spec.get(s), str)}
+    asked = spec.get("input")
+    media_type = asked.get("media_type") if isinstance(asked, Mapping) else None
+    if media_type not in (None, *MEDIA_TYPES):  # every version reads these
+        names.add(f"upload:{media_type}")
     memory = known.get("bytes")
     is_size = isinstance(memory, int) and 0 < memory < _ANY_BYTES
     return Needs(frozenset(names), memory if is_size else None)
