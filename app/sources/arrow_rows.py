@@ -143,23 +143,30 @@ def _columns(columns: Sequence[RowColumn], batch: Any, first_row: int) -> Column
 
 
 def _array(column: RowColumn, values: Any, first_row: int) -> npt.NDArray[Any]:
-    """Convert the values of a column, of shape (n,) or (n, width)."""
+    """Convert the values of a column, of shape (n,) or (n, width). Raises BadRowError."""
     import pyarrow as pa
+
+    def refused(index: int, text: str) -> BadRowError:
+        return BadRowError(first_row + index // (column.width or 1), column.name, text, "row")
 
     def check(accepted: npt.NDArray[np.bool_], wrong: Callable[[int], str]) -> None:
         if not accepted.all():
             index = int(accepted.argmin())
-            row = first_row + index // (column.width or 1)
-            raise BadRowError(row, column.name, wrong(index), "row")
+            raise refused(index, wrong(index))
 
+    fault: BadRowError | None = None
     if column.width is not None:
-        _check_lists(column, values, first_row)
-        values = values.flatten()
+        length, text = _sound_lists(column, values)
+        if text:
+            fault = refused(length * column.width, text)
+        values = values.slice(0, length).flatten()
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     _check_type(column, values.type)
     if values.null_count:
-        check(_is_valid(values), lambda _: _NULL)
+        end = int(_is_valid(values).argmin())
+        fault = refused(end, _NULL)
+        values = values.slice(0, end)
     array: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
     if array.dtype.kind == "f":
         array = array.astype(column.dtype)
@@ -176,31 +183,32 @@ def _array(column: RowColumn, values: Any, first_row: int) -> npt.NDArray[Any]:
                 f"from {-exact:,} to {exact:,}"
             ),
         )
+    if fault is not None:
+        raise fault
     array = array.astype(column.dtype)  # a copy: the file may be unmapped before it is used
     return array if column.width is None else array.reshape(-1, column.width)
 
 
-def _check_lists(column: RowColumn, lists: Any, first_row: int) -> None:
+def _sound_lists(column: RowColumn, lists: Any) -> tuple[int, str]:
+    """Return the number of lists before the first that cannot be used, and what is wrong with it.
+
+    Raises BadRowError for values that are not lists.
+    """
     import pyarrow as pa
 
     kind = lists.type
     wanted = f"give each row a list of {column.width} values"
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_fixed(kind)):
+    kinds = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+    if not any(is_one(kind) for is_one in kinds):
         text = f"its type {shortened(str(kind))} is not a list; {wanted}"
         raise BadRowError(None, column.name, text)
     valid = _is_valid(lists)
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(~valid | (lengths != column.width))
-    if wrong.size:
-        row = int(wrong[0])
-        text = f"has {int(lengths[row])} values; {wanted}" if valid[row] else _NULL
-        raise BadRowError(first_row + row, column.name, text, "row")
-
-
-def _is_fixed(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_fixed_size_list(kind))
+    if not wrong.size:
+        return len(lists), ""
+    row = int(wrong[0])
+    return row, f"has {int(lengths[row])} values; {wanted}" if valid[row] else _NULL
 
 
 def _is_valid(values: Any) -> npt.NDArray[np.bool_]:
