@@ -18,7 +18,12 @@ from multiprocessing import util
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from hotloop.app.errors import BadRowError, InvalidRequestError
+from hotloop.app.errors import (
+    BadRowError,
+    InvalidRequestError,
+    WorkerCrashedError,
+    describe_exit,
+)
 from hotloop.app.sources.arrow_rows import HOW_TO_INSTALL, arrow_chunks
 from hotloop.app.sources.base import Columns
 from hotloop.app.sources.row_columns import RowColumn
@@ -49,25 +54,11 @@ class Job:
 def read_apart(job: Job) -> Generator[Columns, None, None]:
     """Yield what `arrow_chunks` yields in a process of its own, which ends with the iteration.
 
-    Raises its errors, BadRowError if the process is ended by a bound or a crash, and
-    InvalidRequestError where pyarrow cannot be imported.
+    Raises its errors; BadRowError if the process is ended by a bound or a crash;
+    InvalidRequestError if pyarrow cannot be imported; WorkerCrashedError if the process does not
+    start.
     """
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            *util._args_from_interpreter_flags(),  # type: ignore[attr-defined]
-            "-m",
-            "hotloop.app.sources.arrow_process",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # a crash says on stderr what the error says here
-        env={
-            **os.environ,
-            **dict.fromkeys(INNER_THREAD_VARIABLES, "1"),
-            "ARROW_DEFAULT_MEMORY_POOL": "system",  # others reserve more than is allowed
-        },
-    )
+    process = _started()
     assert process.stdin is not None
     assert process.stdout is not None
     rows = 0
@@ -86,13 +77,34 @@ def read_apart(job: Job) -> Generator[Columns, None, None]:
             process.kill()
 
 
+def _started() -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [
+                sys.executable,
+                *util._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                "-m",
+                "hotloop.app.sources.arrow_process",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={
+                **os.environ,
+                **dict.fromkeys(INNER_THREAD_VARIABLES, "1"),
+                "ARROW_DEFAULT_MEMORY_POOL": "system",  # others reserve more than is allowed
+            },
+        )
+    except OSError as error:
+        raise WorkerCrashedError(None, 1, str(error)) from error
+
+
 def _ended(job: Job, status: int, rows: int) -> Exception:
     if status == -signal.SIGPROF:
         why = f"reading it takes more than {job.cpu_seconds:g} s of CPU time"
     elif status < 0:
-        why = f"reading it ended its process by signal {signal.Signals(-status).name}"
+        why = f"reading it ended its process by {describe_exit(status)}"
     else:
-        return RuntimeError(f"the process that reads Arrow and Parquet ended with status {status}")
+        return WorkerCrashedError(None, 1, describe_exit(status))
     return _refused(why, rows)
 
 
