@@ -228,7 +228,7 @@ def _check_type(column: RowColumn, arrow_type: Any) -> None:
         wanted = f"{column.dtype}, a smaller float or an integer"
         fits = pa.types.is_integer(arrow_type) or (
             pa.types.is_floating(arrow_type)
-            and np.can_cast(arrow_type.to_pandas_dtype(), column.dtype)
+            and arrow_type.bit_width <= np.dtype(column.dtype).itemsize * 8
         )
     if not fits:
         text = f"its type {shortened(str(arrow_type))} does not fit; cast it to {wanted}"

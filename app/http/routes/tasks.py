@@ -260,18 +260,13 @@ async def export_results(
 
 
 def _negotiated(accept: str | None, format: ExportFormat | None) -> str:
-    if format in _MEDIA_TYPES:
-        return _MEDIA_TYPES[format]
-    if format is not None:
-        raise HTTPException(
-            406, f"{format} needs pyarrow; have the operator run {HOW_TO_INSTALL}, or take arrow"
-        )
     offered = tuple(_MEDIA_TYPES.values())
-    media_type = best_media_type(accept, offered)
+    media_type = best_media_type(accept, offered) if format is None else _MEDIA_TYPES.get(format)
     if media_type is None:
         choices = f"{', '.join(offered[:-1])} or {offered[-1]}"
+        install = "" if has_pyarrow() else f"; for Parquet have the operator run {HOW_TO_INSTALL}"
         raise HTTPException(
-            406, f"results are offered as {choices}; change Accept, or add ?format="
+            406, f"results are offered as {choices}; change Accept, or add ?format={install}"
         )
     return media_type
 
