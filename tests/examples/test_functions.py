@@ -12,13 +12,13 @@ from math import acos, cos, exp, inf, isclose, pi, radians, sin
 from pathlib import Path
 
 import pytest
-import QuantLib
 from hotloop_examples.american import american
 from hotloop_examples.bytes_hash import bytes_hash
 from hotloop_examples.dtw import dtw
 from hotloop_examples.haversine import EARTH_KM, haversine
 from hotloop_examples.mandelbrot import mandelbrot
 
+from benchmarks.peers.quantlib_options import Option
 from tests.fixtures.server import ROOT, SAMPLE
 
 STEPS, RATE, DIVIDENDS, STRIKE = 200, 0.03, 0.01, 100.0
@@ -56,49 +56,17 @@ def price(
     return american(spot, STRIKE, years, steps, volatility, *rates, kind, values, even, odd)
 
 
-def quoted(
-    spot: float,
-    days: int,
-    volatility: float,
-    kind: str,
-    *,
-    steps: int | None = None,
-    american_exercise: bool = True,
-) -> float:
-    """The price by QuantLib: its tree with these steps, or its exact engine."""
-    today, count = QuantLib.Date(1, 1, 2020), QuantLib.Actual365Fixed()
-    QuantLib.Settings.instance().evaluationDate = today
-    process = QuantLib.BlackScholesMertonProcess(
-        QuantLib.QuoteHandle(QuantLib.SimpleQuote(spot)),
-        QuantLib.YieldTermStructureHandle(QuantLib.FlatForward(today, DIVIDENDS, count)),
-        QuantLib.YieldTermStructureHandle(QuantLib.FlatForward(today, RATE, count)),
-        QuantLib.BlackVolTermStructureHandle(
-            QuantLib.BlackConstantVol(today, QuantLib.NullCalendar(), volatility, count)
-        ),
-    )
-    right = QuantLib.Option.Call if kind == "call" else QuantLib.Option.Put
-    expiry = today + days
-    exercise = QuantLib.AmericanExercise(today, expiry) if american_exercise else None
-    option = QuantLib.VanillaOption(
-        QuantLib.PlainVanillaPayoff(right, STRIKE), exercise or QuantLib.EuropeanExercise(expiry)
-    )
-    if not american_exercise:
-        engine = QuantLib.AnalyticEuropeanEngine(process)
-    elif steps is None:
-        scheme = QuantLib.QdFpAmericanEngine.highPrecisionScheme()
-        engine = QuantLib.QdFpAmericanEngine(process, scheme)
-    else:
-        engine = QuantLib.BinomialVanillaEngine(process, "crr", steps)
-    option.setPricingEngine(engine)
-    return float(option.NPV())
+def quoted(spot: float, days: int, volatility: float, kind: str) -> Option:
+    return Option(spot, STRIKE, days, volatility, RATE, DIVIDENDS, kind)
 
 
 @pytest.mark.parametrize("kind", ["put", "call"])
 def test_american_is_within_a_thousandth_of_the_strike_of_an_exact_engine(kind: str) -> None:
     for spot, days, volatility, of_kind in OPTIONS:
         if of_kind == kind:
-            error = price(spot, days / 365, volatility, kind) - quoted(spot, days, volatility, kind)
-            assert abs(error) <= 1e-3 * STRIKE, (spot, days, volatility)
+            found = price(spot, days / 365, volatility, kind)
+            exact = quoted(spot, days, volatility, kind).by_qdfp().NPV()
+            assert isclose(found, exact, abs_tol=1e-3 * STRIKE), (spot, days, volatility)
 
 
 def test_american_is_the_tree_of_quantlib() -> None:
@@ -106,10 +74,8 @@ def test_american_is_the_tree_of_quantlib() -> None:
     prices by far less than the error of either tree.
     """
     for spot, days, kind in itertools.product((80.0, 100.0, 125.0), (91, 1_460), ("put", "call")):
-        found, other = (
-            price(spot, days / 365, 0.3, kind),
-            quoted(spot, days, 0.3, kind, steps=STEPS),
-        )
+        found = price(spot, days / 365, 0.3, kind)
+        other = quoted(spot, days, 0.3, kind).by_tree(STEPS).NPV()
         assert isclose(found, other, abs_tol=2e-5 * STRIKE), (spot, days, kind)
 
 
