@@ -1,0 +1,74 @@
+"""The kernels that are derived from the functions of examples/workloads, and those by hand in
+benchmarks/peers/own_workloads.py, give the bits of Python.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.peers import own_workloads as by_hand
+from tests.examples.workloads import WORKLOADS
+
+OTHER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "american": [
+        {"kind": "call"},
+        {"steps": 10, "volatility": 0.1, "rate": 0.1, "dividends": 0.0},
+        {"steps": 37, "volatility": 1.0, "rate": 0.0, "dividends": 0.1, "kind": "call"},
+    ],
+    "mandelbrot": [{"limit": 1}, {"limit": 57}],
+}
+CASES = [
+    (name, parameters) for name in WORKLOADS for parameters in [{}, *OTHER_PARAMETERS.get(name, [])]
+]
+
+
+def items(name: str) -> dict[str, NDArray[Any]]:
+    """Made-up items, and all corners of the bounds."""
+    declared = WORKLOADS[name].declaration
+    columns: dict[str, NDArray[Any]] = declared.simulated_columns(np.arange(61, dtype=np.int64))
+    corners = list(itertools.product(*(column.limits for column in declared.columns_in)))
+    for place, column in enumerate(declared.columns_in):
+        values = np.array([corner[place] for corner in corners], dtype=column.dtype)
+        if column.width is not None:
+            values = np.repeat(values[:, None], column.width, axis=1)
+        columns[column.name] = np.concatenate([columns[column.name], values])
+    return columns
+
+
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+def test_numba_gives_the_bits_of_python(name: str, parameters: dict[str, Any]) -> None:
+    columns = items(name)
+    expected = WORKLOADS[name].run(columns, parameters, kernel="python")
+    found = WORKLOADS[name].run(columns, parameters, kernel="numba")
+    assert {each: column.tobytes() for each, column in found.items()} == {
+        each: column.tobytes() for each, column in expected.items()
+    }
+    for column in WORKLOADS[name].declaration.columns_out:
+        values = expected[column.name]
+        assert np.isfinite(values).all()
+        assert column.limits[0] <= values.min() <= values.max() <= column.limits[1]
+
+
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+@pytest.mark.parametrize("suffix", ["", "_side_by_side"])
+def test_kernels_by_hand_give_the_same(
+    name: str, parameters: dict[str, Any], suffix: str
+) -> None:
+    fill = getattr(by_hand, name + suffix, None)
+    if fill is None:
+        return  # nothing is gained side by side
+    workload = WORKLOADS[name]
+    given = workload.declaration.resolve_parameters(parameters)
+    if name == "american":
+        given["kind"] = given["kind"] == "call"
+    for count in (0, 1, 2, 65):
+        columns = {key: values[:count] for key, values in items(name).items()}
+        (expected,) = workload.run(columns, parameters, kernel="python").values()
+        out = np.full_like(expected, 7)
+        fill(*columns.values(), *given.values(), out)
+        assert out.tobytes() == expected.tobytes()
