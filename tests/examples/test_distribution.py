@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import shutil
 import subprocess
 import sys
 import tokenize
@@ -63,15 +64,11 @@ def test_package_has_no_line_of_them() -> None:
 def test_pip_installs_it_with_its_entry_points(tmp_path: Path) -> None:
     """From a copy, without a registry: what it needs is in this environment."""
     offline = ("--no-index", "--no-deps", "--no-build-isolation")
-    build = tmp_path / "build"
-    # A build writes beside its sources.
-    build.symlink_to(FOLDER) if False else None
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", *offline]
-        + ["--target", str(tmp_path / "site"), str(FOLDER)],
-        check=True,
-    )
-    (found,) = distributions(name="hotloop-examples", path=[str(tmp_path / "site")])
+    copy, site = tmp_path / "copy", tmp_path / "site"  # a build writes beside its sources
+    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", *offline)
+    subprocess.run([*pip, "--target", str(site), str(copy)], check=True)
+    (found,) = distributions(name="hotloop-examples", path=[str(site)])
     entries = {entry.name: entry.value for entry in found.entry_points}
     assert entries == {name: f"hotloop_examples.{name}:{name}" for name in WORKLOADS}
     assert {entry.group for entry in found.entry_points} == {"hotloop.workloads"}

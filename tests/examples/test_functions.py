@@ -19,11 +19,11 @@ from hotloop_examples.haversine import EARTH_KM, haversine
 from hotloop_examples.mandelbrot import mandelbrot
 
 from benchmarks.peers.quantlib_options import Option
-from tests.fixtures.server import ROOT, SAMPLE
+from tests.examples.workloads import FLIGHTS
+from tests.fixtures.server import SAMPLE
 
 STEPS, RATE, DIVIDENDS, STRIKE = 200, 0.03, 0.01, 100.0
 KM_PER_MILE = 1.609344
-FLIGHTS = ROOT / "examples" / "workloads" / "flights-1000.csv"
 
 
 def rows(path: Path) -> list[dict[str, str]]:

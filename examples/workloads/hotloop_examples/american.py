@@ -46,6 +46,5 @@ def american(
         gains = odd[level // 2 :] if level % 2 else even[level // 2 :]
         for node in range(steps + 1 - level):
             held = rise * values[node + 1] + fall * values[node]
-            gain = gains[node]
-            values[node] = held if held > gain else gain
+            values[node] = held if held > gains[node] else gains[node]
     return values[0]
