@@ -92,8 +92,8 @@ def haversine(
         north = sin(radians(to_latitude[item] - from_latitude[item]) / 2.0)
         east = sin(radians(to_longitude[item] - from_longitude[item]) / 2.0)
         middle = sin(radians(to_latitude[item] + from_latitude[item]) / 2.0)
-        half = north * north + (1.0 - north * north - middle * middle) * east * east
-        out[item] = 2.0 * EARTH_KM * asin(sqrt(min(half, 1.0)))
+        square = north * north + (1.0 - north * north - middle * middle) * east * east
+        out[item] = 2.0 * EARTH_KM * asin(sqrt(max(square, 0.0)))
 
 
 @compiled

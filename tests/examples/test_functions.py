@@ -15,7 +15,7 @@ import pytest
 from hotloop_examples.american import american
 from hotloop_examples.bytes_hash import bytes_hash
 from hotloop_examples.dtw import dtw
-from hotloop_examples.haversine import EARTH_KM, haversine
+from hotloop_examples.haversine import haversine
 from hotloop_examples.mandelbrot import mandelbrot
 
 from benchmarks.peers.quantlib_options import Option
@@ -119,12 +119,15 @@ def escape(point: complex, limit: int) -> int:
 
 
 def test_haversine_of_known_places() -> None:
-    quarter = EARTH_KM * pi / 2
-    assert isclose(haversine(0.0, 0.0, 0.0, 90.0), quarter)
-    assert isclose(haversine(-90.0, 17.0, 90.0, -33.0), 2 * quarter)
+    quarter = 10_007.557  # of the circumference of a sphere with the mean radius of Earth
+    assert isclose(haversine(0.0, 0.0, 0.0, 90.0), quarter, rel_tol=1e-7)
+    assert isclose(haversine(-90.0, 17.0, 90.0, -33.0), 2 * quarter, rel_tol=1e-7)
     assert isclose(haversine(12.5, -180.0, 12.5, 180.0), 0.0, abs_tol=1e-9)
-    assert isclose(haversine(31.0, -180.0, -31.0, 0.0), 2 * quarter)  # the other end of Earth
+    assert isclose(
+        haversine(31.0, -180.0, -31.0, 0.0), 2 * quarter, rel_tol=1e-7
+    )  # the other end of Earth
     assert haversine(40.6413, -73.7781, 40.6413, -73.7781) == 0.0
+    assert haversine(90.0, 0.0, 90.0 - 8.9e-7, 180.0) < 1e-3  # a root of 0, not of less
     # One minute of latitude is a nautical mile, as it was meant.
     assert isclose(haversine(0.0, 0.0, 1 / 60, 0.0), 1.852, rel_tol=2e-3)
 
@@ -136,7 +139,7 @@ def test_haversine_is_the_law_of_cosines() -> None:
         turn = numbers.uniform(-180, 180)
         p, q = radians(a), radians(b)
         arc = acos(max(-1.0, min(1.0, sin(p) * sin(q) + cos(p) * cos(q) * cos(radians(turn)))))
-        assert isclose(haversine(a, 10.0, b, 10.0 + turn), EARTH_KM * arc, abs_tol=1e-3)
+        assert isclose(haversine(a, 10.0, b, 10.0 + turn), 6_371.0088 * arc, abs_tol=1e-3)
 
 
 def test_haversine_of_flights_is_their_published_distance() -> None:

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.peers import own_workloads as by_hand
+from hotloop.kernels.contract import Column
 from tests.examples.workloads import WORKLOADS
 
 OTHER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
@@ -28,16 +29,22 @@ CASES = [
 
 
 def items(name: str) -> dict[str, NDArray[Any]]:
-    """Made-up items, and all corners of the bounds."""
+    """Made-up items, and all corners of the bounds, with values close to them."""
     declared = WORKLOADS[name].declaration
     columns: dict[str, NDArray[Any]] = declared.simulated_columns(np.arange(61, dtype=np.int64))
-    corners = list(itertools.product(*(column.limits for column in declared.columns_in)))
+    corners = list(itertools.product(*map(edges, declared.columns_in)))
     for place, column in enumerate(declared.columns_in):
         values = np.array([corner[place] for corner in corners], dtype=column.dtype)
         if column.width is not None:
             values = np.repeat(values[:, None], column.width, axis=1)
         columns[column.name] = np.concatenate([columns[column.name], values])
     return columns
+
+
+def edges(column: Column) -> tuple[float, ...]:
+    least, greatest = column.limits
+    step = 1 if column.is_integer else 5e-9 * (greatest - least)
+    return least, least + step, greatest - step, greatest
 
 
 @pytest.mark.parametrize(("name", "parameters"), CASES)

@@ -23,6 +23,7 @@ def haversine(
     north = sin(radians(to_latitude - from_latitude) / 2.0)
     east = sin(radians(to_longitude - from_longitude) / 2.0)
     middle = sin(radians(to_latitude + from_latitude) / 2.0)
-    # The factor is the product of the two cosines of the formula, by one sine instead.
-    half = north * north + (1.0 - north * north - middle * middle) * east * east
-    return 2.0 * EARTH_KM * asin(sqrt(min(half, 1.0)))
+    # The factor is the product of the two cosines of the formula, by one sine instead. Near a pole
+    # rounding can make the sum negative; it is never above 1.
+    square = north * north + (1.0 - north * north - middle * middle) * east * east
+    return 2.0 * EARTH_KM * asin(sqrt(max(square, 0.0)))
