@@ -23,10 +23,10 @@ from hotloop.app.sources.texts import all_parts, is_number, parsed, read_text
 from hotloop.app.sources.upload_lines import MAX_LINE_BYTES, most_line_bytes
 from hotloop.kernels import Column, Workload
 
-FLAG = RowColumn("flag", "bool", False, True, 0, 1, None)
-LEVEL = RowColumn("level", "int8", True, False, -128, 127, None)
-PAIR = RowColumn("pair", "float32", False, False, -1, 1, 2)
-FLAGS = RowColumn("flags", "bool", False, True, 0, 1, 2)
+FLAG = RowColumn("flag", "bool", False, 0, 1)
+LEVEL = RowColumn("level", "int8", True, -128, 127)
+PAIR = RowColumn("pair", "float32", False, -1, 1, 2)
+FLAGS = RowColumn("flags", "bool", False, 0, 1, 2)
 
 HEADER = "item_id,inverted,noise,samples"
 ROW = {"item_id": 7, "inverted": True, "noise": -100, "samples": [10, -10.0, 0.25]}
