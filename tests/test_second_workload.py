@@ -220,6 +220,7 @@ def test_service_describes_it(server: Server) -> None:
     assert shown["columns_in"][0] == {
         "name": "start",
         "dtype": "float64",
+        "width": None,
         "description": "money at the start",
         "minimum": 0.01,
         "maximum": 1e6,
