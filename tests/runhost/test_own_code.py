@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -275,8 +276,8 @@ def test_two_workloads_take_turns_and_keep_their_bits(
     plans, expected = [], []
     for file in files:
         with used(file) as workload:
-            fields = {"parameters": {"steps": 5}, "kernel": "numba"}
-            plans.append(plan_of(workload, StrategyName.MULTIPROCESSING, **fields))
+            by_processes = plan_of(workload, StrategyName.MULTIPROCESSING, kernel="numba")
+            plans.append(replace(by_processes, parameters={"steps": 5}))
             ids = np.arange(1, ITEMS)
             outputs = kernels.get_kernel(workload.name, "python").run(
                 workload.simulated_columns(ids), {"steps": 5}
