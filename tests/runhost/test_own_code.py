@@ -22,7 +22,9 @@ from hotloop.app.errors import (
 )
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost.client import RunHostClient
-from hotloop.app.runhost.messages import Batches, RunReport, RunStarted
+from hotloop.app.runhost.messages import Batches, IngestCommand, RunReport, RunStarted
+from hotloop.app.sources.base import Items
+from hotloop.app.sources.item_file import FileItems
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult, Plan
 from hotloop.app.strategies.checksum import rows_checksum
@@ -265,6 +267,37 @@ def test_import_that_never_ends_is_ended_by_the_deadline(
 
     runner.run(overrun())
     assert started.exists()
+
+
+def test_upload_is_read_without_the_users_code(
+    runner: asyncio.Runner, tmp_path: Path, moody: kernels.Workload
+) -> None:
+    """A run host that has not imported it gets the columns, and runs them with the code then."""
+    columns = tuple(replace(column, sampler=None) for column in moody.columns_in)
+    as_data = replace(moody, columns_in=columns)
+    upload, items = tmp_path / "upload", tmp_path / "items"
+    upload.write_text("item_id,item\n" + "".join(f"{100 + n},{n}\n" for n in range(ITEMS)))
+    command = IngestCommand(
+        str(upload), "text/csv", str(items), moody.name, ITEMS, 1 << 20, declaration=as_data
+    )
+
+    async def read_and_run() -> None:
+        host = await start_host()
+        assert await host.ingest(command) == ITEMS
+        found: tuple[tuple[int, Items], ...] = (
+            (100, FileItems(str(items), ITEMS)),
+            (0, GeneratedItems(ITEMS)),
+        )
+        for first, source in found:
+            plan = plan_of(moody, StrategyName.THREADING, "raise", items=source)
+            results, report = await run(host, plan)
+            assert report.error is None
+            (error,) = (error for result in results for error in result.errors)
+            assert error.item_id == first + BAD
+            assert await host.ingest(command) == ITEMS
+        await host.kill()
+
+    runner.run(read_and_run())
 
 
 def test_two_workloads_take_turns_and_keep_their_bits(
