@@ -9,13 +9,11 @@ import os
 import re
 import signal
 import sys
-import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-import hotloop
 from hotloop.app.runhost.client import import_path
+from hotloop.app.workloads.places import place_of
 from hotloop.app.workloads.sandbox import EXIT_LOST
 
 LONGEST_MESSAGE: Final = 4 << 20
@@ -27,8 +25,6 @@ START_SECONDS: Final = 60.0
 END_SECONDS: Final = 10.0
 """Time that a child may take to end once it has been told to; then its group is killed."""
 
-_OURS: Final = str(Path(hotloop.__file__).absolute().parent)
-_INSTALLED: Final = tuple(sysconfig.get_paths().values())
 _INNERMOST_FIRST: Final = "(most recent call first):\n"
 _FRAME: Final = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
 
@@ -105,7 +101,9 @@ class Child:
                 found = await self._next()
         except TimeoutError:
             said = await self._ask_where()
-            raise ChildDiedError(f"it did not end within {seconds:g} s{place_in(said)}", said) from None
+            place = place_in(said)
+            was = f"; it was{place}" if place else ""
+            raise ChildDiedError(f"it did not end within {limit:g} s{was}", said) from None
         if "ended" not in found:
             return found
         if found["ended"] == 0:
@@ -175,7 +173,5 @@ def place_in(said: str) -> str:
     """
     _, current, after = said.rpartition("Current thread ")
     _, found, trace = (after if current else said).rpartition(_INNERMOST_FIRST)
-    frames = [(f["file"], f["line"]) for f in _FRAME.finditer(trace.partition("\n\n")[0])]
-    frames = [frame for frame in frames if not frame[0].startswith((_OURS, "<"))] if found else []
-    users = [frame for frame in frames if not frame[0].startswith(_INSTALLED)]
-    return "".join(f" at {Path(file).name}:{line}" for file, line in (users or frames)[:1])
+    frames = _FRAME.finditer(trace.partition("\n\n")[0] if found else "")
+    return place_of((frame["file"], frame["line"]) for frame in frames)
