@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import signal
 import sys
 import threading
@@ -104,6 +105,14 @@ def end_with_parent(
         end()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """Return the processor's name; `root` is the root of the file system."""
+    for line in _text(root / "proc" / "cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
 
 
 def has_gil() -> bool:

@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ from hotloop.app.schemas.service import (
     WorkloadView,
 )
 from hotloop.app.strategies.registry import uses_processes
-from hotloop.app.system import Throttling, has_gil, throttling, usable_cpu_count
+from hotloop.app.system import Throttling, cpu_model, has_gil, throttling, usable_cpu_count
 from hotloop.app.version import VERSION
 from hotloop.kernels.contract import REFERENCE
 
@@ -79,17 +78,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
-
-
-def cpu_model(root: Path = Path("/")) -> str:
-    """Return the processor's name; `root` is the root of the file system."""
-    try:
-        for line in (root / "proc" / "cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
 
 
 class KernelService:

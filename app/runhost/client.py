@@ -173,6 +173,10 @@ class RunHostClient:
             raise outcome.error
         return outcome.calibration
 
+    def end(self) -> None:
+        """Kill the run host and all its child processes, and return at once."""
+        self._kill_now()
+
     async def kill(self) -> None:
         """Kill the run host and all its child processes; return when it is gone."""
         self._kill_now()

@@ -94,21 +94,22 @@ class Child:
     async def message(self, seconds: float) -> dict[str, Any] | None:
         """Return the next message; None if the child has done its work and ended.
 
-        Raises ChildDiedError if it ends otherwise, or sends nothing for so many seconds.
+        Raises TimeoutError if it sends none for so many seconds, ChildDiedError if it ends early.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                found = await self._next()
-        except TimeoutError:
-            said = await self._ask_where()
-            place = place_in(said)
-            was = f"; it was{place}" if place else ""
-            raise ChildDiedError(f"it did not end within {limit:g} s{was}", said) from None
+        async with asyncio.timeout(seconds):
+            found = await self._next()
         if "ended" not in found:
             return found
         if found["ended"] == 0:
             return None
         raise ChildDiedError(end_in_words(found["ended"]) + place_in(found["said"]), found["said"])
+
+    async def overdue(self, seconds: float) -> ChildDiedError:
+        """End a child that did not end within its time; return why, and where it was."""
+        said = await self._ask_where()
+        place = place_in(said)
+        was = f"; it was{place}" if place else ""
+        return ChildDiedError(f"it did not end within {seconds:g} s{was}", said)
 
     async def _next(self) -> dict[str, Any]:
         """Return the next message, with `ended` if it is the last one."""

@@ -33,11 +33,10 @@ def describe_targets(targets: Iterable[Mapping[str, Any]], tell: Tell) -> None:
         except BaseException as error:  # SystemExit, too
             if not isinstance(error, KernelsError):
                 traceback.print_exception(error)
-            tell(failed=place, reason=reason_of(error), files=_files_of(target, before, error))
+            tell(failed=reason_of(error), files=_files_of(target, before, error))
             continue
         tell(
-            described=place,
-            workloads=[declaration for declaration, _ in found],
+            described=[declaration for declaration, _ in found],
             files=sorted({*_files_of(target, before), *(f for _, files in found for f in files)}),
         )
 

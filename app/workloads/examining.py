@@ -11,7 +11,7 @@ from typing import Any
 from hotloop import kernels
 from hotloop.app.workloads.describing import reason_of
 from hotloop.app.workloads.measuring import KernelTimer, kernel_costs, sampled_seconds
-from hotloop.app.workloads.sandbox import Tell
+from hotloop.app.workloads.sandbox import COMPUTED, Tell
 from hotloop.kernels import InvalidInputError, WorkloadSource
 from hotloop.kernels.functions.derive import one_line
 
@@ -57,7 +57,7 @@ def examine_kernels(order: Order, tell: Tell) -> None:
             tell(kernel=name, step="was compiled")
             kernel.warm_up()
             warm_up_seconds = time.perf_counter() - started
-            tell(kernel=name, step="computed items")
+            tell(kernel=name, step=COMPUTED)
             parameters = workload.resolve_parameters(order.parameters)
             if order.only_sample:
                 timer = KernelTimer(kernel)

@@ -50,7 +50,7 @@ SAMPLED_ITEMS: Final = 20_000
 TRIED_ITEMS: Final = 64
 """Items that are tried one by one when a call with some of them raises an error."""
 
-LEAST_SHARE: Final = 0.5
+LEAST_SHARE: Final = 0.1
 """Least cost of an operation in a small call ÷ that in the largest call."""
 
 Parameters = Mapping[str, Any]

@@ -34,6 +34,9 @@ EXIT_LOST: Final = 120
 NICENESS: Final = 5
 """That of run hosts: the API answers first when CPUs are busy."""
 
+COMPUTED: Final = "computed items"
+"""The last step of an examination, in words that follow `while it`."""
+
 Tell = Callable[..., None]
 """Function that sends its named arguments as one message to the API process."""
 
