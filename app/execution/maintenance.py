@@ -173,7 +173,7 @@ async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> 
     """
     while True:
         try:
-            reports = await context.hosts.kernels()
+            reports = await context.catalogue.reports()
             able = abilities(reports, context.settings, context.memory.run_bytes)
             await in_store_thread(nodes.publish, able)
         except (NotReadyError, StoreError) as error:

@@ -203,7 +203,8 @@ class RunBody:
             return await work.policy.plan(items)
         context, task, shard = work.context, work.task, work.shard
         before, request = Measurements.from_json(shard.details), request_of(task.spec, RunRequest)
-        reports = await context.hosts.kernels()
+        asked = request.workload, request.parameters
+        reports = await context.catalogue.reports(*asked)
         # The items of an upload are counted by its first execution.
         count = shard.count if items.count == task.total_items else items.count
         missing = [(shard.start, count)]
@@ -211,7 +212,7 @@ class RunBody:
             missing = await in_store_thread(context.store.shards.missing, shard.ref)
         if before.batch_size is not None:  # stored results are numbered by this batch size
             request = request.model_copy(update={"batch_size": before.batch_size})
-        known, settings = await context.calibrations.known(), context.settings
+        known, settings = await context.calibrations.known(*asked), context.settings
         strategy, ranges = StrategyName(task.strategy), tuple(missing)
         plan = make_plan(strategy, request, items, reports, known, settings, ranges)
         context.memory.check(plan)  # another node may have accepted it, or items were unknown
