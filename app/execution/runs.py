@@ -39,6 +39,7 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
+from hotloop.app.tasks.needs import version_needs
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 
@@ -82,7 +83,7 @@ class _Run:
         return Task(
             task_id=new_task_id(),
             task_type=TaskType.SYNCHRONOUS,
-            spec=self.spec.to_json(),
+            spec=replace(self.spec, needs=version_needs(plan.source)).to_json(),
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,
@@ -276,7 +277,7 @@ class LongRunService:
             kernel=plan.kernel,
             origin=origin_to_json(current()),
             input=input_spec(InputKind.ITEMS),
-            needs={"bytes": self._context.memory.needed(plan)},
+            needs={"bytes": self._context.memory.needed(plan)} | version_needs(plan.source),
         )
         long = replace(
             task,

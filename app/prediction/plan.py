@@ -103,6 +103,7 @@ def make_plan(
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
         slice_items=_slice_items(request.workload, kernel, parameters, reports),
+        source=workload.source,
     )
     return with_batch_size(plan, request, calibration)
 

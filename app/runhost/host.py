@@ -137,6 +137,9 @@ def _tune_interpreter() -> None:
 
 
 async def _ingest(command: messages.IngestCommand) -> messages.Ingested:
+    declaration = command.declaration
+    if declaration is not None and declaration not in kernels.declared_workloads():
+        kernels.declare(declaration)
     try:
         count = await asyncio.to_thread(
             ingest,

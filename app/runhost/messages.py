@@ -21,6 +21,7 @@ from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.kernels.contract import Workload
 
 # --- API to run host -----------------------------------------------------------------------
 
@@ -45,6 +46,8 @@ class IngestCommand:
     sha256: str | None = None
     """Digest of the upload as it was received."""
     origin: Origin = NOWHERE
+    declaration: Workload | None = None
+    """The columns of a user's workload, whose code reading does not need."""
 
 
 @dataclass(frozen=True, slots=True)

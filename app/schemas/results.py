@@ -104,6 +104,8 @@ class RunResult(ResponseModel):
     """The reason why the run failed."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
+    workload_version: str | None = Field(default=None, examples=["3f9c2e8b01da"])
+    """The version of a user's code, 12 hexadecimal digits; null for built-in workloads."""
     kernel: KernelName
     """The kernel that was used, never `auto`."""
     strategy: StrategyName

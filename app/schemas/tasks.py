@@ -66,6 +66,8 @@ class TaskSummary(TaskProgress):
     kernel: KernelName | None
     """Null in the same cases as `strategy`."""
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
+    workload_version: str | None = Field(default=None, examples=["3f9c2e8b01da"])
+    """The version of a user's code, 12 hexadecimal digits; null for built-in workloads."""
     workers: int = Field(ge=1)
     """Requested threads or processes."""
     batch_size: BatchSize
