@@ -203,6 +203,7 @@ class RunBody:
         if isinstance(work.policy, Once) and work.policy.plan is not None:
             return await work.policy.plan(items)
         context, task, shard = work.context, work.task, work.shard
+        check_code(task)
         before, request = Measurements.from_json(shard.details), request_of(task.spec, RunRequest)
         asked = request.workload, request.parameters
         reports = await context.catalogue.reports(*asked)

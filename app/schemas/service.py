@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.base import RequestModel, ResponseModel
-from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, AnyKernel
 
 
 class ServiceIndex(ResponseModel):
@@ -160,7 +160,7 @@ class KernelView(ResponseModel):
     """An implementation of a workload, as found and measured."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
-    kernel: KernelName
+    kernel: AnyKernel
     available: bool
     examined: bool
     """False for a kernel of an own workload of which nothing is known yet; a request for it waits
