@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hotloop.app import system
-from hotloop.app.system import MemoryLimit, Throttling, memory_limit, throttling
+from hotloop.app.system import MemoryLimit, Throttling, cpu_model, memory_limit, throttling
 
 
 @pytest.fixture(autouse=True)
@@ -280,3 +280,10 @@ def test_memory_is_bounded_until_the_bound_is_lifted() -> None:
         [sys.executable, "-c", BOUND], capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("bounded\n", "")
+
+
+def test_processor_is_named_as_in_cpuinfo(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("processor: 0\nmodel name\t: Some CPU\nflags: a\n")
+    assert cpu_model(tmp_path) == "Some CPU"
+    assert cpu_model(tmp_path / "nothing")
