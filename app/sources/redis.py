@@ -38,8 +38,8 @@ class RedisStage(AsyncStage):
     layout: RedisLayout
     fields: tuple[tuple[str, str], ...]
     """Pairs of a workload's column, and the field that it is read from (unused for `string`)."""
-    defaults: tuple[tuple[str, float], ...]
-    """The default of each column in `fields`."""
+    defaults: tuple[tuple[str, float | None], ...]
+    """The default of each column in `fields`; None fails an item without a value."""
     workload: str
     connections: int
     """The most connections for each event loop."""
