@@ -27,6 +27,7 @@ NAME = "NAME:NAME"
 
 [tool.setuptools]
 py-modules = ["NAME"]
+package-dir = { "" = "." }  # an editable install then puts this folder on the path
 
 [tool.pytest.ini_options]
 pythonpath = ["."]

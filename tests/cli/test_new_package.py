@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,32 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     done = here("new", "braking", "--folder", str(tmp_path / "file"))
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
+
+
+def venv_with(folder: Path, environment: Path) -> Path:
+    """Install a package to be edited, as its README says, in a new environment. The packages that
+    it needs are those of this one. Returns the folder of the commands.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    (site,) = environment.glob("lib/python*/site-packages")
+    needed = sysconfig.get_paths()["purelib"]
+    (site / "needed.pth").write_text(f"import site; site.addsitedir({needed!r})\n")
+    pip = (sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"))
+    install = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+    subprocess.run([*pip, *install, "--editable", str(folder)], check=True)
+    return environment / "bin"
+
+
+@pytest.mark.long
+def test_package_is_installed_tested_and_typed(tmp_path: Path) -> None:
+    folder = made(tmp_path, "braking")
+    python = str(venv_with(folder, tmp_path / "environment") / "python")
+    for command, words in (
+        (("pytest", "-p", "no:cacheprovider", str(folder)), "5 passed"),
+        (("mypy", "--strict", "--cache-dir", str(tmp_path / "mypy"), "."), "no issues found"),
+    ):
+        done = subprocess.run(
+            [python, "-m", *command], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert words in done.stdout
