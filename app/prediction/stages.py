@@ -21,8 +21,8 @@ from hotloop.app.sources.base import Stage
 from hotloop.app.sources.pinot import PinotStage
 from hotloop.app.sources.redis import RedisStage
 from hotloop.app.sources.resilience import Policy
-from hotloop.app.sources.row_columns import RowColumn, row_columns
 from hotloop.app.sources.simulated import SimulatedStage
+from hotloop.kernels import Column
 
 
 def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[Stage, ...]:
@@ -195,12 +195,12 @@ def _checked_columns(field: str, name: str, settings: Settings, workload: str) -
 _OWN_HINT: Final = "; HOTLOOP_WORKLOAD_SOURCES can have {} for {} alone"
 
 
-def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float | None], ...]:
+def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, Any], ...]:
     """Return the default of each column that Redis fills; None if there is none within its bounds.
 
     Raises InvalidRequestError for a default that does not fit.
     """
-    columns = {column.name: column for column in row_columns(workload)}
+    columns = {column.name: column for column in kernels.get_workload(workload).columns_in}
     filled = _setting(settings, "redis_columns", workload)
     given: dict[str, float] = _setting(settings, "redis_defaults", workload)
     owns = [_has_own(settings, name, workload) for name in ("redis_columns", "redis_defaults")]
@@ -211,19 +211,21 @@ def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float | Non
         if name not in filled:
             other = _place(settings, "redis_columns", workload)
             raise InvalidRequestError("cache", f"{place} names {name!r}, {other} does not")
-        column = columns[name]
-        if not column.in_bounds(value) or (column.is_integer and not value.is_integer()):
+        if _default(columns[name], value) is None:
             raise InvalidRequestError(
                 "cache", f"{place} has {value:g} for {name}, which is out of bounds"
             )
-    return tuple((name, _default(columns[name], given.get(name))) for name in filled)
+    return tuple((name, _default(columns[name], given.get(name, 0.0))) for name in filled)
 
 
-def _default(column: RowColumn, given: float | None) -> float | None:
-    value = 0.0 if given is None else given
-    if not column.in_bounds(value):
+def _default(column: Column, value: float) -> Any:
+    """Return a number as a value of the column, in each place of a vector; None if it is none."""
+    least, greatest = column.limits
+    is_whole = column.is_integer or column.is_bool
+    if not least <= value <= greatest or (is_whole and not value.is_integer()):
         return None
-    return int(value) if column.is_integer else value
+    whole = int(value) if is_whole else value
+    return whole if column.width is None else [whole] * column.width
 
 
 def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
