@@ -70,7 +70,11 @@ def _parameter(
     option: dict[str, Any] = {"help": _help(field)}
     names = [option_name(name), *_ALSO.get(name, ())]
     annotation: Any
-    if "enum" in field:
+    if name == "kernel":
+        # A workload of the service may have kernels that are not known here.
+        annotation = str
+        option["metavar"] = "|".join(field["enum"])
+    elif "enum" in field:
         annotation = _enum(field["enum"])
     elif field["type"] == "array":
         annotation = tuple[float, float]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hotloop.app.cli import options
-from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.body_options import run_body, with_body_options
 from hotloop.app.cli.connection import Purpose, Target, connected
 from hotloop.app.cli.exits import FAILED, CommandError, carried_out
 from hotloop.app.cli.options import ApiKey, AsJson, Param, Quiet, Url
 from hotloop.app.cli.screen import Screen, screen
+from hotloop.app.cli.service_workloads import checked_here, checked_there
 from hotloop.app.names import StrategyName
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ def recommend(
         query |= {name: value for name, value in asked.items() if value is not None}
         from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
 
-        checked(RecommendationQuery, query)
+        is_checked = checked_here(RecommendationQuery, query) is not None
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown, Purpose.ASK) as client:
+            if not is_checked:
+                checked_there(client, RecommendationQuery, query)
             if wait:
                 _wait_calibrated(client, query, shown, is_own=url is None)
             with shown.waiting("predicting"):

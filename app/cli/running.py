@@ -10,12 +10,13 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hotloop.app.cli import options
-from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.body_options import run_body, with_body_options
 from hotloop.app.cli.connection import Target, cancelled_when_stopped, connected, watch
 from hotloop.app.cli.exits import FAILED, CommandError, StopSignals, carried_out
 from hotloop.app.cli.files import check_writable, format_of, media_type, opened, save
 from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url
 from hotloop.app.cli.screen import Say, Screen, say_estimate, screen
+from hotloop.app.cli.service_workloads import checked_here, checked_there
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.runs import RunRequest
@@ -106,7 +107,7 @@ def run(
     """
     with carried_out(as_json) as signals:
         body = run_body(fields, param or [])
-        checked(RunRequest, body)
+        is_checked = checked_here(RunRequest, body) is not None
         _check_files(file, body, output)
         if background and (url is None or output is not None):
             raise CommandError(
@@ -115,6 +116,8 @@ def run(
             )
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown) as client:
+            if not is_checked:
+                checked_there(client, RunRequest, body)
             if file is None:
                 task = _submit(client, strategy, body, signals, shown)
             else:

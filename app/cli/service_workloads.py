@@ -1,0 +1,93 @@
+"""Workloads that the asked service has and this process does not: declared here, as data, so that
+options, files and help are checked as for any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from pydantic import BaseModel
+
+from hotloop.app.cli.body_options import checked
+from hotloop.app.cli.exits import CommandError
+from hotloop.app.records import from_fields
+from hotloop.app.version import VERSION
+from hotloop.kernels import (
+    Call,
+    Column,
+    Implementation,
+    Parameter,
+    ProductBound,
+    Term,
+    Workload,
+    declare,
+    workloads,
+)
+
+if TYPE_CHECKING:
+    from hotloop.app.cli.service_client import ServiceClient
+
+_THERE: Final = "the service's"
+"""Where a kernel comes from that this process does not have."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked_here(model: type[Model], body: Mapping[str, Any]) -> Model | None:
+    """Return the request, if this process knows its workload. Raises CommandError for what the
+    model refuses.
+    """
+    return checked(model, body) if body.get("workload", workloads()[0]) in workloads() else None
+
+
+def checked_there(client: ServiceClient, model: type[Model], body: Mapping[str, Any]) -> Model:
+    """Learn the workload of a request from the service, and return the request. Raises CommandError
+    for a workload that it does not have, with its reason, and for what the model refuses.
+    """
+    declare(_asked_for(client, body["workload"]))
+    return checked(model, body)
+
+
+def _asked_for(client: ServiceClient, name: str) -> Workload:
+    answer = client.call("GET", "/kernels")
+    for view in answer["workloads"]:
+        if view["name"] == name:
+            kernels = [each for each in answer["kernels"] if each["workload"] == name]
+            return _workload(view, kernels)
+    known = ", ".join(view["name"] for view in answer["workloads"])
+    raise CommandError(f"--workload: there is no workload {name!r}; there are {known}")
+
+
+def _workload(view: Mapping[str, Any], kernels: Sequence[Mapping[str, Any]]) -> Workload:
+    """Make the declaration that the service shows. Raises CommandError for one of a service with
+    other fields.
+    """
+    try:
+        columns_in = tuple(from_fields(Column, each) for each in view["columns_in"])
+        columns_out = tuple(from_fields(Column, each) for each in view["columns_out"])
+        parameters = tuple(
+            from_fields(Parameter, {**each, "choices": tuple(each.get("choices") or ())})
+            for each in view["parameters"]
+        )
+        bounds = tuple(
+            ProductBound(tuple(each["parameters"]), each["maximum"])
+            for each in view["product_bounds"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CommandError(
+            f"the service's description of the workload {view.get('name')} is not one of Hotloop "
+            f"{VERSION} ({error!r}); use a command of the service's version"
+        ) from error
+    names = [tuple(each.name for each in part) for part in (columns_in, parameters, columns_out)]
+    return Workload(
+        name=view["name"],
+        description=view["description"],
+        columns_in=columns_in,
+        columns_out=columns_out,
+        parameters=parameters,
+        product_bounds=bounds,
+        calls=(Call("batch", *names),),
+        terms=(Term("items", "1"),),
+        kernels=tuple(Implementation(each["kernel"], _THERE) for each in kernels),
+    )
