@@ -9,6 +9,7 @@ import typer
 
 from hotloop.app.cli import (
     comparing,
+    listing,
     new_package,
     options,
     recommending,
@@ -70,6 +71,12 @@ _add(
     "Make a package with a workload of your own.",
     new_package.EXAMPLES,
     new_package.EXITS,
+)
+_add(
+    listing.kernels,
+    "List workloads and their kernels.",
+    listing.EXAMPLES,
+    listing.EXITS,
 )
 _add(running.run, "Run the workload over all items.", running.EXAMPLES)
 _add(

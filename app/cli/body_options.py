@@ -188,7 +188,7 @@ def _fault(detail: Any, parameters: Sequence[str]) -> str:
     if not location:
         return describe(detail)
     option = option_name(location[0])
-    words = describe(detail).replace("; /docs lists those there are", "")
+    words = describe(detail).replace("; /docs lists the fields", "")
     if location[0] in parameters:
         return f"{OTHERWISE['parameters']} {location[0]}: {words}"
     if location[0] == "parameters" and len(location) > 1:
