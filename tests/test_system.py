@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotloop.app import system
-from hotloop.app.system import MemoryLimit, Throttling, memory_limit, throttling
+from hotloop.app.system import MemoryLimit, Throttling, cpu_model, memory_limit, throttling
 
 
 @pytest.fixture(autouse=True)
@@ -247,3 +247,10 @@ def test_memory_limit_is_read_from_control_groups(
     tmp_path: Path, groups: str, files: dict[str, str], expected: MemoryLimit | None
 ) -> None:
     assert memory_limit(in_groups(tmp_path, groups, files)) == expected
+
+
+def test_processor_is_named_as_in_cpuinfo(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("processor: 0\nmodel name\t: Some CPU\nflags: a\n")
+    assert cpu_model(tmp_path) == "Some CPU"
+    assert cpu_model(tmp_path / "nothing")

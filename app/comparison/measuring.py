@@ -123,6 +123,7 @@ class Measuring:
         client = await self.host.client()
         plan = sized(self.plans[cell.cell], size)
         plan = replace(plan, timeout_seconds=_least(plan.timeout_seconds, timeout_seconds))
+        plan = self.work.context.memory.bounded(plan)
         wanted = [n for n in prefixes(self.record, cell.cell.kernel) if n <= size.items]
         outputs = Outputs(wanted)
         hosts, throttled = self.work.context.hosts, throttling()

@@ -28,6 +28,7 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.spec import InputKind, input_of
+from hotloop.kernels import get_workload
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ class _TaskFiles:
         folder, task = self.context.folder, self.task
         if self.media_type is None:
             raise UnreadableTaskError("in what form its items came")
+        workload = get_workload(task.workload)
         await self.client.ingest(
             IngestCommand(
                 upload_path=str(upload),
@@ -213,6 +215,7 @@ class _TaskFiles:
                 max_rows=self.context.settings.max_upload_rows,
                 sha256=task.input_sha256,
                 origin=current(),
+                declaration=workload if workload.source is not None else None,
             )
         )
         await asyncio.to_thread(upload.unlink, missing_ok=True)

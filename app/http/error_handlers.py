@@ -104,6 +104,12 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.ErrorRateExceededError: ProblemKind(
         502, "error-rate-exceeded", "Too many items could not be had from their sources"
     ),
+    errors.WorkloadUnusableError: ProblemKind(
+        500, "workload-unusable", "The code of the workload cannot be run"
+    ),
+    errors.OutOfMemoryError: ProblemKind(
+        500, "out-of-memory", "The workload needs more memory than it may take"
+    ),
     errors.WorkerCrashedError: ProblemKind(500, "worker-crashed", "A worker process died"),
     errors.RunHostDiedError: ProblemKind(500, "run-host-died", "The process of the run died"),
     errors.UnreadableTaskError: ProblemKind(

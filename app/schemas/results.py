@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.declared import example_result
-from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, AnyKernel, BatchSize
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -104,7 +104,9 @@ class RunResult(ResponseModel):
     """The reason why the run failed."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
-    kernel: KernelName
+    workload_version: str | None = Field(default=None, examples=["3f9c2e8b01da"])
+    """The version of a user's code, 12 hexadecimal digits; null for built-in workloads."""
+    kernel: AnyKernel
     """The kernel that was used, never `auto`."""
     strategy: StrategyName
     requested_workers: int = Field(ge=1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 from hotloop.app.names import ITEM_ID, InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
@@ -100,6 +100,16 @@ class Settings(BaseSettings):
     ends with status 3."""
     node_id: str | None = Field(default=None, min_length=1, max_length=64)
     """Name of this machine among those that share a database. When not set, the host name."""
+
+    # Own workloads.
+
+    workloads: Annotated[tuple[str, ...], NoDecode] = Field(default=(), max_length=1_000)
+    """Own workloads, parted by commas: `module:function`, `module`, `file.py:function` or `file.py`;
+    without a function, all workloads of the module. A module must be installed or on PYTHONPATH, or
+    be in the working directory. Packages may offer more by entry points, group
+    `hotloop.workloads`."""
+    reload: bool = False
+    """True: own workloads are loaded anew when one of their files changes, for development."""
 
     # Runs and background tasks.
 
@@ -270,6 +280,7 @@ class Settings(BaseSettings):
     # Rules beyond types and bounds.
 
     _data_dir = field_validator("data_dir")(rules.absolute_path)
+    _workloads = field_validator("workloads", mode="before")(rules.split_targets)
     _database_url = field_validator("database_url")(rules.postgresql_url)
     _node_id = field_validator("node_id")(rules.node_name)
     _traces_url = field_validator("traces_url")(rules.collector_url)
