@@ -91,6 +91,11 @@ class Catalogue:
         """The own workloads as they are shown."""
         return [] if self._targets is None else self._targets.shown
 
+    @property
+    def is_described(self) -> bool:
+        """True once it is known of every target what became of it."""
+        return self._described.is_set()
+
     async def changed(self) -> None:
         """Wait until something is known that was not."""
         await self._news.wait()

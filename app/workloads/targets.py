@@ -59,7 +59,7 @@ class Targets:
         found = []
         for place, entry in enumerate(self._entries):
             try:
-                target = self._entry_points.get(entry.text) or parse_target(entry.text)
+                target = self._entry_points.get(entry.text) or parse_target(entry.text, Path.cwd())
                 found.append((place, target))
             except WorkloadError as error:
                 file = str(Path(entry.text.partition(".py:")[0]).absolute())
