@@ -75,14 +75,17 @@ class InvalidRequestError(ServiceError):
 
 
 class BadRowError(InvalidRequestError):
-    """A row of an upload that cannot be used. `line` counts from 1, a header line included."""
+    """A row of an upload that cannot be used. `line` counts from 1, a header line included, and is
+    None for a fault of the upload as a whole. Where there are no lines, `unit` is "row".
+    """
 
-    def __init__(self, line: int, column: str | None, text: str) -> None:
-        Exception.__init__(self, line, column, text)
+    def __init__(self, line: int | None, column: str | None, text: str, unit: str = "line") -> None:
+        Exception.__init__(self, line, column, text, unit)
         self.line = line
         self.column = column
         self.text = text
-        self.field = f"line {line}" if column is None else f"line {line}, column {column}"
+        place = [] if line is None else [f"{unit} {line}"]
+        self.field = ", ".join(place if column is None else [*place, f"column {column}"]) or "file"
 
 
 class EstimateTooLongError(InvalidRequestError):

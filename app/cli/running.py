@@ -66,8 +66,8 @@ def run(
             "-f",
             metavar="FILE",
             help="Items in place of made up ones: .csv with the columns "
-            f"{', '.join(options.ROW_COLUMNS)}, or .ndjson (.jsonl) with these fields on each "
-            "line.",
+            f"{', '.join(options.ROW_COLUMNS)}, .ndjson (.jsonl) with these fields on each line, "
+            ".arrow (.arrows) or .parquet with these columns.",
             rich_help_panel="Run",
         ),
     ] = None,
@@ -78,7 +78,7 @@ def run(
             "--output",
             "-o",
             metavar="FILE",
-            help="Save every item's result: .csv, .ndjson (.jsonl) or .arrow (.arrows).",
+            help="Save every item's result: .csv, .ndjson (.jsonl), .arrow (.arrows) or .parquet.",
             rich_help_panel="Output",
         ),
     ] = None,

@@ -225,7 +225,8 @@ def results(
             "--output",
             "-o",
             metavar="FILE",
-            help="A file in place of the output; .csv, .ndjson (.jsonl) or .arrow (.arrows).",
+            help="A file in place of the output; .csv, .ndjson (.jsonl), .arrow (.arrows) or "
+            ".parquet.",
         ),
     ] = None,
     offset: Annotated[
@@ -254,8 +255,8 @@ def results(
                 raise CommandError(f"--format {format.value} is not what {output.name} says")
         elif format is not None:
             query["format"] = format.value
-        if output is None and query["format"] == "arrow" and sys.stdout.isatty():
-            raise CommandError("an Arrow stream is not for a terminal; use --output or a pipe")
+        if output is None and query["format"] in ("arrow", "parquet") and sys.stdout.isatty():
+            raise CommandError(f"{query['format']} is not for a terminal; use --output or a pipe")
         shown = screen(as_json=False)
         with connected(Target(url, api_key, data_dir), shown, Purpose.LOOK) as client:
             pieces = client.download(_path(task_id), query)

@@ -213,6 +213,7 @@ class _TaskFiles:
                 items_path=str(folder.items_path(task.task_id)),
                 workload=task.workload,
                 max_rows=self.context.settings.max_upload_rows,
+                max_bytes=self.context.settings.max_upload_bytes,
                 sha256=task.input_sha256,
                 origin=current(),
                 declaration=workload if workload.source is not None else None,

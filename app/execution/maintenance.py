@@ -19,6 +19,7 @@ from hotloop.app.names import StrategyName, TaskKind
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import CacheSource, DbSource
 from hotloop.app.settings.settings import Settings
+from hotloop.app.sources.rows import media_types
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.needs import Abilities, version_ability
 from hotloop.app.tasks.nodes import BEAT_SECONDS, NodeStore
@@ -205,6 +206,7 @@ def abilities(reports: Sequence[KernelReport], settings: Settings, run_bytes: in
     names |= {f"strategy:{name}" for name in StrategyName}
     names |= {f"kind:{kind}" for kind in TaskKind}
     names |= {f"spec:{version}" for version in range(SPEC_VERSION + 1)}
+    names |= {f"upload:{media_type}" for media_type in media_types()}
     own = set(settings.sources)
     dbs = own | set(DbSource) - ({DbSource.PINOT} if settings.pinot_url is None else set())
     caches = own | set(CacheSource) - ({CacheSource.REDIS} if settings.redis_url is None else set())

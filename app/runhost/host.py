@@ -149,6 +149,7 @@ async def _ingest(command: messages.IngestCommand) -> messages.Ingested:
             command.workload,
             command.max_rows,
             command.sha256,
+            command.max_bytes,
         )
     except ServiceError as error:
         return messages.Ingested(0, error)

@@ -39,10 +39,12 @@ class IngestCommand:
 
     upload_path: str
     media_type: str
-    """`text/csv` or `application/x-ndjson`."""
+    """One of `sources.rows.media_types()`."""
     items_path: str
     workload: str
     max_rows: int
+    max_bytes: int
+    """Bytes of the largest item file."""
     sha256: str | None = None
     """Digest of the upload as it was received."""
     origin: Origin = NOWHERE

@@ -155,6 +155,7 @@ class ExportFormat(StrEnum):
     NDJSON = "ndjson"
     CSV = "csv"
     ARROW = "arrow"
+    PARQUET = "parquet"
 
 
 class ExportQuery(RequestModel):

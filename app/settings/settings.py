@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * _MIB, ge=1_024, le=1_024 * _MIB)
     """Bytes of the largest request body. Uploads have a limit of their own."""
     max_upload_bytes: int = Field(default=1_024 * _MIB, ge=1_024, le=1_024 * 1_024 * _MIB)
-    """Bytes of the largest upload."""
+    """Bytes of the largest upload, and of the items that an Arrow or Parquet upload unpacks to."""
     max_upload_rows: int = Field(default=10_000_000, ge=1, le=1_000_000_000)
     """Rows of the largest upload."""
     max_header_bytes: int = Field(default=32 * 1_024, ge=1_024, le=_MIB)

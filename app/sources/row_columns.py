@@ -29,6 +29,8 @@ class RowColumn:
     is_integer: bool
     minimum: float
     maximum: float
+    width: int | None = None
+    """Values of a row, if the column has several."""
 
     def in_bounds(self, number: float) -> bool:
         """Return True if a number is within the bounds; NaN is not."""
@@ -59,12 +61,12 @@ class RowColumn:
 def row_columns(workload: str) -> tuple[RowColumn, ...]:
     """Return `item_id`, from 0 to 2**63 - 1, then the workload's input columns."""
     return tuple(
-        RowColumn(column.name, column.dtype, column.is_integer, *column.limits)
+        RowColumn(column.name, column.dtype, column.is_integer, *column.limits, column.width)
         for column in (ITEM_ID, *get_workload(workload).columns_in)
     )
 
 
-def check_names(line: int, names: Sequence[str], columns: Sequence[RowColumn]) -> None:
+def check_names(line: int | None, names: Sequence[str], columns: Sequence[RowColumn]) -> None:
     """Raise BadRowError unless `names` has each column's name once, in any order."""
     known = [column.name for column in columns]
     wanted = f"give exactly {', '.join(known)}"
@@ -76,6 +78,12 @@ def check_names(line: int, names: Sequence[str], columns: Sequence[RowColumn]) -
     for name in known:
         if name not in names:
             raise BadRowError(line, name, f"the column is missing; {wanted}")
+
+
+def too_many_rows(line: int, max_rows: int, unit: str = "line") -> BadRowError:
+    """Return the error for the row after the last one allowed."""
+    text = f"is one row more than the {max_rows:,} allowed; send several uploads"
+    return BadRowError(line, None, text, unit)
 
 
 def shortened(text: str, characters: int = _SHOWN_CHARACTERS) -> str:

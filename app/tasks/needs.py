@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hotloop.app.names import TaskKind
+from hotloop.app.sources.rows import MEDIA_TYPES
 from hotloop.app.tasks.spec import NEEDS_KEY, SPEC_VERSION, VERSION_KEY
 from hotloop.kernels.contract import WorkloadSource
 
@@ -29,6 +30,7 @@ _WORDS: Final = {
     "db": "the database source {}",
     "cache": "the cache source {}",
     "workload": "the workload {}",
+    "upload": "pyarrow, which reads {}",
     "spec": "a newer version of the service, which reads stored requests of version {}",
 }
 
@@ -103,6 +105,10 @@ def needs_of(kind: str, workload: str, kernel: str, strategy: str, spec: Any) ->
     names |= {f"{s}:{spec[s]}" for s in ("db", "cache") if isinstance(spec.get(s), str)}
     if (code := stored_version(spec)) is not None:
         names.add(version_ability(workload, code))
+    asked = spec.get("input")
+    media_type = asked.get("media_type") if isinstance(asked, Mapping) else None
+    if media_type not in (None, *MEDIA_TYPES):  # every version reads these
+        names.add(f"upload:{media_type}")
     memory = known.get("bytes")
     is_size = isinstance(memory, int) and 0 < memory < _ANY_BYTES
     return Needs(frozenset(names), memory if is_size else None)

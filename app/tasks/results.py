@@ -1,5 +1,5 @@
 """The results of tasks: stored as chunks of items, each a row of the table `results`, read in
-order, and exported as NDJSON, CSV or an Arrow IPC stream.
+order, and exported as text: NDJSON or CSV.
 
 Exports leave out items that were not processed; of an item that failed they have only the id.
 Floats are written with as many digits as it takes to read the same float back.
@@ -13,7 +13,6 @@ from dataclasses import asdict, fields
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, Engine, insert, select
 
 from hotloop.app.database.engine import reading
@@ -23,9 +22,6 @@ from hotloop.app.tasks.tables import results
 
 PIECE_ROWS: Final = 1_024
 """Rows of one piece of text; about 64 KiB for the workloads so far."""
-
-ARROW: Final = "application/vnd.apache.arrow.stream"
-"""The media type of an Arrow IPC stream."""
 
 _CHUNKS_PER_READ = 1_024
 """Places of chunks that are read at once; bounds the memory for them."""
@@ -223,56 +219,3 @@ def _texts(rows: ResultRows, name: str, missing: str) -> list[str]:
     for position in np.flatnonzero(rows.failed | ~np.isfinite(values)):
         texts[position] = missing
     return texts
-
-
-def arrow_stream(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
-    """Yield the stream in pieces: the schema, a record batch for each block, and the end mark.
-
-    `item_id` is a non-null int64; the output columns are null where the item failed, and floats
-    that are not finite stay as they are. `blocks` are those of a ResultsReader, whose StoreError
-    passes: the stream then has no end mark, so that no reader takes it for complete.
-    """
-    # Imported here, so that only a process that exports Arrow loads it.
-    import nanoarrow as na
-    from nanoarrow.c_array_stream import CArrayStream
-    from nanoarrow.ipc import StreamWriter
-
-    types = {name: getattr(na, dtype)() for name, dtype in columns}
-    schema = na.c_schema(na.struct({"item_id": na.int64(nullable=False), **types}, nullable=False))
-
-    def array(type_: Any, values: npt.NDArray[Any], valid: npt.NDArray[np.uint8] | None) -> Any:
-        return na.c_array_from_buffers(type_, len(values), [valid, values])
-
-    pieces = _Pieces()
-    writer = StreamWriter.from_writable(pieces)
-    try:
-        writer.write_stream(CArrayStream.from_c_arrays([], schema))
-        yield pieces.take()
-        for rows in blocks:
-            valid = np.packbits(~rows.failed, bitorder="little") if rows.failed.any() else None
-            children = [array(na.int64(), rows.item_ids, None)]
-            children += [array(types[name], rows.columns[name], valid) for name in types]
-            batch = na.c_array_from_buffers(schema, len(rows), [None], children=children)
-            writer.write_array(batch)
-            yield pieces.take()
-        writer.close()
-        yield pieces.take()
-    finally:
-        writer.release()  # without an end mark, unless it was closed
-
-
-class _Pieces:
-    """The file-like object that the writer writes to."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-
-    def write(self, data: Any) -> int:
-        """Copy `data`, a buffer of the writer that is valid during the call only."""
-        self._held.append(bytes(data))
-        return len(self._held[-1])
-
-    def take(self) -> bytes:
-        """Return everything that was written since the last call."""
-        taken, self._held = b"".join(self._held), []
-        return taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from hotloop.app.execution.maintenance import Upkeep, abilities
 from hotloop.app.names import TaskStatus
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.settings.settings import Settings
+from hotloop.app.sources.arrow_rows import PARQUET
 from hotloop.app.tasks import nodes as nodes_module
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task, new_task_id
@@ -111,7 +113,9 @@ def report(kernel: str, available: bool) -> KernelReport:
     )
 
 
-def test_node_can_do_what_its_kernels_and_settings_allow() -> None:
+def test_node_can_do_what_its_kernels_and_settings_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     reports = [report("python", True), report("cython", False)]
     able = abilities(reports, Settings(), 1_000)
     pinot = abilities(reports, Settings(pinot_url="http://127.0.0.1:8000"), 1_000)
@@ -127,3 +131,9 @@ def test_node_can_do_what_its_kernels_and_settings_allow() -> None:
     assert fits("python", needs={"bytes": 1_000}) == (True, True)
     assert fits("python", needs={"bytes": 1_001}) == (False, False)
     assert fits("python", version=99) == (False, False)
+    upload = {"kind": "upload", "media_type": PARQUET}
+    assert fits("python", input=upload) == (True, True)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert not abilities(reports, Settings(), 1_000).fits(
+        needs_of("run", "loops", "python", "hybrid", {"input": upload})
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hotloop.app.sources.arrow_rows import PARQUET
 from hotloop.app.tasks.needs import NOTHING, Abilities, Needs, needs_of, read_needs, waiting_for
 from hotloop.app.tasks.spec import SPEC_VERSION
 
@@ -31,6 +32,18 @@ def test_comparison_needs_the_kernels_of_its_cells() -> None:
     assert needs.abilities == kernels | {"kind:comparison", "workload:loops"}
 
 
+def test_upload_of_parquet_needs_a_node_that_reads_it() -> None:
+    def needs(media_type: str | None) -> Needs:
+        return needs_of(*RUN, {"input": {"kind": "upload", "media_type": media_type}})
+
+    assert needs(None) == needs("text/csv") == needs("application/x-ndjson") == needs_of(*RUN, {})
+    parquet = needs(PARQUET)
+    assert parquet.abilities - needs(None).abilities == {f"upload:{PARQUET}"}
+    without = Abilities(needs(None).abilities, 1)
+    assert waiting_for(parquet, [without]) == f"a node with pyarrow, which reads {PARQUET}"
+    assert waiting_for(parquet, [Abilities(parquet.abilities, 1)]) is None
+
+
 def test_of_a_newer_spec_only_the_version_is_read() -> None:
     needs = needs_of(*RUN, {"version": SPEC_VERSION + 1, "db": {}, "needs": 3})
     assert needs.abilities == {"kind:run", f"spec:{SPEC_VERSION + 1}"}
@@ -38,7 +51,9 @@ def test_of_a_newer_spec_only_the_version_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [None, [], 7, {"db": 7, "needs": []}, {"needs": {"bytes": "x", "kernels": 3}}], ids=str
+    "spec",
+    [None, [], 7, {"db": 7, "needs": [], "input": 3}, {"needs": {"bytes": "x", "kernels": 3}}],
+    ids=str,
 )
 def test_spec_that_cannot_be_read_needs_nothing_of_its_own(spec: Any) -> None:
     assert needs_of(*RUN, spec) == needs_of(*RUN, {})
