@@ -122,12 +122,12 @@ def compare(
             body["items"] = read_items(file)
         from hotloop.app.schemas.comparison import CompareRequest
 
-        request = checked_here(CompareRequest, body)
+        made = checked_here(CompareRequest, body)
         if report is not None:
             _check_report(report)
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown) as client:
-            request = request or checked_there(client, CompareRequest, body)
+            request, body = made or checked_there(client, CompareRequest, body)
             with shown.waiting("handing the comparison over"), signals.held():
                 task = client.call(
                     "POST", "/compare", body=body, headers={"Prefer": "respond-async"}

@@ -77,17 +77,17 @@ def recommend(
     given.
     """
     with carried_out(as_json):
-        query = run_body(fields, param or [])
-        query |= query.pop("parameters", {})
+        body = run_body(fields, param or [])
         asked = {"strategy": strategy and strategy.value, "limit": limit, "wait": wait or None}
-        query |= {name: value for name, value in asked.items() if value is not None}
+        body |= {name: value for name, value in asked.items() if value is not None}
+        from hotloop.app.schemas.queries import flat
         from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
 
-        is_checked = checked_here(RecommendationQuery, query) is not None
+        checked = checked_here(RecommendationQuery, body)
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown, Purpose.ASK) as client:
-            if not is_checked:
-                checked_there(client, RecommendationQuery, query)
+            _, body = checked or checked_there(client, RecommendationQuery, body)
+            query = flat(body)
             if wait:
                 _wait_calibrated(client, query, shown, is_own=url is None)
             with shown.waiting("predicting"):

@@ -19,6 +19,7 @@ from hotloop.app.cli.screen import Say, Screen, say_estimate, screen
 from hotloop.app.cli.service_workloads import checked_here, checked_there
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import AUTO
+from hotloop.app.schemas.queries import flat
 from hotloop.app.schemas.runs import RunRequest
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def run(
     """
     with carried_out(as_json) as signals:
         body = run_body(fields, param or [])
-        is_checked = checked_here(RunRequest, body) is not None
+        made = checked_here(RunRequest, body)
         _check_files(file, body, output)
         if background and (url is None or output is not None):
             raise CommandError(
@@ -116,8 +117,7 @@ def run(
             )
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown) as client:
-            if not is_checked:
-                checked_there(client, RunRequest, body)
+            _, body = made or checked_there(client, RunRequest, body)
             if file is None:
                 task = _submit(client, strategy, body, signals, shown)
             else:
@@ -192,10 +192,8 @@ def _submit_file(
 
 def _upload_query(strategy: str, body: dict[str, Any]) -> dict[str, Any]:
     """Turn a run's body into the query of an upload."""
-    query = {name: value for name, value in body.items() if name != "parameters"}
-    query |= body.get("parameters", {})
     # An upload has no `auto`: without a strategy the service chooses.
-    return query if strategy == AUTO else query | {"strategy": strategy}
+    return flat(body) if strategy == AUTO else flat(body | {"strategy": strategy})
 
 
 def _pieces(file: IO[bytes], signals: StopSignals, say: Say) -> Iterator[bytes]:

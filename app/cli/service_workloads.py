@@ -5,11 +5,9 @@ options, files and help are checked as for any other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel
-
-from hotloop.app.cli.body_options import checked
+from hotloop.app.cli.body_options import Checked, Model, checked
 from hotloop.app.cli.exits import CommandError
 from hotloop.app.records import from_fields
 from hotloop.app.version import VERSION
@@ -31,19 +29,17 @@ if TYPE_CHECKING:
 _THERE: Final = "the service's"
 """Where a kernel comes from that this process does not have."""
 
-Model = TypeVar("Model", bound=BaseModel)
 
-
-def checked_here(model: type[Model], body: Mapping[str, Any]) -> Model | None:
-    """Return the request, if this process knows its workload. Raises CommandError for what the
-    model refuses.
-    """
+def checked_here(model: type[Model], body: Mapping[str, Any]) -> Checked[Model] | None:
+    """Check a body as `checked` does; return None if this process does not know its workload."""
     return checked(model, body) if body.get("workload", workloads()[0]) in workloads() else None
 
 
-def checked_there(client: ServiceClient, model: type[Model], body: Mapping[str, Any]) -> Model:
-    """Learn the workload of a request from the service, and return the request. Raises CommandError
-    for a workload that it does not have, with its reason, and for what the model refuses.
+def checked_there(
+    client: ServiceClient, model: type[Model], body: Mapping[str, Any]
+) -> Checked[Model]:
+    """Learn the workload of a body from the service, and check it as `checked` does. Raises
+    CommandError also for a workload that the service does not have, with its reason.
     """
     declare(_asked_for(client, body["workload"]))
     return checked(model, body)
