@@ -112,6 +112,7 @@ async def open_services(
         catalogue = Catalogue(
             CatalogueOptions(
                 targets=settings.workloads,
+                folder=settings.workloads_dir,
                 data_folder=settings.data_dir,
                 usable_cpus=usable_cpus,
                 memory_bytes=memory.run_bytes,

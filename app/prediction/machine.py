@@ -87,6 +87,11 @@ class KernelService:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
+    @property
+    def is_loading(self) -> bool:
+        """True as long as own workloads may still be found."""
+        return self._catalogue.is_loading
+
     async def list(self) -> KernelList:
         """Return all workloads and kernels. Raises NotReadyError."""
         return KernelList(

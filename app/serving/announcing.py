@@ -27,7 +27,7 @@ async def announce(catalogue: Catalogue, address: str) -> None:
             if each not in told and each.state is not WorkloadState.LOADING:
                 told.add(each)
                 _print(_outcome(each, address))
-        if catalogue.is_described:
+        if not catalogue.is_loading:
             return
         await catalogue.changed()
 

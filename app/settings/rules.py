@@ -124,6 +124,10 @@ def absolute_path(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+def absolute_folder(value: Path | None) -> Path | None:
+    return None if value is None else absolute_path(value)
+
+
 def split_targets(value: Any) -> Any:
     """Part the text of the environment at its commas; leave what is a list already."""
     if not isinstance(value, str):

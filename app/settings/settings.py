@@ -104,10 +104,12 @@ class Settings(BaseSettings):
     # Own workloads.
 
     workloads: Annotated[tuple[str, ...], NoDecode] = Field(default=(), max_length=1_000)
-    """Own workloads, parted by commas: `module:function`, `module`, `file.py:function` or `file.py`;
-    without a function, all workloads of the module. A module must be installed or on PYTHONPATH, or
-    be in the working directory. Packages may offer more by entry points, group
-    `hotloop.workloads`."""
+    """Own workloads, parted by commas: `module:function`, `module`, `file.py:function` or
+    `file.py`; without a function, all of a module. Installed packages offer theirs by themselves,
+    as entry points of the group `hotloop.workloads`."""
+    workloads_dir: Path | None = None
+    """Folder in which the modules and files of own workloads are looked for. When not set, modules
+    must be installed or on PYTHONPATH, and files are looked for from the working directory."""
     reload: bool = False
     """True: own workloads are loaded anew when one of their files changes, for development."""
 
@@ -280,6 +282,7 @@ class Settings(BaseSettings):
     # Rules beyond types and bounds.
 
     _data_dir = field_validator("data_dir")(rules.absolute_path)
+    _workloads_dir = field_validator("workloads_dir")(rules.absolute_folder)
     _workloads = field_validator("workloads", mode="before")(rules.split_targets)
     _database_url = field_validator("database_url")(rules.postgresql_url)
     _node_id = field_validator("node_id")(rules.node_name)

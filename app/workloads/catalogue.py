@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hotloop import kernels
 from hotloop.app.errors import NotReadyError
 from hotloop.app.runhost.calibrate.constants import KernelCosts
 from hotloop.app.runhost.host_pool import RunHostPool
@@ -47,6 +46,8 @@ class CatalogueOptions:
 
     targets: tuple[str, ...]
     """The targets, as the operator named them."""
+    folder: Path | None
+    """The folder in which they are looked for."""
     data_folder: Path
     usable_cpus: int
     memory_bytes: int
@@ -92,24 +93,23 @@ class Catalogue:
         return [] if self._targets is None else self._targets.shown
 
     @property
-    def is_described(self) -> bool:
-        """True once it is known of every target what became of it."""
-        return self._described.is_set()
+    def is_loading(self) -> bool:
+        """True until every target was described once."""
+        return not self._described.is_set()
 
     async def changed(self) -> None:
         """Wait until something is known that was not."""
         await self._news.wait()
 
-    async def looked_for(self, name: str) -> None:
-        """Return when a workload of this name is declared, or none can be expected any more."""
-        while name not in kernels.workloads() and not self._described.is_set():
-            await self.changed()
-
     async def reports(
-        self, workload: str | None = None, parameters: Parameters | None = None, *, exact: bool = False
+        self,
+        workload: str | None = None,
+        parameters: Parameters | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[KernelReport, ...]:
-        """Return reports of all kernels. An own `workload` is examined first, if it was not yet; its
-        kernels are as fast as with these parameters, or with ones like them if not `exact`.
+        """Return reports of all kernels. An own `workload` is examined first, if it was not yet.
+        Its kernels are as fast as with these parameters, or with ones like them if not `exact`.
 
         Raises NotReadyError and kernels.InvalidParameterError.
         """
@@ -117,7 +117,11 @@ class Catalogue:
         return reports + tuple((await self._own(workload, parameters, exact))[0])
 
     async def costs(
-        self, workload: str | None = None, parameters: Parameters | None = None, *, exact: bool = False
+        self,
+        workload: str | None = None,
+        parameters: Parameters | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[KernelCosts, ...]:
         """Return the costs of all own kernels that are available, as `reports` does."""
         return tuple((await self._own(workload, parameters, exact))[1])
@@ -160,7 +164,9 @@ class Catalogue:
 
     async def _look_after_targets(self) -> None:
         """Describe the targets, and again whenever their files change, if that is wanted."""
-        targets = self._targets = await asyncio.to_thread(Targets, self._options.targets)
+        targets = self._targets = await asyncio.to_thread(
+            Targets, self._options.targets, self._options.folder
+        )
         while True:
             watch = await asyncio.to_thread(FileWatch, lambda: targets.files)
             describing = asyncio.create_task(self._describe(targets))
@@ -188,10 +194,11 @@ class Catalogue:
 
         while True:
             try:
-                await describe(await asyncio.to_thread(targets.to_describe), self._start_child, told)
+                pending = await asyncio.to_thread(targets.to_describe)
+                await describe(pending, self._start_child, told)
                 break
             except* OSError as errors:
-                logger.error("no process could be started to import workloads: %s", errors.exceptions[0])
+                logger.error("workloads cannot be imported now: %s", errors.exceptions[0])
                 await asyncio.sleep(RETRY_SECONDS)
         for each in targets.shown:
             if each.reason is not None:
@@ -212,5 +219,7 @@ class Catalogue:
             await news.wait()
 
     async def _wait_for_idle(self) -> None:
-        while not self._hosts.is_idle:
+        while True:
+            if self._hosts.is_idle:
+                return
             await asyncio.sleep(LOOK_SECONDS)

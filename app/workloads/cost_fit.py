@@ -110,4 +110,5 @@ def non_negative_least_squares(
             found += share * (best - found)
             active &= found > ROUNDING
         found = best
-    return found / lengths
+    costs: NDArray[np.float64] = found / lengths
+    return costs

@@ -45,9 +45,7 @@ Told = Callable[[int, Described], Awaitable[None]]
 """Function that is called with the place of a target and its outcome, as soon as that is known."""
 
 
-async def describe(
-    targets: Sequence[tuple[int, Target]], start: StartChild, told: Told
-) -> None:
+async def describe(targets: Sequence[tuple[int, Target]], start: StartChild, told: Told) -> None:
     """Describe targets, which come with their places, in their order. Raises an exception group if
     a child cannot be started.
     """
@@ -79,7 +77,8 @@ async def _drive(
                 message = await child.message(START_SECONDS if current < 0 else limit)
             except TimeoutError:
                 if current < 0 or is_alone:
-                    raise await child.overdue(START_SECONDS if current < 0 else IMPORT_SECONDS)
+                    limit = START_SECONDS if current < 0 else IMPORT_SECONDS
+                    raise await child.overdue(limit) from None
                 is_alone = True
                 go_on_after(current)
                 continue

@@ -69,11 +69,9 @@ def _words(error: BaseException) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
-def _files_of(
-    target: Target, before: set[str], error: BaseException | None = None
-) -> list[str]:
+def _files_of(target: Target, before: set[str], error: BaseException | None = None) -> list[str]:
     """Return the files that a change of would change the outcome, as far as they are the user's."""
-    found = {target.file} if target.file else set()
+    found: set[str | None] = {target.file}
     if target.folder is not None:
         found.add(str(Path(target.folder, *target.module.split(".")).with_suffix(".py")))
     found |= {getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}
@@ -84,7 +82,5 @@ def _files_of(
     return sorted(
         os.path.realpath(file)
         for file in found
-        if isinstance(file, str)
-        and file.endswith((".py", ".so"))
-        and is_users(file)
+        if isinstance(file, str) and file.endswith((".py", ".so")) and is_users(file)
     )

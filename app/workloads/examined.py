@@ -97,8 +97,9 @@ class Examined:
 
 def unexamined(workload: Workload) -> list[KernelReport]:
     """Return reports of kernels of which nothing is known yet."""
+    report = KernelReport(workload.name, "", False, None, False, None, 0.0, {}, examined=False)
     return [
-        KernelReport(workload.name, each.kernel, False, None, each.releases_gil, None, 0.0, {}, examined=False)
+        replace(report, kernel=each.kernel, releases_gil=each.releases_gil)
         for each in workload.kernels
     ]
 
@@ -158,7 +159,7 @@ def exact_key(parameters: Parameters) -> str:
 
 def rough_key(parameters: Parameters) -> str:
     """Return a key that is shared by parameters whose numbers are in the same power of two."""
-    return f"~{json.dumps({name: _rough(each) for name, each in parameters.items()}, sort_keys=True)}"
+    return "~" + exact_key({name: _rough(each) for name, each in parameters.items()})
 
 
 def _rough(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""In a child process: times the calls of one kernel, and makes the constants of its cost of them."""
+"""In a child process: times calls of one kernel, and makes the constants of its cost of them."""
 
 from __future__ import annotations
 
@@ -184,9 +184,7 @@ def sampled_seconds(timer: KernelTimer, parameters: Parameters, beside: float) -
         size = max(1, min(size * 2, int(fitting), timer.most_items - done))
 
 
-def _fit(
-    timer: KernelTimer, parameters: Parameters, beside: float
-) -> tuple[Fit, dict[int, float]]:
+def _fit(timer: KernelTimer, parameters: Parameters, beside: float) -> tuple[Fit, dict[int, float]]:
     """Return the seconds of an item, and for each size of a call, by what share operations cost
     more there than in the largest call.
     """
@@ -212,16 +210,12 @@ def _fit(
     fit = fitted([term.name for term in workload.terms], points)
     top = len(counts) - 1
     whole = max(each(top, counts[top]) - fit.item_seconds, 1e-12)
-    shares = {
-        size: max(0.0, each(top, size) - fit.item_seconds) / whole for size in sizes
-    }
+    shares = {size: max(0.0, each(top, size) - fit.item_seconds) / whole for size in sizes}
     # In a small call a disturbance could leave nothing of the operations.
     return fit, {size: max(LEAST_SHARE, share) for size, share in shares.items()}
 
 
-def _affordable(
-    timer: KernelTimer, settings: list[dict[str, Any]], beside: float
-) -> list[int]:
+def _affordable(timer: KernelTimer, settings: list[dict[str, Any]], beside: float) -> list[int]:
     """Return the items of the calls of each setting, from the cheapest on, as far as the budget
     goes. The first setting is always affordable.
     """
@@ -260,7 +254,8 @@ def _slowdowns(
         return max(fit.seconds(workload.operations(setting)), 1e-9)
 
     settings = settings_of(workload, parameters)
-    setting = next((s for s in reversed(settings) if item_seconds(s) < SLOWDOWN_SECONDS), settings[0])
+    short = [each for each in settings if item_seconds(each) < SLOWDOWN_SECONDS]
+    setting = (short or settings[:1])[-1]
     fitting = round(SLOWDOWN_SECONDS / item_seconds(setting))
     count = max(1, min(timer.most_items, SIZES[-1], fitting))
 

@@ -45,8 +45,9 @@ class _Entry:
 class Targets:
     """Declares what targets turn out to have, and keeps the reasons of those that have nothing."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], folder: Path | None = None) -> None:
         """Take the targets named by `texts`, and those of entry points. Blocks."""
+        self._folder = folder
         self._entry_points = {str(each): each for each in entry_point_targets()}
         self._entries = [
             _Entry(text, (OwnWorkload(text, WorkloadState.LOADING),))
@@ -54,15 +55,15 @@ class Targets:
         ]
 
     def to_describe(self) -> list[tuple[int, Target]]:
-        """Return the targets with their places. Keep the reason of one that names nothing. Blocks.
-        """
+        """Return the targets with their places. One that names nothing gets its reason. Blocks."""
         found = []
         for place, entry in enumerate(self._entries):
             try:
-                target = self._entry_points.get(entry.text) or parse_target(entry.text, Path.cwd())
+                target = self._entry_points.get(entry.text)
+                target = target or parse_target(entry.text, self._folder)
                 found.append((place, target))
             except WorkloadError as error:
-                file = str(Path(entry.text.partition(".py:")[0]).absolute())
+                file = str(Path(self._folder or ".", entry.text.partition(":")[0]).absolute())
                 self.take(place, Described((), frozenset((file,)), str(error)))
         return found
 

@@ -24,10 +24,12 @@ class FileWatch:
 
     async def changed(self) -> None:
         """Return when a file has changed, and has then stayed the same between two looks."""
-        while not await asyncio.to_thread(self._look):
-            await asyncio.sleep(WATCH_SECONDS)
-        await asyncio.sleep(WATCH_SECONDS)
-        while await asyncio.to_thread(self._look):
+        has_changed = False
+        while True:
+            is_other = await asyncio.to_thread(self._look)
+            if has_changed and not is_other:
+                return
+            has_changed |= is_other
             await asyncio.sleep(WATCH_SECONDS)
 
     def _look(self) -> bool:
