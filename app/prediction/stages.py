@@ -21,8 +21,8 @@ from hotloop.app.sources.base import Stage
 from hotloop.app.sources.pinot import PinotStage
 from hotloop.app.sources.redis import RedisStage
 from hotloop.app.sources.resilience import Policy
+from hotloop.app.sources.row_columns import RowColumn, row_columns
 from hotloop.app.sources.simulated import SimulatedStage
-from hotloop.kernels import Column
 
 
 def make_stages(request: RunRequest | UploadQuery, settings: Settings) -> tuple[Stage, ...]:
@@ -200,7 +200,7 @@ def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, Any], ...]:
 
     Raises InvalidRequestError for a default that does not fit.
     """
-    columns = {column.name: column for column in kernels.get_workload(workload).columns_in}
+    columns = {column.name: column for column in row_columns(workload)}
     filled = _setting(settings, "redis_columns", workload)
     given: dict[str, float] = _setting(settings, "redis_defaults", workload)
     owns = [_has_own(settings, name, workload) for name in ("redis_columns", "redis_defaults")]
@@ -218,14 +218,13 @@ def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, Any], ...]:
     return tuple((name, _default(columns[name], given.get(name, 0.0))) for name in filled)
 
 
-def _default(column: Column, value: float) -> Any:
+def _default(column: RowColumn, value: float) -> Any:
     """Return a number as a value of the column, in each place of a vector; None if it is none."""
-    least, greatest = column.limits
     is_whole = column.is_integer or column.is_bool
-    if not least <= value <= greatest or (is_whole and not value.is_integer()):
+    if not column.in_bounds(value) or (is_whole and not value.is_integer()):
         return None
-    whole = int(value) if is_whole else value
-    return whole if column.width is None else [whole] * column.width
+    one = bool(value) if column.is_bool else int(value) if column.is_integer else value
+    return one if column.width is None else [one] * column.width
 
 
 def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:

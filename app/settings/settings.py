@@ -245,14 +245,14 @@ class Settings(BaseSettings):
     redis_key: RedisKey = "item:{id}"
     """Key of an item; `{id}` stands for its id."""
     redis_layout: RedisLayout = RedisLayout.STRING
-    """Value under a key: a number as text, a JSON object, or a hash with a field for each column.
-    """
+    """Value under a key: a column's value as text, a JSON object, or a hash with a field for each
+    column."""
     redis_columns: ColumnMap = redis_columns_of(_DEFAULT)
     """Columns of the workload that the cache stage fills, each with the field that it is read from.
     The layout `string` has exactly one column."""
     redis_defaults: ColumnDefaults = {}
-    """Value of a column when the key or the field is missing. A column that is not named here has
-    0, or fails the item if 0 is out of its bounds."""
+    """Value of a column when the key or the field is missing; a vector has it in each place. A
+    column that is not named here has 0, or false; if 0 is out of its bounds, the item fails."""
     pinot_url: str | None = Field(default=None, max_length=2_048)
     """Apache Pinot broker of the database stage: `http://` or `https://`."""
     pinot_authorization: SecretStr | None = None

@@ -12,9 +12,8 @@ from hotloop.app.names import RedisLayout
 from hotloop.app.sources.base import ItemBatch, ItemFetchError, Positions
 from hotloop.app.sources.connections import AsyncStage, connection
 from hotloop.app.sources.resilience import Guard, Policy, RefusedError, TransientError, breaker_of
-from hotloop.app.sources.row_columns import shortened
+from hotloop.app.sources.row_columns import RowColumn, shortened
 from hotloop.app.sources.values import assign, ids_at, mapped_columns
-from hotloop.kernels import Column
 
 if TYPE_CHECKING:  # the import takes a third of a second, and few runs need it
     from redis.asyncio import Redis
@@ -27,7 +26,7 @@ ID_PLACE = "{id}"
 class RedisStage(AsyncStage):
     """Reads the key of each item.
 
-    With the layout `string` a key holds a number, for one column; with `json` an object, and with
+    With the layout `string` a key holds a value, for one column; with `json` an object, and with
     `hash` fields. A key or a field that is missing takes the column's default. With `aside`, an
     item whose key has all columns is complete, and any other item is left to the next stage, even
     when Redis is down.
@@ -40,7 +39,8 @@ class RedisStage(AsyncStage):
     fields: tuple[tuple[str, str], ...]
     """Pairs of a workload's column, and the field that it is read from (unused for `string`)."""
     defaults: tuple[tuple[str, Any], ...]
-    """The default of each column in `fields`; None fails an item without a value."""
+    """The default of each column in `fields`, a list for a vector; None fails an item that has no
+    value."""
     workload: str
     connections: int
     """The most connections for each event loop."""
@@ -103,24 +103,20 @@ def _is_complete(row: Sequence[Any] | None) -> bool:
     return row is not None and None not in row
 
 
-def _string_rows(column: Column, values: list[bytes | None]) -> list[Sequence[Any] | None]:
-    if column.is_bool or column.width is not None:
-        return [None if value is None else (_parsed(column, value),) for value in values]
-    try:
-        # By far the most common case: every key exists and holds a number.
-        return list(zip(map(int if column.is_integer else float, values)))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return [None if value is None else (_parsed(column, value),) for value in values]
+def _string_rows(column: RowColumn, values: list[bytes | None]) -> list[Sequence[Any] | None]:
+    if not column.is_bool and column.width is None:
+        with suppress(TypeError, ValueError):
+            # By far the most common case: every key exists and holds a number.
+            return list(zip(map(int if column.is_integer else float, values)))  # type: ignore[arg-type]
+    return [None if value is None else (_parsed(column, value),) for value in values]
 
 
-def _parsed(column: Column, value: bytes) -> Any:
-    """Return the number, boolean or list, or the text that was found instead, which then fails its
-    item.
+def _parsed(column: RowColumn, value: bytes) -> int | float | str:
+    """Return the number, or the text that was found instead, which then fails its item, unless
+    `assign` reads a boolean or a vector from it.
     """
-    if column.is_bool or column.width is not None:
-        with suppress(ValueError, RecursionError):
-            return json.loads(value)
-    elif b"_" not in value:  # only Python reads numbers with underscores
+    is_number = not column.is_bool and column.width is None
+    if is_number and b"_" not in value:  # only Python reads numbers with underscores
         # 12.0 for an integer column passes here; `assign` checks whether it is an integer.
         for read in (int, float) if column.is_integer else (float,):
             with suppress(ValueError):
@@ -129,7 +125,7 @@ def _parsed(column: Column, value: bytes) -> Any:
 
 
 def _hash_row(
-    columns: tuple[tuple[Column, str], ...], values: list[bytes | None] | None
+    columns: tuple[tuple[RowColumn, str], ...], values: list[bytes | None] | None
 ) -> Sequence[Any] | None:
     if values is None:
         return ["WRONGTYPE: no hash under the key"] * len(columns)
@@ -141,7 +137,9 @@ def _hash_row(
     ]
 
 
-def _json_row(columns: tuple[tuple[Column, str], ...], value: bytes | None) -> Sequence[Any] | None:
+def _json_row(
+    columns: tuple[tuple[RowColumn, str], ...], value: bytes | None
+) -> Sequence[Any] | None:
     if value is None:
         return None
     try:

@@ -4,99 +4,106 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from hotloop.app.sources.base import ItemBatch, Positions
-from hotloop.app.sources.row_columns import shortened
-from hotloop.kernels import Column, get_workload
+from hotloop.app.sources.row_columns import RowColumn, row_columns, shortened
+from hotloop.app.sources.texts import read_text
+from hotloop.kernels import Workload, get_workload
 
 _SHOWN_BITS: Final = 128
 
 
-@lru_cache(maxsize=16)  # asked for with every call of a stage
 def mapped_columns(
     workload: str, fields: tuple[tuple[str, str], ...]
-) -> tuple[tuple[Column, str], ...]:
+) -> tuple[tuple[RowColumn, str], ...]:
     """The workload's columns with the field that each is read from. KeyError for an unknown one."""
-    columns = {column.name: column for column in get_workload(workload).columns_in}
+    return _mapped(get_workload(workload), fields)
+
+
+@lru_cache(maxsize=16)  # asked for with every call of a stage
+def _mapped(
+    workload: Workload, fields: tuple[tuple[str, str], ...]
+) -> tuple[tuple[RowColumn, str], ...]:
+    columns = {column.name: column for column in row_columns(workload.name)}
     return tuple((columns[name], field) for name, field in fields)
 
 
 def assign(
-    batch: ItemBatch, positions: Positions, column: Column, values: Sequence[object], stage: str
+    batch: ItemBatch, positions: Positions, column: RowColumn, values: Sequence[object], stage: str
 ) -> None:
     """Put `values[i]` at `positions[i]` of the column. What is no value of the column fails its
     item instead: text, NaN, an infinity, a missing value, a fraction for an integer, a number out
-    of bounds, a list of another length than the column's width.
+    of bounds, a list of another length. Booleans and vectors may be written as `texts` says.
     """
-    array = _array(column, values)
+    if column.is_bool or column.width is not None:
+        values = [_of_text(column, value) for value in values]
+    array = column.array_of(values)
     if array is not None:
         batch.columns[column.name][_index(positions)] = array
         return
+    good: list[int] = []
+    checked: list[Any] = []
     for position, value in zip(positions, values, strict=True):
-        one = _array(column, [_whole(value) if column.is_integer else value])
-        if one is None:
-            batch.fail(position, stage, f"{column.name} is {_shown(value)}; {_wanted(column)}")
+        found = _value(column, value)
+        if found is None:
+            batch.fail(position, stage, _fault(column, value))
         else:
-            batch.columns[column.name][position] = one[0]
+            good.append(position)
+            checked.append(found)
+    if good:  # numpy does not take an empty list for rows of a vector
+        batch.columns[column.name][good] = checked
 
 
-def _array(column: Column, values: Sequence[Any]) -> npt.NDArray[Any] | None:
-    """Return the values as an array for the column; None if any is no value of it."""
-    if column.width is not None:
-        if any(type(value) is not list or len(value) != column.width for value in values):
-            return None
-        kinds = set(map(type, chain.from_iterable(values)))
-    else:
-        kinds = set(map(type, values))
-    if not kinds <= _kinds(column):
+def _of_text(column: RowColumn, value: object) -> object:
+    """Return the value that a text holds; anything else, and other text, unchanged."""
+    found = read_text(column, value) if isinstance(value, str) else None
+    return value if found is None else found
+
+
+def _value(column: RowColumn, value: object) -> Any | None:
+    if column.width is None:
+        return _one(column, value)
+    if not isinstance(value, list) or len(value) != column.width:
         return None
-    try:
-        # Every number would be a boolean.
-        array = np.array(values, dtype="int64" if column.is_bool else column.dtype)
-    except OverflowError:
-        return None
-    least, greatest = column.limits
-    if not ((array >= least) & (array <= greatest)).all():
-        return None
-    array = array.astype(column.dtype, copy=False)
-    return array if column.width is None else array.reshape(-1, column.width)
+    found = [_one(column, each) for each in value]
+    return None if None in found else found
 
 
-def _kinds(column: Column) -> set[type]:
+def _one(column: RowColumn, value: object) -> float | bool | None:
     if column.is_bool:
-        return {bool, int}
-    return {int} if column.is_integer else {int, float}
+        return bool(value) if isinstance(value, int) and value in (0, 1) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not column.in_bounds(value) or (column.is_integer and value != int(value)):
+        return None
+    return int(value) if column.is_integer else float(value)
 
 
-def _whole(value: Any) -> Any:
-    """Return a float without a fraction as an integer, and the same for the values of a list."""
-    if isinstance(value, list):
-        return [_whole(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _fault(column: RowColumn, value: object) -> str:
+    what = column.name
+    wanted = _wanted(column)
+    if column.width is not None:
+        if not isinstance(value, list):
+            return f"{what} is {_shown(value)}; {column.width:,} values are needed"
+        if len(value) != column.width:
+            return f"{what} has {len(value):,} values; {column.width:,} are needed"
+        place = next(n for n, each in enumerate(value) if _one(column, each) is None)
+        what, value = f"value {place + 1:,} of {what}", value[place]
+    return f"{what} is {_shown(value)}; {wanted}"
 
 
 def _shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
         return f"an integer of {value.bit_length():,} bits"  # Python refuses to write it out
-    if isinstance(value, list) and len(value) > 1:
-        return f"a list of {len(value):,} values"  # its integers may be long, too
     return "missing" if value is None else shortened(repr(value))
 
 
-def _wanted(column: Column) -> str:
+def _wanted(column: RowColumn) -> str:
     if column.is_bool:
-        one, many, bounds = "true or false", "booleans", ""
-    else:
-        one, many = ("an integer", "integers") if column.is_integer else ("a number", "numbers")
-        least, greatest = column.limits
-        bounds = f" from {least:,.15g} to {greatest:,.15g}"
-    kind = one if column.width is None else f"a list of {column.width:,} {many}"
-    return f"{kind}{bounds} is needed"
+        return "true or false is needed"
+    kind = "an integer" if column.is_integer else "a number"
+    return f"{kind} from {column.minimum:,.15g} to {column.maximum:,.15g} is needed"
 
 
 def _index(positions: Positions) -> slice | list[int]:

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotloop.app.sources.base import Positions
+from hotloop.app.sources.row_columns import RowColumn, row_columns
 from hotloop.app.sources.values import assign, ids_at, mapped_columns
-from hotloop.kernels import Column, get_workload
 from tests.fixtures.real_sources import UNTOUCHED, item_batch, reasons
 
-VALUE, OFFSET = get_workload("loops").columns_in
+COLUMNS = {column.name: column for column in row_columns("loops")}
+VALUE, OFFSET = COLUMNS["value"], COLUMNS["offset"]
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
@@ -63,7 +64,7 @@ def test_no_values_change_nothing() -> None:
         (OFFSET, b"5", "offset is b'5'; an integer from 0 to 2,147,483,647 is needed"),
     ],
 )
-def test_bad_value_fails_its_item_alone(column: Column, bad: object, shown: str) -> None:
+def test_bad_value_fails_its_item_alone(column: RowColumn, bad: object, shown: str) -> None:
     batch = item_batch([5, 6, 7])
     assign(batch, range(3), column, [1, bad, 2], "cache")
     assert batch.columns[column.name].tolist() == [1, UNTOUCHED, 2]
@@ -76,7 +77,7 @@ def test_bad_value_fails_its_item_alone(column: Column, bad: object, shown: str)
     [(VALUE, 0), (VALUE, 1e6), (VALUE, 10**6), (OFFSET, 0), (OFFSET, 2**31 - 1), (OFFSET, 7.0)],
 )
 @pytest.mark.parametrize("beside", [1, None])
-def test_bounds_and_whole_floats_are_accepted(column: Column, good: float, beside: Any) -> None:
+def test_bounds_and_whole_floats_are_accepted(column: RowColumn, good: float, beside: Any) -> None:
     """The quick and the exact way must agree on good and on bad values."""
     batch = item_batch([5, 6])
     assign(batch, range(2), column, [good, beside], "db")
@@ -95,7 +96,7 @@ def test_integers_of_any_length_fail_with_a_short_text(digits: int) -> None:
 
 @given(st.lists(ANYTHING, max_size=6), st.sampled_from([VALUE, OFFSET]))
 def test_each_value_is_stored_exactly_or_fails_its_item(
-    values: list[object], column: Column
+    values: list[object], column: RowColumn
 ) -> None:
     batch = item_batch(range(len(values)))
     before = batch.columns[column.name].copy()
@@ -111,61 +112,8 @@ def test_each_value_is_stored_exactly_or_fails_its_item(
         else:
             assert isinstance(value, (int, float))
             assert stored[position] == value
-            assert column.limits[0] <= value <= column.limits[1]
+            assert column.minimum <= value <= column.maximum
     assert np.isfinite(stored).all()
-
-
-FLAG = Column("flag", "bool", "a flag")
-COUNTS = Column("counts", "int8", "some counts", 0, 9, width=3)
-SERIES = Column("series", "float32", "a series", -1, 1, width=2)
-
-
-def vectors(column: Column, values: list[Any]) -> tuple[list[Any], dict[int, str]]:
-    batch = item_batch(range(len(values)))
-    shape = (len(values),) if column.width is None else (len(values), column.width)
-    batch.columns[column.name] = np.zeros(shape, dtype=column.dtype)
-    assign(batch, range(len(values)), column, values, "db")
-    return batch.columns[column.name].tolist(), reasons(batch)
-
-
-@pytest.mark.parametrize(
-    ("column", "values"),
-    [
-        (FLAG, [True, False, 1, 0]),
-        (COUNTS, [[1, 2, 3], [9, 0, 9]]),
-        (SERIES, [[0.5, -1], [1, 0]]),
-        (SERIES, []),
-    ],
-)
-def test_booleans_and_vectors_are_stored(column: Column, values: list[Any]) -> None:
-    assert vectors(column, values) == (values, {})
-
-
-@pytest.mark.parametrize(
-    ("column", "bad", "shown"),
-    [
-        (FLAG, 2, "flag is 2; true or false is needed"),
-        (FLAG, "true", "flag is 'true'; true or false is needed"),
-        (FLAG, None, "flag is missing; true or false is needed"),
-        (COUNTS, 5, "counts is 5; a list of 3 integers from 0 to 9 is needed"),
-        (
-            COUNTS,
-            [1, 2],
-            "counts is a list of 2 values; a list of 3 integers from 0 to 9 is needed",
-        ),
-        (COUNTS, [1, 2, 300], "counts is a list of 3 values; a list of 3 integers from 0 to 9 is"),
-        (COUNTS, [1, 2, True], "counts is a list of 3 values; a list of 3 integers from 0 to 9 is"),
-        (SERIES, [0.5, math.nan], "series is a list of 2 values; a list of 2 numbers from -1 to 1"),
-        (SERIES, [0.5, "1"], "series is a list of 2 values; a list of 2 numbers from -1 to 1"),
-    ],
-)
-def test_bad_boolean_or_vector_fails_its_item_alone(column: Column, bad: Any, shown: str) -> None:
-    good: Any = True if column is FLAG else [1.0] * (column.width or 0)
-    stored, failed = vectors(column, [good, bad, good])
-    assert stored[0] == stored[2] == good
-    assert stored[1] in (False, [0] * (column.width or 0))
-    assert list(failed) == [1]
-    assert failed[1].startswith(shown)
 
 
 def test_columns_are_mapped_to_fields_and_unknown_ones_are_an_error() -> None:
