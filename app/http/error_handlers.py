@@ -154,7 +154,7 @@ def kind_of(error: Exception) -> ProblemKind:
 def problem_response(request: Request, error: Exception, error_id: str | None = None) -> Response:
     """Return the answer to an error, with its headers. `error_id` names the entry in the log."""
     if _names_unknown_workload(error) and _is_loading(request):
-        text = "own workloads are still being loaded; ask again, or see them at /api/v1/tasks/kernels"
+        text = "own workloads are still being loaded; ask again, or GET /api/v1/tasks/kernels"
         error = errors.NotReadyError(text, 1)
     kind = kind_of(error)
     problem = Problem(

@@ -68,7 +68,8 @@ def examine_kernels(order: Order, tell: Tell) -> None:
             tell(kernel=name, costs=asdict(costs), warm_up_seconds=warm_up_seconds)
         except BaseException as error:
             traceback.print_exception(error)
-            tell(kernel=name, reason=_reason(error))
+            is_certain = not isinstance(error, MemoryError)
+            tell(kernel=name, reason=_reason(error), is_certain=is_certain)
 
 
 def _reason(error: BaseException) -> str:
@@ -76,5 +77,6 @@ def _reason(error: BaseException) -> str:
         return error.reason
     if isinstance(error, InvalidInputError):
         return f"no items can be made up for it: {error}; give the column a `sample`"
-    # The words of compilers have many lines.
-    return one_line(error) if isinstance(error, Exception) else reason_of(error)
+    if "\n" in str(error):  # as a compiler says it, with the place among the words
+        return one_line(error)
+    return reason_of(error)

@@ -35,6 +35,9 @@ LONGEST_SECONDS: Final = 0.012
 SHORTEST_SECONDS: Final = 0.001
 """Least time of a measurement; shorter calls are repeated until they take it together."""
 
+MOST_CALLS: Final = 500
+"""Most calls of a measurement."""
+
 BUDGET_SECONDS: Final = 1.0
 """Time for all timed calls of a kernel but the first and those that measure contention."""
 
@@ -96,9 +99,11 @@ class KernelTimer:
     def seconds(self, count: int, parameters: Parameters) -> float:
         """Return the seconds of the fastest of some calls, which are repeated if they are short."""
         fastest, total = inf, 0.0
-        while total < SHORTEST_SECONDS:
+        for _ in range(MOST_CALLS):
             taken = self.call(count, parameters)
             fastest, total = min(fastest, taken), total + taken
+            if total >= SHORTEST_SECONDS:
+                break
         return fastest
 
     def call_seconds(self, parameters: Parameters) -> float:
