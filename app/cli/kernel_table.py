@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from hotloop.app.cli.output import Column, cell, fitted_table, pairs, seconds
+from hotloop.app.cli.service_workloads import reasons_of
 from hotloop.app.wording import number
 
 View = Mapping[str, Any]
@@ -23,12 +24,16 @@ _COLUMNS: Final = (
 
 
 def kernel_tables(answer: View, width: int) -> list[RenderableType]:
-    """Parts that show the workloads of a KernelList as JSON, each with its kernels."""
+    """Parts that show the workloads of a KernelList as JSON, each with its kernels, and the targets
+    that have no workload.
+    """
     parts: list[RenderableType] = []
     for workload in answer["workloads"]:
         kernels = [each for each in answer["kernels"] if each["workload"] == workload["name"]]
         parts += ["", *_workload(workload, kernels, width)]
-    return parts[1:]
+    reasons = reasons_of(answer)
+    parts += [""] if reasons else []
+    return [*parts[1:], *(cell(text, "yellow") for text in reasons)]
 
 
 def _workload(workload: View, kernels: list[View], width: int) -> Iterator[RenderableType]:
@@ -40,11 +45,11 @@ def _workload(workload: View, kernels: list[View], width: int) -> Iterator[Rende
             *_named("results", map(column_text, workload["columns_out"])),
         ]
     )
-    usable = [each for each in kernels if each["available"]]
+    usable = [each for each in kernels if each["available"] or not each["examined"]]
     if usable:
         yield fitted_table(_COLUMNS, [(_kernel(each), "") for each in usable], width)
     for each in kernels:
-        if not each["available"]:
+        if each not in usable:
             yield cell(f"{each['kernel']} cannot be used: {each['reason']}", "yellow")
 
 
@@ -55,12 +60,10 @@ def _named(name: str, texts: Iterator[str]) -> Iterator[tuple[str, Text]]:
 
 def _kernel(kernel: View) -> tuple[str, ...]:
     taken = kernel["ns_per_item"]
-    return (
-        kernel["kernel"],
-        "–" if taken is None else seconds(taken / 1e9),
-        seconds(kernel["warm_up_seconds"]),
-        "side by side" if kernel["releases_gil"] else "in turns",
-    )
+    threads = "side by side" if kernel["releases_gil"] else "in turns"
+    if taken is None:
+        return kernel["kernel"], "not measured yet", "–", threads
+    return kernel["kernel"], seconds(taken / 1e9), seconds(kernel["warm_up_seconds"]), threads
 
 
 def column_text(column: View) -> str:

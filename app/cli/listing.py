@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from hotloop.app.cli.connection import Purpose, Target, connected
-from hotloop.app.cli.exits import CommandError, carried_out
+from hotloop.app.cli.exits import carried_out
 from hotloop.app.cli.options import ApiKey, AsJson, Url
 from hotloop.app.cli.screen import screen
+from hotloop.app.cli.service_workloads import known_kernels, unknown_workload
 
 EXAMPLES: Final = (
     "hotloop kernels",
@@ -43,7 +44,7 @@ def kernels(
             connected(target, shown, Purpose.ASK) as client,
             shown.waiting("waiting for the answer"),
         ):
-            answer = _only(client.call("GET", "/kernels"), workload)
+            answer = _only(known_kernels(client), workload)
         from hotloop.app.cli import kernel_table, output
 
         if as_json:
@@ -58,7 +59,6 @@ def _only(answer: dict[str, Any], name: str | None) -> dict[str, Any]:
         return answer
     found = [each for each in answer["workloads"] if each["name"] == name]
     if not found:
-        known = ", ".join(each["name"] for each in answer["workloads"])
-        raise CommandError(f"there is no workload {name!r}; there are {known}")
+        raise unknown_workload(name, answer)
     kernels = [each for each in answer["kernels"] if each["workload"] == name]
-    return answer | {"workloads": found, "kernels": kernels}
+    return answer | {"workloads": found, "kernels": kernels, "own_workloads": []}

@@ -4,6 +4,7 @@ options, files and help are checked as for any other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,11 @@ from hotloop.kernels import (
 if TYPE_CHECKING:
     from hotloop.app.cli.service_client import ServiceClient
 
+_LOADING_SECONDS: Final = 30.0
+"""Time for a service that starts to find out what became of users' own workloads."""
+
+_POLL_SECONDS: Final = 0.1
+
 _THERE: Final = "the service's"
 """Where a kernel comes from that this process does not have."""
 
@@ -45,14 +51,43 @@ def checked_there(
     return checked(model, body)
 
 
+def known_kernels(client: ServiceClient) -> dict[str, Any]:
+    """Ask the service for its workloads, once it knows what became of the user's own ones."""
+    give_up = time.monotonic() + _LOADING_SECONDS
+    while True:
+        answer: dict[str, Any] = client.call("GET", "/kernels")
+        is_loading = any(own["state"] == "loading" for own in answer["own_workloads"])
+        if not is_loading or time.monotonic() > give_up:
+            return answer
+        time.sleep(_POLL_SECONDS)
+
+
+def unknown_workload(name: str, answer: Mapping[str, Any]) -> CommandError:
+    """Return the error for a workload that the service does not have: why, or those it has."""
+    for own in answer["own_workloads"]:
+        if own["workload"] == name and own["reason"] is not None:
+            return CommandError(f"the workload {name!r} cannot be used: {own['reason']}")
+    known = ", ".join(view["name"] for view in answer["workloads"])
+    reasons = [f"  {text}" for text in reasons_of(answer)]
+    return CommandError("\n".join([f"there is no workload {name!r}; there are {known}", *reasons]))
+
+
+def reasons_of(answer: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each workload of the user's own that cannot be used."""
+    return [
+        f"{own['workload'] or own['target']} cannot be used: {own['reason']}"
+        for own in answer["own_workloads"]
+        if own["state"] == "failed"
+    ]
+
+
 def _asked_for(client: ServiceClient, name: str) -> Workload:
-    answer = client.call("GET", "/kernels")
+    answer = known_kernels(client)
     for view in answer["workloads"]:
         if view["name"] == name:
             kernels = [each for each in answer["kernels"] if each["workload"] == name]
             return _workload(view, kernels)
-    known = ", ".join(view["name"] for view in answer["workloads"])
-    raise CommandError(f"--workload: there is no workload {name!r}; there are {known}")
+    raise unknown_workload(name, answer)
 
 
 def _workload(view: Mapping[str, Any], kernels: Sequence[Mapping[str, Any]]) -> Workload:

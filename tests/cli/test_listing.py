@@ -72,8 +72,9 @@ def test_parameter_is_one_line(changes: dict[str, Any], text: str) -> None:
 def test_kernel_that_cannot_be_used_is_shown_with_its_reason() -> None:
     kernel = {"workload": "f", "releases_gil": True, "warm_up_seconds": 0.5}
     made = [
-        kernel | {"kernel": "python", "available": True, "reason": None, "ns_per_item": 1_500.0},
-        kernel | {"kernel": "rust", "available": False, "reason": "no such file"},
+        kernel | {"kernel": "python", "available": True, "examined": True, "ns_per_item": 1_500.0},
+        kernel | {"kernel": "numba", "available": False, "examined": False, "ns_per_item": None},
+        kernel | {"kernel": "rust", "available": False, "examined": True, "reason": "no such file"},
     ]
     workload = {
         "name": "f",
@@ -83,12 +84,20 @@ def test_kernel_that_cannot_be_used_is_shown_with_its_reason() -> None:
         "parameters": [],
     }
     console = Console(file=io.StringIO(), width=80)
-    console.print(*kernel_tables({"workloads": [workload], "kernels": made}, 80), sep="\n")
+    own = [
+        {"target": "f.py", "workload": "f", "state": "available", "reason": None},
+        {"target": "g.py", "workload": None, "state": "failed", "reason": "no module h"},
+    ]
+    told = {"workloads": [workload], "kernels": made, "own_workloads": own}
+    console.print(*kernel_tables(told, 80), sep="\n")
     assert isinstance(console.file, io.StringIO)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     assert lines[0] == "f  Does it."
-    assert "python 1.5 µs 500 ms side by side" in [" ".join(line.split()) for line in lines]
+    words = [" ".join(line.split()) for line in lines]
+    assert "python 1.5 µs 500 ms side by side" in words
+    assert "numba not measured yet – side by side" in words
     assert "rust cannot be used: no such file" in lines
+    assert lines[-1] == "g.py cannot be used: no module h"
 
 
 def test_workloads_of_a_service_are_listed(server: Server) -> None:
