@@ -105,8 +105,9 @@ def test_uploads_and_queries(server: Server) -> None:
     query: dict[str, Any] = {"workload": NAME, "workers": 2, **flat}
     check(server.upload(CSV_BODY.encode(), **query))
     check(server.upload(NDJSON_BODY.encode(), NDJSON, **query))
-    short = {"workload": NAME, "workers": 2, "method": "mean", "order": 2.5, "absolute": 0}
-    check(server.upload(CSV_BODY.encode(), **short, **{"parameters.workers": 3}))
+    short: dict[str, Any] = {"workload": NAME, "workers": 2, "method": "mean", "order": 2.5}
+    short |= {"absolute": 0, "parameters.workers": 3}
+    check(server.upload(CSV_BODY.encode(), **short))
     refused = server.upload(CSV_BODY.replace(" -1 ", " -11 ", 1).encode(), **query).json()
     assert refused["errors"][0]["column"] == "samples"
     assert "'-11' (value 2) is out of bounds" in refused["detail"]
