@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import resource
 import signal
 import sys
@@ -91,6 +92,7 @@ def bound_memory(more_bytes: int | None) -> None:
 
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def end_with_starter() -> None:
@@ -99,6 +101,14 @@ def end_with_starter() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Make the system give this process the children of processes below it that end. Does nothing
+    on systems other than Linux.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_with_parent(
@@ -118,6 +128,14 @@ def end_with_parent(
         end()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """Return the processor's name; `root` is the root of the file system."""
+    for line in _text(root / "proc" / "cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
 
 
 def has_gil() -> bool:

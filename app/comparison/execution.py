@@ -52,7 +52,7 @@ async def new_record(
     """Return the record of a resolved request before any measurement, and its cells' plans. Raises
     InvalidRequestError, kernels.InvalidParameterError.
     """
-    known = await context.calibrations.known()
+    known = await context.calibrations.known(request.workload, request.parameters, exact=True)
     estimate = partial(estimate_seconds, calibration=known)
     plans, reasons = make_plans(request, items, reports, known, context.settings, estimate)
     free = await asyncio.to_thread(available_bytes)
@@ -73,7 +73,8 @@ class ComparisonBody:
         host = HostLease(work)
         try:
             client = await host.client()
-            reports = await context.hosts.kernels()
+            asked = request.workload, request.parameters
+            reports = await context.catalogue.reports(*asked, exact=True)
             whole = replace(task, total_items=request.items_count)
             async with items_of(context, client, whole) as items:
                 record, plans = await new_record(context, request, items, reports)
@@ -121,7 +122,7 @@ class _Execution:
         logger.info("comparison begins", extra={FIELDS: planned})
         record, before = self.record, throttling()
         if not record.host:
-            reports = await self.work.context.hosts.kernels()
+            reports = await self.work.context.catalogue.reports(self.request.workload)
             record.host = await asyncio.to_thread(
                 machine.host_facts, reports, self.request.workload
             )

@@ -104,7 +104,8 @@ class ComparisonService:
     async def _planned(
         self, request: CompareRequest
     ) -> tuple[CompareRequest, ComparisonRecord, dict[CellId, Plan]]:
-        reports = await self._context.hosts.kernels()
+        asked = request.workload, request.parameters
+        reports = await self._context.catalogue.reports(*asked, exact=True)
         request = resolve(request, reports)
         items = GeneratedItems(request.total_items)
         record, plans = await new_record(self._context, request, items, reports)

@@ -108,9 +108,10 @@ class BackgroundService:
         self, choice: StrategyChoice, request: BackgroundRequest | UploadQuery, total: int
     ) -> tuple[Plan, float]:
         context = self._context
-        reports = await context.hosts.kernels()
+        asked = request.workload, request.parameters
+        reports = await context.catalogue.reports(*asked)
         items = GeneratedItems(total)
-        calibration = await context.calibrations.known()
+        calibration = await context.calibrations.known(*asked)
         return plan_for(
             choice, request, items, reports, calibration, context.settings, context.memory
         )

@@ -177,7 +177,7 @@ async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> 
     published: Abilities | None = None
     while True:
         try:
-            reports = await context.hosts.kernels()
+            reports = await context.catalogue.reports()
             able = abilities(reports, context.settings, context.memory.run_bytes)
             if able != published:
                 if published is not None:

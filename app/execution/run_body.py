@@ -203,16 +203,17 @@ class RunBody:
         if isinstance(work.policy, Once) and work.policy.plan is not None:
             return await work.policy.plan(items)
         context, task, shard = work.context, work.task, work.shard
-        before = Measurements.from_json(shard.details)
-        reports = await context.hosts.kernels()
+        check_code(task)
+        before, request = Measurements.from_json(shard.details), request_of(task.spec, RunRequest)
+        asked = request.workload, request.parameters
+        reports = await context.catalogue.reports(*asked)
         # The items of an upload are counted by its first execution.
         count = shard.count if items.count == task.total_items else items.count
         missing = [(shard.start, count)]
         if shard.items_processed:
             missing = await in_store_thread(context.store.shards.missing, shard.ref)
-        known, settings = await context.calibrations.known(), context.settings
+        known, settings = await context.calibrations.known(*asked), context.settings
         check_code(task)
-        request = request_of(task.spec, RunRequest)
         if before.batch_size is not None:  # stored results are numbered by this batch size
             request = request.model_copy(update={"batch_size": before.batch_size})
         strategy, ranges = StrategyName(task.strategy), tuple(missing)

@@ -111,7 +111,7 @@ class _Run:
         """
         context, results = self.context, count * result_bytes(self.plan.workload)
         await asyncio.to_thread(context.storage.check, self.client, results)
-        known = await context.calibrations.known()
+        known = await context.calibrations.known(self.plan.workload, self.plan.parameters)
         self.plan = with_batch_size(self.plan, self.request, known)
         self.seconds = check(context, self.plan, known)
         await to_the_end(context.store.estimate, task_id, self.seconds)
@@ -153,8 +153,7 @@ class RunService:
             asked = BackgroundRequest.of(request, strategy)
             return AcceptedRun(**dict(await self._background.submit(asked, key, client)))
         items = GeneratedItems(request.total_items)
-        known = await self._context.calibrations.known()
-        plan = await self._plan(strategy, request, items, known)
+        plan, known = await self._plan(strategy, request, items)
         try:
             seconds = check(self._context, plan, known)
         except EstimateTooLongError as error:
@@ -189,8 +188,7 @@ class RunService:
         if key is not None:
             digest = upload_digest(query, strategy, media_type)
             chunks = hashed(chunks, digest)
-        known = await self._context.calibrations.known()
-        plan = await self._plan(query.strategy, query, GeneratedItems(0), known)
+        plan, _ = await self._plan(query.strategy, query, GeneratedItems(0))
         self._context.memory.check(plan)  # only the workers' memory; the items are not known yet
         storage, spec = self._context.storage, spec_of(query, InputKind.UPLOAD, media_type)
         await asyncio.to_thread(storage.check, client, 0)
@@ -204,10 +202,11 @@ class RunService:
         strategy: StrategyName,
         request: RunRequest | UploadQuery,
         items: Items,
-        calibration: Calibration,
-    ) -> Plan:
-        reports = await self._context.hosts.kernels()
-        return make_plan(strategy, request, items, reports, calibration, self._context.settings)
+    ) -> tuple[Plan, Calibration]:
+        context, asked = self._context, (request.workload, request.parameters)
+        reports = await context.catalogue.reports(*asked)
+        known = await context.calibrations.known(*asked)
+        return make_plan(strategy, request, items, reports, known, context.settings), known
 
     async def _executed(self, run: _Run) -> RunResult | AcceptedRun:
         """Execute a run. Raises its error once that is stored."""

@@ -21,7 +21,7 @@ from hotloop.app.sources.base import Stage
 from hotloop.app.sources.pinot import PinotStage
 from hotloop.app.sources.redis import RedisStage
 from hotloop.app.sources.resilience import Policy
-from hotloop.app.sources.row_columns import row_columns
+from hotloop.app.sources.row_columns import RowColumn, row_columns
 from hotloop.app.sources.simulated import SimulatedStage
 
 
@@ -174,7 +174,7 @@ def _check_columns(field: str, variable: str, given: Mapping[str, Any], workload
             )
 
 
-def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...]:
+def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, Any], ...]:
     columns = {column.name: column for column in row_columns(workload)}
     filled = _columns_setting(settings, "redis_columns", workload)
     for name, value in settings.redis_defaults.items():
@@ -183,15 +183,20 @@ def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...
                 "cache", f"HOTLOOP_REDIS_DEFAULTS names {name!r}, HOTLOOP_REDIS_COLUMNS does not"
             )
         column = columns[name]
-        if not column.in_bounds(value) or (column.is_integer and not value.is_integer()):
+        is_whole = column.is_integer or column.is_bool
+        if not column.in_bounds(value) or (is_whole and not value.is_integer()):
             raise InvalidRequestError(
                 "cache", f"HOTLOOP_REDIS_DEFAULTS has {value:g} for {name}, which is out of bounds"
             )
     return tuple(
-        (name, int(value) if columns[name].is_integer else value)
-        for name in filled
-        for value in (settings.redis_defaults.get(name, 0.0),)
+        (name, _default(columns[name], settings.redis_defaults.get(name, 0.0))) for name in filled
     )
+
+
+def _default(column: RowColumn, value: float) -> Any:
+    """Return a default as the column's kind of value; each value of a vector is the same."""
+    one = bool(value) if column.is_bool else int(value) if column.is_integer else value
+    return one if column.width is None else [one] * column.width
 
 
 def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:

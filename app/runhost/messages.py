@@ -67,7 +67,7 @@ class CancelCommand:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """A kernel as a run host found it at its start.
+    """A kernel as a run host found it at its start, or an examination of a user's workload did.
 
     `ns_per_operation` is measured nanoseconds by the workload's cost term; empty if the kernel is
     not available.
@@ -81,6 +81,10 @@ class KernelReport:
     instruction_set: str | None
     warm_up_seconds: float
     ns_per_operation: Mapping[str, float]
+    ns_beside: float = 0.0
+    """Nanoseconds of an item beside its operations."""
+    examined: bool = True
+    """False as long as it is not known whether the kernel is available."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.base import RequestModel, ResponseModel
-from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, AnyKernel
 
 
 class ServiceIndex(ResponseModel):
@@ -157,11 +157,14 @@ class WorkloadView(ResponseModel):
 
 
 class KernelView(ResponseModel):
-    """An implementation of a workload, as found and measured at start."""
+    """An implementation of a workload, as found and measured."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
-    kernel: KernelName
+    kernel: AnyKernel
     available: bool
+    examined: bool
+    """False for a kernel of an own workload of which nothing is known yet; a request for it waits
+    until it is examined, and so does nobody once the service has been idle for some seconds."""
     reason: str | None
     """The reason why it is not available, and how to get it."""
     releases_gil: bool
@@ -175,11 +178,24 @@ class KernelView(ResponseModel):
     """Nanoseconds for one turn, by term of the workload; empty when not available."""
 
 
+class OwnWorkloadView(ResponseModel):
+    """What became of a target that the operator named, or of one of its workloads."""
+
+    target: str = Field(examples=["prices:american_put"])
+    workload: str | None
+    """The name of the workload; null as long as it is not known, or if the target has none."""
+    state: Literal["loading", "available", "failed"]
+    reason: str | None
+    """The reason why it failed, with file and line where known."""
+
+
 class KernelList(ResponseModel):
     """Workloads, and their kernels, fastest first."""
 
     workloads: list[WorkloadView]
     kernels: list[KernelView]
+    own_workloads: list[OwnWorkloadView]
+    """The operator's own workloads, `HOTLOOP_WORKLOADS`, in the order of their targets."""
 
 
 class SignIn(BaseModel):

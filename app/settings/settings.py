@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 from hotloop.app.names import ITEM_ID, InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
@@ -92,6 +92,18 @@ class Settings(BaseSettings):
     ends with status 3."""
     node_id: str | None = Field(default=None, min_length=1, max_length=64)
     """Name of this machine among those that share a database. When not set, the host name."""
+
+    # Own workloads.
+
+    workloads: Annotated[tuple[str, ...], NoDecode] = Field(default=(), max_length=1_000)
+    """Own workloads, parted by commas: `module:function`, `module`, `file.py:function` or
+    `file.py`; without a function, all of a module. Installed packages offer theirs by themselves,
+    as entry points of the group `hotloop.workloads`."""
+    workloads_dir: Path | None = None
+    """Folder in which the modules and files of own workloads are looked for. When not set, modules
+    must be installed or on PYTHONPATH, and files are looked for from the working directory."""
+    reload: bool = False
+    """True: own workloads are loaded anew when one of their files changes, for development."""
 
     # Runs and background tasks.
 
@@ -225,16 +237,16 @@ class Settings(BaseSettings):
     redis_key: str = Field(default="item:{id}", min_length=1, max_length=512)
     """Key of an item; `{id}` stands for its id."""
     redis_layout: RedisLayout = RedisLayout.STRING
-    """Value under a key: a number as text, a JSON object, or a hash with a field for each column.
-    """
+    """Value under a key: a column's value as text, a JSON object, or a hash with a field for each
+    column."""
     redis_columns: dict[str, str] = Field(
         default=redis_columns_of(_DEFAULT), min_length=1, max_length=64
     )
     """Columns of the workload that the cache stage fills, each with the field that it is read from.
     The layout `string` has exactly one column."""
     redis_defaults: dict[str, float] = Field(default={}, max_length=64)
-    """Value of a column when the key or the field is missing; 0 for a column that is not named
-    here."""
+    """Value of a column when the key or the field is missing; 0, or false, for a column that is not
+    named here. A vector has it in each place."""
     pinot_url: str | None = Field(default=None, max_length=2_048)
     """Apache Pinot broker of the database stage: `http://` or `https://`."""
     pinot_authorization: SecretStr | None = None
@@ -262,6 +274,8 @@ class Settings(BaseSettings):
     # Rules beyond types and bounds.
 
     _data_dir = field_validator("data_dir")(rules.absolute_path)
+    _workloads_dir = field_validator("workloads_dir")(rules.absolute_folder)
+    _workloads = field_validator("workloads", mode="before")(rules.split_targets)
     _database_url = field_validator("database_url")(rules.postgresql_url)
     _node_id = field_validator("node_id")(rules.node_name)
     _traces_url = field_validator("traces_url")(rules.collector_url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.machine import (
     PACES,
     REFERENCE_NS,
-    cpu_model,
     host_facts,
     pace,
     reported_calibration,
@@ -111,10 +109,3 @@ def test_facts_are_those_of_this_machine() -> None:
     assert view.instruction_sets == {"python": None, "cython": "avx2+fma"}
     assert {"hotloop", "numpy", "numba"} <= set(view.versions)
     assert (view.load_after, view.throttled_seconds) == (None, None)
-
-
-def test_processor_is_named_as_in_cpuinfo(tmp_path: Path) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc" / "cpuinfo").write_text("processor: 0\nmodel name\t: Some CPU\nflags: a\n")
-    assert cpu_model(tmp_path) == "Some CPU"
-    assert cpu_model(tmp_path / "nothing")

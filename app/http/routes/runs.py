@@ -20,11 +20,12 @@ from hotloop.app.http.openapi import RUN_ERRORS, SUBMIT_ERRORS, problem_response
 from hotloop.app.http.routes import bodies, headers
 from hotloop.app.http.routes.disconnect import run_while_connected
 from hotloop.app.http.routes.headers import IdempotencyKeyDep, PrefersAsyncDep
+from hotloop.app.http.routes.queries import UploadQueryDep
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.declared import example_row
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD
 from hotloop.app.schemas.results import RunResult
-from hotloop.app.schemas.runs import BackgroundRequest, UploadQuery
+from hotloop.app.schemas.runs import BackgroundRequest
 from hotloop.app.schemas.tasks import AcceptedRun, TaskView
 from hotloop.app.sources.arrow_rows import ARROW_TYPES, HOW_TO_INSTALL, has_pyarrow
 from hotloop.app.sources.rows import media_types
@@ -100,7 +101,7 @@ _UPLOAD_SCHEMA: Final[dict[str, Any]] = {
 async def run_upload(
     idempotency_key: IdempotencyKeyDep,
     prefers_async: PrefersAsyncDep,
-    query: Annotated[UploadQuery, Query()],
+    query: UploadQueryDep,
     services: ServicesDep,
     client: ClientDep,
     request: Request,
@@ -146,7 +147,6 @@ async def _chunks(request: Request, body_read: asyncio.Event) -> AsyncIterator[b
     status_code=202,
     response_model=TaskView,
     summary="Run in the background",
-    openapi_extra=bodies.BACKGROUND_SCHEMA,
     responses={
         202: answers.ACCEPTED,
         **problem_responses(415, errors.MemoryBudgetError, *SUBMIT_ERRORS),
@@ -173,7 +173,6 @@ async def run_in_background(
     tags=["runs"],
     response_model=RunResult,
     summary="Run now and answer with the result",
-    openapi_extra=bodies.RUN_SCHEMA,
     responses={**RUN_ANSWERS, **problem_responses(404, 415, *RUN_ERRORS)},
 )
 async def run_now(

@@ -46,7 +46,7 @@ def test_query_fields_are_those_of_a_run(client: Client, services: FakeServices)
         db_delay_ms=5,
         simulate_redis_delay=False,
         redis_delay_ms=(1, 4),
-        cpu_iterations=3,  # type: ignore[call-arg]  # a field that the workload declares
+        parameters={"cpu_iterations": 3},
         timeout_seconds=1.5,
     )
 
@@ -63,7 +63,7 @@ def test_query_fields_are_those_of_a_run(client: Client, services: FakeServices)
         ("items_count=5", "items_count", "is not a known field"),
         (
             "outer_iterations=100000&inner_iterations=100000",
-            "outer_iterations",
+            "parameters.outer_iterations",
             "at most 1,000,000,000",
         ),
     ],
