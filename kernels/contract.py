@@ -253,6 +253,11 @@ class WorkloadSource:
     folder: str | None = None
     file: str | None = None
 
+    @property
+    def short_version(self) -> str:
+        """The first 12 digits of the version, as it is shown and stored."""
+        return self.version[:12]
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:

@@ -20,7 +20,7 @@ from hotloop.kernels.contract import Column, Scratch, Workload
 from hotloop.kernels.errors import InvalidColumnError, InvalidParameterError
 from hotloop.kernels.expressions import evaluate, names_in
 
-__all__ = ["Kernel", "checked_inputs", "checked_outputs", "new_outputs"]
+__all__ = ["Kernel", "checked_inputs", "checked_outputs", "empty_columns", "new_outputs"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -141,6 +141,16 @@ def checked_inputs(declared: Sequence[Column], given: Columns) -> dict[str, NDAr
         _check_bounds(column, array)
         checked[column.name] = _kernel_view(column, array)
     return checked
+
+
+def empty_columns(declared: Sequence[Column]) -> dict[str, NDArray[Any]]:
+    """Return an array without items for each declared column."""
+    return {
+        column.name: np.empty(
+            (0,) if column.width is None else (0, column.width), dtype=column.dtype
+        )
+        for column in declared
+    }
 
 
 def new_outputs(declared: Sequence[Column], length: int) -> dict[str, NDArray[Any]]:

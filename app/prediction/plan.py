@@ -20,6 +20,7 @@ from hotloop.app.prediction.stages import group_size, make_stages
 from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
+from hotloop.app.schemas.declared import unknown_workload
 from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
@@ -103,6 +104,7 @@ def make_plan(
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
         slice_items=_slice_items(request.workload, kernel, parameters, reports),
+        source=workload.source,
     )
     return with_batch_size(plan, request, calibration)
 
@@ -110,8 +112,7 @@ def make_plan(
 def check_workload(name: str) -> kernels.Workload:
     """Return the workload. Raises InvalidRequestError for an unknown name."""
     if name not in kernels.workloads():
-        known = ", ".join(kernels.workloads())
-        raise InvalidRequestError("workload", f"{name!r} is unknown; choose from: {known}")
+        raise InvalidRequestError("workload", unknown_workload(name))
     return kernels.get_workload(name)
 
 

@@ -90,6 +90,9 @@ KernelName = Annotated[
     str, _OneOf(_Names("KernelName", "The implementations a workload may have.", kernel_names))
 ]
 
+AnyKernel = Annotated[str, Field(examples=["cython"])]
+"""A kernel in an answer: its workload need not be declared any more, or in the reader's process."""
+
 KernelChoice = Annotated[
     str,
     _OneOf(

@@ -206,7 +206,7 @@ const mediaType = ({ name }) => MEDIA_TYPES[name.split(".").pop().toLowerCase()]
 
 function widget(field, kind, { components: { schemas } }, kernels) {
 	const of = (name) => (kernels ? kernels.kernels.filter((one) => one.kernel === name) : []);
-	const disabled = schemas.KernelName.enum.filter((name) => of(name).length && !of(name).some((one) => one.available));
+	const disabled = schemas.KernelName.enum.filter((name) => of(name).length && !of(name).some((one) => one.available || !one.examined));
 	if (field.name === "kernels") return makeChoices(field, kind, schemas.KernelName.enum, disabled);
 	if (field.name === "strategies") return makeChoices(field, kind, schemas.StrategyName.enum, []);
 	const workloads = field.name === "workload" && kernels?.workloads.map(({ name }) => name);
@@ -327,8 +327,10 @@ function refuse(problem, fields, told) {
 	first?.focus();
 }
 
-const kernelTable = ({ kernels }) => h("section", h("h3", "Kernels here"),
-	table("As measured at start", ["Kernel", "State", "#Per item", "-Instructions", "-Threads"], kernels.map((one) => [
-		`${one.workload} · ${one.kernel}`, one.available ? "available" : h("span.bad", `not available: ${one.reason}`),
+const kernelTable = ({ kernels, own_workloads: own }) => h("section", h("h3", "Kernels here"),
+	table("As measured", ["Kernel", "State", "#Per item", "-Instructions", "-Threads"], [...kernels.map((one) => [
+		`${one.workload} · ${one.kernel}`, one.available ? "available" : one.examined ? h("span.bad", `not available: ${one.reason}`) : "not examined yet",
 		one.ns_per_item === null ? "–" : `${figure(one.ns_per_item / 1000)} µs`, one.instruction_set ?? "–",
-		one.releases_gil ? "in parallel" : "one at a time"]), "fit"));
+		one.releases_gil ? "in parallel" : "one at a time"]),
+	...own.filter((one) => one.state !== "available").map((one) => [
+		one.workload ?? one.target, one.state === "loading" ? "being loaded" : h("span.bad", `not served: ${one.reason}`), "–", "–", "–"])], "fit"));

@@ -39,7 +39,7 @@ from hotloop.kernels.functions.columns import (
 from hotloop.kernels.functions.derive import NumbaKernel, one_line, python_batch
 from hotloop.kernels.functions.signature import checked_function, declared
 from hotloop.kernels.functions.versions import code_version, source_files
-from hotloop.kernels.kernel import Kernel
+from hotloop.kernels.kernel import Kernel, empty_columns
 
 __all__ = ["WorkloadFunction", "workload"]
 
@@ -232,7 +232,7 @@ class WorkloadFunction(Generic[P, R]):
         one = {name: values[row : row + 1] for name, values in columns.items()}
         try:
             self._get(REFERENCE).run(one, parameters)
-        except Exception as error:
+        except BaseException as error:  # whatever the function raises, SystemExit among it
             return one_line(error)
         return None
 
@@ -286,7 +286,7 @@ class WorkloadFunction(Generic[P, R]):
         )
 
     def _try_one(self, batch: Batch) -> None:
-        """Call a batch kernel for one cheap item, so that one that compiles itself has done so."""
+        """Call a batch kernel for no item, so that one that compiles itself has done so."""
         declaration = self.declaration
         once = Kernel(
             name="",
@@ -296,8 +296,7 @@ class WorkloadFunction(Generic[P, R]):
             _functions=(batch,),
             _warm_up=_nothing,
         )
-        item = declaration.simulated_columns(np.zeros(1, dtype=np.int64))
-        once.run(item, declaration.idle_parameters)
+        once.run(empty_columns(declaration.columns_in), declaration.idle_parameters)
 
     def _parts(self) -> list[Callable[..., Any] | str]:
         samplers = [c.sampler for c in self._declared.columns_in if c.sampler is not None]
@@ -321,11 +320,25 @@ class WorkloadFunction(Generic[P, R]):
         source = WorkloadSource(
             module=self.function.__module__,
             attribute=self.function.__name__,
-            version=code_version(self._parts(), repr(made)),
+            version=code_version(self._parts(), repr(_without_words(made))),
             folder=folder,
             file=file,
         )
         return replace(made, source=source)
+
+
+def _without_words(declared: Workload) -> Workload:
+    """Return a declaration without descriptions, which change no result."""
+    columns_in = tuple(replace(each, description="") for each in declared.columns_in)
+    columns_out = tuple(replace(each, description="") for each in declared.columns_out)
+    parameters = tuple(replace(each, description="") for each in declared.parameters)
+    return replace(
+        declared,
+        description="",
+        columns_in=columns_in,
+        columns_out=columns_out,
+        parameters=parameters,
+    )
 
 
 def _converted(column: Column, values: Any) -> Any:
