@@ -62,6 +62,9 @@ def main() -> None:
         subject = _load(reporter, config)
     if subject is None:
         return
+    if config.role == "describe":
+        reporter.send("done")
+        return
 
     from hotloop.app.check.session import Session
 

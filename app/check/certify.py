@@ -7,7 +7,9 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,10 +20,10 @@ import psutil
 from hotloop.app.check.certificate import Certificate, Checked, CheckedKernel, Finding
 from hotloop.app.check.children import Child, wait_for
 from hotloop.app.check.names import BOUNDS, BY_NAME, DETERMINISM, POINTS, RUNS, Status
-from hotloop.app.system import memory_limit
+from hotloop.app.system import cpu_model, memory_limit
 from hotloop.app.version import VERSION
 
-__all__ = ["UnloadableError", "certify", "certify_all"]
+__all__ = ["Described", "UnloadableError", "certify", "certify_all", "describe"]
 
 DEFAULT_SECONDS: Final = 60.0
 LEAST_SECONDS: Final = 1.0
@@ -39,25 +41,31 @@ class UnloadableError(Exception):
     """The workload cannot be imported; the text says why, in one line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A workload as it was imported: its name, and the names of its kernels."""
+
+    workload: str
+    kernels: tuple[str, ...]
+
+
 def certify(
     spec: str,
     *,
     seconds: float = DEFAULT_SECONDS,
     folder: Path | None = None,
     workload: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Certificate:
     """Check all kernels of a workload, in about `seconds` at most, and return the certificate.
 
     `spec` is `module:object` or `file.py:object`, looked for in `folder` (else in the current one),
-    or the name of a built-in workload; `workload` is the name of one where it names several.
-    Raises `UnloadableError`.
+    or the name of a built-in workload; `workload` is the name of one where it names several. The
+    processes get `environment` in place of this one's. Raises `UnloadableError`.
     """
-    with tempfile.TemporaryDirectory(prefix="hotloop-check-", ignore_cleanup_errors=True) as made:
-        check = _Check(spec, workload, folder or Path.cwd(), Path(made), seconds)
-        try:
-            return check.run()
-        finally:
-            check.close()
+    with _checked(spec, workload, seconds, folder, environment) as check:
+        check.run("examine")
+        return check.certificate()
 
 
 def certify_all(
@@ -67,22 +75,56 @@ def certify_all(
 
     Raises `UnloadableError`.
     """
-    with tempfile.TemporaryDirectory(prefix="hotloop-check-", ignore_cleanup_errors=True) as made:
-        check = _Check(spec, None, folder or Path.cwd(), Path(made), seconds)
-        try:
-            first = check.run()
-        finally:
-            check.close()
-    others = (name for name in check.names if name != first.workload)
+    with _checked(spec, None, seconds, folder, None) as check:
+        check.run("examine")
+        first, names = check.certificate(), check.names
+    others = (name for name in names if name != first.workload)
     return [
         first,
         *(certify(spec, seconds=seconds, folder=folder, workload=name) for name in others),
     ]
 
 
+def describe(
+    spec: str,
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Described:
+    """Import a workload in another process, and return what it is. Raises `UnloadableError`."""
+    with _checked(spec, None, DEFAULT_SECONDS, folder, environment) as check:
+        check.run("describe")
+        return check.described()
+
+
+@contextmanager
+def _checked(
+    spec: str,
+    workload: str | None,
+    seconds: float,
+    folder: Path | None,
+    environment: Mapping[str, str] | None,
+) -> Iterator[_Check]:
+    """Yield a check whose processes have all ended, and whose files are gone, after the block."""
+    with tempfile.TemporaryDirectory(prefix="hotloop-check-", ignore_cleanup_errors=True) as made:
+        place = (folder or Path.cwd()).absolute()
+        given = os.environ if environment is None else environment
+        check = _Check(spec, workload, place, Path(made), seconds, given)
+        try:
+            yield check
+        finally:
+            check.close()
+
+
 class _Check:
     def __init__(
-        self, spec: str, workload: str | None, place: Path, folder: Path, seconds: float
+        self,
+        spec: str,
+        workload: str | None,
+        place: Path,
+        folder: Path,
+        seconds: float,
+        environment: Mapping[str, str],
     ) -> None:
         self.names: list[str] = []
         """The workloads that the spec names."""
@@ -90,6 +132,7 @@ class _Check:
         self._workload = workload
         self._place = place
         self._folder = folder
+        self._environment = environment
         self._seconds = max(seconds, LEAST_SECONDS)
         self._started = time.monotonic()
         # A machine that is busy needs some seconds for importing alone.
@@ -107,9 +150,11 @@ class _Check:
         self._done: list[str] = []
         """What need not be done again: kernels that are broken, and stages of the others."""
 
-    def run(self) -> Certificate:
-        """Start the processes, and gather what they tell until all have ended."""
-        self._start("examine")
+    def run(self, role: str) -> None:
+        """Start the processes, the first one in this role, and gather what they tell until all have
+        ended. Raises `UnloadableError`.
+        """
+        self._start(role)
         while self._children:
             if time.monotonic() > self._deadline:
                 self._notes.append(f"the check was stopped after {self._seconds:.0f} s")
@@ -124,7 +169,10 @@ class _Check:
                     self._lost(child, f"it never returns: {words}")
         if not self._name:
             raise UnloadableError(f"{self._spec} was not imported in {self._seconds:.0f} s")
-        return self._certificate()
+
+    def described(self) -> Described:
+        """Return what was imported."""
+        return Described(self._name, tuple(self._kernels))
 
     def close(self) -> None:
         """End all processes."""
@@ -144,7 +192,7 @@ class _Check:
             "seconds": max(min(whole, left) - _ENDING_SECONDS, 1.0),
             "memory_bytes": _memory_bytes(),
         }
-        child = Child(config, {**os.environ, **_variables(role, self._folder)})
+        child = Child(config, {**self._environment, **_variables(role, self._folder)})
         self._children.append(child)
         return child
 
@@ -157,8 +205,9 @@ class _Check:
                 self._name, self._version = message["name"], message["version"]
                 self.names = message["names"]
                 self._kernels = dict(message["kernels"])
-                # It imports everything while the first one computes what is expected.
-                self._start("replay")
+                if child.role == "examine":
+                    # It imports everything while the first one computes what is expected.
+                    self._start("replay")
             case "unavailable":
                 self._kernels[kernel] = message["reason"]
             case "finding":
@@ -246,7 +295,8 @@ class _Check:
         self._children.remove(child)
         child.close()
 
-    def _certificate(self) -> Certificate:
+    def certificate(self) -> Certificate:
+        """Return all that was told, as a certificate."""
         usable = [name for name, reason in self._kernels.items() if reason is None]
         return Certificate(
             workload=self._name,
@@ -256,7 +306,7 @@ class _Check:
             findings=tuple(sorted(self._findings, key=self._order)),
             notes=tuple(self._notes),
             versions=_versions(),
-            machine=_machine(),
+            machine=f"{platform.system()} {platform.machine()}, {cpu_model()}",
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self._started, 1),
         )
@@ -326,14 +376,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "none"
     return found
-
-
-def _machine() -> str:
-    """Return the system and the processor, as far as they decide what a kernel does."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{platform.system()} {platform.machine()}, {name}"

@@ -205,7 +205,7 @@ def _make_cases(session: Session, subject: Subject) -> Cases:
 
 
 def _warmed(session: Session, kernel: Kernel) -> bool:
-    """Warm a kernel up. Report what it raises: as a reason if hotloop derives it, else a finding."""
+    """Warm a kernel up. What it raises is a reason if hotloop derives it, otherwise a finding."""
     try:
         with session.doing("it is loaded, and compiled if need be", _COMPILING_SECONDS):
             kernel.warm_up()

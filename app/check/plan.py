@@ -34,7 +34,7 @@ _STRUCTURE: Final = 48
 _SETS: Final = 400
 _ROWS_OF_SET: Final = 8
 _ROWS_OF_END: Final = 24
-_MOST_FAR: Final = 24
+_MOST_FAR: Final = 64
 
 
 class Plan:
@@ -93,9 +93,7 @@ def make_plan(session: Session, subject: Subject, reference: Reference) -> Plan:
         return int(min(most, max(32, session.share(fraction) / max(each, 1e-7))))
 
     add("typical items", PARITY.name, default, rows.typical(256), 0.03)
-    plan.pool = add(
-        "many items", PARITY.name, handy, rows.mixed(affordable(_POOL, 0.08)), 0.1
-    )
+    plan.pool = add("many items", PARITY.name, handy, rows.mixed(affordable(_POOL, 0.08)), 0.1)
     add(
         "edges of every column",
         EDGES.name,

@@ -62,7 +62,9 @@ class ParameterMaker:
                 for values in product(*options)
             ]
         else:
-            sets = [{p.name: v} for p, values in zip(open_ones, options, strict=True) for v in values]
+            sets = [
+                {p.name: v} for p, values in zip(open_ones, options, strict=True) for v in values
+            ]
         for values in sets:
             if values and any(self._base[name] != value for name, value in values.items()):
                 words = ", ".join(f"{name}={value!r}" for name, value in values.items())
@@ -82,9 +84,7 @@ class ParameterMaker:
                 found += [v for v in _SMALL if least <= v <= greatest]
             for value in dict.fromkeys(found):
                 if math.isfinite(value):
-                    yield from self._allowed(
-                        f"{parameter.name}={value!r}", {parameter.name: value}
-                    )
+                    yield from self._allowed(f"{parameter.name}={value!r}", {parameter.name: value})
 
     def sweep(self, count: int) -> Iterator[tuple[str, Values]]:
         """Yield sets in which all parameters change at once, each spread evenly."""
