@@ -34,6 +34,7 @@ class Config:
     done: tuple[str, ...]
     seconds: float
     memory_bytes: int
+    note: str
     messages: int
 
     def to_json(self) -> str:
@@ -57,7 +58,7 @@ def main() -> None:
     reporter = Reporter(os.fdopen(config.messages, "wb"))
     started = time.monotonic()
     folder = Path(config.folder)
-    note = Note(folder / f"note-{config.role}")
+    note = Note(Path(config.note), is_new=False)
     with note.doing("the module is imported", _LOADING_SECONDS * 30):
         subject = _load(reporter, config)
     if subject is None:
