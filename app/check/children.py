@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 
 import hotloop
-from hotloop.app.check.__main__ import Config
+from hotloop.app.check.config import Config
 from hotloop.app.check.messages import Note
 
 __all__ = ["Child", "wait_for"]

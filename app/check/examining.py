@@ -143,7 +143,8 @@ class _Examination:
             examine_far(session, base, plan, self._known, seconds)
         elif stage == "threads":
             if not fickle and not session.has_failed(name, BATCH.name, INPUTS.name):
-                examine_threads(session, base, plan, min(max(seconds, 0.3), 1.2))
+                seconds = min(max(seconds, 0.3), 1.2)
+                examine_threads(session, base, plan, self._results_of(name), seconds)
         elif stage == "gil":
             examine_gil(session, base, min(seconds, 3.0))
         elif stage == "cost":
