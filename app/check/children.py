@@ -22,6 +22,7 @@ from hotloop.app.check.messages import Note
 __all__ = ["Child", "wait_for"]
 
 _IMPORT_ROOT: Final = str(Path(hotloop.__file__).absolute().parent.parent)
+_WAITING_SECONDS: Final = 12.0
 _LEAVING_SECONDS: Final = 2.0
 """Time between the last message of a process and its end."""
 
@@ -96,11 +97,13 @@ class Child:
             self.is_done = self.is_done or message["kind"] in ("done", "unloadable")
             yield message
 
-    def overdue(self) -> str | None:
-        """Return what it does for longer than it may, in words; None if all is well."""
+    def overdue(self, waiting_seconds: float = _WAITING_SECONDS) -> str | None:
+        """Return what it does for longer than it may, in words; None if all is well. It may wait
+        for so long without computing.
+        """
         with contextlib.suppress(psutil.Error):
             times = psutil.Process(self._process.pid).cpu_times()
-            seconds = self._note.overdue(times.user + times.system)
+            seconds = self._note.overdue(times.user + times.system, waiting_seconds)
             return None if seconds is None else f"{self._note.read()}, for {seconds:.0f} s"
         return None
 

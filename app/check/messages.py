@@ -20,8 +20,11 @@ __all__ = ["Note", "Reporter", "example_of", "plain_value"]
 
 _SIZE: Final = 4096
 _HEAD: Final = struct.Struct("=dddi")
-_WAITING: Final = 3
+_LONGEST: Final = 15
 """How many times its limit of processor time a call may take, on a machine that is busy."""
+
+_IDLE: Final = 0.01
+"""Share of a processor below which a call is one that waits."""
 
 _SHOWN: Final = 8
 """Values of a vector that an example shows at each end."""
@@ -56,14 +59,18 @@ class Note:
         length = _HEAD.unpack_from(self._map, 0)[3]
         return self._map[_HEAD.size : _HEAD.size + length].decode(errors="replace")
 
-    def overdue(self, cpu_seconds: float) -> float | None:
+    def overdue(self, cpu_seconds: float, waiting_seconds: float) -> float | None:
         """Return for how many seconds the writer, which has used so much processor time, has been
-        doing what should long be over; None if all is well.
+        doing what should long be over; None if all is well. It may wait for `waiting_seconds`.
         """
         since, before, limit, _ = _HEAD.unpack_from(self._map, 0)
+        if not limit:
+            return None
         elapsed: float = time.monotonic() - since
-        is_over = limit and (cpu_seconds - before > limit or elapsed > _WAITING * limit)
-        return elapsed if is_over else None
+        used = cpu_seconds - before
+        # What waits uses next to nothing; what computes on a busy machine gets its share.
+        waits = elapsed > waiting_seconds and used < _IDLE * elapsed
+        return elapsed if used > limit or waits or elapsed > _LONGEST * limit else None
 
 
 class Reporter:
