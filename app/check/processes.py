@@ -172,7 +172,8 @@ class Processes:
         told = self.told
         told.notes.append(f"the check was stopped after {self._seconds:.0f} s")
         for child in self._children:
-            words = child.overdue(_WAITING_AT_END_SECONDS) if child.role == "examine" else None
+            looks = [child.overdue(_WAITING_AT_END_SECONDS) for _ in range(2)]
+            words = looks[1] if child.role == "examine" else None
             if words is not None and told.name:
                 kernel = child.kernel or told.reference
                 told.find(kernel, RUNS.name, f"it never returns: {words}", RUNS.advice)
