@@ -85,7 +85,7 @@ def stored_result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunR
 
 
 def run_result(
-    task: Task, shards: Sequence[Shard], results: list[dict[str, int | float | None]]
+    task: Task, shards: Sequence[Shard], results: list[dict[str, bool | int | float | None]]
 ) -> RunResult:
     """Return the result of an ended task, whose first items are `results`. Fields that were never
     measured are null.

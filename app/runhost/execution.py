@@ -115,12 +115,14 @@ class _Run:
         self._received_items = 0
 
     async def execute(self) -> None:
+        started = time.perf_counter()
+        await self._enter_code()
+        entering_seconds = time.perf_counter() - started
         workers = partial(self._strategy.worker_pids, self._plan)
         meter = await asyncio.to_thread(RunMeter, self._resources.gauge, workers)
         started = time.perf_counter()
-        await self._enter_code()
         self._effective_workers = await self._strategy.prepare(self._plan)
-        self._setup_seconds = time.perf_counter() - started
+        self._setup_seconds = entering_seconds + time.perf_counter() - started
         measured = Measurements(
             setup_seconds=self._setup_seconds, effective_workers=self._effective_workers
         )

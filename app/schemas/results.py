@@ -20,15 +20,17 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class ResultRow(ResponseModel):
-    """An item's result: its id and the workload's output columns; null where the item failed."""
+    """An item's result: its id and the workload's output columns. Null where the item failed, and
+    for a float that is NaN or infinite, which JSON cannot hold; CSV and Arrow show it.
+    """
 
     model_config = ConfigDict(
         extra="allow",
         json_schema_extra={"examples": [example_result(DEFAULT_WORKLOAD)]},
     )
 
-    # The number's kind is kept: a float stays a float and an integer an integer.
-    __pydantic_extra__: dict[str, int | float | None]
+    # The value's kind is kept: a float stays a float and an integer an integer.
+    __pydantic_extra__: dict[str, bool | int | float | None]
 
     item_id: int
 

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import closing
 from io import BufferedReader
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -26,7 +26,14 @@ from hotloop.app.sources.csv_rows import CsvRows
 from hotloop.app.sources.item_file import item_dtype, new_item_file
 from hotloop.app.sources.ndjson_rows import NdjsonRows
 from hotloop.app.sources.row_columns import RowColumn, row_columns, too_many_rows
-from hotloop.app.sources.upload_lines import Line, chunk_texts, chunks, line_text, upload_lines
+from hotloop.app.sources.upload_lines import (
+    Line,
+    chunk_texts,
+    chunks,
+    line_text,
+    most_line_bytes,
+    upload_lines,
+)
 
 CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
@@ -38,7 +45,7 @@ class RowFormat(Protocol):
 
     def parse_chunk(self, texts: list[str]) -> Columns | None: ...
 
-    def parse_row(self, line: int, text: str) -> dict[str, float]: ...
+    def parse_row(self, line: int, text: str) -> dict[str, Any]: ...
 
 
 def media_types() -> tuple[str, ...]:
@@ -93,7 +100,7 @@ def ingest(
 def _text_parts(
     upload: BufferedReader, media_type: str, columns: tuple[RowColumn, ...], max_rows: int
 ) -> Generator[Columns, None, None]:
-    lines = upload_lines(upload)
+    lines = upload_lines(upload, most_line_bytes(columns))
     rows: RowFormat
     rows = CsvRows(columns, next(lines, None)) if media_type == CSV else NdjsonRows(columns)
     room = max_rows
@@ -113,10 +120,11 @@ def _opened(upload_path: str | Path) -> BufferedReader:
 
 
 def _parsed(rows: RowFormat, columns: tuple[RowColumn, ...], chunk: list[Line]) -> Columns:
-    texts = chunk_texts(chunk)
+    most_bytes = most_line_bytes(columns)
+    texts = chunk_texts(chunk, most_bytes)
     parsed = None if texts is None else rows.parse_chunk(texts)
     if parsed is None:
-        accepted = [rows.parse_row(line[0], line_text(line)) for line in chunk]
+        accepted = [rows.parse_row(line[0], line_text(line, most_bytes)) for line in chunk]
         parsed = {
             column.name: np.array([row[column.name] for row in accepted], dtype=column.dtype)
             for column in columns

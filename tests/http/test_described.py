@@ -5,7 +5,6 @@ are declared now.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +23,6 @@ from tests.fixtures.third_workload import WORKLOAD
 
 UPLOAD = "/api/v1/tasks/upload"
 RECOMMENDATIONS = "/api/v1/tasks/recommendations"
-
-
-@pytest.fixture
-def signals() -> Iterator[Workload]:
-    kernels.declare(WORKLOAD)
-    yield WORKLOAD
-    kernels.withdraw(WORKLOAD.name)
 
 
 def described(client: Client) -> dict[str, Any]:

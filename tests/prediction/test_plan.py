@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from hotloop import kernels
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import estimate_seconds
@@ -18,6 +20,8 @@ from hotloop.app.schemas.options import DbSource
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
+from hotloop.kernels.contract import WorkloadSource
+from hotloop.kernels.loops import LOOPS
 from tests.fixtures.calibrations import ideal
 
 
@@ -217,3 +221,13 @@ def test_slices_take_a_quarter_of_a_second(
     kernel: str, parameters: dict[str, int], expected: int
 ) -> None:
     assert plan(kernel=kernel, parameters=parameters).slice_items == expected
+
+
+def test_plan_names_the_source_of_a_users_function() -> None:
+    assert plan().source is None
+    source = WorkloadSource("prices", "put", "0" * 64)
+    try:
+        kernels.declare(replace(LOOPS, source=source))
+        assert plan().source == source
+    finally:
+        kernels.declare(LOOPS)

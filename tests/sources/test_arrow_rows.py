@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,27 @@ from hotloop.app.sources.arrow_rows import (
     has_pyarrow,
 )
 from hotloop.app.sources.row_columns import RowColumn, row_columns
+from hotloop.kernels import Column, declare, get_workload, withdraw
 from tests.fixtures.arrow_files import flights, written
 
+
+def upload_columns(*columns: Column) -> tuple[RowColumn, ...]:
+    """The columns of an upload for a workload with these."""
+    declare(replace(get_workload("loops"), name="typed", columns_in=columns))
+    try:
+        return row_columns("typed")
+    finally:
+        withdraw("typed")
+
+
 ITEM_ID, VALUE, OFFSET = LOOPS = row_columns("loops")
-FLAG = RowColumn("flag", "bool", False, 0, 1)
-SMALL = RowColumn("small", "float32", False, -10.0, 10.0)
-SERIES = RowColumn("series", "float64", False, -1.0, 1.0, 3)
+_, FLAG, SMALL, SERIES, LONG, WIDE = upload_columns(
+    Column("flag", "bool", ""),
+    Column("small", "float32", "", -10.0, 10.0),
+    Column("series", "float64", "", -1.0, 1.0, width=3),
+    Column("long", "float64", "", -1.0, 1.0, width=1_000),
+    Column("wide", "float64", ""),
+)
 
 Read = Callable[..., dict[str, npt.NDArray[Any]]]
 
@@ -101,10 +117,9 @@ def test_compressed_files_are_read(read: Read, media_type: str, compression: str
 @pytest.mark.parametrize("media_type", ARROW_TYPES)
 def test_large_batches_are_cut_into_chunks(tmp_path: Path, media_type: str) -> None:
     path = tmp_path / "upload"
-    series = RowColumn("series", "float64", False, -1.0, 1.0, 1_000)
     values = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2_000_000)), 1_000)
-    path.write_bytes(written(media_type, pa.table({"item_id": np.arange(2_000), "series": values})))
-    chunks = list(arrow_chunks(path, media_type, (ITEM_ID, series), 2_000))
+    path.write_bytes(written(media_type, pa.table({"item_id": np.arange(2_000), "long": values})))
+    chunks = list(arrow_chunks(path, media_type, (ITEM_ID, LONG), 2_000))
     sizes = [sum(column.nbytes for column in chunk.values()) for chunk in chunks]
     assert max(sizes) <= CHUNK_BYTES
     assert min(sizes[:-1]) > CHUNK_BYTES * 0.9
@@ -244,14 +259,13 @@ def test_first_bad_row_of_all_columns_wins(read: Read) -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_integer_that_the_float_does_not_hold_exactly_is_refused(read: Read, sign: int) -> None:
-    column = RowColumn("x", "float64", False, -1e300, 1e300)
     values = pa.array([0, sign * 2**53, sign * (2**53 + 1)])
     with pytest.raises(BadRowError) as caught:
-        read(ARROW, one(column, values), (ITEM_ID, column))
-    assert caught.value.field == "row 3, column x"
+        read(ARROW, one(WIDE, values), (ITEM_ID, WIDE))
+    assert caught.value.field == "row 3, column wide"
     assert "is not held exactly by float64; send floats, or integers from -9,0" in str(caught.value)
-    found = read(ARROW, one(column, values[:2]), (ITEM_ID, column))
-    assert found["x"].tolist() == [0, sign * 2**53]
+    found = read(ARROW, one(WIDE, values[:2]), (ITEM_ID, WIDE))
+    assert found["wide"].tolist() == [0, sign * 2**53]
 
 
 @pytest.mark.parametrize("media_type", ARROW_TYPES)

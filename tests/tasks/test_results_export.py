@@ -88,11 +88,22 @@ def test_numbers_are_read_back_to_the_bit(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_value_that_json_cannot_hold_is_missing(result: NewResult, value: float) -> None:
+def test_value_that_json_cannot_hold_is_null_there(result: NewResult, value: float) -> None:
     columns = {"loop": np.array([1.0, value]), "nested": np.array([1, 2])}
     ndjson, as_csv = exported(replace(result(0, 2), columns=columns))
     assert ndjson.splitlines()[1] == '{"item_id":1,"loop":null,"nested":2}'
-    assert as_csv.splitlines()[2] == "1,,2"
+    assert as_csv.splitlines()[2] == f"1,{value},2"
+    assert math.isclose(float(as_csv.split(",")[-2]), value) or math.isnan(value)
+
+
+def test_booleans_are_words_and_bits(result: NewResult) -> None:
+    columns = (("positive", "bool"),)
+    values = np.arange(11) % 3 == 0
+    batch = replace(result(0, 11, failed=(9,)), columns={"positive": values})
+    rows = [unpack(chunk, columns) for chunk in pack([batch], columns)]
+    assert b"".join(ndjson_lines(columns, rows)).splitlines()[0] == b'{"item_id":0,"positive":true}'
+    assert b"".join(csv_lines(columns, rows)).split()[2:5] == [b"1,false", b"2,false", b"3,true"]
+    assert b"".join(csv_lines(columns, rows)).split()[10] == b"9,"
 
 
 @pytest.mark.parametrize("lines", [ndjson_lines, csv_lines])
