@@ -29,11 +29,17 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 63, 64, 127, 128, 512, 4_096, 32_768)
 """Items of the calls that are timed, as in `kernel_costs`, and more for items of nanoseconds, which
 no longer fit into the caches."""
 
-LONGEST_SECONDS: Final = 0.012
-"""Longest call of several items: the system gives the CPU to another process in longer ones."""
+LONGEST_SECONDS: Final = 0.004
+"""Longest call of several items: on a busy machine, the system gives the CPU to another process in
+longer ones."""
 
 SHORTEST_SECONDS: Final = 0.001
 """Least time of a measurement; shorter calls are repeated until they take it together."""
+
+LEAST_CALLS: Final = 3
+"""Calls of a measurement, of which the fastest counts, unless one takes ENOUGH_SECONDS."""
+
+ENOUGH_SECONDS: Final = 0.03
 
 MOST_CALLS: Final = 500
 """Most calls of a measurement."""
@@ -99,10 +105,10 @@ class KernelTimer:
     def seconds(self, count: int, parameters: Parameters) -> float:
         """Return the seconds of the fastest of some calls, which are repeated if they are short."""
         fastest, total = inf, 0.0
-        for _ in range(MOST_CALLS):
+        for number in range(MOST_CALLS):
             taken = self.call(count, parameters)
             fastest, total = min(fastest, taken), total + taken
-            if total >= SHORTEST_SECONDS:
+            if total >= (SHORTEST_SECONDS if number + 1 >= LEAST_CALLS else ENOUGH_SECONDS):
                 break
         return fastest
 
@@ -180,8 +186,10 @@ def sampled_seconds(timer: KernelTimer, parameters: Parameters, beside: float) -
     """
     total, done, size = 0.0, 0, 1
     while True:
-        taken = max(0.0, timer.call(size, parameters, done) - beside)
-        total, done = total + taken, done + size
+        taken = timer.call(size, parameters, done)
+        if taken < ENOUGH_SECONDS:
+            taken = min(taken, timer.call(size, parameters, done))
+        total, done = total + max(0.0, taken - beside), done + size
         mean = total / done
         if done >= min(SAMPLED_ITEMS, timer.most_items) or timer.left < taken:
             return max(mean, 1e-12)
