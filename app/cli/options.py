@@ -9,7 +9,7 @@ import typer
 
 from hotloop.app.names import ITEM_ID
 from hotloop.app.wording import number
-from hotloop.kernels import Workload, declared_workloads
+from hotloop.kernels import Parameter, Workload, declared_workloads
 
 _WHOM: Final = "Whom to ask"
 _OUTPUT: Final = "Output"
@@ -98,11 +98,17 @@ Quiet = Annotated[
 ]
 
 
+def _parameter_help(parameter: Parameter) -> str:
+    kind, default = f"{number(parameter.minimum)} … {number(parameter.maximum)}", parameter.default
+    if parameter.choices:
+        kind = " or ".join(map(str, parameter.choices))
+    elif isinstance(default, bool):
+        kind, default = "true or false", str(default).lower()
+    return f"{parameter.name} ({kind}; default {number(default)})"
+
+
 def _parameters_help(workload: Workload) -> str:
-    facts = [
-        f"{p.name} ({number(p.minimum)} … {number(p.maximum)}; default {number(p.default)})"
-        for p in workload.parameters
-    ]
+    facts = [_parameter_help(parameter) for parameter in workload.parameters]
     facts += [
         f"{' * '.join(bound.parameters)} at most {number(bound.maximum)}"
         for bound in workload.product_bounds
