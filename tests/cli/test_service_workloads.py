@@ -36,7 +36,7 @@ def growth(start, months, steps, rate, kind, exact):
     return final, exact or final > start
 '''
 
-GIVEN = ("--workload", "growth", "--items", "30", "--db", "none", "--cache", "none")
+GIVEN = ("--workload", "growth", "--items", "30")
 
 
 @pytest.fixture(scope="module")
