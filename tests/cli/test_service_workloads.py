@@ -103,5 +103,16 @@ def test_own_workloads_are_listed_with_reasons(server: Server) -> None:
     assert "broken.py cannot be used: ZeroDivisionError: division by zero at broken.py:1" in text
 
 
+@pytest.mark.long
+def test_command_alone_runs_a_workload_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "money.py").write_text(GROWTH)
+    here = {"HOTLOOP_WORKLOADS": "money.py"}
+    done = hotloop("run", *GIVEN, "-p", "kind=compound", cwd=tmp_path, environment=here)
+    assert done.returncode == 0, done.stderr
+    assert "30 of 30, none failed" in done.stdout
+    done = hotloop("run", *GIVEN, "-p", "steps=0", cwd=tmp_path, environment=here)
+    assert "--param steps: must be at least 1 (got 0)" in done.stderr
+
+
 def test_unknown_workload_of_a_command_alone_is_refused() -> None:
     assert "there is no workload 'growth'; there are loops" in refusal("run", *GIVEN)
