@@ -15,6 +15,7 @@ from hotloop.app.prediction.machine import (
     host_facts,
     pace,
     reported_calibration,
+    workload_view,
 )
 from hotloop.app.prediction.search_space import Candidate, Fixed, ranked, search_space
 from hotloop.app.schemas.comparison import HostView
@@ -109,3 +110,24 @@ def test_facts_are_those_of_this_machine() -> None:
     assert view.instruction_sets == {"python": None, "cython": "avx2+fma"}
     assert {"hotloop", "numpy", "numba"} <= set(view.versions)
     assert (view.load_after, view.throttled_seconds) == (None, None)
+
+
+def test_view_of_a_workload_shows_all_that_it_declares(signals: kernels.Workload) -> None:
+    """`schemas.service`: what forms and clients are made from."""
+    source = kernels.WorkloadSource("signals", "level", "0123456789abcdef", folder="/secret")
+    shown = workload_view(replace(signals, source=source)).model_dump(mode="json")
+    assert (shown["source"], shown["version"]) == ("signals:level", "0123456789ab")
+    assert "secret" not in str(shown)
+    assert shown["terms"] == [{"name": "samples", "operations": "3"}]
+    assert shown["depends_on_data"] is False
+    columns = {each["name"]: each for each in shown["columns_in"]}
+    assert (columns["inverted"]["dtype"], columns["inverted"]["example"]) == ("bool", False)
+    assert (columns["samples"]["width"], columns["samples"]["example"]) == (3, 0.5)
+    assert columns["noise"]["width"] is None
+    parameters = {each["name"]: each for each in shown["parameters"]}
+    assert parameters["method"]["choices"] == ["sum", "mean"]
+    assert repr(parameters["order"]["choices"]) == "[1, 2, 2.5]"
+    assert (parameters["absolute"]["dtype"], parameters["absolute"]["default"]) == ("bool", False)
+    assert parameters["absolute"]["minimum"] is parameters["method"]["maximum"] is None
+    own = workload_view(kernels.get_workload("loops"))
+    assert (own.source, own.version) == (None, None)
