@@ -224,6 +224,7 @@ def test_service_describes_it(server: Server) -> None:
         "minimum": 0.01,
         "maximum": 1e6,
         "unit": "EUR",
+        "width": None,
         "example": 100.0,
     }
     assert [p["dtype"] for p in shown["parameters"]] == ["int64", "float64"]

@@ -123,19 +123,23 @@ class ColumnView(ResponseModel):
     minimum: float | int | None
     maximum: float | int | None
     unit: str | None
-    example: float | int
+    width: int | None
+    """The number of values of an item; null for one value, which is no list."""
+    example: bool | int | float | list[bool | int | float]
 
 
 class ParameterView(ResponseModel):
-    """A parameter of a workload; bounds are inclusive."""
+    """A parameter of a workload; bounds are inclusive, null for what is no number."""
 
     name: str = Field(examples=[DEFAULT_WORKLOAD.parameters[0].name])
     description: str
     dtype: str = Field(examples=["int64"])
-    default: float | int
-    minimum: float | int
-    maximum: float | int
+    default: bool | int | float | str
+    minimum: float | int | None
+    maximum: float | int | None
     unit: str | None
+    choices: list[int | float | str]
+    """The values to choose from; empty for a parameter without a choice."""
 
 
 class ProductBoundView(ResponseModel):

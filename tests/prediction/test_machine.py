@@ -15,12 +15,14 @@ from hotloop.app.prediction.machine import (
     host_facts,
     pace,
     reported_calibration,
+    workload_view,
 )
 from hotloop.app.prediction.search_space import Candidate, Fixed, ranked, search_space
 from hotloop.app.schemas.comparison import HostView
 from hotloop.app.sources.simulated import SimulatedStage
 from hotloop.app.system import usable_cpu_count
 from tests.fixtures.calibrations import report
+from tests.fixtures.third_workload import WORKLOAD as SIGNALS
 from tests.prediction.test_model import plan
 
 LIKE = (report("python", 125.0), report("cython", 0.9), report("numba", 0.85))
@@ -109,3 +111,20 @@ def test_facts_are_those_of_this_machine() -> None:
     assert view.instruction_sets == {"python": None, "cython": "avx2+fma"}
     assert {"hotloop", "numpy", "numba"} <= set(view.versions)
     assert (view.load_after, view.throttled_seconds) == (None, None)
+
+
+def test_view_of_a_workload_has_values_of_every_kind() -> None:
+    shown = workload_view(SIGNALS).model_dump(mode="json")
+    columns = {each["name"]: (each["width"], each["example"]) for each in shown["columns_in"]}
+    assert columns == {
+        "inverted": (None, False),
+        "noise": (None, 4),
+        "samples": (3, [0.5, 0.5, 0.5]),
+    }
+    parameters = {each["name"]: (each["default"], each["choices"]) for each in shown["parameters"]}
+    assert parameters == {
+        "method": ("sum", ["sum", "mean"]),
+        "order": (1, [1, 2, 2.5]),
+        "absolute": (False, []),
+        "workers": (1, []),
+    }
