@@ -10,7 +10,7 @@ import hotloop
     cost="data",
 )
 def mandelbrot(real: float, imaginary: float, max_turns: int) -> int:
-    """Turns of z² + c until |z| exceeds 2, or that many for a point that never escapes."""
+    """Turns of z² + c until |z| exceeds 2, or `max_turns` for a point that stays."""
     x, y = 0.0, 0.0
     for turn in range(max_turns):
         xx, yy = x * x, y * y
