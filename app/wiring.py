@@ -69,6 +69,7 @@ class Services:
     comparisons: ComparisonService
     recommendations: RecommendationService
     kernels: KernelService
+    catalogue: Catalogue
     health: HealthService
     vitals: VitalsService
     metrics: Metrics
@@ -195,6 +196,7 @@ async def open_services(
                 settings, catalogue, calibrations, store, memory.run_bytes
             ),
             kernels=KernelService(catalogue),
+            catalogue=catalogue,
             health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
             vitals=vitals,
             metrics=metrics,

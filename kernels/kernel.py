@@ -46,6 +46,11 @@ class Kernel:
     _functions: tuple[Callable[..., None], ...] = field(repr=False)
     _warm_up: Callable[[], None] = field(repr=False)
 
+    @property
+    def functions(self) -> tuple[Callable[..., None], ...]:
+        """The functions of the workload's calls, in their order."""
+        return self._functions
+
     def warm_up(self) -> None:
         """Do whatever a first run would have to do (compile), once in this process."""
         self._warm_up()
@@ -75,15 +80,28 @@ class Kernel:
             targets = checked_outputs(workload.columns_out, out, length, columns)
             results = {name: out[name] for name in targets}
         self.warm_up()
-        scratch = [new_scratch(each, resolved) for each in workload.scratch]
-        for call, function in zip(workload.calls, self._functions, strict=True):
+        self.compute(
+            inputs, resolved, targets, [new_scratch(each, resolved) for each in workload.scratch]
+        )
+        return results
+
+    def compute(
+        self,
+        inputs: Columns,
+        parameters: Mapping[str, Any],
+        targets: Columns,
+        scratch: Sequence[NDArray[Any]],
+    ) -> None:
+        """Fill `targets`, on arrays and parameters that are as `run` makes them: nothing is checked
+        or converted here, and `warm_up` comes before.
+        """
+        for call, function in zip(self.workload.calls, self._functions, strict=True):
             function(
                 *map(inputs.__getitem__, call.columns),
-                *map(resolved.__getitem__, call.parameters),
+                *map(parameters.__getitem__, call.parameters),
                 *map(targets.__getitem__, call.outputs),
                 *scratch,
             )
-        return results
 
 
 def new_scratch(declared: Scratch, parameters: Mapping[str, Any]) -> NDArray[Any]:

@@ -171,7 +171,7 @@ def test_columns_of_sources_default_to_the_declaration() -> None:
 
 def test_options_are_read_as_the_workload_declares() -> None:
     body = run_body({"workload": NAME, "kernel": "rust"}, ["steps=1_000", "rate=5e-2"])
-    request = checked(RunRequest, body)
+    request, _ = checked(RunRequest, body)
     assert request.parameters == {"steps": 1_000, "rate": 0.05}
     with pytest.raises(CommandError, match=r"--param turns: .*there are steps, rate"):
         checked(RunRequest, run_body({"workload": NAME}, ["turns=1"]))
@@ -220,11 +220,11 @@ def test_service_describes_it(server: Server) -> None:
     assert shown["columns_in"][0] == {
         "name": "start",
         "dtype": "float64",
+        "width": None,
         "description": "money at the start",
         "minimum": 0.01,
         "maximum": 1e6,
         "unit": "EUR",
-        "width": None,
         "example": 100.0,
     }
     assert [p["dtype"] for p in shown["parameters"]] == ["int64", "float64"]

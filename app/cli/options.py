@@ -126,7 +126,8 @@ Param = Annotated[
         "-p",
         metavar="NAME=VALUE",
         help="A parameter of the workload; may be repeated. "
-        + " ".join(map(_parameters_help, declared_workloads())),
+        + " ".join(map(_parameters_help, declared_workloads()))
+        + " `hotloop kernels` lists those of workloads of your own.",
         rich_help_panel="Run",
     ),
 ]

@@ -85,14 +85,6 @@ def _asked(
     return answer
 
 
-def _name_of_kernel(text: str) -> str:
-    if text not in kernel_names():
-        raise typer.BadParameter(
-            f"there is no kernel {text!r}.\n  Take one of: {', '.join(kernel_names())}"
-        )
-    return text
-
-
 @_command("list")
 def list_tasks(
     status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
@@ -106,8 +98,8 @@ def list_tasks(
         str | None,
         typer.Option(
             metavar="NAME",
-            parser=_name_of_kernel,
-            help=f"Only those run on this kernel: {', '.join(kernel_names())}.",
+            help=f"Only those run on this kernel: {', '.join(kernel_names())}, or one of a "
+            "workload of your own.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks to show.")] = 50,

@@ -25,6 +25,7 @@ from hotloop.app.schemas.service import (
     OwnWorkloadView,
     ParameterView,
     ProductBoundView,
+    TermView,
     WorkloadView,
 )
 from hotloop.app.strategies.registry import uses_processes
@@ -106,6 +107,7 @@ class KernelService:
 
 def workload_view(workload: kernels.Workload) -> WorkloadView:
     """Return the declaration of a workload as clients see it."""
+    source = workload.source
     return WorkloadView(
         name=workload.name,
         description=workload.description,
@@ -118,13 +120,17 @@ def workload_view(workload: kernels.Workload) -> WorkloadView:
             ProductBoundView.model_validate(each, from_attributes=True)
             for each in workload.product_bounds
         ],
+        terms=[TermView.model_validate(each, from_attributes=True) for each in workload.terms],
+        depends_on_data=workload.depends_on_data,
+        source=None if source is None else f"{source.module}:{source.attribute}",
+        version=None if source is None else source.short_version,
     )
 
 
 def _column_view(column: kernels.Column) -> ColumnView:
     names = ColumnView.model_fields.keys() - {"example"}
     fields: dict[str, Any] = {name: getattr(column, name) for name in names}
-    return ColumnView(**fields, example=column.example())
+    return ColumnView(**fields, example=replace(column, width=None).example())
 
 
 def _kernel_view(report: KernelReport) -> KernelView:

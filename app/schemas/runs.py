@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -36,6 +36,9 @@ from hotloop.app.schemas.options import (
 from hotloop.app.wording import RULE
 from hotloop.kernels import Workload, declared_workloads
 from hotloop.kernels.contract import Value
+
+MOST_SHOWN: Final = 100
+"""Most values of an item that is shown as an example."""
 
 _DEFAULT_PARAMETERS = ParametersOf(DEFAULT_WORKLOAD)
 
@@ -185,10 +188,10 @@ def _made_model(base: type[R], workload: Workload) -> type[R]:
 
 def examples(workload: Workload) -> list[Any]:
     """Return the examples of bodies for a workload that is not the default one."""
-    return [
-        {"workload": workload.name, "items_count": 100},
-        {"workload": workload.name, "items": [example_row(workload)]},
-    ]
+    made_up = {"workload": workload.name, "items_count": 100}
+    if sum(column.width or 1 for column in workload.columns_in) > MOST_SHOWN:
+        return [made_up]
+    return [made_up, {"workload": workload.name, "items": [example_row(workload)]}]
 
 
 def known_workload(base: type[WorkloadOptions], name: str) -> Workload:

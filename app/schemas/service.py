@@ -119,27 +119,30 @@ class ColumnView(ResponseModel):
 
     name: str = Field(examples=[DEFAULT_WORKLOAD.columns_in[0].name])
     dtype: str = Field(examples=["float64"])
+    """An integer or a float of numpy, or `bool`."""
+    width: int | None = Field(ge=1)
+    """Number of values that each item has; null for a single value."""
     description: str
     minimum: float | int | None
     maximum: float | int | None
     unit: str | None
-    width: int | None
-    """The number of values of an item; null for one value, which is no list."""
-    example: bool | int | float | list[bool | int | float]
+    example: bool | float | int
+    """A value; for a vector, one of its values."""
 
 
 class ParameterView(ResponseModel):
-    """A parameter of a workload; bounds are inclusive, null for what is no number."""
+    """A parameter of a workload; bounds are inclusive, null where there is none."""
 
     name: str = Field(examples=[DEFAULT_WORKLOAD.parameters[0].name])
     description: str
     dtype: str = Field(examples=["int64"])
-    default: bool | int | float | str
+    """`int64`, `float64`, `bool`, or `choice` for one of `choices`."""
+    default: bool | float | int | str
     minimum: float | int | None
     maximum: float | int | None
+    choices: list[bool | float | int | str]
+    """The values of a choice; empty for any other parameter."""
     unit: str | None
-    choices: list[int | float | str]
-    """The values to choose from; empty for a parameter without a choice."""
 
 
 class ProductBoundView(ResponseModel):
@@ -147,6 +150,14 @@ class ProductBoundView(ResponseModel):
 
     parameters: list[str]
     maximum: int
+
+
+class TermView(ResponseModel):
+    """A part of an item's cost."""
+
+    name: str = Field(examples=[DEFAULT_WORKLOAD.terms[0].name])
+    operations: str = Field(examples=["steps * (steps + 1) / 2"])
+    """Number of elementary operations for an item, as an expression of the parameters."""
 
 
 class WorkloadView(ResponseModel):
@@ -158,6 +169,14 @@ class WorkloadView(ResponseModel):
     columns_out: list[ColumnView]
     parameters: list[ParameterView]
     product_bounds: list[ProductBoundView]
+    terms: list[TermView]
+    """The parts of an item's cost, which add up."""
+    depends_on_data: bool
+    """True if an item's cost depends on its columns; `terms` then only counts items."""
+    source: str | None = Field(examples=["prices:american_put"])
+    """Module and name of the function that a user wrote; null for a workload of the service."""
+    version: str | None = Field(examples=["3f9c2e8b01da"])
+    """The version of a user's code, 12 hexadecimal digits; null for a workload of the service."""
 
 
 class KernelView(ResponseModel):

@@ -39,7 +39,8 @@ class RedisStage(AsyncStage):
     fields: tuple[tuple[str, str], ...]
     """Pairs of a workload's column, and the field that it is read from (unused for `string`)."""
     defaults: tuple[tuple[str, Any], ...]
-    """The default of each column in `fields`, a list for a vector."""
+    """The default of each column in `fields`, a list for a vector; None fails an item that has no
+    value."""
     workload: str
     connections: int
     """The most connections for each event loop."""

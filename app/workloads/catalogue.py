@@ -97,6 +97,10 @@ class Catalogue:
         """True until every target was described once."""
         return not self._described.is_set()
 
+    async def changed(self) -> None:
+        """Wait until something is known that was not."""
+        await self._news.wait()
+
     async def reports(
         self,
         workload: str | None = None,

@@ -95,19 +95,20 @@ def test_bad_upload_names_row_column_and_bound(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("media_type", ARROW_TYPES)
 def test_damaged_uploads_are_answered_and_hurt_nothing(server: Server, media_type: str) -> None:
-    """Bits flipped and bytes cut off at random, 200 seeds."""
+    """Bits flipped and bytes cut off at random, with 70 seeds of its own for each media type."""
     packed = written(media_type, flights(400), compression="zstd")
     good = [written(media_type, flights(40), 13), packed]
     hosts = {process.pid for process in server.run_hosts()}
     answered = Counter[int]()
-    for seed in range(200):
-        dice = random.Random(seed)
+    for seed in range(70):
+        dice = random.Random(f"{seed} {media_type}")
         answer = server.upload(damaged(dice.choice(good), dice), media_type, **RUN)
         assert answer.status_code in (200, 422), answer.text
         answered[answer.status_code] += 1
-    assert answered[422] > 80
+    assert answered[422] > 30
     assert {process.pid for process in server.run_hosts()} == hosts
     assert server.upload(good[0], media_type, **RUN).json()["items_processed"] == 40
     assert "hotloop.app.sources.arrow_process" not in words_below(server)

@@ -22,7 +22,6 @@ from hotloop.app.schemas.comparison import HostView
 from hotloop.app.sources.simulated import SimulatedStage
 from hotloop.app.system import usable_cpu_count
 from tests.fixtures.calibrations import report
-from tests.fixtures.third_workload import WORKLOAD as SIGNALS
 from tests.prediction.test_model import plan
 
 LIKE = (report("python", 125.0), report("cython", 0.9), report("numba", 0.85))
@@ -113,18 +112,22 @@ def test_facts_are_those_of_this_machine() -> None:
     assert (view.load_after, view.throttled_seconds) == (None, None)
 
 
-def test_view_of_a_workload_has_values_of_every_kind() -> None:
-    shown = workload_view(SIGNALS).model_dump(mode="json")
-    columns = {each["name"]: (each["width"], each["example"]) for each in shown["columns_in"]}
-    assert columns == {
-        "inverted": (None, False),
-        "noise": (None, 4),
-        "samples": (3, [0.5, 0.5, 0.5]),
-    }
-    parameters = {each["name"]: (each["default"], each["choices"]) for each in shown["parameters"]}
-    assert parameters == {
-        "method": ("sum", ["sum", "mean"]),
-        "order": (1, [1, 2, 2.5]),
-        "absolute": (False, []),
-        "workers": (1, []),
-    }
+def test_view_of_a_workload_shows_all_that_it_declares(signals: kernels.Workload) -> None:
+    """`schemas.service`: what forms and clients are made from."""
+    source = kernels.WorkloadSource("signals", "level", "0123456789abcdef", folder="/secret")
+    shown = workload_view(replace(signals, source=source)).model_dump(mode="json")
+    assert (shown["source"], shown["version"]) == ("signals:level", "0123456789ab")
+    assert "secret" not in str(shown)
+    assert shown["terms"] == [{"name": "samples", "operations": "3"}]
+    assert shown["depends_on_data"] is False
+    columns = {each["name"]: each for each in shown["columns_in"]}
+    assert (columns["inverted"]["dtype"], columns["inverted"]["example"]) == ("bool", False)
+    assert (columns["samples"]["width"], columns["samples"]["example"]) == (3, 0.5)
+    assert columns["noise"]["width"] is None
+    parameters = {each["name"]: each for each in shown["parameters"]}
+    assert parameters["method"]["choices"] == ["sum", "mean"]
+    assert repr(parameters["order"]["choices"]) == "[1, 2, 2.5]"
+    assert (parameters["absolute"]["dtype"], parameters["absolute"]["default"]) == ("bool", False)
+    assert parameters["absolute"]["minimum"] is parameters["method"]["maximum"] is None
+    own = workload_view(kernels.get_workload("loops"))
+    assert (own.source, own.version) == (None, None)

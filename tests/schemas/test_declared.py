@@ -152,6 +152,13 @@ def test_examples_are_accepted(signals: Workload) -> None:
     ]
 
 
+def test_items_with_long_vectors_are_no_example(signals: Workload) -> None:
+    kernels.declare(replace(signals, columns_in=(Column("samples", "int8", "samples", width=500),)))
+    assert request_model(RunRequest, "signals").model_json_schema()["examples"] == [
+        {"workload": "signals", "items_count": 100}
+    ]
+
+
 def test_workload_that_is_not_declared_is_the_only_fault(signals: Workload) -> None:
     asked()
     kernels.withdraw("signals")
