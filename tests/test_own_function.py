@@ -39,10 +39,11 @@ def steps() -> list[Step]:
     found: list[Step] = []
     for match in BLOCK.finditer(PAGE):
         language, text = match.groups()
+        before = PAGE[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
         if language == "text":
-            found[-1].printed.extend(text.splitlines())
+            times = 12 if "twelve times" in before else 1
+            found[-1].printed.extend(text.splitlines() * times)
         else:
-            before = PAGE[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
             found.append(Step(language, text, before, []))
     return found
 
@@ -139,7 +140,5 @@ def carried_out(user: User, step: Step) -> None:
         return
     assert step.language == "sh"
     printed = user.run(step.text)
-    for line in step.printed:
-        assert line in printed
-    if "times the same" in PAGE[PAGE.index(step.text) :].split("```")[2]:
-        assert printed == step.printed * 12
+    assert printed == step.printed or not step.printed
+    assert printed
