@@ -86,13 +86,13 @@ def _asked_for(client: ServiceClient, name: str) -> Workload:
     for view in answer["workloads"]:
         if view["name"] == name:
             kernels = [each for each in answer["kernels"] if each["workload"] == name]
-            return _workload(view, kernels)
+            return workload_of(view, kernels)
     raise unknown_workload(name, answer)
 
 
-def _workload(view: Mapping[str, Any], kernels: Sequence[Mapping[str, Any]]) -> Workload:
-    """Make the declaration that the service shows. Raises CommandError for one of a service with
-    other fields.
+def workload_of(view: Mapping[str, Any], kernels: Sequence[Mapping[str, Any]]) -> Workload:
+    """Make the declaration that the service shows, without its source. Raises CommandError if the
+    service is of another version.
     """
     try:
         columns_in = tuple(from_fields(Column, each) for each in view["columns_in"])

@@ -36,7 +36,7 @@ def growth(start, months, steps, rate, kind, exact):
     return final, exact or final > start
 '''
 
-GIVEN = ("--workload", "growth", "--items", "30", "--db", "none", "--cache", "none")
+GIVEN = ("--workload", "growth", "--items", "30")
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_own_workloads_are_listed_with_reasons(server: Server) -> None:
     text = hotloop("kernels", "--url", server.url).stdout
     assert "start: 0.01 … 1,000,000 EUR\n" in text
     assert "rate: -0.5 … 0.5; default 0.02\n" in text
-    assert "kind: simple or compound; default simple\n" in text
-    assert "exact: true or false; default false\n" in text
+    assert "kind: simple, compound; default simple\n" in text
+    assert "exact: true, false; default false\n" in text
     assert "grew: true or false\n" in text
     assert "broken.py cannot be used: ZeroDivisionError: division by zero at broken.py:1" in text
 
