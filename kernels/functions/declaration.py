@@ -344,10 +344,9 @@ def _with_examples(declared: Workload) -> tuple[Column, ...]:
         made = declared.simulated_columns(np.arange(_EXAMPLES, dtype=np.int64))
     except InvalidColumnError:  # a sampler that fails says so when items are needed
         return declared.columns_in
+    examples = {name: values.flat[:_EXAMPLES].tolist() for name, values in made.items()}
     return tuple(
-        replace(
-            each, examples=tuple(_short(each, v) for v in made[each.name].flat[:_EXAMPLES].tolist())
-        )
+        replace(each, examples=tuple(_short(each, value) for value in examples[each.name]))
         for each in declared.columns_in
     )
 
