@@ -31,9 +31,12 @@ from hotloop.kernels.errors import (
     KernelUnavailableError,
     UnknownKernelError,
     UnknownWorkloadError,
+    WorkloadChangedError,
+    WorkloadError,
 )
 from hotloop.kernels.registry import (
     available_kernels,
+    declare,
     declared_workloads,
     force_instruction_set,
     get_kernel,
@@ -41,7 +44,10 @@ from hotloop.kernels.registry import (
     instruction_sets,
     known_kernels,
     releases_gil,
+    use,
+    user_function,
     why_unavailable,
+    withdraw,
     workloads,
 )
 
@@ -67,8 +73,11 @@ __all__ = [
     "UnknownKernelError",
     "UnknownWorkloadError",
     "Workload",
+    "WorkloadChangedError",
+    "WorkloadError",
     "WorkloadSource",
     "available_kernels",
+    "declare",
     "declared_workloads",
     "force_instruction_set",
     "get_kernel",
@@ -77,7 +86,10 @@ __all__ = [
     "known_kernels",
     "parity_faults",
     "releases_gil",
+    "use",
+    "user_function",
     "why_unavailable",
+    "withdraw",
     "workloads",
 ]
 

@@ -4,6 +4,8 @@ KernelsError
 ├── UnknownWorkloadError       no workload has this name
 ├── UnknownKernelError         no kernel has this name
 ├── KernelUnavailableError     the kernel is known and cannot be loaded here
+├── WorkloadError              a function cannot be a workload; also a ValueError
+├── WorkloadChangedError       the code of a workload is not the version that was meant
 ├── InstructionSetUnavailableError  the kernel cannot use this instruction set here
 └── InvalidInputError          also a ValueError; `field` names what was refused
     ├── InvalidParameterError  a parameter is unknown, of a wrong type or out of bounds
@@ -23,6 +25,8 @@ __all__ = [
     "KernelsError",
     "UnknownKernelError",
     "UnknownWorkloadError",
+    "WorkloadChangedError",
+    "WorkloadError",
 ]
 
 
@@ -40,6 +44,26 @@ class UnknownWorkloadError(KernelsError):
 
     def __str__(self) -> str:
         return f"unknown workload {self.name!r}; choose one of: {', '.join(self.choices)}"
+
+
+class WorkloadError(KernelsError, ValueError):
+    """A function, or what is declared of it, cannot be a workload; the text says what to do."""
+
+
+class WorkloadChangedError(KernelsError):
+    """The code of the workload `name` has the version `found` here, and `wanted` was meant."""
+
+    def __init__(self, name: str, wanted: str, found: str) -> None:
+        self.name = name
+        self.wanted = wanted
+        self.found = found
+        super().__init__(name, wanted, found)
+
+    def __str__(self) -> str:
+        return (
+            f"the code of workload {self.name!r} has changed: version {self.wanted[:12]} was "
+            f"meant, {self.found[:12]} is here; restart the service, or serve with --reload"
+        )
 
 
 class UnknownKernelError(KernelsError):

@@ -11,22 +11,25 @@ import os
 from collections.abc import Mapping
 from importlib import import_module
 from threading import Lock, RLock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hotloop.kernels.contract import Implementation, Workload
+from hotloop.kernels.contract import Implementation, Workload, WorkloadSource
 from hotloop.kernels.errors import (
     InstructionSetUnavailableError,
     KernelUnavailableError,
     UnknownKernelError,
     UnknownWorkloadError,
+    WorkloadChangedError,
 )
 from hotloop.kernels.loops import LOOPS
 
 if TYPE_CHECKING:
+    from hotloop.kernels.functions.declaration import WorkloadFunction
     from hotloop.kernels.kernel import Kernel
 
 __all__ = [
     "available_kernels",
+    "declare",
     "declared_workloads",
     "force_instruction_set",
     "get_kernel",
@@ -34,7 +37,10 @@ __all__ = [
     "instruction_sets",
     "known_kernels",
     "releases_gil",
+    "use",
+    "user_function",
     "why_unavailable",
+    "withdraw",
     "workloads",
 ]
 
@@ -47,6 +53,11 @@ _declaring: Final = RLock()
 _loaded: Final[dict[tuple[str, str], Mapping[str | None, Kernel] | str]] = {}
 _forced: Final[dict[tuple[str, str], str]] = {}
 _lock: Final = Lock()
+
+# What users' sources have become in this process.
+_functions: Final[dict[str, WorkloadFunction[..., Any]]] = {}
+_used: Final[dict[WorkloadSource, Workload]] = {}
+_using: Final = RLock()
 
 
 def declared_workloads() -> tuple[Workload, ...]:
@@ -65,8 +76,52 @@ def declared_workloads() -> tuple[Workload, ...]:
 
 
 def declare(workload: Workload) -> None:
-    """Add a workload, or replace the one of the same name, whose loaded kernels stay. Internal."""
-    _declared[workload.name] = workload
+    """Add a workload as data, or replace the one of the same name and its kernels."""
+    with _lock:
+        if _declared.get(workload.name) != workload:
+            _forget_kernels(workload.name)
+            _declared[workload.name] = workload
+
+
+def withdraw(name: str) -> None:
+    """Remove a workload that `declare` added; an unknown name is ignored."""
+    with _lock:
+        _forget_kernels(name)
+        _declared.pop(name, None)
+        _functions.pop(name, None)
+
+
+def use(source: WorkloadSource) -> Workload:
+    """Import a user's workload into this process, once, declare it, and return its declaration.
+
+    Runs the user's code. Raises `WorkloadChangedError` if its version is not that of `source`,
+    `WorkloadError`, and whatever the user's code raises.
+    """
+    with _using:
+        workload = _used.get(source)
+        if workload is None:
+            from hotloop.kernels.functions.loading import import_source
+
+            function = import_source(source)
+            workload = function.declaration
+            found = workload.source
+            assert found is not None
+            if found.version != source.version:
+                raise WorkloadChangedError(workload.name, source.version, found.version)
+            _functions[workload.name] = function
+            declare(workload)
+            _used[source] = workload
+        return workload
+
+
+def user_function(name: str) -> WorkloadFunction[..., Any] | None:
+    """Return the function of a workload that `use` has imported into this process, if it has."""
+    return _functions.get(name)
+
+
+def _forget_kernels(workload: str) -> None:
+    for key in [key for key in _loaded if key[0] == workload]:
+        del _loaded[key]
 
 
 def workloads() -> tuple[str, ...]:
@@ -192,6 +247,8 @@ def _implementation(workload: str, kernel: str) -> Implementation:
 def _import(workload: Workload, found: Implementation) -> Mapping[str | None, Kernel] | str:
     from hotloop.kernels.kernel import Kernel
 
+    if workload.source is not None:
+        return _import_own(workload, found.kernel)
     try:
         module = import_module(found.module)
         # Where each set's term functions are found; without a choice, in the module itself.
@@ -210,6 +267,14 @@ def _import(workload: Workload, found: Implementation) -> Mapping[str | None, Ke
     # A broken compiled library may raise anything; whatever it is, it is reported, not raised.
     except Exception as error:
         return _reason(found.module, error)
+
+
+def _import_own(workload: Workload, kernel: str) -> Mapping[str | None, Kernel] | str:
+    function = _functions.get(workload.name)
+    if function is None:
+        return f"the code of workload {workload.name} is not imported in this process"
+    loaded = function.load_kernel(kernel)
+    return loaded if isinstance(loaded, str) else {None: loaded}
 
 
 def _reason(module_name: str, error: Exception) -> str:
