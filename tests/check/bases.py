@@ -23,7 +23,10 @@ _KINDS: Final = {"float": "float64", "int": "int64"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column in, written as `name dtype [minimum maximum] [*width] [sample=function]`."""
+    """A column in, written as `name dtype [minimum maximum] [*width] [sample=function]`.
+
+    A float column without bounds is drawn from 0 to 1, and may have any value.
+    """
 
     name: str
     dtype: str
@@ -31,6 +34,7 @@ class Column:
     high: float | int
     width: int | None = None
     sample: str | None = None
+    is_bounded: bool = True
 
     @property
     def is_float(self) -> bool:
@@ -41,7 +45,7 @@ class Column:
         if self.dtype == "bool":
             return "hotloop.Bool()"
         kind, usual = ("Float", "float64") if self.is_float else ("Integer", "int64")
-        words = [repr(self.low), repr(self.high)]
+        words = [repr(self.low), repr(self.high)] if self.is_bounded else []
         words += [f'dtype="{self.dtype}"'] if self.dtype != usual else []
         words += [f"width={self.width}"] if self.width else []
         words += [f"sample={self.sample}"] if self.sample else []
@@ -52,6 +56,8 @@ class Column:
         """Both bounds, their neighbours, and zeros, as far as they are within the bounds."""
         if self.dtype == "bool":
             return [False, True]
+        if not self.is_bounded:
+            return [0.0, -0.0, 1.0, -1.0, 1e308, 5e-324, math.inf, -math.inf, math.nan]
         if self.is_float:
             known: list[Value] = [self.low, self.high]
             known += [0.0, -0.0, 1.0] if self.low <= 0 <= self.high else [1.0]
@@ -209,6 +215,8 @@ def _column(words: list[str]) -> Column:
     if dtype == "bool":
         return Column(name, dtype, 0, 1)
     dtype = _KINDS.get(dtype, dtype)
+    if not rest:
+        return Column(name, dtype, 0.0, 1.0, is_bounded=False)
     number: Callable[[str], float | int] = float if dtype.startswith("float") else int
     marks = {word[0]: word for word in rest[2:]}
     return Column(

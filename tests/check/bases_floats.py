@@ -444,7 +444,36 @@ PENDULUM: Final = Base(
     ),
 )  # fmt: skip
 
+AFFINE: Final = Base(
+    "affine",
+    "x float; y float",
+    "z float; larger float; known bool",
+    """
+    z = x * slope + y
+    larger = y
+    if x > y:
+        larger = x
+    known = x == x and y == y
+    """,
+    parameters="slope float -8 8 =0.75",
+    numpy="""
+    z = x * slope + y
+    larger = np.where(x > y, x, y)
+    known = (x == x) & (y == y)
+    """,
+    slips=(
+        Slip("value", "larger = y\n    if x > y:\n        larger = x",
+             "larger = x\n    if y >= x:\n        larger = y", "returns the other one beside NaN"),
+        Slip("value", "x == x and y == y", "x == x", "takes NaN in one column for a number"),
+        Slip("value", "if x > y:", "if x > y and x - y < 1e300:", "does not see infinity"),
+        Slip("precision", "x * slope + y", "(x * slope + y + slope) - slope",
+             "adds and subtracts a parameter"),
+        Slip("domain", "known = x == x and y == y", "known = x - x + y - y == 0.0",
+             "takes infinity for NaN"),
+    ),
+)  # fmt: skip
+
 FLOATS: Final = (
     PUT_TREE, HAVERSINE, LOGISTIC_MAP, POLYNOMIAL, SIMPSON, TRIANGLE, CLIP_SCALE, NEWTON_ROOT,
-    PHASE, DAMPED, ESCAPE_TIME, COMPOUND, PENDULUM,
+    PHASE, DAMPED, ESCAPE_TIME, COMPOUND, PENDULUM, AFFINE,
 )  # fmt: skip

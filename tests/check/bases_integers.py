@@ -272,7 +272,7 @@ INVOICE: Final = Base(
 DIGITS: Final = Base(
     "digits",
     "number int -1000000000000 1000000000000",
-    "count int8; total int16; palindrome bool",
+    "count int8; total int16; turned int64; palindrome bool",
     """
     rest = abs(number)
     count = 0

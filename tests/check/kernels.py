@@ -94,8 +94,8 @@ class Kernel:
         inner = _text(self.first)
         for column in base.inputs:
             value = f"{column.name}_in[{self.index}]"
-            if self.style == "python" and column.width is None:
-                value = f"{column.name}_in[{self.index}].item()"
+            if self.style == "python":
+                value = f"memoryview({value})" if column.width else f"{value}.item()"
             inner += f"{column.name} = {(self.loads or {}).get(column.name, value)}\n"
         if self.style == "helper":
             names = ", ".join(output.name for output in base.results)

@@ -59,10 +59,11 @@ class Bench:
                     row[place] = edge
                     rows.append(row)
         for one, two in itertools.combinations(range(len(inputs)), 2):
-            if inputs[one].dtype == inputs[two].dtype and inputs[one].width == inputs[two].width:
+            a, b = inputs[one], inputs[two]
+            if (a.dtype, a.width) == (b.dtype, b.width) and max(a.low, b.low) < min(a.high, b.high):
                 for _ in range(6):
                     row = [c.draw(rng, 1)[0] for c in inputs]
-                    row[one] = row[two]
+                    row[one] = row[two] = np.clip(row[one], max(a.low, b.low), min(a.high, b.high))
                     rows.append(row)
         for _ in range(6):  # vectors of equal elements
             rows.append(
@@ -123,29 +124,48 @@ class Bench:
             arrays.append(room[: int(np.prod(sizes))].reshape(sizes))
         return arrays
 
-    def expected(self, columns: Columns, parameters: Mapping[str, Value]) -> Columns:
-        """Call the scalar function on every item; one that raises gets NaN or the least integer."""
+    def expected(
+        self, columns: Columns, parameters: Mapping[str, Value]
+    ) -> tuple[Columns, NDArray[np.bool_]]:
+        """Call the scalar function on every item; also return True for those that raise."""
         count = len(next(iter(columns.values())))
         outputs = {o.name: _filled((count,), o.dtype, ZEROS) for o in self.base.results}
+        raised = np.zeros(count, np.bool_)
         for row in range(count):
             item = [
                 column[row].item() if column.ndim == 1 else memoryview(column[row])
                 for column in columns.values()
             ]
             arrays = [memoryview(array) for array in self.scratch(parameters)]
-            values = self.scalar(*item, *parameters.values(), *arrays)
-            for output, value in zip(
-                outputs.values(), values if isinstance(values, tuple) else (values,), strict=True
-            ):
-                output[row] = value
-        return outputs
+            try:
+                values = self.scalar(*item, *parameters.values(), *arrays)
+                values = values if isinstance(values, tuple) else (values,)
+                for output, value in zip(outputs.values(), values, strict=True):
+                    output[row] = value
+            except (ArithmeticError, ValueError):
+                raised[row] = True
+        return outputs, raised
 
-    def wrong(self, expected: Columns, got: Columns) -> NDArray[np.bool_]:
-        """Return bool (n,): True for items with an output further off than it may be."""
+    def wrong(self, columns: Columns, parameters: Mapping[str, Value]) -> NDArray[np.bool_]:
+        """Return bool (n,): True for items with an output further off than it may be, and for
+        those where only one of function and kernel raises.
+        """
+        wanted, raised = self.expected(columns, parameters)
+        try:
+            got = self.run(columns, parameters)
+        except Exception:
+            if len(raised) == 1:
+                return ~raised
+            parts = (head(columns, 1, row) for row in range(len(raised)))
+            return np.concatenate([self.wrong(part, parameters) for part in parts])
+        return raised | self.differ(wanted, got, exact=False)
+
+    def differ(self, one: Columns, two: Columns, *, exact: bool = True) -> NDArray[np.bool_]:
+        """Return bool (n,): True for items with different outputs, or further off than allowed."""
         found: Any = False
         for output in self.base.results:
-            wanted, have = expected[output.name], got[output.name]
-            found = found | ~within(wanted, have, output.ulp)
+            ulp = 0 if exact else output.ulp
+            found = found | ~within(one[output.name], two[output.name], ulp)
         return found  # type: ignore[no-any-return]
 
 
