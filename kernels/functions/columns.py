@@ -29,6 +29,7 @@ Sample = Callable[[NDArray[np.int64]], Any] | str | Path
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _RESERVED: Final = {"item_id", "error", "stage", "failed", "reason"}
+_SCRATCH_DTYPES: Final = ("float64", "int64", "bool")
 MOST_WIDTH: Final = 100_000
 """Values of an item in one column."""
 
@@ -223,7 +224,11 @@ def scratch_array(name: str, kind: Scratch, defaults: dict[str, Any]) -> Declare
             f'scratch {name!r} must be hotloop.Scratch(dtype, shape...), as in Scratch("float64", '
             '"steps + 2")'
         )
-    _column(name, Float(dtype=kind.dtype))
+    if kind.dtype not in _SCRATCH_DTYPES:
+        raise WorkloadError(
+            f"scratch {name!r} must be one of {', '.join(_SCRATCH_DTYPES)}, in which functions "
+            f"compute, not {kind.dtype!r}"
+        )
     try:
         for each in kind.shape:
             evaluate(each, defaults)

@@ -321,11 +321,25 @@ class WorkloadFunction(Generic[P, R]):
         source = WorkloadSource(
             module=self.function.__module__,
             attribute=self.function.__name__,
-            version=code_version(self._parts(), repr(made)),
+            version=code_version(self._parts(), repr(_without_words(made))),
             folder=folder,
             file=file,
         )
         return replace(made, source=source)
+
+
+def _without_words(declared: Workload) -> Workload:
+    """Return a declaration without descriptions, which change no result."""
+    columns_in = tuple(replace(each, description="") for each in declared.columns_in)
+    columns_out = tuple(replace(each, description="") for each in declared.columns_out)
+    parameters = tuple(replace(each, description="") for each in declared.parameters)
+    return replace(
+        declared,
+        description="",
+        columns_in=columns_in,
+        columns_out=columns_out,
+        parameters=parameters,
+    )
 
 
 def _converted(column: Column, values: Any) -> Any:

@@ -1,7 +1,8 @@
 """Batch kernels that are derived from a scalar function: a loop in Python, and the same in Numba.
 
 The Numba kernel has Python's arithmetic: no fastmath, Python's errors, every number widened to 64
-bits before the function sees it. Nothing is compiled before `warm_up`.
+bits before the function sees it, because Numba computes with narrow and unsigned ones as C does.
+Nothing is compiled before `warm_up`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, Final
 
+import numpy as np
+
 from hotloop.kernels.contract import Column, Parameter, Workload
+from hotloop.kernels.functions.powers import with_exact_powers
 
 __all__ = ["NumbaKernel", "one_line", "python_batch"]
 
 _LONGEST_REASON: Final = 300
-_WIDENED: Final = {"int": "int64", "uin": "int64", "flo": "float64", "boo": "bool_"}
+_WIDE: Final = ("float64", "int64", "bool")
 
 
 def python_batch(function: Callable[..., Any], workload: Workload) -> Callable[..., None]:
@@ -49,6 +53,8 @@ class NumbaKernel:
         self._workload = workload
         self._lock = threading.Lock()
         self._compiled: Callable[..., None] | None = None
+        self._narrow = [c for c in workload.columns_in if c.width and c.dtype not in _WIDE]
+        """Vector columns whose items are widened one by one, in an array of each call."""
 
     def warm_up(self) -> None:
         """Compile once, while other callers wait. Raises whatever Numba does."""
@@ -60,28 +66,43 @@ class NumbaKernel:
     def __call__(self, *arguments: Any) -> None:
         """Compute a batch; `warm_up` comes before."""
         assert self._compiled is not None
-        self._compiled(*arguments)
+        widened = (np.empty(c.width or 0, dtype=_wide(c)) for c in self._narrow)
+        self._compiled(*arguments, *widened)
 
     def _compile(self) -> Callable[..., None]:
         import numba
+
+        for column in self._workload.columns_in:
+            if column.dtype == "uint64":
+                raise TypeError(
+                    f"Numba computes with uint64 and other integers in floats; declare column "
+                    f"{column.name!r} as int64, or add a batch kernel"
+                )
 
         options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "python"}
         workload = self._workload
         names = _Names(workload)
         function = _jitted(self._function, options, {})
+        rows = {column.name: f"w{place}" for place, column in enumerate(self._narrow)}
 
         def value(column: Column) -> str:
             item = f"{names[column.name]}[i]"
-            if column.width is not None or column.dtype == "uint64":
-                return item
-            return f"{_WIDENED[column.dtype[:3]]}({item})"
+            if column.width is None:
+                return f"{_wide(column)}_({item})"
+            return rows.get(column.name, item)
 
         lines = [
-            f"def batch({names.signature}):",
+            f"def batch({', '.join([names.signature, *rows.values()])}):",
             f"    for i in range({names[workload.columns_out[0].name]}.shape[0]):",
-            f"        {names.targets} = function({names.arguments(self._function, value)})",
         ]
-        widened = {name: getattr(numba.types, name) for name in set(_WIDENED.values())}
+        for name, row in rows.items():
+            lines.append(f"        for j in range({row}.shape[0]):")
+            lines.append(f"            {row}[j] = {names[name]}[i, j]")
+        lines.append(
+            f"        {names.targets} = function({names.arguments(self._function, value)})"
+        )
+        types = numba.types
+        widened = {"float64_": types.float64, "int64_": types.int64, "bool_": types.bool_}
         batch = _compiled(lines, {"function": function, **widened})
         compiled: Any = numba.njit(**options)(batch)
         compiled.compile(self._signature())
@@ -111,13 +132,21 @@ class NumbaKernel:
             *map(scalar, workload.parameters),
             *(array(c.dtype, 1, readonly=False) for c in workload.columns_out),
             *(array(s.dtype, len(s.shape), readonly=False) for s in workload.scratch),
+            *(array(_wide(c), 1, readonly=False) for c in self._narrow),
         )
+
+
+def _wide(column: Column) -> str:
+    """Return the dtype in which a function computes with a column's values."""
+    return "bool" if column.is_bool else "int64" if column.is_integer else "float64"
 
 
 def one_line(error: BaseException) -> str:
     """Return an error in one line, with the file and the line in the user's code where known."""
     text = str(error)
-    places = re.findall(r'File "([^"]+)", line (\d+)', text)
+    places = re.findall(r'File "([^"<]+)", line (\d+)', text)
+    places += re.findall(r"Raised from (\S+) \((\d+)\)", text)
+    text = re.sub(r"\s*Raised from \S+ \(\d+\)", "", text)
     boilerplate = re.compile(
         r"^(Failed in nopython mode.*|During: .*|File .*|<source missing.*|[-^~ ]*|def .*)$"
     )
@@ -143,10 +172,12 @@ def _jitted(function: Any, options: dict[str, Any], made: dict[int, Any]) -> Any
     if id(plain) in made:
         return made[id(plain)]
     scope = dict(plain.__globals__)
-    copy = FunctionType(
-        plain.__code__, scope, plain.__name__, plain.__defaults__, plain.__closure__
-    )
-    copy.__kwdefaults__ = plain.__kwdefaults__
+    copy = with_exact_powers(plain, scope)
+    if copy is None:
+        copy = FunctionType(
+            plain.__code__, scope, plain.__name__, plain.__defaults__, plain.__closure__
+        )
+        copy.__kwdefaults__ = plain.__kwdefaults__
     copy.__annotations__ = {}
     copy.__module__ = plain.__module__
     made[id(plain)] = jitted = numba.njit(**options)(copy)

@@ -60,6 +60,7 @@ def test_public_functions_keep_their_signatures() -> None:
     }
     assert signatures == {
         "available_kernels": ["workload"],
+        "declare": ["workload"],
         "declared_workloads": [],
         "force_instruction_set": ["workload", "kernel", "instruction_set"],
         "get_kernel": ["workload", "kernel", "instruction_set"],
@@ -68,6 +69,9 @@ def test_public_functions_keep_their_signatures() -> None:
         "known_kernels": ["workload"],
         "parity_faults": ["workload", "columns", "parameters", "expected", "computed"],
         "releases_gil": ["workload", "kernel"],
+        "use": ["source"],
+        "user_function": ["name"],
         "why_unavailable": ["workload", "kernel"],
+        "withdraw": ["name"],
         "workloads": [],
     }
