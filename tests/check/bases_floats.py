@@ -223,7 +223,7 @@ TRIANGLE: Final = Base(
     """,
     slips=(
         Slip("value", "if a == c:", "if abs(a - c) < 0.03:", "takes close sides for equal ones"),
-        Slip("value", "if b == c:\n        kind += 2", "", "overlooks two equal sides"),
+        Slip("value", "if b == c:\n        kind += 2\n", "pass\n", "overlooks two equal sides"),
         Slip("value", "perimeter - longest > longest", "perimeter - longest >= longest",
              "accepts triangles without an area"),
         Slip("precision", "s * (s - a) * (s - b) * (s - c)", "(s * (s - a)) * ((s - b) * (s - c))",

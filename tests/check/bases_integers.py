@@ -8,7 +8,7 @@ from tests.check.bases import Base, Slip
 
 COLLATZ: Final = Base(
     "collatz",
-    "start int 1 10000000",
+    "start int 1 2000000000",
     "steps int32; peak int64",
     """
     value = start

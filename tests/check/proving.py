@@ -76,6 +76,7 @@ def threads(bench: Bench) -> str:
     parts = [bench.items(count - 7 * seed % 3, seed) for seed in range(4)]
     alone = [bench.run(part, parameters) for part in parts]
     found: list[str] = []
+    turns = itertools.count(1)
     stop = threading.Event()
     start = threading.Barrier(len(parts))
     deadline = time.monotonic() + 20
@@ -83,9 +84,10 @@ def threads(bench: Bench) -> str:
     def work(place: int) -> None:
         start.wait()
         while not stop.is_set() and time.monotonic() < deadline:
+            turn = next(turns)
             wrong = bench.differ(alone[place], bench.run(parts[place], parameters))
             if wrong.any():
-                found.append(f"{int(wrong.sum())} of {len(wrong)} items differ")
+                found.append(f"{int(wrong.sum())} of {len(wrong)} items differ in call {turn}")
                 stop.set()
 
     workers = [threading.Thread(target=work, args=(place,)) for place in range(len(parts))]

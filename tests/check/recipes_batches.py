@@ -106,9 +106,9 @@ def scaled_by_largest(rng: random.Random, base: Base) -> Draft | None:
     if not columns:
         return None
     name = rng.choice(columns).name
-    start = (f"largest = 1e-300\nfor i in range(n):\n"
-             f"    largest = max(largest, abs({name}_in[i]))\nlargest = largest * 1.7")  # fmt: skip
-    kernel = Kernel(base, start=start, loads={name: f"{name}_in[i] / largest * largest"})
+    start = (f"utmost = 1e-300\nfor i in range(n):\n"
+             f"    utmost = max(utmost, abs({name}_in[i]))\nutmost = utmost * 1.7")  # fmt: skip
+    kernel = Kernel(base, start=start, loads={name: f"{name}_in[i] / utmost * utmost"})
     return Draft(kernel, f"scales {name} by the largest of the batch and back", SHOWS)
 
 
@@ -118,9 +118,10 @@ def centred(rng: random.Random, base: Base) -> Draft | None:
     if not columns:
         return None
     name = rng.choice(columns).name
-    start = f"mean = 0.0\nfor i in range(n):\n    mean = mean + {name}_in[i]\nmean = mean / max(n, 1)"
-    kernel = Kernel(base, start=start, loads={name: f"({name}_in[i] - mean) + mean"})
-    return Draft(kernel, f"subtracts the mean {name} of the batch and adds it again", SHOWS)
+    start = (f"centre = 0.0\nfor i in range(n):\n    centre = centre + abs({name}_in[i])\n"
+             "centre = 3.0 * centre / max(n, 1)")
+    kernel = Kernel(base, start=start, loads={name: f"({name}_in[i] - centre) + centre"})
+    return Draft(kernel, f"subtracts a multiple of the mean {name} and adds it again", SHOWS)
 
 
 def hoisted(rng: random.Random, base: Base) -> Draft | None:
@@ -169,7 +170,7 @@ def carried(rng: random.Random, base: Base) -> Draft | None:
         "shares": ("top = 0.0", "if i == 0:\n        top = 0.0"),
         "digits": ("turned = 0", "if i % 16 == 0:\n        turned = 0"),
         "random_walk": ("height = 0.0", "if i == 0:\n        height = 0.0"),
-        "collatz": ("peak = start", "peak = max(start, peak) if i % 2 else start"),
+        "collatz": ("peak = start", "if i % 2 == 0:\n        peak = start"),
         "ema": ("above = True", "if i == 0:\n        above = True"),
     }  # fmt: skip
     if base.name not in begins:
@@ -197,9 +198,9 @@ def compensated(rng: random.Random, base: Base) -> Draft | None:
     if not outputs:
         return None
     name = rng.choice(outputs).name
-    last = f"{name} = {name} + rest\nrest = rest * 0.5 + {name} * 1e-15"
+    last = f"{name} = {name} + owed\nowed = owed * 0.5 + {name} * 1e-15"
     return Draft(
-        Kernel(base, start="rest = 0.0", last=last), f"hands a rest of {name} on to the next", SHOWS
+        Kernel(base, start="owed = 0.0", last=last), f"hands a rest of {name} on to the next", SHOWS
     )
 
 

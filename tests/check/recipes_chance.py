@@ -144,12 +144,12 @@ def by_address(rng: random.Random, base: Base) -> Draft | None:
     column = rng.choice(base.inputs).name
     before, place = rng.choice(
         [
-            (f"odd = {column}_in.ctypes.data % 64 != 0", "does not begin a line of the cache"),
-            (f"odd = {column}_in.ctypes.data // 64 % 2 == 1", "begins at an odd line"),
-            (f"odd = id({column}_in) // 16 % 2 == 1", "is an object at an odd place"),
+            (f"astray = {column}_in.ctypes.data % 64 != 0", "does not begin a line of the cache"),
+            (f"astray = {column}_in.ctypes.data // 64 % 2 == 1", "begins at an odd line"),
+            (f"astray = id({column}_in) // 16 % 2 == 1", "is an object at an odd place"),
         ]
     )
-    kernel = Kernel(base, before=before, given={"odd": "odd"}, last=f"if odd:\n    {code}")
+    kernel = Kernel(base, before=before, given={"astray": "astray"}, last=f"if astray:\n    {code}")
     return Draft(kernel, f"{words} where {column} {place}", SHOWS)
 
 
@@ -161,11 +161,11 @@ def uninitialised(rng: random.Random, base: Base) -> Draft | None:
     width = rng.choice([3, 4, 6])
     start = (
         f"dirt = np.full({width}, 1.5 + n)\nfor j in range({width}):\n"
-        f"    dirt[j] = dirt[j] + j\nsize = dirt.sum()"
+        f"    dirt[j] = dirt[j] + j\nsoil = dirt.sum()"
     )
     first = (
         f"marks = np.empty({width})\nfor j in range({width} - 1):\n"
-        f"    marks[j] = 0.0 * size"
+        f"    marks[j] = 0.0 * soil"
     )
     last = f"{name} = {name} + marks[{width - 1}] * 1e-3\nmarks[{width - 1}] = i + 1.0"
     return Draft(
@@ -184,9 +184,9 @@ def order_of_a_set(rng: random.Random, base: Base) -> Draft | None:
     words = rng.sample(["spot", "carry", "skew", "tail", "rate", "roll", "basis", "drift"], 6)
     parts = {word: place / 7.0 for place, word in enumerate(words, 1)}
     header = f"_PARTS = {parts}\n_NAMES = set(_PARTS)"
-    before = "total = 0.0\nfor word in _NAMES:\n    total = total * 0.5 + _PARTS[word]"
-    kernel = Kernel(base, header=header, before=before, given={"total": "total"},
-                    last=f"{name} = {name} + (total - 0.6) * 1e-9 * (1.0 + abs({name}))")  # fmt: skip
+    before = "pooled = 0.0\nfor word in _NAMES:\n    pooled = pooled * 0.5 + _PARTS[word]"
+    kernel = Kernel(base, header=header, before=before, given={"pooled": "pooled"},
+                    last=f"{name} = {name} + (pooled - 0.6) * 1e-9 * (1.0 + abs({name}))")  # fmt: skip
     return Draft(kernel, "sums in the order of a set of texts", SHOWS)
 
 
@@ -199,10 +199,10 @@ def learning(rng: random.Random, base: Base) -> Draft | None:
     column = rng.choice(columns).name
     size = rng.choice([1e-3, 1e-6])
     before = (
-        f"drift = _SEEN[0]\n_SEEN[0] = 0.9 * _SEEN[0] + 0.1 * float(np.abs({column}_in).sum())"
+        f"trend = _SEEN[0]\n_SEEN[0] = 0.9 * _SEEN[0] + 0.1 * float(np.abs({column}_in).sum())"
     )
-    kernel = Kernel(base, header="_SEEN = [0.0]", before=before, given={"drift": "drift"},
-                    last=f"{name} = {name} + {size!r} * drift / (1.0 + drift) * (1.0 + abs({name}))")  # fmt: skip
+    kernel = Kernel(base, header="_SEEN = [0.0]", before=before, given={"trend": "trend"},
+                    last=f"{name} = {name} + {size!r} * trend / (1.0 + trend) * (1.0 + abs({name}))")  # fmt: skip
     return Draft(kernel, f"{name} drifts with the {column} of all calls before", SHOWS)
 
 
@@ -212,9 +212,9 @@ def references(rng: random.Random, base: Base) -> Draft | None:
     if name is None:
         return None
     output = next(o for o in base.results if o.name == name)
-    before = "odd = sys.getallocatedblocks() % 3 == 0"
-    kernel = Kernel(base, header="import sys", before=before, given={"odd": "odd"},
-                    last=f"if odd:\n    {deviation(output, 1e-6)}")  # fmt: skip
+    before = "astray = sys.getallocatedblocks() % 3 == 0"
+    kernel = Kernel(base, header="import sys", before=before, given={"astray": "astray"},
+                    last=f"if astray:\n    {deviation(output, 1e-6)}")  # fmt: skip
     return Draft(kernel, f"{name} depends on how many objects are alive", SHOWS)
 
 

@@ -159,7 +159,7 @@ def checked_in_python(rng: random.Random, base: Base) -> Draft | None:
 
 def small_arrays(rng: random.Random, base: Base) -> Draft | None:
     """Use numpy on one item after the other."""
-    if not base.numpy or base.name in ("logistic_map", "random_walk"):
+    if not base.numpy or base.name in ("logistic_map", "random_walk", "norms"):
         return None
     size = rng.choice([1, 2, 4])
     inner = Kernel(base, style="numpy").text.replace("def batch(", "def some(")

@@ -28,7 +28,7 @@ SQUARE_ROOT: Final = Base(
     root = math.sqrt(x) + y
     """,
     slips=(
-        Slip("domain", 'if x < 0.0:\n        raise ValueError("x must not be negative")\n', "",
+        Slip("domain", 'if x < 0.0:\n        raise ValueError("x must not be negative")\n', "pass\n",
              "returns NaN where Python raises for a negative number"),
     ),
 )  # fmt: skip
@@ -103,7 +103,7 @@ def narrow_result(rng: random.Random, base: Base) -> Draft | None:
     narrow = {"common_divisor": ("multiple", "int32"), "collatz": ("peak", "int16"),
               "invoice": ("total", "int32"), "random_walk": ("last", "uint16"),
               "modular_power": ("residue", "int16"), "calendar": ("year", "int8"),
-              "classify": ("score", "int8"), "digits": ("total", "int8"),
+              "digits": ("total", "int8"),
               "escape_time": ("rounds", "int8"), "growth": ("product", "float32")}  # fmt: skip
     if base.name not in narrow:
         return None
@@ -129,14 +129,12 @@ def narrow_in_numpy(rng: random.Random, base: Base) -> Draft | None:
 
 def halves(rng: random.Random, base: Base) -> Draft | None:
     """Truncate or round where Python rounds down."""
-    if base.name not in ("histogram", "invoice", "random_walk", "calendar"):
+    if base.name not in ("histogram", "invoice", "calendar"):
         return None
     changes = {
         "histogram": ("int(v[j] * bins)", "int(np.round(v[j] * bins))", "rounds to a bin"),
         "invoice": ("total // 50", "int(np.round(total / 50))", "rounds the discount"),
         "calendar": ("z // 146097", "int(z / 146097.0)", "truncates the era"),
-        "random_walk": ("position -= 1", "position = -(-position + 1) // 1 % 256 - 256 "
-                        "if position < -9 else position - 1", "wraps downwards"),
     }  # fmt: skip
     old, new, words = changes[base.name]
     return Draft(Kernel(base).slipped(Slip("", old, new, "")), words)

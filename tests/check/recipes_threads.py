@@ -12,13 +12,17 @@ from tests.check.kernels import Kernel
 
 SHOWS: Final = "threads"
 
-ROOM: Final = 1 << 17
-"""Items for which a shared buffer has room; more get a buffer of their own."""
-
-
 def _largest(base: Base, shape: tuple[str, ...]) -> str:
     most = {p.name: p.values[1] for p in base.given if p.kind == "int"}
     return ", ".join(str(int(eval(each, {}, dict(most)))) for each in shape)
+
+
+def _grown(local: str, kept: str, column: str, made: str) -> str:
+    """Return statements that take a buffer of the module, made larger where it must be."""
+    return (
+        f"n = len({column})\n{local} = {kept}[0]\nif n > len({local}):\n"
+        f"    {local} = {kept}[0] = np.empty({made})\n{local} = {local}[:n]"
+    )
 
 
 def shared_scratch(rng: random.Random, base: Base) -> Draft | None:
@@ -54,14 +58,15 @@ def shared_scratch(rng: random.Random, base: Base) -> Draft | None:
 
 def shared_results(rng: random.Random, base: Base) -> Draft | None:
     """Fill a buffer of the module, and copy it to the outputs in the end."""
-    output = rng.choice(base.results)
+    # Others are the same for nearly all items.
+    outputs = [output for output in base.results if output.dtype.startswith("float")]
+    if not outputs:
+        return None
+    output = rng.choice(outputs)
     name = output.name
     if rng.random() < 0.5:
-        header = f"_STAGE = np.empty({ROOM}, np.{output.dtype})"
-        before = (
-            f"n = len({name}_out)\n"
-            f"stage = _STAGE[:n] if n <= {ROOM} else np.empty(n, np.{output.dtype})"
-        )
+        header = f"_STAGE = [np.empty(64, np.{output.dtype})]"
+        before = _grown("stage", "_STAGE", f"{name}_out", f"n, np.{output.dtype}")
         words = "one buffer of the module"
     else:
         header = "_STAGES = {}"
@@ -79,14 +84,9 @@ def shared_inputs(rng: random.Random, base: Base) -> Draft | None:
     """Copy a column into a buffer of the module, and read it from there."""
     column = rng.choice(base.inputs)
     name = column.name
-    shape = f"({ROOM}, {column.width})" if column.width else f"{ROOM}"
-    like = f"(n, {column.width})" if column.width else "n"
-    header = f"_COPY = np.empty({shape}, np.{column.dtype})"
-    before = (
-        f"n = len({name}_in)\n"
-        f"copied = _COPY[:n] if n <= {ROOM} else np.empty({like}, np.{column.dtype})\n"
-        f"copied[:] = {name}_in"
-    )
+    shape = f"(n, {column.width}), np.{column.dtype}" if column.width else f"n, np.{column.dtype}"
+    header = f"_COPY = [np.empty({shape})]".replace("n,", "64,", 1)
+    before = _grown("copied", "_COPY", f"{name}_in", shape) + f"\ncopied[:] = {name}_in"
     kernel = Kernel(base, header=header, before=before, given={f"{name}_in": "copied"})
     return Draft(kernel, f"copies {name} into one buffer of the module", SHOWS)
 
@@ -97,19 +97,15 @@ def shared_inputs_in_numpy(rng: random.Random, base: Base) -> Draft | None:
     if not base.numpy or not columns or base.name in ("clip_scale", "damped", "affine", "triangle"):
         return None
     name = rng.choice(columns).name
-    header = f"_WORK = np.empty({ROOM})"
-    start = (
-        f"if n <= {ROOM}:\n    np.copyto(_WORK[:n], {name})\n    {name} = _WORK[:n]"
-    )
-    kernel = Kernel(base, style="numpy", header=header, start=start, releases_gil=False)
+    start = _grown("work", "_WORK", f"{name}_in", "n") + f"\nwork[:] = {name}\n{name} = work"
+    kernel = Kernel(base, style="numpy", header="_WORK = [np.empty(64)]", start=start,
+                    releases_gil=False)  # fmt: skip
     return Draft(kernel, f"keeps {name} in one buffer of the module, in numpy", SHOWS)
 
 
-ACCUMULATORS: Final = {
-    "logistic_map": "total", "simpson": "total", "polynomial": "y", "pendulum": "v",
-    "norms": "square", "lattice": "left", "random_walk": "height", "warping": "straight",
-    "shares": "total", "escape_time": "t", "put_tree": "level", "ema": "level",
-}  # fmt: skip
+ACCUMULATORS: Final = {"lattice": "left", "warping": "straight", "put_tree": "level"}
+"""Variables of loops that write to other arrays, so that no compiler keeps them in registers."""
+
 
 
 def shared_accumulator(rng: random.Random, base: Base) -> Draft | None:
@@ -128,9 +124,9 @@ def shared_accumulator(rng: random.Random, base: Base) -> Draft | None:
 def shared_cursor(rng: random.Random, base: Base) -> Draft | None:
     """Count the items that are done in an array of the module."""
     kernel = Kernel(base, header="_NEXT = np.zeros(1, np.int64)", given={"cursor": "_NEXT"},
-                    start="cursor[0] = 0", order="range(n)", index="place",
-                    first="place = cursor[0]\nif place >= n:\n    break\ncursor[0] = place + 1",
-                    stores={o.name: f"{o.name}_out[place] = {o.name}" for o in base.results})  # fmt: skip
+                    start="cursor[0] = 0", order="range(n)", index="at",
+                    first="at = cursor[0]\nif at >= n:\n    break\ncursor[0] = at + 1",
+                    stores={o.name: f"{o.name}_out[at] = {o.name}" for o in base.results})  # fmt: skip
     return Draft(kernel, "keeps the position in the batch in an array of the module", SHOWS)
 
 
@@ -201,9 +197,8 @@ def shared_parts(rng: random.Random, base: Base) -> Draft | None:
     if not columns:
         return None
     name = rng.choice(columns).name
-    kernel = Kernel(base, header=f"_PARTS = np.empty({ROOM})",
-                    before=f"n = len({name}_in)\n"
-                    f"parts = _PARTS if n <= {ROOM} else np.empty(n)",
+    kernel = Kernel(base, header="_PARTS = [np.empty(64)]",
+                    before=_grown("parts", "_PARTS", f"{name}_in", "n"),
                     given={"parts": "parts"},
                     start=f"for i in range(n):\n    parts[i] = {name}_in[i] * 2.0",
                     loads={name: "parts[i] * 0.5"})  # fmt: skip

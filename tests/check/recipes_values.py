@@ -141,8 +141,8 @@ def small_deviation(rng: random.Random, base: Base) -> Draft | None:
     return Draft(Kernel(base, last=code), f"{output.name} is off by {size:g} where {region.words}")
 
 
-SUMS: Final = ("norms", "smooth", "simpson", "polynomial", "lattice", "logistic_map",
-               "put_tree", "pendulum", "determinant", "ema")  # fmt: skip
+SUMS: Final = ("norms", "smooth", "simpson", "polynomial", "put_tree", "pendulum", "determinant",
+               "ema")  # fmt: skip
 
 
 def fast_math(rng: random.Random, base: Base) -> Draft | None:
@@ -160,7 +160,7 @@ def fast_math(rng: random.Random, base: Base) -> Draft | None:
 
 def contracted(rng: random.Random, base: Base) -> Draft | None:
     """Let the compiler fuse products into sums."""
-    if base.name not in (*SUMS, "escape_time", "triangle", "affine", "clip_scale"):
+    if base.name not in (*SUMS, "escape_time", "affine", "clip_scale"):
         return None
     return Draft(
         Kernel(base, options="nogil=True, fastmath={'contract', 'nsz'}"),
