@@ -27,6 +27,8 @@ ServiceError
     ├── RunTimeoutError
     ├── RunCancelledError
     ├── ErrorRateExceededError
+    ├── WorkloadUnusableError    a user's code that cannot be imported or compiled, or has changed
+    ├── OutOfMemoryError         a user's code that asked for more memory than a run may take
     ├── WorkerCrashedError       a worker of a pool died more often than the run may retry
     ├── RunHostDiedError         the process that executes runs died
     ├── UnreadableTaskError      a stored task that this version of the service cannot read
@@ -73,14 +75,17 @@ class InvalidRequestError(ServiceError):
 
 
 class BadRowError(InvalidRequestError):
-    """A row of an upload that cannot be used. `line` counts from 1, a header line included."""
+    """A row of an upload that cannot be used. `line` counts from 1, a header line included, and is
+    None for a fault of the upload as a whole. Where there are no lines, `unit` is "row".
+    """
 
-    def __init__(self, line: int, column: str | None, text: str) -> None:
-        Exception.__init__(self, line, column, text)
+    def __init__(self, line: int | None, column: str | None, text: str, unit: str = "line") -> None:
+        Exception.__init__(self, line, column, text, unit)
         self.line = line
         self.column = column
         self.text = text
-        self.field = f"line {line}" if column is None else f"line {line}, column {column}"
+        place = [] if line is None else [f"{unit} {line}"]
+        self.field = ", ".join(place if column is None else [*place, f"column {column}"]) or "file"
 
 
 class EstimateTooLongError(InvalidRequestError):
@@ -307,6 +312,31 @@ class ErrorRateExceededError(RunError):
         "{e.failed_items:,} of {e.total_items:,} items failed, more than max_error_rate = "
         "{e.max_error_rate:g} allows."
     )
+
+
+@dataclass(eq=False, repr=False)
+class WorkloadUnusableError(RunError):
+    """A user's workload that cannot be run now; `reason` says why, and what to do."""
+
+    workload: str
+    reason: str
+    form = "the workload {e.workload} cannot be run: {e.reason}"
+
+
+@dataclass(eq=False, repr=False)
+class OutOfMemoryError(RunError):
+    """A user's workload that asked a process for more than its `limit_bytes`, if they are known."""
+
+    workload: str
+    limit_bytes: int | None
+
+    def __str__(self) -> str:
+        most = "" if self.limit_bytes is None else f" ({self.limit_bytes >> 20:,} MiB)"
+        return (
+            f"the workload {self.workload} needs more memory than a process of this run may take"
+            f"{most}. Lower workers or batch_size, or have the operator raise "
+            "HOTLOOP_MEMORY_BUDGET_BYTES."
+        )
 
 
 @dataclass(eq=False, repr=False)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import resource
 import signal
 import sys
 import threading
@@ -67,7 +69,30 @@ def trim_memory() -> None:
         trim(0)
 
 
+_data_limit: int | None = None
+"""The limit of this process's memory before `bound_memory` set one."""
+
+
+def bound_memory(more_bytes: int | None) -> None:
+    """Let this process take at most so many more bytes of memory of its own; None lifts the bound.
+    An allocation over it fails. Does nothing on systems other than Linux, which do not count it.
+    """
+    global _data_limit
+    held = _statistics(Path("/proc/self/status"), ":").get("VmData")
+    if held is None:
+        return
+    limit, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if _data_limit is None:
+        _data_limit = limit
+    limit = _data_limit
+    if more_bytes is not None:
+        limits = [(held << 10) + more_bytes, limit, hard]
+        limit = min(each for each in limits if each != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def end_with_starter() -> None:
@@ -76,6 +101,14 @@ def end_with_starter() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Make the system give this process the children of processes below it that end. Does nothing
+    on systems other than Linux.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_with_parent(
@@ -95,6 +128,14 @@ def end_with_parent(
         end()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """Return the processor's name; `root` is the root of the file system."""
+    for line in _text(root / "proc" / "cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
 
 
 def has_gil() -> bool:
@@ -236,13 +277,14 @@ def _cpu_quota_v1(folder: Path) -> float | None:
     return None if quota is None or period is None else quota / period
 
 
-def _statistics(path: Path) -> dict[str, int]:
-    """Return the numbers in a file that has a name and a number on each line."""
+def _statistics(path: Path, mark: str = " ") -> dict[str, int]:
+    """Return the numbers in a file that has a name, a mark and a number on each line."""
     numbers: dict[str, int] = {}
     for line in _text(path).splitlines():
-        name, _, value = line.partition(" ")
-        if value.strip().isdecimal():
-            numbers[name] = int(value)
+        name, _, value = line.partition(mark)
+        number = value.strip().removesuffix(" kB")
+        if number.isdecimal():
+            numbers[name] = int(number)
     return numbers
 
 

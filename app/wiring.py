@@ -45,6 +45,7 @@ from hotloop.app.tasks.needs import NOTHING
 from hotloop.app.tasks.nodes import NodeStore, new_node_id
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.work_queue import QueueOptions, WorkQueue
+from hotloop.app.workloads.catalogue import Catalogue, CatalogueOptions
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Services:
     comparisons: ComparisonService
     recommendations: RecommendationService
     kernels: KernelService
+    catalogue: Catalogue
     health: HealthService
     vitals: VitalsService
     metrics: Metrics
@@ -106,6 +108,21 @@ async def open_services(
         )
         hosts.start()
         stack.push_async_callback(hosts.close)
+        memory = await asyncio.to_thread(_memory_budget, settings, usable_cpus)
+        catalogue = Catalogue(
+            CatalogueOptions(
+                targets=settings.workloads,
+                folder=settings.workloads_dir,
+                data_folder=settings.data_dir,
+                usable_cpus=usable_cpus,
+                memory_bytes=memory.run_bytes,
+                environment=run_host_environment(),
+                reload=settings.reload,
+            ),
+            hosts,
+        )
+        catalogue.start()
+        stack.push_async_callback(catalogue.close)
         sampler = GaugeSampler(metrics, hosts, store)
         sampler.start()
         stack.push_async_callback(sampler.close)
@@ -114,6 +131,7 @@ async def open_services(
             hosts,
             config,
             partial(stored_results, store, nodes.node_id),
+            catalogue,
             begins_unasked=calibrates_unasked,
         )
         stack.push_async_callback(calibrations.close)
@@ -122,13 +140,14 @@ async def open_services(
             usable_cpus=usable_cpus,
             node=nodes.node_id,
             hosts=hosts,
+            catalogue=catalogue,
             calibrations=calibrations,
             store=store,
             folder=folder,
             lag=LoopLagMonitor(),
             sources=sources,
             metrics=metrics,
-            memory=await asyncio.to_thread(_memory_budget, settings, usable_cpus),
+            memory=memory,
             storage=ClientStorage(store.stored_bytes, settings.client_stored_bytes),
             bodies=BODIES,
         )
@@ -174,9 +193,10 @@ async def open_services(
             background=background,
             comparisons=ComparisonService(context, runner, background),
             recommendations=RecommendationService(
-                settings, hosts, calibrations, store, context.memory.run_bytes
+                settings, catalogue, calibrations, store, memory.run_bytes
             ),
-            kernels=KernelService(hosts),
+            kernels=KernelService(catalogue),
+            catalogue=catalogue,
             health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
             vitals=vitals,
             metrics=metrics,

@@ -26,7 +26,7 @@ from benchmarks.peers import numpy_items, plain_numba
 from benchmarks.peers.build import build_cython_peer
 from hotloop import kernels
 
-__all__ = ["Form", "Measurement", "Report", "as_json", "markdown", "measure"]
+__all__ = ["Form", "Measurement", "Report", "as_json", "markdown", "measure", "take_turns"]
 
 BATCH = 512
 TERMS: Mapping[str, Mapping[str, int]] = {
@@ -90,14 +90,7 @@ def measure(rounds: int = 9) -> Report:
     with TemporaryDirectory() as folder:
         forms = _forms(Path(folder))
         _check(forms)
-        times: list[list[float]] = [[] for _ in forms]
-        for _ in range(rounds):
-            for form, measured in zip(forms, times, strict=True):
-                started = thread_time()
-                for _ in range(form.repeats):
-                    form.run()
-                seconds = thread_time() - started
-                measured.append(seconds / form.repeats / form.items * 1e6)
+        times = take_turns(forms, rounds)
     return Report(
         machine=_machine(),
         versions={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
@@ -108,6 +101,19 @@ def measure(rounds: int = 9) -> Report:
             for form, us in zip(forms, times, strict=True)
         ],
     )
+
+
+def take_turns(forms: Sequence[Form], rounds: int) -> list[list[float]]:
+    """Return the microseconds an item, of every form in each round."""
+    times: list[list[float]] = [[] for _ in forms]
+    for _ in range(rounds):
+        for form, measured in zip(forms, times, strict=True):
+            started = thread_time()
+            for _ in range(form.repeats):
+                form.run()
+            seconds = thread_time() - started
+            measured.append(seconds / form.repeats / form.items * 1e6)
+    return times
 
 
 def markdown(report: Report) -> str:

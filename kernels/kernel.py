@@ -20,7 +20,7 @@ from hotloop.kernels.contract import Column, Scratch, Workload
 from hotloop.kernels.errors import InvalidColumnError, InvalidParameterError
 from hotloop.kernels.expressions import evaluate, names_in
 
-__all__ = ["Kernel", "checked_inputs", "checked_outputs", "new_outputs"]
+__all__ = ["Kernel", "checked_inputs", "checked_outputs", "empty_columns", "new_outputs"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -45,6 +45,11 @@ class Kernel:
     instruction_set: str | None
     _functions: tuple[Callable[..., None], ...] = field(repr=False)
     _warm_up: Callable[[], None] = field(repr=False)
+
+    @property
+    def functions(self) -> tuple[Callable[..., None], ...]:
+        """The functions of the workload's calls, in their order."""
+        return self._functions
 
     def warm_up(self) -> None:
         """Do whatever a first run would have to do (compile), once in this process."""
@@ -75,30 +80,57 @@ class Kernel:
             targets = checked_outputs(workload.columns_out, out, length, columns)
             results = {name: out[name] for name in targets}
         self.warm_up()
-        scratch = [new_scratch(each, resolved) for each in workload.scratch]
-        for call, function in zip(workload.calls, self._functions, strict=True):
+        self.compute(
+            inputs, resolved, targets, [new_scratch(each, resolved) for each in workload.scratch]
+        )
+        return results
+
+    def compute(
+        self,
+        inputs: Columns,
+        parameters: Mapping[str, Any],
+        targets: Columns,
+        scratch: Sequence[NDArray[Any]],
+    ) -> None:
+        """Fill `targets`, on arrays and parameters that are as `run` makes them: nothing is checked
+        or converted here, and `warm_up` comes before.
+        """
+        for call, function in zip(self.workload.calls, self._functions, strict=True):
             function(
                 *map(inputs.__getitem__, call.columns),
-                *map(resolved.__getitem__, call.parameters),
+                *map(parameters.__getitem__, call.parameters),
                 *map(targets.__getitem__, call.outputs),
                 *scratch,
             )
-        return results
 
 
 def new_scratch(declared: Scratch, parameters: Mapping[str, Any]) -> NDArray[Any]:
-    """Return an uninitialised array for the scratch of one call.
+    """Return an uninitialised array for the scratch of one call. Raises as `scratch_shape`."""
+    return np.empty(scratch_shape(declared, parameters), dtype=declared.dtype)
+
+
+def scratch_shape(declared: Scratch, parameters: Mapping[str, Any]) -> list[int]:
+    """Return the shape of a scratch array.
 
     Raises `InvalidParameterError` for a shape that the parameters make negative or too large.
     """
-    shape = [int(evaluate(each, parameters)) for each in declared.shape]
+    try:
+        shape = [int(evaluate(each, parameters)) for each in declared.shape]
+    except ValueError as error:
+        text = f"the shape of scratch {declared.name!r}: {error}"
+        raise InvalidParameterError(_first_name(declared), text) from None
     if min(shape) < 0 or prod(shape) > MOST_SCRATCH:
         raise InvalidParameterError(
-            next(iter(names_in(declared.shape[0])), declared.name),
+            _first_name(declared),
             f"these parameters give scratch {declared.name!r} the shape {tuple(shape)}; it "
             f"may have up to {MOST_SCRATCH:,} values",
         )
-    return np.empty(shape, dtype=declared.dtype)
+    return shape
+
+
+def _first_name(declared: Scratch) -> str:
+    """Return the parameter that an error about a shape names."""
+    return next(iter(names_in(declared.shape[0])), declared.name)
 
 
 def checked_inputs(declared: Sequence[Column], given: Columns) -> dict[str, NDArray[Any]]:
@@ -123,6 +155,16 @@ def checked_inputs(declared: Sequence[Column], given: Columns) -> dict[str, NDAr
         _check_bounds(column, array)
         checked[column.name] = _kernel_view(column, array)
     return checked
+
+
+def empty_columns(declared: Sequence[Column]) -> dict[str, NDArray[Any]]:
+    """Return an array without items for each declared column."""
+    return {
+        column.name: np.empty(
+            (0,) if column.width is None else (0, column.width), dtype=column.dtype
+        )
+        for column in declared
+    }
 
 
 def new_outputs(declared: Sequence[Column], length: int) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hotloop.kernels.contract import Column, Workload
 
-__all__ = ["PARITY_FACTOR", "parity_faults"]
+__all__ = ["PARITY_FACTOR", "parity_faults", "within_ulp"]
 
 PARITY_FACTOR: Final = 4 * 2.0**-52
 """Largest distance of a compiled kernel's float from that of `python`, in `sum(|addend|)`."""
@@ -35,7 +35,7 @@ def parity_faults(
         wanted, got = expected[output.name], computed[output.name]
         bounds = np.zeros(len(wanted))
         if output.magnitude is None:
-            wrong = ~_within_ulp(output, wanted, got)
+            wrong = ~within_ulp(output, wanted, got)
         else:
             module, _, function = output.magnitude.partition(":")
             magnitude = getattr(import_module(module), function)
@@ -54,7 +54,7 @@ def _bound_in_words(output: Column, bound: float) -> str:
     return f"{output.ulp} ulp" if output.ulp else f"{bound:.3g}"
 
 
-def _within_ulp(output: Column, wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
+def within_ulp(output: Column, wanted: NDArray[Any], got: NDArray[Any]) -> NDArray[np.bool_]:
     """Return bool (n,): True where values are equal, both NaN, or at most `output.ulp` apart."""
     equal: NDArray[np.bool_] = (got == wanted) | ((got != got) & (wanted != wanted))
     if output.is_integer or output.is_bool or output.ulp == 0:

@@ -89,6 +89,8 @@ def withdraw(name: str) -> None:
         _forget_kernels(name)
         _declared.pop(name, None)
         _functions.pop(name, None)
+        for source in [source for source, used in _used.items() if used.name == name]:
+            del _used[source]
 
 
 def use(source: WorkloadSource) -> Workload:
@@ -108,8 +110,11 @@ def use(source: WorkloadSource) -> Workload:
             assert found is not None
             if found.version != source.version:
                 raise WorkloadChangedError(workload.name, source.version, found.version)
-            _functions[workload.name] = function
-            declare(workload)
+            with _lock:
+                _forget_kernels(workload.name)
+                _functions[workload.name] = function
+                # Even in place of an equal declaration, which lacks the code that makes values up.
+                _declared[workload.name] = workload
             _used[source] = workload
         return workload
 

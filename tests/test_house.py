@@ -40,7 +40,7 @@ def test_run_host_and_workers_load_nothing_heavy() -> None:
     """Processes that are started by the dozen must not load the web framework or the store."""
     code = (
         "import sys, hotloop.app.runhost.host, hotloop.app.strategies.worker_process; "
-        "print(sorted({'fastapi', 'nanoarrow', 'numba', 'psycopg', 'pydantic', "
+        "print(sorted({'fastapi', 'nanoarrow', 'numba', 'psycopg', 'pyarrow', 'pydantic', "
         "'sqlalchemy', 'starlette', 'uvicorn'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -58,12 +58,14 @@ def test_environment_is_read_in_one_place() -> None:
     }
     # None of the others reads a setting: the width and the kind of the terminal; a variable of
     # prometheus-client that is handed down to the processes of one port; all of them, handed to the
-    # process that forks workers, with inner libraries on one thread; names of modules, for tests.
+    # processes that fork workers and that read Arrow, with inner libraries on one thread; names of
+    # modules, for tests.
     assert readers == {
         "app/cli/exits.py",
         "app/cli/screen.py",
         "app/settings/environment.py",
         "app/observability/metrics_folder.py",
+        "app/sources/arrow_process.py",
         "app/strategies/nursery.py",
         "kernels/registry.py",
     }

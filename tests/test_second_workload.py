@@ -21,12 +21,13 @@ from hotloop.app.cli.exits import CommandError
 from hotloop.app.prediction.stages import make_stages
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.item_columns import ItemColumns
+from hotloop.app.schemas.queries import read_query
 from hotloop.app.schemas.runs import (
     BackgroundRequest,
     RunRequest,
-    flat_run_options,
+    UploadQuery,
     read_request,
-    request_models,
+    request_model,
 )
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.item_file import FileItems
@@ -36,7 +37,6 @@ from hotloop.app.sources.rows import CSV, NDJSON, ingest
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
 from hotloop.app.wording import describe
 from hotloop.kernels import registry
-from hotloop.kernels.loops import LOOPS
 from tests.fixtures.command_line import hotloop
 from tests.fixtures.second_workload import MODULE, NAME
 from tests.fixtures.second_workload import WORKLOAD as GROWTH
@@ -100,24 +100,27 @@ def test_refusals_name_the_columns_and_parameters_of_the_workload() -> None:
 
 
 def test_schema_of_each_workload_has_a_name_of_its_own() -> None:
-    models = request_models(RunRequest)
-    assert [model.__name__ for model in models.values()] == ["RunRequest", f"RunRequest_{NAME}"]
-    schema = models[NAME].model_json_schema()
+    models = [request_model(RunRequest, name) for name in ("loops", NAME, "unknown")]
+    assert [model.__name__ for model in models] == [
+        "RunRequest",
+        f"RunRequest_{NAME}",
+        "RunRequest",
+    ]
+    schema = models[1].model_json_schema()
     rate = schema["$defs"][f"Parameters_{NAME}"]["properties"]["rate"]
     assert (rate["type"], rate["minimum"], rate["default"]) == ("number", -0.5, 0.02)
     assert schema["properties"]["workload"]["const"] == NAME
 
 
-def test_query_has_the_parameters_of_all_workloads() -> None:
-    query = flat_run_options((LOOPS, GROWTH))
-    made = query.model_validate({"workload": NAME, "rate": "0.1", "steps": "7"})
+def test_query_has_the_parameters_of_its_workload() -> None:
+    made = read_query(UploadQuery, [("workload", NAME), ("rate", "0.1"), ("steps", "7")])
     assert made.parameters == {"steps": 7, "rate": 0.1}
-    assert query().parameters == RunRequest().parameters
-    for given, field in (({"rate": "1"}, "rate"), ({"cpu_iterations": "1"}, "cpu_iterations")):
+    assert read_query(UploadQuery, []).parameters == RunRequest().parameters
+    for given, field in ((("rate", "1"), "rate"), (("cpu_iterations", "1"), "cpu_iterations")):
         with pytest.raises(ValidationError) as caught:
-            query.model_validate({"workload": NAME} | given)
+            read_query(UploadQuery, [("workload", NAME), given])
         (fault,) = caught.value.errors()
-        assert field in (fault["ctx"].get("field"), *fault["loc"])
+        assert fault["loc"][-1] == field
 
 
 @pytest.mark.parametrize(("media_type", "body"), [(CSV, CSV_BODY), (NDJSON, NDJSON_BODY)])
@@ -168,7 +171,7 @@ def test_columns_of_sources_default_to_the_declaration() -> None:
 
 def test_options_are_read_as_the_workload_declares() -> None:
     body = run_body({"workload": NAME, "kernel": "rust"}, ["steps=1_000", "rate=5e-2"])
-    request = checked(RunRequest, body)
+    request, _ = checked(RunRequest, body)
     assert request.parameters == {"steps": 1_000, "rate": 0.05}
     with pytest.raises(CommandError, match=r"--param turns: .*there are steps, rate"):
         checked(RunRequest, run_body({"workload": NAME}, ["turns=1"]))
@@ -217,6 +220,7 @@ def test_service_describes_it(server: Server) -> None:
     assert shown["columns_in"][0] == {
         "name": "start",
         "dtype": "float64",
+        "width": None,
         "description": "money at the start",
         "minimum": 0.01,
         "maximum": 1e6,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hotloop.app import system
-from hotloop.app.system import MemoryLimit, Throttling, memory_limit, throttling
+from hotloop.app.system import MemoryLimit, Throttling, cpu_model, memory_limit, throttling
 
 
 @pytest.fixture(autouse=True)
@@ -247,3 +249,41 @@ def test_memory_limit_is_read_from_control_groups(
     tmp_path: Path, groups: str, files: dict[str, str], expected: MemoryLimit | None
 ) -> None:
     assert memory_limit(in_groups(tmp_path, groups, files)) == expected
+
+
+BOUND = """
+import resource, sys
+from hotloop.app.system import bound_memory
+
+def takes(count):
+    try:
+        return len(bytearray(count)) == count
+    except MemoryError:
+        return False
+
+before = resource.getrlimit(resource.RLIMIT_DATA)
+bound_memory(256 << 20)
+assert takes(64 << 20) and not takes(300 << 20)
+held = bytearray(128 << 20)
+bound_memory(256 << 20)
+assert takes(200 << 20), "what it holds already does not count"
+bound_memory(None)
+assert takes(600 << 20)
+assert resource.getrlimit(resource.RLIMIT_DATA) == before
+print("bounded")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts mapped memory")
+def test_memory_is_bounded_until_the_bound_is_lifted() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BOUND], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("bounded\n", "")
+
+
+def test_processor_is_named_as_in_cpuinfo(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("processor: 0\nmodel name\t: Some CPU\nflags: a\n")
+    assert cpu_model(tmp_path) == "Some CPU"
+    assert cpu_model(tmp_path / "nothing")

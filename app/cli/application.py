@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from hotloop.app.cli import comparing, options, recommending, running, serving, task_commands
+from hotloop.app.cli import (
+    checking,
+    comparing,
+    listing,
+    new_package,
+    options,
+    recommending,
+    running,
+    serving,
+    task_commands,
+)
 from hotloop.app.version import VERSION
 
 application = typer.Typer(
@@ -57,6 +67,24 @@ _add(
     serving.EXITS,
 )
 _add(serving.key, "Make an API key.", serving.KEY_EXAMPLES, serving.KEY_EXITS)
+_add(
+    new_package.new,
+    "Make a package with a workload of your own.",
+    new_package.EXAMPLES,
+    new_package.EXITS,
+)
+_add(
+    checking.check,
+    "Check the kernels of your workloads.",
+    checking.EXAMPLES,
+    checking.EXITS,
+)
+_add(
+    listing.kernels,
+    "List workloads and their kernels.",
+    listing.EXAMPLES,
+    listing.EXITS,
+)
 _add(running.run, "Run the workload over all items.", running.EXAMPLES)
 _add(
     comparing.compare,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Any, Final, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import typer
 from pydantic import BaseModel, ValidationError
 
 from hotloop.app.cli.exits import CommandError
 from hotloop.app.cli.options import PARAM_EXAMPLE
-from hotloop.app.schemas.runs import RunRequest, read_request
+from hotloop.app.schemas.runs import RunRequest, WorkloadOptions, read_request
 from hotloop.app.wording import describe, number
-from hotloop.kernels import declared_workloads
+from hotloop.kernels import Parameter, declared_workloads
+from hotloop.kernels.contract import Value
 
 OTHERWISE: Final[Mapping[str, str]] = {"items": "--file", "parameters": "--param"}
 """Fields of a run's body that are no option of their own name, and the option that gives them."""
@@ -34,7 +35,7 @@ _TYPES: Final[Mapping[str, type]] = {
     "string": str,
 }
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=WorkloadOptions)
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -70,7 +71,11 @@ def _parameter(
     option: dict[str, Any] = {"help": _help(field)}
     names = [option_name(name), *_ALSO.get(name, ())]
     annotation: Any
-    if "enum" in field:
+    if name == "kernel":
+        # A workload of the service may have kernels that are not known here.
+        annotation = str
+        option["metavar"] = "|".join(field["enum"])
+    elif "enum" in field:
         annotation = _enum(field["enum"])
     elif field["type"] == "array":
         annotation = tuple[float, float]
@@ -141,8 +146,8 @@ def _default_text(default: Any) -> str:
 
 
 def run_body(fields: Mapping[str, Any], parameters: list[str]) -> dict[str, Any]:
-    """The body of a run, with only what was given. Raises CommandError that names the option, its
-    bound and the value.
+    """The body of a run, with only what was given. Values of parameters are texts, as the workload
+    may not be known yet; `checked` reads them. Raises CommandError for a parameter without a value.
     """
     body = {name: _plain(value) for name, value in fields.items() if value is not None}
     if parameters:
@@ -150,16 +155,27 @@ def run_body(fields: Mapping[str, Any], parameters: list[str]) -> dict[str, Any]
     return body
 
 
-def checked(model: type[Model], body: Mapping[str, Any]) -> Model:
-    """The request. Raises CommandError for what the model refuses, with the options' names."""
+class Checked(NamedTuple, Generic[Model]):
+    """A request, and the body that is sent for it."""
+
+    request: Model
+    body: dict[str, Any]
+
+
+def checked(model: type[Model], body: Mapping[str, Any]) -> Checked[Model]:
+    """Read a body of `run_body`, whose workload is declared. Raises CommandError that names the
+    option, its bound and the value for what the model refuses.
+    """
+    declared = _parameters_of(body)
+    sent = dict(body)
+    if "parameters" in body:
+        given = body["parameters"].items()
+        sent["parameters"] = {name: _value(declared.get(name), text) for name, text in given}
     try:
         # As JSON, because that is what the service reads.
-        if issubclass(model, RunRequest):
-            return read_request(model, _json(body))
-        return model.model_validate_json(_json(body))
+        return Checked(read_request(model, _json(sent)), sent)
     except ValidationError as error:
-        names = _parameter_names(body)
-        faults = [_fault(detail, names) for detail in error.errors(include_url=False)]
+        faults = [_fault(detail, declared) for detail in error.errors(include_url=False)]
         raise CommandError("\n".join(faults)) from None
 
 
@@ -169,14 +185,14 @@ def _json(body: Mapping[str, Any]) -> str:
     return json.dumps(body)
 
 
-def _parameter_names(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the parameters of the workload that a body asks for."""
+def _parameters_of(body: Mapping[str, Any]) -> Mapping[str, Parameter]:
+    """Return the parameters of the workload that a body asks for."""
     named = {workload.name: workload for workload in declared_workloads()}
     workload = named.get(body.get("workload", ""), declared_workloads()[0])
-    return tuple(parameter.name for parameter in workload.parameters)
+    return {parameter.name: parameter for parameter in workload.parameters}
 
 
-def _fault(detail: Any, parameters: Sequence[str]) -> str:
+def _fault(detail: Any, parameters: Iterable[str]) -> str:
     location = [str(part) for part in detail["loc"]]
     field = detail.get("ctx", {}).get("field")
     if field is not None and field not in location:
@@ -184,9 +200,7 @@ def _fault(detail: Any, parameters: Sequence[str]) -> str:
     if not location:
         return describe(detail)
     option = option_name(location[0])
-    words = describe(detail).replace("; /docs lists those there are", "")
-    if location[0] in parameters:
-        return f"{OTHERWISE['parameters']} {location[0]}: {words}"
+    words = describe(detail).replace("; /docs lists the fields", "")
     if location[0] == "parameters" and len(location) > 1:
         known = ", ".join(parameters)
         extra = f"; there are {known}" if detail["type"] == "extra_forbidden" else ""
@@ -200,13 +214,22 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _assignment(text: str) -> tuple[str, int | float | str]:
+def _assignment(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise CommandError(f'--param must be like {PARAM_EXAMPLE} (got "{text}")')
+    return name, value
+
+
+def _value(parameter: Parameter | None, text: str) -> Value:
+    """Read the value of a parameter. A text that is none is left to the model, which refuses it."""
+    if parameter is not None and parameter.dtype == "choice":
+        return next((choice for choice in parameter.choices if str(choice) == text), text)
+    if parameter is not None and parameter.dtype == "bool":
+        return {"true": True, "false": False}.get(text.lower(), text)
     for kind in (int, float):
         try:
-            return name, kind(value.replace("_", ""))
+            return kind(text.replace("_", ""))
         except ValueError:
             continue
-    return name, value  # refused by the model, in its words
+    return text

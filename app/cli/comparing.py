@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.body_options import run_body, with_body_options
 from hotloop.app.cli.connection import Target, cancelled_when_stopped, connected, watch
 from hotloop.app.cli.exits import FAILED, CommandError, carried_out
 from hotloop.app.cli.files import check_writable, read_items, written
 from hotloop.app.cli.options import ROW_COLUMNS, ApiKey, AsJson, DataDir, Param, Quiet, Url
 from hotloop.app.cli.screen import LONG_SECONDS, Screen, duration, screen
+from hotloop.app.cli.service_workloads import checked_here, checked_there
 from hotloop.app.names import StrategyName
 
 if TYPE_CHECKING:
@@ -121,11 +122,12 @@ def compare(
             body["items"] = read_items(file)
         from hotloop.app.schemas.comparison import CompareRequest
 
-        request = checked(CompareRequest, body)
+        made = checked_here(CompareRequest, body)
         if report is not None:
             _check_report(report)
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown) as client:
+            request, body = made or checked_there(client, CompareRequest, body)
             with shown.waiting("handing the comparison over"), signals.held():
                 task = client.call(
                     "POST", "/compare", body=body, headers={"Prefer": "respond-async"}

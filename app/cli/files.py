@@ -19,6 +19,9 @@ _MEDIA_TYPES: Final = {
     ".csv": "text/csv",
     ".ndjson": "application/x-ndjson",
     ".jsonl": "application/x-ndjson",
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".arrows": "application/vnd.apache.arrow.stream",
+    ".parquet": "application/vnd.apache.parquet",
 }
 
 FORMATS: Final = {
@@ -27,6 +30,7 @@ FORMATS: Final = {
     ".csv": "csv",
     ".arrow": "arrow",
     ".arrows": "arrow",
+    ".parquet": "parquet",
 }
 """Formats of results by the ending of the file's name."""
 
@@ -105,6 +109,8 @@ def read_items(path: Path) -> list[dict[str, Any]]:
     CommandError for a file whose content does not match its ending.
     """
     kind = media_type(path)
+    if kind not in ("text/csv", "application/x-ndjson"):
+        raise CommandError(f"--file {path}: here it must be .csv, .ndjson or .jsonl")
     with opened(path) as file:
         try:
             text = file.read().decode("utf-8-sig")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hotloop.app.cli import options
-from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.body_options import run_body, with_body_options
 from hotloop.app.cli.connection import Purpose, Target, connected
 from hotloop.app.cli.exits import FAILED, CommandError, carried_out
 from hotloop.app.cli.options import ApiKey, AsJson, Param, Quiet, Url
 from hotloop.app.cli.screen import Screen, screen
+from hotloop.app.cli.service_workloads import checked_here, checked_there
 from hotloop.app.names import StrategyName
 
 if TYPE_CHECKING:
@@ -76,15 +77,17 @@ def recommend(
     given.
     """
     with carried_out(as_json):
-        query = run_body(fields, param or [])
-        query |= query.pop("parameters", {})
+        body = run_body(fields, param or [])
         asked = {"strategy": strategy and strategy.value, "limit": limit, "wait": wait or None}
-        query |= {name: value for name, value in asked.items() if value is not None}
+        body |= {name: value for name, value in asked.items() if value is not None}
+        from hotloop.app.schemas.queries import flat
         from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
 
-        checked(RecommendationQuery, query)
+        checked = checked_here(RecommendationQuery, body)
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown, Purpose.ASK) as client:
+            _, body = checked or checked_there(client, RecommendationQuery, body)
+            query = flat(body)
             if wait:
                 _wait_calibrated(client, query, shown, is_own=url is None)
             with shown.waiting("predicting"):

@@ -10,14 +10,16 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hotloop.app.cli import options
-from hotloop.app.cli.body_options import checked, run_body, with_body_options
+from hotloop.app.cli.body_options import run_body, with_body_options
 from hotloop.app.cli.connection import Target, cancelled_when_stopped, connected, watch
 from hotloop.app.cli.exits import FAILED, CommandError, StopSignals, carried_out
 from hotloop.app.cli.files import check_writable, format_of, media_type, opened, save
 from hotloop.app.cli.options import ApiKey, AsJson, DataDir, Param, Quiet, Url
 from hotloop.app.cli.screen import Say, Screen, say_estimate, screen
+from hotloop.app.cli.service_workloads import checked_here, checked_there
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import AUTO
+from hotloop.app.schemas.queries import flat
 from hotloop.app.schemas.runs import RunRequest
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ def run(
             "-f",
             metavar="FILE",
             help="Items in place of made up ones: .csv with the columns "
-            f"{', '.join(options.ROW_COLUMNS)}, or .ndjson (.jsonl) with these fields on each "
-            "line.",
+            f"{', '.join(options.ROW_COLUMNS)}, .ndjson (.jsonl) with these fields on each line, "
+            ".arrow (.arrows) or .parquet with these columns.",
             rich_help_panel="Run",
         ),
     ] = None,
@@ -77,7 +79,7 @@ def run(
             "--output",
             "-o",
             metavar="FILE",
-            help="Save every item's result: .csv, .ndjson (.jsonl) or .arrow (.arrows).",
+            help="Save every item's result: .csv, .ndjson (.jsonl), .arrow (.arrows) or .parquet.",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -106,7 +108,7 @@ def run(
     """
     with carried_out(as_json) as signals:
         body = run_body(fields, param or [])
-        checked(RunRequest, body)
+        made = checked_here(RunRequest, body)
         _check_files(file, body, output)
         if background and (url is None or output is not None):
             raise CommandError(
@@ -115,6 +117,7 @@ def run(
             )
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown) as client:
+            _, body = made or checked_there(client, RunRequest, body)
             if file is None:
                 task = _submit(client, strategy, body, signals, shown)
             else:
@@ -189,10 +192,8 @@ def _submit_file(
 
 def _upload_query(strategy: str, body: dict[str, Any]) -> dict[str, Any]:
     """Turn a run's body into the query of an upload."""
-    query = {name: value for name, value in body.items() if name != "parameters"}
-    query |= body.get("parameters", {})
     # An upload has no `auto`: without a strategy the service chooses.
-    return query if strategy == AUTO else query | {"strategy": strategy}
+    return flat(body) if strategy == AUTO else flat(body | {"strategy": strategy})
 
 
 def _pieces(file: IO[bytes], signals: StopSignals, say: Say) -> Iterator[bytes]:

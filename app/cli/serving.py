@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -21,13 +22,27 @@ EXITS: Final = (
     "HOTLOOP_STORE_WAIT_SECONDS."
 )
 
-SERVE_EXAMPLES: Final = ("hotloop serve", "hotloop serve --port 0 --data-dir data")
+SERVE_EXAMPLES: Final = (
+    "hotloop serve",
+    "hotloop serve prices.py",
+    "hotloop serve prices:american_put --port 0 --data-dir data",
+)
 
-NODE_EXAMPLES: Final = ("hotloop node", "hotloop node --data-dir data")
+NODE_EXAMPLES: Final = ("hotloop node", "hotloop node prices.py --data-dir data")
 
 KEY_EXAMPLES: Final = ("hotloop key alice", "hotloop key monitor --scope read")
 
 KEY_EXITS: Final = "Exit status: 0 done; 2 the name cannot be one, the message says why."
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TARGET]...",
+        help="Functions of your own: module:function, module, file.py:function or file.py; a "
+        "module is looked for in this folder, too. They are added to HOTLOOP_WORKLOADS, and to "
+        "those that installed packages offer.",
+    ),
+]
 
 DataFolder = Annotated[
     Path | None,
@@ -41,6 +56,7 @@ DataFolder = Annotated[
 
 
 def serve(
+    targets: Targets = None,
     host: Annotated[
         str | None,
         typer.Option(
@@ -57,50 +73,66 @@ def serve(
         ),
     ] = None,
     data_dir: DataFolder = None,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="Load functions of your own anew when their files change."),
+    ] = False,
 ) -> None:
     """
-    Serve the API, with the processes that execute runs.
+    Serve the API, with the processes that execute runs, and functions of your own.
+
+    What became of each TARGET is printed. A function that cannot be used is told with the reason,
+    and the service runs without it.
 
     Every setting is an environment variable, HOTLOOP_ and its name in capitals; docs/settings.md
     lists them. An option here is stronger than its variable.
     """
-    settings = _checked_settings(host=host, port=port, data_dir=data_dir)
+    settings = _checked_settings(
+        targets or (), host=host, port=port, data_dir=data_dir, reload=reload or None
+    )
     from hotloop.app.serving.processes import serve as run_server
 
     run_server(settings)
 
 
-def node(data_dir: DataFolder = None) -> None:
+def node(targets: Targets = None, data_dir: DataFolder = None) -> None:
     """
     Execute background tasks of a shared store, and answer no requests.
 
     The store is that of the service: HOTLOOP_DATABASE_URL for one on several machines, otherwise
     the same data folder.
     """
-    settings = _checked_settings(as_node=True, data_dir=data_dir)
+    settings = _checked_settings(targets or (), as_node=True, data_dir=data_dir)
     from hotloop.app.serving.node import run_node
 
     run_node(settings)
 
 
-def _checked_settings(*, as_node: bool = False, **options: Any) -> Settings:
-    """Load settings and check that this machine can meet them. Otherwise print what is wrong and
-    exit with 2, or with 3 if the database cannot be reached.
+def _checked_settings(targets: Sequence[str], *, as_node: bool = False, **options: Any) -> Settings:
+    """Load settings, add the targets, and check that this machine can meet them. Otherwise print
+    what is wrong and exit with 2, or with 3 if the database cannot be reached.
     """
     from hotloop.app.errors import StoreUnavailableError
     from hotloop.app.logs.setup import set_up_logging
     from hotloop.app.serving.node import check_machine, check_node
     from hotloop.app.settings.environment import load_settings
     from hotloop.app.settings.settings import SettingsError
+    from hotloop.kernels import WorkloadError
+    from hotloop.kernels.functions.loading import parse_target
 
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        settings = load_settings(**{k: v for k, v in options.items() if v is not None})
+        settings = load_settings(**given)
+        if targets:
+            for target in targets:
+                parse_target(target, Path.cwd())
+            settings = load_settings(**given, workloads=(*settings.workloads, *targets))
         role = "node" if as_node else "api"
         set_up_logging(settings.log_options, role, settings.secrets())
         check_machine(settings)
         if as_node:
             check_node(settings)
-    except SettingsError as error:
+    except (SettingsError, WorkloadError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(REFUSED) from error
     except StoreUnavailableError as error:

@@ -85,14 +85,6 @@ def _asked(
     return answer
 
 
-def _name_of_kernel(text: str) -> str:
-    if text not in kernel_names():
-        raise typer.BadParameter(
-            f"there is no kernel {text!r}.\n  Take one of: {', '.join(kernel_names())}"
-        )
-    return text
-
-
 @_command("list")
 def list_tasks(
     status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
@@ -106,8 +98,8 @@ def list_tasks(
         str | None,
         typer.Option(
             metavar="NAME",
-            parser=_name_of_kernel,
-            help=f"Only those run on this kernel: {', '.join(kernel_names())}.",
+            help=f"Only those run on this kernel: {', '.join(kernel_names())}, or one of a "
+            "workload of your own.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks to show.")] = 50,
@@ -233,7 +225,8 @@ def results(
             "--output",
             "-o",
             metavar="FILE",
-            help="A file in place of the output; .csv, .ndjson (.jsonl) or .arrow (.arrows).",
+            help="A file in place of the output; .csv, .ndjson (.jsonl), .arrow (.arrows) or "
+            ".parquet.",
         ),
     ] = None,
     offset: Annotated[
@@ -262,8 +255,8 @@ def results(
                 raise CommandError(f"--format {format.value} is not what {output.name} says")
         elif format is not None:
             query["format"] = format.value
-        if output is None and query["format"] == "arrow" and sys.stdout.isatty():
-            raise CommandError("an Arrow stream is not for a terminal; use --output or a pipe")
+        if output is None and query["format"] in ("arrow", "parquet") and sys.stdout.isatty():
+            raise CommandError(f"{query['format']} is not for a terminal; use --output or a pipe")
         shown = screen(as_json=False)
         with connected(Target(url, api_key, data_dir), shown, Purpose.LOOK) as client:
             pieces = client.download(_path(task_id), query)

@@ -27,6 +27,7 @@ from hotloop.app.errors import (
 )
 from hotloop.app.execution.context import Outcome, RunContext, Work
 from hotloop.app.execution.items import items_of
+from hotloop.app.execution.specs import check_code
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.observability.metrics import Metrics
 from hotloop.app.prediction import machine
@@ -34,7 +35,7 @@ from hotloop.app.prediction.memory import available_bytes
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.sources.base import Items
+from hotloop.app.sources.base import Columns, Items
 from hotloop.app.strategies.base import Plan
 from hotloop.app.system import throttling
 from hotloop.app.tasks.model import Shard, Task
@@ -51,7 +52,7 @@ async def new_record(
     """Return the record of a resolved request before any measurement, and its cells' plans. Raises
     InvalidRequestError, kernels.InvalidParameterError.
     """
-    known = await context.calibrations.known()
+    known = await context.calibrations.known(request.workload, request.parameters, exact=True)
     estimate = partial(estimate_seconds, calibration=known)
     plans, reasons = make_plans(request, items, reports, known, context.settings, estimate)
     free = await asyncio.to_thread(available_bytes)
@@ -66,15 +67,18 @@ class ComparisonBody:
 
     async def execute(self, work: Work) -> None:
         context, task = work.context, work.task
+        check_code(task)
         stored = ComparisonRecord.from_json(work.shard.details)
         request = compare_request_of(task.spec)
         host = HostLease(work)
         try:
             client = await host.client()
-            reports = await context.hosts.kernels()
+            asked = request.workload, request.parameters
+            reports = await context.catalogue.reports(*asked, exact=True)
             whole = replace(task, total_items=request.items_count)
             async with items_of(context, client, whole) as items:
                 record, plans = await new_record(context, request, items, reports)
+                check_code(task)
                 for cell in stored.cells if stored else ():
                     if cell.cell not in plans and not cell.is_skipped:
                         cell.reason = "its kernel is not available on the node that resumed it"
@@ -118,7 +122,7 @@ class _Execution:
         logger.info("comparison begins", extra={FIELDS: planned})
         record, before = self.record, throttling()
         if not record.host:
-            reports = await self.work.context.hosts.kernels()
+            reports = await self.work.context.catalogue.reports(self.request.workload)
             record.host = await asyncio.to_thread(
                 machine.host_facts, reports, self.request.workload
             )
@@ -176,7 +180,10 @@ class _Execution:
         record.parity_faults = []
         for kernel in compiled:
             count = min(record.sample_rows(python), record.sample_rows(kernel))
-            inputs = plan.items.load(plan.workload, 0, count).columns
+            inputs: Columns = {}
+            # A user's code is not here that may make up values; its outputs declare no magnitude.
+            if any(column.magnitude is not None for column in workload.columns_out):
+                inputs = plan.items.load(plan.workload, 0, count).columns
             expected, computed = (
                 {
                     name: np.array(record.rows[k][name][:count], dtype)

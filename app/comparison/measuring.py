@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
@@ -46,7 +47,7 @@ class Outputs:
     def __init__(self, wanted: list[int]) -> None:
         """`wanted` are the numbers of first items over which to compute checksums."""
         self.failed_items = 0
-        self.rows: dict[str, list[float | int]] = {}
+        self.rows: dict[str, list[Any]] = {}
         self._sums = dict.fromkeys(wanted, 0)
 
     def add(self, result: BatchResult) -> None:
@@ -66,7 +67,8 @@ class Outputs:
             self._sums[items] = (self._sums[items] + added) % MODULUS
         if start == 0 and not result.failed[:SAMPLE_ROWS].any():
             self.rows = {
-                name: values[:SAMPLE_ROWS].tolist() for name, values in result.columns.items()
+                name: [_for_json(value) for value in values[:SAMPLE_ROWS].tolist()]
+                for name, values in result.columns.items()
             }
 
     @property
@@ -75,6 +77,11 @@ class Outputs:
 
     def checksums(self) -> dict[str, str]:
         return {str(items): checksum_text(total) for items, total in self._sums.items()}
+
+
+def _for_json(value: Any) -> Any:
+    """Return a value as JSON can hold it; numpy reads the text as the same float."""
+    return value if math.isfinite(value) else repr(value)
 
 
 @dataclass(slots=True)
@@ -123,6 +130,7 @@ class Measuring:
         client = await self.host.client()
         plan = sized(self.plans[cell.cell], size)
         plan = replace(plan, timeout_seconds=_least(plan.timeout_seconds, timeout_seconds))
+        plan = self.work.context.memory.bounded(plan)
         wanted = [n for n in prefixes(self.record, cell.cell.kernel) if n <= size.items]
         outputs = Outputs(wanted)
         hosts, throttled = self.work.context.hosts, throttling()

@@ -135,8 +135,10 @@ class ComparisonRecord:
     cells: list[CellRecord] = field(default_factory=list)
     host: dict[str, Any] = field(default_factory=dict)
     """Facts about the machine from `host_facts`."""
-    rows: dict[str, dict[str, list[float | int]]] = field(default_factory=dict)
-    """Outputs of the first items by kernel and column, to compare kernels with each other."""
+    rows: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    """Outputs of the first items by kernel and column, to compare kernels with each other. A float
+    that is not finite is a text, because JSON cannot hold it.
+    """
     parity_faults: list[str] = field(default_factory=list)
     parity_checked: bool = False
 

@@ -25,6 +25,7 @@ from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
+from hotloop.app.tasks.needs import version_needs
 from hotloop.app.tasks.spec import NEEDS_KEY
 
 WAY_OUT: Final = (
@@ -50,10 +51,11 @@ class ComparisonService:
         """
         limit = self._context.settings.sync_limit_seconds
         request = _within(limit, request)
-        request, record, _ = await self._planned(request)
+        request, record, plans = await self._planned(request)
         if request.exact and exact_seconds(record) > limit:
             raise EstimateTooLongError(exact_seconds(record), limit, WAY_OUT)
         task = self._task(request, record, TaskType.SYNCHRONOUS, client)
+        task = replace(task, spec={**task.spec, NEEDS_KEY: _version_needs(plans)})
         source = None
         if request.items is not None:
             source = InlineInput(request.workload, request.items)
@@ -96,12 +98,14 @@ class ComparisonService:
         return {
             "kernels": sorted({cell.kernel for cell in cells}),
             "bytes": max((self._context.memory.needed(plans[cell]) for cell in cells), default=0),
+            **_version_needs(plans),
         }
 
     async def _planned(
         self, request: CompareRequest
     ) -> tuple[CompareRequest, ComparisonRecord, dict[CellId, Plan]]:
-        reports = await self._context.hosts.kernels()
+        asked = request.workload, request.parameters
+        reports = await self._context.catalogue.reports(*asked, exact=True)
         request = resolve(request, reports)
         items = GeneratedItems(request.total_items)
         record, plans = await new_record(self._context, request, items, reports)
@@ -129,6 +133,11 @@ class ComparisonService:
             estimated_seconds=max(record.budget_seconds + record.setup_budget_seconds, exact),
             client=client,
         )
+
+
+def _version_needs(plans: Mapping[CellId, Plan]) -> dict[str, Any]:
+    """Return the part of the stored needs about a user's code, which all plans share."""
+    return version_needs(next((plan.source for plan in plans.values()), None))
 
 
 def _within(limit_seconds: float, request: CompareRequest) -> CompareRequest:

@@ -25,6 +25,7 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
+from hotloop.app.tasks.needs import version_needs
 from hotloop.app.tasks.spec import InputKind, TaskSpec
 from hotloop.app.tasks.work_queue import WorkQueue
 
@@ -107,9 +108,10 @@ class BackgroundService:
         self, choice: StrategyChoice, request: BackgroundRequest | UploadQuery, total: int
     ) -> tuple[Plan, float]:
         context = self._context
-        reports = await context.hosts.kernels()
+        asked = request.workload, request.parameters
+        reports = await context.catalogue.reports(*asked)
         items = GeneratedItems(total)
-        calibration = await context.calibrations.known()
+        calibration = await context.calibrations.known(*asked)
         return plan_for(
             choice, request, items, reports, calibration, context.settings, context.memory
         )
@@ -146,7 +148,7 @@ class BackgroundService:
             spec,
             kernel=plan.kernel,
             origin=origin_to_json(current()),
-            needs={"bytes": self._context.memory.needed(plan)},
+            needs={"bytes": self._context.memory.needed(plan)} | version_needs(plan.source),
         )
         return Task(
             task_id=new_task_id(),

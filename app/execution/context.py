@@ -28,6 +28,7 @@ from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.workloads.catalogue import Catalogue
 
 T = TypeVar("T")
 
@@ -147,6 +148,7 @@ class RunContext:
     node: str
     """This process's name in the store."""
     hosts: RunHostPool
+    catalogue: Catalogue
     calibrations: Calibrations
     store: TaskStore
     folder: DataFolder

@@ -28,6 +28,7 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.spec import InputKind, input_of
+from hotloop.kernels import get_workload
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ class _TaskFiles:
         folder, task = self.context.folder, self.task
         if self.media_type is None:
             raise UnreadableTaskError("in what form its items came")
+        workload = get_workload(task.workload)
         await self.client.ingest(
             IngestCommand(
                 upload_path=str(upload),
@@ -211,8 +213,10 @@ class _TaskFiles:
                 items_path=str(folder.items_path(task.task_id)),
                 workload=task.workload,
                 max_rows=self.context.settings.max_upload_rows,
+                max_bytes=self.context.settings.max_upload_bytes,
                 sha256=task.input_sha256,
                 origin=current(),
+                declaration=workload if workload.source is not None else None,
             )
         )
         await asyncio.to_thread(upload.unlink, missing_ok=True)

@@ -19,19 +19,22 @@ from hotloop.app.names import StrategyName, TaskKind
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.options import CacheSource, DbSource
 from hotloop.app.settings.settings import Settings
+from hotloop.app.sources.rows import media_types
 from hotloop.app.tasks.folder import DataFolder
-from hotloop.app.tasks.needs import Abilities
+from hotloop.app.tasks.needs import Abilities, version_ability
 from hotloop.app.tasks.nodes import BEAT_SECONDS, NodeStore
 from hotloop.app.tasks.spec import SPEC_VERSION
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.upkeep import SteadyClock, adopt_dead, withdraw_incomplete
 from hotloop.app.tasks.work_queue import WorkQueue
+from hotloop.kernels import declared_workloads
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 60.0
-_LAUNCH_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 1.0
+"""Pause between two checks of the abilities of this node, which read no file and no database."""
 
 
 class Upkeep:
@@ -167,33 +170,43 @@ async def _every(
 
 
 async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> None:
-    """Let the queue claim work once a run host has reported its kernels. A node that claimed tasks
-    it cannot execute would fail them at once, one after another, although other nodes could execute
-    them.
+    """Let the queue claim work once a run host has reported its kernels, and publish what this node
+    can do whenever that changes. A node that claimed tasks it cannot execute would fail them at
+    once, one after another, although other nodes could execute them.
     """
+    published: Abilities | None = None
     while True:
         try:
-            reports = await context.hosts.kernels()
+            reports = await context.catalogue.reports()
             able = abilities(reports, context.settings, context.memory.run_bytes)
-            await in_store_thread(nodes.publish, able)
+            if able != published:
+                if published is not None:
+                    queue.set_abilities(able)  # first, so that it claims nothing it lost
+                await in_store_thread(nodes.publish, able)
+                if published is None:
+                    queue.launch(able)
+                published = able
         except (NotReadyError, StoreError) as error:
-            logger.debug("this node takes no work yet: %s", error)
-            await asyncio.sleep(_LAUNCH_SECONDS)
-        else:
-            queue.launch(able)
-            return
+            logger.debug("this node does not publish its abilities yet: %s", error)
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def abilities(reports: Sequence[KernelReport], settings: Settings, run_bytes: int) -> Abilities:
     """Return the abilities of a process whose run hosts have these kernels and whose runs may use
-    `run_bytes` of memory each.
+    `run_bytes` of memory each. Users' code is of the version that is declared now.
     """
     available = [report for report in reports if report.available]
     names = {f"kernel:{report.workload}/{report.kernel}" for report in available}
     names |= {f"workload:{report.workload}" for report in available}
+    names |= {
+        version_ability(workload.name, workload.source.short_version)
+        for workload in declared_workloads()
+        if workload.source is not None
+    }
     names |= {f"strategy:{name}" for name in StrategyName}
     names |= {f"kind:{kind}" for kind in TaskKind}
     names |= {f"spec:{version}" for version in range(SPEC_VERSION + 1)}
+    names |= {f"upload:{media_type}" for media_type in media_types()}
     own = set(settings.sources)
     dbs = own | set(DbSource) - ({DbSource.PINOT} if settings.pinot_url is None else set())
     caches = own | set(CacheSource) - ({CacheSource.REDIS} if settings.redis_url is None else set())

@@ -15,7 +15,7 @@ from hotloop.app.execution.context import Bodies, body_of
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.prediction.plan import leaves_workers_idle
 from hotloop.app.runhost.measurements import Measurements
-from hotloop.app.schemas.options import AUTO, kernel_names
+from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.results import (
     Caution,
     ItemFailure,
@@ -27,7 +27,15 @@ from hotloop.app.schemas.results import (
 )
 from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
 from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
-from hotloop.app.tasks.needs import A_RUN_HOST, NOTHING, Abilities, Needs, read_needs, waiting_for
+from hotloop.app.tasks.needs import (
+    A_RUN_HOST,
+    NOTHING,
+    Abilities,
+    Needs,
+    read_needs,
+    stored_version,
+    waiting_for,
+)
 from hotloop.app.tasks.nodes import living_abilities
 from hotloop.app.tasks.rows import task_needs
 from hotloop.app.tasks.store import TaskPage, TaskStore
@@ -77,7 +85,7 @@ def stored_result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunR
 
 
 def run_result(
-    task: Task, shards: Sequence[Shard], results: list[dict[str, int | float | None]]
+    task: Task, shards: Sequence[Shard], results: list[dict[str, bool | int | float | None]]
 ) -> RunResult:
     """Return the result of an ended task, whose first items are `results`. Fields that were never
     measured are null.
@@ -100,6 +108,7 @@ def run_result(
         results=[ResultRow.model_validate(row) for row in results],
         error_message=task.error_message,
         workload=task.workload,
+        workload_version=stored_version(task.spec),
         kernel=task.kernel,
         strategy=StrategyName(task.strategy),
         requested_workers=task.spec["workers"],
@@ -288,8 +297,9 @@ def _summary_fields(
         "task_type": task.task_type,
         "kind": task.kind,
         "strategy": task.strategy if task.strategy in set(StrategyName) else None,
-        "kernel": task.kernel if task.kernel in kernel_names() else None,
+        "kernel": task.kernel or None,
         "workload": task.workload,
+        "workload_version": stored_version(task.spec),
         **{name: task.spec.get(name) for name in ("workers", "batch_size", "db", "cache")},
         "created_at": task.created_at,
         "estimated_seconds": task.estimated_seconds,

@@ -17,7 +17,7 @@ from hotloop.app.errors import ServiceError, StoreError, UnreadableTaskError
 from hotloop.app.execution.context import Once, Outcome, Work
 from hotloop.app.execution.items import items_of
 from hotloop.app.execution.presenters import stored_result
-from hotloop.app.execution.specs import request_of
+from hotloop.app.execution.specs import check_code, request_of
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.names import StrategyName
 from hotloop.app.observability.health import SourceMonitor
@@ -184,13 +184,14 @@ class RunBody:
 
     async def execute(self, work: Work) -> None:
         context, shard = work.context, work.shard
+        check_code(work.task)
         rows = (shard.start, shard.count) if work.has_begun else None
         async with (
             work.lease() as client,
             items_of(context, client, work.task, rows) as items,
         ):
             # Plan first: a run that is refused here leaves no trace.
-            plan = await self._plan(work, items)
+            plan = context.memory.bounded(await self._plan(work, items))
             await work.begin(items.count)
             work.active.begins_on(client)
             try:
@@ -202,16 +203,19 @@ class RunBody:
         if isinstance(work.policy, Once) and work.policy.plan is not None:
             return await work.policy.plan(items)
         context, task, shard = work.context, work.task, work.shard
+        check_code(task)
         before, request = Measurements.from_json(shard.details), request_of(task.spec, RunRequest)
-        reports = await context.hosts.kernels()
+        asked = request.workload, request.parameters
+        reports = await context.catalogue.reports(*asked)
         # The items of an upload are counted by its first execution.
         count = shard.count if items.count == task.total_items else items.count
         missing = [(shard.start, count)]
         if shard.items_processed:
             missing = await in_store_thread(context.store.shards.missing, shard.ref)
+        known, settings = await context.calibrations.known(*asked), context.settings
+        check_code(task)
         if before.batch_size is not None:  # stored results are numbered by this batch size
             request = request.model_copy(update={"batch_size": before.batch_size})
-        known, settings = await context.calibrations.known(), context.settings
         strategy, ranges = StrategyName(task.strategy), tuple(missing)
         plan = make_plan(strategy, request, items, reports, known, settings, ranges)
         context.memory.check(plan)  # another node may have accepted it, or items were unknown
@@ -270,6 +274,7 @@ class RunBody:
 
     def count_end(self, metrics: Metrics, task: Task, shard: Shard, outcome: Outcome) -> None:
         metrics.run_ended(
+            task.workload,
             StrategyName(task.strategy),
             task.kernel,
             outcome.status,

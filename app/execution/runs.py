@@ -39,6 +39,7 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
+from hotloop.app.tasks.needs import version_needs
 from hotloop.app.tasks.nodes import NodeStore
 from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 
@@ -82,7 +83,7 @@ class _Run:
         return Task(
             task_id=new_task_id(),
             task_type=TaskType.SYNCHRONOUS,
-            spec=self.spec.to_json(),
+            spec=replace(self.spec, needs=version_needs(plan.source)).to_json(),
             workload=plan.workload,
             kernel=plan.kernel,
             strategy=plan.strategy,
@@ -110,7 +111,7 @@ class _Run:
         """
         context, results = self.context, count * result_bytes(self.plan.workload)
         await asyncio.to_thread(context.storage.check, self.client, results)
-        known = await context.calibrations.known()
+        known = await context.calibrations.known(self.plan.workload, self.plan.parameters)
         self.plan = with_batch_size(self.plan, self.request, known)
         self.seconds = check(context, self.plan, known)
         await to_the_end(context.store.estimate, task_id, self.seconds)
@@ -152,8 +153,7 @@ class RunService:
             asked = BackgroundRequest.of(request, strategy)
             return AcceptedRun(**dict(await self._background.submit(asked, key, client)))
         items = GeneratedItems(request.total_items)
-        known = await self._context.calibrations.known()
-        plan = await self._plan(strategy, request, items, known)
+        plan, known = await self._plan(strategy, request, items)
         try:
             seconds = check(self._context, plan, known)
         except EstimateTooLongError as error:
@@ -188,8 +188,7 @@ class RunService:
         if key is not None:
             digest = upload_digest(query, strategy, media_type)
             chunks = hashed(chunks, digest)
-        known = await self._context.calibrations.known()
-        plan = await self._plan(query.strategy, query, GeneratedItems(0), known)
+        plan, _ = await self._plan(query.strategy, query, GeneratedItems(0))
         self._context.memory.check(plan)  # only the workers' memory; the items are not known yet
         storage, spec = self._context.storage, spec_of(query, InputKind.UPLOAD, media_type)
         await asyncio.to_thread(storage.check, client, 0)
@@ -203,10 +202,11 @@ class RunService:
         strategy: StrategyName,
         request: RunRequest | UploadQuery,
         items: Items,
-        calibration: Calibration,
-    ) -> Plan:
-        reports = await self._context.hosts.kernels()
-        return make_plan(strategy, request, items, reports, calibration, self._context.settings)
+    ) -> tuple[Plan, Calibration]:
+        context, asked = self._context, (request.workload, request.parameters)
+        reports = await context.catalogue.reports(*asked)
+        known = await context.calibrations.known(*asked)
+        return make_plan(strategy, request, items, reports, known, context.settings), known
 
     async def _executed(self, run: _Run) -> RunResult | AcceptedRun:
         """Execute a run. Raises its error once that is stored."""
@@ -277,7 +277,7 @@ class LongRunService:
             kernel=plan.kernel,
             origin=origin_to_json(current()),
             input=input_spec(InputKind.ITEMS),
-            needs={"bytes": self._context.memory.needed(plan)},
+            needs={"bytes": self._context.memory.needed(plan)} | version_needs(plan.source),
         )
         long = replace(
             task,

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from hotloop.app.errors import UnreadableTaskError
+from hotloop import kernels
+from hotloop.app.errors import NotReadyError, UnreadableTaskError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.prediction.model import estimate_seconds
@@ -22,6 +23,8 @@ from hotloop.app.schemas.runs import RunRequest, UploadQuery, read_request
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items
 from hotloop.app.strategies.base import Plan
+from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.needs import stored_version
 from hotloop.app.tasks.spec import InputKind, TaskSpec, input_spec
 from hotloop.app.wording import describe
 
@@ -51,6 +54,21 @@ def spec_of(
         max_error_rate=request.max_error_rate,
         input=input_spec(kind, media_type),
     )
+
+
+def check_code(task: Task) -> None:
+    """Raise NotReadyError if a user's code is declared here in another version than the one that
+    the task was accepted with, or no more.
+    """
+    wanted = stored_version(task.spec)
+    if wanted is None:
+        return
+    declared = {each.name: each.source for each in kernels.declared_workloads()}
+    source = declared.get(task.workload)
+    if source is None or source.short_version != wanted:
+        found = "not served" if source is None else f"served in version {source.short_version}"
+        text = f"the task needs version {wanted} of the workload {task.workload}, which is {found}"
+        raise NotReadyError(f"{text}; serve that version again, or send the request again", 1)
 
 
 R = TypeVar("R", bound=RunRequest)

@@ -17,15 +17,17 @@ from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.results import Export
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskView
+from hotloop.app.sources.arrow_rows import ARROW, PARQUET
 from hotloop.app.sources.rows import CSV, NDJSON
+from hotloop.app.tasks.arrow_results import arrow_stream, parquet_file
 from hotloop.app.tasks.chunks import ResultColumns, ResultRows
 from hotloop.app.tasks.model import FINISHED, ShardRef, Task
-from hotloop.app.tasks.results import ARROW, ResultsReader, arrow_stream, csv_lines, ndjson_lines
+from hotloop.app.tasks.results import ResultsReader, csv_lines, ndjson_lines
 
 Exporter = Callable[[ResultColumns, Iterable[ResultRows]], Iterator[bytes]]
 
 EXPORTS: Final[Mapping[str, Exporter]] = MappingProxyType(
-    {NDJSON: ndjson_lines, CSV: csv_lines, ARROW: arrow_stream}
+    {NDJSON: ndjson_lines, CSV: csv_lines, ARROW: arrow_stream, PARQUET: parquet_file}
 )
 
 

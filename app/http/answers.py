@@ -20,7 +20,6 @@ EVENTS: Final = f"{TASKS}/events"
 UPLOAD: Final = f"{TASKS}/upload"
 SESSION: Final = "/session"
 
-ARROW: Final = "application/vnd.apache.arrow.stream"
 CSV: Final = "text/csv"
 HTML: Final = "text/html"
 JSON: Final = "application/json"

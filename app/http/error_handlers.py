@@ -99,10 +99,14 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.RunError: ProblemKind(500, "run-failed", "The run failed"),
     errors.RunTimeoutError: ProblemKind(504, "run-timeout", "The run took too long"),
     errors.RunCancelledError: ProblemKind(409, "run-cancelled", "The run was cancelled"),
-    # Items fail in the stages, at a database or cache behind the service: the request is valid
-    # and may succeed later.
-    errors.ErrorRateExceededError: ProblemKind(
-        502, "error-rate-exceeded", "Too many items could not be had from their sources"
+    # Items fail at a database or cache behind the service, or in a user's function: the request is
+    # valid and may succeed later.
+    errors.ErrorRateExceededError: ProblemKind(502, "error-rate-exceeded", "Too many items failed"),
+    errors.WorkloadUnusableError: ProblemKind(
+        500, "workload-unusable", "The code of the workload cannot be run"
+    ),
+    errors.OutOfMemoryError: ProblemKind(
+        500, "out-of-memory", "The workload needs more memory than it may take"
     ),
     errors.WorkerCrashedError: ProblemKind(500, "worker-crashed", "A worker process died"),
     errors.RunHostDiedError: ProblemKind(500, "run-host-died", "The process of the run died"),
@@ -147,6 +151,9 @@ def kind_of(error: Exception) -> ProblemKind:
 
 def problem_response(request: Request, error: Exception, error_id: str | None = None) -> Response:
     """Return the answer to an error, with its headers. `error_id` names the entry in the log."""
+    if _names_unknown_workload(error) and _is_loading(request):
+        text = "own workloads are still being loaded; ask again, or GET /api/v1/tasks/kernels"
+        error = errors.NotReadyError(text, 1)
     kind = kind_of(error)
     problem = Problem(
         type=kind.type,
@@ -174,6 +181,17 @@ def problem_response(request: Request, error: Exception, error_id: str | None = 
         headers=headers,
         media_type=MEDIA_TYPE,
     )
+
+
+def _names_unknown_workload(error: Exception) -> bool:
+    if isinstance(error, RequestValidationError):
+        return any(fault["loc"][-1:] == ("workload",) for fault in error.errors())
+    return isinstance(error, errors.InvalidRequestError) and error.field == "workload"
+
+
+def _is_loading(request: Request) -> bool:
+    shared = getattr(request.app.state, "shared", None)
+    return shared is not None and shared.services.kernels.is_loading
 
 
 def _without_consequences(faults: Sequence[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from functools import cache
+from copy import deepcopy
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -11,11 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 
 from hotloop.app import errors
+from hotloop.app.http.described import BODIES, REFERENCE, describe_workloads
 from hotloop.app.http.error_handlers import ERROR_KINDS, HTTP_KINDS, MEDIA_TYPE, ProblemKind
 from hotloop.app.schemas.base import Problem
-from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, request_models
 from hotloop.app.schemas.tasks import TaskProgress
+from hotloop.kernels import Workload, declared_workloads
 
 DESCRIPTION: Final = """\
 CPU-heavy work behind FastAPI: any strategy, any kernel, measured, off the event loop.
@@ -26,6 +26,10 @@ Start with `POST /api/v1/tasks/hybrid` and the body `{"items_count": 100, "db_de
   executes the items batch by batch.
 * Times are UTC; a field ending in `_seconds` is in seconds, in `_ms` in milliseconds, in `_bytes`
   in bytes.
+* A float that is NaN or infinite is null in JSON and NDJSON, which cannot hold it; results as CSV
+  (`nan`, `inf`), Arrow or Parquet have it.
+* In a query, a parameter of the workload is `parameters.NAME`; where no field of the query has the
+  same name, `NAME` alone will do.
 * Every error is a problem (`application/problem+json`) that says what to do instead.
 """
 
@@ -87,39 +91,46 @@ TAGS: Final[list[dict[str, Any]]] = [
 ]
 
 
+_OF_WORKLOADS: Final = ("KernelName", "KernelChoice")
+"""Models that change with the declared workloads."""
+
+
 def complete_openapi(app: FastAPI) -> None:
-    """Make `app.openapi()` add the models that routes refer to by name.
+    """Make `app.openapi()` describe the workloads that are declared now, and add the models that
+    routes refer to by name.
 
     The first call takes some tenths of a second, so a server makes it before it serves.
     """
     derive = app.openapi
+    described: list[tuple[tuple[Workload, ...], dict[str, Any]]] = []
 
-    @cache
     def complete() -> dict[str, Any]:
-        return _completed(derive())
+        workloads = declared_workloads()
+        if not described or described[0][0] != workloads:
+            described[:] = [(workloads, _completed(deepcopy(derive()), workloads))]
+        return described[0][1]
 
     app.openapi = complete  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _completed(description: dict[str, Any]) -> dict[str, Any]:
+def _completed(description: dict[str, Any], workloads: tuple[Workload, ...]) -> dict[str, Any]:
     _, schema = models_json_schema(
         [
             (Problem, "serialization"),
-            *(
-                (model, "validation")
-                for base in (RunRequest, BackgroundRequest, CompareRequest)
-                for model in request_models(base).values()
-            ),
+            *((model, "validation") for model in BODIES.values()),
             (TaskProgress, "serialization"),
         ],
-        ref_template="#/components/schemas/{model}",
+        ref_template=REFERENCE,
     )
     for content in _contents(description):
         if "itemSchema" in content:
             del content["schema"]  # FastAPI's "text", which would describe the stream as a whole
     components = description.setdefault("components", {}).setdefault("schemas", {})
     for name, model in schema["$defs"].items():
-        components.setdefault(name, model)
+        # FastAPI's own are those of the first call, when other kernels may have been declared.
+        if name in _OF_WORKLOADS or name not in components:
+            components[name] = model
+    describe_workloads(description, schema["$defs"], workloads)
     return description
 
 

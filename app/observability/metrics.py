@@ -28,6 +28,10 @@ from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.metrics_folder import shared_folder
 from hotloop.app.tasks.model import FINISHED
 from hotloop.app.version import VERSION
+from hotloop.kernels import workloads
+
+UNDECLARED: Final = "other"
+"""Label of runs whose workload is not declared any more."""
 
 BREAKER_STATES: Final = ("closed", "open", "half_open")
 
@@ -75,7 +79,7 @@ class Metrics:
             buckets=_REQUEST_SECONDS,
             registry=registry,
         )
-        run = ["strategy", "kernel"]
+        run = ["workload", "strategy", "kernel"]
         self._runs = Counter(
             "hotloop_runs", "Runs that ended.", [*run, "status"], registry=registry
         )
@@ -182,6 +186,7 @@ class Metrics:
 
     def run_ended(
         self,
+        workload: str,
         strategy: StrategyName,
         kernel: str,
         status: TaskStatus,
@@ -189,12 +194,17 @@ class Metrics:
         failed_items: int,
         seconds: float | None = None,
     ) -> None:
-        """Count a run. `items_processed` includes failed items; `seconds` is the run's duration."""
-        self._runs.labels(strategy, kernel, status).inc()
-        self._items.labels(strategy, kernel, "done").inc(items_processed - failed_items)
-        self._items.labels(strategy, kernel, "failed").inc(failed_items)
+        """Count a run. `items_processed` includes failed items; `seconds` is the run's duration.
+
+        A workload that is not declared any more counts as UNDECLARED, so that the number of labels
+        has a bound.
+        """
+        run = workload if workload in workloads() else UNDECLARED, strategy, kernel
+        self._runs.labels(*run, status).inc()
+        self._items.labels(*run, "done").inc(items_processed - failed_items)
+        self._items.labels(*run, "failed").inc(failed_items)
         if status is TaskStatus.COMPLETED and seconds is not None:
-            self._run_seconds.labels(strategy, kernel).observe(seconds)
+            self._run_seconds.labels(*run).observe(seconds)
 
     def comparison_ended(self, status: TaskStatus, measurements: int) -> None:
         """Count a comparison. `measurements` is the number made in this execution of it."""

@@ -143,7 +143,7 @@ def load(folder: Path) -> Calibrated | None:
 
 
 def _calibration(values: dict[str, Any]) -> constants.Calibration:
-    costs = tuple(_kernel(each) for each in values.pop("kernels"))
+    costs = tuple(map(constants.KernelCosts.from_json, values.pop("kernels")))
     strategies = {
         name: constants.StrategyCosts(**each)
         for name, each in dict(values.pop("strategies")).items()
@@ -157,7 +157,7 @@ def _calibration(values: dict[str, Any]) -> constants.Calibration:
     found = constants.Calibration(
         kernels=costs, strategies=strategies, waits=waits, loops=loops, **values
     )
-    _check(asdict(found))
+    constants.check_measured(asdict(found))
     return found
 
 
@@ -169,34 +169,6 @@ def _loop(values: dict[str, Any]) -> constants.LoopCosts:
     if not len(items) == len(stages) == len(constants.IN_FLIGHT):
         raise ValueError("costs for other numbers in flight than those measured")
     return constants.LoopCosts(items, stages, **values)
-
-
-def _kernel(values: dict[str, Any]) -> constants.KernelCosts:
-    sizes = tuple(int(size) for size in values.pop("sizes"))
-    operations = {
-        term: tuple(float(cost) for cost in costs)
-        for term, costs in values.pop("operation_seconds").items()
-    }
-    if not sizes or any(len(costs) != len(sizes) for costs in operations.values()):
-        raise ValueError("costs for other sizes than those named")
-    return constants.KernelCosts(sizes=sizes, operation_seconds=operations, **values)
-
-
-_NAMES: Final = ("workload", "kernel")
-"""Fields that are not numbers."""
-
-
-def _check(value: Any) -> None:
-    """Raise ValueError for a number that cannot be a measurement."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            if name not in _NAMES:
-                _check(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            _check(each)
-    elif not (isinstance(value, int | float) and 0 <= value < float("inf")):
-        raise ValueError(f"{value!r} among the constants")
 
 
 MOST_ITEMS: Final = 1 << 40

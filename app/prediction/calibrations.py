@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.recommendation import CalibrationState, CalibrationStatus
 from hotloop.app.tasks.model import utc_now
+from hotloop.app.workloads.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Calibrations:
         hosts: RunHostPool,
         config: RunHostConfig,
         store_results: StoresResults,
+        catalogue: Catalogue,
         *,
         begins_unasked: bool = True,
     ) -> None:
@@ -69,6 +72,7 @@ class Calibrations:
         self._hosts = hosts
         self._config = config
         self._store_results = store_results
+        self._catalogue = catalogue
         self._calibrated: Calibrated | None = None
         self._read: calibration_file.Version | None = None
         """The version of the file that was read last."""
@@ -84,20 +88,30 @@ class Calibrations:
         self._due = 0.0
         """The monotonic time before which only a POST starts another attempt."""
 
-    async def known(self) -> Calibration:
+    async def known(
+        self,
+        workload: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        exact: bool = False,
+    ) -> Calibration:
         """Return the constants that are known without measuring: the calibration, or else constants
-        from the run hosts' reports and typical values. Raises NotReadyError.
+        from the run hosts' reports and typical values; and the costs of own workloads, see
+        `Catalogue.costs`. Raises NotReadyError.
         """
+        own = await self._catalogue.costs(workload, parameters, exact=exact)
         found = await self.found()
         if found is not None:
-            return found.calibration
-        config = self._config
-        return reported_calibration(
-            await self._hosts.kernels(),
-            config.usable_cpus,
-            config.max_worker_threads,
-            config.max_worker_processes,
-        )
+            known = found.calibration
+        else:
+            config = self._config
+            known = reported_calibration(
+                await self._hosts.kernels(),
+                config.usable_cpus,
+                config.max_worker_threads,
+                config.max_worker_processes,
+            )
+        return replace(known, kernels=known.kernels + own)
 
     async def found(self) -> Calibrated | None:
         """Return the calibration of this machine with its present versions and limits; ignore
@@ -125,10 +139,9 @@ class Calibrations:
             self._mark = reports, calibration_file.fingerprint(facts, reports, self._config)
         return self._mark[1]
 
-    async def facts(self) -> tuple[dict[str, Any], tuple[KernelReport, ...]]:
-        """Return the machine's `host_facts`, and its kernels. Raises NotReadyError."""
-        reports = await self._hosts.kernels()
-        return await asyncio.to_thread(host_facts, reports, None), reports
+    async def facts(self) -> dict[str, Any]:
+        """Return the machine's `host_facts`. Raises NotReadyError."""
+        return await asyncio.to_thread(host_facts, await self._hosts.kernels(), None)
 
     def begin(self) -> None:
         """Start a calibration, unless one is in progress. It queues among the runs, even if a

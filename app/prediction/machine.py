@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
@@ -18,19 +17,21 @@ from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import usable_bytes
 from hotloop.app.runhost.calibrate import constants
-from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.service import (
     ColumnView,
     KernelList,
     KernelView,
+    OwnWorkloadView,
     ParameterView,
     ProductBoundView,
+    TermView,
     WorkloadView,
 )
 from hotloop.app.strategies.registry import uses_processes
-from hotloop.app.system import Throttling, has_gil, throttling, usable_cpu_count
+from hotloop.app.system import Throttling, cpu_model, has_gil, throttling, usable_cpu_count
 from hotloop.app.version import VERSION
+from hotloop.app.workloads.catalogue import Catalogue
 from hotloop.kernels.contract import REFERENCE
 
 PACKAGES: Final = ("numpy", "numba", "fastapi", "uvicorn", "pydantic")
@@ -81,33 +82,32 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def cpu_model(root: Path = Path("/")) -> str:
-    """Return the processor's name; `root` is the root of the file system."""
-    try:
-        for line in (root / "proc" / "cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
-
-
 class KernelService:
-    """Lists workloads and kernels, as the run host that started last reported them."""
+    """Lists workloads and kernels, and what became of the operator's own ones."""
 
-    def __init__(self, hosts: RunHostPool) -> None:
-        self._hosts = hosts
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    @property
+    def is_loading(self) -> bool:
+        """True as long as own workloads may still be found."""
+        return self._catalogue.is_loading
 
     async def list(self) -> KernelList:
         """Return all workloads and kernels. Raises NotReadyError."""
         return KernelList(
             workloads=[workload_view(each) for each in kernels.declared_workloads()],
-            kernels=[_kernel_view(report) for report in await self._hosts.kernels()],
+            kernels=[_kernel_view(report) for report in await self._catalogue.reports()],
+            own_workloads=[
+                OwnWorkloadView.model_validate(each, from_attributes=True)
+                for each in self._catalogue.own
+            ],
         )
 
 
 def workload_view(workload: kernels.Workload) -> WorkloadView:
     """Return the declaration of a workload as clients see it."""
+    source = workload.source
     return WorkloadView(
         name=workload.name,
         description=workload.description,
@@ -120,24 +120,30 @@ def workload_view(workload: kernels.Workload) -> WorkloadView:
             ProductBoundView.model_validate(each, from_attributes=True)
             for each in workload.product_bounds
         ],
+        terms=[TermView.model_validate(each, from_attributes=True) for each in workload.terms],
+        depends_on_data=workload.depends_on_data,
+        source=None if source is None else f"{source.module}:{source.attribute}",
+        version=None if source is None else source.short_version,
     )
 
 
 def _column_view(column: kernels.Column) -> ColumnView:
     names = ColumnView.model_fields.keys() - {"example"}
     fields: dict[str, Any] = {name: getattr(column, name) for name in names}
-    return ColumnView(**fields, example=column.example())
+    return ColumnView(**fields, example=replace(column, width=None).example())
 
 
 def _kernel_view(report: KernelReport) -> KernelView:
     operations = kernels.get_workload(report.workload).operations()
     ns_per_item = nanoseconds_per_item(report, operations) if report.available else None
-    return KernelView(**asdict(report), ns_per_item=ns_per_item)
+    fields = {name: value for name, value in asdict(report).items() if name != "ns_beside"}
+    return KernelView(**fields, ns_per_item=ns_per_item)
 
 
 def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, float]) -> float:
     """Return the nanoseconds of an item with these `operations`, see `Workload.operations`."""
-    return sum(report.ns_per_operation[term] * count for term, count in operations.items())
+    terms = (report.ns_per_operation[term] * count for term, count in operations.items())
+    return report.ns_beside + sum(terms)
 
 
 CALL_SECONDS: Final = 20e-6

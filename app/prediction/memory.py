@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import psutil
@@ -23,6 +23,10 @@ ITEM_BYTES: Final = 128
 LEFT_FREE: Final = 0.2
 """Share of the memory that is kept free for the API process and caches, and because estimates are
 rough."""
+
+
+LEAST_OWN_BYTES: Final = 512 << 20
+"""Least memory of a process that runs a user's function, whose compiler takes its part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,16 @@ class MemoryBudget:
             return
         by_workers = uses_processes(plan) and ROUGHLY.worker * plan.workers > needed / 2
         raise MemoryBudgetError("workers" if by_workers else "batch_size", needed, self.run_bytes)
+
+    def bounded(self, plan: Plan) -> Plan:
+        """Return the plan with a bound of the memory that a user's function takes, which no
+        estimate knows: the processes of a run share what it may take.
+        """
+        if plan.source is None:
+            return plan
+        in_processes = uses_processes(plan)
+        sharing = pool_workers(plan, self.limits, in_processes=True) if in_processes else 1
+        return replace(plan, memory_bytes=max(LEAST_OWN_BYTES, self.run_bytes // sharing))
 
 
 def uses_processes(plan: Plan) -> bool:

@@ -20,6 +20,7 @@ from hotloop.app.prediction.stages import group_size, make_stages
 from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
+from hotloop.app.schemas.declared import unknown_workload
 from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
@@ -28,6 +29,7 @@ from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import window_size
 from hotloop.app.strategies.pools import pool_workers
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
+from hotloop.kernels.kernel import scratch_shape
 
 BY_PREFERENCE: Final = (
     StrategyName.HYBRID,
@@ -88,6 +90,8 @@ def make_plan(
     """
     workload = check_workload(request.workload)
     parameters = workload.resolve_parameters(request.parameters)
+    for scratch in workload.scratch:
+        scratch_shape(scratch, parameters)  # raises for parameters with which no batch could run
     kernel = _resolve_kernel(request, parameters, reports)
     plan = Plan(
         workload=request.workload,
@@ -103,6 +107,7 @@ def make_plan(
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
         slice_items=_slice_items(request.workload, kernel, parameters, reports),
+        source=workload.source,
     )
     return with_batch_size(plan, request, calibration)
 
@@ -110,8 +115,7 @@ def make_plan(
 def check_workload(name: str) -> kernels.Workload:
     """Return the workload. Raises InvalidRequestError for an unknown name."""
     if name not in kernels.workloads():
-        known = ", ".join(kernels.workloads())
-        raise InvalidRequestError("workload", f"{name!r} is unknown; choose from: {known}")
+        raise InvalidRequestError("workload", unknown_workload(name))
     return kernels.get_workload(name)
 
 

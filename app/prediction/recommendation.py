@@ -24,7 +24,6 @@ from hotloop.app.prediction.search_space import (
     search_space,
 )
 from hotloop.app.runhost.calibrate.constants import Calibration
-from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.comparison import HostView, IntervalView
 from hotloop.app.schemas.options import AUTO, RunOptions
@@ -43,6 +42,7 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.model import utc_now
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.workloads.catalogue import Catalogue
 
 MOST_IN_FLIGHT: Final = 20_000
 """The largest `io_concurrency`."""
@@ -56,7 +56,7 @@ class RecommendationService:
     """Answers at once, and starts a calibration in the background for more exact predictions."""
 
     settings: Settings
-    hosts: RunHostPool
+    catalogue: Catalogue
     calibrations: Calibrations
     store: TaskStore
     """The store with the finished runs that predictions are compared with."""
@@ -67,30 +67,33 @@ class RecommendationService:
         """Rank all ways to run a request. Raises InvalidRequestError, NotReadyError, StoreError."""
         request = run_request(query)
         # Refuse an invalid request before measuring anything.
-        self._plan(request, await self.hosts.kernels(), await self.calibrations.known())
-        basis = await self._basis(query.wait)
+        reports = await self.catalogue.reports(request.workload)
+        self._plan(request, reports, await self.calibrations.known())
+        basis = await self._basis(query.wait, request)
         errors = await in_store_thread(read_errors, self.store)
         plan = self._plan(request, basis.reports, basis.calibration)
         return await asyncio.to_thread(
             _answer, query, request, plan, basis, errors, self.memory_bytes
         )
 
-    async def _basis(self, wait: bool) -> Basis:
+    async def _basis(self, wait: bool, request: RunRequest) -> Basis:
         calibrations = self.calibrations
         if await calibrations.found() is None:
             calibrations.begin_if_due()
         if wait:
             await calibrations.ended()
         found = await calibrations.found()
-        calibration, fingerprint = await calibrations.known(), await calibrations.fingerprint()
+        asked = request.workload, request.parameters
+        calibration = await calibrations.known(*asked, exact=True)
+        reports = await self.catalogue.reports(*asked, exact=True)
+        fingerprint, facts = await calibrations.fingerprint(), await calibrations.facts()
         calibrating = calibrations.in_progress()
-        facts, reports = await calibrations.facts()
         calibrated_at = None if found is None else found.calibrated_at
         return Basis(calibration, fingerprint, calibrated_at, calibrating, facts, reports)
 
     async def calibrate(self) -> CalibrationState:
         """Begin a calibration, unless one is in progress. Raises NotReadyError."""
-        await self.hosts.kernels()
+        await self.calibrations.fingerprint()  # waits for a run host
         self.calibrations.begin()
         return await self.calibrations.state()
 

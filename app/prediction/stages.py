@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -16,12 +15,13 @@ from hotloop.app.settings.settings import (
     pinot_columns_of,
     pinot_sql_of,
     redis_columns_of,
+    variable_name,
 )
 from hotloop.app.sources.base import Stage
 from hotloop.app.sources.pinot import PinotStage
 from hotloop.app.sources.redis import RedisStage
 from hotloop.app.sources.resilience import Policy
-from hotloop.app.sources.row_columns import row_columns
+from hotloop.app.sources.row_columns import RowColumn, row_columns
 from hotloop.app.sources.simulated import SimulatedStage
 
 
@@ -77,14 +77,13 @@ def _pinot(request: RunRequest | UploadQuery, settings: Settings) -> PinotStage:
         raise InvalidRequestError(
             "db", "pinot has no address; set HOTLOOP_PINOT_URL, or ask for simulated or none"
         )
-    columns = _columns_setting(settings, "pinot_columns", request.workload)
-    _check_columns("db", "HOTLOOP_PINOT_COLUMNS", columns, request.workload)
+    columns = _checked_columns("db", "pinot_columns", settings, request.workload)
     secret = settings.pinot_authorization
     return PinotStage(
         url=settings.pinot_url,
         authorization=secret.get_secret_value() if secret else None,
-        sql=_columns_setting(settings, "pinot_sql", request.workload),
-        id_column=settings.pinot_id_column,
+        sql=_setting(settings, "pinot_sql", request.workload),
+        id_column=_setting(settings, "pinot_id_column", request.workload),
         fields=tuple(columns.items()),
         workload=request.workload,
         connections=_connections(request),
@@ -97,12 +96,11 @@ def _redis(request: RunRequest | UploadQuery, settings: Settings) -> RedisStage:
         raise InvalidRequestError(
             "cache", "redis has no address; set HOTLOOP_REDIS_URL, or ask for simulated or none"
         )
-    columns = _columns_setting(settings, "redis_columns", request.workload)
-    _check_columns("cache", "HOTLOOP_REDIS_COLUMNS", columns, request.workload)
+    columns = _checked_columns("cache", "redis_columns", settings, request.workload)
     return RedisStage(
         url=settings.redis_url.get_secret_value(),
-        key=settings.redis_key,
-        layout=settings.redis_layout,
+        key=_setting(settings, "redis_key", request.workload),
+        layout=_setting(settings, "redis_layout", request.workload),
         fields=tuple(columns.items()),
         defaults=_defaults(settings, request.workload),
         workload=request.workload,
@@ -150,11 +148,13 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _columns_setting(settings: Settings, name: str, workload: str) -> Any:
-    """Return a setting of columns, or the workload's default if it is not set."""
-    if name in settings.model_fields_set:
-        return getattr(settings, name)
-    return _DEFAULTS[name](kernels.get_workload(workload))
+def _setting(settings: Settings, name: str, workload: str) -> Any:
+    """Return a setting for a workload: its own, else that of all, else the workload's default."""
+    if _has_own(settings, name, workload):
+        return getattr(settings.workload_sources[workload], name)
+    if name in _DEFAULTS and name not in settings.model_fields_set:
+        return _DEFAULTS[name](kernels.get_workload(workload))
+    return getattr(settings, name)
 
 
 _DEFAULTS: Final = {
@@ -164,34 +164,67 @@ _DEFAULTS: Final = {
 }
 
 
-def _check_columns(field: str, variable: str, given: Mapping[str, Any], workload: str) -> None:
+def _has_own(settings: Settings, name: str, workload: str) -> bool:
+    own = settings.workload_sources.get(workload)
+    return own is not None and getattr(own, name) is not None
+
+
+def _place(settings: Settings, name: str, workload: str) -> str:
+    """Return the words for the place where a setting of a workload comes from."""
+    if _has_own(settings, name, workload):
+        return f"{name} of {workload} in HOTLOOP_WORKLOAD_SOURCES"
+    return variable_name(name)
+
+
+def _checked_columns(field: str, name: str, settings: Settings, workload: str) -> dict[str, str]:
+    """Return the mapped columns. Raises InvalidRequestError for one that the workload lacks."""
+    given: dict[str, str] = _setting(settings, name, workload)
     known = [column.name for column in kernels.get_workload(workload).columns_in]
-    for name in given:
-        if name not in known:
+    for column in given:
+        if column not in known:
+            place = _place(settings, name, workload)
+            hint = "" if _has_own(settings, name, workload) else _OWN_HINT.format(name, workload)
             raise InvalidRequestError(
                 field,
-                f"{variable} names {name!r}, but {workload} has the columns {', '.join(known)}",
+                f"{place} names {column!r}, but {workload} has the columns "
+                f"{', '.join(known)}{hint}",
             )
+    return given
 
 
-def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, float], ...]:
+_OWN_HINT: Final = "; HOTLOOP_WORKLOAD_SOURCES can have {} for {} alone"
+
+
+def _defaults(settings: Settings, workload: str) -> tuple[tuple[str, Any], ...]:
+    """Return the default of each column that Redis fills; None if there is none within its bounds.
+
+    Raises InvalidRequestError for a default that does not fit.
+    """
     columns = {column.name: column for column in row_columns(workload)}
-    filled = _columns_setting(settings, "redis_columns", workload)
-    for name, value in settings.redis_defaults.items():
+    filled = _setting(settings, "redis_columns", workload)
+    given: dict[str, float] = _setting(settings, "redis_defaults", workload)
+    owns = [_has_own(settings, name, workload) for name in ("redis_columns", "redis_defaults")]
+    if owns == [True, False]:
+        given = {}  # they are meant for the columns of other workloads
+    place = _place(settings, "redis_defaults", workload)
+    for name, value in given.items():
         if name not in filled:
+            other = _place(settings, "redis_columns", workload)
+            raise InvalidRequestError("cache", f"{place} names {name!r}, {other} does not")
+        if _default(columns[name], value) is None:
             raise InvalidRequestError(
-                "cache", f"HOTLOOP_REDIS_DEFAULTS names {name!r}, HOTLOOP_REDIS_COLUMNS does not"
+                "cache", f"{place} has {value:g} for {name}, which is out of bounds"
             )
-        column = columns[name]
-        if not column.in_bounds(value) or (column.is_integer and not value.is_integer()):
-            raise InvalidRequestError(
-                "cache", f"HOTLOOP_REDIS_DEFAULTS has {value:g} for {name}, which is out of bounds"
-            )
-    return tuple(
-        (name, int(value) if columns[name].is_integer else value)
-        for name in filled
-        for value in (settings.redis_defaults.get(name, 0.0),)
-    )
+    return tuple((name, _default(columns[name], given.get(name, 0.0))) for name in filled)
+
+
+def _default(column: RowColumn, value: float) -> Any:
+    """Return a number as a value of the column, in each place of a vector; None if it is none."""
+    is_whole = column.is_integer or column.is_bool
+    if not column.in_bounds(value) or (is_whole and not value.is_integer()):
+        return None
+    one = bool(value) if column.is_bool else int(value) if column.is_integer else value
+    return one if column.width is None else [one] * column.width
 
 
 def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
@@ -203,16 +236,16 @@ def _check_aside(request: RunRequest | UploadQuery, settings: Settings) -> None:
         )
     if request.db_source != DbSource.PINOT:
         return
-    redis = _columns_setting(settings, "redis_columns", request.workload)
-    pinot = _columns_setting(settings, "pinot_columns", request.workload)
-    for variable, given, other in (
-        ("HOTLOOP_REDIS_COLUMNS", redis, pinot),
-        ("HOTLOOP_PINOT_COLUMNS", pinot, redis),
+    redis = _setting(settings, "redis_columns", request.workload)
+    pinot = _setting(settings, "pinot_columns", request.workload)
+    for setting, given, other in (
+        ("redis_columns", redis, pinot),
+        ("pinot_columns", pinot, redis),
     ):
         missing = [name for name in other if name not in given]
         if missing:
             raise InvalidRequestError(
                 "cache_mode",
                 "aside takes an item's columns from redis or from pinot, so both must have the "
-                f"same; {variable} lacks {', '.join(missing)}",
+                f"same; {_place(settings, setting, request.workload)} lacks {', '.join(missing)}",
             )

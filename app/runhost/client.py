@@ -67,7 +67,7 @@ class RunHostClient:
                 config.to_json(),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), their_leash),
-                env={**environment, "PYTHONPATH": _import_path(environment)},
+                env={**environment, "PYTHONPATH": import_path(environment)},
             )
         except BaseException:
             ours.close()
@@ -173,6 +173,10 @@ class RunHostClient:
             raise outcome.error
         return outcome.calibration
 
+    def end(self) -> None:
+        """Kill the run host and all its child processes, and return at once."""
+        self._kill_now()
+
     async def kill(self) -> None:
         """Kill the run host and all its child processes; return when it is gone."""
         self._kill_now()
@@ -223,7 +227,7 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _import_path(environment: Mapping[str, str]) -> str:
+def import_path(environment: Mapping[str, str]) -> str:
     """Return the PYTHONPATH with which a run host imports this program, from any folder."""
     inherited = environment.get("PYTHONPATH")
     return _IMPORT_ROOT if not inherited else f"{_IMPORT_ROOT}{os.pathsep}{inherited}"

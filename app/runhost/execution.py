@@ -13,17 +13,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from hotloop import kernels
 from hotloop.app.errors import (
     ErrorRateExceededError,
+    OutOfMemoryError,
     RunCancelledError,
     RunTimeoutError,
     ServiceError,
+    WorkloadUnusableError,
 )
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.measuring import MemoryGauge, RunMeter
 from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from hotloop.app.sources.breaker_reports import BreakerReport, listening
+from hotloop.app.strategies import own_code
 from hotloop.app.strategies.base import BatchResult, Plan, Strategy
+from hotloop.app.strategies.registry import uses_processes
 
 PROGRESS_SECONDS: Final = 0.5
 """Time between two checks of the progress of items in work."""
@@ -52,7 +57,8 @@ async def execute(
     """Execute the plan: send results through `send`, and return the outcome as a report.
 
     Cancelling this coroutine cancels the run: the report then carries RunCancelledError. An
-    exception that is not a ServiceError is a fault of this program, and is raised unchanged.
+    exception that is not a ServiceError, nor caused by a user's code, is a fault of this program,
+    and is raised unchanged.
     """
     run = _Run(plan, strategy, resources, send)
     error: ServiceError | None = None
@@ -68,7 +74,21 @@ async def execute(
         error = RunTimeoutError(plan.timeout_seconds)
     except ServiceError as raised:
         error = raised
+    except (kernels.KernelsError, MemoryError) as raised:
+        if plan.source is None:
+            raise
+        error = (
+            OutOfMemoryError(plan.workload, plan.memory_bytes)
+            if isinstance(raised, MemoryError)
+            else WorkloadUnusableError(plan.workload, str(raised))
+        )
     return run.report(error)
+
+
+def _enter(plan: Plan) -> None:
+    own_code.enter(plan)
+    if not uses_processes(plan.strategy, kernels.releases_gil(plan.workload, plan.kernel)):
+        own_code.warm_up(plan)
 
 
 def _forget_cancellation() -> None:
@@ -95,11 +115,14 @@ class _Run:
         self._received_items = 0
 
     async def execute(self) -> None:
+        started = time.perf_counter()
+        await self._enter_code()
+        entering_seconds = time.perf_counter() - started
         workers = partial(self._strategy.worker_pids, self._plan)
         meter = await asyncio.to_thread(RunMeter, self._resources.gauge, workers)
         started = time.perf_counter()
         self._effective_workers = await self._strategy.prepare(self._plan)
-        self._setup_seconds = time.perf_counter() - started
+        self._setup_seconds = entering_seconds + time.perf_counter() - started
         measured = Measurements(
             setup_seconds=self._setup_seconds, effective_workers=self._effective_workers
         )
@@ -127,6 +150,21 @@ class _Run:
             self._cpu_seconds, self._peak_memory_bytes = await asyncio.to_thread(meter.stop)
             await asyncio.gather(telling, return_exceptions=True)
             await outbox.close()
+
+    async def _enter_code(self) -> None:
+        """Import a user's code, and compile its kernel if threads of this process call it. If this
+        is cancelled, it ends when the user's code does; if that never ends, the API kills this
+        process.
+        """
+        if self._plan.source is None:
+            own_code.enter(self._plan)
+            return
+        entering = asyncio.ensure_future(asyncio.to_thread(_enter, self._plan))
+        try:
+            await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            await asyncio.wait((entering,))
+            raise
 
     async def _tell_progress(self) -> None:
         """Send the progress of items in work, if any; results report the finished items."""

@@ -137,6 +137,9 @@ def _tune_interpreter() -> None:
 
 
 async def _ingest(command: messages.IngestCommand) -> messages.Ingested:
+    declaration = command.declaration
+    if declaration is not None and declaration not in kernels.declared_workloads():
+        kernels.declare(declaration)
     try:
         count = await asyncio.to_thread(
             ingest,
@@ -146,6 +149,7 @@ async def _ingest(command: messages.IngestCommand) -> messages.Ingested:
             command.workload,
             command.max_rows,
             command.sha256,
+            command.max_bytes,
         )
     except ServiceError as error:
         return messages.Ingested(0, error)
@@ -160,10 +164,13 @@ PROBE_ROUNDS: Final = 5
 
 
 def warm_up_kernels() -> tuple[messages.KernelReport, ...]:
-    """Load, compile and measure every available kernel, and report on each known kernel."""
+    """Load, compile and measure every available kernel of built-in workloads, and report on each
+    known one. Users' workloads are examined elsewhere.
+    """
     reports = [
         _warm_up(workload, name)
         for workload in kernels.workloads()
+        if kernels.get_workload(workload).source is None
         for name in kernels.known_kernels(workload)
     ]
     probes = [_Probe.sized(r, term) for r in reports if r.available for term in _terms(r)]

@@ -63,6 +63,8 @@ class RunHostPool:
         """Callers that found no idle run host."""
         self._waiting: Counter[str | None] = Counter()
         """The number of callers in the line by owner, without patient ones."""
+        self._retired: set[RunHostClient] = set()
+        """Run hosts that end as soon as they are free."""
         self._turns: dict[asyncio.Future[RunHostClient], bool] = {}
         """Callers in the line, and whether they are patient."""
         self._missing_since = time.monotonic()
@@ -99,6 +101,11 @@ class RunHostPool:
         busy = min(self.busy_count, alive)
         missing = max(0, self._options.count - alive)
         return {"busy": busy, "idle": alive - busy, "missing": missing}
+
+    @property
+    def is_idle(self) -> bool:
+        """True if a run host is warm, none is leased, and nobody waits for one."""
+        return not self.busy_count and not self._turns and self.alive_count > 0
 
     async def kernels(self) -> tuple[KernelReport, ...]:
         """Return the kernels reported by the run host that started last; wait for the first.
@@ -152,8 +159,19 @@ class RunHostPool:
                 self.changed.set()
                 if self.alive_count == 0:
                     self._missing_since = time.monotonic()
+            if client in self._retired:
+                self._retired.remove(client)
+                continue
             self.deaths += 1
             logger.warning("run host %d ended with %d; starting another", client.pid, code)
+
+    def retire(self) -> None:
+        """Replace all run hosts that have started, as they may have imported code that has changed:
+        idle ones now, leased ones when they come back.
+        """
+        self._retired |= self._clients
+        while self._idle:
+            self._idle.popleft().end()
 
     def _refuse(self) -> None:
         """Refuse waiting callers if there is no run host; refuse patient callers only after
@@ -260,6 +278,9 @@ class RunHostPool:
 
     def _offer(self, client: RunHostClient) -> None:
         """Give a free run host to the next caller, if the run host is alive."""
+        if client in self._retired:
+            client.end()
+            return
         if not client.alive:
             return
         while self._line:

@@ -21,6 +21,7 @@ from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
+from hotloop.kernels.contract import Workload
 
 # --- API to run host -----------------------------------------------------------------------
 
@@ -38,13 +39,17 @@ class IngestCommand:
 
     upload_path: str
     media_type: str
-    """`text/csv` or `application/x-ndjson`."""
+    """One of `sources.rows.media_types()`."""
     items_path: str
     workload: str
     max_rows: int
+    max_bytes: int
+    """Bytes of the largest item file."""
     sha256: str | None = None
     """Digest of the upload as it was received."""
     origin: Origin = NOWHERE
+    declaration: Workload | None = None
+    """The columns of a user's workload, whose code reading does not need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class CancelCommand:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """A kernel as a run host found it at its start.
+    """A kernel as a run host found it at its start, or an examination of a user's workload did.
 
     `ns_per_operation` is measured nanoseconds by the workload's cost term; empty if the kernel is
     not available.
@@ -76,6 +81,10 @@ class KernelReport:
     instruction_set: str | None
     warm_up_seconds: float
     ns_per_operation: Mapping[str, float]
+    ns_beside: float = 0.0
+    """Nanoseconds of an item beside its operations."""
+    examined: bool = True
+    """False as long as it is not known whether the kernel is available."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class FieldProblem(ResponseModel):
     """Dotted way to the field, empty for the request as a whole."""
     message: str = Field(examples=["must be at least 1 (got 0)"])
     line: int | None = None
-    """The line of an upload, counted from 1, a header included."""
+    """The line of an upload, counted from 1, a header included; the row in Arrow and Parquet."""
     column: str | None = None
     """The column of an upload."""
 

@@ -18,7 +18,7 @@ from hotloop.app.schemas.base import (
     TaskId,
     TaskLinks,
 )
-from hotloop.app.schemas.options import AUTO, DEFAULT_WORKLOAD, BatchSize, KernelName
+from hotloop.app.schemas.options import AUTO, DEFAULT_WORKLOAD, AnyKernel, BatchSize, KernelName
 from hotloop.app.schemas.results import Caution, Count, Seconds, Share
 from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.wording import RULE
@@ -152,7 +152,7 @@ class CellName(ResponseModel):
     """A cell of the matrix."""
 
     strategy: CellStrategy
-    kernel: KernelName
+    kernel: AnyKernel
 
 
 class Cell(CellName):
@@ -244,7 +244,7 @@ class Comparison(ResponseModel):
     task_type: TaskType
     status: TaskStatus
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
-    kernel: KernelName
+    kernel: AnyKernel
     """The kernel of the fields from `sequential_time` to `background_time`."""
     items_count: Count
     workers: int = Field(ge=1)

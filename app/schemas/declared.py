@@ -6,33 +6,33 @@ workload declares it, and code reads it by name, as a mapping.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Final, Self, cast
+from functools import lru_cache, partial
+from typing import Annotated, Any, Final, cast
 
 from pydantic import (
     AfterValidator,
-    ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    PlainSerializer,
-    create_model,
-    model_validator,
+    GetJsonSchemaHandler,
     with_config,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError, PydanticKnownError, core_schema
 
 # Before Python 3.12 pydantic cannot use the standard library's TypedDict.
 from typing_extensions import TypedDict
 
 from hotloop.app.names import ITEM_ID
-from hotloop.app.schemas.base import RequestModel
 from hotloop.app.wording import RULE
-from hotloop.kernels import Column, Parameter, Workload, declared_workloads
+from hotloop.kernels import Column, Parameter, Workload, declared_workloads, workloads
 from hotloop.kernels.contract import Value
 
 MAX_INLINE_ITEMS: Final = 100_000
+
+MADE_TYPES: Final = 512
+"""The most types and models that are kept of those made for workloads, of each kind."""
 
 ItemRow = Mapping[str, Any]
 """An item: its `item_id`, and a value for each input column of the workload."""
@@ -54,7 +54,12 @@ def example_result(workload: Workload) -> dict[str, Any]:
 
 def model_name(name: str, workload: Workload) -> str:
     """Return the name of a model in the documentation; the default workload's has no suffix."""
-    return name if workload == declared_workloads()[0] else f"{name}_{workload.name}"
+    return name if workload.name == declared_workloads()[0].name else f"{name}_{workload.name}"
+
+
+def unknown_workload(name: str) -> str:
+    """Return the fault of a request that names a workload which is not declared."""
+    return f"{name!r} is unknown; choose from: {', '.join(workloads())}"
 
 
 def sentence(text: str) -> str:
@@ -62,8 +67,8 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def check_products(workload: Workload, parameters: Parameters) -> None:
-    """Refuse parameters whose product is too large. Raises PydanticCustomError."""
+def check_products(workload: Workload, parameters: Parameters) -> Parameters:
+    """Return the parameters, or refuse them if a product is too large: PydanticCustomError."""
     for bound in workload.product_bounds:
         product: Any = 1
         for name in bound.parameters:
@@ -81,49 +86,91 @@ def check_products(workload: Workload, parameters: Parameters) -> None:
                     "them": "the two" if len(rest) == 1 else "them",
                 },
             )
+    return parameters
 
 
-def parameter_field(workload: Workload, parameter: Parameter) -> tuple[Any, Any]:
-    """Return a parameter as a field for `create_model`."""
+_JSON_KINDS: Final = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+@dataclass(frozen=True)
+class ChoiceOf:
+    """Annotation of a parameter that must be one of these values; in a query they are texts."""
+
+    choices: tuple[Value, ...]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.lax_or_strict_schema(
+            lax_schema=core_schema.no_info_plain_validator_function(self._read),
+            strict_schema=core_schema.no_info_plain_validator_function(self._known),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        kinds = {_JSON_KINDS[type(choice)] for choice in self.choices}
+        return {"enum": list(self.choices)} | ({"type": kinds.pop()} if len(kinds) == 1 else {})
+
+    def _read(self, text: Any) -> Value:
+        if isinstance(text, str) and text not in self.choices:
+            try:
+                return self._known(json.loads(text))
+            except (ValueError, RecursionError):
+                pass
+        return self._known(text)
+
+    def _known(self, value: Any) -> Value:
+        for choice in self.choices:
+            if type(choice) is type(value) and choice == value:
+                return choice
+        for choice in self.choices:
+            # In JSON 1 and 1.0 are one number, and programs write either.
+            if {type(choice), type(value)} == {int, float} and choice == value:
+                return choice
+        *most, last = (repr(choice) for choice in self.choices)
+        expected = f"{', '.join(most)} or {last}" if most else last
+        raise PydanticKnownError("literal_error", {"expected": expected})
+
+
+def _kind(declared: Column | Parameter) -> Any:
+    """Return the type of a value, without its bounds."""
+    if declared.dtype == "bool":
+        return bool
+    return int if declared.is_integer else float
+
+
+def _parameter_field(workload: Workload, parameter: Parameter) -> Any:
     text = parameter.description
     for bound in workload.product_bounds:
         first, *rest = bound.parameters
         if first == parameter.name:
             text += f"; times {' times '.join(rest)} at most {bound.maximum:,}"
-    return int if parameter.is_integer else float, Field(
+    field = Field(
         default=parameter.default,
         ge=parameter.minimum,
         le=parameter.maximum,
         description=sentence(text),
     )
+    if parameter.choices:
+        return Annotated[Any, ChoiceOf(parameter.choices), field]
+    return Annotated[_kind(parameter), field]
 
 
-class _ParametersModel(RequestModel):
-    model_config = ConfigDict(strict=True)
+@lru_cache(MADE_TYPES)
+def parameters_type(workload: Workload) -> Any:
+    """Make the type of a workload's parameters: a TypedDict that fills in the defaults.
 
-    workload: ClassVar[Workload]
-
-    @model_validator(mode="after")
-    def _bounded_products(self) -> Self:
-        check_products(self.workload, self.__dict__)
-        return self
-
-
-@lru_cache
-def parameters_model(workload: Workload) -> type[RequestModel]:
-    """Make the model of a workload's parameters, each an optional field."""
-    fields: dict[str, Any] = {p.name: parameter_field(workload, p) for p in workload.parameters}
-    model = create_model(
-        model_name("Parameters", workload),
-        __base__=_ParametersModel,
-        __doc__=f"Parameters of the workload `{workload.name}`.",
-        **fields,
-    )
-    model.workload = workload
-    return model
+    Unknown parameters, and numbers written as texts, are refused as in the model that has them.
+    """
+    # A dict and not a model, because a parameter may have the name of any attribute of a model.
+    fields = {p.name: _parameter_field(workload, p) for p in workload.parameters}
+    made = cast("Any", TypedDict)(model_name("Parameters", workload), fields)
+    made.__doc__ = f"Parameters of the workload `{workload.name}`."
+    return made
 
 
-@lru_cache
+@lru_cache(MADE_TYPES)
 def row_type(workload: Workload) -> Any:
     """Make the type of an item in a body: a TypedDict of `item_id` and the input columns."""
     fields = {column.name: _row_field(column) for column in (ITEM_ID, *workload.columns_in)}
@@ -134,11 +181,15 @@ def row_type(workload: Workload) -> Any:
 
 
 def _row_field(column: Column) -> Any:
-    least, greatest = column.limits
-    return Annotated[
-        int if column.is_integer else float,
-        Field(ge=least, le=greatest, description=sentence(column.description)),
-    ]
+    value: Any = _kind(column)
+    if not column.is_bool:
+        least, greatest = column.limits
+        value = Annotated[value, Field(ge=least, le=greatest)]
+    if column.width is not None:
+        # One fault is enough: a vector may have thousands of values.
+        exactly = Field(min_length=column.width, max_length=column.width, fail_fast=True)
+        value = Annotated[list[value], exactly]
+    return Annotated[value, Field(description=sentence(column.description))]
 
 
 class ParametersOf:
@@ -151,11 +202,8 @@ class ParametersOf:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        model = parameters_model(self.workload)
-        # Not strict, so that a dict is accepted for the model. Its fields are strict.
-        return handler.generate_schema(
-            Annotated[model, Field(strict=False), AfterValidator(vars), PlainSerializer(dict)]
-        )
+        checked = AfterValidator(partial(check_products, self.workload))
+        return handler.generate_schema(Annotated[parameters_type(self.workload), checked])
 
     def defaults(self) -> dict[str, Value]:
         """Return each parameter's default."""
@@ -174,41 +222,3 @@ class RowsOf:
         row: Any = row_type(self.workload)
         bounds = Field(min_length=1, max_length=MAX_INLINE_ITEMS, fail_fast=True)
         return handler.generate_schema(Annotated[list[row], bounds])
-
-
-def flat_parameter_fields(workloads: Sequence[Workload]) -> dict[str, Any]:
-    """Return the parameters of all workloads as fields of a query.
-
-    With a single workload they have its bounds and defaults. With several workloads they have no
-    defaults, and the bounds are checked once the workload is known.
-    """
-    if len(workloads) == 1:
-        (only,) = workloads
-        return {p.name: parameter_field(only, p) for p in only.parameters}
-    fields: dict[str, Any] = {}
-    for workload in workloads:
-        for parameter in workload.parameters:
-            words = sentence(f"{parameter.description}; for the workload `{workload.name}`")
-            kind: Any = int if parameter.is_integer else float
-            if parameter.name in fields:
-                before, field = fields[parameter.name]
-                kind, words = before | kind, f"{field.description} {words}"
-            fields[parameter.name] = (kind | None, Field(default=None, description=words))
-    return fields
-
-
-def flat_parameters(workload: Workload, given: Parameters) -> dict[str, Value]:
-    """Return all parameters of a workload, from the parameters that a query gave.
-
-    Raises PydanticCustomError for a parameter of another workload, and ValidationError for a value
-    that is out of bounds.
-    """
-    names = [parameter.name for parameter in workload.parameters]
-    for name in given:
-        if name not in names:
-            raise PydanticCustomError(
-                RULE,
-                "is not a parameter of the workload {workload}, which has {names}",
-                {"field": name, "workload": workload.name, "names": ", ".join(names) or "none"},
-            )
-    return vars(parameters_model(workload).model_validate(given))

@@ -15,8 +15,8 @@ from hotloop.kernels import get_workload
 
 
 class ItemColumns(Sequence[ItemRow]):
-    """n rows: `item_ids` int64[n], and `columns` with an array[n] for each input column of the
-    workload, in the declared order.
+    """n rows: `item_ids` int64[n], and `columns` with an array[n], or array[n, width], for each
+    input column of the workload, in the declared order.
     """
 
     __slots__ = ("columns", "item_ids")
@@ -50,7 +50,7 @@ class ItemColumns(Sequence[ItemRow]):
         if isinstance(index, slice):
             return ItemColumns(self.item_ids[index], columns)
         row = {ITEM_ID.name: self.item_ids[index]} | columns
-        return {name: value.item() for name, value in row.items()}
+        return {name: value.tolist() for name, value in row.items()}
 
     @property
     def digest(self) -> str:

@@ -11,9 +11,9 @@ from pydantic.json_schema import SkipJsonSchema
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.base import ResponseModel, SuggestedRun, TaskId
 from hotloop.app.schemas.comparison import HostView, IntervalView
-from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, AnyKernel
 from hotloop.app.schemas.results import Count, Seconds
-from hotloop.app.schemas.runs import FlatRunOptions
+from hotloop.app.schemas.runs import WorkloadOptions
 
 
 class CalibrationStatus(StrEnum):
@@ -43,9 +43,10 @@ class CalibrationState(ResponseModel):
     """The reason why it failed."""
 
 
-class RecommendationQuery(FlatRunOptions):
-    """The fields of a run's body, flat. `kernel`, `workers`, `batch_size` and `io_concurrency` are
-    kept if you give them, else chosen for you; `strategy` restricts the choice.
+class RecommendationQuery(WorkloadOptions):
+    """The fields of a run's body except its items. `kernel`, `workers`, `batch_size` and
+    `io_concurrency` are kept if you give them, else chosen for you; `strategy` restricts the
+    choice.
     """
 
     items_count: int = Field(default=50_000, ge=1, le=10_000_000)
@@ -82,7 +83,7 @@ class RankedChoice(ResponseModel):
 
     rank: int = Field(ge=1)
     strategy: StrategyName
-    kernel: KernelName
+    kernel: AnyKernel
     workers: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     io_concurrency: int = Field(ge=1)
@@ -102,7 +103,7 @@ class KernelCalibration(ResponseModel):
     """A kernel as calibrated: seconds(b) = seconds_per_call + b × seconds_per_item."""
 
     workload: str
-    kernel: KernelName
+    kernel: AnyKernel
     available: bool
     seconds_per_call: Seconds | None
     seconds_per_item: Seconds | None
@@ -150,7 +151,7 @@ class PredictionRecord(ResponseModel):
 
     task_id: TaskId
     strategy: StrategyName
-    kernel: KernelName
+    kernel: AnyKernel
     predicted_seconds: Seconds
     measured_seconds: Seconds
     ratio: Annotated[float, Field(ge=0)]

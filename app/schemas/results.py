@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, ConfigDict, Field
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.base import RequestModel, ResponseModel, TaskId
 from hotloop.app.schemas.declared import example_result
-from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, AnyKernel, BatchSize
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -20,15 +20,17 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class ResultRow(ResponseModel):
-    """An item's result: its id and the workload's output columns; null where the item failed."""
+    """An item's result: its id and the workload's output columns. Null where the item failed, and
+    for a float that is NaN or infinite, which JSON cannot hold; CSV and Arrow show it.
+    """
 
     model_config = ConfigDict(
         extra="allow",
         json_schema_extra={"examples": [example_result(DEFAULT_WORKLOAD)]},
     )
 
-    # The number's kind is kept: a float stays a float and an integer an integer.
-    __pydantic_extra__: dict[str, int | float | None]
+    # The value's kind is kept: a float stays a float and an integer an integer.
+    __pydantic_extra__: dict[str, bool | int | float | None]
 
     item_id: int
 
@@ -38,7 +40,7 @@ class ItemFailure(ResponseModel):
 
     item_id: int
     stage: str = Field(examples=["db"])
-    """The stage in which it failed."""
+    """The stage in which it failed: `db`, `cache`, or `kernel` if a user's function raised."""
     reason: str = Field(examples=["timed out after 2 s"])
 
 
@@ -104,7 +106,9 @@ class RunResult(ResponseModel):
     """The reason why the run failed."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
-    kernel: KernelName
+    workload_version: str | None = Field(default=None, examples=["3f9c2e8b01da"])
+    """The version of a user's code, 12 hexadecimal digits; null for built-in workloads."""
+    kernel: AnyKernel
     """The kernel that was used, never `auto`."""
     strategy: StrategyName
     requested_workers: int = Field(ge=1)
@@ -153,6 +157,7 @@ class ExportFormat(StrEnum):
     NDJSON = "ndjson"
     CSV = "csv"
     ARROW = "arrow"
+    PARQUET = "parquet"
 
 
 class ExportQuery(RequestModel):

@@ -1,30 +1,29 @@
 """Requests of runs: the body of a run, and the query of an upload.
 
-Each workload has its own models of a body. The classes here are the default workload's;
+Each workload has its own models of a request. The classes here are the default workload's;
 `request_model` makes subclasses for other workloads, which differ in `parameters` and `items` only.
+Workloads are declared while the service runs, so a model is made when the first request needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.declared import (
+    MADE_TYPES,
     ItemRow,
     Parameters,
     ParametersOf,
     RowsOf,
-    check_products,
     example_row,
-    flat_parameter_fields,
-    flat_parameters,
     model_name,
+    unknown_workload,
 )
 from hotloop.app.schemas.options import (
     AUTO,
@@ -38,10 +37,39 @@ from hotloop.app.wording import RULE
 from hotloop.kernels import Workload, declared_workloads
 from hotloop.kernels.contract import Value
 
+MOST_SHOWN: Final = 100
+"""Most values of an item that is shown as an example."""
+
 _DEFAULT_PARAMETERS = ParametersOf(DEFAULT_WORKLOAD)
 
 
-class RunRequest(RunOptions):
+class WorkloadOptions(RunOptions):
+    """All options of a run except its items."""
+
+    made_from: ClassVar[type[WorkloadOptions] | None] = None
+    """The class that `request_model` made this model from; None for a class that was written."""
+
+    is_own: ClassVar[bool] = False
+    """True for a model of a function that a user wrote, whose items wait for nothing unasked."""
+
+    parameters: Annotated[Parameters, _DEFAULT_PARAMETERS] = Field(
+        default_factory=_DEFAULT_PARAMETERS.defaults
+    )
+    """Parameters of the workload."""
+
+    @property
+    def changed_parameters(self) -> dict[str, Value]:
+        """The parameters that differ from the defaults of the workload."""
+        defaults = type(self).model_fields["parameters"].get_default(call_default_factory=True)
+        return {name: v for name, v in self.parameters.items() if v != defaults[name]}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the name of the workload: a model that was made for it has no module."""
+        made_from, workload = self.made_from or type(self), self.made_from and self.workload
+        return _unpickled, (made_from, workload), self.__getstate__()
+
+
+class RunRequest(WorkloadOptions):
     """Body of a run. All fields are optional; `{}` runs the defaults."""
 
     model_config = ConfigDict(
@@ -55,16 +83,8 @@ class RunRequest(RunOptions):
         },
     )
 
-    made_from: ClassVar[type[RunRequest] | None] = None
-    """The class that `request_model` made this model from; None for the classes of this module."""
-
     items_count: int = Field(default=50_000, ge=1, le=10_000_000)
     """Number of items to generate, with ids 0 … items_count - 1. Not together with `items`."""
-
-    parameters: Annotated[Parameters, _DEFAULT_PARAMETERS] = Field(
-        default_factory=_DEFAULT_PARAMETERS.defaults
-    )
-    """Parameters of the workload."""
 
     items: Annotated[Sequence[ItemRow], RowsOf(DEFAULT_WORKLOAD)] | None = None
     """Items with their columns, at most 100,000, instead of `items_count`."""
@@ -88,25 +108,18 @@ class RunRequest(RunOptions):
         """The source of the database stage, with the default of `db` resolved."""
         if self.db is not None:
             return self.db
-        return DbSource.SIMULATED if self.items is None else DbSource.NONE
+        return DbSource.SIMULATED if self._simulates_waiting else DbSource.NONE
 
     @property
     def cache_source(self) -> str:
         """The source of the cache stage, with the default of `cache` resolved."""
         if self.cache is not None:
             return self.cache
-        return CacheSource.SIMULATED if self.items is None else CacheSource.NONE
+        return CacheSource.SIMULATED if self._simulates_waiting else CacheSource.NONE
 
     @property
-    def changed_parameters(self) -> dict[str, Value]:
-        """The parameters that differ from the defaults of the workload."""
-        defaults = type(self).model_fields["parameters"].get_default(call_default_factory=True)
-        return {name: v for name, v in self.parameters.items() if v != defaults[name]}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the name of the workload: a model that was made for it has no module."""
-        made_from, workload = self.made_from or type(self), self.made_from and self.workload
-        return _unpickled, (made_from, workload), self.__getstate__()
+    def _simulates_waiting(self) -> bool:
+        return self.items is None and not self.is_own
 
 
 class BackgroundRequest(RunRequest):
@@ -135,7 +148,7 @@ class BackgroundRequest(RunRequest):
         )
 
 
-R = TypeVar("R", bound=RunRequest)
+R = TypeVar("R", bound=WorkloadOptions)
 
 
 def request_model(base: type[R], workload: str) -> type[R]:
@@ -144,12 +157,12 @@ def request_model(base: type[R], workload: str) -> type[R]:
     An unknown workload gets the default one's model; its name is refused when the run is planned.
     """
     for declared in declared_workloads():
-        if declared.name == workload and declared != DEFAULT_WORKLOAD:
+        if declared.name == workload != DEFAULT_WORKLOAD.name:
             return _made_model(base, declared)
     return base
 
 
-@lru_cache
+@lru_cache(MADE_TYPES)
 def _made_model(base: type[R], workload: Workload) -> type[R]:
     parameters = ParametersOf(workload)
     fields: dict[str, Any] = {
@@ -161,27 +174,44 @@ def _made_model(base: type[R], workload: Workload) -> type[R]:
                 description=base.model_fields["parameters"].description,
             ),
         ),
-        "items": (
+    }
+    if "items" in base.model_fields:
+        fields["items"] = (
             Annotated[Sequence[ItemRow], RowsOf(workload)] | None,
             Field(default=None, description=base.model_fields["items"].description),
-        ),
-    }
+        )
     made = create_model(
-        model_name(base.__name__, workload), __base__=base, __doc__=base.__doc__, **fields
+        model_name(base.__name__, workload),
+        __base__=base,
+        __doc__=base.__doc__,
+        # Descriptions are inherited; looking for docstrings would read this file in a request.
+        __cls_kwargs__={"use_attribute_docstrings": False},
+        **fields,
     )
     made.made_from = base
-    made.model_config["json_schema_extra"] = {
-        "examples": [
-            {"workload": workload.name, "items_count": 100},
-            {"workload": workload.name, "items": [example_row(workload)]},
-        ]
-    }
+    made.is_own = workload.source is not None
+    made.model_config["json_schema_extra"] = {"examples": examples(workload)}
     return made
 
 
-def request_models(base: type[R]) -> dict[str, type[R]]:
-    """Return the models of this kind of request by the name of the workload."""
-    return {each.name: request_model(base, each.name) for each in declared_workloads()}
+def examples(workload: Workload) -> list[Any]:
+    """Return the examples of bodies for a workload that is not the default one."""
+    made_up = {"workload": workload.name, "items_count": 100}
+    if sum(column.width or 1 for column in workload.columns_in) > MOST_SHOWN:
+        return [made_up]
+    return [made_up, {"workload": workload.name, "items": [example_row(workload)]}]
+
+
+def known_workload(base: type[WorkloadOptions], name: str) -> Workload:
+    """Return the workload that a request names. Raises ValidationError for an unknown one, because
+    faults of its parameters would hide that.
+    """
+    for declared in declared_workloads():
+        if declared.name == name:
+            return declared
+    error = PydanticCustomError(RULE, "{text}", {"text": unknown_workload(name)})
+    fault: InitErrorDetails = {"type": error, "loc": ("workload",), "input": name}
+    raise ValidationError.from_exception_data(base.__name__, [fault])
 
 
 class _Named(BaseModel):
@@ -195,13 +225,25 @@ def read_request(base: type[R], content: str | bytes, *, ignore_unknown: bool = 
 
     Raises ValidationError.
     """
-    model, name = base, None
-    if len(declared_workloads()) > 1:
-        with suppress(ValidationError):  # the request's own model reports the fault
-            name = _Named.model_validate_json(content).workload
-    if isinstance(name, str):
-        model = request_model(base, name)
+    name = _name_in(content.encode() if isinstance(content, str) else content)
+    if name is not None and not ignore_unknown:
+        known_workload(base, name)
+    model = base if name is None else request_model(base, name)
     return model.model_validate_json(content, extra="ignore" if ignore_unknown else None)
+
+
+def _name_in(content: bytes) -> str | None:
+    """Return the workload that a body names; None for none, or for a fault that its model reports.
+
+    A body of 100,000 items mostly names none; parsing it only to see that takes long.
+    """
+    if b'"workload"' not in content and b"\\u" not in content:
+        return None
+    try:
+        name = _Named.model_validate_json(content).workload
+    except ValidationError:
+        return None
+    return name if isinstance(name, str) else None
 
 
 def _unpickled(base: type[R], workload: str | None) -> R:
@@ -209,49 +251,8 @@ def _unpickled(base: type[R], workload: str | None) -> R:
     return model.__new__(model)
 
 
-class _FlatRunOptions(RunOptions):
-    """The fields of a run's body as query fields, with the workload's parameters among them."""
-
-    declared: ClassVar[tuple[Workload, ...]]
-
-    @property
-    def parameters(self) -> Parameters:
-        """All parameters of the workload."""
-        workload = self._declared_workload()
-        if len(self.declared) == 1:
-            return {p.name: getattr(self, p.name) for p in workload.parameters}
-        names = {p.name for each in self.declared for p in each.parameters}
-        given = {name: getattr(self, name) for name in names & self.model_fields_set}
-        return flat_parameters(workload, given)
-
-    @model_validator(mode="after")
-    def _valid_parameters(self) -> Self:
-        check_products(self._declared_workload(), self.parameters)
-        return self
-
-    def _declared_workload(self) -> Workload:
-        # An unknown name is refused when the run is planned.
-        by_name = {workload.name: workload for workload in self.declared}
-        return by_name.get(self.workload, self.declared[0])
-
-
-def flat_run_options(workloads: tuple[Workload, ...]) -> type[_FlatRunOptions]:
-    """Make the base of query models that have the parameters of these workloads as fields."""
-    made = create_model(
-        "FlatRunOptions", __base__=_FlatRunOptions, **flat_parameter_fields(workloads)
-    )
-    made.declared = workloads
-    return made
-
-
-if TYPE_CHECKING:
-    FlatRunOptions = _FlatRunOptions
-else:
-    FlatRunOptions = flat_run_options(declared_workloads())
-
-
-class UploadQuery(FlatRunOptions):
-    """Query of an upload: the fields of a run's body, flat, and the strategy."""
+class UploadQuery(WorkloadOptions):
+    """Query of an upload: the fields of a run's body except its items, and the strategy."""
 
     strategy: StrategyName = StrategyName.HYBRID
     """The way to execute batches."""

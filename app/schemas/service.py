@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.base import RequestModel, ResponseModel
-from hotloop.app.schemas.options import DEFAULT_WORKLOAD, KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, AnyKernel
 
 
 class ServiceIndex(ResponseModel):
@@ -119,22 +119,29 @@ class ColumnView(ResponseModel):
 
     name: str = Field(examples=[DEFAULT_WORKLOAD.columns_in[0].name])
     dtype: str = Field(examples=["float64"])
+    """An integer or a float of numpy, or `bool`."""
+    width: int | None = Field(ge=1)
+    """Number of values that each item has; null for a single value."""
     description: str
     minimum: float | int | None
     maximum: float | int | None
     unit: str | None
-    example: float | int
+    example: bool | float | int
+    """A value; for a vector, one of its values."""
 
 
 class ParameterView(ResponseModel):
-    """A parameter of a workload; bounds are inclusive."""
+    """A parameter of a workload; bounds are inclusive, null where there is none."""
 
     name: str = Field(examples=[DEFAULT_WORKLOAD.parameters[0].name])
     description: str
     dtype: str = Field(examples=["int64"])
-    default: float | int
-    minimum: float | int
-    maximum: float | int
+    """`int64`, `float64`, `bool`, or `choice` for one of `choices`."""
+    default: bool | float | int | str
+    minimum: float | int | None
+    maximum: float | int | None
+    choices: list[bool | float | int | str]
+    """The values of a choice; empty for any other parameter."""
     unit: str | None
 
 
@@ -143,6 +150,14 @@ class ProductBoundView(ResponseModel):
 
     parameters: list[str]
     maximum: int
+
+
+class TermView(ResponseModel):
+    """A part of an item's cost."""
+
+    name: str = Field(examples=[DEFAULT_WORKLOAD.terms[0].name])
+    operations: str = Field(examples=["steps * (steps + 1) / 2"])
+    """Number of elementary operations for an item, as an expression of the parameters."""
 
 
 class WorkloadView(ResponseModel):
@@ -154,14 +169,25 @@ class WorkloadView(ResponseModel):
     columns_out: list[ColumnView]
     parameters: list[ParameterView]
     product_bounds: list[ProductBoundView]
+    terms: list[TermView]
+    """The parts of an item's cost, which add up."""
+    depends_on_data: bool
+    """True if an item's cost depends on its columns; `terms` then only counts items."""
+    source: str | None = Field(examples=["prices:american_put"])
+    """Module and name of the function that a user wrote; null for a workload of the service."""
+    version: str | None = Field(examples=["3f9c2e8b01da"])
+    """The version of a user's code, 12 hexadecimal digits; null for a workload of the service."""
 
 
 class KernelView(ResponseModel):
-    """An implementation of a workload, as found and measured at start."""
+    """An implementation of a workload, as found and measured."""
 
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
-    kernel: KernelName
+    kernel: AnyKernel
     available: bool
+    examined: bool
+    """False for a kernel of an own workload of which nothing is known yet; a request for it waits
+    until it is examined, and so does nobody once the service has been idle for some seconds."""
     reason: str | None
     """The reason why it is not available, and how to get it."""
     releases_gil: bool
@@ -175,11 +201,24 @@ class KernelView(ResponseModel):
     """Nanoseconds for one turn, by term of the workload; empty when not available."""
 
 
+class OwnWorkloadView(ResponseModel):
+    """What became of a target that the operator named, or of one of its workloads."""
+
+    target: str = Field(examples=["prices:american_put"])
+    workload: str | None
+    """The name of the workload; null as long as it is not known, or if the target has none."""
+    state: Literal["loading", "available", "failed"]
+    reason: str | None
+    """The reason why it failed, with file and line where known."""
+
+
 class KernelList(ResponseModel):
     """Workloads, and their kernels, fastest first."""
 
     workloads: list[WorkloadView]
     kernels: list[KernelView]
+    own_workloads: list[OwnWorkloadView]
+    """The operator's own workloads, `HOTLOOP_WORKLOADS`, in the order of their targets."""
 
 
 class SignIn(BaseModel):

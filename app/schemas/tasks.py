@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
 from hotloop.app.schemas.base import UNLINKED, RequestModel, ResponseModel, TaskId, TaskLinks
 from hotloop.app.schemas.comparison import Comparison
-from hotloop.app.schemas.options import DEFAULT_WORKLOAD, BatchSize, KernelName
+from hotloop.app.schemas.options import DEFAULT_WORKLOAD, AnyKernel, BatchSize, KernelName
 from hotloop.app.schemas.results import Count, RunResult
 
 
@@ -63,9 +63,11 @@ class TaskSummary(TaskProgress):
     """Run or comparison; a comparison's items are measurements."""
     strategy: StrategyName | None
     """Null for a comparison, which has several, and for a strategy that this version lacks."""
-    kernel: KernelName | None
-    """Null in the same cases as `strategy`."""
+    kernel: AnyKernel | None
+    """Null for a comparison."""
     workload: str = Field(examples=[DEFAULT_WORKLOAD.name])
+    workload_version: str | None = Field(default=None, examples=["3f9c2e8b01da"])
+    """The version of a user's code, 12 hexadecimal digits; null for built-in workloads."""
     workers: int = Field(ge=1)
     """Requested threads or processes."""
     batch_size: BatchSize

@@ -76,7 +76,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
         try:
-            self._processes = [self._start() for _ in range(self._settings.api_processes)]
+            count = self._settings.api_processes
+            self._processes = [self._start(announces=place == 0) for place in range(count)]
             while not self._is_stopping:
                 if signal.SIGHUP in self._signals:
                     self._signals.remove(signal.SIGHUP)
@@ -94,10 +95,12 @@ class Supervisor:
     def _is_stopping(self) -> bool:
         return signal.SIGTERM in self._signals or signal.SIGINT in self._signals
 
-    def _start(self) -> _Process:
+    def _start(self, *, announces: bool = False) -> _Process:
         ready, theirs = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(
-            target=serve_child, args=(self._settings, self._listener, theirs), name="hotloop-api"
+            target=serve_child,
+            args=(self._settings, self._listener, theirs, announces),
+            name="hotloop-api",
         )
         process.start()
         theirs.close()
@@ -185,11 +188,13 @@ def _said(ready: Connection) -> bool:
         return False
 
 
-def serve_child(settings: Settings, listener: socket.socket, ready: Connection) -> None:
+def serve_child(
+    settings: Settings, listener: socket.socket, ready: Connection, announces: bool
+) -> None:
     """Serve in an API process until a signal stops it or the supervisor is gone."""
     set_up_logging(settings.log_options, "api", settings.secrets())
     end_with_parent(end=lambda: os.kill(os.getpid(), signal.SIGTERM))
-    serve_app(settings, listener, lambda: ready.send_bytes(b"!"))
+    serve_app(settings, listener, lambda: ready.send_bytes(b"!"), announces=announces)
 
 
 def _with_one_secret(settings: Settings) -> Settings:

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from hotloop.app.database.threads import store_threads
 from hotloop.app.factory import begin_stop, create_app
+from hotloop.app.serving.announcing import announce
 from hotloop.app.serving.connection import ConnectionLimits, bounded_protocol
 from hotloop.app.settings.rules import is_loopback
 from hotloop.app.settings.settings import Settings, SettingsError
@@ -88,8 +89,17 @@ class Server(uvicorn.Server):
             await asyncio.sleep(_TICK_SECONDS)
 
 
-def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[[], None]) -> None:
-    """Serve in this process until a signal stops it. Call it in the main thread."""
+def serve_app(
+    settings: Settings,
+    listener: socket.socket,
+    on_started: Callable[[], None],
+    *,
+    announces: bool = True,
+) -> None:
+    """Serve in this process until a signal stops it. Call it in the main thread.
+
+    With `announces` it prints what became of own workloads; one process of a service is enough.
+    """
     # Once all is closed, uvicorn repeats the signal that stopped it. The signal's default action
     # would end the process with the status of a killed one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -113,9 +123,17 @@ def serve_app(settings: Settings, listener: socket.socket, on_started: Callable[
         log_config=None,
         access_log=False,  # hotloop.app.http.guards.watch writes it
     )
+    announcing: list[asyncio.Task[None]] = []
+
+    def started() -> None:
+        on_started()
+        if announces:
+            catalogue = app.state.shared.services.catalogue
+            announcing.append(asyncio.create_task(announce(catalogue, address_of(listener))))
+
     # Ctrl-C is the usual end.
     with suppress(KeyboardInterrupt):
-        Server(app, config, settings.drain_seconds, on_started).run([listener])
+        Server(app, config, settings.drain_seconds, started).run([listener])
 
 
 def open_listener(settings: Settings) -> socket.socket:

@@ -124,6 +124,17 @@ def absolute_path(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+def absolute_folder(value: Path | None) -> Path | None:
+    return None if value is None else absolute_path(value)
+
+
+def split_targets(value: Any) -> Any:
+    """Part the text of the environment at its commas; leave what is a list already."""
+    if not isinstance(value, str):
+        return value
+    return tuple(target.strip() for target in value.split(",") if target.strip())
+
+
 def postgresql_url(value: SecretStr | None) -> SecretStr | None:
     if value is not None:
         parts = _split(value.get_secret_value())

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 from hotloop.app.names import ITEM_ID, InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
 from hotloop.app.settings import rules
 from hotloop.app.settings.rules import PREFIX, refuse
+from hotloop.app.settings.source_maps import (
+    ColumnDefaults,
+    ColumnMap,
+    PinotIdColumn,
+    PinotSql,
+    RedisKey,
+    SourceMap,
+)
 from hotloop.app.wording import echo
 from hotloop.kernels import Workload, declared_workloads
 
@@ -93,6 +101,18 @@ class Settings(BaseSettings):
     node_id: str | None = Field(default=None, min_length=1, max_length=64)
     """Name of this machine among those that share a database. When not set, the host name."""
 
+    # Own workloads.
+
+    workloads: Annotated[tuple[str, ...], NoDecode] = Field(default=(), max_length=1_000)
+    """Own workloads, parted by commas: `module:function`, `module`, `file.py:function` or
+    `file.py`; without a function, all of a module. Installed packages offer theirs by themselves,
+    as entry points of the group `hotloop.workloads`."""
+    workloads_dir: Path | None = None
+    """Folder in which the modules and files of own workloads are looked for. When not set, modules
+    must be installed or on PYTHONPATH, and files are looked for from the working directory."""
+    reload: bool = False
+    """True: own workloads are loaded anew when one of their files changes, for development."""
+
     # Runs and background tasks.
 
     run_hosts: int = Field(default=2, ge=1, le=16)
@@ -158,7 +178,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * _MIB, ge=1_024, le=1_024 * _MIB)
     """Bytes of the largest request body. Uploads have a limit of their own."""
     max_upload_bytes: int = Field(default=1_024 * _MIB, ge=1_024, le=1_024 * 1_024 * _MIB)
-    """Bytes of the largest upload."""
+    """Bytes of the largest upload, and of the items that an Arrow or Parquet upload unpacks to."""
     max_upload_rows: int = Field(default=10_000_000, ge=1, le=1_000_000_000)
     """Rows of the largest upload."""
     max_header_bytes: int = Field(default=32 * 1_024, ge=1_024, le=_MIB)
@@ -222,32 +242,32 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     """Redis or Valkey of the cache stage: `redis://`, `rediss://` (TLS) or `unix://`, with user and
     password if needed."""
-    redis_key: str = Field(default="item:{id}", min_length=1, max_length=512)
+    redis_key: RedisKey = "item:{id}"
     """Key of an item; `{id}` stands for its id."""
     redis_layout: RedisLayout = RedisLayout.STRING
-    """Value under a key: a number as text, a JSON object, or a hash with a field for each column.
-    """
-    redis_columns: dict[str, str] = Field(
-        default=redis_columns_of(_DEFAULT), min_length=1, max_length=64
-    )
+    """Value under a key: a column's value as text, a JSON object, or a hash with a field for each
+    column."""
+    redis_columns: ColumnMap = redis_columns_of(_DEFAULT)
     """Columns of the workload that the cache stage fills, each with the field that it is read from.
     The layout `string` has exactly one column."""
-    redis_defaults: dict[str, float] = Field(default={}, max_length=64)
-    """Value of a column when the key or the field is missing; 0 for a column that is not named
-    here."""
+    redis_defaults: ColumnDefaults = {}
+    """Value of a column when the key or the field is missing; a vector has it in each place. A
+    column that is not named here has 0, or false; if 0 is out of its bounds, the item fails."""
     pinot_url: str | None = Field(default=None, max_length=2_048)
     """Apache Pinot broker of the database stage: `http://` or `https://`."""
     pinot_authorization: SecretStr | None = None
     """Authorization header for the broker: `Basic …` or `Bearer …`."""
-    pinot_sql: str = Field(default=pinot_sql_of(_DEFAULT), min_length=1, max_length=10_000)
+    pinot_sql: PinotSql = pinot_sql_of(_DEFAULT)
     """Query for several items; `{ids}` stands for their ids. LIMIT is added to it."""
-    pinot_id_column: str = Field(default=ITEM_ID.name, min_length=1, max_length=256)
+    pinot_id_column: PinotIdColumn = ITEM_ID.name
     """Column of the query's answer that has the id of the item."""
-    pinot_columns: dict[str, str] = Field(
-        default=pinot_columns_of(_DEFAULT), min_length=1, max_length=64
-    )
+    pinot_columns: ColumnMap = pinot_columns_of(_DEFAULT)
     """Columns of the workload that the database stage fills, each with the column of the query's
     answer that it is read from."""
+    workload_sources: dict[str, SourceMap] = Field(default={}, max_length=1_000)
+    """Settings of single workloads: the name of a workload, and an object with those of
+    `redis_key`, `redis_layout`, `redis_columns`, `redis_defaults`, `pinot_sql`, `pinot_id_column`
+    and `pinot_columns` that differ for it."""
     sources: dict[str, str] = Field(default={}, max_length=64)
     """Your own sources: the name that a run asks for, and the `module:callable` that makes the
     stage."""
@@ -262,6 +282,8 @@ class Settings(BaseSettings):
     # Rules beyond types and bounds.
 
     _data_dir = field_validator("data_dir")(rules.absolute_path)
+    _workloads_dir = field_validator("workloads_dir")(rules.absolute_folder)
+    _workloads = field_validator("workloads", mode="before")(rules.split_targets)
     _database_url = field_validator("database_url")(rules.postgresql_url)
     _node_id = field_validator("node_id")(rules.node_name)
     _traces_url = field_validator("traces_url")(rules.collector_url)
@@ -271,10 +293,8 @@ class Settings(BaseSettings):
     _rate_limit = field_validator("rate_limit")(rules.rate)
     _rate_limit_storage = field_validator("rate_limit_storage")(rules.rate_storage_url)
     _redis_url = field_validator("redis_url")(rules.redis_url)
-    _redis_key = field_validator("redis_key")(rules.redis_key)
     _pinot_url = field_validator("pinot_url")(rules.pinot_url)
     _pinot_authorization = field_validator("pinot_authorization")(rules.pinot_authorization)
-    _pinot_sql = field_validator("pinot_sql")(rules.pinot_sql)
     _sources = field_validator("sources")(rules.own_sources)
 
     @field_validator("api_keys")
@@ -291,6 +311,14 @@ class Settings(BaseSettings):
                 f"{PREFIX}REDIS_COLUMNS must have exactly one column with the layout string; "
                 f"set {PREFIX}REDIS_LAYOUT to json or hash for more"
             )
+        for name, own in self.workload_sources.items():
+            layout = own.redis_layout or self.redis_layout
+            if layout is RedisLayout.STRING and len(own.redis_columns or self.redis_columns) != 1:
+                raise refuse(
+                    f"{PREFIX}WORKLOAD_SOURCES must have exactly one column in redis_columns of "
+                    f"{echo(name)} with the layout string; set its redis_layout to json or hash "
+                    "for more"
+                )
         return self
 
     @model_validator(mode="after")

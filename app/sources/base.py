@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hotloop.kernels.contract import Value
 
 Columns = dict[str, npt.NDArray[Any]]
-"""Column name to 1-D array; all of one length."""
+"""Column name to array: 1-D, or 2-D for a column of vectors; all of one length."""
 
 Positions = Sequence[int]
 """Items of a batch by their place in it, 0 … count - 1, each once."""

@@ -1,25 +1,20 @@
 """Rows in CSV (RFC 4180): a header line with the columns in any order, then a line for each item.
 
-Numbers are written as in JSON: no spaces, no plus sign, no leading zeros, digits on both sides of
-a point, and no point or exponent in integer columns. Fields may be quoted. Every value is a number,
-so each row is on one line.
+Fields are written as `texts` says, and may be quoted. They have no line ends, so each row is on one
+line.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any
 
 from hotloop.app.errors import BadRowError
 from hotloop.app.sources.base import Columns
 from hotloop.app.sources.row_columns import RowColumn, check_names, shortened
-from hotloop.app.sources.upload_lines import Line, line_text
-
-# `float` and `int` accept more: underscores, spaces, "nan", digits of other scripts.
-_INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
-_NUMBER: Final = re.compile(_INTEGER.pattern + r"(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+from hotloop.app.sources.texts import PARTING, all_parts, is_number, parsed
+from hotloop.app.sources.upload_lines import Line, line_text, most_line_bytes
 
 
 class CsvRows:
@@ -34,6 +29,8 @@ class CsvRows:
         check_names(line, names_given, columns)
         by_name = {column.name: column for column in columns}
         self._columns = [by_name[name] for name in names_given]
+        # The csv module's own limit is less than a line of long vectors.
+        csv.field_size_limit(max(csv.field_size_limit(), most_line_bytes(columns)))
 
     def parse_chunk(self, texts: list[str]) -> Columns | None:
         """Return the columns of rows that `parse_row` would all accept; None in case of doubt."""
@@ -44,32 +41,29 @@ class CsvRows:
         # Fewer rows than lines: a quoted field went on over a line end.
         if len(rows) != len(texts) or set(map(len, rows)) != {len(self._columns)}:
             return None
-        parsed: Columns = {}
+        columns: Columns = {}
         for column, fields in zip(self._columns, zip(*rows, strict=True), strict=True):
-            if not all(map(_syntax(column).fullmatch, fields)):
-                return None
-            try:
-                numbers = list(map(int if column.is_integer else float, fields))
-            except ValueError:  # too many digits for `int`
-                return None
-            array = column.array(numbers)
+            parts = all_parts(column, fields)
+            values = None if parts is None else parsed(column, parts)
+            array = None if values is None else column.array(values)
             if array is None:
                 return None
-            parsed[column.name] = array
-        return parsed
+            columns[column.name] = array
+        return columns
 
-    def parse_row(self, line: int, text: str) -> dict[str, float]:
-        """Return the numbers of a row by column. Raises BadRowError."""
+    def parse_row(self, line: int, text: str) -> dict[str, Any]:
+        """Return the values of a row by column. Raises BadRowError."""
         fields = _fields(line, text)
         if len(fields) != len(self._columns):
             raise BadRowError(
                 line,
                 None,
                 f"has {len(fields)} fields where the header has {len(self._columns)}; "
-                "give one for each column, and write numbers without a comma",
+                "give one for each column, write numbers without a comma, and part the values of a "
+                "vector by spaces",
             )
         return {
-            column.name: _number(line, column, field)
+            column.name: _value(line, column, field)
             for column, field in zip(self._columns, fields, strict=True)
         }
 
@@ -84,18 +78,23 @@ def _fields(line: int, text: str) -> list[str]:
     return fields
 
 
-def _syntax(column: RowColumn) -> re.Pattern[str]:
-    return _INTEGER if column.is_integer else _NUMBER
+def _value(line: int, column: RowColumn, field: str) -> Any:
+    if column.width is None:
+        return _one(line, column, field)
+    parts = field.split(PARTING)
+    if len(parts) != column.width:
+        form = "write them in one field, parted by single spaces"
+        raise column.wrong_width(line, f"{len(parts):,}", form)
+    return [_one(line, column, part, f" (value {n:,})") for n, part in enumerate(parts, 1)]
 
 
-def _number(line: int, column: RowColumn, field: str) -> float:
-    shown = shortened(repr(field))
-    if not _syntax(column).fullmatch(field):
-        raise column.not_a_number(line, shown)
-    try:
-        number = int(field) if column.is_integer else float(field)
-    except ValueError:
-        raise column.out_of_bounds(line, shown) from None
-    if not column.in_bounds(number):
+def _one(line: int, column: RowColumn, text: str, place: str = "") -> Any:
+    shown = shortened(repr(text)) + place
+    values = parsed(column, [text])
+    if values is None:
+        if is_number(column, text):
+            raise column.out_of_bounds(line, shown)
+        raise column.wrong_kind(line, shown)
+    if not column.in_bounds(values[0]):
         raise column.out_of_bounds(line, shown)
-    return number
+    return values[0]

@@ -25,8 +25,7 @@ from hotloop.kernels import get_workload
 
 def item_dtype(workload: str) -> np.dtype[np.void]:
     """Return the dtype of an item file's rows: `item_id` int64, then the input columns."""
-    columns = (ITEM_ID, *get_workload(workload).columns_in)
-    return row_dtype((column.name, column.dtype) for column in columns)
+    return row_dtype((ITEM_ID, *get_workload(workload).columns_in))
 
 
 class ItemWriter:
@@ -40,7 +39,7 @@ class ItemWriter:
         self._checksums = Checksums()
 
     def append(self, item_ids: npt.NDArray[np.int64], columns: Columns) -> None:
-        """Write n items: `item_ids` int64[n], and n values for each input column."""
+        """Write n items: `item_ids` int64[n], and n values or vectors for each input column."""
         rows = np.empty(len(item_ids), self._dtype)
         rows[ITEM_ID.name] = item_ids
         for name in self._names:

@@ -1,7 +1,8 @@
-"""Rows in NDJSON: on each line an object with a number for every column.
+"""Rows in NDJSON: on each line an object with a value for every column.
 
-Integer columns have numbers without point and exponent. Repeated names, NaN, Infinity, booleans and
-quoted numbers are refused.
+Integer columns have numbers without point and exponent; boolean ones true or false, or 1 or 0;
+vectors are lists. Refused are repeated names, NaN, Infinity, quoted values, and booleans in place
+of numbers.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class NdjsonRows:
         The lines are decoded as one list, which is several times faster. That each line is
         exactly one row follows from these together: it begins with `{` and ends with `}`; there
         are as many objects as lines; objects have all the columns and, by the number of quotation
-        marks, no other name, none twice and no text; values are numbers. So no object is within
-        another one, and none goes on over a line end.
+        marks, no other name, none twice and no text; values are numbers, booleans or lists of
+        them. So no object is within another one, and none goes on over a line end.
         """
         if not all(text[0] == "{" and text[-1] == "}" for text in texts):
             return None
@@ -50,17 +51,14 @@ class NdjsonRows:
             return None
         parsed: Columns = {}
         for column, values in zip(self._columns, zip(*rows, strict=True), strict=True):
-            # By type, as True is an instance of int.
-            if not set(map(type, values)) <= ({int} if column.is_integer else {int, float}):
-                return None
-            array = column.array(values)
+            array = column.array_of(values)
             if array is None:
                 return None
             parsed[column.name] = array
         return parsed
 
-    def parse_row(self, line: int, text: str) -> dict[str, float]:
-        """Return the numbers of a row by column. Raises BadRowError."""
+    def parse_row(self, line: int, text: str) -> dict[str, Any]:
+        """Return the values of a row by column. Raises BadRowError."""
         try:
             pairs = self._row_decoder.decode(text)
         except json.JSONDecodeError as error:
@@ -80,13 +78,13 @@ class NdjsonRows:
             ) from None
         except RecursionError:
             raise BadRowError(
-                line, None, "is nested too deeply; write an object of numbers on each line"
+                line, None, "is nested too deeply; write an object of values on each line"
             ) from None
         if not isinstance(pairs, _Pairs):
             raise BadRowError(line, None, f"is {_shown(pairs)}; write an object on each line")
         check_names(line, [name for name, _ in pairs], self._columns)
         row = dict(pairs)
-        return {column.name: _number(line, column, row[column.name]) for column in self._columns}
+        return {column.name: _value(line, column, row[column.name]) for column in self._columns}
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -101,14 +99,27 @@ def _refuse_constant(name: str) -> NoReturn:
     raise _ConstantError(name)
 
 
-def _number(line: int, column: RowColumn, value: object) -> float:
-    shown = _shown(value)
+def _value(line: int, column: RowColumn, value: object) -> Any:
+    if column.width is None:
+        return _one(line, column, value)
+    if type(value) is not list or len(value) != column.width:  # _Pairs is a list, too
+        shown = f"{len(value):,}" if type(value) is list else _shown(value)
+        raise column.wrong_width(line, shown, "write them as a list")
+    return [_one(line, column, each, f" (value {n:,})") for n, each in enumerate(value, 1)]
+
+
+def _one(line: int, column: RowColumn, value: object, place: str = "") -> Any:
+    shown = _shown(value) + place
+    if column.is_bool:
+        if isinstance(value, int) and value in (0, 1):
+            return bool(value)
+        raise column.wrong_kind(line, shown)
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or (column.is_integer and isinstance(value, float))
     ):
-        raise column.not_a_number(line, shown)
+        raise column.wrong_kind(line, shown)
     if not column.in_bounds(value):
         raise column.out_of_bounds(line, shown)
     return value

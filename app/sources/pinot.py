@@ -110,7 +110,7 @@ class PinotStage(AsyncStage):
             if name not in table.columns:
                 raise RefusedError(
                     f"pinot's answer has no column {name!r}; see HOTLOOP_PINOT_SQL and "
-                    "HOTLOOP_PINOT_COLUMNS"
+                    "HOTLOOP_PINOT_COLUMNS, or this workload's in HOTLOOP_WORKLOAD_SOURCES"
                 )
 
     def _open(self) -> _PinotConnection:

@@ -26,7 +26,7 @@ ID_PLACE = "{id}"
 class RedisStage(AsyncStage):
     """Reads the key of each item.
 
-    With the layout `string` a key holds a number, for one column; with `json` an object, and with
+    With the layout `string` a key holds a value, for one column; with `json` an object, and with
     `hash` fields. A key or a field that is missing takes the column's default. With `aside`, an
     item whose key has all columns is complete, and any other item is left to the next stage, even
     when Redis is down.
@@ -38,8 +38,9 @@ class RedisStage(AsyncStage):
     layout: RedisLayout
     fields: tuple[tuple[str, str], ...]
     """Pairs of a workload's column, and the field that it is read from (unused for `string`)."""
-    defaults: tuple[tuple[str, float], ...]
-    """The default of each column in `fields`."""
+    defaults: tuple[tuple[str, Any], ...]
+    """The default of each column in `fields`, a list for a vector; None fails an item that has no
+    value."""
     workload: str
     connections: int
     """The most connections for each event loop."""
@@ -103,16 +104,19 @@ def _is_complete(row: Sequence[Any] | None) -> bool:
 
 
 def _string_rows(column: RowColumn, values: list[bytes | None]) -> list[Sequence[Any] | None]:
-    try:
-        # By far the most common case: every key exists and holds a number.
-        return list(zip(map(int if column.is_integer else float, values)))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return [None if value is None else (_parsed(column, value),) for value in values]
+    if not column.is_bool and column.width is None:
+        with suppress(TypeError, ValueError):
+            # By far the most common case: every key exists and holds a number.
+            return list(zip(map(int if column.is_integer else float, values)))  # type: ignore[arg-type]
+    return [None if value is None else (_parsed(column, value),) for value in values]
 
 
 def _parsed(column: RowColumn, value: bytes) -> int | float | str:
-    """Return the number, or the text that was found instead, which then fails its item."""
-    if b"_" not in value:  # only Python reads numbers with underscores
+    """Return the number, or the text that was found instead, which then fails its item, unless
+    `assign` reads a boolean or a vector from it.
+    """
+    is_number = not column.is_bool and column.width is None
+    if is_number and b"_" not in value:  # only Python reads numbers with underscores
         # 12.0 for an integer column passes here; `assign` checks whether it is an integer.
         for read in (int, float) if column.is_integer else (float,):
             with suppress(ValueError):

@@ -22,12 +22,14 @@ import numpy.typing as npt
 
 from hotloop.app.disk import disk_error
 from hotloop.app.errors import DamagedFileError
+from hotloop.kernels import Column
 
 Rows = npt.NDArray[np.void]
 """A 1-D structured array."""
 
 _FIXED_BYTES = 10  # magic string, version, length of the rest of the header
-_MAX_HEADER_BYTES = 8192
+_MAX_HEADER_BYTES = 65_535
+"""The most that the format can hold: some hundreds of columns."""
 
 BLOCK_BYTES = 16_384
 """Bytes of rows that share a checksum, and are read together."""
@@ -36,9 +38,18 @@ _CHECKED_BYTES = 1 << 20
 """Bytes that `check` reads at a time."""
 
 
-def row_dtype(fields: Iterable[tuple[str, str]]) -> np.dtype[np.void]:
-    """Return a packed little-endian dtype of (name, numpy dtype name) fields."""
-    return np.dtype([(name, np.dtype(dtype).newbyteorder("<")) for name, dtype in fields])
+def row_dtype(columns: Iterable[Column]) -> np.dtype[np.void]:
+    """Return a packed little-endian dtype with a field, or a field of vectors, for each column."""
+    return np.dtype(
+        [
+            (
+                each.name,
+                np.dtype(each.dtype).newbyteorder("<"),
+                () if each.width is None else each.width,
+            )
+            for each in columns
+        ]
+    )
 
 
 def header_bytes(dtype: np.dtype[np.void], count: int) -> bytes:
@@ -82,7 +93,9 @@ class Checksums:
 
 
 def native_column(rows: Rows, name: str) -> npt.NDArray[Any]:
-    """Copy a column of `rows` into new memory: contiguous, aligned, native byte order."""
+    """Copy a column of `rows` into new memory: contiguous, aligned, native byte order; 2-D for
+    vectors.
+    """
     column = rows[name]
     return column.astype(column.dtype.newbyteorder("="), order="C", copy=True)
 
@@ -218,7 +231,9 @@ def _parsed_header(header: bytes) -> _Header | None:
     try:
         if np.lib.format.read_magic(buffer) != (1, 0):
             return None
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(buffer)
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(
+            buffer, max_header_size=_MAX_HEADER_BYTES
+        )
     except Exception:  # NumPy raises many kinds of errors for damaged bytes
         return None
     if fortran_order or len(shape) != 1 or dtype.names is None or dtype.hasobject:

@@ -6,8 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
 from hotloop.app.errors import BadRowError
+from hotloop.app.sources.row_columns import RowColumn
 
 MAX_LINE_BYTES: Final = 65_536
+"""Bytes of the longest line without vectors."""
+VALUE_BYTES: Final = 32
+"""Bytes that a value of a vector may take, with what parts it from the next one."""
 CHUNK_ROWS: Final = 4_096
 """Rows of a chunk; more at once are not faster, fewer are slower."""
 CHUNK_BYTES: Final = 1 << 20
@@ -19,19 +23,24 @@ Line = tuple[int, bytes]
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-def upload_lines(file: BinaryIO) -> Iterator[Line]:
+def most_line_bytes(columns: Iterable[RowColumn]) -> int:
+    """Return the bytes of the longest line of a file with these columns."""
+    return MAX_LINE_BYTES + VALUE_BYTES * sum(column.width or 0 for column in columns)
+
+
+def upload_lines(file: BinaryIO, most_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
     """The lines that are not blank, without a byte order mark at the start of the file.
 
-    Lines end in LF or CRLF. One longer than MAX_LINE_BYTES is cut somewhere beyond that, and is
-    the last one given: `line_text` refuses it.
+    Lines end in LF or CRLF. One longer than `most_bytes` is cut somewhere beyond that, and is the
+    last one given: `line_text` refuses it.
     """
     number = 0
-    while line := file.readline(MAX_LINE_BYTES + 2):
+    while line := file.readline(most_bytes + 2):
         number += 1
         if number == 1:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         line = line.rstrip(b"\r\n")
-        if len(line) > MAX_LINE_BYTES:
+        if len(line) > most_bytes:
             yield number, line
             return
         if line and not line.isspace():
@@ -53,14 +62,14 @@ def chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
         yield chunk
 
 
-def line_text(line: Line) -> str:
+def line_text(line: Line, most_bytes: int = MAX_LINE_BYTES) -> str:
     """The line as text. BadRowError when it is too long, is not UTF-8 or has a NUL byte."""
     number, raw = line
-    if len(raw) > MAX_LINE_BYTES:
+    if len(raw) > most_bytes:
         raise BadRowError(
             number,
             None,
-            f"is longer than {MAX_LINE_BYTES:,} bytes; write one item on each line, "
+            f"is longer than {most_bytes:,} bytes; write one item on each line, "
             "and end lines with LF or CRLF",
         )
     if b"\0" in raw:
@@ -73,11 +82,11 @@ def line_text(line: Line) -> str:
         ) from None
 
 
-def chunk_texts(chunk: list[Line]) -> list[str] | None:
+def chunk_texts(chunk: list[Line], most_bytes: int = MAX_LINE_BYTES) -> list[str] | None:
     """`line_text` of all lines, quickly; None when it refuses one."""
     raws = [raw for _, raw in chunk]
     joined = b"\n".join(raws)
-    if max(map(len, raws)) > MAX_LINE_BYTES or b"\0" in joined:
+    if max(map(len, raws)) > most_bytes or b"\0" in joined:
         return None
     try:
         return joined.decode().split("\n")

@@ -28,6 +28,7 @@ from hotloop.app.sources.base import (
     StageCounts,
 )
 from hotloop.app.sources.breaker_reports import BreakerReport
+from hotloop.kernels.contract import WorkloadSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ class Plan:
     that changes no bit of the results. None means never."""
     origin: Origin = NOWHERE
     """The request and task that every process names in its log lines for this plan."""
+    source: WorkloadSource | None = None
+    """The user's function to import, and its version, if the workload is one."""
+    memory_bytes: int | None = None
+    """Memory that a user's function may take in each process; None if it is not bounded."""
 
     @property
     def item_ranges(self) -> tuple[tuple[int, int], ...]:

@@ -210,7 +210,7 @@ class _InProcesses(_Batchwise):
         await self._pool.finish_or_discard()
 
     def worker_pids(self, plan: Plan) -> list[int]:
-        return self._pools.pids(self._pool)
+        return self._pool.tree_pids
 
 
 class Multiprocessing(_InProcesses):

@@ -27,9 +27,10 @@ def rows_checksum(item_ids: npt.NDArray[np.int64], columns: Columns) -> int:
     """Sum over rows, modulo 2**64, of a hash of (item_id, the bits of every column's value).
 
     `item_ids` int64[n]; `columns` arrays of length n with values of 1, 2, 4 or 8 bytes, hashed in
-    the order of their names; a value of fewer than 8 bytes is filled up with zero bits. Two results
-    with the same rows to the bit have the same checksum, independent of order and batches: sums of
-    batches add up.
+    the order of their names; a value of fewer than 8 bytes is filled up with zero bits. Every NaN
+    counts as the same one: its sign and payload depend on the processor and on the order of
+    operands. Two results with the same rows to the bit have the same checksum, independent of order
+    and batches: sums of batches add up.
     """
     hashes = _mix(_bits(item_ids))
     for name in sorted(columns):
@@ -38,6 +39,8 @@ def rows_checksum(item_ids: npt.NDArray[np.int64], columns: Columns) -> int:
 
 
 def _bits(column: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    if column.dtype.kind == "f" and np.isnan(column).any():
+        column = np.where(np.isnan(column), column.dtype.type(np.nan), column)
     bits: npt.NDArray[Any] = np.ascontiguousarray(column).view(f"u{column.itemsize}")
     return bits.astype(np.uint64, copy=False)
 

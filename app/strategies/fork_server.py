@@ -21,7 +21,9 @@ from typing import Any, Final, NoReturn
 
 from hotloop import kernels
 from hotloop.app.strategies import worker_process
+from hotloop.app.strategies.own_code import enter_source
 from hotloop.app.system import end_with_starter, thread_count
+from hotloop.kernels.contract import WorkloadSource
 
 MAX_DESCRIPTORS: Final = 256
 """Most descriptors in a request."""
@@ -35,9 +37,11 @@ def main() -> None:
     config: dict[str, Any] = json.loads(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker_process.choose_instruction_set(config["instruction_set"])
+    source = config["source"] and WorkloadSource(**config["source"])
     for workload, kernel in config["kernels"]:
-        # A kernel that does not compile says so in the worker that needs it.
-        with contextlib.suppress(Exception):
+        # Code that cannot be imported or compiled says so in the worker that needs it.
+        with contextlib.suppress(Exception, SystemExit):
+            enter_source(workload, source, config["memory_bytes"])
             kernels.get_kernel(workload, kernel).warm_up()
     gc.collect()
     gc.freeze()  # so that workers need no copies of these pages

@@ -112,7 +112,7 @@ class Hybrid:
             await cancel_and_wait(feed.tasks)
 
     def worker_pids(self, plan: Plan) -> list[int]:
-        return [] if _uses_threads(plan) else self._pools.pids(self._pools.executor)
+        return [] if _uses_threads(plan) else self._pools.executor.tree_pids
 
     async def close(self) -> None:
         """Do nothing: the pools belong to the run host."""

@@ -1,7 +1,8 @@
 """Starting worker processes from a fork server in which their kernel is compiled already.
 
 A spawned worker imports and compiles by itself, which takes seconds, and many seconds with more
-workers than CPUs. Where forking is not safe, workers are spawned nevertheless.
+workers than CPUs. Where forking is not safe, workers are spawned nevertheless. The code of each
+user's workload has a fork server of its own, so that it can do no harm to other workloads.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from dataclasses import asdict
 from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 from multiprocessing.connection import wait
 from multiprocessing.context import (
@@ -28,11 +30,18 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from hotloop.app.system import INNER_THREAD_VARIABLES, thread_count
+from hotloop.kernels.contract import WorkloadSource
 
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS: Final = 5.0
 """Time that a fork server without workers has to end before it is killed."""
+
+START_SECONDS: Final = 120.0
+"""Time that a fork server has to import and compile before it is killed."""
+
+MOST_SERVERS: Final = 3
+"""Fork servers that are kept; each holds the memory of a compiler."""
 
 Kernel = tuple[str, str]
 """A workload and one of its kernels."""
@@ -43,33 +52,53 @@ class Nursery:
 
     def __init__(self, instruction_set: str | None = None) -> None:
         self._instruction_set = instruction_set
-        self._forks = thread_count() is not None
-        """True if the system tells the number of a process's threads; with one it may fork."""
-        self._server: ForkServer | None = None
+        self._servers: dict[WorkloadSource | None, ForkServer] = {}
+        """The servers by the user's code that they import, the one that was used last at the end.
+        None is the server of built-in workloads."""
+        self._spawned: set[WorkloadSource | None] = set()
+        """The code whose workers are spawned, as it is not safe to fork."""
+        if thread_count() is None:
+            self._spawned.add(None)
         self._retired: list[ForkServer] = []
         self._lock = threading.Lock()
 
-    def server_for(self, kernel: Kernel) -> ForkServer | None:
-        """The server that has this kernel compiled, or None where workers must be spawned.
+    def server_for(
+        self,
+        kernel: Kernel,
+        source: WorkloadSource | None = None,
+        memory_bytes: int | None = None,
+    ) -> ForkServer | None:
+        """The server that has this kernel compiled, or None where workers must be spawned. A user's
+        workload has a `source`, and its process may take `memory_bytes`.
 
         The server stays the same as long as it has the kernel. Once another server is returned, the
-        former one's pools must be ended: it starts no more workers.
+        former one's pools must be ended: it may start no more workers.
         """
         with self._lock:
             self._retired = [server for server in self._retired if server.is_alive]
-            server = self._server
-            if not self._forks or (server is not None and server.serves(kernel)):
-                return server
-            known = frozenset() if server is None else server.kernels
-            self._retire()
-            self._server = self._start(known | {kernel})
-            return self._server
+            if self._spawned & {None, source}:
+                return None
+            server = self._servers.pop(source, None)
+            if server is None or not server.serves(kernel):
+                known = frozenset() if server is None else server.kernels
+                if server is not None:
+                    self._retire(server)
+                server = self._start(known | {kernel}, source, memory_bytes)
+            if server is not None:
+                self._servers[source] = server
+            while len(self._servers) > MOST_SERVERS:
+                self._retire(self._servers.pop(next(iter(self._servers))))
+            return server
 
-    def _start(self, kernels: frozenset[Kernel]) -> ForkServer | None:
+    def _start(
+        self, kernels: frozenset[Kernel], source: WorkloadSource | None, memory_bytes: int | None
+    ) -> ForkServer | None:
         try:
-            server = ForkServer(kernels, self._instruction_set)
+            server = ForkServer(kernels, self._instruction_set, source, memory_bytes)
         except (OSError, ValueError) as error:
             logger.warning("the fork server did not start, so workers are spawned: %s", error)
+            if source is not None:  # it would do the same again
+                self._spawned.add(source)
             return None
         if server.threads == 1:
             return server
@@ -78,26 +107,24 @@ class Nursery:
             "it is imported",
             server.threads,
         )
-        self._forks = False
+        self._spawned.add(source)
         server.close()
         return None
 
-    def _retire(self) -> None:
-        if self._server is not None:
-            self._server.hang_up()
-            self._retired.append(self._server)
-            self._server = None
+    def _retire(self, server: ForkServer) -> None:
+        server.hang_up()
+        self._retired.append(server)
 
     @property
     def pid(self) -> int | None:
-        """The pid of the process that forks workers; None while there is none."""
-        server = self._server
-        return None if server is None else server.pid
+        """The pid of the process that forked workers last; None while there is none."""
+        return next((server.pid for server in reversed(self._servers.values())), None)
 
     def close(self) -> None:
-        """End the fork server; its pools must have ended before."""
+        """End the fork servers; their pools must have ended before."""
         with self._lock:
-            self._retire()
+            while self._servers:
+                self._retire(self._servers.popitem()[1])
             while self._retired:
                 self._retired.pop().close()
 
@@ -108,9 +135,20 @@ class ForkServer:
     Raises OSError or ValueError if it does not start.
     """
 
-    def __init__(self, kernels: frozenset[Kernel], instruction_set: str | None) -> None:
+    def __init__(
+        self,
+        kernels: frozenset[Kernel],
+        instruction_set: str | None,
+        source: WorkloadSource | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
         self.kernels = kernels
-        config = {"kernels": sorted(kernels), "instruction_set": instruction_set}
+        config = {
+            "kernels": sorted(kernels),
+            "instruction_set": instruction_set,
+            "source": None if source is None else asdict(source),
+            "memory_bytes": memory_bytes,
+        }
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ExitStack() as on_error:
             on_error.callback(self._control.close)
@@ -132,7 +170,9 @@ class ForkServer:
                     env={**os.environ, **dict.fromkeys(INNER_THREAD_VARIABLES, "1")},
                 )
             on_error.callback(self._end)
+            self._control.settimeout(START_SECONDS)
             self.threads: int = json.loads(self._control.recv(1 << 16))["threads"]
+            self._control.settimeout(None)
             on_error.pop_all()
 
     @property

@@ -69,11 +69,6 @@ class Pools:
         await pool.ensure(max(1, workers), plan, most)
         return workers
 
-    def pids(self, pool: ProcessPool) -> list[int]:
-        """Return the processes of a pool, and the process that forks them."""
-        server = self.nursery.pid
-        return pool.pids if server is None else [server, *pool.pids]
-
     async def close(self) -> None:
         """End all pools. Raises process_pool.PoolStuckError."""
         self.threads.close()

@@ -18,12 +18,13 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from hotloop.app.errors import WorkerCrashedError, describe_exit
+from hotloop.app.errors import WorkerCrashedError, WorkloadUnusableError, describe_exit
 from hotloop.app.sources.base import Batch
 from hotloop.app.strategies.base import BatchResult, Plan, Words
 from hotloop.app.strategies.nursery import ForkServer, Nursery, WorkerContext, worker_context
 from hotloop.app.strategies.worker import run_batch
 from hotloop.app.strategies.worker_process import warm_up_worker
+from hotloop.kernels.contract import WorkloadSource
 
 FINISH_SECONDS: Final = 0.5
 """Time that batches of a cancelled run have to end by themselves before their workers are killed:
@@ -57,7 +58,7 @@ class ProcessPool(ABC):
         """The number of pools built so far."""
         self._workers = 0
         self._cause: str | None = None
-        self._warm: set[tuple[str, str]] = set()
+        self._warm: set[tuple[str, str, WorkloadSource | None]] = set()
         self._processes: list[BaseProcess] = []
         self._outcomes: set[asyncio.Future[Any]] = set()
         self._idle = asyncio.Event()
@@ -69,11 +70,17 @@ class ProcessPool(ABC):
         """Return the pids of the present worker processes."""
         return [process.pid for process in self._processes if process.pid is not None]
 
+    @property
+    def tree_pids(self) -> list[int]:
+        """Return the pids of the workers and of the process that forked them."""
+        return self.pids if self._server is None else [self._server.pid, *self.pids]
+
     async def ensure(self, workers: int, plan: Plan, at_most: int | None = None) -> None:
         """Make sure of `workers` live workers with the plan's kernel compiled in each. Keep a pool
         that has more, up to `at_most`.
 
-        Raises WorkerCrashedError if they do not start within the plan's number of retries.
+        Raises WorkerCrashedError if they do not start within the plan's number of retries, and
+        WorkloadUnusableError.
         """
         attempts = plan.max_batch_retries + 1
         for _ in range(attempts):
@@ -81,14 +88,19 @@ class ProcessPool(ABC):
                 await self._bring_up(workers, plan, at_most or workers)
             except (WorkersDiedError, threading.BrokenBarrierError) as error:
                 await self.discard()
-                cause = str(error)
+                cause = str(error) or "another worker failed at its start"
+            except WorkloadUnusableError:
+                await self.discard()
+                raise
             else:
                 return
         raise WorkerCrashedError(None, attempts, cause)
 
     async def _bring_up(self, workers: int, plan: Plan, at_most: int) -> None:
-        kernel = plan.workload, plan.kernel
-        server = await asyncio.to_thread(self._nursery.server_for, kernel)
+        kernel = plan.workload, plan.kernel, plan.source
+        server = await asyncio.to_thread(
+            self._nursery.server_for, kernel[:2], plan.source, plan.memory_bytes
+        )
         if (
             server is not self._server
             or not workers <= self._workers <= at_most
@@ -116,7 +128,8 @@ class ProcessPool(ABC):
             return
         # Not gather(): when cancelled, it would cancel the outcomes, and the calls still run.
         await asyncio.wait(warming)
-        for outcome in warming:
+        # Those that waited for the worker that failed say nothing of the reason.
+        for outcome in sorted(warming, key=_waited_for_others):
             outcome.result()
         self._warm.add(kernel)
 
@@ -228,6 +241,10 @@ class ProcessPool(ABC):
         """Return a function that kills the processes and ends the present pool. It blocks, so call
         it in a thread.
         """
+
+
+def _waited_for_others(outcome: asyncio.Future[Any]) -> bool:
+    return isinstance(outcome.exception(), threading.BrokenBarrierError)
 
 
 def _exit_code(process: BaseProcess) -> int | None:

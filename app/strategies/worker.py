@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +22,20 @@ from hotloop.app.logs.formatting import ALIKE
 from hotloop.app.logs.origin import bound
 from hotloop.app.sources.base import Batch, Columns, ItemBatch, ItemFetchError, Positions, Stage
 from hotloop.app.sources.breaker_reports import breaker_reports
+from hotloop.app.strategies import own_code
 from hotloop.app.strategies.base import BatchResult, Plan, Steps, steps_of
 from hotloop.app.strategies.checksum import rows_checksum
+from hotloop.kernels.errors import InvalidInputError
+from hotloop.kernels.guarded import run_in_parts
+from hotloop.kernels.kernel import Kernel
 
 logger = logging.getLogger(__name__)
 
 _FRAMES: Final = 4
 """Lines of a fault's traceback that are logged."""
+
+KERNEL: Final = "kernel"
+"""The stage in which an item fails for which a user's function raises."""
 
 NEVER_STOPPED: Final = threading.Event()
 """The stop event of worker processes, which are killed instead."""
@@ -54,6 +61,7 @@ def run_batch(
 
 
 def _run_batch(plan: Plan, batch: Batch, stop: threading.Event, steps: Steps) -> BatchResult:
+    own_code.enter(plan)
     inputs = plan.items.load(plan.workload, batch.start, batch.count)
     started = time.perf_counter()
     if plan.stages:
@@ -88,11 +96,14 @@ def _run_item_by_item(plan: Plan, batch: Batch, stop: threading.Event, steps: St
             raise RunStoppedError
         if position not in inputs.failed:
             one = slice(position, position + 1)
-            kernel.run(
+            reasons = _call(
+                plan,
+                kernel,
                 {name: column[one] for name, column in inputs.columns.items()},
-                plan.parameters,
-                out={name: column[one] for name, column in outputs.items()},
+                {name: column[one] for name, column in outputs.items()},
             )
+            for reason in reasons.values():
+                inputs.fail(position, KERNEL, reason)
         steps.count += 1
     return _result(batch, inputs, outputs, io_seconds)
 
@@ -177,6 +188,7 @@ def compute_batch(
 ) -> BatchResult:
     """Call the kernel for all items of the batch whose inputs could be fetched."""
     with bound(plan.origin):
+        own_code.enter(plan)
         return _compute_batch(plan, batch, inputs, io_seconds, steps or steps_of(batch))
 
 
@@ -184,36 +196,83 @@ def _compute_batch(
     plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float, steps: Steps
 ) -> BatchResult:
     if not inputs.failed:
-        outputs = _compute(plan, inputs.columns, batch.count, steps)
+        outputs, reasons = _compute(plan, inputs.columns, batch.count, steps)
+        positions: Positions = range(batch.count)
     else:
         outputs = _empty_outputs(plan, batch.count)
         good = ~_failed_mask(inputs)
         columns = {name: column[good] for name, column in inputs.columns.items()}
         steps.count += len(inputs.failed)
-        computed = _compute(plan, columns, batch.count - len(inputs.failed), steps)
+        computed, reasons = _compute(plan, columns, batch.count - len(inputs.failed), steps)
         for name, column in computed.items():
             outputs[name][good] = column
+        positions = np.flatnonzero(good).tolist() if reasons else ()
+    for position, reason in reasons.items():
+        inputs.fail(positions[position], KERNEL, reason)
     return _result(batch, inputs, outputs, io_seconds)
 
 
-def _compute(plan: Plan, columns: Columns, count: int, steps: Steps) -> Columns:
-    """Make one kernel call, or several for slices of the items where one would take long."""
+def _compute(
+    plan: Plan, columns: Columns, count: int, steps: Steps
+) -> tuple[Columns, Mapping[int, str]]:
+    """Make one kernel call, or several for slices of the items where one would take long. Return
+    the outputs, and the reasons of items that failed, by position.
+    """
     kernel = kernels.get_kernel(plan.workload, plan.kernel)
     size = plan.slice_items
+    reasons: dict[int, str] = {}
     if size is None or count < 2 * size:
-        outputs = kernel.run(columns, plan.parameters)
+        try:
+            outputs = kernel.run(columns, plan.parameters)
+        except BaseException as fault:
+            outputs = _empty_outputs(plan, count)
+            reasons = _call_in_parts(plan, kernel, columns, outputs, fault)
         steps.count += count
-        return outputs
+        return outputs, reasons
     outputs = _empty_outputs(plan, count)
     for start in range(0, count, size):
         part = slice(start, min(start + size, count))
-        kernel.run(
+        found = _call(
+            plan,
+            kernel,
             {name: column[part] for name, column in columns.items()},
-            plan.parameters,
-            out={name: column[part] for name, column in outputs.items()},
+            {name: column[part] for name, column in outputs.items()},
         )
+        reasons |= {start + position: reason for position, reason in found.items()}
         steps.count += part.stop - part.start
-    return outputs
+    return outputs, reasons
+
+
+def _call(plan: Plan, kernel: Kernel, columns: Columns, out: Columns) -> dict[int, str]:
+    """Fill `out`, and return the reasons of items that failed, by position."""
+    try:
+        kernel.run(columns, plan.parameters, out=out)
+    except BaseException as fault:
+        return _call_in_parts(plan, kernel, columns, out, fault)
+    return {}
+
+
+def _call_in_parts(
+    plan: Plan, kernel: Kernel, columns: Columns, out: Columns, fault: BaseException
+) -> dict[int, str]:
+    """Do what `_call` does, after a user's kernel has raised `fault` for some item. Raise a fault
+    of which no item is the cause.
+    """
+    if plan.source is None or isinstance(fault, InvalidInputError | MemoryError):
+        raise fault
+    function = kernels.user_function(plan.workload)
+    explain = None if function is None else function.explain
+    reasons = run_in_parts(kernel, columns, plan.parameters, out, explain)
+    if reasons:
+        logger.warning(
+            "kernel %s of %s failed for %d items of a batch: %s",
+            plan.kernel,
+            plan.workload,
+            len(reasons),
+            type(fault).__name__,
+            extra={ALIKE: (plan.workload, plan.kernel, type(fault))},
+        )
+    return reasons
 
 
 def _result(batch: Batch, inputs: ItemBatch, outputs: Columns, io_seconds: float) -> BatchResult:

@@ -1,8 +1,9 @@
 """The results of tasks: stored as chunks of items, each a row of the table `results`, read in
-order, and exported as NDJSON, CSV or an Arrow IPC stream.
+order, and exported as text: NDJSON or CSV.
 
 Exports leave out items that were not processed; of an item that failed they have only the id.
-Floats are written with as many digits as it takes to read the same float back.
+Floats are written with as many digits as it takes to read the same float back. JSON has no NaN and
+no infinity, so NDJSON has null for them; CSV has nan, inf and -inf.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import asdict, fields
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, Engine, insert, select
 
 from hotloop.app.database.engine import reading
@@ -23,9 +23,6 @@ from hotloop.app.tasks.tables import results
 
 PIECE_ROWS: Final = 1_024
 """Rows of one piece of text; about 64 KiB for the workloads so far."""
-
-ARROW: Final = "application/vnd.apache.arrow.stream"
-"""The media type of an Arrow IPC stream."""
 
 _CHUNKS_PER_READ = 1_024
 """Places of chunks that are read at once; bounds the memory for them."""
@@ -117,9 +114,9 @@ class ResultsReader:
             yield join(parts)
             first = chunks[-1].start + 1
 
-    def head(self, count: int) -> list[dict[str, int | float | None]]:
+    def head(self, count: int) -> list[dict[str, bool | int | float | None]]:
         """The first `count` processed items: `item_id` and the columns, None where one failed."""
-        found: list[dict[str, int | float | None]] = []
+        found: list[dict[str, bool | int | float | None]] = []
         for block in self.blocks():
             rows = block.part(0, count - len(found))
             for index, failed in enumerate(rows.failed):
@@ -173,7 +170,7 @@ class ResultsReader:
     def _checked_columns(self, stored: Any) -> ResultColumns:
         try:
             columns = tuple((str(name), np.dtype(dtype).name) for name, dtype in stored)
-            if all(np.dtype(dtype).kind in "iuf" for _, dtype in columns):
+            if all(np.dtype(dtype).kind in "iufb" for _, dtype in columns):
                 return columns
         except (TypeError, ValueError):
             pass
@@ -188,12 +185,12 @@ class ResultsReader:
 
 def ndjson_lines(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
     """Yield a line `{"item_id":0,"loop":-27.4,"nested":9388000}` for each item, in pieces of about
-    64 KiB; null where the item failed. `blocks` are those of a ResultsReader, whose StoreError
-    passes.
+    64 KiB; null where the item failed or a float is not finite. `blocks` are those of a
+    ResultsReader, whose StoreError passes.
     """
     names = ["item_id", *(name for name, _ in columns)]
     fields = ",".join(f'"{name}":%s' for name in names)
-    return _lines(names[1:], blocks, f"{{{fields}}}\n", missing="null")
+    return _lines(names[1:], blocks, f"{{{fields}}}\n", "null", finite_only=True)
 
 
 def csv_lines(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
@@ -202,77 +199,36 @@ def csv_lines(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[
     """
     names = ["item_id", *(name for name, _ in columns)]
     yield f"{','.join(names)}\n".encode()
-    yield from _lines(names[1:], blocks, f"{','.join(['%s'] * len(names))}\n", missing="")
+    line = f"{','.join(['%s'] * len(names))}\n"
+    yield from _lines(names[1:], blocks, line, "", finite_only=False)
 
 
 def _lines(
-    names: Sequence[str], blocks: Iterable[ResultRows], line: str, missing: str
+    names: Sequence[str],
+    blocks: Iterable[ResultRows],
+    line: str,
+    missing: str,
+    *,
+    finite_only: bool,
 ) -> Iterator[bytes]:
     for block in blocks:
         for start in range(0, len(block), PIECE_ROWS):
             rows = block.part(start, start + PIECE_ROWS)
             item_ids = [str(item_id) for item_id in rows.item_ids.tolist()]
-            columns = [item_ids, *(_texts(rows, name, missing) for name in names)]
+            columns = [item_ids, *(_texts(rows, name, missing, finite_only) for name in names)]
             yield "".join(map(line.__mod__, zip(*columns, strict=True))).encode()
 
 
-def _texts(rows: ResultRows, name: str, missing: str) -> list[str]:
-    """The column's values as text. A value that JSON cannot hold counts as missing."""
+def _texts(rows: ResultRows, name: str, missing: str, finite_only: bool) -> list[str]:
+    """The column's values as text; `missing` for failed items, and, with `finite_only`, for values
+    that are not finite.
+    """
     values = rows.columns[name]
-    texts = [repr(value) for value in values.tolist()]
-    for position in np.flatnonzero(rows.failed | ~np.isfinite(values)):
+    if values.dtype == np.bool_:
+        texts = ["true" if value else "false" for value in values.tolist()]
+    else:
+        texts = [repr(value) for value in values.tolist()]
+    is_missing = rows.failed | ~np.isfinite(values) if finite_only else rows.failed
+    for position in np.flatnonzero(is_missing):
         texts[position] = missing
     return texts
-
-
-def arrow_stream(columns: ResultColumns, blocks: Iterable[ResultRows]) -> Iterator[bytes]:
-    """Yield the stream in pieces: the schema, a record batch for each block, and the end mark.
-
-    `item_id` is a non-null int64; the output columns are null where the item failed, and floats
-    that are not finite stay as they are. `blocks` are those of a ResultsReader, whose StoreError
-    passes: the stream then has no end mark, so that no reader takes it for complete.
-    """
-    # Imported here, so that only a process that exports Arrow loads it.
-    import nanoarrow as na
-    from nanoarrow.c_array_stream import CArrayStream
-    from nanoarrow.ipc import StreamWriter
-
-    types = {name: getattr(na, dtype)() for name, dtype in columns}
-    schema = na.c_schema(na.struct({"item_id": na.int64(nullable=False), **types}, nullable=False))
-
-    def array(type_: Any, values: npt.NDArray[Any], valid: npt.NDArray[np.uint8] | None) -> Any:
-        return na.c_array_from_buffers(type_, len(values), [valid, values])
-
-    pieces = _Pieces()
-    writer = StreamWriter.from_writable(pieces)
-    try:
-        writer.write_stream(CArrayStream.from_c_arrays([], schema))
-        yield pieces.take()
-        for rows in blocks:
-            valid = np.packbits(~rows.failed, bitorder="little") if rows.failed.any() else None
-            children = [array(na.int64(), rows.item_ids, None)]
-            children += [array(types[name], rows.columns[name], valid) for name in types]
-            batch = na.c_array_from_buffers(schema, len(rows), [None], children=children)
-            writer.write_array(batch)
-            yield pieces.take()
-        writer.close()
-        yield pieces.take()
-    finally:
-        writer.release()  # without an end mark, unless it was closed
-
-
-class _Pieces:
-    """The file-like object that the writer writes to."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-
-    def write(self, data: Any) -> int:
-        """Copy `data`, a buffer of the writer that is valid during the call only."""
-        self._held.append(bytes(data))
-        return len(self._held[-1])
-
-    def take(self) -> bytes:
-        """Return everything that was written since the last call."""
-        taken, self._held = b"".join(self._held), []
-        return taken

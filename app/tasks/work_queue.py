@@ -84,11 +84,16 @@ class WorkQueue:
 
     def launch(self, abilities: Abilities | None = None) -> None:
         """Begin to take work that a node with these `abilities` can execute (None: all)."""
-        self._abilities = Abilities() if abilities is None else abilities
+        self.set_abilities(Abilities() if abilities is None else abilities)
         self._closing.clear()
         for number in range(self._options.concurrency):
             name = f"hotloop-queue-{number}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def set_abilities(self, abilities: Abilities) -> None:
+        """Take only work that a node with these `abilities` can execute, from now on."""
+        self._abilities = abilities
+        self.wake()
 
     def wake(self) -> None:
         """Look for work now, as some was accepted or put back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -28,7 +29,12 @@ from hotloop.kernels.contract import (
     Workload,
     WorkloadSource,
 )
-from hotloop.kernels.errors import KernelUnavailableError, UnknownKernelError, WorkloadError
+from hotloop.kernels.errors import (
+    InvalidColumnError,
+    KernelUnavailableError,
+    UnknownKernelError,
+    WorkloadError,
+)
 from hotloop.kernels.functions.columns import (
     Bool,
     Float,
@@ -39,7 +45,7 @@ from hotloop.kernels.functions.columns import (
 from hotloop.kernels.functions.derive import NumbaKernel, one_line, python_batch
 from hotloop.kernels.functions.signature import checked_function, declared
 from hotloop.kernels.functions.versions import code_version, source_files
-from hotloop.kernels.kernel import Kernel
+from hotloop.kernels.kernel import Kernel, empty_columns
 
 __all__ = ["WorkloadFunction", "workload"]
 
@@ -50,6 +56,7 @@ Batch = Callable[..., None]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _DERIVED: Final = "numba"
+_EXAMPLES: Final = 2
 _TRIED_ITEMS: Final = 8
 """Items of the calls that find the fastest kernel."""
 
@@ -232,7 +239,7 @@ class WorkloadFunction(Generic[P, R]):
         one = {name: values[row : row + 1] for name, values in columns.items()}
         try:
             self._get(REFERENCE).run(one, parameters)
-        except Exception as error:
+        except BaseException as error:  # whatever the function raises, SystemExit among it
             return one_line(error)
         return None
 
@@ -286,7 +293,7 @@ class WorkloadFunction(Generic[P, R]):
         )
 
     def _try_one(self, batch: Batch) -> None:
-        """Call a batch kernel for one cheap item, so that one that compiles itself has done so."""
+        """Call a batch kernel for no item, so that one that compiles itself has done so."""
         declaration = self.declaration
         once = Kernel(
             name="",
@@ -296,8 +303,7 @@ class WorkloadFunction(Generic[P, R]):
             _functions=(batch,),
             _warm_up=_nothing,
         )
-        item = declaration.simulated_columns(np.zeros(1, dtype=np.int64))
-        once.run(item, declaration.idle_parameters)
+        once.run(empty_columns(declaration.columns_in), declaration.idle_parameters)
 
     def _parts(self) -> list[Callable[..., Any] | str]:
         samplers = [c.sampler for c in self._declared.columns_in if c.sampler is not None]
@@ -316,7 +322,11 @@ class WorkloadFunction(Generic[P, R]):
                 *added,
             )
         }
-        made = replace(self._declared, kernels=tuple(kernels.values()))
+        made = replace(
+            self._declared,
+            kernels=tuple(kernels.values()),
+            columns_in=_with_examples(self._declared),
+        )
         folder, file = self._place
         source = WorkloadSource(
             module=self.function.__module__,
@@ -328,9 +338,29 @@ class WorkloadFunction(Generic[P, R]):
         return replace(made, source=source)
 
 
+def _with_examples(declared: Workload) -> tuple[Column, ...]:
+    """Return the input columns with examples: the first made-up values, as short numbers."""
+    try:
+        made = declared.simulated_columns(np.arange(_EXAMPLES, dtype=np.int64))
+    except InvalidColumnError:  # a sampler that fails says so when items are needed
+        return declared.columns_in
+    examples = {name: values.flat[:_EXAMPLES].tolist() for name, values in made.items()}
+    return tuple(
+        replace(each, examples=tuple(_short(each, value) for value in examples[each.name]))
+        for each in declared.columns_in
+    )
+
+
+def _short(column: Column, value: Any) -> Any:
+    if column.is_bool or column.is_integer or not math.isfinite(value):
+        return value
+    least, greatest = column.limits
+    return min(max(float(f"{value:.3g}"), least), greatest)
+
+
 def _without_words(declared: Workload) -> Workload:
-    """Return a declaration without descriptions, which change no result."""
-    columns_in = tuple(replace(each, description="") for each in declared.columns_in)
+    """Return a declaration without descriptions and examples, which change no result."""
+    columns_in = tuple(replace(each, description="", examples=()) for each in declared.columns_in)
     columns_out = tuple(replace(each, description="") for each in declared.columns_out)
     parameters = tuple(replace(each, description="") for each in declared.parameters)
     return replace(

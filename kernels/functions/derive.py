@@ -143,7 +143,10 @@ def _wide(column: Column) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return an error in one line, with the file and the line in the user's code where known."""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # of a user's class
+        text = ""
     places = re.findall(r'File "([^"<]+)", line (\d+)', text)
     places += re.findall(r"Raised from (\S+) \((\d+)\)", text)
     text = re.sub(r"\s*Raised from \S+ \(\d+\)", "", text)

@@ -1,11 +1,23 @@
 """All commands, with the examples of their help."""
 
-from hotloop.app.cli import comparing, recommending, running, serving, task_commands
+from hotloop.app.cli import (
+    checking,
+    comparing,
+    listing,
+    new_package,
+    recommending,
+    running,
+    serving,
+    task_commands,
+)
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "serve": serving.SERVE_EXAMPLES,
     "node": serving.NODE_EXAMPLES,
     "key": serving.KEY_EXAMPLES,
+    "new": new_package.EXAMPLES,
+    "check": checking.EXAMPLES,
+    "kernels": listing.EXAMPLES,
     "run": running.EXAMPLES,
     "compare": comparing.EXAMPLES,
     "recommend": recommending.RECOMMEND_EXAMPLES,

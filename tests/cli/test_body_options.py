@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from pydantic import BaseModel
 
-from hotloop.app.cli.body_options import _number_or_word, option_name
+import hotloop as hotloop_package
+from hotloop import kernels
+from hotloop.app.cli.body_options import _number_or_word, checked, option_name, run_body
+from hotloop.app.cli.exits import CommandError
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.recommendation import RecommendationQuery
 from hotloop.app.schemas.runs import RunRequest
@@ -13,6 +18,20 @@ from hotloop.app.wording import number
 from tests.fixtures.command_line import here, hotloop, refusal
 from tests.fixtures.fake_services import task_view
 from tests.fixtures.held_service import held_service
+
+
+@hotloop_package.workload(
+    columns={"spot": hotloop_package.Float(0, 1)},
+    parameters={
+        "kind": hotloop_package.Choice("put", "1", 1, 2.5),
+        "exact": hotloop_package.Bool(default=False),
+        "rate": hotloop_package.Float(0, 1, default=0.5),
+    },
+)
+def option(spot: float, kind: str, exact: bool, rate: float) -> float:
+    """Has parameters of every kind."""
+    return spot
+
 
 MODELS: dict[str, type[BaseModel]] = {
     "run": RunRequest,
@@ -66,3 +85,44 @@ def test_batch_size_auto_is_sent_unchanged() -> None:
             done = here("run", "--batch-size", text, "--background", "--url", s.url)
             assert done.returncode == 0, done.stderr
             assert s.bodies[-1]["batch_size"] == sent
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    kernels.declare(option.declaration)
+    yield
+    kernels.withdraw("option")
+
+
+@pytest.mark.usefixtures("own")
+def test_parameters_are_read_as_declared() -> None:
+    for text, value in (
+        ("kind=put", "put"),
+        ("kind=1", "1"),
+        ("kind=2.5", 2.5),
+        ("exact=true", True),
+        ("exact=False", False),
+        ("rate=1e-3", 0.001),
+        ("rate=1", 1),
+    ):
+        name = text.partition("=")[0]
+        request, body = checked(RunRequest, run_body({"workload": "option"}, [text]))
+        assert (body["parameters"], request.parameters[name]) == ({name: value}, value)
+        assert type(body["parameters"][name]) is type(value)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("kind=call", "--param kind: must be 'put', '1', 1 or 2.5 (got \"call\")"),
+        ("exact=1", '--param exact: must be true or false (got "1")'),
+        ("rate=much", '--param rate: must be a number (got "much")'),
+        ("turns=1", "--param turns: is not a known field; there are kind, exact, rate"),
+        ("rate", "--param must be like"),
+    ],
+)
+def test_wrong_parameter_is_refused_in_words(text: str, words: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        checked(RunRequest, run_body({"workload": "option"}, [text]))
+    assert words in str(caught.value)

@@ -109,6 +109,7 @@ def test_signal_leaves_no_process_and_no_file(tmp_path: Path) -> None:
         (("--report", "report.pdf"), ".html"),
         (("--report", "none/report.html"), "folder"),
         (("--file", "none.csv"), "No such file"),
+        (("--file", "items.parquet"), "here it must be .csv, .ndjson or .jsonl"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -23,8 +23,9 @@ ALONE = [e for name, examples in EXAMPLES.items() if name not in SERVING for e i
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with the example's file, and a store in `data` with a task."""
+    """Make a folder with the files of the examples, and a store in `data` with a task."""
     folder = tmp_path_factory.mktemp("folder")
+    (folder / "prices.py").write_text("def american_put(spot: float) -> float:\n    return spot\n")
     (folder / "examples").symlink_to(ROOT / "examples")
     answer("run", *LITTLE, "--data-dir", "data", cwd=folder)
     return folder

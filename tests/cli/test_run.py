@@ -9,11 +9,14 @@ from pathlib import Path
 
 import nanoarrow
 import pytest
+from pyarrow import parquet
 
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import RunOptions
 from hotloop.app.schemas.results import RunResult
+from hotloop.app.sources.arrow_rows import ARROW, ARROW_FILE, PARQUET
 from hotloop.app.tasks.store import open_store
+from tests.fixtures.arrow_files import flights, written
 from tests.fixtures.command_line import LITTLE, answer, hotloop, refusal
 from tests.fixtures.server import SAMPLE, Server
 
@@ -104,7 +107,7 @@ def test_every_option_reaches_the_service(server: Server) -> None:
 
 def test_file_is_run_and_results_saved_in_each_format(server: Server, tmp_path: Path) -> None:
     saved = {}
-    for suffix in ("csv", "ndjson", "arrow"):
+    for suffix in ("csv", "ndjson", "arrow", "parquet"):
         output = tmp_path / f"out.{suffix}"
         run = ("run", *FLIGHTS, "--url", server.url, "--output", str(output))
         assert answer(*run)["items_processed"] == 1000
@@ -112,9 +115,32 @@ def test_file_is_run_and_results_saved_in_each_format(server: Server, tmp_path: 
     rows = list(csv.DictReader(io.StringIO(saved["csv"].decode())))
     lines = [json.loads(line) for line in saved["ndjson"].splitlines()]
     stream = nanoarrow.ArrayStream.from_readable(io.BytesIO(saved["arrow"])).read_all()
-    assert len(rows) == len(lines) == len(stream) == 1000
+    table = parquet.read_table(io.BytesIO(saved["parquet"]))
+    assert len(rows) == len(lines) == len(stream) == len(table) == 1000
+    assert table.column("loop").to_pylist() == [line["loop"] for line in lines]
     assert [float(row["loop"]) for row in rows] == [line["loop"] for line in lines]
     assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "media_type"),
+    [("parquet", PARQUET), ("arrows", ARROW), ("arrow", ARROW), ("arrow", ARROW_FILE)],
+)
+def test_file_of_arrow_or_parquet_is_run(
+    server: Server, tmp_path: Path, suffix: str, media_type: str
+) -> None:
+    items, same = tmp_path / f"items.{suffix}", tmp_path / "items.csv"
+    items.write_bytes(written(media_type, flights(30)))
+    same.write_text("item_id,value,offset\n" + "".join(f"{i},{i / 2},{3 * i}\n" for i in range(30)))
+    found = [answer("run", "--file", str(path), "--url", server.url) for path in (items, same)]
+    assert found[0]["checksum"] == found[1]["checksum"]
+    assert found[0]["items_processed"] == 30
+
+
+def test_file_of_parquet_is_run_without_a_service(tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").write_bytes(written(PARQUET, flights(3, offset=[0, -7, 1])))
+    view = answer("run", "--file", "items.parquet", cwd=tmp_path, code=1)
+    assert "row 2, column offset: -7 is out of bounds" in view["error_message"]
 
 
 def test_file_is_run_by_the_strategy_that_is_named(server: Server) -> None:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from hotloop.app.cli.own_service import settings_of_the_store
 from tests.fixtures.command_line import ENDLESS, LITTLE, answer, hotloop, refusal, started
@@ -51,6 +52,10 @@ def test_task_and_results_are_shown(server: Server, tmp_path: Path) -> None:
     done = hotloop("tasks", "results", task_id, "--output", str(output), *url)
     assert (done.returncode, done.stdout) == (0, "")
     assert len(output.read_text().splitlines()) == 41
+    output = tmp_path / "out.parquet"
+    arguments = ("tasks", "results", task_id, "--format", "parquet", "--output", str(output), *url)
+    assert hotloop(*arguments).returncode == 0
+    assert parquet.read_table(output).column("item_id").to_pylist() == list(range(40))
     wrong = refusal("tasks", "results", task_id, "--format", "csv", "--output", "x.arrow", *url)
     assert "--format" in wrong
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,6 +150,16 @@ def test_failed_items_are_left_out_and_counted() -> None:
     rows = rows_checksum(good, {"loop": good * 0.5, "nested": good * 3})
     assert outputs.checksums() == {"4": checksum_text(rows)}
     assert outputs.rows == {}
+
+
+def test_rows_that_are_kept_can_be_stored_as_json() -> None:
+    levels = np.array([1.5, math.nan, -math.inf, math.inf, 0.0])
+    outputs = Outputs([])
+    columns = {"level": levels, "positive": levels > 0}
+    outputs.add(replace(batch(0, 5), columns=columns))
+    stored = json.loads(json.dumps(outputs.rows, allow_nan=False))
+    np.testing.assert_array_equal(np.array(stored["level"], "float64"), levels)
+    assert np.array(stored["positive"], "bool").tolist() == (levels > 0).tolist()
 
 
 def test_first_rows_are_kept() -> None:

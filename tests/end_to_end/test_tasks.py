@@ -12,9 +12,11 @@ from contextlib import closing
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hotloop.app.names import StrategyName
+from hotloop.app.schemas.results import ExportFormat
 from tests.fixtures.server import QUICK, RunRequest, Server
 from tests.fixtures.waiting import wait_until
 
@@ -47,7 +49,7 @@ def test_results_are_streamed_in_every_format(server: Server) -> None:
     assert pa.ipc.open_stream(as_arrow.content).read_all().to_pylist() == rows
 
 
-@pytest.mark.parametrize("format", ["ndjson", "csv", "arrow"])
+@pytest.mark.parametrize("format", list(ExportFormat))
 def test_pages_add_up_to_the_whole(server: Server, format: str) -> None:
     result = server.run("threading", **QUICK, batch_size=7).json()
     path = f"/api/v1/tasks/results/{result['task_id']}?format={format}"
@@ -69,8 +71,14 @@ def test_pages_add_up_to_the_whole(server: Server, format: str) -> None:
 
 
 def item_ids(content: bytes, format: str) -> list[int]:
-    if format == "arrow":
-        ids: list[int] = pa.ipc.open_stream(content).read_all().column("item_id").to_pylist()
+    if format in ("arrow", "parquet"):
+        is_arrow = format == "arrow"
+        table = (
+            pa.ipc.open_stream(content).read_all()
+            if is_arrow
+            else pq.read_table(io.BytesIO(content))
+        )
+        ids: list[int] = table.column("item_id").to_pylist()
         return ids
     if format == "csv":
         return [int(row["item_id"]) for row in csv.DictReader(io.StringIO(content.decode()))]
@@ -82,7 +90,7 @@ def test_damaged_results_are_refused_in_every_format(server: Server) -> None:
     with closing(sqlite3.connect(server.data_dir / "hotloop.sqlite3")) as connection:
         connection.execute("UPDATE results SET crc32 = crc32 + 1 WHERE task_id = ?", (task_id,))
         connection.commit()
-    for format in ("ndjson", "csv", "arrow"):
+    for format in ExportFormat:
         answer = server.client.get(f"/api/v1/tasks/results/{task_id}?format={format}")
         assert answer.status_code == 503, format
         assert f"the results of task {task_id} are damaged" in answer.json()["detail"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +13,21 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.errors import StoreUnavailableError
-from hotloop.app.execution.maintenance import Upkeep, abilities
+from hotloop import kernels
+from hotloop.app.errors import NotReadyError, StoreUnavailableError
+from hotloop.app.execution.maintenance import Upkeep, abilities, take_work
+from hotloop.app.execution.specs import check_code
 from hotloop.app.names import TaskStatus
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.settings.settings import Settings
+from hotloop.app.sources.arrow_rows import PARQUET
 from hotloop.app.tasks import nodes as nodes_module
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task, new_task_id
-from hotloop.app.tasks.needs import needs_of
+from hotloop.app.tasks.needs import needs_of, version_needs
 from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.kernels.loops import LOOPS
+from tests.fixtures.waiting import until
 
 
 @pytest.fixture
@@ -111,7 +118,9 @@ def report(kernel: str, available: bool) -> KernelReport:
     )
 
 
-def test_node_can_do_what_its_kernels_and_settings_allow() -> None:
+def test_node_can_do_what_its_kernels_and_settings_allow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     reports = [report("python", True), report("cython", False)]
     able = abilities(reports, Settings(), 1_000)
     pinot = abilities(reports, Settings(pinot_url="http://127.0.0.1:8000"), 1_000)
@@ -127,3 +136,79 @@ def test_node_can_do_what_its_kernels_and_settings_allow() -> None:
     assert fits("python", needs={"bytes": 1_000}) == (True, True)
     assert fits("python", needs={"bytes": 1_001}) == (False, False)
     assert fits("python", version=99) == (False, False)
+    upload = {"kind": "upload", "media_type": PARQUET}
+    assert fits("python", input=upload) == (True, True)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert not abilities(reports, Settings(), 1_000).fits(
+        needs_of("run", "loops", "python", "hybrid", {"input": upload})
+    )
+
+
+def test_node_publishes_anew_when_the_version_of_a_users_code_changes() -> None:
+    """The queue learns it first, so that it claims nothing that its node has lost."""
+    told: list[tuple[str, frozenset[str]]] = []
+
+    def note(what: str) -> Any:
+        return lambda able: told.append((what, able.names))
+
+    context: Any = SimpleNamespace(
+        hosts=SimpleNamespace(kernels=kernels_of),
+        settings=Settings(),
+        memory=SimpleNamespace(run_bytes=1),
+    )
+    nodes: Any = SimpleNamespace(publish=note("publish"))
+    queue: Any = SimpleNamespace(launch=note("launch"), set_abilities=note("set"))
+
+    async def main() -> None:
+        taking = asyncio.create_task(take_work(context, nodes, queue))
+        await until(lambda: len(told) == 2, "it takes work")
+        kernels.declare(put("0" * 64))
+        await until(lambda: len(told) == 4, "it publishes anew")
+        kernels.declare(put("1" * 64))
+        await until(lambda: len(told) == 6, "it publishes anew")
+        taking.cancel()
+        await asyncio.wait([taking])
+
+    try:
+        asyncio.run(main())
+    finally:
+        kernels.withdraw("put")
+    assert [what for what, _ in told] == ["publish", "launch", *2 * ["set", "publish"]]
+    versions = [{name for name in names if name.startswith("workload:put@")} for _, names in told]
+    first, second = {"workload:put@000000000000"}, {"workload:put@111111111111"}
+    assert versions == [set(), set(), first, first, second, second]
+
+
+async def kernels_of() -> tuple[KernelReport, ...]:
+    return (report("python", True),)
+
+
+def put(version: str) -> kernels.Workload:
+    """Declare a user's workload of a version."""
+    return replace(LOOPS, name="put", source=kernels.WorkloadSource("prices", "put", version))
+
+
+def test_task_of_another_version_of_a_users_code_waits() -> None:
+    spec = {"needs": version_needs(put("0" * 64).source)}
+    task = Task(
+        task_id=new_task_id(),
+        task_type="background",
+        spec=spec,
+        workload="put",
+        kernel="numba",
+        strategy="hybrid",
+        total_items=1,
+        created_at=datetime.now(UTC),
+        owner="n",
+    )
+    check_code(replace(task, workload="loops", spec={}))
+    try:
+        with pytest.raises(NotReadyError, match=r"version 0{12} .* which is not served"):
+            check_code(task)
+        kernels.declare(put("1" * 64))
+        with pytest.raises(NotReadyError, match="which is served in version 111111111111"):
+            check_code(task)
+        kernels.declare(put("0" * 64))
+        check_code(task)
+    finally:
+        kernels.withdraw("put")

@@ -35,13 +35,14 @@ def result(
     asked: int | str = "auto",
     items: int = 1_000,
     workers: int = 4,
+    needs: dict[str, Any] | None = None,
     **measured: Any,
 ) -> RunResult:
     task = Task(
         task_id=new_task_id(),
         task_type=TaskType.SYNCHRONOUS,
         status=TaskStatus.COMPLETED,
-        spec={"workers": workers, "batch_size": asked},
+        spec={"workers": workers, "batch_size": asked, "needs": needs or {}},
         workload="loops",
         kernel="cython",
         strategy=strategy,
@@ -61,6 +62,11 @@ def test_result_says_what_batch_size_was_asked_for_and_used() -> None:
     assert (chosen.requested_batch_size, chosen.batch_size) == ("auto", 7)
     given = result(asked=500, batch_size=500)
     assert (given.requested_batch_size, given.batch_size) == (500, 500)
+
+
+def test_result_names_the_version_of_a_users_code() -> None:
+    assert result().workload_version is None
+    assert result(needs={"workload_version": "3f9c2e8b01da"}).workload_version == "3f9c2e8b01da"
 
 
 def test_run_that_never_began_has_only_the_size_that_was_asked_for() -> None:

@@ -72,6 +72,8 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (run_error(errors.RunTimeoutError(2.0)), 504, "run-timeout"),
     (run_error(errors.RunCancelledError()), 409, "run-cancelled"),
     (run_error(errors.ErrorRateExceededError(5, 10, 0.1)), 502, "error-rate-exceeded"),
+    (run_error(errors.WorkloadUnusableError("put", "it has changed")), 500, "workload-unusable"),
+    (run_error(errors.OutOfMemoryError("put", 1 << 29)), 500, "out-of-memory"),
     (run_error(errors.WorkerCrashedError(3, 4, "signal SIGKILL")), 500, "worker-crashed"),
     (run_error(errors.RunHostDiedError(-9)), 500, "run-host-died"),
     (run_error(errors.OutputsDifferError("a × b", "checksums differ")), 500, "outputs-differ"),

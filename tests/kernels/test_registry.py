@@ -9,11 +9,13 @@ from pathlib import Path
 from threading import Barrier
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from hotloop import kernels
 from hotloop.kernels import Implementation, Kernel, registry
 from hotloop.kernels.loops import LOOPS
+from tests.fixtures.own_code import RATIOS, declaration, forget, write_module
 
 REFERENCE = "hotloop.kernels.loops._python"
 
@@ -156,3 +158,26 @@ def test_only_the_python_kernel_holds_the_gil_and_nothing_is_imported_to_say_so(
     assert [n for n in known if not kernels.get_kernel("loops", n).releases_gil] == ["python"]
     with pytest.raises(kernels.UnknownKernelError):
         kernels.releases_gil("loops", "rust")
+
+
+def test_used_workload_takes_the_place_of_its_declaration_as_data(tmp_path: Path) -> None:
+    """Else its columns could not be made up, and its kernels would count as not imported."""
+    file = write_module(tmp_path, "ratios", RATIOS)
+    as_data = declaration(file)
+    columns = tuple(dataclasses.replace(column, sampler=None) for column in as_data.columns_in)
+    as_data = dataclasses.replace(as_data, columns_in=columns)
+    assert as_data.source is not None
+    try:
+        kernels.declare(as_data)
+        assert "not imported" in str(kernels.why_unavailable("ratios", "python"))
+        used = kernels.use(as_data.source)
+        assert used == as_data
+        made_up = kernels.get_workload("ratios").simulated_columns(np.arange(3))
+        assert made_up["divisor"].tolist() == [0, 1, 2]
+        assert kernels.why_unavailable("ratios", "python") is None
+        kernels.withdraw("ratios")
+        assert kernels.use(as_data.source) == as_data
+        assert "ratios" in kernels.workloads()
+    finally:
+        kernels.withdraw("ratios")
+        forget(file)

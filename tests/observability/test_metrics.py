@@ -40,20 +40,29 @@ def test_idle_service_counts_zero_for_its_sources() -> None:
 
 def test_runs_and_items_are_counted_by_strategy_kernel_and_outcome() -> None:
     metrics = Metrics(SourceMonitor(()))
-    hybrid = StrategyName.HYBRID, "python"
+    hybrid = "loops", StrategyName.HYBRID, "python"
     metrics.run_ended(*hybrid, TaskStatus.COMPLETED, 10, 3)
     metrics.run_ended(*hybrid, TaskStatus.COMPLETED, 5, 0)
     metrics.run_ended(*hybrid, TaskStatus.FAILED, 0, 0)
-    metrics.run_ended(StrategyName.THREADING, "python", TaskStatus.CANCELLED, 1, 1)
+    metrics.run_ended("loops", StrategyName.THREADING, "python", TaskStatus.CANCELLED, 1, 1)
     assert samples(metrics, "hotloop_runs", "hotloop_items") == {
-        ("hotloop_runs_total", "python", "completed", "hybrid"): 2,
-        ("hotloop_runs_total", "python", "failed", "hybrid"): 1,
-        ("hotloop_runs_total", "python", "cancelled", "threading"): 1,
-        ("hotloop_items_total", "python", "done", "hybrid"): 12,
-        ("hotloop_items_total", "python", "failed", "hybrid"): 3,
-        ("hotloop_items_total", "python", "done", "threading"): 0,
-        ("hotloop_items_total", "python", "failed", "threading"): 1,
+        ("hotloop_runs_total", "python", "completed", "hybrid", "loops"): 2,
+        ("hotloop_runs_total", "python", "failed", "hybrid", "loops"): 1,
+        ("hotloop_runs_total", "python", "cancelled", "threading", "loops"): 1,
+        ("hotloop_items_total", "python", "done", "hybrid", "loops"): 12,
+        ("hotloop_items_total", "python", "failed", "hybrid", "loops"): 3,
+        ("hotloop_items_total", "python", "done", "threading", "loops"): 0,
+        ("hotloop_items_total", "python", "failed", "threading", "loops"): 1,
     }
+
+
+def test_runs_of_workloads_that_are_not_declared_count_together() -> None:
+    """The number of labels stays bounded, whatever names stored tasks have."""
+    metrics = Metrics(SourceMonitor(()))
+    for name in ("gone", "gone-too"):
+        metrics.run_ended(name, StrategyName.HYBRID, "python", TaskStatus.COMPLETED, 1, 0)
+    found = samples(metrics, "hotloop_runs")
+    assert found == {("hotloop_runs_total", "python", "completed", "hybrid", "other"): 2}
 
 
 def test_counts_of_sources_are_those_of_the_monitor() -> None:
@@ -79,7 +88,7 @@ def test_breaker_is_in_one_state(state: str) -> None:
 
 def test_services_count_separately() -> None:
     first, second = Metrics(SourceMonitor(())), Metrics(SourceMonitor(()))
-    first.run_ended(StrategyName.HYBRID, "python", TaskStatus.COMPLETED, 1, 0)
+    first.run_ended("loops", StrategyName.HYBRID, "python", TaskStatus.COMPLETED, 1, 0)
     assert samples(second, "hotloop_runs", "hotloop_items", "hotloop_source") == {}
     assert b"_created" not in first.text()
     assert b"python_info" not in first.text()
@@ -90,7 +99,7 @@ def test_seconds_of_requests_and_runs_are_counted() -> None:
     for seconds in (0.002, 0.02):
         metrics.request_ended("/health", "GET", 200, seconds)
     for status, seconds in ((TaskStatus.COMPLETED, 2.5), (TaskStatus.FAILED, 9.0)):
-        metrics.run_ended(StrategyName.HYBRID, "python", status, 1, 0, seconds)
+        metrics.run_ended("loops", StrategyName.HYBRID, "python", status, 1, 0, seconds)
     found = samples(metrics)
     of_health = "GET", "/health", "200"
     assert found["hotloop_request_seconds_count", *of_health] == 2
@@ -102,7 +111,7 @@ def test_seconds_of_requests_and_runs_are_counted() -> None:
     }
     assert (buckets["0.001"], buckets["0.0025"], buckets["0.025"]) == (0, 1, 2)
     # Only runs that completed say how long a run takes.
-    assert found["hotloop_run_seconds_sum", "python", "hybrid"] == 2.5
+    assert found["hotloop_run_seconds_sum", "python", "hybrid", "loops"] == 2.5
 
 
 def test_comparisons_are_counted_separately_from_runs() -> None:

@@ -32,6 +32,7 @@ from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import Batches, KernelReport
 from hotloop.app.schemas.recommendation import CalibrationStatus
 from hotloop.app.tasks.model import utc_now
+from hotloop.app.workloads.catalogue import Catalogue, CatalogueOptions
 from tests.fixtures.calibrations import REPORTS, usual
 
 CONFIG = RunHostConfig(8, 2, 2, 60.0)
@@ -88,8 +89,15 @@ def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
     return nullcontext(refuse)
 
 
+def no_own_workloads(hosts: Hosts) -> Catalogue:
+    options = CatalogueOptions((), None, Path("nowhere"), 2, 1 << 30, {})
+    return Catalogue(options, cast(RunHostPool, hosts))
+
+
 def made(folder: Path, hosts: Hosts) -> Calibrations:
-    return Calibrations(folder, cast(RunHostPool, hosts), CONFIG, stores_nothing)
+    return Calibrations(
+        folder, cast(RunHostPool, hosts), CONFIG, stores_nothing, no_own_workloads(hosts)
+    )
 
 
 async def measured(ours: Calibrations) -> Calibrated:
@@ -124,7 +132,12 @@ def test_process_without_unasked_calibrations_begins_only_asked_ones(tmp_path: P
     async def check() -> None:
         hosts = Hosts()
         ours = Calibrations(
-            tmp_path, cast(RunHostPool, hosts), CONFIG, stores_nothing, begins_unasked=False
+            tmp_path,
+            cast(RunHostPool, hosts),
+            CONFIG,
+            stores_nothing,
+            no_own_workloads(hosts),
+            begins_unasked=False,
         )
         ours.begin_if_due()
         assert ours.in_progress() is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.machine import (
     PACES,
     REFERENCE_NS,
-    cpu_model,
     host_facts,
     pace,
     reported_calibration,
+    workload_view,
 )
 from hotloop.app.prediction.search_space import Candidate, Fixed, ranked, search_space
 from hotloop.app.schemas.comparison import HostView
@@ -113,8 +112,22 @@ def test_facts_are_those_of_this_machine() -> None:
     assert (view.load_after, view.throttled_seconds) == (None, None)
 
 
-def test_processor_is_named_as_in_cpuinfo(tmp_path: Path) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc" / "cpuinfo").write_text("processor: 0\nmodel name\t: Some CPU\nflags: a\n")
-    assert cpu_model(tmp_path) == "Some CPU"
-    assert cpu_model(tmp_path / "nothing")
+def test_view_of_a_workload_shows_all_that_it_declares(signals: kernels.Workload) -> None:
+    """`schemas.service`: what forms and clients are made from."""
+    source = kernels.WorkloadSource("signals", "level", "0123456789abcdef", folder="/secret")
+    shown = workload_view(replace(signals, source=source)).model_dump(mode="json")
+    assert (shown["source"], shown["version"]) == ("signals:level", "0123456789ab")
+    assert "secret" not in str(shown)
+    assert shown["terms"] == [{"name": "samples", "operations": "3"}]
+    assert shown["depends_on_data"] is False
+    columns = {each["name"]: each for each in shown["columns_in"]}
+    assert (columns["inverted"]["dtype"], columns["inverted"]["example"]) == ("bool", False)
+    assert (columns["samples"]["width"], columns["samples"]["example"]) == (3, 0.5)
+    assert columns["noise"]["width"] is None
+    parameters = {each["name"]: each for each in shown["parameters"]}
+    assert parameters["method"]["choices"] == ["sum", "mean"]
+    assert repr(parameters["order"]["choices"]) == "[1, 2, 2.5]"
+    assert (parameters["absolute"]["dtype"], parameters["absolute"]["default"]) == ("bool", False)
+    assert parameters["absolute"]["minimum"] is parameters["method"]["maximum"] is None
+    own = workload_view(kernels.get_workload("loops"))
+    assert (own.source, own.version) == (None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,19 @@ from hotloop.app.errors import MemoryBudgetError
 from hotloop.app.execution.specs import plan_for
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction import memory
-from hotloop.app.prediction.memory import ITEM_BYTES, ROUGHLY, MemoryBudget, default_budget_bytes
+from hotloop.app.prediction.memory import (
+    ITEM_BYTES,
+    LEAST_OWN_BYTES,
+    ROUGHLY,
+    MemoryBudget,
+    default_budget_bytes,
+)
 from hotloop.app.schemas.options import StrategyChoice
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.pools import PoolLimits
 from hotloop.app.system import MemoryLimit
+from hotloop.kernels.contract import WorkloadSource
 from tests.fixtures.calibrations import ideal
 from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
@@ -150,3 +158,13 @@ def test_service_refuses_before_it_starts_and_runs_need_no_more_than_said(tmp_pa
             plan("multiprocessing", workers=3, batch_size=10, items_count=400)
         )
         assert answer.json()["peak_memory_bytes"] <= needed <= budget
+
+
+def test_memory_of_a_users_code_is_bounded_and_shared_by_processes() -> None:
+    large = MemoryBudget(8 << 30, PoolLimits(256, 8, 8))
+    source = WorkloadSource("prices", "put", "0" * 64)
+    threads, processes = plan("threading", workers=4), plan("multiprocessing", workers=4)
+    assert large.bounded(processes).memory_bytes is None, "estimates know what loops needs"
+    assert large.bounded(replace(threads, source=source)).memory_bytes == 8 << 30
+    assert large.bounded(replace(processes, source=source)).memory_bytes == 2 << 30
+    assert BUDGET.bounded(replace(processes, source=source)).memory_bytes == LEAST_OWN_BYTES

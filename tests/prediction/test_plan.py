@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from hotloop import kernels
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import estimate_seconds
@@ -18,6 +20,8 @@ from hotloop.app.schemas.options import DbSource
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
+from hotloop.kernels.contract import Scratch, Term, WorkloadSource
+from hotloop.kernels.loops import LOOPS
 from tests.fixtures.calibrations import ideal
 
 
@@ -217,3 +221,46 @@ def test_slices_take_a_quarter_of_a_second(
     kernel: str, parameters: dict[str, int], expected: int
 ) -> None:
     assert plan(kernel=kernel, parameters=parameters).slice_items == expected
+
+
+def test_plan_names_the_source_of_a_users_function() -> None:
+    assert plan().source is None
+    source = WorkloadSource("prices", "put", "0" * 64)
+    try:
+        kernels.declare(replace(LOOPS, source=source))
+        assert plan().source == source
+    finally:
+        kernels.declare(LOOPS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "text"),
+    [
+        (
+            {"scratch": (Scratch("values", "float64", ("cpu_iterations - 8",)),)},
+            "cpu_iterations",
+            "these parameters give scratch 'values' the shape (-1,); it may have up to",
+        ),
+        (
+            {"scratch": (Scratch("values", "float64", ("1 / (cpu_iterations - 7)",)),)},
+            "cpu_iterations",
+            "the shape of scratch 'values': ",
+        ),
+        (
+            {"terms": (Term("loop", "1 / (cpu_iterations - 7)"),)},
+            "cpu_iterations",
+            "the cost 'loop' of these parameters: ",
+        ),
+    ],
+)
+def test_parameters_with_which_no_batch_could_run_are_refused(
+    changes: dict[str, Any], field: str, text: str
+) -> None:
+    try:
+        kernels.declare(replace(LOOPS, **changes))
+        with pytest.raises(kernels.InvalidParameterError) as raised:
+            plan(parameters={"cpu_iterations": 7})
+    finally:
+        kernels.declare(LOOPS)
+    assert raised.value.field == field
+    assert raised.value.message.startswith(text)

@@ -142,6 +142,41 @@ def test_upload_has_the_same_stages_as_a_run() -> None:
     assert [type(stage) for stage in made] == [PinotStage, SquareStage]
 
 
+def own(**changes: Any) -> dict[str, Any]:
+    return {"workload_sources": {"loops": changes}}
+
+
+def test_workload_has_settings_of_its_own() -> None:
+    mapped = {
+        "redis_key": "flight:{id}",
+        "redis_layout": "json",
+        "redis_columns": {"value": "delay", "offset": "o"},
+        "redis_defaults": {"value": 0.5},
+        "pinot_sql": "SELECT n, delay FROM flights WHERE n IN ({ids})",
+        "pinot_id_column": "n",
+        "pinot_columns": {"value": "delay"},
+    }
+    other: dict[str, Any] = {"redis_columns": {"offset": "x"}, "redis_defaults": {"offset": 9}}
+    pinot, redis = stages({"db": "pinot", "cache": "redis"}, **own(**mapped), **other)
+    assert isinstance(pinot, PinotStage)
+    assert isinstance(redis, RedisStage)
+    assert (redis.key, redis.layout) == ("flight:{id}", RedisLayout.JSON)
+    assert redis.fields == (("value", "delay"), ("offset", "o"))
+    assert redis.defaults == (("value", 0.5), ("offset", 0))
+    assert (pinot.sql, pinot.id_column) == (mapped["pinot_sql"], "n")
+    assert pinot.fields == (("value", "delay"),)
+
+
+def test_what_a_workload_leaves_out_is_as_for_the_others() -> None:
+    other: dict[str, Any] = {"redis_key": "k:{id}", "redis_defaults": {"offset": 9}}
+    (redis,) = stages({"cache": "redis"}, **own(redis_layout="hash"), **other)
+    assert (redis.key, redis.layout) == ("k:{id}", RedisLayout.HASH)
+    assert redis.fields == (("offset", "offset"),)
+    assert redis.defaults == (("offset", 9),)
+    (redis,) = stages({"cache": "redis"}, **own(redis_columns={"value": "v"}), **other)
+    assert redis.defaults == (("value", 0.0),)
+
+
 UNKNOWN_COLUMN = {"nothing": "n"}
 
 
@@ -163,6 +198,25 @@ UNKNOWN_COLUMN = {"nothing": "n"}
             {"redis_columns": UNKNOWN_COLUMN},
             "cache",
             "HOTLOOP_REDIS_COLUMNS names 'nothing', but loops has the columns value, offset",
+        ),
+        (
+            {"cache": "redis"},
+            {"redis_columns": UNKNOWN_COLUMN},
+            "cache",
+            "HOTLOOP_WORKLOAD_SOURCES can have redis_columns for loops alone",
+        ),
+        (
+            {"db": "pinot"},
+            own(pinot_columns=UNKNOWN_COLUMN),
+            "db",
+            "pinot_columns of loops in HOTLOOP_WORKLOAD_SOURCES names 'nothing', but loops has",
+        ),
+        (
+            {"cache": "redis"},
+            own(redis_defaults={"value": 1}),
+            "cache",
+            "redis_defaults of loops in HOTLOOP_WORKLOAD_SOURCES names 'value', "
+            "HOTLOOP_REDIS_COLUMNS does not",
         ),
         (
             {"cache": "redis"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,8 @@ def slow_checksum(rows: list[tuple[int, float, int]]) -> int:
     total = 0
     for item_id, loop, nested in rows:
         hashed = mix(item_id & MASK)
-        for bits in (int(np.float64(loop).view(np.uint64)), nested & MASK):
+        value = np.float64(math.nan if math.isnan(loop) else loop)
+        for bits in (int(value.view(np.uint64)), nested & MASK):
             hashed = mix(hashed ^ bits)
         total += hashed
     return total & MASK
@@ -68,6 +71,27 @@ def test_checksum_depends_on_every_bit_and_its_position() -> None:
     ]
     assert len({checksum(rows), *map(checksum, others)}) == len(others) + 1
     assert checksum([(0, 0.0, 0)]) != checksum([(0, -0.0, 0)])
+
+
+def test_nan_counts_as_one_value_whatever_its_bits() -> None:
+    bits = [0x7FF8000000000000, 0xFFF8000000000000, 0x7FF8000000000001, 0x7FF0000000000001]
+    ids = np.arange(2)
+    sums = {
+        rows_checksum(ids, {"level": np.array([1 << 52, each], np.uint64).view(np.float64)})
+        for each in bits
+    }
+    assert len(sums) == 1
+    infinite = rows_checksum(ids, {"level": np.array([1 << 52, 0x7FF << 52]).view(np.float64)})
+    assert infinite not in sums
+    singles = np.array([0x7FC00000, 0xFFC00000], np.uint32).view(np.float32)
+    same = np.zeros(1, np.int64)
+    assert len({rows_checksum(same, {"level": each}) for each in singles.reshape(2, 1)}) == 1
+
+
+def test_booleans_count() -> None:
+    ids = np.arange(3)
+    patterns = [[True, False, False], [False, True, False], [False] * 3, [True] * 3]
+    assert len({rows_checksum(ids, {"positive": np.array(each)}) for each in patterns}) == 4
 
 
 def test_text_is_sixteen_digits() -> None:

@@ -149,7 +149,9 @@ def test_fork_server_whose_run_host_is_gone_ends_without_a_word() -> None:
     ours.close()
     tracker = resource_tracker.getfd()
     assert tracker is not None
-    config = json.dumps({"kernels": [], "instruction_set": None})
+    config = json.dumps(
+        {"kernels": [], "instruction_set": None, "source": None, "memory_bytes": None}
+    )
     command = [sys.executable, "-m", "hotloop.app.strategies.fork_server"]
     with theirs:
         ended = subprocess.run(

@@ -18,6 +18,7 @@ from hotloop.app.errors import StoreError
 from hotloop.app.names import TaskStatus
 from hotloop.app.tasks.claims import claim, count_queued, put_back
 from hotloop.app.tasks.model import ShardRef, Task
+from hotloop.app.tasks.needs import NOTHING, Abilities
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.tables import tasks
 from tests.fixtures.executions import Execution, queued, summary
@@ -368,3 +369,16 @@ def test_api_starts_without_what_the_queue_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_queue_takes_what_its_node_can_do_now(queues: Queues, store: TaskStore, work: Work) -> None:
+    """A node that loses an ability leaves such work to others, and takes it once it can again."""
+    queue = queues.launch(work, abilities=NOTHING, **NEVER)
+    (first,) = put(store)
+    queue.set_abilities(Abilities())
+    wait_until(lambda: first in work.ended, "the first is done")
+    queue.set_abilities(NOTHING)
+    (second,) = put(store)
+    assert claim(store.engine, "there:1", abilities=Abilities()) is not None
+    assert work.began == [first]
+    assert node_of(store, second) == "there:1"

@@ -9,17 +9,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Request
 
 from hotloop.app.comparison.cautions import cautions
 from hotloop.app.errors import ServiceError
 from hotloop.app.factory import create_app
 from hotloop.app.http.answers import TASKS
+from hotloop.app.http.routes.queries import RecommendationQueryDep
 from hotloop.app.schemas.comparison import Cell, CellFlag, CellStatus, CompareRequest, Comparison
-from hotloop.app.schemas.recommendation import Recommendation, RecommendationQuery
+from hotloop.app.schemas.recommendation import Recommendation
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.fake_services import START, TASK_ID, FakeServices, task_view
 from tests.fixtures.waiting import wait_until
@@ -229,8 +230,9 @@ class Stub:
             return self.task()
 
         @router.get("/recommendations")
-        async def recommend(query: Annotated[RecommendationQuery, Query()]) -> dict[str, Any]:
-            self.asked.append(("recommend", query.model_dump(mode="json", exclude_unset=True)))
+        async def recommend(query: RecommendationQueryDep) -> dict[str, Any]:
+            options = query.model_dump(mode="json", exclude_unset=True, exclude={"parameters"})
+            self.asked.append(("recommend", options | query.changed_parameters))
             if self.errors:
                 raise self.errors.pop()
             is_running = self.calibration["status"] == "running"

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
@@ -30,10 +30,11 @@ from hotloop.app.runhost.fair_queue import FairQueue
 from hotloop.app.schemas.base import RequestModel
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, read_request, request_models
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, read_request
 from hotloop.app.security.clients import Client
 from hotloop.app.system import end_with_parent
 from hotloop.app.wording import RULE, describe
+from hotloop.kernels import Workload, declare, declared_workloads, withdraw, workloads
 
 LARGE_BYTES: Final = 32 * 1_024
 """The least size of a large body: about 600 rows, which take half a millisecond."""
@@ -93,6 +94,20 @@ def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _learn(declared: tuple[Workload, ...]) -> None:
+    """Make these the only declared workloads of the reader process."""
+    for name in set(workloads()) - {each.name for each in declared}:
+        withdraw(name)
+    for each in declared:
+        declare(each)
+
+
+def _as_data(workload: Workload) -> Workload:
+    """Return the declaration without functions, which the reader process could not import."""
+    columns = tuple(replace(column, sampler=None) for column in workload.columns_in)
+    return replace(workload, columns_in=columns)
+
+
 def _begin() -> None:
     """Set up the reader process, which must end when this process ends, even by a kill."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -108,6 +123,7 @@ class BodyReader:
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
+        self._learned: tuple[Workload, ...] = ()
         self._starting = asyncio.Lock()
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._is_reading = False
@@ -150,8 +166,14 @@ class BodyReader:
         async with self._starting:
             if self._pool is None:
                 self._pool = await asyncio.to_thread(_started)
+                self._learned = ()
             pool = self._pool
         try:
+            declared = declared_workloads()
+            if declared != self._learned:
+                as_data = tuple(map(_as_data, declared))
+                await asyncio.wrap_future(pool.submit(_learn, as_data))
+                self._learned = declared
             return await asyncio.wrap_future(pool.submit(_read_large, model, content))
         except BrokenProcessPool:
             if self._pool is pool:
@@ -181,28 +203,8 @@ def _started() -> ProcessPoolExecutor:
     return pool
 
 
-def _body_schema(model: type[RunRequest], *, required: bool = True) -> dict[str, Any]:
-    refs = {
-        name: f"#/components/schemas/{made.__name__}"
-        for name, made in request_models(model).items()
-    }
-    schema: dict[str, Any] = {"$ref": next(iter(refs.values()))}
-    if len(refs) > 1:
-        schema = {
-            "oneOf": [{"$ref": ref} for ref in refs.values()],
-            "discriminator": {"propertyName": "workload", "mapping": refs},
-        }
-    return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
-
-
 class NoQuery(RequestModel):
     """The query of a route that takes no query fields; a field in it was meant for the body."""
-
-
-RUN_SCHEMA: Final = _body_schema(RunRequest)
-BACKGROUND_SCHEMA: Final = _body_schema(BackgroundRequest)
-COMPARE_SCHEMA: Final = _body_schema(CompareRequest, required=False)
-"""The `openapi_extra=` of a route that reads such a body."""
 
 
 async def read_run_request(request: Request, client: ClientDep) -> RunRequest:

@@ -17,8 +17,9 @@ from hotloop.app.http.openapi import STORE_ERRORS, SUBMIT_ERRORS, problem_respon
 from hotloop.app.http.routes import bodies
 from hotloop.app.http.routes.disconnect import run_until_stop, run_while_connected
 from hotloop.app.http.routes.headers import IdempotencyKeyDep, PrefersAsyncDep
+from hotloop.app.http.routes.queries import RecommendationQueryDep
 from hotloop.app.schemas.comparison import CompareQuery, CompareRequest, Comparison
-from hotloop.app.schemas.recommendation import CalibrationState, Recommendation, RecommendationQuery
+from hotloop.app.schemas.recommendation import CalibrationState, Recommendation
 from hotloop.app.security.clients import Client
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.wording import RULE
@@ -72,7 +73,6 @@ def _refused(name: str, text: str) -> RequestValidationError:
     response_model=Comparison,
     tags=["comparisons"],
     summary="Compare strategies × kernels",
-    openapi_extra=bodies.COMPARE_SCHEMA,
     responses={
         **_ANSWERS,
         **problem_responses(
@@ -123,7 +123,7 @@ async def compare(
     ),
 )
 async def recommend(
-    query: Annotated[RecommendationQuery, Query()],
+    query: RecommendationQueryDep,
     client: ClientDep,
     state: StateDep,
     request: Request,

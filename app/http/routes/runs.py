@@ -20,12 +20,15 @@ from hotloop.app.http.openapi import RUN_ERRORS, SUBMIT_ERRORS, problem_response
 from hotloop.app.http.routes import bodies, headers
 from hotloop.app.http.routes.disconnect import run_while_connected
 from hotloop.app.http.routes.headers import IdempotencyKeyDep, PrefersAsyncDep
+from hotloop.app.http.routes.queries import UploadQueryDep
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.declared import example_row
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD
 from hotloop.app.schemas.results import RunResult
-from hotloop.app.schemas.runs import BackgroundRequest, UploadQuery
+from hotloop.app.schemas.runs import BackgroundRequest
 from hotloop.app.schemas.tasks import AcceptedRun, TaskView
+from hotloop.app.sources.arrow_rows import ARROW_TYPES, HOW_TO_INSTALL, has_pyarrow
+from hotloop.app.sources.rows import media_types
 
 router = APIRouter(prefix=TASKS)
 
@@ -59,7 +62,9 @@ async def get_strategy(
 StrategyDep = Annotated[StrategyName, Depends(get_strategy)]
 
 
-_UPLOAD_HINT: Final = "with curl: -H 'Content-Type: text/csv' --data-binary @items.csv"
+_UPLOAD_HINT: Final = "with curl: -H 'Content-Type: text/csv' --data-binary @items.csv" + (
+    "" if has_pyarrow() else f"; for Arrow and Parquet have the operator run {HOW_TO_INSTALL}"
+)
 
 _ROWS: Final = [example_row(DEFAULT_WORKLOAD, row) for row in range(2)]
 _CSV_ROWS: Final = [
@@ -75,6 +80,11 @@ _UPLOAD_SCHEMA: Final[dict[str, Any]] = {
                 "example": "".join(_CSV_ROWS),
             },
             NDJSON: {"schema": {"type": "string"}, "example": f"{json.dumps(_ROWS[0])}\n"},
+            **{
+                media_type: {"schema": {"type": "string", "format": "binary"}}
+                for media_type in media_types()
+                if media_type in ARROW_TYPES
+            },
         },
     }
 }
@@ -91,20 +101,22 @@ _UPLOAD_SCHEMA: Final[dict[str, Any]] = {
 async def run_upload(
     idempotency_key: IdempotencyKeyDep,
     prefers_async: PrefersAsyncDep,
-    query: Annotated[UploadQuery, Query()],
+    query: UploadQueryDep,
     services: ServicesDep,
     client: ClientDep,
     request: Request,
     response: Response,
 ) -> RunResult | Response:
-    """Execute the workload for the items of a CSV or NDJSON file, streamed from the body.
+    """Execute the workload for the items of a file, streamed from the body: CSV, NDJSON, Arrow IPC
+    or Parquet. The last two need pyarrow in the service.
 
-    The fields of a run's body are query fields here. An error about a row names its line. With
+    The fields of a run's body are query fields here. An error about a row names its line, or in
+    Arrow and Parquet its number. With
     `Prefer: respond-async` the run becomes a background task once the file has arrived; so does a
     run whose estimate, once its rows are read, is over the service's limit; then `message` says
     why.
     """
-    media_type = headers.require_content_type(request, (CSV, NDJSON), _UPLOAD_HINT)
+    media_type = headers.require_content_type(request, media_types(), _UPLOAD_HINT)
     body_read = asyncio.Event()
     chunks = _chunks(request, body_read)
     if prefers_async:
@@ -135,7 +147,6 @@ async def _chunks(request: Request, body_read: asyncio.Event) -> AsyncIterator[b
     status_code=202,
     response_model=TaskView,
     summary="Run in the background",
-    openapi_extra=bodies.BACKGROUND_SCHEMA,
     responses={
         202: answers.ACCEPTED,
         **problem_responses(415, errors.MemoryBudgetError, *SUBMIT_ERRORS),
@@ -162,7 +173,6 @@ async def run_in_background(
     tags=["runs"],
     response_model=RunResult,
     summary="Run now and answer with the result",
-    openapi_extra=bodies.RUN_SCHEMA,
     responses={**RUN_ANSWERS, **problem_responses(404, 415, *RUN_ERRORS)},
 )
 async def run_now(

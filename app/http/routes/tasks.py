@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from hotloop.app import errors
-from hotloop.app.http.answers import ACCEPTED, ARROW, CSV, NDJSON, TASKS, accepted, link_to, linked
+from hotloop.app.http.answers import ACCEPTED, CSV, NDJSON, TASKS, accepted, link_to, linked
 from hotloop.app.http.dependencies import OwnTaskDep, ServicesDep, VisibleDep
 from hotloop.app.http.openapi import QUOTA_ERRORS, STORE_ERRORS, problem_responses
 from hotloop.app.http.routes.headers import best_media_type
@@ -25,6 +25,7 @@ from hotloop.app.schemas.options import DEFAULT_WORKLOAD
 from hotloop.app.schemas.results import ExportFormat, ExportQuery
 from hotloop.app.schemas.service import KernelList, StrategyView, TaskIndex
 from hotloop.app.schemas.tasks import ClearedTasks, TaskPage, TaskQuery, TaskView
+from hotloop.app.sources.arrow_rows import ARROW, HOW_TO_INSTALL, PARQUET, has_pyarrow
 
 router = APIRouter(prefix=TASKS)
 
@@ -64,9 +65,9 @@ _MEDIA_TYPES: Final = {
     ExportFormat.NDJSON: NDJSON,
     ExportFormat.CSV: CSV,
     ExportFormat.ARROW: ARROW,
-}
+} | ({ExportFormat.PARQUET: PARQUET} if has_pyarrow() else {})
 
-_FILE_SUFFIXES: Final = {CSV: "csv", ARROW: "arrows"}
+_FILE_SUFFIXES: Final = {CSV: "csv", ARROW: "arrows", PARQUET: "parquet"}
 """File name suffixes of the types that browsers should save, not show."""
 
 _ROW: Final = example_result(DEFAULT_WORKLOAD)
@@ -92,7 +93,11 @@ _FILE: Final[dict[str, Any]] = {
             "schema": {"type": "string"},
             "example": f"{','.join(_ROW)}\n{','.join(map(str, _ROW.values()))}\n",
         },
-        ARROW: {"schema": {"type": "string", "format": "binary"}},
+        **{
+            media_type: {"schema": {"type": "string", "format": "binary"}}
+            for media_type in (ARROW, PARQUET)
+            if media_type in _MEDIA_TYPES.values()
+        },
     },
 }
 
@@ -238,8 +243,8 @@ async def export_results(
     request: Request,
     query: Annotated[ExportQuery, Query()],
 ) -> ExportResponse:
-    """Stream the results as NDJSON, CSV or an Arrow IPC stream, all or page by page; 409 while the
-    task is running.
+    """Stream the results as NDJSON, CSV, an Arrow IPC stream or Parquet, all or page by page; 409
+    while the task is running. A service without pyarrow answers 406 for Parquet.
     """
     media_type = _negotiated(request.headers.get("accept"), query.format)
     export = await services.tasks.export(task_id, media_type, query.offset, query.limit)
@@ -255,14 +260,13 @@ async def export_results(
 
 
 def _negotiated(accept: str | None, format: ExportFormat | None) -> str:
-    if format is not None:
-        return _MEDIA_TYPES[format]
     offered = tuple(_MEDIA_TYPES.values())
-    media_type = best_media_type(accept, offered)
+    media_type = best_media_type(accept, offered) if format is None else _MEDIA_TYPES.get(format)
     if media_type is None:
         choices = f"{', '.join(offered[:-1])} or {offered[-1]}"
+        install = "" if has_pyarrow() else f"; for Parquet have the operator run {HOW_TO_INSTALL}"
         raise HTTPException(
-            406, f"results are offered as {choices}; change Accept, or add ?format="
+            406, f"results are offered as {choices}; change Accept, or add ?format={install}"
         )
     return media_type
 

@@ -6,13 +6,30 @@ Seconds and bytes. docs/model.md says what each constant stands for and how it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from hotloop.app.strategies.pools import PoolLimits
 
 IN_FLIGHT: Final = (500, 4_000, 10_000)
 """The numbers of items in flight for which the event loop is measured."""
+
+
+_NAMES: Final = ("workload", "kernel")
+"""Fields that are not numbers."""
+
+
+def check_measured(value: Any) -> None:
+    """Raise ValueError for a number, however deep in JSON, that cannot be a measurement."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            if name not in _NAMES:
+                check_measured(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            check_measured(each)
+    elif not (isinstance(value, int | float) and 0 <= value < float("inf")):
+        raise ValueError(f"{value!r} among the constants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +53,20 @@ class KernelCosts:
     perfect machine, the number of CPUs for a kernel that holds the GIL."""
     process_slowdown: float
     """Factor by which a call is slower while a process on each usable CPU does the same."""
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> KernelCosts:
+        """Read what `asdict` has made. Raises TypeError, KeyError or ValueError for other JSON."""
+        sizes = tuple(int(size) for size in stored["sizes"])
+        operations = {
+            term: tuple(float(cost) for cost in costs)
+            for term, costs in stored["operation_seconds"].items()
+        }
+        if not sizes or any(len(costs) != len(sizes) for costs in operations.values()):
+            raise ValueError("costs for other sizes than those named")
+        found = cls(**{**stored, "sizes": sizes, "operation_seconds": operations})
+        check_measured(asdict(found))
+        return found
 
     def seconds_of_call(self, operations: Mapping[str, float], count: float) -> float:
         """Return the seconds of a call with `count` items of `operations` each, by cost term.

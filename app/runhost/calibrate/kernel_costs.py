@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf
@@ -170,19 +170,24 @@ def thread_slowdown(call: Probe, cpus: int) -> float:
         return 1.0
     if has_gil() and not kernels.get_kernel(call.workload, call.kernel).releases_gil:
         return float(cpus)
+    return slowdown_in_threads(lambda: time_call(*call), cpus)
+
+
+def slowdown_in_threads(timed: Callable[[], float], cpus: int) -> float:
+    """Return the seconds that a call takes in `cpus` threads at once ÷ its seconds alone."""
     start = threading.Barrier(cpus)
 
     def call_with_others() -> float:
         start.wait()
-        return time_call(*call)
+        return timed()
 
     alone, together = [], []
     with ThreadPoolExecutor(cpus) as threads:
         for _ in range(CONTENTION_WARM_UP + CONTENTION_ROUNDS):
-            alone.append(time_call(*call))
+            alone.append(timed())
             calls = [threads.submit(call_with_others) for _ in range(cpus)]
             together.append(_mean([each.result() for each in calls]))
-    return _slowdown(alone, together, cpus)
+    return slowdown(alone, together, cpus)
 
 
 async def process_slowdown(pool: ProcessPool, call: Probe, cpus: int) -> float:
@@ -194,10 +199,10 @@ async def process_slowdown(pool: ProcessPool, call: Probe, cpus: int) -> float:
         alone.append(await pool.submit(time_call, *call))
         calls = (pool.submit(time_call, *call) for _ in range(cpus))
         together.append(_mean(await asyncio.gather(*calls)))
-    return _slowdown(alone, together, cpus)
+    return slowdown(alone, together, cpus)
 
 
-def _slowdown(alone: Sequence[float], together: Sequence[float], cpus: int) -> float:
+def slowdown(alone: Sequence[float], together: Sequence[float], cpus: int) -> float:
     """Return the slowdown in the least disturbed rounds, from 1 to the number of CPUs."""
     fastest = min(together[CONTENTION_WARM_UP:]) / min(alone[CONTENTION_WARM_UP:])
     return min(float(cpus), max(1.0, fastest))

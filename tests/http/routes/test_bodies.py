@@ -9,11 +9,13 @@ import multiprocessing
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec
 
 import pytest
 
+from hotloop import kernels
 from hotloop.app.comparison.specs import compare_hash
 from hotloop.app.errors import NotReadyError
 from hotloop.app.execution.specs import request_hash
@@ -27,6 +29,7 @@ from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.client import Client, open_client
 from tests.fixtures.fake_services import FakeServices
+from tests.fixtures.third_workload import WORKLOAD as SIGNALS
 
 P = ParamSpec("P")
 
@@ -148,6 +151,32 @@ async def test_reader_process_reads_the_same_request(model: type[RunRequest]) ->
     other = here.model_copy(update={"items": [*ROWS[:2], ROWS[2] | {"value": 9.0}]})
     assert digest(other) != digest(there)
     assert digest(here.model_copy(update={"workers": 4})) != digest(there)
+
+
+@in_loop
+async def test_reader_process_knows_the_workloads_of_now() -> None:
+    rows = [{"item_id": 1, "inverted": True, "noise": -3, "samples": [1.5, 2, -1]}]
+    body = {"workload": "signals", "items": rows, "parameters": {"method": "mean"}}
+    content = json.dumps(body).encode() + PADDING
+    sampled = replace(SIGNALS.columns_in[2], sample="made here", sampler=lambda ids: ids)
+    async with reader() as bodies:
+        before = await bodies.read(RunRequest, content)
+        kernels.declare(replace(SIGNALS, columns_in=(*SIGNALS.columns_in[:2], sampled)))
+        try:
+            during = await bodies.request(RunRequest, content)
+            kernels.declare(replace(SIGNALS, parameters=()))
+            changed = await bodies.read(RunRequest, content)
+        finally:
+            kernels.withdraw("signals")
+        assert await bodies.read(RunRequest, content) == before
+        assert len(bodies.processes) == 1
+    read: Any = during.items
+    assert (list(read), during.parameters["method"]) == (rows, "mean")
+    assert read.columns["samples"].shape == (1, 3)
+    assert isinstance(before, Faults)
+    assert isinstance(changed, Faults)
+    assert [fault["loc"] for fault in before.faults] == [("body", "workload")]
+    assert changed.faults[0]["loc"] == ("body", "parameters", "method")
 
 
 def digest(request: RunRequest) -> str:

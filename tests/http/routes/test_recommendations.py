@@ -69,7 +69,11 @@ def test_fields_are_those_of_a_run(client: Client, services: FakeServices) -> No
         ("kernel=rust", "kernel", "numba"),
         ("item_count=5", "item_count", "not a known field"),
         ("redis_delay_ms=5&redis_delay_ms=1", "redis_delay_ms", "swap"),
-        ("outer_iterations=100000&inner_iterations=100000", "outer_iterations", "1,000,000,000"),
+        (
+            "outer_iterations=100000&inner_iterations=100000",
+            "parameters.outer_iterations",
+            "1,000,000,000",
+        ),
     ],
 )
 def test_error_names_the_wrong_field_and_its_bound(

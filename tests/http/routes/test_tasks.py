@@ -59,6 +59,7 @@ def test_store_that_fails_is_503(client: Client, services: FakeServices) -> None
 
 
 ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
 EXPORT = f"/api/v1/tasks/results/{TASK_ID}"
 
 
@@ -137,6 +138,8 @@ def test_one_task_is_removed_by_its_id(client: Client, services: FakeServices) -
         (ARROW, "", ARROW),
         (f"{ARROW}, application/*;q=0.9", "", ARROW),
         ("text/csv", "?format=arrow", ARROW),
+        (f"{PARQUET}, */*;q=0.1", "", PARQUET),
+        (None, "?format=parquet", PARQUET),
     ],
 )
 def test_export_is_negotiated(
@@ -153,8 +156,11 @@ def test_export_is_negotiated(
     assert services.calls == [("export", TASK_ID, media_type.partition(";")[0], 0, None)]
 
 
+SUFFIXES = {"csv": "csv", "arrow": "arrows", "parquet": "parquet"}
+
+
 @pytest.mark.parametrize(
-    ("format", "name"), [("csv", f"{TASK_ID}.csv"), ("arrow", f"{TASK_ID}.arrows")]
+    ("format", "name"), [(name, f"{TASK_ID}.{suffix}") for name, suffix in SUFFIXES.items()]
 )
 def test_file_has_a_name(client: Client, format: str, name: str) -> None:
     response = client.get(f"{EXPORT}?format={format}")
@@ -165,7 +171,7 @@ def test_ndjson_is_shown_by_browsers(client: Client) -> None:
     assert "content-disposition" not in client.get(EXPORT).headers
 
 
-@pytest.mark.parametrize("format", ["ndjson", "csv", "arrow"])
+@pytest.mark.parametrize("format", ["ndjson", "csv", "arrow", "parquet"])
 def test_page_of_results_names_the_next_one(
     client: Client, services: FakeServices, format: str
 ) -> None:
@@ -197,7 +203,7 @@ def test_next_page_is_negotiated_as_this_one_was(client: Client, services: FakeS
         ("limit=0", "limit", "must be at least 1"),
         ("limit=10000001", "limit", "must be at most 10,000,000"),
         ("limit=x", "limit", "must be an integer"),
-        ("format=parquet", "format", "must be 'ndjson', 'csv' or 'arrow'"),
+        ("format=xlsx", "format", "must be 'ndjson', 'csv', 'arrow' or 'parquet'"),
         ("ofset=5", "ofset", "is not a known field"),
     ],
 )
@@ -218,7 +224,7 @@ def test_media_type_that_is_not_offered_is_406(
 ) -> None:
     response = client.get(EXPORT, headers={"Accept": accept})
     assert response.status_code == 406
-    assert f"application/x-ndjson, text/csv or {ARROW}" in response.json()["detail"]
+    assert f"application/x-ndjson, text/csv, {ARROW} or {PARQUET}" in response.json()["detail"]
     assert services.calls == []
 
 

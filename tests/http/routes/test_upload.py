@@ -10,6 +10,7 @@ from hotloop.app.errors import BadRowError
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import DbSource
 from hotloop.app.schemas.runs import UploadQuery
+from hotloop.app.sources.arrow_rows import ARROW_TYPES, PARQUET
 from tests.fixtures.client import Client
 from tests.fixtures.fake_services import FakeServices
 
@@ -45,7 +46,7 @@ def test_query_fields_are_those_of_a_run(client: Client, services: FakeServices)
         db_delay_ms=5,
         simulate_redis_delay=False,
         redis_delay_ms=(1, 4),
-        cpu_iterations=3,  # type: ignore[call-arg]  # a field that the workload declares
+        parameters={"cpu_iterations": 3},
         timeout_seconds=1.5,
     )
 
@@ -62,7 +63,7 @@ def test_query_fields_are_those_of_a_run(client: Client, services: FakeServices)
         ("items_count=5", "items_count", "is not a known field"),
         (
             "outer_iterations=100000&inner_iterations=100000",
-            "outer_iterations",
+            "parameters.outer_iterations",
             "at most 1,000,000,000",
         ),
     ],
@@ -80,9 +81,15 @@ def test_wrong_query_is_422(
 
 @pytest.mark.parametrize(
     "content_type",
-    ["text/csv", "text/csv; charset=utf-8", "application/x-ndjson", "Text/CSV;charset=UTF-8"],
+    [
+        "text/csv",
+        "text/csv; charset=utf-8",
+        "application/x-ndjson",
+        "Text/CSV;charset=UTF-8",
+        *ARROW_TYPES,
+    ],
 )
-def test_csv_and_ndjson_are_accepted(
+def test_content_type_is_accepted(
     client: Client, services: FakeServices, content_type: str
 ) -> None:
     response = client.post(UPLOAD, content=BODY, headers={"Content-Type": content_type})
@@ -107,6 +114,17 @@ def test_bad_row_names_its_line(client: Client, services: FakeServices) -> None:
     response = client.post(UPLOAD, content=BODY, headers=CSV)
     assert response.status_code == 422
     assert response.json()["errors"][0]["line"] == 3
+
+
+def test_bad_row_of_parquet_names_its_number(client: Client, services: FakeServices) -> None:
+    services.error = BadRowError(3, "value", "must be a number", "row")
+    problem = client.post(UPLOAD, content=BODY, headers={"Content-Type": PARQUET}).json()
+    assert problem["detail"] == "row 3, column value: must be a number"
+    assert (problem["errors"][0]["line"], problem["errors"][0]["column"]) == (3, "value")
+    services.error = BadRowError(None, None, "has no rows")
+    problem = client.post(UPLOAD, content=BODY, headers={"Content-Type": PARQUET}).json()
+    assert problem["detail"] == "file: has no rows"
+    assert "line" not in problem["errors"][0]
 
 
 def test_uploads_have_their_own_bound(client: Client) -> None:

@@ -1,0 +1,51 @@
+"""Certificates in the data folder of the service: one file for each version of a workload."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Final
+
+from hotloop.app.check.certificate import Certificate
+from hotloop.app.disk import new_file
+from hotloop.app.version import VERSION
+from hotloop.kernels import Workload
+
+__all__ = ["certificate_of", "keep", "version_of"]
+
+_FOLDER: Final = "certificates"
+_VERSION: Final = re.compile(r"[\w.+-]{1,200}")
+
+
+def version_of(workload: Workload) -> str:
+    """Return the version under which the certificate of a workload is kept: that of the user's
+    code, or for a built-in workload its name and the version of hotloop.
+    """
+    return f"{workload.name}-{VERSION}" if workload.source is None else workload.source.version
+
+
+def keep(data_dir: Path, certificate: Certificate) -> Path:
+    """Write a certificate, in place of an earlier one of the same version. Return its path.
+
+    Raises OSError.
+    """
+    path = _path(data_dir, certificate.version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as file:
+        file.write(json.dumps(certificate.to_json(), indent=1).encode())
+    return path
+
+
+def certificate_of(data_dir: Path, version: str) -> Certificate | None:
+    """Return the certificate of a version; None if there is none, or none that can be read."""
+    if not _VERSION.fullmatch(version):
+        return None
+    try:
+        return Certificate.from_json(json.loads(_path(data_dir, version).read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def _path(data_dir: Path, version: str) -> Path:
+    return data_dir / _FOLDER / f"{version}.json"
