@@ -114,9 +114,9 @@ The service finds the workload by its entry point in `pyproject.toml`. In anothe
 ```sh
 curl -s localhost:8001/api/v1/tasks/threading -H 'Content-Type: application/json' \\
   -d '{"workload": "NAME", "items": [{"item_id": 1, "speed": 30.0, "mass": 1500.0}]}'
-hotloop run --workload NAME --items 100000 --db none --cache none --url http://localhost:8001
-hotloop compare --workload NAME --items 10000 --db none --cache none --budget 20 --url http://localhost:8001
-hotloop recommend --workload NAME --items 1000000 --db none --cache none --url http://localhost:8001
+hotloop run --workload NAME --items 100000 --url http://localhost:8001
+hotloop compare --workload NAME --items 10000 --budget 20 --url http://localhost:8001
+hotloop recommend --workload NAME --items 1000000 --url http://localhost:8001
 ```
 
 While you change the function, `hotloop serve --reload` takes each change as you save it.

@@ -36,7 +36,7 @@ def growth(start, months, steps, rate, kind, exact):
     return final, exact or final > start
 '''
 
-GIVEN = ("--workload", "growth", "--items", "30", "--db", "none", "--cache", "none")
+GIVEN = ("--workload", "growth", "--items", "30")
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,21 @@ def test_own_workloads_are_listed_with_reasons(server: Server) -> None:
     text = hotloop("kernels", "--url", server.url).stdout
     assert "start: 0.01 … 1,000,000 EUR\n" in text
     assert "rate: -0.5 … 0.5; default 0.02\n" in text
-    assert "kind: simple or compound; default simple\n" in text
-    assert "exact: true or false; default false\n" in text
+    assert "kind: simple, compound; default simple\n" in text
+    assert "exact: true, false; default false\n" in text
     assert "grew: true or false\n" in text
     assert "broken.py cannot be used: ZeroDivisionError: division by zero at broken.py:1" in text
+
+
+@pytest.mark.long
+def test_command_alone_runs_a_workload_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "money.py").write_text(GROWTH)
+    here = {"HOTLOOP_WORKLOADS": "money.py"}
+    done = hotloop("run", *GIVEN, "-p", "kind=compound", cwd=tmp_path, environment=here)
+    assert done.returncode == 0, done.stderr
+    assert "30 of 30, none failed" in done.stdout
+    done = hotloop("run", *GIVEN, "-p", "steps=0", cwd=tmp_path, environment=here)
+    assert "--param steps: must be at least 1 (got 0)" in done.stderr
 
 
 def test_unknown_workload_of_a_command_alone_is_refused() -> None:

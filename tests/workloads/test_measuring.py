@@ -1,5 +1,5 @@
-"""Costs are measured as a kernel takes time (app/workloads/measuring.py), on a clock that the kernel
-sets, so that each figure is known.
+"""Costs are measured as a kernel takes time, on a clock that the kernel sets, so that all figures
+are known (app/workloads/measuring.py).
 """
 
 from __future__ import annotations

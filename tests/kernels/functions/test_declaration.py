@@ -47,10 +47,7 @@ def test_declaration_has_what_the_decorator_says() -> None:
     assert declared.idle_parameters == {"steps": 1, "rate": 0.2, "kind": "put", "early": True}
     assert [s.shape for s in declared.scratch] == [("steps + 2",)]
     assert samples.dot.declaration.columns_in[0].width == 5
-    assert [c.examples for c in declared.columns_in] == [
-        (618_034.0, 236_068.0),
-        (854_102.0, 708_204.0),
-    ]
+    assert [c.examples for c in declared.columns_in] == [(618e3, 236e3), (854e3, 708e3)]
     assert samples.kinds.declaration.columns_in[0].example() is True
 
 
