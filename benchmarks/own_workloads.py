@@ -96,7 +96,7 @@ def cases() -> list[Case]:
                 "real": numbers.uniform(-2.0, 0.5, 4_096),
                 "imaginary": numbers.uniform(-1.25, 1.25, 4_096),
             },
-            {"limit": 1_000},
+            {"max_turns": 1_000},
         ),
         _filled(haversine, _flights(50_000)),
         _filled(
