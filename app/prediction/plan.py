@@ -123,10 +123,14 @@ def fastest_kernel(
     workload: str, parameters: Mapping[str, object], reports: Sequence[KernelReport]
 ) -> str:
     """Return the workload's available kernel that is fastest for an item. Raises
-    kernels.InvalidParameterError, and ValueError if no kernel is available.
+    kernels.InvalidParameterError, and InvalidRequestError if no kernel is available.
     """
     operations = kernels.get_workload(workload).operations(parameters)
-    available = (r for r in reports if r.workload == workload and r.available)
+    its_own = [report for report in reports if report.workload == workload]
+    available = [report for report in its_own if report.available]
+    if not available:
+        reasons = "; ".join(f"{report.kernel}: {report.reason}" for report in its_own)
+        raise InvalidRequestError("kernel", f"no kernel of {workload} is available ({reasons})")
     return min(available, key=lambda r: nanoseconds_per_item(r, operations)).kernel
 
 

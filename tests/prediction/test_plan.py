@@ -105,6 +105,17 @@ def test_auto_takes_the_fastest_kernel_for_the_parameters() -> None:
     assert plan(kernel="auto", parameters=nested_only).kernel == "python"
 
 
+def test_auto_is_refused_with_all_reasons_if_no_kernel_is_available() -> None:
+    none = [replace(each, available=False, reason=f"no {each.kernel}") for each in REPORTS]
+    with pytest.raises(
+        InvalidRequestError, match=r"python: no python; cython: no cython"
+    ) as caught:
+        make_plan(
+            StrategyName.HYBRID, RunRequest(), GeneratedItems(1), none, ideal(REPORTS), SETTINGS
+        )
+    assert caught.value.field == "kernel"
+
+
 def test_unavailable_kernel_is_refused_with_its_reason() -> None:
     with pytest.raises(InvalidRequestError, match="it is not here") as caught:
         plan(kernel="numba")

@@ -56,7 +56,7 @@ def server(paths: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 @pytest.mark.parametrize("workload", ["turns", "until"])
 def test_recommendation_knows_its_costs(server: Server, workload: str) -> None:
     assert own(server) == [("turns", "available"), ("until", "available")]
-    query = {"workload": workload, "items_count": 5_000, "db": "none", "cache": "none"}
+    query: dict[str, Any] = {"workload": workload, **ITEMS, "items_count": 5_000}
     answer = server.client.get("/api/v1/tasks/recommendations", params=query)
     assert answer.status_code == 200, answer.text
     assert answer.json()["recommended"]["kernel"] == "numba"
