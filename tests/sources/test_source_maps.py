@@ -186,7 +186,7 @@ def test_service_reads_the_columns_of_a_users_function(
 
         def is_answered() -> bool:
             answers[:] = [service.run("threading", **body, kernel="python")]
-            return answers[0].status_code == 200  # 503 as long as the function is loaded
+            return answers[0].is_success is True  # 503 as long as the function is loaded
 
         wait_until(is_answered, "the function is known", 60)
         result = answers[0].json()
