@@ -64,6 +64,14 @@ def test_workloads_are_declared_and_withdrawn(tmp_path: Path, area: Workload) ->
     assert "area" in kernels.workloads()
 
 
+def test_function_that_two_targets_name_is_one_workload(area: Workload) -> None:
+    own = Targets(["area.py", "area:area"])
+    own.take(1, found(area))
+    own.take(0, found(area))
+    assert own.shown == [OwnWorkload("area:area", WorkloadState.AVAILABLE, "area")]
+    assert own.workloads == {"area": area}
+
+
 def test_name_belongs_to_the_first(tmp_path: Path, area: Workload) -> None:
     own = Targets(["one", "two", "three"])
     own.take(0, found(area))
