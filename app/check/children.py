@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 import hotloop
-from hotloop.app.check.__main__ import Config
+from hotloop.app.check.config import Config
 from hotloop.app.check.messages import Note
 
 __all__ = ["Child", "wait_for"]
@@ -35,7 +37,8 @@ class Child:
         self.role: str = config["role"]
         folder = Path(config["folder"])
         self._errors = folder / f"errors-{self.role}-{ours}"
-        self._note = Note(folder / f"note-{self.role}")
+        note = folder / f"note-{self.role}-{ours}"
+        self._note = Note(note, is_new=True)
         self._buffer = b""
         self.reader = ours
         self.is_over = False
@@ -44,7 +47,7 @@ class Child:
         """True once it has said so: it has not been ended by something else."""
         self.kernel: str | None = None
         """The kernel that it works on."""
-        made = Config(**{**config, "messages": theirs})
+        made = Config(**{**config, "messages": theirs, "note": str(note)})
         try:
             with self._errors.open("wb") as errors:
                 self._process = subprocess.Popen(
@@ -95,12 +98,15 @@ class Child:
 
     def overdue(self) -> str | None:
         """Return what it does for longer than it may, in words; None if all is well."""
-        words, since, limit = self._note.read()
-        return f"{words}, for {since:.0f} s" if limit and since > limit else None
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(self._process.pid).cpu_times()
+            seconds = self._note.overdue(times.user + times.system)
+            return None if seconds is None else f"{self._note.read()}, for {seconds:.0f} s"
+        return None
 
     def doing(self) -> str:
         """Return what it does, or did when it ended."""
-        return self._note.read()[0]
+        return self._note.read()
 
     def kill(self) -> None:
         """End it, and whatever it has started."""

@@ -19,40 +19,51 @@ import numpy as np
 __all__ = ["Note", "Reporter", "example_of", "plain_value"]
 
 _SIZE: Final = 4096
-_HEAD: Final = struct.Struct("=ddi")
+_HEAD: Final = struct.Struct("=dddi")
+_WAITING: Final = 3
+"""How many times its limit of processor time a call may take, on a machine that is busy."""
+
 _SHOWN: Final = 8
 """Values of a vector that an example shows at each end."""
 
 
 class Note:
-    """A small file that two processes map: since when the writer has been doing what, and for how
-    long it may.
+    """A small file that two processes map: since when the writer has been doing what, how much
+    processor time it had used before, and how much more it may use.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
+    def __init__(self, path: Path, *, is_new: bool) -> None:
+        if is_new:
             path.write_bytes(bytes(_SIZE))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), _SIZE)
 
     @contextmanager
     def doing(self, words: str, limit: float) -> Iterator[None]:
-        """Say what the block does, and that it must end within `limit` seconds."""
+        """Say what the block does, and that it must end within `limit` seconds of processor time,
+        and of waiting within some more.
+        """
         text = words.encode()[: _SIZE - _HEAD.size]
         self._map[_HEAD.size : _HEAD.size + len(text)] = text
-        _HEAD.pack_into(self._map, 0, time.monotonic(), limit, len(text))
+        _HEAD.pack_into(self._map, 0, time.monotonic(), time.process_time(), limit, len(text))
         try:
             yield
         finally:
-            _HEAD.pack_into(self._map, 0, 0.0, 0.0, 0)
+            _HEAD.pack_into(self._map, 0, 0.0, 0.0, 0.0, 0)
 
-    def read(self) -> tuple[str, float, float]:
-        """Return what is being done, since how many seconds, and the limit; ("", 0, 0) if
-        nothing.
+    def read(self) -> str:
+        """Return what is being done; empty if nothing."""
+        length = _HEAD.unpack_from(self._map, 0)[3]
+        return self._map[_HEAD.size : _HEAD.size + length].decode(errors="replace")
+
+    def overdue(self, cpu_seconds: float) -> float | None:
+        """Return for how many seconds the writer, which has used so much processor time, has been
+        doing what should long be over; None if all is well.
         """
-        since, limit, length = _HEAD.unpack_from(self._map, 0)
-        text = self._map[_HEAD.size : _HEAD.size + length].decode(errors="replace")
-        return text, time.monotonic() - since if limit else 0.0, limit
+        since, before, limit, _ = _HEAD.unpack_from(self._map, 0)
+        elapsed: float = time.monotonic() - since
+        is_over = limit and (cpu_seconds - before > limit or elapsed > _WAITING * limit)
+        return elapsed if is_over else None
 
 
 class Reporter:
