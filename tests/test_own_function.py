@@ -39,10 +39,13 @@ def steps() -> list[Step]:
     found: list[Step] = []
     for match in BLOCK.finditer(PAGE):
         language, text = match.groups()
+        before = PAGE[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
+        if language == "text" and "like this" in before:
+            continue  # figures of one machine
         if language == "text":
-            found[-1].printed.extend(text.splitlines())
+            times = 12 if "twelve times" in before else 1
+            found[-1].printed.extend(text.splitlines() * times)
         else:
-            before = PAGE[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
             found.append(Step(language, text, before, []))
     return found
 
@@ -82,7 +85,7 @@ class User:
             env=self.variables,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=200,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -139,7 +142,5 @@ def carried_out(user: User, step: Step) -> None:
         return
     assert step.language == "sh"
     printed = user.run(step.text)
-    for line in step.printed:
-        assert line in printed
-    if "times the same" in PAGE[PAGE.index(step.text) :].split("```")[2]:
-        assert printed == step.printed * 12
+    assert printed == step.printed or not step.printed
+    assert printed

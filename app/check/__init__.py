@@ -4,7 +4,13 @@
 """
 
 from hotloop.app.check.certificate import Certificate, Checked, CheckedKernel, Finding
-from hotloop.app.check.certify import UnloadableError, certify, certify_all
+from hotloop.app.check.certify import (
+    Described,
+    UnloadableError,
+    certify,
+    certify_all,
+    describe,
+)
 from hotloop.app.check.names import POINTS, Point, Status
 from hotloop.app.check.storage import certificate_of, keep
 
@@ -13,6 +19,7 @@ __all__ = [
     "Certificate",
     "Checked",
     "CheckedKernel",
+    "Described",
     "Finding",
     "Point",
     "Status",
@@ -20,5 +27,6 @@ __all__ = [
     "certificate_of",
     "certify",
     "certify_all",
+    "describe",
     "keep",
 ]

@@ -31,7 +31,7 @@ class Config:
     attribute: str | None
     place: str
     folder: str
-    skip: tuple[str, ...]
+    done: tuple[str, ...]
     seconds: float
     memory_bytes: int
     messages: int
@@ -44,7 +44,7 @@ class Config:
     def from_json(cls, text: str) -> Config:
         """Return what `to_json` was called for."""
         values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "skip": tuple(values["skip"])})
+        return cls(**{**values, "done": tuple(values["done"])})
 
 
 def main() -> None:
@@ -62,6 +62,9 @@ def main() -> None:
         subject = _load(reporter, config)
     if subject is None:
         return
+    if config.role == "describe":
+        reporter.send("done")
+        return
 
     from hotloop.app.check.session import Session
 
@@ -69,11 +72,11 @@ def main() -> None:
     if config.role == "examine":
         from hotloop.app.check.examining import examine
 
-        examine(session, subject, folder, config.skip)
+        examine(session, subject, folder, config.done)
     else:
         from hotloop.app.check.replaying import replay
 
-        replay(session, subject, folder, _names(), bounds=config.role == "bounds")
+        replay(session, subject, folder, _names(), confirms=config.role == "confirm")
     session.send("done")
 
 

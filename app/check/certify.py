@@ -7,7 +7,9 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,10 +20,10 @@ import psutil
 from hotloop.app.check.certificate import Certificate, Checked, CheckedKernel, Finding
 from hotloop.app.check.children import Child, wait_for
 from hotloop.app.check.names import BOUNDS, BY_NAME, DETERMINISM, POINTS, RUNS, Status
-from hotloop.app.system import memory_limit
+from hotloop.app.system import cpu_model, memory_limit
 from hotloop.app.version import VERSION
 
-__all__ = ["UnloadableError", "certify", "certify_all"]
+__all__ = ["Described", "UnloadableError", "certify", "certify_all", "describe"]
 
 DEFAULT_SECONDS: Final = 60.0
 LEAST_SECONDS: Final = 1.0
@@ -39,25 +41,31 @@ class UnloadableError(Exception):
     """The workload cannot be imported; the text says why, in one line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A workload as it was imported: its name, and the names of its kernels."""
+
+    workload: str
+    kernels: tuple[str, ...]
+
+
 def certify(
     spec: str,
     *,
     seconds: float = DEFAULT_SECONDS,
     folder: Path | None = None,
     workload: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Certificate:
     """Check all kernels of a workload, in about `seconds` at most, and return the certificate.
 
     `spec` is `module:object` or `file.py:object`, looked for in `folder` (else in the current one),
-    or the name of a built-in workload; `workload` is the name of one where it names several.
-    Raises `UnloadableError`.
+    or the name of a built-in workload; `workload` is the name of one where it names several. The
+    processes get `environment` in place of this one's. Raises `UnloadableError`.
     """
-    with tempfile.TemporaryDirectory(prefix="hotloop-check-", ignore_cleanup_errors=True) as made:
-        check = _Check(spec, workload, folder or Path.cwd(), Path(made), seconds)
-        try:
-            return check.run()
-        finally:
-            check.close()
+    with _checked(spec, workload, seconds, folder, environment) as check:
+        check.run("examine")
+        return check.certificate()
 
 
 def certify_all(
@@ -67,22 +75,56 @@ def certify_all(
 
     Raises `UnloadableError`.
     """
-    with tempfile.TemporaryDirectory(prefix="hotloop-check-", ignore_cleanup_errors=True) as made:
-        check = _Check(spec, None, folder or Path.cwd(), Path(made), seconds)
-        try:
-            first = check.run()
-        finally:
-            check.close()
-    others = (name for name in check.names if name != first.workload)
+    with _checked(spec, None, seconds, folder, None) as check:
+        check.run("examine")
+        first, names = check.certificate(), check.names
+    others = (name for name in names if name != first.workload)
     return [
         first,
         *(certify(spec, seconds=seconds, folder=folder, workload=name) for name in others),
     ]
 
 
+def describe(
+    spec: str,
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Described:
+    """Import a workload in another process, and return what it is. Raises `UnloadableError`."""
+    with _checked(spec, None, DEFAULT_SECONDS, folder, environment) as check:
+        check.run("describe")
+        return check.described()
+
+
+@contextmanager
+def _checked(
+    spec: str,
+    workload: str | None,
+    seconds: float,
+    folder: Path | None,
+    environment: Mapping[str, str] | None,
+) -> Iterator[_Check]:
+    """Yield a check whose processes have all ended, and whose files are gone, after the block."""
+    with tempfile.TemporaryDirectory(prefix="hotloop-check-", ignore_cleanup_errors=True) as made:
+        place = (folder or Path.cwd()).absolute()
+        given = os.environ if environment is None else environment
+        check = _Check(spec, workload, place, Path(made), seconds, given)
+        try:
+            yield check
+        finally:
+            check.close()
+
+
 class _Check:
     def __init__(
-        self, spec: str, workload: str | None, place: Path, folder: Path, seconds: float
+        self,
+        spec: str,
+        workload: str | None,
+        place: Path,
+        folder: Path,
+        seconds: float,
+        environment: Mapping[str, str],
     ) -> None:
         self.names: list[str] = []
         """The workloads that the spec names."""
@@ -90,6 +132,7 @@ class _Check:
         self._workload = workload
         self._place = place
         self._folder = folder
+        self._environment = environment
         self._seconds = max(seconds, LEAST_SECONDS)
         self._started = time.monotonic()
         # A machine that is busy needs some seconds for importing alone.
@@ -104,12 +147,14 @@ class _Check:
         self._notes: list[str] = []
         self._ready: list[str] = []
         """Kernels whose first results are there, in order."""
-        self._broken: set[str] = set()
-        self._complete: set[str] = set()
+        self._done: list[str] = []
+        """What need not be done again: kernels that are broken, and stages of the others."""
 
-    def run(self) -> Certificate:
-        """Start the processes, and gather what they tell until all have ended."""
-        self._start("examine", ())
+    def run(self, role: str) -> None:
+        """Start the processes, the first one in this role, and gather what they tell until all have
+        ended. Raises `UnloadableError`.
+        """
+        self._start(role)
         while self._children:
             if time.monotonic() > self._deadline:
                 self._notes.append(f"the check was stopped after {self._seconds:.0f} s")
@@ -124,14 +169,17 @@ class _Check:
                     self._lost(child, f"it never returns: {words}")
         if not self._name:
             raise UnloadableError(f"{self._spec} was not imported in {self._seconds:.0f} s")
-        return self._certificate()
+
+    def described(self) -> Described:
+        """Return what was imported."""
+        return Described(self._name, tuple(self._kernels))
 
     def close(self) -> None:
         """End all processes."""
         while self._children:
             self._children.pop().close()
 
-    def _start(self, role: str, skip: tuple[str, ...]) -> None:
+    def _start(self, role: str) -> Child:
         left = self._deadline - time.monotonic()
         whole = self._seconds - (time.monotonic() - self._started)
         config = {
@@ -140,50 +188,57 @@ class _Check:
             "attribute": self._workload or self._name or None,
             "place": str(self._place),
             "folder": str(self._folder),
-            "skip": skip,
+            "done": tuple(self._done),
             "seconds": max(min(whole, left) - _ENDING_SECONDS, 1.0),
             "memory_bytes": _memory_bytes(),
         }
-        self._children.append(Child(config, {**os.environ, **_variables(role, self._folder)}))
+        child = Child(config, {**self._environment, **_variables(role, self._folder)})
+        self._children.append(child)
+        return child
 
     def _take(self, child: Child, message: dict[str, Any]) -> None:
+        kernel: str = message.get("kernel", "")
         match message["kind"]:
             case "unloadable":
-                self.close()
                 raise UnloadableError(message["reason"])
-            case "workload" if child.role == "examine" and not self._name:
+            case "workload" if not self._name:
                 self._name, self._version = message["name"], message["version"]
                 self.names = message["names"]
                 self._kernels = dict(message["kernels"])
-                # They import everything while the first one computes what is expected.
-                self._start("replay", ())
-                self._start("bounds", ())
+                if child.role == "examine":
+                    # It imports everything while the first one computes what is expected.
+                    self._start("replay")
             case "unavailable":
-                self._kernels[message["kernel"]] = message["reason"]
+                self._kernels[kernel] = message["reason"]
             case "finding":
                 self._find(**{k: v for k, v in message.items() if k != "kind"})
             case "checked":
-                found = Checked(
-                    message["kernel"],
-                    message["point"],
-                    Status(message["status"]),
-                    message["words"],
-                )
-                self._checked[found.kernel, found.point] = found
+                words = message["words"]
+                found = Checked(kernel, message["point"], Status(message["status"]), words)
+                self._checked[kernel, found.point] = found
             case "part":
-                self._parts[message["kernel"], message["point"]].append(message["words"])
+                self._parts[kernel, message["point"]].append(message["words"])
             case "note":
                 self._notes.append(message["words"])
-            case "complete":
-                self._complete.add(message["kernel"])
-            case "outputs":
-                self._ready.append(message["kernel"])
+            case "stage":
+                self._done.append(message["name"])
+            case "results":
+                self._ready.append(kernel)
                 for other in self._children:
-                    if other.role != "examine" and message["kernel"] not in other.skip:
-                        other.tell(message["kernel"])
+                    if other.role == "replay":
+                        other.tell(kernel)
+            case "suspect":
+                confirming = self._start("confirm")
+                confirming.tell(kernel)
+                confirming.no_more()
             case "done" if child.role == "examine":
-                for other in self._children:
-                    other.no_more()
+                self._no_more()
+
+    def _no_more(self) -> None:
+        """Tell the other processes that no kernel comes any more."""
+        for other in self._children:
+            if other.role == "replay":
+                other.no_more()
 
     def _find(
         self,
@@ -193,7 +248,7 @@ class _Check:
         advice: str,
         example: Mapping[str, Any] | None = None,
     ) -> None:
-        # One process each may find the same; the first one is told.
+        # Several processes may find the same; the first one is told.
         if not any(each.kernel == kernel and each.point == point for each in self._findings):
             self._findings.append(Finding(kernel, point, seen, advice, example))
 
@@ -203,54 +258,45 @@ class _Check:
             self._forget(child)
             return
         doing = child.doing()
-        self._lost(child, f"{child.end_in_words()}" + (f", during: {doing}" if doing else ""))
+        self._lost(child, child.end_in_words() + (f", during: {doing}" if doing else ""))
 
     def _lost(self, child: Child, words: str) -> None:
         """Report what ended a process, and examine the other kernels in a new one."""
         child.kill()
         for message in child.messages():
             self._take(child, message)
-        kernel = child.kernel
+        self._forget(child)
         if not self._name:
             raise UnloadableError(words)
-        self._forget(child)
+        reference = next(iter(self._kernels))
+        kernel = child.kernel or reference
         if child.role == "examine":
-            kernel = kernel or next(iter(self._kernels))
             self._find(kernel, RUNS.name, words, RUNS.advice)
-            self._broken.add(kernel)
-            skip = {*self._broken, *self._complete}
-            if kernel != next(iter(self._kernels)) and self._may_restart(skip):
-                self._start("examine", tuple(skip))
+            self._done.append(kernel)
+            if kernel != reference and self._may_restart():
+                self._start("examine")
             else:
-                for other in self._children:
-                    other.no_more()
-        elif kernel is not None:
-            self._lost_other(child.role, kernel, words)
+                self._no_more()
+        elif child.kernel is not None:
+            words = f"between protected pages, {words}"
+            self._find(kernel, BOUNDS.name, words, BOUNDS.advice)
+            if child.role == "replay" and self._may_restart():
+                restarted = self._start("replay")
+                for name in self._ready[self._ready.index(kernel) + 1 :]:
+                    restarted.tell(name)
+                if not any(other.role == "examine" for other in self._children):
+                    self._no_more()
 
-    def _lost_other(self, role: str, kernel: str, words: str) -> None:
-        if role == "replay":
-            text = f"between protected pages, {words}"
-            self._find(kernel, BOUNDS.name, text, BOUNDS.advice)
-        self._broken.add(kernel) if role == "examine" else None
-        rest = [name for name in self._ready if name != kernel]
-        if self._may_restart({kernel}):
-            self._start(role, (kernel,))
-            restarted = self._children[-1]
-            for name in rest:
-                restarted.tell(name)
-            if not any(child.role == "examine" for child in self._children):
-                restarted.no_more()
-
-    def _may_restart(self, skip: set[str]) -> bool:
+    def _may_restart(self) -> bool:
         self._restarts += 1
-        usable = {name for name, reason in self._kernels.items() if reason is None}
-        return bool(usable - skip) and self._restarts <= _MOST_RESTARTS
+        return self._restarts <= _MOST_RESTARTS
 
     def _forget(self, child: Child) -> None:
         self._children.remove(child)
         child.close()
 
-    def _certificate(self) -> Certificate:
+    def certificate(self) -> Certificate:
+        """Return all that was told, as a certificate."""
         usable = [name for name, reason in self._kernels.items() if reason is None]
         return Certificate(
             workload=self._name,
@@ -260,7 +306,7 @@ class _Check:
             findings=tuple(sorted(self._findings, key=self._order)),
             notes=tuple(self._notes),
             versions=_versions(),
-            machine=_machine(),
+            machine=f"{platform.system()} {platform.machine()}, {cpu_model()}",
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self._started, 1),
         )
@@ -281,7 +327,7 @@ class _Check:
             return told
         if parts and point in (BOUNDS.name, DETERMINISM.name):
             return Checked(kernel, point, Status.PASSED, words)
-        if point == RUNS.name and kernel in self._complete:
+        if point == RUNS.name and kernel in self._ready:
             return Checked(kernel, point, Status.PASSED, "every call returned")
         return Checked(kernel, point, Status.NOT_CHECKED, self._why_not(kernel))
 
@@ -299,14 +345,17 @@ def _variables(role: str, folder: Path) -> dict[str, str]:
     """Return what differs in the environment of a process."""
     if role == "examine":
         return {"PYTHONHASHSEED": "0"}
-    if role == "bounds":
+    checks = {
+        "NUMBA_BOUNDSCHECK": "1",
         # A cache would hold code without checks.
-        return {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(folder / "numba")}
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+    }
     return {
         "PYTHONHASHSEED": "271828",
         # The C library fills what is allocated and what is freed, so that reading it shows.
         "MALLOC_PERTURB_": "173",
         "GLIBC_TUNABLES": "glibc.malloc.perturb=173:glibc.malloc.tcache_count=0",
+        **(checks if role == "replay" else {}),
     }
 
 
@@ -327,14 +376,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "none"
     return found
-
-
-def _machine() -> str:
-    """Return the system and the processor, as far as they decide what a kernel does."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{platform.system()} {platform.machine()}, {name}"

@@ -33,7 +33,6 @@ class Child:
     def __init__(self, config: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         ours, theirs = os.pipe()
         self.role: str = config["role"]
-        self.skip: tuple[str, ...] = config["skip"]
         folder = Path(config["folder"])
         self._errors = folder / f"errors-{self.role}-{ours}"
         self._note = Note(folder / f"note-{self.role}")

@@ -1,4 +1,9 @@
-"""The examination of all kernels of a workload, in a child process: the order of everything."""
+"""The examination of all kernels of a workload, in a child process: the order of everything.
+
+It goes from stage to stage, and in each from kernel to kernel, so that little time leaves out the
+least. What is complete is known to the starter, so that a process that goes on after a crash does
+nothing twice.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
+from hotloop.app.check.messages import example_of
 from hotloop.app.check.names import BATCH, BOUNDS, DETERMINISM, INPUTS, POISON, RUNS
 from hotloop.app.check.plan import Plan, make_plan
 from hotloop.app.check.points.base import Base, make_base
@@ -24,9 +30,24 @@ from hotloop.app.check.subject import Subject, is_derived
 from hotloop.kernels import Kernel
 from hotloop.kernels.functions.derive import one_line
 
-__all__ = ["Cases", "examine", "load_cases"]
+__all__ = ["Cases", "examine", "load_cases", "load_results"]
 
 _COMPILING_SECONDS: Final = 1.0
+
+_STAGES: Final = {
+    "results": 3.0,
+    "repeats": 1.0,
+    "batch": 2.0,
+    "gil": 1.0,
+    "threads": 1.0,
+    "cost": 1.5,
+    "far": 0.5,
+    "again": 0.1,
+}
+"""The stages in their order, with their shares of the time."""
+
+_SHARE_OF_REFERENCE: Final = 0.4
+"""`python` is slow, and seldom wrong."""
 
 
 class Cases:
@@ -37,43 +58,127 @@ class Cases:
         self.raised = raised
 
 
-def load_cases(path: Path) -> Cases:
+def load_cases(folder: Path) -> Cases:
     """Return the cases that another process of the same check has written."""
-    with path.open("rb") as file:
+    with (folder / "cases").open("rb") as file:
         found: Cases = pickle.load(file)
     return found
 
 
-def examine(session: Session, subject: Subject, folder: Path, skip: Collection[str]) -> None:
-    """Examine every kernel but those to `skip`, and write what other processes need to `folder`."""
-    path = folder / "cases"
-    if path.exists():
-        cases = load_cases(path)
+def load_results(folder: Path, kernel: str) -> Results:
+    """Return what a kernel gave for the cases in the first process."""
+    with (folder / f"results-{kernel}").open("rb") as file:
+        found: Results = pickle.load(file)
+    return found
+
+
+def examine(session: Session, subject: Subject, folder: Path, done: Collection[str]) -> None:
+    """Examine every kernel, but for what is `done`: names of kernels, or of a kernel and a stage.
+
+    What other processes need is written to `folder`.
+    """
+    if (folder / "cases").exists():
+        cases = load_cases(folder)
     else:
         cases = _make_cases(session, subject)
-        with path.open("wb") as file:
+        with (folder / "cases").open("wb") as file:
             pickle.dump(cases, file, protocol=5)
-    known: dict[int, Any] = {}
-    kernels = [kernel for kernel in subject.kernels.values() if kernel.name not in skip]
-    for place, kernel in enumerate(kernels):
+    examination = _Examination(session, subject, folder, cases)
+    units = [
+        (stage, kernel)
+        for stage in _STAGES
+        for kernel in subject.kernels.values()
+        if kernel.name not in done and f"{kernel.name} {stage}" not in done
+    ]
+    weights = [_weight(subject, *unit) for unit in units]
+    for place, (stage, kernel) in enumerate(units):
+        left = session.left()
+        if left <= 0:
+            break
+        seconds = left * weights[place] / sum(weights[place:])
         session.send("kernel", name=kernel.name)
-        seconds = max(0.9 * session.left() / (len(kernels) - place), 0.5)
-        if kernel is subject.reference and len(kernels) > 1:
-            seconds = max(session.share(0.25), 0.5)
-        if not _is_warm(session, kernel):
-            continue
-        results = examine_results(session, subject, kernel, cases.plan, 0.3 * seconds)
-        if session.has_failed(kernel.name, RUNS.name):
-            continue
-        with (folder / f"outputs-{kernel.name}").open("wb") as file:
-            pickle.dump(results.outputs, file, protocol=5)
-        session.send("outputs", kernel=kernel.name)
-        examine_errors(session, subject, kernel, cases.raised, 0.08 * seconds)
-        _examine_more(session, subject, kernel, cases.plan, results, seconds, known)
-        session.send("complete", kernel=kernel.name)
+        examination.examine(stage, kernel, seconds)
+        session.send("stage", name=f"{kernel.name} {stage}")
+
+
+def _weight(subject: Subject, stage: str, kernel: Kernel) -> float:
+    return _STAGES[stage] * (_SHARE_OF_REFERENCE if kernel is subject.reference else 1.0)
+
+
+class _Examination:
+    def __init__(self, session: Session, subject: Subject, folder: Path, cases: Cases) -> None:
+        self._session = session
+        self._subject = subject
+        self._folder = folder
+        self._cases = cases
+        self._warm: dict[str, bool] = {}
+        self._results: dict[str, Results] = {}
+        self._bases: dict[str, Base | None] = {}
+        self._known: dict[int, Any] = {}
+
+    def examine(self, stage: str, kernel: Kernel, seconds: float) -> None:
+        """Carry a stage out for one kernel, unless it does not run at all."""
+        name, session, plan = kernel.name, self._session, self._cases.plan
+        if name not in self._warm:
+            self._warm[name] = _warmed(session, kernel)
+        if not self._warm[name] or session.has_failed(name, RUNS.name):
+            return
+        if stage == "results":
+            self._examine_results(kernel, seconds)
+            return
+        base = self._base(kernel)
+        if base is None:
+            return
+        fickle = session.has_failed(name, DETERMINISM.name, POISON.name)
+        if stage == "repeats":
+            results = self._results_of(name)
+            calls = examine_repeats(session, base, plan, results, min(seconds, 3.0))
+            words = f"{calls:,} calls repeated"
+            session.send("part", kernel=name, point=DETERMINISM.name, words=words)
+        elif stage == "batch" and not fickle:
+            examine_batches(session, base, plan, min(seconds, 5.0))
+            words = "memory around arrays compared"
+            session.send("part", kernel=name, point=BOUNDS.name, words=words)
+        elif stage == "far" and kernel is not self._subject.reference:
+            examine_far(session, base, plan, self._known, seconds)
+        elif stage == "threads":
+            if not fickle and not session.has_failed(name, BATCH.name, INPUTS.name):
+                examine_threads(session, base, plan, min(seconds, 1.2))
+        elif stage == "gil":
+            examine_gil(session, base, min(seconds, 3.0))
+        elif stage == "cost":
+            columns = next((c.columns for c in plan.cases[:1] if c.count), base.columns)
+            examine_cost(session, kernel, columns, plan.handy, min(seconds, 6.0))
+        elif stage == "again":
+            examine_again(session, self._subject, plan, name)
+
+    def _examine_results(self, kernel: Kernel, seconds: float) -> None:
+        session, name = self._session, kernel.name
+        results = examine_results(session, self._subject, kernel, self._cases.plan, 0.8 * seconds)
+        if session.has_failed(name, RUNS.name):
+            return
+        self._results[name] = results
+        with (self._folder / f"results-{name}").open("wb") as file:
+            pickle.dump(results, file, protocol=5)
+        session.send("results", kernel=name)
+        examine_errors(session, self._subject, kernel, self._cases.raised, 0.2 * seconds)
+
+    def _results_of(self, name: str) -> Results:
+        if name not in self._results:
+            self._results[name] = load_results(self._folder, name)
+        return self._results[name]
+
+    def _base(self, kernel: Kernel) -> Base | None:
+        if kernel.name not in self._bases:
+            item_seconds = _item_seconds(self._cases.plan, self._results_of(kernel.name))
+            self._bases[kernel.name] = make_base(
+                self._session, kernel, self._cases.plan, item_seconds
+            )
+        return self._bases[kernel.name]
 
 
 def _make_cases(session: Session, subject: Subject) -> Cases:
+    """Compute the cases, and report what `python` cannot do."""
     reference = Reference(session, subject.reference)
     plan = make_plan(session, subject, reference)
     name = subject.reference.name
@@ -85,64 +190,34 @@ def _make_cases(session: Session, subject: Subject) -> Cases:
         session.found(
             name,
             RUNS.name,
-            f"`python` raises {item.error}, and for every other item something, too",
-            {"columns": {k: v[0].tolist() for k, v in item.columns.items()},
-             "parameters": item.parameters},
+            f"it raises {item.error}, and something for every other item, too",
+            example_of(item.columns, 0, item.parameters),
         )
     elif not plan.usable:
-        session.found(name, RUNS.name, "`python` takes too long for every item that was tried")
+        session.found(name, RUNS.name, "it takes too long for every item that was tried")
     if raised:
-        session.send("note", words=f"`python` raises for {raised:,} of the items tried, as in: "
-                     f"{reference.raised[0].error}")
+        words = f"`python` raises for {raised:,} of {reference.computed:,} items, as in: "
+        session.send("note", words=words + reference.raised[0].error)
     if reference.slow:
-        session.send("note", words=f"`python` takes too long for {len(reference.slow):,} of the "
-                     "items tried; they were left out")
+        words = f"`python` takes too long for {len(reference.slow):,} items, which were left out"
+        session.send("note", words=words)
     return Cases(plan, reference.raised)
 
 
-def _is_warm(session: Session, kernel: Kernel) -> bool:
+def _warmed(session: Session, kernel: Kernel) -> bool:
+    """Warm a kernel up. What it raises is a reason if hotloop derives it, otherwise a finding."""
     try:
         with session.doing("it is loaded, and compiled if need be", _COMPILING_SECONDS):
             kernel.warm_up()
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # whatever a user's code or a compiler raises
-        if isinstance(error, KeyboardInterrupt):
-            raise
         if is_derived(kernel):
             session.send("unavailable", kernel=kernel.name, reason=one_line(error))
         else:
             session.found(kernel.name, RUNS.name, f"its first call raises {one_line(error)}")
         return False
     return True
-
-
-def _examine_more(
-    session: Session,
-    subject: Subject,
-    kernel: Kernel,
-    plan: Plan,
-    results: Results,
-    seconds: float,
-    known: dict[int, Any],
-) -> None:
-    """Examine the points for which the kernel is run again and again."""
-    base = make_base(session, kernel, plan, _item_seconds(plan, results))
-    if base is None:
-        return
-    name = kernel.name
-    calls = examine_repeats(session, base, plan, results, 0.1 * seconds)
-    session.send("part", kernel=name, point=DETERMINISM.name, words=f"{calls:,} calls repeated")
-    if not session.has_failed(name, DETERMINISM.name, POISON.name):
-        examine_batches(session, base, plan, 0.2 * seconds)
-    if not session.has_failed(name, DETERMINISM.name, POISON.name, BATCH.name, INPUTS.name):
-        examine_threads(session, base, plan, min(max(0.1 * seconds, 0.5), 2.0))
-    session.send("part", kernel=name, point=BOUNDS.name, words="memory around arrays compared")
-    if kernel is not subject.reference:
-        examine_far(session, base, plan, known, 0.1 * seconds)
-    examine_gil(session, base, 0.1 * seconds)
-    typical = plan.cases[0]
-    columns = typical.columns if typical.count else base.columns
-    examine_cost(session, kernel, columns, plan.handy, 0.15 * seconds)
-    examine_again(session, subject, plan, name)
 
 
 def _item_seconds(plan: Plan, results: Results) -> float:

@@ -132,9 +132,7 @@ class Fenced:
         # An array keeps only an address: the map is unmapped as soon as nobody names it.
         self._maps.clear()
 
-    def _placed(
-        self, shape: tuple[int, ...], dtype: str
-    ) -> tuple[NDArray[Any], int, int]:
+    def _placed(self, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[Any], int, int]:
         """Return an array, and the address and size of its pages."""
         length = prod(shape) * np.dtype(dtype).itemsize
         pages = -(-max(length, 1) // _PAGE) * _PAGE

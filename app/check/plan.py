@@ -34,7 +34,7 @@ _STRUCTURE: Final = 48
 _SETS: Final = 400
 _ROWS_OF_SET: Final = 8
 _ROWS_OF_END: Final = 24
-_MOST_FAR: Final = 24
+_MOST_FAR: Final = 64
 
 
 class Plan:
@@ -93,9 +93,7 @@ def make_plan(session: Session, subject: Subject, reference: Reference) -> Plan:
         return int(min(most, max(32, session.share(fraction) / max(each, 1e-7))))
 
     add("typical items", PARITY.name, default, rows.typical(256), 0.03)
-    plan.pool = add(
-        "many items", PARITY.name, handy, rows.mixed(affordable(_POOL, 0.08)), 0.1
-    )
+    plan.pool = add("many items", PARITY.name, handy, rows.mixed(affordable(_POOL, 0.08)), 0.1)
     add(
         "edges of every column",
         EDGES.name,
@@ -127,7 +125,8 @@ def _add_sets(
     some: Mapping[str, NDArray[Any]],
 ) -> None:
     """Add few items for each of many sets of parameters."""
-    sets = list(_merged(parameters.special(), parameters.sweep(_SETS)))
+    streams = (parameters.special(), parameters.sweep(_SETS), parameters.magnitudes(_SETS // 2))
+    sets = list(_merged(*streams))
     time_of_set = session.share(0.12) / max(len(sets), 1)
     end = session.left() - session.share(0.12)
     too_slow: list[dict[str, Any]] = []

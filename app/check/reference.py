@@ -40,8 +40,8 @@ class Raised:
 class Case:
     """A batch of items, all of which `python` can compute, and its results.
 
-    Without `expected`, the parameters are too costly for `python`. `seconds` is the time that
-    `python` took for the batch.
+    Without `expected`, the parameters are too costly for `python`. `seconds` is the processor time
+    that `python` took for the batch.
     """
 
     name: str
@@ -70,15 +70,16 @@ class Reference:
         """Items that were computed, or raised."""
 
     def seconds_of(self, columns: Columns, parameters: Mapping[str, Any], limit: float) -> float:
-        """Return the seconds that these items take, each alone; infinite if more than `limit`.
-        An item for which `python` raises takes as long as that took.
+        """Return the seconds of processor time that these items take, each alone; infinite if more
+        than `limit`. An item for which `python` raises takes as long as that took.
         """
-        started = time.perf_counter()
+        started = time.process_time()
         for row in range(rows_of(columns)):
-            left = limit - (time.perf_counter() - started)
-            if left <= 0 or self._called(take(columns, slice(row, row + 1)), parameters, left) is None:
+            left = limit - (time.process_time() - started)
+            one = take(columns, slice(row, row + 1))
+            if left <= 0 or self._called(one, parameters, left) is None:
                 return float("inf")
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     def case(
         self, name: str, point: str, parameters: Mapping[str, Any], columns: Columns, limit: float
@@ -87,18 +88,19 @@ class Reference:
         done: list[NDArray[np.intp]] = []
         results: list[dict[str, NDArray[Any]]] = []
         count, row, size, slow = rows_of(columns), 0, 1, 0
+        used = 0.0
         started = time.perf_counter()
         while row < count and slow < _SLOW_ITEMS:
             left = limit - (time.perf_counter() - started)
             if left <= 0:
                 break
             rows = np.arange(row, min(row + size, count))
-            chunk_started = time.perf_counter()
+            chunk_started = time.process_time()
             allowed = max(left, _LEAST_SECONDS) if size == 1 else left
             if size == 1:  # one item may not take all the time of the others
                 allowed = min(allowed, max(limit / _SLOW_ITEMS, _LEAST_SECONDS))
             called = self._called(take(columns, rows), parameters, allowed)
-            taken = time.perf_counter() - chunk_started
+            taken = time.process_time() - chunk_started
             row += len(rows)
             if called is None and size == 1:
                 slow += 1
@@ -115,6 +117,7 @@ class Reference:
                 continue
             done.append(rows)
             results.append(called.outputs)
+            used += taken
             per_item = taken / len(rows)
             left = limit - (time.perf_counter() - started)
             size = int(max(1, min(2 * size, 4096, left / 4 / max(per_item, 1e-7))))
@@ -132,7 +135,7 @@ class Reference:
             dict(parameters),
             take(columns, kept),
             expected,
-            time.perf_counter() - started,
+            used,
         )
 
     def _dtype(self, output: str) -> str:

@@ -1,4 +1,4 @@
-"""The state of a process that runs kernels: what it examines, how long it may, and what it found."""
+"""The state of a process that runs kernels: how long it may, what it does, and what it found."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ _LEAST_LIMIT: Final = 4.0
 
 _SLOWER: Final = 30.0
 """How much slower than expected a call may be before it counts as one that never returns."""
+
+
+_WAITING: Final = 20
+"""How much longer than its processor time a call may take, before it counts as one that waits."""
 
 
 class TooSlow(BaseException):
@@ -57,7 +61,7 @@ class Session:
     def found(
         self, kernel: str, point: str, seen: str, example: Mapping[str, Any] | None = None
     ) -> None:
-        """Report a fault. Only the first one of a kernel at a point is told, and counted as such."""
+        """Report a fault. Only the first one of a kernel at a point is sent."""
         self._failed[kernel, point] += 1
         if self._failed[kernel, point] == 1:
             self._reporter.send(
@@ -85,8 +89,9 @@ class Session:
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """Raise TooSlow in the block when the time is over. Only the main thread can use it, and code
-    that is not Python's is not interrupted.
+    """Raise TooSlow in the block when it has used so much processor time, so that a busy machine
+    makes nothing slow; or when it has waited for far longer. Only the main thread can use it, and
+    code that is not Python's is not interrupted.
     """
     is_inside = True
 
@@ -94,11 +99,17 @@ def alarm(seconds: float) -> Iterator[None]:
         if is_inside:
             raise TooSlow
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    timers = (
+        (signal.ITIMER_PROF, signal.SIGPROF, max(seconds, 1e-3)),
+        (signal.ITIMER_REAL, signal.SIGALRM, _WAITING * max(seconds, 1e-2)),
+    )
+    before = [signal.signal(number, ring) for _, number, _ in timers]
+    for timer, _, limit in timers:
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
         is_inside = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for (timer, number, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)

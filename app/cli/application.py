@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hotloop.app.cli import (
+    checking,
     comparing,
     listing,
     new_package,
@@ -71,6 +72,12 @@ _add(
     "Make a package with a workload of your own.",
     new_package.EXAMPLES,
     new_package.EXITS,
+)
+_add(
+    checking.check,
+    "Check the kernels of your workloads.",
+    checking.EXAMPLES,
+    checking.EXITS,
 )
 _add(
     listing.kernels,

@@ -47,7 +47,10 @@ def checked_there(
     """Learn the workload of a body from the service, and check it as `checked` does. Raises
     CommandError also for a workload that the service does not have, with its reason.
     """
-    declare(_asked_for(client, body["workload"]))
+    found = _asked_for(client, body["workload"])
+    # A service of this command's own declares its workloads in this process, with their source.
+    if found.name not in workloads():
+        declare(found)
     return checked(model, body)
 
 

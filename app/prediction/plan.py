@@ -29,6 +29,7 @@ from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import window_size
 from hotloop.app.strategies.pools import pool_workers
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
+from hotloop.kernels.kernel import scratch_shape
 
 BY_PREFERENCE: Final = (
     StrategyName.HYBRID,
@@ -89,6 +90,8 @@ def make_plan(
     """
     workload = check_workload(request.workload)
     parameters = workload.resolve_parameters(request.parameters)
+    for scratch in workload.scratch:
+        scratch_shape(scratch, parameters)  # raises for parameters with which no batch could run
     kernel = _resolve_kernel(request, parameters, reports)
     plan = Plan(
         workload=request.workload,

@@ -68,7 +68,7 @@ class Catalogue:
         self._described = asyncio.Event()
         """Set once all targets have been described."""
         self._news = asyncio.Event()
-        """Set when a target was described."""
+        """Set, and replaced by another, when a target was described."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class Catalogue:
         return not self._described.is_set()
 
     async def changed(self) -> None:
-        """Wait until something is known that was not."""
+        """Wait until a target has been described, or all have."""
         await self._news.wait()
 
     async def reports(
@@ -179,7 +179,7 @@ class Catalogue:
                 self._hosts.retire()
             for workload in found.workloads:
                 await self._examinations.recall(workload)
-            self._news.set()
+            self._tell()
 
         while True:
             try:
@@ -193,18 +193,23 @@ class Catalogue:
             if each.reason is not None:
                 logger.warning("%s is not served: %s", each.workload or each.target, each.reason)
         self._described.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _examine_when_idle(self) -> None:
         """Examine what nobody has asked for, one workload after another, while nothing runs."""
         while True:
-            await self._news.wait()
+            news = self._news
             await asyncio.sleep(QUIET_SECONDS)
-            self._news.clear()
             for workload in (self._targets.workloads if self._targets else {}).values():
                 if self._examinations.known(workload) is None:
                     await self._wait_for_idle()
                     with suppress(Exception):  # it is logged, and told to whoever asks
                         await self._examinations.examined(workload)
+            await news.wait()
 
     async def _wait_for_idle(self) -> None:
         while True:

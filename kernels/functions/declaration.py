@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 import time
@@ -344,18 +343,19 @@ def _with_examples(declared: Workload) -> tuple[Column, ...]:
         made = declared.simulated_columns(np.arange(_EXAMPLES, dtype=np.int64))
     except InvalidColumnError:  # a sampler that fails says so when items are needed
         return declared.columns_in
-    examples = {name: values.flat[:_EXAMPLES].tolist() for name, values in made.items()}
     return tuple(
-        replace(each, examples=tuple(_short(each, value) for value in examples[each.name]))
+        replace(each, examples=_examples(each, made[each.name].flat[:_EXAMPLES].tolist()))
         for each in declared.columns_in
     )
 
 
-def _short(column: Column, value: Any) -> Any:
-    if column.is_bool or column.is_integer or not math.isfinite(value):
-        return value
+def _examples(column: Column, values: list[Any]) -> tuple[Any, ...]:
+    """Return the values that a client could send, floats with few digits."""
     least, greatest = column.limits
-    return min(max(float(f"{value:.3g}"), least), greatest)
+    fitting = [value for value in values if least <= value <= greatest]  # NaN is not
+    if column.is_bool or column.is_integer:
+        return tuple(fitting)
+    return tuple(min(max(float(f"{value:.3g}"), least), greatest) for value in fitting)
 
 
 def _without_words(declared: Workload) -> Workload:

@@ -111,7 +111,7 @@ def declared(
     columns_out = tuple(output_column(n, kind) for n, kind in outputs.items())
     terms, depends_on_data = _terms(cost, values)
     first_line = (inspect.getdoc(function) or "").partition("\n")[0]
-    return Workload(
+    declaration = Workload(
         name=name,
         description=description or first_line or f"The function {function.__name__}.",
         columns_in=columns_in,
@@ -124,6 +124,26 @@ def declared(
         scratch=tuple(scratch_array(n, kind, values) for n, kind in scratch.items()),
         depends_on_data=depends_on_data,
     )
+    _check_texts(declaration)
+    return declaration
+
+
+def _check_texts(declared: Workload) -> None:
+    """Raise `WorkloadError` for a text that could not be shown to clients."""
+    parts = (*declared.columns_in, *declared.columns_out, *declared.parameters)
+    texts: list[object] = [declared.description]
+    for part in parts:
+        texts += [part.description, part.unit or ""]
+    for each in declared.parameters:
+        texts += [choice for choice in each.choices if isinstance(choice, str)]
+    for text in texts:
+        try:
+            assert isinstance(text, str)
+            text.encode()
+        except (AssertionError, UnicodeEncodeError):
+            raise WorkloadError(
+                f"descriptions, units and choices must be texts in Unicode, not {text!r:.60}"
+            ) from None
 
 
 class _Kinds:

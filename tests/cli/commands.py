@@ -1,6 +1,7 @@
 """All commands, with the examples of their help."""
 
 from hotloop.app.cli import (
+    checking,
     comparing,
     listing,
     new_package,
@@ -15,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "node": serving.NODE_EXAMPLES,
     "key": serving.KEY_EXAMPLES,
     "new": new_package.EXAMPLES,
+    "check": checking.EXAMPLES,
     "kernels": listing.EXAMPLES,
     "run": running.EXAMPLES,
     "compare": comparing.EXAMPLES,

@@ -189,6 +189,15 @@ def test_run_shows_the_workers_that_worked_and_the_batch_size_that_was_chosen() 
     assert "125 (chosen)" not in run_text(batch_size=125, requested_batch_size=125)
 
 
+def test_run_tells_results_that_are_not_finite_from_failed_items() -> None:
+    rows = [{"item_id": 1, "level": None, "positive": True}]
+    fault = {"item_id": 1, "stage": "db", "reason": "timed out"}
+    assert "not finite" in run_text(results=rows)
+    assert "True" in run_text(results=rows)
+    assert "not finite" not in run_text(results=rows, errors=[fault], failed_items=1)
+    assert "not finite" not in run_text(results=rows, failed_items=500)
+
+
 def test_run_shows_the_cautions_of_the_answer() -> None:
     assert "take fewer" in run_text(cautions=[{"name": "idle-workers", "text": "take fewer"}])
 

@@ -20,7 +20,7 @@ from hotloop.app.schemas.options import DbSource
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
-from hotloop.kernels.contract import WorkloadSource
+from hotloop.kernels.contract import Scratch, Term, WorkloadSource
 from hotloop.kernels.loops import LOOPS
 from tests.fixtures.calibrations import ideal
 
@@ -231,3 +231,36 @@ def test_plan_names_the_source_of_a_users_function() -> None:
         assert plan().source == source
     finally:
         kernels.declare(LOOPS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "text"),
+    [
+        (
+            {"scratch": (Scratch("values", "float64", ("cpu_iterations - 8",)),)},
+            "cpu_iterations",
+            "these parameters give scratch 'values' the shape (-1,); it may have up to",
+        ),
+        (
+            {"scratch": (Scratch("values", "float64", ("1 / (cpu_iterations - 7)",)),)},
+            "cpu_iterations",
+            "the shape of scratch 'values': ",
+        ),
+        (
+            {"terms": (Term("loop", "1 / (cpu_iterations - 7)"),)},
+            "cpu_iterations",
+            "the cost 'loop' of these parameters: ",
+        ),
+    ],
+)
+def test_parameters_with_which_no_batch_could_run_are_refused(
+    changes: dict[str, Any], field: str, text: str
+) -> None:
+    try:
+        kernels.declare(replace(LOOPS, **changes))
+        with pytest.raises(kernels.InvalidParameterError) as raised:
+            plan(parameters={"cpu_iterations": 7})
+    finally:
+        kernels.declare(LOOPS)
+    assert raised.value.field == field
+    assert raised.value.message.startswith(text)

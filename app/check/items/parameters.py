@@ -62,7 +62,9 @@ class ParameterMaker:
                 for values in product(*options)
             ]
         else:
-            sets = [{p.name: v} for p, values in zip(open_ones, options, strict=True) for v in values]
+            sets = [
+                {p.name: v} for p, values in zip(open_ones, options, strict=True) for v in values
+            ]
         for values in sets:
             if values and any(self._base[name] != value for name, value in values.items()):
                 words = ", ".join(f"{name}={value!r}" for name, value in values.items())
@@ -82,32 +84,42 @@ class ParameterMaker:
                 found += [v for v in _SMALL if least <= v <= greatest]
             for value in dict.fromkeys(found):
                 if math.isfinite(value):
-                    yield from self._allowed(
-                        f"{parameter.name}={value!r}", {parameter.name: value}
-                    )
+                    yield from self._allowed(f"{parameter.name}={value!r}", {parameter.name: value})
 
     def sweep(self, count: int) -> Iterator[tuple[str, Values]]:
-        """Yield sets in which all parameters change at once, spread evenly and by magnitude."""
-        made: dict[str, list[Any]] = {}
+        """Yield sets in which all parameters change at once, each spread evenly."""
+        columns = {
+            p.name: spread(_as_column(p), count, self._random).tolist()
+            for p in self._workload.parameters
+            if p.is_number
+        }
+        yield from self._sets(count, columns)
+
+    def magnitudes(self, count: int) -> Iterator[tuple[str, Values]]:
+        """Yield sets in which all parameters change at once, by magnitude and near the base."""
+        columns = {}
         for parameter in self._workload.parameters:
             if parameter.is_number:
-                column = _as_column(parameter)
-                even = spread(column, count, self._random).tolist()
-                by_size = logarithmic(column, count, self._random).tolist()
+                by_size = logarithmic(_as_column(parameter), count, self._random).tolist()
                 near = self._near(parameter, count)
-                made[parameter.name] = [
-                    (even, by_size, near)[way][row]
-                    for row, way in enumerate(self._random.integers(0, 3, count).tolist())
+                ways = self._random.random(count) < 0.5
+                columns[parameter.name] = [
+                    one if way else other
+                    for way, one, other in zip(ways.tolist(), by_size, near, strict=True)
                 ]
-            else:
+        yield from self._sets(count, columns)
+
+    def _sets(self, count: int, numbers: Mapping[str, list[Any]]) -> Iterator[tuple[str, Values]]:
+        columns = dict(numbers)
+        for parameter in self._workload.parameters:
+            if not parameter.is_number:
                 options = _options(parameter)
-                made[parameter.name] = [
-                    options[place]
-                    for place in self._random.integers(0, len(options), count).tolist()
-                ]
-        for row in range(count):
-            values = {name: column[row] for name, column in made.items()}
-            yield from self._allowed("a sweep of all parameters", values)
+                places = self._random.integers(0, len(options), count).tolist()
+                columns[parameter.name] = [options[place] for place in places]
+        if columns:
+            for row in range(count):
+                values = {name: column[row] for name, column in columns.items()}
+                yield from self._allowed("a sweep of all parameters", values)
 
     def _near(self, parameter: Parameter, count: int) -> list[Any]:
         """Return values near the base one, most of which cost about as much."""

@@ -6,8 +6,9 @@ declared bounds. Equal arguments give equal batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations, product
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations, islice, product
 from typing import Any, Final
 
 import numpy as np
@@ -105,16 +106,16 @@ class RowMaker:
         """
         random = self._random
         wanted = [(c, value) for c in self._columns for value in self._edges[c.name]]
-        corners = list(product((0, -1), repeat=len(self._columns)))[:_CORNERS]
+        fixed = [*self._plain_rows(), *islice(self._corners(), _CORNERS)]
         equals = 4 * (len(list(combinations(self._columns, 2))) + len(parameters)) + 16
-        count = min(2 * len(wanted) + len(corners) + equals, most, self.most)
+        count = min(2 * len(wanted) + len(fixed) + equals, most, self.most)
         ways = np.where(random.random((count, 1)) < 0.5, _TYPICAL, _EDGE)
         made = self._by_ways(np.repeat(ways, len(self._columns), axis=1))
         places = random.permutation(count).tolist()
-        for corner in corners[: count // 4]:
+        for values in fixed[: count // 2]:
             row = places.pop()
-            for column, end in zip(self._columns, corner, strict=True):
-                made[column.name][row] = self._edges[column.name][end]
+            for column, value in zip(self._columns, values, strict=True):
+                made[column.name][row] = value
         numbers = [v for v in parameters.values() if isinstance(v, int | float)]
         for _ in range(min(equals, len(places) // 2)):
             self._equal(made, places.pop(), numbers)
@@ -151,6 +152,37 @@ class RowMaker:
         made["two items in turn"] = take(pair, np.arange(count) % 2)
         made["runs of equal items"] = take(self.mixed(count), np.arange(count) // 5 % count)
         return made
+
+    def _plain_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield items of the same value in every column, as far as the bounds allow: 0, -0, 1, the
+        bounds; each with both values of boolean columns.
+        """
+        switches = (False, True) if any(c.is_bool for c in self._columns) else (False,)
+        for number in (0.0, -0.0, 1.0, -1.0, None, math.inf):
+            for is_on in switches:
+                yield tuple(
+                    is_on if column.is_bool else self._nearest(column, number)
+                    for column in self._columns
+                )
+
+    def _nearest(self, column: Column, number: float | None) -> Any:
+        found = self._edges[column.name]
+        if number is None:
+            return found[0]
+        if number == math.inf:
+            return found[-1]
+        finite = found[np.isfinite(found)].astype(np.float64)
+        # 0 and -0 are equally near.
+        near = np.flatnonzero(np.abs(finite - number) == np.abs(finite - number).min())
+        signs = np.signbit(finite[near]) == np.signbit(number)
+        chosen = near[signs][0] if signs.any() else near[0]
+        return found[np.isfinite(found)][chosen]
+
+    def _corners(self) -> Iterator[tuple[Any, ...]]:
+        """Yield items of bounds only, in every combination."""
+        yield from product(
+            *((self._edges[c.name][0], self._edges[c.name][-1]) for c in self._columns)
+        )
 
     def _constant(self, values: NDArray[Any]) -> NDArray[Any]:
         chosen = values[self._random.integers(0, len(values))]
@@ -226,6 +258,8 @@ class RowMaker:
         if target.is_integer:
             ends = (int(limit) for limit in target.limits)
             first, last = ends
-            flat = [min(max(int(v), first), last) for v in np.atleast_1d(value).reshape(-1).tolist()]
+            flat = [
+                min(max(int(v), first), last) for v in np.atleast_1d(value).reshape(-1).tolist()
+            ]
             value = np.array(flat, dtype=target.dtype).reshape(value.shape)
         made[target.name][row] = value

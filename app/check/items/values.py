@@ -83,7 +83,8 @@ def _integer_edges(column: Column, constants: Iterable[float | int]) -> NDArray[
 def spread(column: Column, count: int, random: np.random.Generator) -> NDArray[Any]:
     """Return values in random order, one in each of `count` equal parts between the bounds."""
     if column.is_bool:
-        return random.permutation(count) % 2 == 0
+        halves: NDArray[Any] = random.permutation(count) % 2 == 0
+        return halves
     least, greatest = _finite_limits(column)
     if column.is_integer:
         size = int(greatest) - int(least) + 1
@@ -136,7 +137,7 @@ def logarithmic(column: Column, count: int, random: np.random.Generator) -> NDAr
             return highest_of - _power(max(width * 1e-17, tiny), width, place)
         sign = 1.0 if highest_of > 0 and (kind % 2 == 0 or lowest_of >= 0) else -1.0
         far, near = (highest_of, lowest_of) if sign > 0 else (-lowest_of, -highest_of)
-        # Between two bounds of the same sign; else down to where nothing of the other bound is left.
+        # Between two bounds of the same sign; else down to almost nothing.
         closest = near if near > 0 else max(far * 1e-20, tiny)
         if far > 1e100 and not is_wild:  # without bounds, mostly sane magnitudes
             far, closest = 1e9, 1e-9
@@ -203,7 +204,8 @@ def _clipped(column: Column, values: NDArray[np.float64]) -> NDArray[Any]:
         made = np.clip(np.nan_to_num(values, nan=0.0), least, greatest).astype(column.dtype)
     # A bound may lie between two values of a small float.
     low, high = inner_limits(column)
-    return np.clip(made, low, high)
+    clipped: NDArray[Any] = np.clip(made, low, high)
+    return clipped
 
 
 def inner_limits(column: Column) -> tuple[Any, Any]:

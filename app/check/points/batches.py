@@ -42,7 +42,9 @@ def examine_batches(session: Session, base: Base, plan: Plan, seconds: float) ->
         examination.same(words, rows)
     examination.other_parameters(plan, end)
     session.ended(
-        base.kernel.name, BATCH.name, f"{examination.calls:,} batches of up to {examination.largest:,}"
+        base.kernel.name,
+        BATCH.name,
+        f"{examination.calls:,} batches of up to {examination.largest:,}",
     )
 
 

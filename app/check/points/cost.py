@@ -252,8 +252,8 @@ def _values(parameter: Parameter) -> list[Any]:
         return [*found, int(greatest)] if greatest > least else found
     low, high = float(least), float(greatest)
     if low > 0 and high / low > _RANGE:
-        return np.geomspace(low, high, 9).tolist()
-    return np.linspace(low, high, 5).tolist()
+        return list(np.geomspace(low, high, 9))
+    return list(np.linspace(low, high, 5))
 
 
 def _undeclared(parameter: Parameter, points: list[_Point]) -> str | None:

@@ -60,8 +60,10 @@ def examine_far(
             continue
         other, wanted = known.setdefault(place, (kernel.name, first.outputs))
         rows = unlike(wanted, first.outputs)
-        if other != kernel.name and len(rows) and not any(
-            column.ulp for column in kernel.workload.columns_out
+        if (
+            other != kernel.name
+            and len(rows)
+            and not any(column.ulp for column in kernel.workload.columns_out)
         ):
             row = int(rows[0])
             name = next(n for n in wanted if wanted[n][row] != first.outputs[n][row])

@@ -33,7 +33,7 @@ _MISSES: Final = 10
 
 _FOREVER_SECONDS: Final = 3600.0
 _CALL_SECONDS: Final = 0.02
-_LONG_SECONDS: Final = 0.08
+_LONG_SECONDS: Final = 0.06
 _LEAST_LONG_SECONDS: Final = 0.03
 _ROUNDS: Final = 6
 _LEAST_SHARE: Final = 0.15

@@ -34,14 +34,17 @@ def examine_repeats(
     """Repeat calls for at most `seconds`; return how many were made."""
     examination = _Repeats(session, base)
     end = time.monotonic() + seconds
-    for examine in (
-        lambda: examination.same(_CALLS, base.count, time.monotonic() + seconds / 4),
-        lambda: examination.in_used_memory(),
-        lambda: examination.between(plan, results, time.monotonic() + seconds / 3),
-        lambda: examination.same(_TINY_CALLS, _FEW, end),
-    ):
-        if not session.has_failed(base.kernel.name, DETERMINISM.name):
-            examine()
+    for stage in range(4):
+        if session.has_failed(base.kernel.name, DETERMINISM.name):
+            break
+        if stage == 0:
+            examination.same(_CALLS, base.count, time.monotonic() + seconds / 4)
+        elif stage == 1:
+            examination.in_used_memory()
+        elif stage == 2:
+            examination.between(plan, results, time.monotonic() + seconds / 3)
+        else:
+            examination.same(_TINY_CALLS, _FEW, end)
     return examination.calls
 
 

@@ -42,7 +42,9 @@ _TRIED_ALONE: Final = 40
 
 
 class Results:
-    """What a kernel gave for the cases, by their position among the usable ones."""
+    """What a kernel gave for the cases, and the processor time that it took, by their position
+    among the usable ones.
+    """
 
     def __init__(self) -> None:
         self.outputs: dict[int, Outputs] = {}
@@ -95,9 +97,9 @@ class _Comparison:
         """Run one case; return False if the kernel gave no result."""
         expected = case.expected
         assert expected is not None
-        started = time.perf_counter()
+        started = time.process_time()
         first = self._call(case, case.columns, 0, place)
-        self.results.seconds[place] = time.perf_counter() - started
+        self.results.seconds[place] = time.process_time() - started
         if first.error is not None:
             self._blame_raising(case, first.error)
             return False
@@ -132,11 +134,11 @@ class _Comparison:
             return rows
         row = int(rows[0])
         name = _first_unlike(first, second, row)
+        words = in_words(self._workload, name, second[name][row], first[name][row], "the same call")
         self._found(
             POISON.name,
             case,
-            f"{name} depends on what outputs or scratch held before the call: "
-            f"{in_words(self._workload, name, second[name][row], first[name][row], 'the same call')}",
+            f"{name} depends on what outputs or scratch held before the call: {words}",
             row,
         )
         return rows
@@ -192,7 +194,9 @@ class _Comparison:
                 f"a batch of {case.count} ({case.name}) raises {error}; items of it do not, alone",
             )
 
-    def _call(self, case: Case, columns: Mapping[str, NDArray[Any]], kind: int, shift: int) -> Called:
+    def _call(
+        self, case: Case, columns: Mapping[str, NDArray[Any]], kind: int, shift: int
+    ) -> Called:
         count = len(next(iter(columns.values())))
         words = f"{case.name}: {count} items, {example_of(None, 0, case.parameters)['parameters']}"
         with self._session.doing(words, case.seconds):
@@ -235,8 +239,9 @@ def _first_unlike(first: Outputs, second: Outputs, row: int) -> str:
 
 def _simplest(columns: Mapping[str, NDArray[Any]], rows: NDArray[np.intp]) -> int:
     """Return the position of the item that is shortest to write."""
+    positions: list[int] = rows[:_TRIED_ALONE].tolist()
     return min(
-        rows[:_TRIED_ALONE].tolist(),
+        positions,
         key=lambda row: sum(len(repr(values[row].tolist())) for values in columns.values()),
     )
 

@@ -64,7 +64,9 @@ def examine_threads(session: Session, base: Base, plan: Plan, seconds: float) ->
         if not session.has_failed(base.kernel.name, THREADS.name):
             calls += _together(session, base, ready, seconds / 2)
     session.ended(
-        base.kernel.name, THREADS.name, f"{calls:,} calls in {_THREADS} threads, with other items in each"
+        base.kernel.name,
+        THREADS.name,
+        f"{calls:,} calls in {_THREADS} threads, with other items in each",
     )
 
 
