@@ -349,9 +349,16 @@ class WorkerCrashedError(RunError):
 
     def __str__(self) -> str:
         when = "at its start" if self.batch_index is None else f"during batch {self.batch_index}"
+        # The system kills where memory is out; other ends come from the code that the worker ran.
+        is_killed = self.cause in ("gone", describe_exit(-signal.SIGKILL))
+        advice = (
+            "Memory is the usual reason: lower workers or batch_size."
+            if is_killed
+            else "The log of the service may say where and why."
+        )
         return (
             f"a worker process died {when} ({self.cause}), {self.attempts} times; the run was "
-            "given up. Memory is the usual reason: lower workers or batch_size."
+            f"given up. {advice}"
         )
 
 

@@ -335,13 +335,21 @@ class Workload:
         `parameters` may leave some out, as in `resolve_parameters`, which also names the errors.
         """
         resolved = self.resolve_parameters(parameters)
-        return {term.name: max(0, evaluate(term.operations, resolved)) for term in self.terms}
+        return {term.name: _operations(term, resolved) for term in self.terms}
 
     def simulated_columns(self, item_ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Return the input columns of simulated items, as `hotloop.kernels.simulated` does."""
         from hotloop.kernels.simulated import simulated_columns
 
         return simulated_columns(self, item_ids)
+
+
+def _operations(term: Term, parameters: Mapping[str, Any]) -> float:
+    try:
+        return max(0, evaluate(term.operations, parameters))
+    except ValueError as error:
+        text = f"the cost {term.name!r} of these parameters: {error}"
+        raise InvalidParameterError(next(iter(term.factors), term.name), text) from None
 
 
 def _checked(parameter: Parameter, value: object) -> Value:

@@ -105,18 +105,32 @@ class Kernel:
 
 
 def new_scratch(declared: Scratch, parameters: Mapping[str, Any]) -> NDArray[Any]:
-    """Return an uninitialised array for the scratch of one call.
+    """Return an uninitialised array for the scratch of one call. Raises as `scratch_shape`."""
+    return np.empty(scratch_shape(declared, parameters), dtype=declared.dtype)
+
+
+def scratch_shape(declared: Scratch, parameters: Mapping[str, Any]) -> list[int]:
+    """Return the shape of a scratch array.
 
     Raises `InvalidParameterError` for a shape that the parameters make negative or too large.
     """
-    shape = [int(evaluate(each, parameters)) for each in declared.shape]
+    try:
+        shape = [int(evaluate(each, parameters)) for each in declared.shape]
+    except ValueError as error:
+        text = f"the shape of scratch {declared.name!r}: {error}"
+        raise InvalidParameterError(_first_name(declared), text) from None
     if min(shape) < 0 or prod(shape) > MOST_SCRATCH:
         raise InvalidParameterError(
-            next(iter(names_in(declared.shape[0])), declared.name),
+            _first_name(declared),
             f"these parameters give scratch {declared.name!r} the shape {tuple(shape)}; it "
             f"may have up to {MOST_SCRATCH:,} values",
         )
-    return np.empty(shape, dtype=declared.dtype)
+    return shape
+
+
+def _first_name(declared: Scratch) -> str:
+    """Return the parameter that an error about a shape names."""
+    return next(iter(names_in(declared.shape[0])), declared.name)
 
 
 def checked_inputs(declared: Sequence[Column], given: Columns) -> dict[str, NDArray[Any]]:

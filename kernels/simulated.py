@@ -59,7 +59,7 @@ def _sampled(column: Column, item_ids: NDArray[np.int64]) -> NDArray[Any]:
     shape = (len(item_ids),) if column.width is None else (len(item_ids), column.width)
     try:
         values = np.ascontiguousarray(column.sampler(item_ids), dtype=column.dtype)
-    except Exception as error:  # whatever a user's function raises
+    except (Exception, SystemExit) as error:  # whatever a user's function raises
         raise InvalidColumnError(
             column.name,
             f"making up column {column.name!r} failed with {type(error).__name__}: {error}",

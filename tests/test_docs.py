@@ -38,6 +38,8 @@ class Command:
 
 def commands() -> Iterator[Command]:
     for page in PAGES:
+        if page.name == "own-function.md":
+            continue  # tests/test_own_function.py carries it out, in its order
         text = page.read_text()
         for match in BLOCK.finditer(text):
             before = text[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
@@ -46,7 +48,9 @@ def commands() -> Iterator[Command]:
 
 BLOCKS = list(commands())
 COMMANDS = [block for block in BLOCKS if block.language == "sh"]
-PROGRAMS = [block for block in BLOCKS if block.language == "python"]
+OWN = next(block for block in BLOCKS if block.language == "python")
+"""The function at the top of the README."""
+PROGRAMS = [block for block in BLOCKS if block.language == "python" and block is not OWN]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +65,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ):
         redis.fill(1_000, key="item:{item_id}", value=lambda item_id: item_id % 97)
         patch.setenv("SQLITE_SOURCE", str(data / "items.sqlite"))
+        (data / "braking.py").write_text(OWN.text)
         with running_server(
             data,
+            workloads="braking.py",
             redis_url=redis.url,
             pinot_url=pinot.url,
             pinot_sql='SELECT item_id, value, "offset" FROM flights WHERE item_id IN ({ids})',
@@ -75,6 +81,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_readme_has_two_commands_and_ten_requests() -> None:
     readme = [command.text for command in COMMANDS if command.page == "README.md"]
     assert [text for text in readme if text.startswith("make")] == ["make run\n", "make test\n"]
+    assert f"```python\n{OWN.text}```" in (ROOT / "docs" / "own-function.md").read_text()
     assert sum(text.count("curl ") for text in readme) >= 10
 
 
@@ -82,10 +89,12 @@ MEASURING = ("/compare", "/recommendations")
 """Requests that take as long as all others together."""
 
 REQUESTS = [c for c in COMMANDS if "curl" in c.text]
-LINES = [c for c in COMMANDS if c not in REQUESTS and "hotloop " in c.text]
+SERVED = [c for c in COMMANDS if "hotloop serve " in c.text]
+"""Executed by tests/test_own_function.py."""
+LINES = [c for c in COMMANDS if c not in REQUESTS + SERVED and "hotloop " in c.text]
 SERVERS = [c for c in COMMANDS if "uvicorn " in c.text]
 """Executed by tests/packaging/test_requirements.py, in an environment of their own."""
-OTHERS = [c for c in COMMANDS if c not in REQUESTS + LINES + SERVERS]
+OTHERS = [c for c in COMMANDS if c not in REQUESTS + LINES + SERVED + SERVERS]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -45,3 +45,16 @@ def test_error_is_the_same_once_pickled(error: type[errors.ServiceError]) -> Non
 
 def test_text_of_an_error_is_not_taken_for_a_format() -> None:
     assert str(errors.TaskNotFoundError("{e.args}")).startswith("no task '{e.args}'")
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        ("signal SIGKILL", "lower workers"),
+        ("gone", "lower workers"),
+        ("signal SIGSEGV", "The log"),
+        ("exit code 7", "The log"),
+    ],
+)
+def test_memory_is_suspected_only_if_a_worker_was_killed(cause: str, advice: str) -> None:
+    assert advice in str(errors.WorkerCrashedError(3, 4, cause))

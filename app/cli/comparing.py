@@ -85,7 +85,8 @@ def compare(
             "-f",
             metavar="FILE",
             help="Items in place of made up ones, at most 100,000: .csv with the columns "
-            f"{', '.join(ROW_COLUMNS)}, or .ndjson (.jsonl) with these fields on each line.",
+            f"{', '.join(ROW_COLUMNS)}, .ndjson (.jsonl) with these fields on each line, .arrow "
+            "(.arrows) or .parquet with these columns.",
         ),
     ] = None,
     param: Param = None,
@@ -118,16 +119,19 @@ def compare(
             "exact": exact or None,
         }
         body |= {name: value for name, value in asked.items() if value is not None}
-        if file is not None:
-            body["items"] = read_items(file)
+        if file is not None and "items_count" in body:
+            raise CommandError("--items cannot be given together with --file; leave one out")
         from hotloop.app.schemas.comparison import CompareRequest
 
         made = checked_here(CompareRequest, body)
+        items = None if file is None or made is None else read_items(file, made.request.workload)
         if report is not None:
             _check_report(report)
         shown = screen(as_json=as_json, quiet=quiet)
         with connected(Target(url, api_key, data_dir), shown) as client:
             request, body = made or checked_there(client, CompareRequest, body)
+            if file is not None:
+                body["items"] = items or read_items(file, request.workload)
             with shown.waiting("handing the comparison over"), signals.held():
                 task = client.call(
                     "POST", "/compare", body=body, headers={"Prefer": "respond-async"}

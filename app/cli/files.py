@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
@@ -104,32 +102,23 @@ def media_type(path: Path) -> str:
         ) from None
 
 
-def read_items(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a file for the body of a request; the service checks them. Raises
-    CommandError for a file whose content does not match its ending.
+def read_items(path: Path, workload: str) -> list[Mapping[str, Any]]:
+    """Read the rows of a file for the body of a request, as the service reads an upload for this
+    workload. Raises CommandError for a row that cannot be used, with its place.
     """
+    from hotloop.app.errors import ServiceError
+    from hotloop.app.schemas.declared import MAX_INLINE_ITEMS
+    from hotloop.app.schemas.item_columns import ItemColumns
+    from hotloop.app.sources.item_file import FileItems
+    from hotloop.app.sources.rows import ingest
+
     kind = media_type(path)
-    if kind not in ("text/csv", "application/x-ndjson"):
-        raise CommandError(f"--file {path}: here it must be .csv, .ndjson or .jsonl")
-    with opened(path) as file:
+    opened(path).close()
+    with tempfile.TemporaryDirectory(prefix="hotloop-items-") as folder:
+        items = str(Path(folder, "items"))
         try:
-            text = file.read().decode("utf-8-sig")
-            if kind == "text/csv":
-                return [
-                    {name: _number(value) for name, value in row.items()}
-                    for row in csv.DictReader(io.StringIO(text, newline=""))
-                ]
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        except (ValueError, csv.Error) as error:
+            count = ingest(path, kind, items, workload, MAX_INLINE_ITEMS)
+        except ServiceError as error:
             raise CommandError(f"--file {path}: {error}") from error
-
-
-def _number(text: str) -> float | int | str:
-    try:
-        return int(text)
-    except (ValueError, TypeError):
-        pass
-    try:
-        return float(text)
-    except (ValueError, TypeError):
-        return text  # the model refuses it in its own words
+        batch = FileItems(items, count).load(workload, 0, count)
+        return list(ItemColumns(batch.item_ids, batch.columns))

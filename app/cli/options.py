@@ -9,7 +9,8 @@ import typer
 
 from hotloop.app.names import ITEM_ID
 from hotloop.app.wording import number
-from hotloop.kernels import Workload, declared_workloads
+from hotloop.kernels import Parameter, Workload, declared_workloads
+from hotloop.kernels.contract import Value
 
 _WHOM: Final = "Whom to ask"
 _OUTPUT: Final = "Output"
@@ -98,11 +99,22 @@ Quiet = Annotated[
 ]
 
 
+def parameter_facts(parameter: Parameter) -> str:
+    """Return the values that a parameter may have, and its default."""
+    choices = (True, False) if parameter.dtype == "bool" else parameter.choices
+    if choices:
+        return f"{', '.join(map(value_text, choices))}; default {value_text(parameter.default)}"
+    bounds = f"{number(parameter.minimum)} … {number(parameter.maximum)}"
+    return f"{bounds}; default {number(parameter.default)}"
+
+
+def value_text(value: Value) -> str:
+    """Return a value of a parameter as `--param` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _parameters_help(workload: Workload) -> str:
-    facts = [
-        f"{p.name} ({number(p.minimum)} … {number(p.maximum)}; default {number(p.default)})"
-        for p in workload.parameters
-    ]
+    facts = [f"{p.name} ({parameter_facts(p)})" for p in workload.parameters]
     facts += [
         f"{' * '.join(bound.parameters)} at most {number(bound.maximum)}"
         for bound in workload.product_bounds
@@ -115,9 +127,7 @@ _FIRST: Final = declared_workloads()[0]
 ROW_COLUMNS: Final = (ITEM_ID.name, *(column.name for column in _FIRST.columns_in))
 """Columns of a file of items, for the help."""
 
-PARAM_EXAMPLE: Final = "".join(
-    f"{parameter.name}={min(parameter.maximum or 0, 1_000)}" for parameter in _FIRST.parameters[:1]
-)
+PARAM_EXAMPLE: Final = f"{_FIRST.parameters[0].name}=1000"
 
 Param = Annotated[
     list[str] | None,

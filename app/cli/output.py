@@ -21,7 +21,7 @@ from hotloop.app.wording import plain
 _WIDTH_OF_FILES: Final = 200
 """Characters of a line that goes to no terminal."""
 
-_UNITS: Final = ((1.0, "s", 1.0), (1e3, "ms", 1e-3), (1e6, "µs", 0.0))
+_UNITS: Final = ((1.0, "s", 1.0), (1e3, "ms", 1e-3), (1e6, "µs", 1e-6), (1e9, "ns", 0.0))
 """Units of times: factor, name, the least seconds that are shown in the unit."""
 
 

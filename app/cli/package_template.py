@@ -74,10 +74,12 @@ _TEST: Final = '''\
 
 import math
 
-import numpy
 import pytest
+from hotloop.testing import certificate_tests
 
 from NAME import DRAG, GRAVITY, NAME
+
+test_certificate = certificate_tests("NAME:NAME", seconds=20)
 
 
 @pytest.mark.parametrize("speed", [0.0, 1.0, 30.0, 100.0])
@@ -86,14 +88,6 @@ def test_distance_is_the_exact_one(speed: float) -> None:
     ratio = DRAG * speed**2 / (mass * friction * GRAVITY)
     exact = mass / (2 * DRAG) * math.log1p(ratio)
     assert NAME(speed, mass, friction, 1_000) == pytest.approx(exact, rel=1e-6)
-
-
-def test_kernels_give_the_same_bits() -> None:
-    speed, mass = numpy.linspace(0, 100, 50), numpy.linspace(500, 5_000, 50)
-    cars = {"speed": speed, "mass": mass}
-    python = NAME.run(cars, {"steps": 200}, kernel="python")
-    compiled = NAME.run(cars, {"steps": 200}, kernel="numba")
-    assert compiled["distance"].tobytes() == python["distance"].tobytes()
 '''
 
 _README: Final = """\
@@ -114,9 +108,9 @@ The service finds the workload by its entry point in `pyproject.toml`. In anothe
 ```sh
 curl -s localhost:8001/api/v1/tasks/threading -H 'Content-Type: application/json' \\
   -d '{"workload": "NAME", "items": [{"item_id": 1, "speed": 30.0, "mass": 1500.0}]}'
-hotloop run --workload NAME --items 100000 --db none --cache none --url http://localhost:8001
-hotloop compare --workload NAME --items 10000 --db none --cache none --budget 20 --url http://localhost:8001
-hotloop recommend --workload NAME --items 1000000 --db none --cache none --url http://localhost:8001
+hotloop run --workload NAME --items 100000 --url http://localhost:8001
+hotloop compare --workload NAME --items 10000 --budget 20 --url http://localhost:8001
+hotloop recommend --workload NAME --items 1000000 --url http://localhost:8001
 ```
 
 While you change the function, `hotloop serve --reload` takes each change as you save it.

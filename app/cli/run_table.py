@@ -47,7 +47,7 @@ def run_tables(result: dict[str, Any]) -> list[RenderableType]:
         rows.append(("error", cell(result["error_message"], "red")))
     parts: list[RenderableType] = [pairs(rows)]
     if result["results"]:
-        parts.append(_first_items(result["results"]))
+        parts.append(_first_items(result))
     if result["errors"]:
         parts.append(_errors(result["errors"]))
     return parts
@@ -87,12 +87,18 @@ def _batch_size(result: dict[str, Any]) -> str:
     return f"{result['batch_size']:,}{chosen}"
 
 
-def _first_items(rows: list[dict[str, Any]]) -> Table:
+def _first_items(result: dict[str, Any]) -> Table:
+    rows, errors = result["results"], result["errors"]
     table = Table(title="First items", title_justify="left")
     for name in rows[0]:
         table.add_column(cell(name), justify="right")
+    # JSON has null for failed items, too, and the errors may lack some.
+    failed = {error["item_id"] for error in errors}
+    all_are_known = result["failed_items"] <= len(errors)
     for row in rows:
-        table.add_row(*("–" if value is None else str(value) for value in row.values()))
+        is_computed = all_are_known and row["item_id"] not in failed
+        missing = "not finite" if is_computed else "–"
+        table.add_row(*(missing if value is None else str(value) for value in row.values()))
     return table
 
 

@@ -47,7 +47,10 @@ def checked_there(
     """Learn the workload of a body from the service, and check it as `checked` does. Raises
     CommandError also for a workload that the service does not have, with its reason.
     """
-    declare(_asked_for(client, body["workload"]))
+    found = _asked_for(client, body["workload"])
+    # A service of this command's own declares its workloads in this process, with their source.
+    if found.name not in workloads():
+        declare(found)
     return checked(model, body)
 
 
@@ -86,13 +89,13 @@ def _asked_for(client: ServiceClient, name: str) -> Workload:
     for view in answer["workloads"]:
         if view["name"] == name:
             kernels = [each for each in answer["kernels"] if each["workload"] == name]
-            return _workload(view, kernels)
+            return workload_of(view, kernels)
     raise unknown_workload(name, answer)
 
 
-def _workload(view: Mapping[str, Any], kernels: Sequence[Mapping[str, Any]]) -> Workload:
-    """Make the declaration that the service shows. Raises CommandError for one of a service with
-    other fields.
+def workload_of(view: Mapping[str, Any], kernels: Sequence[Mapping[str, Any]]) -> Workload:
+    """Make the declaration that the service shows, without its source. Raises CommandError if the
+    service is of another version.
     """
     try:
         columns_in = tuple(from_fields(Column, each) for each in view["columns_in"])

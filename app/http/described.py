@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from hotloop.app.http.answers import JSON
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.declared import MADE_TYPES, model_name, parameters_type, row_type
-from hotloop.app.schemas.queries import PARAMETERS, field_name
+from hotloop.app.schemas.queries import PARAMETERS, PREFIX
 from hotloop.app.schemas.recommendation import RecommendationQuery
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery, examples
 from hotloop.kernels import Workload
@@ -115,7 +115,7 @@ def _query_fields(
             if len(workloads) > 1:
                 words = f"{schema['description'][:-1]}; for the workload `{workload.name}`."
                 schema = schema | {"description": words}
-            fields.setdefault(field_name(name), []).append(schema)
+            fields.setdefault(PREFIX + name, []).append(schema)
     return [_query_field(name, schemas) for name, schemas in fields.items()]
 
 

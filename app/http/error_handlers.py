@@ -99,11 +99,9 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.RunError: ProblemKind(500, "run-failed", "The run failed"),
     errors.RunTimeoutError: ProblemKind(504, "run-timeout", "The run took too long"),
     errors.RunCancelledError: ProblemKind(409, "run-cancelled", "The run was cancelled"),
-    # Items fail in the stages, at a database or cache behind the service: the request is valid
-    # and may succeed later.
-    errors.ErrorRateExceededError: ProblemKind(
-        502, "error-rate-exceeded", "Too many items could not be had from their sources"
-    ),
+    # Items fail at a database or cache behind the service, or in a user's function: the request is
+    # valid and may succeed later.
+    errors.ErrorRateExceededError: ProblemKind(502, "error-rate-exceeded", "Too many items failed"),
     errors.WorkloadUnusableError: ProblemKind(
         500, "workload-unusable", "The code of the workload cannot be run"
     ),

@@ -26,6 +26,10 @@ Start with `POST /api/v1/tasks/hybrid` and the body `{"items_count": 100, "db_de
   executes the items batch by batch.
 * Times are UTC; a field ending in `_seconds` is in seconds, in `_ms` in milliseconds, in `_bytes`
   in bytes.
+* A float that is NaN or infinite is null in JSON and NDJSON, which cannot hold it; results as CSV
+  (`nan`, `inf`), Arrow or Parquet have it.
+* In a query, a parameter of the workload is `parameters.NAME`; where no field of the query has the
+  same name, `NAME` alone will do.
 * Every error is a problem (`application/problem+json`) that says what to do instead.
 """
 

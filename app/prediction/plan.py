@@ -29,6 +29,7 @@ from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import window_size
 from hotloop.app.strategies.pools import pool_workers
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
+from hotloop.kernels.kernel import scratch_shape
 
 BY_PREFERENCE: Final = (
     StrategyName.HYBRID,
@@ -89,6 +90,8 @@ def make_plan(
     """
     workload = check_workload(request.workload)
     parameters = workload.resolve_parameters(request.parameters)
+    for scratch in workload.scratch:
+        scratch_shape(scratch, parameters)  # raises for parameters with which no batch could run
     kernel = _resolve_kernel(request, parameters, reports)
     plan = Plan(
         workload=request.workload,
@@ -120,10 +123,14 @@ def fastest_kernel(
     workload: str, parameters: Mapping[str, object], reports: Sequence[KernelReport]
 ) -> str:
     """Return the workload's available kernel that is fastest for an item. Raises
-    kernels.InvalidParameterError, and ValueError if no kernel is available.
+    kernels.InvalidParameterError, and InvalidRequestError if no kernel is available.
     """
     operations = kernels.get_workload(workload).operations(parameters)
-    available = (r for r in reports if r.workload == workload and r.available)
+    its_own = [report for report in reports if report.workload == workload]
+    available = [report for report in its_own if report.available]
+    if not available:
+        reasons = "; ".join(f"{report.kernel}: {report.reason}" for report in its_own)
+        raise InvalidRequestError("kernel", f"no kernel of {workload} is available ({reasons})")
     return min(available, key=lambda r: nanoseconds_per_item(r, operations)).kernel
 
 

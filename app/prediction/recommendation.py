@@ -84,8 +84,8 @@ class RecommendationService:
             await calibrations.ended()
         found = await calibrations.found()
         asked = request.workload, request.parameters
-        calibration = await calibrations.known(*asked, exact=True)
         reports = await self.catalogue.reports(*asked, exact=True)
+        calibration = await calibrations.known(*asked, exact=True)
         fingerprint, facts = await calibrations.fingerprint(), await calibrations.facts()
         calibrating = calibrations.in_progress()
         calibrated_at = None if found is None else found.calibrated_at
@@ -238,8 +238,12 @@ def _kernel_view(
     report: KernelReport, calibration: Calibration, request: RunRequest
 ) -> KernelCalibration:
     seconds_per_call = seconds_per_item = speedup = None
-    if report.available:
-        costs = calibration.kernel(report.workload, report.kernel)
+    key = report.workload, report.kernel
+    costs = next(
+        (each for each in calibration.kernels if (each.workload, each.kernel) == key), None
+    )
+    # A user's code may have changed since it was reported.
+    if report.available and costs is not None:
         asked = request.parameters if report.workload == request.workload else None
         operations = kernels.get_workload(report.workload).operations(asked)
         seconds_per_call = costs.call_seconds

@@ -6,6 +6,7 @@ The order of the first steps matters: nothing slow may come before the keeper wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import os
 import resource
@@ -16,10 +17,16 @@ import sys
 import threading
 import time
 from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Final
 
 from hotloop.app.logs.setup import set_up_logging
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.system import end_with_starter
+
+OOM_SCORE: Final = "500"
+"""Added to the score of this process and its workers by which Linux chooses what to kill; the API
+process has the system's default."""
 
 
 def main() -> None:
@@ -35,6 +42,7 @@ def main() -> None:
     threading.Thread(target=_watch, args=(leash_fd,), name="leash", daemon=True).start()
     set_up_logging(config.log_options, "run_host")
     os.nice(config.niceness)
+    _be_killed_first()
     _allow_many_connections()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
@@ -55,6 +63,14 @@ def _watch(leash_fd: int) -> None:
     """
     os.read(leash_fd, 1)
     os.killpg(0, signal.SIGKILL)
+
+
+def _be_killed_first() -> None:
+    """Let a system that runs out of memory kill this process or its workers, which are replaced,
+    before the API process. Does nothing where it cannot be told.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
 
 
 def _allow_many_connections() -> None:

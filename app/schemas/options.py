@@ -204,7 +204,8 @@ class RunOptions(RequestModel):
 
     db: SourceName | None = None
     """Database stage: `simulated`, `pinot`, `none`, or a source from the settings. The default is
-    `none` for items that come with their columns (`items`, or an upload), else `simulated`."""
+    `none` for items that come with their columns (`items`, or an upload) and for functions of your
+    own, else `simulated`."""
 
     cache: SourceName | None = None
     """Cache stage: `simulated`, `redis`, `none`, or a source from the settings, with the same

@@ -1,7 +1,7 @@
 """Queries that describe a run: their fields are the options of a run, and the parameters.
 
-A parameter is the field `parameters.NAME`, as an error names it. `parameters.` may be left out
-unless a field of a query has the same name.
+A parameter is the field `parameters.NAME`. People may leave `parameters.` out where no field of a
+query has the name; programs should not, because later versions may have more fields.
 """
 
 from __future__ import annotations
@@ -29,16 +29,11 @@ def reserved_names() -> frozenset[str]:
     return frozenset(UploadQuery.model_fields) | frozenset(RecommendationQuery.model_fields)
 
 
-def field_name(parameter: str) -> str:
-    """Return the shortest field of a query that gives this parameter."""
-    return PREFIX + parameter if parameter in reserved_names() else parameter
-
-
 def flat(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the query fields that say the same as the fields of a body."""
     rest = {name: value for name, value in body.items() if name != PARAMETERS}
     given = body.get(PARAMETERS, {})
-    return rest | {field_name(name): _text(value) for name, value in given.items()}
+    return rest | {PREFIX + name: _text(value) for name, value in given.items()}
 
 
 def _text(value: object) -> object:

@@ -40,7 +40,7 @@ class ItemFailure(ResponseModel):
 
     item_id: int
     stage: str = Field(examples=["db"])
-    """The stage in which it failed."""
+    """The stage in which it failed: `db`, `cache`, or `kernel` if a user's function raised."""
     reason: str = Field(examples=["timed out after 2 s"])
 
 

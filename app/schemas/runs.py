@@ -49,6 +49,9 @@ class WorkloadOptions(RunOptions):
     made_from: ClassVar[type[WorkloadOptions] | None] = None
     """The class that `request_model` made this model from; None for a class that was written."""
 
+    is_own: ClassVar[bool] = False
+    """True for a model of a function that a user wrote, whose items wait for nothing unasked."""
+
     parameters: Annotated[Parameters, _DEFAULT_PARAMETERS] = Field(
         default_factory=_DEFAULT_PARAMETERS.defaults
     )
@@ -105,14 +108,18 @@ class RunRequest(WorkloadOptions):
         """The source of the database stage, with the default of `db` resolved."""
         if self.db is not None:
             return self.db
-        return DbSource.SIMULATED if self.items is None else DbSource.NONE
+        return DbSource.SIMULATED if self._simulates_waiting else DbSource.NONE
 
     @property
     def cache_source(self) -> str:
         """The source of the cache stage, with the default of `cache` resolved."""
         if self.cache is not None:
             return self.cache
-        return CacheSource.SIMULATED if self.items is None else CacheSource.NONE
+        return CacheSource.SIMULATED if self._simulates_waiting else CacheSource.NONE
+
+    @property
+    def _simulates_waiting(self) -> bool:
+        return self.items is None and not self.is_own
 
 
 class BackgroundRequest(RunRequest):
@@ -182,6 +189,7 @@ def _made_model(base: type[R], workload: Workload) -> type[R]:
         **fields,
     )
     made.made_from = base
+    made.is_own = workload.source is not None
     made.model_config["json_schema_extra"] = {"examples": examples(workload)}
     return made
 

@@ -186,8 +186,8 @@ class KernelView(ResponseModel):
     kernel: AnyKernel
     available: bool
     examined: bool
-    """False for a kernel of an own workload of which nothing is known yet; a request for it waits
-    until it is examined, and so does nobody once the service has been idle for some seconds."""
+    """False for a kernel of an own workload of which nothing is known yet. A request for it has it
+    examined first, and an idle service examines it unasked."""
     reason: str | None
     """The reason why it is not available, and how to get it."""
     releases_gil: bool

@@ -46,7 +46,7 @@ def run_command(workload: str, address: str) -> str:
     body: dict[str, Any] = {"workload": workload}
     body |= {"items": [example_row(kernels.get_workload(workload))]}
     if len(json.dumps(body)) > _LONGEST:
-        body = {"workload": workload, "items_count": 10, "db": "none", "cache": "none"}
+        body = {"workload": workload, "items_count": 10}
     socket = ""
     if address.startswith("unix:"):
         socket, address = f" --unix-socket {quote(address.removeprefix('unix:'))}", "http://hotloop"

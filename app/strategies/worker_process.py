@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
@@ -37,6 +38,7 @@ def initialise_worker(
     """
     global _barrier, _words
     end_with_starter()
+    faulthandler.enable()  # a crash of a kernel says where it was
     _words = words
     if logs is not None:
         set_up_logging(logs, "worker")

@@ -70,9 +70,7 @@ export async function send(method, path, { body, query, headers, signal } = {}) 
 
 export const ask = async (...asked) => (await send(...asked)).json().catch(silent);
 
-let described;
-
-export const description = async () => (described ??= await ask("GET", "/openapi.json"));
+export const description = () => ask("GET", "/openapi.json");
 
 export const hasEnded = (task) => !["pending", "running"].includes(task.status);
 

@@ -21,10 +21,13 @@ export const queryFields = (operation, schemas) => operation.parameters.filter((
 
 function hint(spec, isChosen) {
 	const { minimum, maximum } = spec.prefixItems?.[0] ?? spec;
-	const bounds = maximum === undefined ? "" : ` ${minimum.toLocaleString("en")} … ${maximum.toLocaleString("en")}.`;
+	const bounds = `${bound(minimum)} … ${bound(maximum)} ${spec.unit ?? ""}`.replace(/^ …  /, "").trim();
 	const words = (spec.description ?? "").replaceAll("`", "").replace(/\s+/g, " ");
-	return words + bounds + (isChosen ? " Chosen for you when empty." : "");
+	return words + (bounds && ` ${bounds}.`) + (isChosen ? " Chosen for you when empty." : "");
 }
+
+// A larger bound is that of the type.
+const bound = (value) => (Math.abs(value ?? NaN) < 2 ** 53 ? value.toLocaleString("en", { maximumSignificantDigits: 15 }) : "");
 
 const textOf = (value) => String(value ?? "");
 
@@ -46,14 +49,14 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 	if (names) {
 		const empty = start === undefined && h("option", { value: "" }, "any");
 		plain(h("select", shared, empty, names.map((value) => h("option", { value, disabled: disabled.includes(value) },
-			value, disabled.includes(value) && " (not available)"))));
+			value, disabled.includes(value) && " (not available)"))), (text) => names.find((value) => textOf(value) === text));
 	} else if (spec.type === "boolean") {
 		inputs = [h("input", { ...shared, type: "checkbox" })];
 		get = () => inputs[0].checked;
 		fill = (value) => { inputs[0].checked = value; };
 	} else if (spec.prefixItems) {
 		inputs = ["least", "most"].map((word, i) => h("input", { ...shared, id: i ? `${id}-most` : id, type: "number", step: "any",
-			min: spec.prefixItems[i].minimum, max: spec.prefixItems[i].maximum, "aria-label": `${label(key, true)}, ${word}` }));
+			min: spec.prefixItems[i].minimum, max: spec.prefixItems[i].maximum, "aria-label": `${label(name, true)}, ${word}` }));
 		get = () => inputs.map((input) => (entered(input) === "" ? null : Number(input.value)));
 		fill = (pair) => inputs.forEach((input, i) => { input.value = textOf(pair?.[i]); });
 	} else if (spec.type === "array") {
@@ -68,7 +71,7 @@ export function makeField({ name, key, spec }, form, { isChosen, names = spec.en
 	const fault = h("p.fault", { id: `${id}-fault` });
 	const about = h("p.hint", { id: `${id}-hint` }, hint(spec, isChosen));
 	const list = SUGGESTIONS[name] && h("datalist", { id: `${id}-list` }, SUGGESTIONS[name].map((value) => h("option", { value })));
-	const title = h("label", { for: id }, label(key, true));
+	const title = h("label", { for: id }, label(name.split(".").pop(), true));
 	const reset = () => fill(start);
 	reset();
 	return {

@@ -42,9 +42,6 @@ const PRESETS = [
 	["Compare, 1,000 items, 4 workers", "compare", { items_count: 1000, workers: 4 }],
 ];
 
-/** A query field that the page does not need: it renews a recommendation by itself. */
-const UNUSED = "wait";
-
 const MEDIA_TYPES = { csv: "text/csv", ndjson: "application/x-ndjson", jsonl: "application/x-ndjson" };
 const PREFER = { Prefer: "respond-async" };
 const NO_FILE = { read() {}, refuse() {}, reset() {}, explain() {} };
@@ -58,7 +55,7 @@ export async function formView(kind) {
 	const [api, kernels] = await Promise.all([description(), attempt(told, () => ask("GET", `${TASKS}/kernels`))]);
 	const head = [h("h2", form.title), h("p.lead", form.lead)];
 	const workloads = (kernels?.workloads ?? []).map((one) => ({ ...one, fields: parameterFields(one).map((spec) => makeField(spec, kind, {})) }));
-	const shared = specsOf(form, api, workloads).map((spec) => widget(spec, kind, api, kernels));
+	const shared = specsOf(form, api).map((spec) => widget(spec, kind, api, kernels));
 	let fields = shared;
 	let shown;
 	const file = kind === "run" ? fileField(() => note()) : NO_FILE;
@@ -89,9 +86,10 @@ export async function formView(kind) {
 		shown = chosen;
 		fields = [...shared, ...chosen.fields];
 		ofWorkload.replaceChildren(...chosen.fields.map(({ node }) => node));
-		const row = { item_id: 1, ...Object.fromEntries(chosen.columns_in.map((column) => [column.name, column.example])) };
+		const row = { item_id: 1 };
+		for (const { name, width, example } of chosen.columns_in) row[name] = width ? Array(width).fill(example) : example;
 		for (const { node } of shared) for (const area of node.querySelectorAll("textarea")) area.placeholder = JSON.stringify([row]);
-		file.explain(Object.keys(row));
+		file.explain(["item_id", ...chosen.columns_in.map(({ name, width }) => (width ? `${name} (${width} values)` : name))]);
 	}
 
 	function reset() {
@@ -130,16 +128,14 @@ export async function formView(kind) {
 	}
 }
 
-/** The fields that all workloads share. */
-function specsOf(form, { components: { schemas }, paths }, workloads) {
-	const left = [UNUSED, "parameters", ...workloads.flatMap(({ fields }) => fields.map(({ key }) => key))];
-	const specs = form.model ? fieldsOf(schemas[form.model], schemas) : queryFields(paths[form.path].get, schemas);
-	return specs.filter(({ key }) => !left.includes(key));
-}
+/** The fields of all workloads; the page does by itself what `wait` asks for. */
+const specsOf = (form, { components: { schemas }, paths }) => (form.model ? fieldsOf(schemas[form.model], schemas) : queryFields(paths[form.path].get, schemas))
+	.filter(({ key }) => !/^(wait$|parameters)/.test(key));
 
-const parameterFields = ({ parameters }) => parameters.map((spec) => ({
-	name: `parameters.${spec.name}`, key: spec.name,
-	spec: { ...spec, type: spec.dtype === "int64" ? "integer" : "number", description: `${spec.description[0].toUpperCase()}${spec.description.slice(1)}.` },
+const parameterFields = ({ name, parameters }) => parameters.map((spec) => ({
+	name: `parameters.${spec.name}`, key: `${name}.${spec.name}`,
+	spec: { ...spec, type: { int64: "integer", float64: "number", bool: "boolean" }[spec.dtype], enum: spec.choices.length > 0 && spec.choices,
+		description: `${spec.description[0].toUpperCase()}${spec.description.slice(1)}.` },
 }));
 
 /** Buttons that fill this form, or another one and go to it. */
@@ -251,16 +247,16 @@ function gather(fields, fileOf) {
 	return { body, file, errors };
 }
 
-const queryOf = (body) => new URLSearchParams(Object.entries(body).flatMap(([key, value]) => [value].flat().map((one) => [key, one])));
+const queryOf = ({ parameters = {}, ...rest }) => new URLSearchParams([...Object.entries(rest).flatMap(([key, value]) => [value].flat().map((one) => [key, one])),
+	...Object.entries(parameters).map(([key, value]) => [`parameters.${key}`, value])]);
 
 /** The request to send: a body, a query, or a file with a query. */
 function requestOf(kind, { path }, { body, file, errors }) {
-	const { parameters, ...flat } = body;
-	if (kind === "recommend") return { method: "GET", path, query: queryOf({ ...flat, ...parameters }), given: body, errors };
+	if (kind === "recommend") return { method: "GET", path, query: queryOf(body), given: body, errors };
 	if (!file) return { method: "POST", path, body, headers: kind === "compare" ? PREFER : {}, errors };
-	const { items_count: _, items: __, ...rest } = flat;
+	const { items_count: _, items: __, ...rest } = body;
 	const headers = { ...PREFER, "Content-Type": mediaType(file) };
-	return { method: "POST", path: `${TASKS}/upload`, query: queryOf({ ...rest, ...parameters }), body: file, headers, errors };
+	return { method: "POST", path: `${TASKS}/upload`, query: queryOf(rest), body: file, headers, errors };
 }
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -315,7 +311,7 @@ function refuse(problem, fields, told) {
 	const others = [];
 	let first;
 	for (const { field: name, message } of problem.errors) {
-		const field = fields.find((one) => name === one.name || name.startsWith(`${one.name}.`)) ?? fields.find(({ key }) => key === name);
+		const field = fields.find((one) => name === one.name || name.startsWith(`${one.name}.`));
 		field?.refuse(message);
 		const group = field?.node.closest("details");
 		if (group) group.open = true;

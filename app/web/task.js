@@ -48,6 +48,8 @@ export async function taskView(id) {
 function resultParts(result) {
 	const files = `${ROOT}${TASKS}/results/${result.task_id}`;
 	const names = Object.keys(result.results[0] ?? {});
+	// JSON has null for failed items, too; the errors may lack some.
+	const none = (id) => (result.failed_items > result.errors.length || result.errors.some(({ item_id }) => item_id === id) ? "–" : "not finite");
 	const workers = `${count(result.effective_workers)} of ${count(result.requested_workers)}`;
 	const batches = `${count(result.batch_size)}${result.batch_size !== null && result.requested_batch_size === "auto" ? ", chosen" : ""}`;
 	return [
@@ -57,7 +59,7 @@ function resultParts(result) {
 		h("p", "Every item's result: ", ["ndjson", "csv", "arrow"].map((format) => [h("a", { href: `${files}?format=${format}`, download: true }, format), " "])),
 		result.stages.length > 0 && table("Stages", ["Stage", "Source", "#Calls", "#Retries", "#Hit rate"],
 			result.stages.map((one) => [one.stage, one.source, count(one.calls), count(one.retries), percent(one.hit_rate)]), "fit"),
-		names.length > 0 && table("First results", names.map((name) => `#${name}`), result.results.map((row) => names.map((name) => String(row[name] ?? "–"))), "fit"),
+		names.length > 0 && table("First results", names.map((name) => `#${name}`), result.results.map((row) => names.map((name) => String(row[name] ?? none(row.item_id)))), "fit"),
 		result.errors.length > 0 && table(`The first ${result.errors.length} of ${count(result.failed_items)} failed items`, ["#Item", "Stage", "Reason"],
 			result.errors.map((one) => [String(one.item_id), one.stage, one.reason]), "fit"),
 	].filter(Boolean);

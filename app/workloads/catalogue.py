@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hotloop.app.errors import NotReadyError
 from hotloop.app.runhost.calibrate.constants import KernelCosts
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.workloads.child_client import Child
 from hotloop.app.workloads.describer import Described, describe
 from hotloop.app.workloads.examinations import Examinations
-from hotloop.app.workloads.examined import Examined, Parameters, unexamined
+from hotloop.app.workloads.examined import Parameters, unexamined
 from hotloop.app.workloads.examiner import Examiner
 from hotloop.app.workloads.kept import KeptExaminations
 from hotloop.app.workloads.targets import OwnWorkload, Targets
 from hotloop.app.workloads.watching import FileWatch
-from hotloop.kernels import Workload
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ class Catalogue:
         self._described = asyncio.Event()
         """Set once all targets have been described."""
         self._news = asyncio.Event()
-        """Set, and replaced by another, when something is known that was not."""
+        """Set, and replaced by another, when a target was described."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -98,7 +96,7 @@ class Catalogue:
         return not self._described.is_set()
 
     async def changed(self) -> None:
-        """Wait until something is known that was not."""
+        """Wait until a target has been described, or all have."""
         await self._news.wait()
 
     async def reports(
@@ -135,7 +133,7 @@ class Catalogue:
             resolved = workload.resolve_parameters(parameters if name == asked else None)
             sample: Mapping[str, float] = {}
             if name == asked:
-                known = await self._examine(workload)
+                known = await self._examinations.examined(workload)
                 sample = await self._examinations.sampled(workload, resolved, exact=exact)
             elif (found := self._examinations.known(workload)) is not None:
                 known = found
@@ -146,17 +144,6 @@ class Catalogue:
             reports += known.reports(workload, its_costs)
             costs += its_costs
         return reports, costs
-
-    async def _examine(self, workload: Workload) -> Examined:
-        was_known = self._examinations.known(workload) is not None
-        found = await self._examinations.examined(workload)
-        if not was_known:
-            self._tell()
-        return found
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
 
     async def _start_child(self, mode: str, order: Mapping[str, Any]) -> Child:
         memory = min(MOST_BYTES, self._options.memory_bytes)
@@ -180,6 +167,8 @@ class Catalogue:
                 for task in awaited:
                     task.cancel()
                 await asyncio.gather(*awaited, return_exceptions=True)
+            if not describing.cancelled() and (fault := describing.exception()) is not None:
+                logger.error("describing workloads met a fault", exc_info=fault)
             if not self._options.reload:
                 return
 
@@ -188,7 +177,7 @@ class Catalogue:
             if targets.take(place, found):
                 logger.info("run hosts are replaced, as a workload has changed")
                 self._hosts.retire()
-            for workload in targets.workloads.values():
+            for workload in found.workloads:
                 await self._examinations.recall(workload)
             self._tell()
 
@@ -206,6 +195,10 @@ class Catalogue:
         self._described.set()
         self._tell()
 
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
     async def _examine_when_idle(self) -> None:
         """Examine what nobody has asked for, one workload after another, while nothing runs."""
         while True:
@@ -214,8 +207,8 @@ class Catalogue:
             for workload in (self._targets.workloads if self._targets else {}).values():
                 if self._examinations.known(workload) is None:
                     await self._wait_for_idle()
-                    with suppress(NotReadyError):
-                        await self._examine(workload)
+                    with suppress(Exception):  # it is logged, and told to whoever asks
+                        await self._examinations.examined(workload)
             await news.wait()
 
     async def _wait_for_idle(self) -> None:

@@ -108,4 +108,7 @@ def _described(message: Mapping[str, Any]) -> Described:
     files = frozenset(message["files"])
     if "failed" in message:
         return Described((), files, message["failed"])
-    return Described(tuple(map(from_json, message["described"])), files)
+    try:
+        return Described(tuple(map(from_json, message["described"])), files)
+    except (TypeError, ValueError, KeyError) as error:
+        return Described((), files, f"its declaration cannot be read: {error!r}")

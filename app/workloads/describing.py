@@ -54,18 +54,23 @@ def reason_of(error: BaseException) -> str:
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
         said = f"it needs more memory than the {limit >> 20:,} MiB that it may have"
     elif isinstance(error, KernelsError):
-        said = str(error)
+        said = text_of(error)
     else:
         said = f"{type(error).__name__}: {_words(error)}"
     trace = traceback.extract_tb(error.__traceback__)
     return said + place_of((frame.filename, frame.lineno or 0) for frame in reversed(trace))
 
 
-def _words(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Return an error's own words; empty for one that fails at saying them."""
     try:
-        text = " ".join(str(error).split())
-    except Exception:  # an error of the user's may fail at that, too
-        text = ""
+        return str(error)
+    except Exception:
+        return ""
+
+
+def _words(error: BaseException) -> str:
+    text = " ".join(text_of(error).split())
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 

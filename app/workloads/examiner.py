@@ -139,6 +139,9 @@ class _Watch:
 
 def _examined(message: Mapping[str, Any]) -> ExaminedKernel:
     if "costs" in message:
-        costs = KernelCosts.from_json(message["costs"])
+        try:
+            costs = KernelCosts.from_json(message["costs"])
+        except (TypeError, ValueError, KeyError) as error:
+            return ExaminedKernel(None, f"its costs cannot be used: {error}", is_certain=False)
         return ExaminedKernel(costs, None, message["warm_up_seconds"])
     return ExaminedKernel(None, message["reason"], is_certain=message.get("is_certain", True))

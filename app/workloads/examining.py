@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hotloop import kernels
-from hotloop.app.workloads.describing import reason_of
-from hotloop.app.workloads.measuring import KernelTimer, kernel_costs, sampled_seconds
+from hotloop.app.workloads.describing import reason_of, text_of
+from hotloop.app.workloads.measuring import kernel_costs, sampled_seconds
 from hotloop.app.workloads.sandbox import COMPUTED, Tell
+from hotloop.app.workloads.timing import KernelTimer
 from hotloop.kernels import InvalidInputError, WorkloadSource
 from hotloop.kernels.functions.derive import one_line
 
@@ -77,6 +78,6 @@ def _reason(error: BaseException) -> str:
         return error.reason
     if isinstance(error, InvalidInputError):
         return f"no items can be made up for it: {error}; give the column a `sample`"
-    if "\n" in str(error):  # as a compiler says it, with the place among the words
+    if "\n" in text_of(error):  # as a compiler says it, with the place among the words
         return one_line(error)
     return reason_of(error)

@@ -88,19 +88,28 @@ class Targets:
         before, entry.declared = entry.declared, {}
         shown = []
         for workload in found.workloads:
+            if self._is_declared(workload):
+                continue  # one function by two targets, its file and an entry point perhaps
             reason = self._why_refused(workload)
             if reason is None:
                 entry.declared[workload.name] = workload
                 kernels.declare(workload)
             state = WorkloadState.AVAILABLE if reason is None else WorkloadState.FAILED
             shown.append(OwnWorkload(entry.text, state, workload.name, reason))
-        if not shown:
+        if not found.workloads:
             shown.append(OwnWorkload(entry.text, WorkloadState.FAILED, None, found.reason))
         for name in before.keys() - entry.declared.keys():
             kernels.withdraw(name)
         # A failed import may not get to all files that it depends on.
         entry.shown, entry.files = tuple(shown), entry.files | found.files
         return any(entry.declared.get(name) != old for name, old in before.items())
+
+    def _is_declared(self, workload: Workload) -> bool:
+        """Return True if another target has the same version of the same workload."""
+        known = self.workloads.get(workload.name)
+        if known is None or known.source is None or workload.source is None:
+            return False
+        return known.source.version == workload.source.version
 
     def _why_refused(self, workload: Workload) -> str | None:
         name, rename = workload.name, 'choose another one: @hotloop.workload(name="...")'

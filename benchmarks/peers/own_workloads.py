@@ -64,12 +64,12 @@ def american(
 
 
 @compiled
-def mandelbrot(real: Floats, imaginary: Floats, limit: int, out: Integers) -> None:
+def mandelbrot(real: Floats, imaginary: Floats, max_turns: int, out: Integers) -> None:
     """Fill `out` item by item."""
     for item in range(len(out)):
         x, y, a, b = 0.0, 0.0, real[item], imaginary[item]
-        turns = limit
-        for turn in range(limit):
+        turns = max_turns
+        for turn in range(max_turns):
             xx, yy = x * x, y * y
             if xx + yy > 4.0:
                 turns = turn
@@ -132,41 +132,41 @@ def bytes_hash(data: NDArray[np.uint8], out: Integers) -> None:
 
 
 @compiled
-def _escape(x: float, y: float, a: float, b: float, turn: int, limit: int) -> int:
-    while turn < limit:
+def _escape(x: float, y: float, a: float, b: float, turn: int, max_turns: int) -> int:
+    while turn < max_turns:
         xx, yy = x * x, y * y
         if xx + yy > 4.0:
             return turn
         y = 2.0 * x * y + b
         x = xx - yy + a
         turn += 1
-    return limit
+    return max_turns
 
 
 @compiled
-def mandelbrot_side_by_side(real: Floats, imaginary: Floats, limit: int, out: Integers) -> None:
+def mandelbrot_side_by_side(real: Floats, imaginary: Floats, max_turns: int, out: Integers) -> None:
     """Fill `out`, two items at once; when one is done the next item takes its place."""
     count = len(out)
     if count < 2:
-        return mandelbrot(real, imaginary, limit, out)
+        return mandelbrot(real, imaginary, max_turns, out)
     first, second, following = 0, 1, 2
     x, y, turn = 0.0, 0.0, 0
     u, v, other_turn = 0.0, 0.0, 0
     while True:
         xx, yy = x * x, y * y
-        if xx + yy > 4.0 or turn == limit:
+        if xx + yy > 4.0 or turn == max_turns:
             out[first] = turn
             if following == count:
-                out[second] = _escape(u, v, real[second], imaginary[second], other_turn, limit)
+                out[second] = _escape(u, v, real[second], imaginary[second], other_turn, max_turns)
                 return None
             first, following = following, following + 1
             xx, yy, x, y, turn = 0.0, 0.0, 0.0, 0.0, 0
         y, x, turn = 2.0 * x * y + imaginary[first], xx - yy + real[first], turn + 1
         uu, vv = u * u, v * v
-        if uu + vv > 4.0 or other_turn == limit:
+        if uu + vv > 4.0 or other_turn == max_turns:
             out[second] = other_turn
             if following == count:
-                out[first] = _escape(x, y, real[first], imaginary[first], turn, limit)
+                out[first] = _escape(x, y, real[first], imaginary[first], turn, max_turns)
                 return None
             second, following = following, following + 1
             uu, vv, u, v, other_turn = 0.0, 0.0, 0.0, 0.0, 0

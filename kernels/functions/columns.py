@@ -208,7 +208,12 @@ def _choice(name: str, kind: Choice, default: Any) -> Parameter:
     values: tuple[Value, ...] = kind.values
     chosen = kind.default if kind.default is not None else default
     chosen = values[0] if values and chosen is None else chosen
-    is_fine = all(type(v) in (str, int, float) and v == v for v in values)
+    # What is not finite could not be sent or shown as JSON.
+    is_fine = all(
+        isinstance(value, str)
+        or (isinstance(value, int | float) and type(value) is not bool and isfinite(value))
+        for value in values
+    )
     if not is_fine or len(set(values)) != len(values) or chosen not in values:
         raise WorkloadError(
             f"parameter {name!r} must be a Choice of different texts or numbers, and its default "

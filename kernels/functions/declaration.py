@@ -28,7 +28,12 @@ from hotloop.kernels.contract import (
     Workload,
     WorkloadSource,
 )
-from hotloop.kernels.errors import KernelUnavailableError, UnknownKernelError, WorkloadError
+from hotloop.kernels.errors import (
+    InvalidColumnError,
+    KernelUnavailableError,
+    UnknownKernelError,
+    WorkloadError,
+)
 from hotloop.kernels.functions.columns import (
     Bool,
     Float,
@@ -50,6 +55,7 @@ Batch = Callable[..., None]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _DERIVED: Final = "numba"
+_EXAMPLES: Final = 2
 _TRIED_ITEMS: Final = 8
 """Items of the calls that find the fastest kernel."""
 
@@ -315,7 +321,11 @@ class WorkloadFunction(Generic[P, R]):
                 *added,
             )
         }
-        made = replace(self._declared, kernels=tuple(kernels.values()))
+        made = replace(
+            self._declared,
+            kernels=tuple(kernels.values()),
+            columns_in=_with_examples(self._declared),
+        )
         folder, file = self._place
         source = WorkloadSource(
             module=self.function.__module__,
@@ -327,9 +337,30 @@ class WorkloadFunction(Generic[P, R]):
         return replace(made, source=source)
 
 
+def _with_examples(declared: Workload) -> tuple[Column, ...]:
+    """Return the input columns with examples: the first made-up values, as short numbers."""
+    try:
+        made = declared.simulated_columns(np.arange(_EXAMPLES, dtype=np.int64))
+    except InvalidColumnError:  # a sampler that fails says so when items are needed
+        return declared.columns_in
+    return tuple(
+        replace(each, examples=_examples(each, made[each.name].flat[:_EXAMPLES].tolist()))
+        for each in declared.columns_in
+    )
+
+
+def _examples(column: Column, values: list[Any]) -> tuple[Any, ...]:
+    """Return the values that a client could send, floats with few digits."""
+    least, greatest = column.limits
+    fitting = [value for value in values if least <= value <= greatest]  # NaN is not
+    if column.is_bool or column.is_integer:
+        return tuple(fitting)
+    return tuple(min(max(float(f"{value:.3g}"), least), greatest) for value in fitting)
+
+
 def _without_words(declared: Workload) -> Workload:
-    """Return a declaration without descriptions, which change no result."""
-    columns_in = tuple(replace(each, description="") for each in declared.columns_in)
+    """Return a declaration without descriptions and examples, which change no result."""
+    columns_in = tuple(replace(each, description="", examples=()) for each in declared.columns_in)
     columns_out = tuple(replace(each, description="") for each in declared.columns_out)
     parameters = tuple(replace(each, description="") for each in declared.parameters)
     return replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
@@ -111,7 +112,7 @@ def declared(
     columns_out = tuple(output_column(n, kind) for n, kind in outputs.items())
     terms, depends_on_data = _terms(cost, values)
     first_line = (inspect.getdoc(function) or "").partition("\n")[0]
-    return Workload(
+    declaration = Workload(
         name=name,
         description=description or first_line or f"The function {function.__name__}.",
         columns_in=columns_in,
@@ -124,6 +125,24 @@ def declared(
         scratch=tuple(scratch_array(n, kind, values) for n, kind in scratch.items()),
         depends_on_data=depends_on_data,
     )
+    _check_texts(declaration)
+    return declaration
+
+
+def _check_texts(declared: Workload) -> None:
+    """Raise `WorkloadError` for a text that could not be shown to clients."""
+    texts: list[object] = [declared.description]
+    for column in (*declared.columns_in, *declared.columns_out):
+        texts += [column.description, column.unit or ""]
+    for each in declared.parameters:
+        texts += [each.description, each.unit or ""]
+        texts += [choice for choice in each.choices if isinstance(choice, str)]
+    for text in texts:
+        # Half of a pair of surrogates, which Python's texts may have and UTF-8 has not.
+        if not isinstance(text, str) or re.search("[\ud800-\udfff]", text):
+            raise WorkloadError(
+                f"descriptions, units and choices must be texts in Unicode, not {text!r:.60}"
+            )
 
 
 class _Kinds:

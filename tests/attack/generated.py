@@ -17,6 +17,7 @@ from schemathesis.hooks import GLOBAL_HOOK_DISPATCHER
 
 from hotloop.app.names import Scope
 from hotloop.app.security.clients import KEY_HEADER
+from hotloop.app.sources.arrow_rows import ARROW_TYPES
 from tests.attack.findings import Findings
 from tests.attack.small import small_body, small_query, upload_body
 from tests.attack.target import Target, note_left, running_target
@@ -210,7 +211,7 @@ def _hooks() -> Iterator[None]:
     def as_it_is(context: Any, value: Any) -> dict[str, Any]:
         return {"data": value if isinstance(value, bytes) else str(value).encode(errors="replace")}
 
-    schemathesis.serializer("text/csv", "application/x-ndjson")(as_it_is)
+    schemathesis.serializer("text/csv", "application/x-ndjson", *ARROW_TYPES)(as_it_is)
     GLOBAL_HOOK_DISPATCHER.register_hook_with_name(before_call, "before_call")
     try:
         yield

@@ -1,0 +1,1 @@
+"""The check of own kernels, held against modules that are known to be wrong or right."""

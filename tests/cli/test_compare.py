@@ -109,7 +109,8 @@ def test_signal_leaves_no_process_and_no_file(tmp_path: Path) -> None:
         (("--report", "report.pdf"), ".html"),
         (("--report", "none/report.html"), "folder"),
         (("--file", "none.csv"), "No such file"),
-        (("--file", "items.parquet"), "here it must be .csv, .ndjson or .jsonl"),
+        (("--file", "none.csv", "--items", "5"), "--items cannot be given together with --file"),
+        (("--file", "items.txt"), "--file must end in .csv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

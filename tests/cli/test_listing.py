@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from hotloop.app.cli.kernel_table import column_text, kernel_tables, parameter_text
+from hotloop.kernels import Column, Parameter
 from tests.fixtures.command_line import answer, hotloop, refusal
 from tests.fixtures.server import Server
 
@@ -20,16 +21,6 @@ COLUMN: dict[str, Any] = {
     "maximum": None,
     "unit": None,
     "width": None,
-}
-PARAMETER: dict[str, Any] = {
-    "name": "steps",
-    "dtype": "int64",
-    "description": "of the tree",
-    "default": 1_000,
-    "minimum": 1,
-    "maximum": 10_000,
-    "unit": None,
-    "choices": None,
 }
 
 
@@ -47,26 +38,32 @@ PARAMETER: dict[str, Any] = {
     ],
 )
 def test_column_is_one_line(changes: dict[str, Any], text: str) -> None:
-    assert column_text(COLUMN | changes) == text
+    assert column_text(Column(**COLUMN | changes)) == text
 
 
 @pytest.mark.parametrize(
-    ("changes", "text"),
+    ("parameter", "text"),
     [
-        ({}, "steps: 1 … 10,000; default 1,000, of the tree"),
-        ({"dtype": "bool", "default": False}, "steps: true or false; default false, of the tree"),
         (
-            {"dtype": "choice", "choices": ["put", "call"], "default": "put"},
-            "steps: put or call; default put, of the tree",
+            Parameter("steps", 1_000, 1, 10_000, "of the tree"),
+            "steps: 1 … 10,000; default 1,000, of the tree",
         ),
         (
-            {"dtype": "float64", "default": 0.2, "unit": "m", "description": "steps"},
-            "steps: 1 … 10,000 m; default 0.2",
+            Parameter("exact", False, None, None, "exact", "bool"),
+            "exact: true, false; default false",
+        ),
+        (
+            Parameter("kind", "put", None, None, "kind", "choice", choices=("put", 1)),
+            "kind: put, 1; default put",
+        ),
+        (
+            Parameter("rate", 0.2, -1, 1, "of interest", "float64", unit="1/a"),
+            "rate: -1 … 1; default 0.2 1/a, of interest",
         ),
     ],
 )
-def test_parameter_is_one_line(changes: dict[str, Any], text: str) -> None:
-    assert parameter_text(PARAMETER | changes) == text
+def test_parameter_is_one_line(parameter: Parameter, text: str) -> None:
+    assert parameter_text(parameter) == text
 
 
 def test_kernel_that_cannot_be_used_is_shown_with_its_reason() -> None:
@@ -82,6 +79,9 @@ def test_kernel_that_cannot_be_used_is_shown_with_its_reason() -> None:
         "columns_in": [COLUMN],
         "columns_out": [COLUMN | {"name": "price"}],
         "parameters": [],
+        "product_bounds": [],
+        "source": "g:f",
+        "version": "3f9c2e8b01da",
     }
     console = Console(file=io.StringIO(), width=80)
     own = [
@@ -97,6 +97,7 @@ def test_kernel_that_cannot_be_used_is_shown_with_its_reason() -> None:
     assert "python 1.5 µs 500 ms side by side" in words
     assert "numba not measured yet – side by side" in words
     assert "rust cannot be used: no such file" in lines
+    assert "function g:f, version 3f9c2e8b01da" in words
     assert lines[-1] == "g.py cannot be used: no module h"
 
 

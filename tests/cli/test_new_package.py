@@ -6,11 +6,14 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hotloop.app.cli.package_template import files_of
 from tests.fixtures.command_line import here
+from tests.fixtures.server import plain_environment, server_of
+from tests.fixtures.waiting import wait_until
 
 LONGEST = "a" * 30
 
@@ -89,30 +92,63 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert "cannot be written" in done.stderr
 
 
-def venv_with(folder: Path, environment: Path) -> Path:
-    """Install a package to be edited, as its README says, in a new environment. The packages that
-    it needs are those of this one. Returns the folder of the commands.
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("own"), "braking")
+
+
+@pytest.fixture(scope="module")
+def python(package: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Install the package to be edited, as its README says, in a new environment. The packages that
+    it needs are those of this one. Returns the environment's Python.
     """
+    environment = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     (site,) = environment.glob("lib/python*/site-packages")
     needed = sysconfig.get_paths()["purelib"]
     (site / "needed.pth").write_text(f"import site; site.addsitedir({needed!r})\n")
-    pip = (sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"))
+    python = str(environment / "bin" / "python")
+    pip = (sys.executable, "-m", "pip", "--python", python)
     install = ("install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
-    subprocess.run([*pip, *install, "--editable", str(folder)], check=True)
-    return environment / "bin"
+    subprocess.run([*pip, *install, "--editable", str(package)], check=True)
+    return python
 
 
 @pytest.mark.long
-def test_package_is_installed_tested_and_typed(tmp_path: Path) -> None:
-    folder = made(tmp_path, "braking")
-    python = str(venv_with(folder, tmp_path / "environment") / "python")
-    for command, words in (
-        (("pytest", "-p", "no:cacheprovider", str(folder)), "5 passed"),
-        (("mypy", "--strict", "--cache-dir", str(tmp_path / "mypy"), "."), "no issues found"),
-    ):
-        done = subprocess.run(
-            [python, "-m", *command], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert words in done.stdout
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("pytest", "-p", "no:cacheprovider"), " passed"),
+        (("mypy", "--strict", "--cache-dir", "mypy", "braking.py", "tests"), "no issues found"),
+        (("hotloop", "check", "braking:braking", "--seconds", "15"), "braking: passed"),
+    ],
+    ids=["pytest", "mypy", "check"],
+)
+def test_package_passes_as_it_comes(
+    package: Path, python: str, command: tuple[str, ...], words: str
+) -> None:
+    done = subprocess.run(
+        [python, "-m", *command],
+        cwd=package,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert words in done.stdout
+
+
+@pytest.mark.long
+def test_installed_package_is_served_without_being_named(python: str, tmp_path: Path) -> None:
+    command = (python, "-m", "hotloop", "serve")
+    with server_of(command, tmp_path / "data", {"run_hosts": 1}, cwd=tmp_path) as server:
+        server.wait_ready()
+
+        def own() -> Any:
+            return server.client.get("/api/v1/tasks/kernels").json()["own_workloads"]
+
+        wait_until(lambda: [each["state"] for each in own()] == ["available"], "it is known")
+        assert own()[0]["target"] == "braking:braking"
+        done = server.run("threading", workload="braking", items_count=100)
+        assert done.json()["failed_items"] == 0, done.text

@@ -36,15 +36,29 @@ def growth(start, months, steps, rate, kind, exact):
     return final, exact or final > start
 '''
 
-GIVEN = ("--workload", "growth", "--items", "30", "--db", "none", "--cache", "none")
+TOTAL = '''\
+import hotloop
+
+
+@hotloop.workload(
+    columns={"weights": hotloop.Float(0, 1, width=3), "doubled": hotloop.Bool()}, parameters={}
+)
+def total(weights, doubled) -> float:
+    """Sum of three weights."""
+    found = weights[0] + weights[1] + weights[2]
+    return 2.0 * found if doubled else found
+'''
+
+GIVEN = ("--workload", "growth", "--items", "30")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("growth")
     (folder / "money.py").write_text(GROWTH)
+    (folder / "total.py").write_text(TOTAL)
     (folder / "broken.py").write_text("1 / 0\n")
-    targets = f"{folder / 'money.py'},{folder / 'broken.py'}"
+    targets = ",".join(f"{folder / name}.py" for name in ("money", "total", "broken"))
     with running_server(folder, workloads=targets) as server:
         server.wait_ready()
         yield server
@@ -73,6 +87,19 @@ def test_comparison_and_recommendation_know_its_parameters(server: Server) -> No
     assert '"steps": 20' in predicted["curl"]
 
 
+def test_items_of_a_file_are_read_by_the_declaration_of_the_service(
+    server: Server, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("weights,doubled,item_id\n0.5 0.25 0.25,true,1\n1 1 0.5,false,2\n")
+    given = ("compare", "--workload", "total", "--file", str(rows), "--url", server.url)
+    few = ("--rounds", "1", "--strategies", "sequential,threading")
+    compared = answer(*given, *few)
+    assert (compared["items_count"], compared["outputs_equal"]) == (2, True)
+    rows.write_text("weights,doubled,item_id\n0.5 0.25,true,1\n")
+    assert "line 2, column weights" in refusal(*given)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -82,7 +109,7 @@ def test_comparison_and_recommendation_know_its_parameters(server: Server) -> No
         (("run", *GIVEN, "-k", "fortran"), "--kernel: must be"),
         (("compare", *GIVEN, "-p", "steps=0"), "--param steps: must be at least 1 (got 0)"),
         (("recommend", *GIVEN, "-p", "steps=0"), "--param steps: must be at least 1 (got 0)"),
-        (("run", "--workload", "grwth"), "there is no workload 'grwth'; there are loops, growth"),
+        (("run", "--workload", "grwth"), "there is no workload 'grwth'; there are loops, "),
         (("run", "--workload", "broken"), "broken.py cannot be used: ZeroDivisionError: division"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -97,10 +124,21 @@ def test_own_workloads_are_listed_with_reasons(server: Server) -> None:
     text = hotloop("kernels", "--url", server.url).stdout
     assert "start: 0.01 … 1,000,000 EUR\n" in text
     assert "rate: -0.5 … 0.5; default 0.02\n" in text
-    assert "kind: simple or compound; default simple\n" in text
-    assert "exact: true or false; default false\n" in text
+    assert "kind: simple, compound; default simple\n" in text
+    assert "exact: true, false; default false\n" in text
     assert "grew: true or false\n" in text
     assert "broken.py cannot be used: ZeroDivisionError: division by zero at broken.py:1" in text
+
+
+@pytest.mark.long
+def test_command_alone_runs_a_workload_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "money.py").write_text(GROWTH)
+    here = {"HOTLOOP_WORKLOADS": "money.py"}
+    done = hotloop("run", *GIVEN, "-p", "kind=compound", cwd=tmp_path, environment=here)
+    assert done.returncode == 0, done.stderr
+    assert "30 of 30, none failed" in done.stdout
+    done = hotloop("run", *GIVEN, "-p", "steps=0", cwd=tmp_path, environment=here)
+    assert "--param steps: must be at least 1 (got 0)" in done.stderr
 
 
 def test_unknown_workload_of_a_command_alone_is_refused() -> None:

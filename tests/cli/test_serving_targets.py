@@ -103,7 +103,7 @@ def test_command_makes_items_up_where_one_would_be_long(tmp_path: Path) -> None:
     finally:
         kernels.withdraw("longest")
     assert "--unix-socket '/some folder/socket' http://hotloop/api/v1/" in command
-    assert '{"workload": "longest", "items_count": 10, "db": "none", "cache": "none"}' in command
+    assert """-d '{"workload": "longest", "items_count": 10}'""" in command
 
 
 @pytest.mark.parametrize(

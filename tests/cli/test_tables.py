@@ -133,7 +133,8 @@ def test_mismatch_is_shown() -> None:
     [
         (None, "–"),
         (0.0, "0 s"),
-        (4.2e-7, "0.42 µs"),
+        (4.17e-10, "0.417 ns"),
+        (4.2e-7, "420 ns"),
         (0.0123, "12.3 ms"),
         (0.9996, "1 s"),
         (0.5204, "520 ms"),
@@ -187,6 +188,15 @@ def test_run_shows_the_workers_that_worked_and_the_batch_size_that_was_chosen() 
     assert "2 of 8 worked" in text
     assert "125 (chosen)" in text
     assert "125 (chosen)" not in run_text(batch_size=125, requested_batch_size=125)
+
+
+def test_run_tells_results_that_are_not_finite_from_failed_items() -> None:
+    rows = [{"item_id": 1, "level": None, "positive": True}]
+    fault = {"item_id": 1, "stage": "db", "reason": "timed out"}
+    assert "not finite" in run_text(results=rows)
+    assert "True" in run_text(results=rows)
+    assert "not finite" not in run_text(results=rows, errors=[fault], failed_items=1)
+    assert "not finite" not in run_text(results=rows, failed_items=500)
 
 
 def test_run_shows_the_cautions_of_the_answer() -> None:

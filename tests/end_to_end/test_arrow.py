@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import subprocess
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hotloop.app.sources.arrow_rows import ARROW, ARROW_FILE, ARROW_TYPES, PARQUET
+from tests.fixtures import third_workload
 from tests.fixtures.arrow_files import damaged, flights, written
 from tests.fixtures.server import FAST, Server, running_server
 
@@ -33,7 +35,7 @@ def as_csv(table: Any) -> bytes:
 
 
 def refused(server: Server, content: bytes, media_type: str, **query: Any) -> dict[str, Any]:
-    answer = server.upload(content, media_type, **RUN | query)
+    answer = server.upload(content, media_type, **query or RUN)
     assert answer.status_code == 422, answer.text
     problem: dict[str, Any] = answer.json()
     assert problem["type"] == "urn:hotloop:problem:bad-row"
@@ -205,6 +207,32 @@ def test_pyarrow_is_loaded_only_where_it_is_needed(
         assert not loaded(host.pid)
         assert server.client.get(f"{RESULTS}/{task_id}?format=parquet").status_code == 200
         assert loaded(server.process.pid)
+
+
+def test_vectors_and_booleans_are_uploaded_and_come_back(
+    fresh: Callable[..., AbstractContextManager[Server]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_HOTLOOP_WORKLOAD_MODULES", third_workload.MODULE)
+    rows = [[0.5, 1.0, -0.25]] * 50
+    columns = {"item_id": range(50), "inverted": [True, False] * 25, "noise": [3, 4] * 25}
+    table = pa.table(columns | {"samples": rows})
+    as_text = "".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode()
+    with fresh() as server:
+        server.wait_ready()
+        query = {"workload": third_workload.NAME, "strategy": "sequential"}
+        expected = server.upload(as_text, "application/x-ndjson", **query).json()["checksum"]
+        for media_type in ARROW_TYPES:
+            found = server.upload(written(media_type, table, 20), media_type, **query).json()
+            assert found["checksum"] == expected
+        path = f"{RESULTS}/{found['task_id']}"
+        lines = server.client.get(path).text.splitlines()
+        parquet = pq.read_table(io.BytesIO(server.client.get(f"{path}?format=parquet").content))
+        assert parquet.to_pylist() == [json.loads(line) for line in lines]
+        assert parquet.schema.field("positive").type == pa.bool_()
+        short = table.set_column(3, "samples", pa.array([*rows[:7], rows[7][:2], *rows[8:]]))
+        fault = refused(server, written(PARQUET, short), PARQUET, **query)
+        assert fault["field"] == "row 8, column samples"
+        assert "has 2 values; give each row a list of 3 values" in fault["message"]
 
 
 def test_service_without_pyarrow_says_how_to_install_it(

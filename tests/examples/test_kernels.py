@@ -21,7 +21,7 @@ OTHER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"steps": 10, "volatility": 0.1, "rate": 0.1, "dividends": 0.0},
         {"steps": 37, "volatility": 1.0, "rate": 0.0, "dividends": 0.1, "kind": "call"},
     ],
-    "mandelbrot": [{"limit": 1}, {"limit": 57}],
+    "mandelbrot": [{"max_turns": 1}, {"max_turns": 57}],
 }
 CASES = [
     (name, parameters) for name in WORKLOADS for parameters in [{}, *OTHER_PARAMETERS.get(name, [])]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
-from tests.examples.conftest import Start
+from tests.examples.conftest import Start, wait_loaded
 from tests.examples.workloads import FLIGHTS, WORKLOADS
 from tests.fixtures.server import Server
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 COUNT = 300
 PARAMETERS: dict[str, dict[str, Any]] = {
     "american": {"steps": 50, "kind": "call"},
-    "mandelbrot": {"limit": 200},
+    "mandelbrot": {"max_turns": 200},
 }
 names = pytest.mark.parametrize("name", WORKLOADS)
 
@@ -60,16 +60,21 @@ def upload(server: Server, name: str, **query: Any) -> dict[str, Any]:
 
 @names
 def test_service_describes_it(server: Server, name: str) -> None:
-    answer = server.client.get("/api/v1/tasks/kernels").json()
-    (shown,) = (each for each in answer["workloads"] if each["name"] == name)
+    shown = described(server)["workloads"][name]
     declared = WORKLOADS[name].declaration
     assert [each["name"] for each in shown["columns_in"]] == [c.name for c in declared.columns_in]
     assert [each["name"] for each in shown["parameters"]] == [p.name for p in declared.parameters]
-    kernels = {each["kernel"]: each for each in answer["kernels"] if each["workload"] == name}
-    assert {kernel: each["available"] for kernel, each in kernels.items()} == {
-        "python": True,
-        "numba": True,
-    }
+
+
+def described(server: Server) -> dict[str, Any]:
+    """What the service shows, workloads by name and kernels by workload."""
+    answer = server.client.get("/api/v1/tasks/kernels")
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    kernels: dict[str, Any] = {}
+    for each in shown["kernels"]:
+        kernels.setdefault(each["workload"], {})[each["kernel"]] = each["available"]
+    return {"workloads": {each["name"]: each for each in shown["workloads"]}, "kernels": kernels}
 
 
 @names
@@ -94,24 +99,22 @@ def test_recommendation_and_comparison(server: Server, name: str) -> None:
     compared = server.client.post("/api/v1/tasks/compare", json=body)
     assert compared.status_code == 200, compared.text
     assert compared.json()["outputs_equal"] is True, compared.json()["mismatches"]
+    assert described(server)["kernels"][name] == {"python": True, "numba": True}
 
 
-def test_background_task_of_each_outlives_a_kill(start: Start) -> None:
-    """Each service finishes the task that the one before had in work when it was killed."""
-    waiting: str | None = None
-    for name, following in zip([None, *WORKLOADS], [*WORKLOADS, None], strict=True):
-        with start() as server:
-            server.wait_ready()
-            if name is not None and waiting is not None:
-                done = server.ended(waiting)
-                assert done["attempts"] == 2
-                assert done["result"]["checksum"] == checksum(name)
-                assert done["result"]["workload"] == name
-            if following is not None:
-                waiting = submitted(server, following)
-                server.wait_progress(waiting)
-                assert server.view(waiting)["status"] == "running"
-                server.stop(signal.SIGKILL)
+@names
+def test_background_task_outlives_a_kill(start: Start, name: str) -> None:
+    with start() as server:
+        wait_loaded(server)
+        task_id = submitted(server, name)
+        server.wait_progress(task_id)
+        assert server.view(task_id)["status"] == "running"
+        server.stop(signal.SIGKILL)
+    with start() as server:
+        server.wait_ready()
+        done = server.ended(task_id)
+        assert done["attempts"] == 2
+        assert (done["result"]["workload"], done["result"]["checksum"]) == (name, checksum(name))
 
 
 def submitted(server: Server, name: str) -> str:

@@ -44,7 +44,7 @@ def test_description_follows_the_declarations(client: Client) -> None:
         schemas = during["components"]["schemas"]
         assert set(schemas) >= {f"{model.__name__}_signals" for model in BODIES.values()}
         assert "numpy" in schemas["KernelName"]["enum"]
-        assert "method" in fields(during, UPLOAD, "post")
+        assert "parameters.method" in fields(during, UPLOAD, "post")
     finally:
         kernels.withdraw("signals")
     assert described(client) == before
@@ -87,9 +87,10 @@ def test_query_has_the_parameters_of_all_workloads(
     found = fields(described(client), path, method)
     assert found["workers"]["schema"]["maximum"] == 256
     assert found["parameters.workers"]["schema"]["maximum"] == 9
-    assert found["method"]["schema"]["enum"] == ["sum", "mean"]
-    assert found["method"]["description"] == "Way to add up; for the workload `signals`."
-    assert found["cpu_iterations"]["schema"]["default"] == 20_000
+    assert found["parameters.method"]["schema"]["enum"] == ["sum", "mean"]
+    words = "Way to add up; for the workload `signals`."
+    assert found["parameters.method"]["description"] == words
+    assert found["parameters.cpu_iterations"]["schema"]["default"] == 20_000
     assert "parameters" not in found
     assert not any(each["required"] for each in found.values())
 
@@ -104,12 +105,14 @@ def test_parameter_of_two_workloads_has_the_schemas_of_both(
     kernels.declare(replace(signals, name="others", parameters=own))
     try:
         found = fields(described(client), UPLOAD, "post")
-        assert [each["type"] for each in found["method"]["schema"]["anyOf"]] == [
+        assert [each["type"] for each in found["parameters.method"]["schema"]["anyOf"]] == [
             "string",
             "integer",
         ]
-        assert [each["type"] for each in found["absolute"]["schema"]["anyOf"]] == ["boolean"]
-        words = found["method"]["description"]
+        assert [each["type"] for each in found["parameters.absolute"]["schema"]["anyOf"]] == [
+            "boolean"
+        ]
+        words = found["parameters.method"]["description"]
         assert words.startswith("Way to add up; for the workload `signals`. Number of")
     finally:
         kernels.withdraw("others")

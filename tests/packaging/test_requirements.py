@@ -1,4 +1,6 @@
-"""`pip install -r requirements.txt` and `uvicorn main:app`, as the README has them."""
+"""`pip install -r requirements.txt` and `uvicorn main:app`, as the README has them; and what is
+installed.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,16 @@ def test_requirements_are_the_project_with_pinned_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
     assert _names(project["dependencies"]) <= _names([line for line in pinned if "==" in line])
+
+
+def test_every_package_of_the_code_is_installed() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    found = {
+        ".".join(("hotloop", *path.parent.relative_to(ROOT).parts))
+        for folder in ("app", "kernels")
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert set(tool["setuptools"]["packages"]) == {"hotloop", *found}
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from hotloop.app.schemas.options import DbSource
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
-from hotloop.kernels.contract import WorkloadSource
+from hotloop.kernels.contract import Scratch, Term, WorkloadSource
 from hotloop.kernels.loops import LOOPS
 from tests.fixtures.calibrations import ideal
 
@@ -103,6 +103,17 @@ def test_auto_takes_the_fastest_kernel_for_the_parameters() -> None:
     assert plan(kernel="auto").kernel == "cython"
     nested_only = {"cpu_iterations": 0, "outer_iterations": 1_000, "inner_iterations": 1_000}
     assert plan(kernel="auto", parameters=nested_only).kernel == "python"
+
+
+def test_auto_is_refused_with_all_reasons_if_no_kernel_is_available() -> None:
+    none = [replace(each, available=False, reason=f"no {each.kernel}") for each in REPORTS]
+    with pytest.raises(
+        InvalidRequestError, match=r"python: no python; cython: no cython"
+    ) as caught:
+        make_plan(
+            StrategyName.HYBRID, RunRequest(), GeneratedItems(1), none, ideal(REPORTS), SETTINGS
+        )
+    assert caught.value.field == "kernel"
 
 
 def test_unavailable_kernel_is_refused_with_its_reason() -> None:
@@ -231,3 +242,36 @@ def test_plan_names_the_source_of_a_users_function() -> None:
         assert plan().source == source
     finally:
         kernels.declare(LOOPS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "text"),
+    [
+        (
+            {"scratch": (Scratch("values", "float64", ("cpu_iterations - 8",)),)},
+            "cpu_iterations",
+            "these parameters give scratch 'values' the shape (-1,); it may have up to",
+        ),
+        (
+            {"scratch": (Scratch("values", "float64", ("1 / (cpu_iterations - 7)",)),)},
+            "cpu_iterations",
+            "the shape of scratch 'values': ",
+        ),
+        (
+            {"terms": (Term("loop", "1 / (cpu_iterations - 7)"),)},
+            "cpu_iterations",
+            "the cost 'loop' of these parameters: ",
+        ),
+    ],
+)
+def test_parameters_with_which_no_batch_could_run_are_refused(
+    changes: dict[str, Any], field: str, text: str
+) -> None:
+    try:
+        kernels.declare(replace(LOOPS, **changes))
+        with pytest.raises(kernels.InvalidParameterError) as raised:
+            plan(parameters={"cpu_iterations": 7})
+    finally:
+        kernels.declare(LOOPS)
+    assert raised.value.field == field
+    assert raised.value.message.startswith(text)

@@ -67,6 +67,24 @@ def test_killed_run_host_takes_its_workers_along(
     runner.run(kill())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this score")
+def test_run_host_and_its_workers_are_killed_first_when_memory_is_out(
+    runner: asyncio.Runner,
+) -> None:
+    async def scores() -> list[str]:
+        host = await start_host()
+        async for _ in host.run(make_plan(StrategyName.MULTIPROCESSING)):
+            pass
+        pids = [host.pid, *(process.pid for process in tree(host.pid))]
+        found = [Path(f"/proc/{pid}/oom_score_adj") for pid in pids]
+        told = [path.read_text().strip() for path in found]
+        await host.kill()
+        return told
+
+    told = runner.run(scores())
+    assert told.count("500") >= 4, "the run host, its fork server and two workers"
+
+
 def test_run_closed_early_kills_the_run_host(runner: asyncio.Runner) -> None:
     async def close() -> None:
         host = await start_host()

@@ -14,6 +14,7 @@ from hotloop.app.errors import NotReadyError, TooBusyError
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost import host_pool as host_pool_module
 from hotloop.app.runhost.host_pool import BUSY_RETRY_SECONDS, HostPoolOptions, RunHostPool
+from hotloop.app.runhost.messages import RunReport
 from tests.fixtures.plans import make_plan
 from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.waiting import until
@@ -317,3 +318,29 @@ def _command(process: object) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def test_retired_run_hosts_are_replaced_idle_ones_at_once_and_leased_ones_later(
+    runner: asyncio.Runner,
+) -> None:
+    async def retire() -> None:
+        async with host_pool(2) as pool:
+            await until(lambda: pool.alive_count == 2, "both are up")
+            async with pool.lease() as leased:
+                assert not pool.is_idle
+                async with pool.lease() as other:
+                    idle = other.pid
+                pool.retire()
+                async with pool.lease(patient=True) as new:
+                    assert new.pid not in (idle, leased.pid)
+                assert leased.alive
+                events = [event async for event in leased.run(make_plan(StrategyName.SEQUENTIAL))]
+                assert isinstance(events[-1], RunReport)
+                assert events[-1].error is None
+            await leased.exited
+            await until(lambda: pool.alive_count == 2 and pool.is_idle, "both are replaced")
+            async with pool.lease() as one, pool.lease() as two:
+                assert not {one.pid, two.pid} & {idle, leased.pid}
+            assert pool.deaths == 0
+
+    runner.run(retire())

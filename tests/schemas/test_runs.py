@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from pydantic import ValidationError
 from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.options import CacheSource, DbSource, RunOptions
-from hotloop.app.schemas.runs import RunRequest, UploadQuery
+from hotloop.app.schemas.runs import RunRequest, UploadQuery, read_request
 from hotloop.app.wording import describe
+from hotloop.kernels.loops import LOOPS
 
 ROW = {"item_id": 1, "value": 0.5, "offset": 7}
 
@@ -40,6 +42,20 @@ def test_empty_body_is_the_defaults() -> None:
         "outer_iterations": 100,
         "inner_iterations": 200,
     }
+
+
+def test_items_of_a_users_function_wait_for_nothing_by_default() -> None:
+    source = kernels.WorkloadSource("prices", "own", "1" * 64)
+    kernels.declare(replace(LOOPS, name="own", source=source))
+    try:
+        body: dict[str, Any] = {"workload": "own"}
+        made = read_request(RunRequest, json.dumps(body))
+        body |= {"db": "simulated", "cache": "simulated"}
+        asked = read_request(RunRequest, json.dumps(body))
+    finally:
+        kernels.withdraw("own")
+    assert (made.db_source, made.cache_source) == ("none", "none")
+    assert (asked.db_source, asked.cache_source) == ("simulated", "simulated")
 
 
 def test_made_up_items_pass_simulated_stages_by_default() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from hotloop.app.sources.connections import close_connections
 from tests.fixtures.pinot_broker import running_broker
 from tests.fixtures.real_sources import pinot_columns, reasons
 from tests.fixtures.redis_server import RunningRedis, running_redis
+from tests.fixtures.server import running_server
+from tests.fixtures.waiting import wait_until
 
 
 @hotloop.workload(
@@ -143,6 +146,54 @@ def test_boolean_and_vector_are_read_from_text(server: RunningRedis, client: Red
     batch = from_redis(server, [3, 1], redis_columns={"is_call": ""})
     assert batch.columns["is_call"].tolist() == [True, False]
     assert list(reasons(batch)) == [1]
+
+
+PRICES = """\
+import hotloop
+
+
+@hotloop.workload(
+    columns={"spot": hotloop.Float(0.5, 1e6), "rates": hotloop.Float(-1, 1, width=2)},
+    parameters={},
+)
+def discounted(spot, rates) -> float:
+    return spot * (1.0 + rates[0]) * (1.0 + rates[1])
+"""
+
+
+@pytest.mark.long
+def test_service_reads_the_columns_of_a_users_function(
+    server: RunningRedis, client: Redis, tmp_path: Path
+) -> None:
+    client.set("price:0", json.dumps({"p": 100.0, "r": [0.5, -0.5]}))
+    client.set("price:2", json.dumps({"p": "much", "r": [0, 0]}))
+    (tmp_path / "prices.py").write_text(PRICES)
+    own = {
+        "redis_key": "price:{id}",
+        "redis_layout": "json",
+        "redis_columns": {"spot": "p", "rates": "r"},
+        "redis_defaults": {"spot": 2},
+    }
+    with running_server(
+        tmp_path,
+        workloads="prices.py",
+        redis_url=server.url,
+        workload_sources=json.dumps({"discounted": own}),
+    ) as service:
+        service.wait_ready()
+        body: dict[str, Any] = {"workload": "discounted", "items_count": 3, "cache": "redis"}
+        answers: list[Any] = []
+
+        def is_answered() -> bool:
+            answers[:] = [service.run("threading", **body, kernel="python")]
+            return answers[0].is_success is True  # 503 as long as the function is loaded
+
+        wait_until(is_answered, "the function is known", 60)
+        result = answers[0].json()
+    assert [row["result"] for row in result["results"]] == [75.0, 2.0, None]
+    (error,) = result["errors"]
+    assert error["reason"] == "spot is 'much'; a number from 0.5 to 1,000,000 is needed"
+    assert (result["stages"][0]["hits"], result["stages"][0]["misses"]) == (2, 1)
 
 
 def test_query_and_columns_of_pinot_are_the_workloads_own() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from hotloop.app.errors import WorkloadUnusableError
 from hotloop.app.names import StrategyName
 from hotloop.app.strategies.nursery import ForkServer, Nursery
-from hotloop.app.strategies.pools import ExecutorPool
+from hotloop.app.strategies.pools import ExecutorPool, MultiprocessingPool
 from hotloop.app.system import thread_count
 from hotloop.kernels.contract import WorkloadSource
-from tests.fixtures.own_code import RATIOS, used, write_module
+from tests.fixtures.own_code import RATIOS, declaration, used, write_module
 from tests.fixtures.plans import make_plan
 
 PYTHON = ("loops", "python")
@@ -48,6 +50,48 @@ def test_code_that_is_not_safe_to_fork_is_spawned_and_other_workloads_are_forked
         assert nursery.server_for(("ratios", "python"), workload.source) is None
         assert nursery.server_for(PYTHON) is not None
         nursery.close()
+
+
+ONCE = """
+import os, sys
+if "fork_server" in sys.argv[0]:
+    raise RuntimeError
+try:
+    os.close(os.open(__file__ + ".once", os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    pass
+else:
+    raise RuntimeError("the first of the workers")
+"""
+
+
+def test_worker_that_cannot_import_keeps_no_other_worker_waiting(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("once")
+    file = write_module(folder, "once", f"{ONCE}\n{RATIOS}")
+    once = Path(f"{file}.once")
+    once.touch()
+    workload = declaration(file)
+    once.unlink()
+    plan = make_plan(
+        StrategyName.MULTIPROCESSING,
+        workload=workload.name,
+        source=workload.source,
+        parameters={"steps": 5},
+    )
+    nursery = Nursery()
+    pool = MultiprocessingPool(nursery)
+
+    async def ensure() -> None:
+        with pytest.raises(WorkloadUnusableError, match="the first of the workers"):
+            await pool.ensure(2, plan)
+        assert pool.pids == []
+        await pool.ensure(2, plan)
+        await pool.discard()
+
+    asyncio.run(ensure())
+    nursery.close()
 
 
 def test_fork_servers_are_bounded_and_the_one_used_longest_ago_ends() -> None:

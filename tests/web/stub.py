@@ -231,7 +231,8 @@ class Stub:
 
         @router.get("/recommendations")
         async def recommend(query: RecommendationQueryDep) -> dict[str, Any]:
-            self.asked.append(("recommend", query.model_dump(mode="json", exclude_unset=True)))
+            options = query.model_dump(mode="json", exclude_unset=True, exclude={"parameters"})
+            self.asked.append(("recommend", options | query.changed_parameters))
             if self.errors:
                 raise self.errors.pop()
             is_running = self.calibration["status"] == "running"

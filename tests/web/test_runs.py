@@ -257,7 +257,7 @@ def test_file_dropped_on_the_form_is_run(server: Server, page: Page) -> None:
     page.enter('#view [name="parameters.cpu_iterations"]', "5")
     drop(page, SAMPLE)
     page.wait_for("#view pre", "--data-binary '@flights-1000.csv'")
-    page.wait_for("#view pre", "/upload?strategy=threading&cpu_iterations=5'")
+    page.wait_for("#view pre", "/upload?strategy=threading&parameters.cpu_iterations=5'")
     page.click("#view .main")
     page.wait_for('#view [role="status"]', "Started")
     task_id = page.text('#view [role="status"] a')

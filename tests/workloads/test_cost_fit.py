@@ -1,4 +1,4 @@
-"""The constants of a kernel come out of points that were made from them (app/workloads/cost_fit.py)."""
+"""Constants come back from points that were made of them (app/workloads/cost_fit.py)."""
 
 from __future__ import annotations
 

@@ -129,11 +129,11 @@ def test_numba_is_not_imported_for_a_description(tmp_path: Path) -> None:
 
 
 def test_error_whose_words_fail_has_a_reason() -> None:
-    class Mute(Exception):
+    class MuteError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert reason_of(Mute()) == "Mute: "
+    assert reason_of(MuteError()) == "MuteError: "
     assert reason_of(ValueError("one\ntwo   three")) == "ValueError: one two three"
     assert len(reason_of(ValueError("x" * 10_000))) < 1_000
 

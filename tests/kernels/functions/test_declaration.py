@@ -47,6 +47,18 @@ def test_declaration_has_what_the_decorator_says() -> None:
     assert declared.idle_parameters == {"steps": 1, "rate": 0.2, "kind": "put", "early": True}
     assert [s.shape for s in declared.scratch] == [("steps + 2",)]
     assert samples.dot.declaration.columns_in[0].width == 5
+    assert [c.examples for c in declared.columns_in] == [(618e3, 236e3), (854e3, 708e3)]
+    assert samples.kinds.declaration.columns_in[0].example() is True
+
+
+def test_examples_are_values_that_a_client_could_send() -> None:
+    def sample(ids: Any) -> Any:
+        return np.array([np.nan, np.inf, 0.123456, 7.0])[ids % 4]
+
+    columns = {"x": hotloop.Float(0, 5, sample=sample)}
+    (column,) = WorkloadFunction(plain, columns=columns).declaration.columns_in
+    assert set(column.examples) <= {0.123}
+    assert column.example() in (0.0, 0.123)
 
 
 def test_it_is_still_the_plain_function() -> None:
@@ -159,6 +171,11 @@ TYPED: dict[str, Any] = {"columns": {"x": Float()}, "outputs": {"z": Float()}}
         (plain, {"parameters": {"steps": Integer(5, 9)}}, "default from 5 to 9, not 3"),
         (plain, {"parameters": {"steps": Integer(width=2)}}, "cannot have `width`"),
         (plain, {"parameters": {"steps": hotloop.Choice()}}, "different texts or numbers"),
+        (plain, {"parameters": {"steps": hotloop.Choice(3, float("inf"))}}, "different texts or"),
+        (plain, {"parameters": {"steps": hotloop.Choice(3, "\ud800")}}, r"Unicode, not '\\ud800'"),
+        (plain, {"description": "half \udfff"}, "descriptions, units and choices must be texts"),
+        (plain, {"columns": {"x": Float(description=5)}}, "must be texts in Unicode, not 5"),  # type: ignore[arg-type]
+        (plain, {"columns": {"x": Float(unit=5)}}, "must be texts in Unicode, not 5"),  # type: ignore[arg-type]
         (plain, {"outputs": {"x": Float()}}, "the name of an argument: x"),
         (plain, {"outputs": {"item_id": Float()}}, "a name that results use"),
         (plain, {"outputs": {"a b": Float()}}, "letters, digits and underscores"),
