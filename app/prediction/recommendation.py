@@ -166,13 +166,13 @@ def _answer(
     calibration, calibrated = basis.calibration, basis.calibrated_at is not None
     fixed = _fixed(query, plan, calibration)
     found = ranked(search_space(plan, fixed, calibration), calibration, memory_bytes)
-    interval = partial(
+    interval_around = partial(
         errors.interval,
         calibrated=calibrated,
         sampled=kernels.get_workload(plan.workload).depends_on_data,
     )
     shown = [
-        _view(rank, each, interval(each.prediction.seconds))
+        _view(rank, each, interval_around(each.prediction.seconds))
         for rank, each in enumerate(found[: query.limit], 1)
     ]
     in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)
