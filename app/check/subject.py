@@ -43,6 +43,11 @@ class Subject:
     """True if the code may give other results in another process."""
 
     @property
+    def compiled(self) -> list[Kernel]:
+        """The kernels other than `python`."""
+        return list(self.kernels.values())[1:]
+
+    @property
     def reference(self) -> Kernel:
         """The kernel `python`."""
         return next(iter(self.kernels.values()))
