@@ -14,7 +14,7 @@ from hotloop.app.check.names import BOUNDS, DETERMINISM, RUNS
 from hotloop.app.check.told import Told
 from hotloop.app.system import INNER_THREAD_VARIABLES, memory_limit
 
-__all__ = ["Processes", "UnloadableError"]
+__all__ = ["CheckFailedError", "Processes", "UnloadableError"]
 
 LEAST_SECONDS: Final = 1.0
 
@@ -31,6 +31,10 @@ _LEAST_MEMORY: Final = 2 << 30
 
 class UnloadableError(Exception):
     """The workload cannot be imported; the text says why, in one line."""
+
+
+class CheckFailedError(Exception):
+    """The check itself has a fault; the text is the end of its error output."""
 
 
 class Processes:
@@ -68,7 +72,7 @@ class Processes:
 
     def run(self, role: str) -> None:
         """Start the processes, the first one in this role, and gather what they tell until all have
-        ended. Raises `UnloadableError`.
+        ended. Raises `UnloadableError` and `CheckFailedError`.
         """
         self._start(role)
         while self._children:
@@ -152,7 +156,12 @@ class Processes:
             self._try_a_seed()
             return
         doing = child.doing()
-        self._lost(child, child.end_in_words() + (f", during: {doing}" if doing else ""))
+        code, words = child.end()
+        if code == 1 and not doing and self.told.name:
+            # An error of Python, and everything that runs the user's code says so before. A signal
+            # may come later than the call that is to blame.
+            raise CheckFailedError(words)
+        self._lost(child, f"{words}, during: {doing}" if doing else words)
 
     def _lost(self, child: Child, words: str) -> None:
         """Report what ended a process, and go on with the other kernels in a new one."""
