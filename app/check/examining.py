@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from hotloop.app.check.messages import example_of
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.names import BATCH, BOUNDS, DETERMINISM, INPUTS, POISON, RUNS
 from hotloop.app.check.plan import Plan, make_plan
 from hotloop.app.check.points.base import Base, make_base

@@ -5,18 +5,15 @@ outlives a crash of what it is about to do.
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import numpy as np
-
-__all__ = ["Note", "Reporter", "example_of", "plain_value"]
+__all__ = ["Note", "Reporter"]
 
 _SIZE: Final = 4096
 _LIMIT: Final = struct.Struct("=d")
@@ -29,9 +26,6 @@ _LONGEST: Final = 15
 
 _IDLE: Final = 0.01
 """Share of a processor below which a call is one that waits."""
-
-_SHOWN: Final = 8
-"""Values of a vector that an example shows at each end."""
 
 
 class Note:
@@ -103,27 +97,3 @@ class Reporter:
         line = json.dumps({"kind": kind, **values}, allow_nan=False) + "\n"
         self._stream.write(line.encode())
         self._stream.flush()
-
-
-def plain_value(value: Any) -> Any:
-    """Return a number, text or array as JSON has it; infinities and NaN are texts, and of a long
-    vector only both ends are shown.
-    """
-    if isinstance(value, np.ndarray | memoryview):
-        flat = np.asarray(value).reshape(-1).tolist()
-        if len(flat) > 2 * _SHOWN:
-            return [*map(plain_value, flat[:_SHOWN]), "…", *map(plain_value, flat[-_SHOWN:])]
-        return [plain_value(each) for each in flat]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def example_of(
-    columns: Mapping[str, Any] | None, row: int, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the item at a position of a batch, and the parameters, for a finding."""
-    item = {} if columns is None else {name: plain_value(v[row]) for name, v in columns.items()}
-    return {"columns": item, "parameters": {k: plain_value(v) for k, v in parameters.items()}}

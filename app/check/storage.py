@@ -12,7 +12,7 @@ from hotloop.app.disk import new_file
 from hotloop.app.version import VERSION
 from hotloop.kernels import Workload
 
-__all__ = ["certificate_of", "keep", "version_of"]
+__all__ = ["Certificates", "certificate_of", "keep", "version_of"]
 
 _FOLDER: Final = "certificates"
 _VERSION: Final = re.compile(r"\w[\w.+-]{0,199}")
@@ -22,11 +22,45 @@ _OWN: Final = re.compile(r"[0-9a-f]{12,64}")
 _DIGITS: Final = 12
 
 
+class Certificates:
+    """The certificates in a data folder, each read again only when its file has changed. Safe to
+    use from any number of threads; the methods block.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._read: dict[str, tuple[int, Certificate | None]] = {}
+
+    def mark(self, workload: str, version: str | None, kernel: str) -> str | None:
+        """Return what a result of this kernel carries: the hash of the certificate, "failed", or
+        None if this version was not checked. A built-in workload has no version of its own.
+        """
+        certificate = self._of(_built_in(workload) if version is None else version)
+        if certificate is None or certificate.workload != workload:
+            return None
+        return certificate.mark(kernel)
+
+    def _of(self, version: str) -> Certificate | None:
+        try:
+            changed = _path(self._data_dir, version).stat().st_mtime_ns
+        except (OSError, ValueError):
+            return None
+        known = self._read.get(version)
+        if known is None or known[0] != changed:
+            known = self._read[version] = changed, certificate_of(self._data_dir, version)
+        return known[1]
+
+
 def version_of(workload: Workload) -> str:
     """Return the version under which the certificate of a workload is kept: that of the user's
     code, or for a built-in workload its name and the version of hotloop.
     """
-    return f"{workload.name}-{VERSION}" if workload.source is None else workload.source.version
+    source = workload.source
+    return _built_in(workload.name) if source is None else source.version
+
+
+def _built_in(workload: str) -> str:
+    return f"{workload}-{VERSION}"
 
 
 def keep(data_dir: Path, certificate: Certificate) -> Path:

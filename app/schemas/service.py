@@ -190,6 +190,9 @@ class KernelView(ResponseModel):
     examined first, and an idle service examines it unasked."""
     reason: str | None
     """The reason why it is not available, and how to get it."""
+    certificate: str | None = Field(default=None, examples=["2e72dcb7d7e3c0f9"])
+    """The hash of its certificate, which `hotloop check` has made; `failed` if it found a fault;
+    null if it has not looked at this version."""
     releases_gil: bool
     """True if threads compute in parallel with it."""
     instruction_set: str | None = Field(examples=["avx2"])

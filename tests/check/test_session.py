@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hotloop.app.check.messages import Note, Reporter, example_of, plain_value
+from hotloop.app.check.examples import example_of, plain_value
+from hotloop.app.check.messages import Note, Reporter
 from hotloop.app.check.names import PARITY, Status
 from hotloop.app.check.reference import Reference
 from hotloop.app.check.session import Session, TooSlow, alarm
