@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from hotloop.app.check.messages import Note
 __all__ = ["Child", "wait_for"]
 
 _IMPORT_ROOT: Final = str(Path(hotloop.__file__).absolute().parent.parent)
+_WAITING_SECONDS: Final = 12.0
 _LEAVING_SECONDS: Final = 2.0
 """Time between the last message of a process and its end."""
 
@@ -43,6 +45,7 @@ class Child:
         self.reader = ours
         self.is_over = False
         """True once the process has ended, and all of its messages are read."""
+        self._late_since: float | None = None
         self.is_done = False
         """True once it has said so: it has not been ended by something else."""
         self.kernel: str | None = None
@@ -96,12 +99,19 @@ class Child:
             self.is_done = self.is_done or message["kind"] in ("done", "unloadable")
             yield message
 
-    def overdue(self) -> str | None:
-        """Return what it does for longer than it may, in words; None if all is well."""
+    def overdue(self, waiting_seconds: float = _WAITING_SECONDS) -> str | None:
+        """Return what it does for longer than it may, in words; None if all is well. It may wait
+        for so long without computing.
+        """
+        before = self._late_since
+        self._late_since = None
         with contextlib.suppress(psutil.Error):
             times = psutil.Process(self._process.pid).cpu_times()
-            seconds = self._note.overdue(times.user + times.system)
-            return None if seconds is None else f"{self._note.read()}, for {seconds:.0f} s"
+            since = self._note.overdue(times.user + times.system, waiting_seconds)
+            # Twice in a row: the note may change while it is read.
+            self._late_since = since
+            if since is not None and since == before:
+                return f"{self._note.read()}, for {time.monotonic() - since:.0f} s"
         return None
 
     def doing(self) -> str:

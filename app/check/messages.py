@@ -19,9 +19,16 @@ import numpy as np
 __all__ = ["Note", "Reporter", "example_of", "plain_value"]
 
 _SIZE: Final = 4096
-_HEAD: Final = struct.Struct("=dddi")
-_WAITING: Final = 3
+_LIMIT: Final = struct.Struct("=d")
+_HEAD: Final = struct.Struct("=ddi")
+_TEXT: Final = _LIMIT.size + _HEAD.size
+"""Where the words begin."""
+
+_LONGEST: Final = 15
 """How many times its limit of processor time a call may take, on a machine that is busy."""
+
+_IDLE: Final = 0.01
+"""Share of a processor below which a call is one that waits."""
 
 _SHOWN: Final = 8
 """Values of a vector that an example shows at each end."""
@@ -43,27 +50,46 @@ class Note:
         """Say what the block does, and that it must end within `limit` seconds of processor time,
         and of waiting within some more.
         """
-        text = words.encode()[: _SIZE - _HEAD.size]
-        self._map[_HEAD.size : _HEAD.size + len(text)] = text
-        _HEAD.pack_into(self._map, 0, time.monotonic(), time.process_time(), limit, len(text))
+        text = words.encode()[: _SIZE - _TEXT]
+        self._map[_TEXT : _TEXT + len(text)] = text
+        _HEAD.pack_into(self._map, _LIMIT.size, time.monotonic(), time.process_time(), len(text))
+        # The limit comes last, and goes first: what is read beside it is complete.
+        _LIMIT.pack_into(self._map, 0, limit)
         try:
             yield
         finally:
-            _HEAD.pack_into(self._map, 0, 0.0, 0.0, 0.0, 0)
+            _LIMIT.pack_into(self._map, 0, 0.0)
 
     def read(self) -> str:
         """Return what is being done; empty if nothing."""
-        length = _HEAD.unpack_from(self._map, 0)[3]
-        return self._map[_HEAD.size : _HEAD.size + length].decode(errors="replace")
+        if not _LIMIT.unpack_from(self._map, 0)[0]:
+            return ""
+        length = _HEAD.unpack_from(self._map, _LIMIT.size)[2]
+        return self._map[_TEXT : _TEXT + length].decode(errors="replace")
 
-    def overdue(self, cpu_seconds: float) -> float | None:
-        """Return for how many seconds the writer, which has used so much processor time, has been
-        doing what should long be over; None if all is well.
+    def overdue(self, cpu_seconds: float, waiting_seconds: float) -> float | None:
+        """Return since when, on the monotonic clock, the writer has been doing what should long be
+        over; None if all is well. It has used so much processor time in all, and it may wait for
+        `waiting_seconds`.
         """
-        since, before, limit, _ = _HEAD.unpack_from(self._map, 0)
-        elapsed: float = time.monotonic() - since
-        is_over = limit and (cpu_seconds - before > limit or elapsed > _WAITING * limit)
-        return elapsed if is_over else None
+        limit: float = _LIMIT.unpack_from(self._map, 0)[0]
+        since, before = self._times()
+        if not limit or (limit, since) != self._state():
+            return None
+        elapsed = time.monotonic() - since
+        used = cpu_seconds - before
+        # What waits uses next to nothing; what computes on a busy machine gets its share.
+        waits = elapsed > waiting_seconds and used < _IDLE * elapsed
+        return since if used > limit or waits or elapsed > _LONGEST * limit else None
+
+    def _times(self) -> tuple[float, float]:
+        since, before, _ = _HEAD.unpack_from(self._map, _LIMIT.size)
+        return since, before
+
+    def _state(self) -> tuple[float, float]:
+        limit: float = _LIMIT.unpack_from(self._map, 0)[0]
+        since: float = _HEAD.unpack_from(self._map, _LIMIT.size)[0]
+        return limit, since
 
 
 class Reporter:

@@ -21,6 +21,7 @@ LEAST_SECONDS: Final = 1.0
 _ENDING_SECONDS: Final = 1.5
 """Time that is left for the end of the processes."""
 
+_WAITING_AT_END_SECONDS: Final = 4.0
 _POLL_SECONDS: Final = 0.1
 _MOST_RESTARTS: Final = 8
 _MOST_MEMORY: Final = 8 << 30
@@ -69,7 +70,7 @@ class Processes:
         self._start(role)
         while self._children:
             if time.monotonic() > self._deadline:
-                self.told.notes.append(f"the check was stopped after {self._seconds:.0f} s")
+                self._stop()
                 break
             wait_for(self._children, _POLL_SECONDS)
             for child in list(self._children):
@@ -165,6 +166,17 @@ class Processes:
                     restarted.tell(name)
                 if not any(other.role == "examine" for other in self._children):
                     self._no_more()
+
+    def _stop(self) -> None:
+        """Note that the time is over, and which kernel does nothing but wait."""
+        told = self.told
+        told.notes.append(f"the check was stopped after {self._seconds:.0f} s")
+        for child in self._children:
+            looks = [child.overdue(_WAITING_AT_END_SECONDS) for _ in range(2)]
+            words = looks[1] if child.role == "examine" else None
+            if words is not None and told.name:
+                kernel = child.kernel or told.reference
+                told.find(kernel, RUNS.name, f"it never returns: {words}", RUNS.advice)
 
     def _may_restart(self) -> bool:
         self._restarts += 1

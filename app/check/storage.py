@@ -15,7 +15,11 @@ from hotloop.kernels import Workload
 __all__ = ["certificate_of", "keep", "version_of"]
 
 _FOLDER: Final = "certificates"
-_VERSION: Final = re.compile(r"[\w.+-]{1,200}")
+_VERSION: Final = re.compile(r"\w[\w.+-]{0,199}")
+_OWN: Final = re.compile(r"[0-9a-f]{12,64}")
+"""The version of a user's code, whole or as it is shown and stored."""
+
+_DIGITS: Final = 12
 
 
 def version_of(workload: Workload) -> str:
@@ -38,7 +42,9 @@ def keep(data_dir: Path, certificate: Certificate) -> Path:
 
 
 def certificate_of(data_dir: Path, version: str) -> Certificate | None:
-    """Return the certificate of a version; None if there is none, or none that can be read."""
+    """Return the certificate of a version, which may be cut to 12 digits; None if there is none, or
+    none that can be read.
+    """
     if not _VERSION.fullmatch(version):
         return None
     try:
@@ -48,4 +54,5 @@ def certificate_of(data_dir: Path, version: str) -> Certificate | None:
 
 
 def _path(data_dir: Path, version: str) -> Path:
-    return data_dir / _FOLDER / f"{version}.json"
+    name = version[:_DIGITS] if _OWN.fullmatch(version) else version
+    return data_dir / _FOLDER / f"{name}.json"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from hotloop import kernels
@@ -165,8 +166,13 @@ def _answer(
     calibration, calibrated = basis.calibration, basis.calibrated_at is not None
     fixed = _fixed(query, plan, calibration)
     found = ranked(search_space(plan, fixed, calibration), calibration, memory_bytes)
+    interval_around = partial(
+        errors.interval,
+        calibrated=calibrated,
+        sampled=kernels.get_workload(plan.workload).depends_on_data,
+    )
     shown = [
-        _view(rank, each, errors.interval(each.prediction.seconds, calibrated=calibrated))
+        _view(rank, each, interval_around(each.prediction.seconds))
         for rank, each in enumerate(found[: query.limit], 1)
     ]
     in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-CORRECT: Final = '''\
+CORRECT: Final = """\
 import ctypes
 import math
 import os
@@ -93,7 +93,7 @@ def fast(x, y, n, on, turns, weight, kind, flip, total, count, room):
 
 
 work.kernel("fast", fast)
-'''
+"""
 
 ITEM: Final = "one(x[i], y[i], n[i], on[i], turns, weight, kind, flip, room)"
 

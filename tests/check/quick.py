@@ -1,4 +1,4 @@
-"""A workload that is checked in seconds: its second kernel is made of numpy, nothing is compiled."""
+"""A workload that is checked in seconds: its second kernel is of numpy, so nothing is compiled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from hotloop.app.check import Certificate, certify
 
-CORRECT: Final = '''\
+CORRECT: Final = """\
 import ctypes
 import os
 import time
@@ -42,7 +42,7 @@ def fast(x, n, turns, y, m, room):
 
 
 work.kernel("numba", fast)
-'''
+"""
 
 KERNEL: Final = "numba"
 """The kernel of numpy has the name of the one that would be derived."""
