@@ -372,13 +372,30 @@ def test_api_starts_without_what_the_queue_needs() -> None:
 
 
 def test_queue_takes_what_its_node_can_do_now(queues: Queues, store: TaskStore, work: Work) -> None:
-    """A node that loses an ability leaves such work to others, and takes it once it can again."""
-    queue = queues.launch(work, abilities=NOTHING, **NEVER)
+    """A node that loses an ability leaves such work, and takes it once it can again."""
+    asked = threading.Semaphore(0)
+
+    def can_execute() -> bool:
+        asked.release()
+        return True
+
+    def look_twice() -> None:
+        for _ in range(2):  # the second look begins after the first has ended
+            queue.wake()
+            assert asked.acquire(timeout=30)
+
+    options: dict[str, Any] = NEVER | {"concurrency": 1}
+    queue = queues.launch(work, can_execute=can_execute, abilities=NOTHING, **options)
+    assert asked.acquire(timeout=30)
     (first,) = put(store)
+    look_twice()
+    assert work.began == []
     queue.set_abilities(Abilities())
     wait_until(lambda: first in work.ended, "the first is done")
     queue.set_abilities(NOTHING)
+    while asked.acquire(timeout=0.2):
+        pass
     (second,) = put(store)
-    assert claim(store.engine, "there:1", abilities=Abilities()) is not None
+    look_twice()
     assert work.began == [first]
-    assert node_of(store, second) == "there:1"
+    assert node_of(store, second) is None
