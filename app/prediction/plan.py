@@ -120,13 +120,18 @@ def check_workload(name: str) -> kernels.Workload:
 
 
 def fastest_kernel(
-    workload: str, parameters: Mapping[str, object], reports: Sequence[KernelReport]
+    field: str, workload: str, parameters: Mapping[str, object], reports: Sequence[KernelReport]
 ) -> str:
     """Return the workload's available kernel that is fastest for an item. Raises
-    kernels.InvalidParameterError, and ValueError if no kernel is available.
+    kernels.InvalidParameterError, and InvalidRequestError for `field` if no kernel is available.
     """
     operations = kernels.get_workload(workload).operations(parameters)
-    available = (r for r in reports if r.workload == workload and r.available)
+    own = [report for report in reports if report.workload == workload]
+    available = [report for report in own if report.available]
+    if not available:
+        reasons = "; ".join(f"{report.kernel}: {report.reason}" for report in own)
+        text = f"none of the kernels of {workload} is available ({reasons})"
+        raise InvalidRequestError(field, text)
     return min(available, key=lambda r: nanoseconds_per_item(r, operations)).kernel
 
 
@@ -144,7 +149,7 @@ def _resolve_kernel(
     reports: Sequence[KernelReport],
 ) -> str:
     if request.kernel == AUTO:
-        return fastest_kernel(request.workload, parameters, reports)
+        return fastest_kernel("kernel", request.workload, parameters, reports)
     found = {r.kernel: r for r in reports if r.workload == request.workload}
     report = found.get(request.kernel)
     if report is None:
