@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from hotloop.app.check.storage import Certificates
 from hotloop.app.comparison.execution import ComparisonBody
 from hotloop.app.comparison.service import ComparisonService
 from hotloop.app.database.threads import in_store_thread, new_store_threads
@@ -135,6 +136,8 @@ async def open_services(
             begins_unasked=calibrates_unasked,
         )
         stack.push_async_callback(calibrations.close)
+        certificates = Certificates(settings.data_dir)
+        bodies = {**BODIES, TaskKind.RUN: RunBody(certificates)}
         context = RunContext(
             settings=settings,
             usable_cpus=usable_cpus,
@@ -149,7 +152,8 @@ async def open_services(
             metrics=metrics,
             memory=memory,
             storage=ClientStorage(store.stored_bytes, settings.client_stored_bytes),
-            bodies=BODIES,
+            certificates=certificates,
+            bodies=bodies,
         )
         runner = TaskRunner(context)
         queue = WorkQueue(
@@ -169,7 +173,7 @@ async def open_services(
         stack.push_async_callback(upkeep.close)
         await upkeep.start()
         stack.push_async_callback(_close, queue.close)
-        hub = EventHub(store, BODIES)
+        hub = EventHub(store, bodies)
         stack.push_async_callback(hub.close)
         vitals = VitalsService(context.lag, usable_cpus)
         stack.push_async_callback(vitals.close)
@@ -195,7 +199,7 @@ async def open_services(
             recommendations=RecommendationService(
                 settings, catalogue, calibrations, store, memory.run_bytes
             ),
-            kernels=KernelService(catalogue),
+            kernels=KernelService(catalogue, certificates),
             catalogue=catalogue,
             health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
             vitals=vitals,

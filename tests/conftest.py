@@ -21,6 +21,7 @@ SLOW_FIRST: Final = (
     "web",
     "cli",
     "packaging",
+    "examples",
     "runhost",
     "tasks",
 )

@@ -184,5 +184,5 @@ def test_command_line_takes_words_and_numbers(server: Server, environment: dict[
     found = hotloop("recommend", *given, *words, environment=environment)
     assert found.returncode == 0, found.stderr
     help_text = " ".join(hotloop("run", "--help", environment=environment).stdout.split())
-    assert "method (sum or mean; default sum)" in help_text
-    assert "absolute (true or false; default false)" in help_text
+    assert "method (sum, mean; default sum)" in help_text
+    assert "absolute (true, false; default false)" in help_text

@@ -6,45 +6,19 @@ granted: the user's code may crash it, never return, or eat memory.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hotloop.app.check.config import Config
 from hotloop.app.check.messages import Note, Reporter
 from hotloop.app.system import end_with_starter
 
 _LOADING_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a process is started with. `spec` names the workload, `attribute` one of several."""
-
-    role: str
-    spec: str
-    attribute: str | None
-    place: str
-    folder: str
-    done: tuple[str, ...]
-    seconds: float
-    memory_bytes: int
-    messages: int
-
-    def to_json(self) -> str:
-        """Return the argument of the process."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__})
-
-    @classmethod
-    def from_json(cls, text: str) -> Config:
-        """Return what `to_json` was called for."""
-        values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "done": tuple(values["done"])})
 
 
 def main() -> None:
@@ -57,7 +31,7 @@ def main() -> None:
     reporter = Reporter(os.fdopen(config.messages, "wb"))
     started = time.monotonic()
     folder = Path(config.folder)
-    note = Note(folder / f"note-{config.role}")
+    note = Note(Path(config.note), is_new=False)
     with note.doing("the module is imported", _LOADING_SECONDS * 30):
         subject = _load(reporter, config)
     if subject is None:

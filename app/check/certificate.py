@@ -15,6 +15,9 @@ FORMAT: Final = 1
 
 HASH_DIGITS: Final = 16
 
+FAILED_MARK: Final = "failed"
+"""What a result carries in place of the hash, if its kernel has a finding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -101,7 +104,7 @@ class Certificate:
         was not checked.
         """
         passed = self.kernel_passed(kernel)
-        return None if passed is None else self.hash if passed else "failed"
+        return None if passed is None else self.hash if passed else FAILED_MARK
 
     def to_json(self) -> dict[str, Any]:
         """Return the certificate as JSON values, with `hash` and `passed`."""

@@ -9,17 +9,21 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 import hotloop
-from hotloop.app.check.__main__ import Config
+from hotloop.app.check.config import Config
 from hotloop.app.check.messages import Note
 
 __all__ = ["Child", "wait_for"]
 
 _IMPORT_ROOT: Final = str(Path(hotloop.__file__).absolute().parent.parent)
+_WAITING_SECONDS: Final = 12.0
 _LEAVING_SECONDS: Final = 2.0
 """Time between the last message of a process and its end."""
 
@@ -35,16 +39,18 @@ class Child:
         self.role: str = config["role"]
         folder = Path(config["folder"])
         self._errors = folder / f"errors-{self.role}-{ours}"
-        self._note = Note(folder / f"note-{self.role}")
+        note = folder / f"note-{self.role}-{ours}"
+        self._note = Note(note, is_new=True)
         self._buffer = b""
         self.reader = ours
         self.is_over = False
         """True once the process has ended, and all of its messages are read."""
+        self._late_since: float | None = None
         self.is_done = False
         """True once it has said so: it has not been ended by something else."""
         self.kernel: str | None = None
         """The kernel that it works on."""
-        made = Config(**{**config, "messages": theirs})
+        made = Config(**{**config, "messages": theirs, "note": str(note)})
         try:
             with self._errors.open("wb") as errors:
                 self._process = subprocess.Popen(
@@ -93,14 +99,24 @@ class Child:
             self.is_done = self.is_done or message["kind"] in ("done", "unloadable")
             yield message
 
-    def overdue(self) -> str | None:
-        """Return what it does for longer than it may, in words; None if all is well."""
-        words, since, limit = self._note.read()
-        return f"{words}, for {since:.0f} s" if limit and since > limit else None
+    def overdue(self, waiting_seconds: float = _WAITING_SECONDS) -> str | None:
+        """Return what it does for longer than it may, in words; None if all is well. It may wait
+        for so long without computing.
+        """
+        before = self._late_since
+        self._late_since = None
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(self._process.pid).cpu_times()
+            since = self._note.overdue(times.user + times.system, waiting_seconds)
+            # Twice in a row: the note may change while it is read.
+            self._late_since = since
+            if since is not None and since == before:
+                return f"{self._note.read()}, for {time.monotonic() - since:.0f} s"
+        return None
 
     def doing(self) -> str:
         """Return what it does, or did when it ended."""
-        return self._note.read()[0]
+        return self._note.read()
 
     def kill(self) -> None:
         """End it, and whatever it has started."""

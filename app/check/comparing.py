@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hotloop.app.check.examples import plain_value
 from hotloop.app.check.items.rows import Columns
-from hotloop.app.check.messages import plain_value
 from hotloop.kernels import Column, Workload
 from hotloop.kernels.parity import PARITY_FACTOR, within_ulp
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from hotloop.app.check.messages import example_of
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.names import BATCH, BOUNDS, DETERMINISM, INPUTS, POISON, RUNS
 from hotloop.app.check.plan import Plan, make_plan
 from hotloop.app.check.points.base import Base, make_base
@@ -37,9 +37,9 @@ _COMPILING_SECONDS: Final = 1.0
 _STAGES: Final = {
     "results": 3.0,
     "repeats": 1.0,
+    "threads": 1.0,
     "batch": 2.0,
     "gil": 1.0,
-    "threads": 1.0,
     "cost": 1.5,
     "far": 0.5,
     "again": 0.1,
@@ -130,7 +130,7 @@ class _Examination:
         if base is None:
             return
         fickle = session.has_failed(name, DETERMINISM.name, POISON.name)
-        if stage == "repeats":
+        if stage == "repeats" and not session.has_failed(name, POISON.name):
             results = self._results_of(name)
             calls = examine_repeats(session, base, plan, results, min(seconds, 3.0))
             words = f"{calls:,} calls repeated"
@@ -143,7 +143,8 @@ class _Examination:
             examine_far(session, base, plan, self._known, seconds)
         elif stage == "threads":
             if not fickle and not session.has_failed(name, BATCH.name, INPUTS.name):
-                examine_threads(session, base, plan, min(seconds, 1.2))
+                seconds = min(max(seconds, 0.3), 1.2)
+                examine_threads(session, base, plan, self._results_of(name), seconds)
         elif stage == "gil":
             examine_gil(session, base, min(seconds, 3.0))
         elif stage == "cost":

@@ -144,7 +144,7 @@ class Fenced:
         _protect(address, _PAGE, _NOTHING)
         _protect(address + _PAGE + pages, _PAGE, _NOTHING)
         # An array without elements has an address, too, and may not be looked into.
-        memory = (ctypes.c_uint8 * max(length, 1)).from_address(start)
+        memory = memoryview((ctypes.c_uint8 * max(length, 1)).from_address(start))
         array = np.frombuffer(memory, dtype=np.uint8)[:length]
         return array.view(dtype).reshape(shape), address + _PAGE, pages
 

@@ -5,54 +5,85 @@ outlives a crash of what it is about to do.
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import numpy as np
-
-__all__ = ["Note", "Reporter", "example_of", "plain_value"]
+__all__ = ["Note", "Reporter"]
 
 _SIZE: Final = 4096
+_LIMIT: Final = struct.Struct("=d")
 _HEAD: Final = struct.Struct("=ddi")
-_SHOWN: Final = 8
-"""Values of a vector that an example shows at each end."""
+_TEXT: Final = _LIMIT.size + _HEAD.size
+"""Where the words begin."""
+
+_LONGEST: Final = 15
+"""How many times its limit of processor time a call may take, on a machine that is busy."""
+
+_IDLE: Final = 0.01
+"""Share of a processor below which a call is one that waits."""
 
 
 class Note:
-    """A small file that two processes map: since when the writer has been doing what, and for how
-    long it may.
+    """A small file that two processes map: since when the writer has been doing what, how much
+    processor time it had used before, and how much more it may use.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
+    def __init__(self, path: Path, *, is_new: bool) -> None:
+        if is_new:
             path.write_bytes(bytes(_SIZE))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), _SIZE)
 
     @contextmanager
     def doing(self, words: str, limit: float) -> Iterator[None]:
-        """Say what the block does, and that it must end within `limit` seconds."""
-        text = words.encode()[: _SIZE - _HEAD.size]
-        self._map[_HEAD.size : _HEAD.size + len(text)] = text
-        _HEAD.pack_into(self._map, 0, time.monotonic(), limit, len(text))
+        """Say what the block does, and that it must end within `limit` seconds of processor time,
+        and of waiting within some more.
+        """
+        text = words.encode()[: _SIZE - _TEXT]
+        self._map[_TEXT : _TEXT + len(text)] = text
+        _HEAD.pack_into(self._map, _LIMIT.size, time.monotonic(), time.process_time(), len(text))
+        # The limit comes last, and goes first: what is read beside it is complete.
+        _LIMIT.pack_into(self._map, 0, limit)
         try:
             yield
         finally:
-            _HEAD.pack_into(self._map, 0, 0.0, 0.0, 0)
+            _LIMIT.pack_into(self._map, 0, 0.0)
 
-    def read(self) -> tuple[str, float, float]:
-        """Return what is being done, since how many seconds, and the limit; ("", 0, 0) if
-        nothing.
+    def read(self) -> str:
+        """Return what is being done; empty if nothing."""
+        if not _LIMIT.unpack_from(self._map, 0)[0]:
+            return ""
+        length = _HEAD.unpack_from(self._map, _LIMIT.size)[2]
+        return self._map[_TEXT : _TEXT + length].decode(errors="replace")
+
+    def overdue(self, cpu_seconds: float, waiting_seconds: float) -> float | None:
+        """Return since when, on the monotonic clock, the writer has been doing what should long be
+        over; None if all is well. It has used so much processor time in all, and it may wait for
+        `waiting_seconds`.
         """
-        since, limit, length = _HEAD.unpack_from(self._map, 0)
-        text = self._map[_HEAD.size : _HEAD.size + length].decode(errors="replace")
-        return text, time.monotonic() - since if limit else 0.0, limit
+        limit: float = _LIMIT.unpack_from(self._map, 0)[0]
+        since, before = self._times()
+        if not limit or (limit, since) != self._state():
+            return None
+        elapsed = time.monotonic() - since
+        used = cpu_seconds - before
+        # What waits uses next to nothing; what computes on a busy machine gets its share.
+        waits = elapsed > waiting_seconds and used < _IDLE * elapsed
+        return since if used > limit or waits or elapsed > _LONGEST * limit else None
+
+    def _times(self) -> tuple[float, float]:
+        since, before, _ = _HEAD.unpack_from(self._map, _LIMIT.size)
+        return since, before
+
+    def _state(self) -> tuple[float, float]:
+        limit: float = _LIMIT.unpack_from(self._map, 0)[0]
+        since: float = _HEAD.unpack_from(self._map, _LIMIT.size)[0]
+        return limit, since
 
 
 class Reporter:
@@ -66,27 +97,3 @@ class Reporter:
         line = json.dumps({"kind": kind, **values}, allow_nan=False) + "\n"
         self._stream.write(line.encode())
         self._stream.flush()
-
-
-def plain_value(value: Any) -> Any:
-    """Return a number, text or array as JSON has it; infinities and NaN are texts, and of a long
-    vector only both ends are shown.
-    """
-    if isinstance(value, np.ndarray | memoryview):
-        flat = np.asarray(value).reshape(-1).tolist()
-        if len(flat) > 2 * _SHOWN:
-            return [*map(plain_value, flat[:_SHOWN]), "…", *map(plain_value, flat[-_SHOWN:])]
-        return [plain_value(each) for each in flat]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def example_of(
-    columns: Mapping[str, Any] | None, row: int, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the item at a position of a batch, and the parameters, for a finding."""
-    item = {} if columns is None else {name: plain_value(v[row]) for name, v in columns.items()}
-    return {"columns": item, "parameters": {k: plain_value(v) for k, v in parameters.items()}}

@@ -20,6 +20,13 @@ from hotloop.kernels import Kernel
 
 __all__ = ["Case", "Raised", "Reference"]
 
+_PARTS: Final = 8
+"""A call may take this part of the time of a batch."""
+
+_LONGER: Final = 20
+"""How much longer than the items before it a call may take."""
+
+_MOST_AT_ONCE: Final = 4096
 _SLOW_ITEMS: Final = 4
 """Items that are too slow, one after the other, until a batch is given up."""
 
@@ -88,27 +95,25 @@ class Reference:
         done: list[NDArray[np.intp]] = []
         results: list[dict[str, NDArray[Any]]] = []
         count, row, size, slow = rows_of(columns), 0, 1, 0
-        used = 0.0
-        started = time.perf_counter()
-        while row < count and slow < _SLOW_ITEMS:
-            left = limit - (time.perf_counter() - started)
-            if left <= 0:
-                break
+        used = per_item = 0.0
+        end = time.monotonic() + limit
+        while row < count and slow < _SLOW_ITEMS and time.monotonic() < end:
             rows = np.arange(row, min(row + size, count))
-            chunk_started = time.process_time()
-            allowed = max(left, _LEAST_SECONDS) if size == 1 else left
-            if size == 1:  # one item may not take all the time of the others
-                allowed = min(allowed, max(limit / _SLOW_ITEMS, _LEAST_SECONDS))
+            # Nothing may take all the time of the others.
+            allowed = max(limit / _PARTS, _LEAST_SECONDS)
+            if size > 1:
+                allowed = min(allowed, max(_LONGER * per_item * size, _LEAST_SECONDS))
+            started = time.process_time()
             called = self._called(take(columns, rows), parameters, allowed)
-            taken = time.process_time() - chunk_started
+            taken = time.process_time() - started
+            if size > 1 and (called is None or called.error is not None):
+                # One of them is too slow, or raises; soon they are computed one by one.
+                size = max(1, size // 8)
+                continue
             row += len(rows)
-            if called is None and size == 1:
+            if called is None:
                 slow += 1
                 self.slow.append((take(columns, rows), dict(parameters)))
-                continue
-            if called is None or (called.error is not None and size > 1):
-                # One of them is too slow, or raises; they are computed one by one.
-                row, size = int(rows[0]), max(1, size // 8)
                 continue
             slow = 0
             self.computed += len(rows)
@@ -118,9 +123,9 @@ class Reference:
             done.append(rows)
             results.append(called.outputs)
             used += taken
-            per_item = taken / len(rows)
-            left = limit - (time.perf_counter() - started)
-            size = int(max(1, min(2 * size, 4096, left / 4 / max(per_item, 1e-7))))
+            per_item = max(taken / len(rows), 1e-7)
+            left = end - time.monotonic()
+            size = int(max(1, min(2 * size, _MOST_AT_ONCE, left / 4 / per_item)))
         kept = np.concatenate(done) if done else np.empty(0, dtype=np.intp)
         names = [column.name for column in self._kernel.workload.columns_out]
         expected = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hotloop.app.check.comparing import in_words, unlike
 from hotloop.app.check.examining import load_cases, load_results
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.memory import Fenced
-from hotloop.app.check.messages import example_of
 from hotloop.app.check.names import BOUNDS, DETERMINISM
 from hotloop.app.check.plan import Plan
 from hotloop.app.check.points.results import Outputs, Results

@@ -25,6 +25,8 @@ _SLOWER: Final = 30.0
 _WAITING: Final = 20
 """How much longer than its processor time a call may take, before it counts as one that waits."""
 
+_LEAST_WAIT: Final = 1e-2
+
 
 class TooSlow(BaseException):
     """The time for a call of Python code is over. No `Exception`, so that no handler takes it."""
@@ -94,22 +96,20 @@ def alarm(seconds: float) -> Iterator[None]:
     code that is not Python's is not interrupted.
     """
     is_inside = True
+    started, cpu_started = time.monotonic(), time.process_time()
 
-    def ring(number: int, frame: FrameType | None) -> None:
-        if is_inside:
+    def look(number: int, frame: FrameType | None) -> None:
+        used, elapsed = time.process_time() - cpu_started, time.monotonic() - started
+        if is_inside and (used > seconds or elapsed > _WAITING * max(seconds, _LEAST_WAIT)):
             raise TooSlow
 
-    timers = (
-        (signal.ITIMER_PROF, signal.SIGPROF, max(seconds, 1e-3)),
-        (signal.ITIMER_REAL, signal.SIGALRM, _WAITING * max(seconds, 1e-2)),
-    )
-    before = [signal.signal(number, ring) for _, number, _ in timers]
-    for timer, _, limit in timers:
-        signal.setitimer(timer, limit)
+    before = signal.signal(signal.SIGALRM, look)
+    # It rings again and again. A timer of processor time would make that time inexact: the system
+    # counts it in its own ticks while there is one.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), max(seconds / 4, 5e-3))
     try:
         yield
     finally:
         is_inside = False
-        for (timer, number, _), handler in zip(timers, before, strict=True):
-            signal.setitimer(timer, 0)
-            signal.signal(number, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -45,9 +45,10 @@ def _parts(certificate: Certificate) -> Iterator[RenderableType]:
             yield cell(f"{each.name} cannot be used here: {each.reason}", "yellow")
     for finding in certificate.findings:
         yield from _finding(finding)
-    for point in certificate.points:
-        if point.status is Status.NOT_CHECKED:
-            yield cell(f"{point.kernel}, {point.point}: not checked, {point.words}", "yellow")
+    for checked in certificate.points:
+        if checked.status is Status.NOT_CHECKED:
+            words = f"{checked.kernel}, {checked.point}: not checked, {checked.words}"
+            yield cell(words, "yellow")
     yield from (cell(f"Note: {note}") for note in certificate.notes)
     versions = ", ".join(f"{name} {version}" for name, version in certificate.versions.items())
     yield pairs(

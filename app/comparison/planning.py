@@ -9,6 +9,7 @@ from hotloop import kernels
 from hotloop.app.comparison.loop import OVERHEAD_SECONDS
 from hotloop.app.comparison.projection import Estimate, full_size, sizes_within
 from hotloop.app.comparison.record import BACKGROUND, CellId, CellRecord, ComparisonRecord
+from hotloop.app.errors import InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget, uses_processes
 from hotloop.app.prediction.model import FORK_SECONDS
@@ -47,7 +48,10 @@ def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> Compare
     kernel = request.kernel
     if kernel == AUTO:
         candidates = [r for r in reports if r.kernel in compared]
-        kernel = fastest_kernel("kernels", request.workload, request.parameters, candidates)
+        if not any(r.workload == request.workload and r.available for r in candidates):
+            reasons = "; ".join(f"{r.kernel}: {r.reason}" for r in candidates)
+            raise InvalidRequestError("kernels", f"none of the kernels is available ({reasons})")
+        kernel = fastest_kernel(request.workload, request.parameters, candidates)
     elif kernel not in known:
         raise unknown_kernel("kernel", request.workload, kernel, known)
     return request.model_copy(update={"kernels": compared, "kernel": kernel})

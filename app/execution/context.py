@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
+from hotloop.app.check.storage import Certificates
 from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import RunCancelledError, ServiceError, StoreError
 from hotloop.app.execution.client_limits import ClientStorage
@@ -157,6 +158,7 @@ class RunContext:
     metrics: Metrics
     memory: MemoryBudget
     storage: ClientStorage
+    certificates: Certificates
     bodies: Bodies
 
 

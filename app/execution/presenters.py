@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from hotloop.app.check.certificate import FAILED_MARK
+from hotloop.app.check.storage import Certificates
 from hotloop.app.errors import UnreadableTaskError
 from hotloop.app.execution.context import Bodies, body_of
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus, TaskType
@@ -72,30 +74,39 @@ _AS_MEASURED: Final = {field.name for field in fields(Measurements)} - _NOT_AS_M
 """Names of the measurements that a result shows as stored."""
 
 
-def task_result(store: TaskStore, task_id: str) -> RunResult:
+def task_result(store: TaskStore, certificates: Certificates, task_id: str) -> RunResult:
     """Return the result of an ended task. Blocks; raises TaskNotFoundError, StoreError."""
-    return stored_result(store, *store.with_shards(task_id))
+    return stored_result(store, certificates, *store.with_shards(task_id))
 
 
-def stored_result(store: TaskStore, task: Task, shards: Sequence[Shard]) -> RunResult:
+def stored_result(
+    store: TaskStore, certificates: Certificates | None, task: Task, shards: Sequence[Shard]
+) -> RunResult:
     """Return the result of an ended task, with its first items. Blocks; raises StoreError."""
     reader = store.results(task.task_id)
     head = [] if reader is None else reader.head(KEPT_RESULTS)
-    return run_result(task, shards, head)
+    version = stored_version(task.spec)
+    mark = None
+    if certificates is not None:
+        mark = certificates.mark(task.workload, version, task.kernel)
+    return run_result(task, shards, head, mark)
 
 
 def run_result(
-    task: Task, shards: Sequence[Shard], results: list[dict[str, bool | int | float | None]]
+    task: Task,
+    shards: Sequence[Shard],
+    results: list[dict[str, bool | int | float | None]],
+    certificate: str | None = None,
 ) -> RunResult:
-    """Return the result of an ended task, whose first items are `results`. Fields that were never
-    measured are null.
+    """Return the result of an ended task, whose first items are `results`; `certificate` is what
+    `Certificates.mark` returns. Fields that were never measured are null.
     """
     measured: dict[str, Any] = dict(task.measurements or {})
     duration, lag = run_seconds(task, shards), measured.get("event_loop_lag_ms")
     processed, setup = task.items_processed, measured.get("setup_seconds")
     requested = task.spec["batch_size"]
     batch_size = measured.get("batch_size") or (None if requested == AUTO else requested)
-    flags = _flags(task, shards, measured.get("effective_workers"))
+    cautions = _cautions(task, shards, measured.get("effective_workers"), certificate)
     return RunResult(
         task_id=task.task_id,
         task_type=TaskType(task.task_type),
@@ -110,12 +121,13 @@ def run_result(
         workload=task.workload,
         workload_version=stored_version(task.spec),
         kernel=task.kernel,
+        certificate=certificate,
         strategy=StrategyName(task.strategy),
         requested_workers=task.spec["workers"],
         batch_size=batch_size,
         requested_batch_size=requested,
-        flags=flags,
-        cautions=[Caution(name=flag, text=_idle_workers(task, requested)) for flag in flags],
+        flags=list(cautions),
+        cautions=[Caution(name=flag, text=text) for flag, text in cautions.items()],
         throughput_items_per_second=processed / duration if duration else None,
         throughput_with_setup_items_per_second=(
             processed / (setup + duration) if duration and setup is not None else None
@@ -132,12 +144,20 @@ def run_result(
     )
 
 
-def _flags(task: Task, shards: Sequence[Shard], effective_workers: int | None) -> list[RunFlag]:
-    if effective_workers is None:
-        return []
-    counts = [shard.count for shard in shards]
-    idle = leaves_workers_idle(task.strategy, task.spec, counts, effective_workers)
-    return [RunFlag.IDLE_WORKERS] if idle else []
+def _cautions(
+    task: Task, shards: Sequence[Shard], effective_workers: int | None, certificate: str | None
+) -> dict[RunFlag, str]:
+    """Return the flags of a result, each with a sentence."""
+    found = {}
+    if effective_workers is not None:
+        counts = [shard.count for shard in shards]
+        if leaves_workers_idle(task.strategy, task.spec, counts, effective_workers):
+            found[RunFlag.IDLE_WORKERS] = _idle_workers(task, task.spec["batch_size"])
+    if certificate == FAILED_MARK:
+        found[RunFlag.FAILED_CHECK] = (
+            f"the kernel {task.kernel} has failed its check; `hotloop check` shows what was found"
+        )
+    return found
 
 
 def _idle_workers(task: Task, batch_size: int) -> str:

@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+from hotloop.app.check.storage import Certificates
 from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import ServiceError, StoreError, UnreadableTaskError
 from hotloop.app.execution.context import Once, Outcome, Work
@@ -180,7 +181,10 @@ class RunCollector:
 
 
 class RunBody:
-    """The Body of runs."""
+    """The Body of runs. Their results carry marks of `certificates`, if it is given."""
+
+    def __init__(self, certificates: Certificates | None = None) -> None:
+        self._certificates = certificates
 
     async def execute(self, work: Work) -> None:
         context, shard = work.context, work.shard
@@ -287,4 +291,6 @@ class RunBody:
         return run_seconds(task, shards)
 
     def view(self, store: TaskStore, task: Task, shards: Sequence[Shard]) -> dict[str, Any]:
-        return {"result": stored_result(store, task, shards) if task.status in FINISHED else None}
+        if task.status not in FINISHED:
+            return {"result": None}
+        return {"result": stored_result(store, self._certificates, task, shards)}

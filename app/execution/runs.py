@@ -222,7 +222,10 @@ class RunService:
                 return await self._long_runs.take_over(long, run.plan, outcome.error)
             if outcome.error is not None:
                 raise outcome.error
-            return await in_store_thread(task_result, self._context.store, task.task_id)
+            context = self._context
+            return await in_store_thread(
+                task_result, context.store, context.certificates, task.task_id
+            )
 
         return await self._runner.execute_now(task, run.policy(task.task_id), answer)
 

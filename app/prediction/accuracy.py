@@ -28,6 +28,10 @@ UNCALIBRATED: Final = (0.5, 2.0)
 constants, 60 random runs took 0.88 … 1.65 times what was predicted (docs/model.md); on another
 machine, predictions are further off."""
 
+SAMPLED: Final = (0.5, 2.0)
+"""The least interval, as factors, for a workload whose items decide how long they take: a request's
+items may be other ones than those that were made up and measured."""
+
 CLOSE: Final = (0.8, 1.25)
 
 
@@ -51,9 +55,12 @@ class Errors:
             last=list(self.records[:SHOWN]),
         )
 
-    def interval(self, seconds: float, *, calibrated: bool = True) -> IntervalView:
+    def interval(
+        self, seconds: float, *, calibrated: bool = True, sampled: bool = False
+    ) -> IntervalView:
         """Return the interval around a prediction of `seconds`: the 5th to 95th percentile of
-        measured ÷ predicted, and at least UNCALIBRATED before the machine is calibrated.
+        measured ÷ predicted, and at least UNCALIBRATED before the machine is calibrated, and at
+        least SAMPLED if the cost of an item was `sampled`.
         """
         low = high = 1.0
         if self.records:
@@ -64,6 +71,8 @@ class Errors:
             low, high = min(low, 1 - FLOOR), max(high, 1 + FLOOR)
         if not calibrated:
             low, high = min(low, UNCALIBRATED[0]), max(high, UNCALIBRATED[1])
+        if sampled:
+            low, high = min(low, SAMPLED[0]), max(high, SAMPLED[1])
         return IntervalView(low=seconds * low, high=seconds * high)
 
 

@@ -5,6 +5,7 @@ reports and typical values.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from hotloop import kernels
+from hotloop.app.check.storage import Certificates
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import usable_bytes
 from hotloop.app.runhost.calibrate import constants
@@ -85,8 +87,9 @@ def _version(package: str) -> str:
 class KernelService:
     """Lists workloads and kernels, and what became of the operator's own ones."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, certificates: Certificates) -> None:
         self._catalogue = catalogue
+        self._certificates = certificates
 
     @property
     def is_loading(self) -> bool:
@@ -95,14 +98,23 @@ class KernelService:
 
     async def list(self) -> KernelList:
         """Return all workloads and kernels. Raises NotReadyError."""
+        reports = await self._catalogue.reports()
+        marks = await asyncio.to_thread(lambda: [self._mark(each) for each in reports])
         return KernelList(
             workloads=[workload_view(each) for each in kernels.declared_workloads()],
-            kernels=[_kernel_view(report) for report in await self._catalogue.reports()],
+            kernels=[
+                _kernel_view(report, mark) for report, mark in zip(reports, marks, strict=True)
+            ],
             own_workloads=[
                 OwnWorkloadView.model_validate(each, from_attributes=True)
                 for each in self._catalogue.own
             ],
         )
+
+    def _mark(self, report: KernelReport) -> str | None:
+        source = kernels.get_workload(report.workload).source
+        version = None if source is None else source.version
+        return self._certificates.mark(report.workload, version, report.kernel)
 
 
 def workload_view(workload: kernels.Workload) -> WorkloadView:
@@ -133,11 +145,11 @@ def _column_view(column: kernels.Column) -> ColumnView:
     return ColumnView(**fields, example=replace(column, width=None).example())
 
 
-def _kernel_view(report: KernelReport) -> KernelView:
+def _kernel_view(report: KernelReport, certificate: str | None) -> KernelView:
     operations = kernels.get_workload(report.workload).operations()
     ns_per_item = nanoseconds_per_item(report, operations) if report.available else None
     fields = {name: value for name, value in asdict(report).items() if name != "ns_beside"}
-    return KernelView(**fields, ns_per_item=ns_per_item)
+    return KernelView(**fields, ns_per_item=ns_per_item, certificate=certificate)
 
 
 def nanoseconds_per_item(report: KernelReport, operations: Mapping[str, float]) -> float:

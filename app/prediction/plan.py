@@ -15,6 +15,7 @@ from hotloop import kernels
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.machine import nanoseconds_per_item
+from hotloop.app.prediction.memory import item_bytes
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.prediction.stages import group_size, make_stages
 from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
@@ -63,8 +64,8 @@ BATCH_SECONDS: Final = 1.0
 OVERHEAD: Final = 0.02
 """Share of a run's seconds that its batches may cost."""
 
-MOST_IN_FLIGHT: Final = 1_000_000
-"""Items of all batches in flight together: about 128 MB."""
+MOST_BYTES_IN_FLIGHT: Final = 128_000_000
+"""Bytes of all batches in flight together: a million items without vectors."""
 
 _LEAST_ITEM_SECONDS: Final = 1e-9
 """Seconds of an item without operations, which is still loaded and stored."""
@@ -120,18 +121,17 @@ def check_workload(name: str) -> kernels.Workload:
 
 
 def fastest_kernel(
-    field: str, workload: str, parameters: Mapping[str, object], reports: Sequence[KernelReport]
+    workload: str, parameters: Mapping[str, object], reports: Sequence[KernelReport]
 ) -> str:
     """Return the workload's available kernel that is fastest for an item. Raises
-    kernels.InvalidParameterError, and InvalidRequestError for `field` if no kernel is available.
+    kernels.InvalidParameterError, and InvalidRequestError if no kernel is available.
     """
     operations = kernels.get_workload(workload).operations(parameters)
-    own = [report for report in reports if report.workload == workload]
-    available = [report for report in own if report.available]
+    its_own = [report for report in reports if report.workload == workload]
+    available = [report for report in its_own if report.available]
     if not available:
-        reasons = "; ".join(f"{report.kernel}: {report.reason}" for report in own)
-        text = f"none of the kernels of {workload} is available ({reasons})"
-        raise InvalidRequestError(field, text)
+        reasons = "; ".join(f"{report.kernel}: {report.reason}" for report in its_own)
+        raise InvalidRequestError("kernel", f"no kernel of {workload} is available ({reasons})")
     return min(available, key=lambda r: nanoseconds_per_item(r, operations)).kernel
 
 
@@ -149,7 +149,7 @@ def _resolve_kernel(
     reports: Sequence[KernelReport],
 ) -> str:
     if request.kernel == AUTO:
-        return fastest_kernel("kernel", request.workload, parameters, reports)
+        return fastest_kernel(request.workload, parameters, reports)
     found = {r.kernel: r for r in reports if r.workload == request.workload}
     report = found.get(request.kernel)
     if report is None:
@@ -214,7 +214,8 @@ def auto_size(plan: Plan, calibration: Calibration) -> int:
     workers = pace.workers
     small = min(BATCH_SECONDS / pace.worker_seconds, count / (BATCHES_A_WORKER * workers))
     large = max(pace.batch_cost / (OVERHEAD * pace.run_seconds), pace.least)
-    most = min(ceil(count / workers), MOST_IN_FLIGHT // window_size(workers))
+    in_flight = MOST_BYTES_IN_FLIGHT // item_bytes(plan)
+    most = max(1, min(ceil(count / workers), in_flight // window_size(workers)))
     size = max(1, min(max(int(small), ceil(large)), most))
     size = _even(size, count, workers)
     return size if size < pace.together else size - size % pace.together

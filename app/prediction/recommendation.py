@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from hotloop import kernels
@@ -84,8 +85,8 @@ class RecommendationService:
             await calibrations.ended()
         found = await calibrations.found()
         asked = request.workload, request.parameters
-        calibration = await calibrations.known(*asked, exact=True)
         reports = await self.catalogue.reports(*asked, exact=True)
+        calibration = await calibrations.known(*asked, exact=True)
         fingerprint, facts = await calibrations.fingerprint(), await calibrations.facts()
         calibrating = calibrations.in_progress()
         calibrated_at = None if found is None else found.calibrated_at
@@ -165,8 +166,13 @@ def _answer(
     calibration, calibrated = basis.calibration, basis.calibrated_at is not None
     fixed = _fixed(query, plan, calibration)
     found = ranked(search_space(plan, fixed, calibration), calibration, memory_bytes)
+    interval_around = partial(
+        errors.interval,
+        calibrated=calibrated,
+        sampled=kernels.get_workload(plan.workload).depends_on_data,
+    )
     shown = [
-        _view(rank, each, errors.interval(each.prediction.seconds, calibrated=calibrated))
+        _view(rank, each, interval_around(each.prediction.seconds))
         for rank, each in enumerate(found[: query.limit], 1)
     ]
     in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)
@@ -238,8 +244,12 @@ def _kernel_view(
     report: KernelReport, calibration: Calibration, request: RunRequest
 ) -> KernelCalibration:
     seconds_per_call = seconds_per_item = speedup = None
-    if report.available:
-        costs = calibration.kernel(report.workload, report.kernel)
+    key = report.workload, report.kernel
+    costs = next(
+        (each for each in calibration.kernels if (each.workload, each.kernel) == key), None
+    )
+    # A user's code may have changed since it was reported.
+    if report.available and costs is not None:
         asked = request.parameters if report.workload == request.workload else None
         operations = kernels.get_workload(report.workload).operations(asked)
         seconds_per_call = costs.call_seconds

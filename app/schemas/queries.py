@@ -1,18 +1,16 @@
 """Queries that describe a run: their fields are the options of a run, and the parameters.
 
-A parameter is the field `parameters.NAME`. People may leave `parameters.` out where no field of a
-query has the name; programs should not, because later versions may have more fields.
+A parameter is the field `parameters.NAME`. People may leave `parameters.` out where no option of
+the query has the name; programs should not, because later versions may have more options.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any, Final, get_origin
 
 from hotloop.app.schemas.options import DEFAULT_WORKLOAD, RunOptions
-from hotloop.app.schemas.recommendation import RecommendationQuery
-from hotloop.app.schemas.runs import R, UploadQuery, known_workload, request_model
+from hotloop.app.schemas.runs import R, known_workload, request_model
 
 PARAMETERS: Final = "parameters"
 PREFIX: Final = f"{PARAMETERS}."
@@ -21,12 +19,6 @@ _LISTS: Final = frozenset(
     name for name, field in RunOptions.model_fields.items() if get_origin(field.annotation) is tuple
 )
 """Fields that a query has several times, once for each value."""
-
-
-@cache
-def reserved_names() -> frozenset[str]:
-    """Return the fields of queries; a parameter with such a name needs its prefix in a query."""
-    return frozenset(UploadQuery.model_fields) | frozenset(RecommendationQuery.model_fields)
 
 
 def flat(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +41,7 @@ def read_query(base: type[R], fields: Iterable[tuple[str, str]]) -> R:
     for name, value in fields:
         given.setdefault(name, []).append(value)
     workload = known_workload(base, given.get("workload", [DEFAULT_WORKLOAD.name])[-1])
-    short = {parameter.name for parameter in workload.parameters} - reserved_names()
+    short = {parameter.name for parameter in workload.parameters} - base.model_fields.keys()
     body: dict[str, Any] = {}
     inner: dict[str, str] = {}
     for name, values in given.items():

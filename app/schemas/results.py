@@ -73,6 +73,8 @@ class RunFlag(StrEnum):
 
     IDLE_WORKERS = "idle-workers"
     """The batch size that was asked for makes fewer batches than there are workers."""
+    FAILED_CHECK = "failed-check"
+    """`hotloop check` has found a fault in the kernel."""
 
 
 class Caution(ResponseModel):
@@ -110,6 +112,9 @@ class RunResult(ResponseModel):
     """The version of a user's code, 12 hexadecimal digits; null for built-in workloads."""
     kernel: AnyKernel
     """The kernel that was used, never `auto`."""
+    certificate: str | None = Field(default=None, examples=["2e72dcb7d7e3c0f9"])
+    """The hash of the kernel's certificate, which `hotloop check` has made; `failed` if it found a
+    fault; null if it has not looked at this version."""
     strategy: StrategyName
     requested_workers: int = Field(ge=1)
     effective_workers: Count | None

@@ -186,10 +186,13 @@ class KernelView(ResponseModel):
     kernel: AnyKernel
     available: bool
     examined: bool
-    """False for a kernel of an own workload of which nothing is known yet; a request for it waits
-    until it is examined, and so does nobody once the service has been idle for some seconds."""
+    """False for a kernel of an own workload of which nothing is known yet. A request for it has it
+    examined first, and an idle service examines it unasked."""
     reason: str | None
     """The reason why it is not available, and how to get it."""
+    certificate: str | None = Field(default=None, examples=["2e72dcb7d7e3c0f9"])
+    """The hash of its certificate, which `hotloop check` has made; `failed` if it found a fault;
+    null if it has not looked at this version."""
     releases_gil: bool
     """True if threads compute in parallel with it."""
     instruction_set: str | None = Field(examples=["avx2"])

@@ -10,8 +10,9 @@ from typing import Any
 
 from hotloop import kernels
 from hotloop.app.workloads.describing import reason_of, text_of
-from hotloop.app.workloads.measuring import KernelTimer, kernel_costs, sampled_seconds
+from hotloop.app.workloads.measuring import kernel_costs, sampled_seconds
 from hotloop.app.workloads.sandbox import COMPUTED, Tell
+from hotloop.app.workloads.timing import KernelTimer
 from hotloop.kernels import InvalidInputError, WorkloadSource
 from hotloop.kernels.functions.derive import one_line
 

@@ -10,7 +10,7 @@ import keyword
 import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -209,7 +209,11 @@ def _choice(name: str, kind: Choice, default: Any) -> Parameter:
     chosen = kind.default if kind.default is not None else default
     chosen = values[0] if values and chosen is None else chosen
     # What is not finite could not be sent or shown as JSON.
-    is_fine = all(type(v) is str or (type(v) in (int, float) and -inf < v < inf) for v in values)
+    is_fine = all(
+        isinstance(value, str)
+        or (isinstance(value, int | float) and type(value) is not bool and isfinite(value))
+        for value in values
+    )
     if not is_fine or len(set(values)) != len(values) or chosen not in values:
         raise WorkloadError(
             f"parameter {name!r} must be a Choice of different texts or numbers, and its default "

@@ -13,9 +13,21 @@ from pathlib import Path
 import pytest
 
 from tests.examples.workloads import FOLDER
-from tests.fixtures.server import Server, running_server
+from tests.fixtures.server import READY_SECONDS, Server, running_server
+from tests.fixtures.waiting import wait_until
 
 Start = Callable[[], AbstractContextManager[Server]]
+
+
+def wait_loaded(server: Server) -> None:
+    """Wait until the service is ready and has its own workloads."""
+    server.wait_ready()
+
+    def is_loaded() -> bool:
+        own = server.client.get("/api/v1/tasks/kernels").json()["own_workloads"]
+        return {each["state"] for each in own} == {"available"}
+
+    wait_until(is_loaded, "own workloads are loaded", READY_SECONDS)
 
 
 @pytest.fixture(scope="package")
@@ -41,7 +53,7 @@ def installed(site: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def server(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("data"), run_hosts=1) as server:
-        server.wait_ready()
+        wait_loaded(server)
         yield server
 
 

@@ -51,7 +51,7 @@ def test_commands_work(server: Server, tmp_path: Path, command: str) -> None:
     done = subprocess.run(
         ["sh", "-eu", "-c", command.replace(":8001", f":{server.port}")],
         cwd=ROOT,
-        env=plain_environment() | {"PATH": path, "HOTLOOP_URL": server.url},
+        env=plain_environment(data_dir=tmp_path / "data", url=server.url) | {"PATH": path},
         capture_output=True,
         text=True,
         timeout=110,

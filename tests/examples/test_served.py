@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
-from tests.examples.conftest import Start
+from tests.examples.conftest import Start, wait_loaded
 from tests.examples.workloads import FLIGHTS, WORKLOADS
 from tests.fixtures.server import Server
 
@@ -105,7 +105,7 @@ def test_recommendation_and_comparison(server: Server, name: str) -> None:
 @names
 def test_background_task_outlives_a_kill(start: Start, name: str) -> None:
     with start() as server:
-        server.wait_ready()
+        wait_loaded(server)
         task_id = submitted(server, name)
         server.wait_progress(task_id)
         assert server.view(task_id)["status"] == "running"

@@ -245,3 +245,24 @@ def test_unexpected_error_is_logged_under_its_id_and_not_shown(
     assert body["error_id"] in record.getMessage()
     assert record.exc_info is not None
     assert record.exc_info[1] is services.error
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("POST", "/api/v1/tasks/sequential", {"json": {"workload": "mine"}}),
+        ("GET", "/api/v1/tasks/recommendations", {"params": {"workload": "mine"}}),
+    ],
+)
+def test_workload_that_may_still_be_found_is_to_be_asked_for_again(
+    method: str, path: str, sent: dict[str, Any]
+) -> None:
+    services = FakeServices()
+    with open_client(create_app(Settings(), services.open)) as client:
+        assert client.request(method, path, **sent).status_code == 422
+        services.is_loading = True
+        answer = client.request(method, path, **sent)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "still being loaded" in answer.json()["detail"]
+        other = client.post("/api/v1/tasks/sequential", json={"workers": 0})
+        assert other.status_code == 422

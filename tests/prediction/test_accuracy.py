@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hotloop.app.names import StrategyName, TaskKind, TaskStatus
-from hotloop.app.prediction.accuracy import UNCALIBRATED, Errors, read_errors
+from hotloop.app.prediction.accuracy import SAMPLED, UNCALIBRATED, Errors, read_errors
 from hotloop.app.schemas.recommendation import PredictionRecord
 from hotloop.app.tasks.model import ShardRef, Task
 from hotloop.app.tasks.store import TaskStore, open_store
@@ -125,6 +125,13 @@ def test_view_has_the_share_of_runs_within_25_percent() -> None:
     assert len(view.last) == 20
     none = errors().view()
     assert (none.runs, none.median_ratio, none.within_25_percent, none.last) == (0, None, None, [])
+
+
+def test_interval_is_wide_if_the_items_decide_how_long_they_take() -> None:
+    known = errors(*[1.0] * 20)
+    interval = known.interval(4.0, sampled=True)
+    assert (interval.low, interval.high) == (4 * SAMPLED[0], 4 * SAMPLED[1])
+    assert known.interval(4.0).high == 4.0
 
 
 def test_interval_is_wide_before_a_calibration() -> None:

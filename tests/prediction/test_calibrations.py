@@ -32,8 +32,7 @@ from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import Batches, KernelReport
 from hotloop.app.schemas.recommendation import CalibrationStatus
 from hotloop.app.tasks.model import utc_now
-from hotloop.app.workloads.catalogue import Catalogue, CatalogueOptions
-from tests.fixtures.calibrations import REPORTS, usual
+from tests.fixtures.calibrations import REPORTS, no_own_workloads, usual
 
 CONFIG = RunHostConfig(8, 2, 2, 60.0)
 
@@ -89,15 +88,9 @@ def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
     return nullcontext(refuse)
 
 
-def no_own_workloads(hosts: Hosts) -> Catalogue:
-    options = CatalogueOptions((), None, Path("nowhere"), 2, 1 << 30, {})
-    return Catalogue(options, cast(RunHostPool, hosts))
-
-
 def made(folder: Path, hosts: Hosts) -> Calibrations:
-    return Calibrations(
-        folder, cast(RunHostPool, hosts), CONFIG, stores_nothing, no_own_workloads(hosts)
-    )
+    real = cast(RunHostPool, hosts)
+    return Calibrations(folder, real, CONFIG, stores_nothing, no_own_workloads(real))
 
 
 async def measured(ours: Calibrations) -> Calibrated:
@@ -131,14 +124,9 @@ def test_measured_once_then_kept(tmp_path: Path) -> None:
 def test_process_without_unasked_calibrations_begins_only_asked_ones(tmp_path: Path) -> None:
     async def check() -> None:
         hosts = Hosts()
-        ours = Calibrations(
-            tmp_path,
-            cast(RunHostPool, hosts),
-            CONFIG,
-            stores_nothing,
-            no_own_workloads(hosts),
-            begins_unasked=False,
-        )
+        real = cast(RunHostPool, hosts)
+        given = tmp_path, real, CONFIG, stores_nothing, no_own_workloads(real)
+        ours = Calibrations(*given, begins_unasked=False)
         ours.begin_if_due()
         assert ours.in_progress() is None
         await ours.ended()

@@ -105,30 +105,21 @@ def test_auto_takes_the_fastest_kernel_for_the_parameters() -> None:
     assert plan(kernel="auto", parameters=nested_only).kernel == "python"
 
 
+def test_auto_is_refused_with_all_reasons_if_no_kernel_is_available() -> None:
+    none = [replace(each, available=False, reason=f"no {each.kernel}") for each in REPORTS]
+    with pytest.raises(
+        InvalidRequestError, match=r"python: no python; cython: no cython"
+    ) as caught:
+        make_plan(
+            StrategyName.HYBRID, RunRequest(), GeneratedItems(1), none, ideal(REPORTS), SETTINGS
+        )
+    assert caught.value.field == "kernel"
+
+
 def test_unavailable_kernel_is_refused_with_its_reason() -> None:
     with pytest.raises(InvalidRequestError, match="it is not here") as caught:
         plan(kernel="numba")
     assert caught.value.field == "kernel"
-
-
-def test_workload_without_a_usable_kernel_is_refused_with_all_reasons() -> None:
-    away = report("python", 0, 0, available=False, reason="no module prices", ns_per_operation={})
-    other = report("cython", 1, 1, workload="another")
-    request = parsed({"items_count": 1_000})
-    with pytest.raises(InvalidRequestError) as refused:
-        make_plan(
-            StrategyName.THREADING,
-            request,
-            GeneratedItems(1_000),
-            (away, REPORTS[2], other),
-            ideal(REPORTS),
-            SETTINGS,
-        )
-    assert refused.value.field == "kernel"
-    assert refused.value.text == (
-        "none of the kernels of loops is available (python: no module prices; numba: it is not "
-        "here)"
-    )
 
 
 def test_refusal_of_an_unknown_workload_lists_the_known_ones() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from hotloop import kernels
-from hotloop.app.schemas.queries import flat, read_query, reserved_names
+from hotloop.app.schemas.queries import flat, read_query
 from hotloop.app.schemas.recommendation import RecommendationQuery
 from hotloop.app.schemas.runs import RunRequest, UploadQuery, read_request
 from hotloop.app.wording import describe
-from hotloop.kernels import Workload
+from hotloop.kernels import Parameter, Workload
 
 
 def asked(*fields: tuple[str, str]) -> UploadQuery:
@@ -57,9 +58,13 @@ def test_parameter_with_the_name_of_an_option_needs_its_prefix(signals: Workload
     assert asked(("workers", "9")).parameters["workers"] == 1
 
 
-def test_names_of_both_queries_are_reserved() -> None:
-    assert reserved_names() >= {"kernel", "workers", "items_count", "limit", "strategy", "db"}
-    assert "cpu_iterations" not in reserved_names()
+def test_only_the_options_of_the_query_itself_take_a_name(signals: Workload) -> None:
+    limit = Parameter("limit", 1, 1, 9, "limit of the level")
+    kernels.declare(replace(signals, parameters=(limit,)))
+    assert asked(("limit", "3")).parameters == {"limit": 3}
+    fields = [("workload", "signals"), ("limit", "3"), ("parameters.limit", "4")]
+    found = read_query(RecommendationQuery, fields)
+    assert (found.limit, found.parameters) == (3, {"limit": 4})
 
 
 @pytest.mark.parametrize(

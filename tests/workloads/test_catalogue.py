@@ -150,14 +150,17 @@ async def test_examined_once_when_asked_for_and_then_kept(tmp_path: Path) -> Non
 
 @in_loop
 async def test_caller_that_gives_up_does_not_end_the_examination(tmp_path: Path) -> None:
-    async with serving(tmp_path, write(tmp_path, "area", AREA)) as catalogue:
-        await loaded(catalogue)
-        asking = asyncio.create_task(catalogue.reports("area"))
-        await asyncio.sleep(0.05)
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        reports = await catalogue.reports("area")
-        assert all(each.available for each in of(reports, "area").values())
+    with pytest.MonkeyPatch.context() as patch:
+        started = children_started(patch)
+        async with serving(tmp_path, write(tmp_path, "area", AREA)) as catalogue:
+            await loaded(catalogue)
+            asking = asyncio.create_task(catalogue.reports("area"))
+            await until(lambda: len(started) == 2, "it is examined")
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            reports = await catalogue.reports("area")
+            assert all(each.available for each in of(reports, "area").values())
+        assert started == ["describe", "examine"]
 
 
 @in_loop

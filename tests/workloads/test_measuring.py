@@ -1,5 +1,5 @@
 """Costs are measured as a kernel takes time, on a clock that the kernel sets, so that all figures
-are known (app/workloads/measuring.py).
+are known: app/workloads/timing.py, app/workloads/measuring.py and app/workloads/contention.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hotloop.app.workloads import measuring
-from hotloop.app.workloads.measuring import KernelTimer, kernel_costs, sampled_seconds
+from hotloop.app.workloads import measuring, timing
+from hotloop.app.workloads.measuring import kernel_costs, sampled_seconds
+from hotloop.app.workloads.timing import KernelTimer
 from hotloop.kernels import Workload
 from hotloop.kernels.kernel import Kernel
 from tests.fixtures.own_modules import AREA, TURNS, UNTIL, workload_of, write
@@ -32,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(measuring, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     return clock
 
 
@@ -60,7 +61,7 @@ def test_terms_and_calls_are_told_apart(tmp_path: Path, clock: Clock) -> None:
         true = 20e-6 + count * (1e-7 + operations["turn"] * 2e-9)
         assert costs.seconds_of_call(operations, count) == pytest.approx(true, rel=1e-3)
     assert max(taken for count, taken in calls if count > 1) <= measuring.LONGEST_SECONDS * 1.01
-    assert sum(taken for _, taken in calls) < 3 * measuring.BUDGET_SECONDS
+    assert sum(taken for _, taken in calls) < 3 * timing.BUDGET_SECONDS
 
 
 def test_items_side_by_side_cost_more_in_small_calls(tmp_path: Path, clock: Clock) -> None:
@@ -87,7 +88,7 @@ def test_slow_kernel_is_measured_where_it_is_affordable(tmp_path: Path, clock: C
         kernel_of(workload, compute, releases_gil=False), workload.resolve_parameters(), 2
     )
     assert costs.operation_seconds["turn"][-1] == pytest.approx(0.02, rel=1e-3)
-    assert clock.now - begun < 10 * measuring.BUDGET_SECONDS
+    assert clock.now - begun < 10 * timing.BUDGET_SECONDS
     assert costs.thread_slowdown == 2.0
 
 
@@ -120,7 +121,7 @@ def test_items_that_fail_are_left_out(tmp_path: Path, clock: Clock) -> None:
     timer = KernelTimer(kernel_of(workload, compute))
     assert timer.call(1_000, workload.resolve_parameters()) == pytest.approx(1e-3)
     assert timer.good is not None
-    assert 0 < len(timer.good) < measuring.TRIED_ITEMS
+    assert 0 < len(timer.good) < timing.TRIED_ITEMS
 
     def fail(*_: Any) -> None:
         raise ValueError("never")

@@ -95,39 +95,60 @@ def test_one_that_hangs_says_where(tmp_path: Path) -> None:
 
 
 def test_one_that_hears_no_signal_is_killed(tmp_path: Path) -> None:
-    text = f"import signal\nsignal.signal(signal.SIGABRT, signal.SIG_IGN)\n{ENDLESS}"
+    text = f"""
+import signal
+signal.signal(signal.SIGABRT, signal.SIG_IGN)
+print("last words", flush=True)
+{ENDLESS}
+"""
 
-    async def check() -> str:
+    async def check() -> ChildDiedError:
         child = await start_child("describe", {"targets": [target(write(tmp_path, "deaf", text))]})
         try:
             await child.message(30.0)
             with pytest.raises(TimeoutError):
                 await child.message(0.5)
-            return (await child.overdue(0.5)).reason
+            return await child.overdue(0.5)
         finally:
             await child.close()
 
     with leaving_no_process():
-        assert asyncio.run(check()).startswith("it did not end within 0.5 s")
+        died = asyncio.run(check())
+    assert died.reason == "it did not end within 0.5 s"
+    assert died.said == "last words\n"  # as its supervisor tells when it has killed it
+
+
+STARTING = f"""
+{AREA}
+import os, pathlib, subprocess, threading, time
+pids = [
+    subprocess.Popen(["sleep", "1000"]).pid,
+    subprocess.Popen(["sleep", "1000"], start_new_session=True).pid,
+]
+if os.fork() == 0:
+    pid = subprocess.Popen(["sleep", "1000"], start_new_session=True).pid
+    pathlib.Path(__file__ + ".orphan").write_text(str(pid))
+    os._exit(0)
+os.wait()
+threading.Thread(target=time.sleep, args=(1_000,)).start()
+pathlib.Path(__file__ + ".pids").write_text(" ".join(map(str, pids)))
+"""
+
+
+def started_by(path: Path) -> list[int]:
+    texts = (path.with_name(path.name + end).read_text() for end in (".pids", ".orphan"))
+    return [int(pid) for text in texts for pid in text.split()]
 
 
 def test_processes_and_threads_of_user_code_end_with_it(tmp_path: Path) -> None:
-    text = """
-        import os, subprocess, sys, threading, time
-        pids = [
-            subprocess.Popen(["sleep", "1000"]).pid,
-            subprocess.Popen(["sleep", "1000"], start_new_session=True).pid,
-            subprocess.Popen("sleep 1000 & disown; exit", shell=True, executable="/bin/bash").pid,
-        ]
-        threading.Thread(target=time.sleep, args=(1_000,)).start()
-    """
-    path = write(tmp_path, "parent", AREA + "\n" + text.replace("        ", ""))
+    path = write(tmp_path, "parent", STARTING)
     with leaving_no_process():
-        found = asyncio.run(messages(path))
-        assert "described" in found[-1]
-    crashing = write(tmp_path, "crashing", path.read_text() + "os.abort()\n")
+        assert "described" in asyncio.run(messages(path))[-1]
+    crashing = write(tmp_path, "crashing", f"{STARTING}\nos.abort()")
     with leaving_no_process(), pytest.raises(ChildDiedError):
         asyncio.run(messages(crashing))
+    for pid in (*started_by(path), *started_by(crashing)):
+        assert not psutil.pid_exists(pid)
 
 
 def test_descriptor_that_was_replaced_gets_no_message(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,49 +36,66 @@ def first_results(server: Server, workload: str) -> list[float]:
     return [row["result"] for row in answer.json()["results"]]
 
 
-def test_served_compared_and_predicted(tmp_path: Path) -> None:
-    paths = write(tmp_path, "turns", TURNS), write(tmp_path, "until", UNTIL)
-    data = tmp_path / "data"
-    data.mkdir()
-    with running_server(data, workloads=",".join(map(str, paths))) as server:
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("own")
+    return ",".join(map(str, (write(folder, "turns", TURNS), write(folder, "until", UNTIL))))
+
+
+@pytest.fixture(scope="module")
+def server(paths: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("data"), workloads=paths) as server:
         early = server.run("sequential", workload="turns", **ITEMS)
         assert early.status_code in (200, 503), early.text
         if early.status_code == 503:
             assert early.headers["Retry-After"] == "1"
         wait_loaded(server)
-        assert own(server) == [("turns", "available"), ("until", "available")]
-        for workload in ("turns", "until"):
-            query = {"workload": workload, "items_count": 5_000, "db": "none", "cache": "none"}
-            answer = server.client.get("/api/v1/tasks/recommendations", params=query)
-            assert answer.status_code == 200, answer.text
-            assert answer.json()["recommended"]["kernel"] == "numba"
-            kernels = answer.json()["calibration"]["kernels"]
-            costs = {
-                k["kernel"]: k["seconds_per_item"] for k in kernels if k["workload"] == workload
-            }
-            assert 0 < costs["numba"] < costs["python"]
-        body = {
-            "workload": "turns",
-            **ITEMS,
-            "rounds": 1,
-            "strategies": ["sequential", "threading"],
-        }
-        compared = server.client.post("/api/v1/tasks/compare", json=body)
-        assert compared.status_code == 200, compared.text
-        assert compared.json()["outputs_equal"] is True
-        task = server.submit(workload="until", strategy="auto", **ITEMS)
-        assert server.ended(task)["items_processed"] == 100
-        unknown = server.run("sequential", workload="nothing", **ITEMS)
-        assert unknown.status_code == 422
-        kept = sorted((data / "examined").iterdir())
-        stamps = [path.stat().st_mtime_ns for path in kept]
-    with running_server(data, workloads=",".join(map(str, paths))) as server:
+        yield server
+
+
+@pytest.mark.parametrize("workload", ["turns", "until"])
+def test_recommendation_knows_its_costs(server: Server, workload: str) -> None:
+    assert own(server) == [("turns", "available"), ("until", "available")]
+    query: dict[str, Any] = {"workload": workload, **ITEMS, "items_count": 5_000}
+    answer = server.client.get("/api/v1/tasks/recommendations", params=query)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["recommended"]["kernel"] == "numba"
+    kernels = answer.json()["calibration"]["kernels"]
+    costs = {k["kernel"]: k["seconds_per_item"] for k in kernels if k["workload"] == workload}
+    assert 0 < costs["numba"] < costs["python"]
+
+
+def test_comparison_and_background_task_end(server: Server) -> None:
+    body = {"workload": "turns", **ITEMS, "rounds": 1, "strategies": ["sequential", "threading"]}
+    compared = server.client.post("/api/v1/tasks/compare", json=body)
+    assert compared.status_code == 200, compared.text
+    assert compared.json()["outputs_equal"] is True
+    task = server.submit(workload="until", strategy="auto", **ITEMS)
+    assert server.ended(task)["items_processed"] == 100
+
+
+def test_unknown_workload_is_refused_once_all_are_known(server: Server) -> None:
+    unknown = server.run("sequential", workload="nothing", **ITEMS)
+    assert unknown.status_code == 422, unknown.text
+
+
+def test_second_start_examines_nothing(paths: str, tmp_path: Path) -> None:
+    def examined(server: Server) -> list[bool]:
+        kernels = server.client.get("/api/v1/tasks/kernels").json()["kernels"]
+        return [kernel["examined"] for kernel in kernels]
+
+    with running_server(tmp_path, workloads=paths) as server:
         wait_loaded(server)
-        listed = server.client.get("/api/v1/tasks/kernels").json()["kernels"]
-        assert all(kernel["examined"] for kernel in listed)
+        wait_until(lambda: all(examined(server)), "all are examined by themselves", 100, 0.1)
+    kept = sorted((tmp_path / "examined").iterdir())
+    assert len(kept) == 2
+    stamps = [path.stat().st_mtime_ns for path in kept]
+    with running_server(tmp_path, workloads=paths) as server:
+        wait_loaded(server)
+        assert all(examined(server))
         first_results(server, "turns")
-        assert sorted((data / "examined").iterdir()) == kept
-        assert [path.stat().st_mtime_ns for path in kept] == stamps
+    assert sorted((tmp_path / "examined").iterdir()) == kept
+    assert [path.stat().st_mtime_ns for path in kept] == stamps
 
 
 def test_edited_code_is_served_without_a_restart(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.items.rows import rows_of, take
-from hotloop.app.check.messages import example_of
 from hotloop.app.check.plan import Plan
 from hotloop.app.check.session import Session
 from hotloop.app.check.subject import call

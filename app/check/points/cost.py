@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.items.rows import rows_of, take
-from hotloop.app.check.messages import example_of
 from hotloop.app.check.names import COST, Status
 from hotloop.app.check.points.timing import Timer, in_unit
 from hotloop.app.check.session import Session
@@ -150,7 +150,7 @@ class _Law:
         times = []
         for row in range(count):
             one = take(self._columns, slice(row, row + 1))
-            taken = self._timer.seconds(one, self._start, max(self._items // 8, 1))
+            taken = self._timer.seconds(one, self._start, max(self._items // 4, _LEAST_ITEMS))
             if taken is None:
                 return 0.0
             times.append(taken)
@@ -252,8 +252,8 @@ def _values(parameter: Parameter) -> list[Any]:
         return [*found, int(greatest)] if greatest > least else found
     low, high = float(least), float(greatest)
     if low > 0 and high / low > _RANGE:
-        return list(np.geomspace(low, high, 9))
-    return list(np.linspace(low, high, 5))
+        return [float(value) for value in np.geomspace(low, high, 9)]
+    return [float(value) for value in np.linspace(low, high, 5)]
 
 
 def _undeclared(parameter: Parameter, points: list[_Point]) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hotloop.app.check.messages import example_of, plain_value
+from hotloop.app.check.examples import example_of, plain_value
 from hotloop.app.check.names import ERRORS, Status
 from hotloop.app.check.reference import Raised
 from hotloop.app.check.session import Session

@@ -9,7 +9,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from hotloop.app.check.comparing import in_words, unlike
-from hotloop.app.check.messages import example_of
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.names import BOUNDS, INPUTS, PARITY, POISON, RUNS
 from hotloop.app.check.plan import Plan
 from hotloop.app.check.points.base import Base

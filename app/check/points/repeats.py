@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.app.check.comparing import in_words, unlike
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.items.rows import take
-from hotloop.app.check.messages import example_of
 from hotloop.app.check.names import DETERMINISM
 from hotloop.app.check.plan import Plan
 from hotloop.app.check.points.base import Base

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.app.check.comparing import differing, in_words, unlike
+from hotloop.app.check.examples import example_of
 from hotloop.app.check.items.rows import take
-from hotloop.app.check.messages import example_of
 from hotloop.app.check.names import (
     BATCH,
     BOUNDS,

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotloop.app.check.comparing import in_words, unlike
-from hotloop.app.check.items.rows import take
-from hotloop.app.check.messages import example_of
+from hotloop.app.check.examples import example_of
+from hotloop.app.check.items.rows import rows_of, take
 from hotloop.app.check.names import THREADS
 from hotloop.app.check.plan import Plan
 from hotloop.app.check.points.base import Base
+from hotloop.app.check.points.results import Results
 from hotloop.app.check.session import Session
 from hotloop.app.check.subject import call
 from hotloop.kernels.kernel import new_outputs, new_scratch
@@ -29,6 +30,7 @@ _THREADS: Final = 4
 _CALL_SECONDS: Final = 2e-3
 """A call takes about as long, so that several are under way at the same time."""
 
+_LEAST_ITEMS: Final = 3
 _MOST_ITEMS: Final = 50_000
 _OFTEN_SECONDS: Final = 1e-6
 """Python threads take turns as often as that."""
@@ -53,39 +55,42 @@ class _Wrong:
     error: str | None = None
 
 
-def examine_threads(session: Session, base: Base, plan: Plan, seconds: float) -> None:
+def examine_threads(
+    session: Session, base: Base, plan: Plan, results: Results, seconds: float
+) -> None:
     """Run the kernel in several threads, each with other items, for about `seconds`."""
     calls = 0
-    for size in (_items_of_call(base), 3):
-        works = [_work(session, base, plan, number, size) for number in range(_THREADS)]
-        ready = [work for work in works if work is not None]
-        if len(ready) < _THREADS:
-            continue
-        if not session.has_failed(base.kernel.name, THREADS.name):
-            calls += _together(session, base, ready, seconds / 2)
-    session.ended(
-        base.kernel.name,
-        THREADS.name,
-        f"{calls:,} calls in {_THREADS} threads, with other items in each",
-    )
+    for call_seconds in (_CALL_SECONDS, 0.0):
+        made = [
+            _work(session, base, plan, results, number, call_seconds) for number in range(_THREADS)
+        ]
+        works = [work for work in made if work is not None]
+        if len(works) == _THREADS and not session.has_failed(base.kernel.name, THREADS.name):
+            calls += _together(session, base, works, seconds / 2)
+    words = f"{calls:,} calls in {_THREADS} threads, with other items in each"
+    session.ended(base.kernel.name, THREADS.name, words)
 
 
-def _items_of_call(base: Base) -> int:
-    wanted = _CALL_SECONDS / max(base.item_seconds, 1e-9)
-    return int(min(max(wanted, 4), _MOST_ITEMS))
-
-
-def _work(session: Session, base: Base, plan: Plan, number: int, size: int) -> _Work | None:
-    """Return the batch of a thread. Every second thread has other parameters, too."""
-    rows = (np.arange(size) + number * max(1, base.count // _THREADS)) % base.count
-    columns, parameters = take(base.columns, rows), base.parameters
-    others = [case for case in plan.usable if case.parameters != plan.handy and case.count > 1]
+def _work(
+    session: Session, base: Base, plan: Plan, results: Results, number: int, call_seconds: float
+) -> _Work | None:
+    """Return the batch of a thread, of which a call takes about as long. Every second thread has
+    other parameters, too.
+    """
+    source, parameters, item_seconds = base.columns, base.parameters, base.item_seconds
+    others = [
+        (results.seconds[place] / case.count, place)
+        for place, case in enumerate(plan.usable)
+        if place in results.outputs and case.parameters != plan.handy and case.count > 1
+    ]
     if number % 2 and others:
-        # One that costs about as much, so that no thread is idle.
-        cheap = sorted(others, key=lambda case: case.seconds / case.count)
-        case = cheap[len(cheap) // 2]
-        columns, parameters = take(case.columns, np.arange(size) % case.count), case.parameters
-    with session.doing("a batch for threads", size * base.item_seconds):
+        item_seconds, place = sorted(others)[len(others) // 2]
+        case = plan.usable[place]
+        source, parameters = case.columns, case.parameters
+    size = int(min(max(call_seconds / max(item_seconds, 1e-9), _LEAST_ITEMS), _MOST_ITEMS))
+    count = rows_of(source)
+    columns = take(source, (np.arange(size) + number * max(1, count // _THREADS)) % count)
+    with session.doing("a batch for threads", size * item_seconds):
         first = call(base.kernel, columns, parameters)
     return None if first.error is not None else _Work(columns, parameters, first.outputs)
 

@@ -174,8 +174,8 @@ TYPED: dict[str, Any] = {"columns": {"x": Float()}, "outputs": {"z": Float()}}
         (plain, {"parameters": {"steps": hotloop.Choice(3, float("inf"))}}, "different texts or"),
         (plain, {"parameters": {"steps": hotloop.Choice(3, "\ud800")}}, r"Unicode, not '\\ud800'"),
         (plain, {"description": "half \udfff"}, "descriptions, units and choices must be texts"),
-        (plain, {"columns": {"x": Float(description=5)}}, "must be texts in Unicode, not 5"),
-        (plain, {"columns": {"x": Float(unit=5)}}, "must be texts in Unicode, not 5"),
+        (plain, {"columns": {"x": Float(description=5)}}, "must be texts in Unicode, not 5"),  # type: ignore[arg-type]
+        (plain, {"columns": {"x": Float(unit=5)}}, "must be texts in Unicode, not 5"),  # type: ignore[arg-type]
         (plain, {"outputs": {"x": Float()}}, "the name of an argument: x"),
         (plain, {"outputs": {"item_id": Float()}}, "a name that results use"),
         (plain, {"outputs": {"a b": Float()}}, "letters, digits and underscores"),
