@@ -61,7 +61,7 @@ def test_environment_is_read_in_one_place() -> None:
     # processes that fork workers and that read Arrow, with inner libraries on one thread, and to
     # those that run kernels which are checked; names of modules, for tests.
     assert readers == {
-        "app/check/certify.py",
+        "app/check/certifying.py",
         "app/cli/exits.py",
         "app/cli/screen.py",
         "app/settings/environment.py",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from hotloop.app.check.certificate import Certificate, Checked, CheckedKernel, Finding
-    from hotloop.app.check.certify import Described, certify, certify_all, describe
+    from hotloop.app.check.certifying import Described, certify, certify_all, describe
     from hotloop.app.check.names import POINTS, Point, Status
     from hotloop.app.check.processes import UnloadableError
     from hotloop.app.check.storage import Certificates, certificate_of, keep
@@ -34,7 +34,7 @@ __all__ = [
 
 _MODULES: Final = {
     **dict.fromkeys(("Certificate", "Checked", "CheckedKernel", "Finding"), "certificate"),
-    **dict.fromkeys(("Described", "certify", "certify_all", "describe"), "certify"),
+    **dict.fromkeys(("Described", "certify", "certify_all", "describe"), "certifying"),
     **dict.fromkeys(("POINTS", "Point", "Status"), "names"),
     **dict.fromkeys(("Certificates", "certificate_of", "keep"), "storage"),
     "UnloadableError": "processes",

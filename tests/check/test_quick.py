@@ -1,8 +1,8 @@
 """One fault for each point of a certificate, in a kernel of numpy, and the kernel without a fault.
 
-app/check/certify.py, processes.py, told.py, children.py, examining.py, replaying.py, plan.py, and
-app/check/points/: results.py, errors.py, batches.py, base.py, repeats.py, threads.py, gil.py,
-cost.py, timing.py, in real processes.
+app/check/certifying.py, processes.py, told.py, children.py, examining.py, replaying.py, plan.py
+and subject.py, and app/check/points/: results.py, errors.py, batches.py, base.py, repeats.py,
+threads.py, gil.py, far.py, cost.py, timing.py, in real processes.
 """
 
 from __future__ import annotations
