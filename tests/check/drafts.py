@@ -115,8 +115,8 @@ def rare_region(rng: random.Random, base: Base) -> Region | None:
     if kind == "low":
         return Region(f"{name} < {middle(column, share)!r}", f"{name} is in its lower {share:.1%}")
     if kind == "window":
-        start = rng.uniform(0.1, 0.9)
-        code = f"{middle(column, start)!r} <= {name} < {middle(column, start + share)!r}"
+        begin = rng.uniform(0.1, 0.9)
+        code = f"{middle(column, begin)!r} <= {name} < {middle(column, begin + share)!r}"
         return Region(code, f"{name} is in a window of {share:.1%} of its range")
     code = f"{name} > {middle(column, 1 - share)!r}"
     return Region(code, f"{name} is in its upper {share:.1%}")
