@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from hotloop.kernels.contract import Column
+from hotloop.kernels.column import Column
 
 ITEM_ID: Final = Column("item_id", "int64", "names the item in results and errors", minimum=0)
 """The column that every item has besides its workload's columns."""

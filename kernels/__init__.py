@@ -11,9 +11,9 @@ Importing this package imports neither numpy nor a kernel; each is imported when
 
 from typing import TYPE_CHECKING
 
+from hotloop.kernels.column import Column
 from hotloop.kernels.contract import (
     Call,
-    Column,
     Implementation,
     Parameter,
     ProductBound,

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.ma import MaskedArray  # here, because numpy would import it in the first run
 from numpy.typing import NDArray
 
-from hotloop.kernels.contract import Column, Scratch, Workload
+from hotloop.kernels.column import Column
+from hotloop.kernels.contract import Scratch, Workload
 from hotloop.kernels.errors import InvalidColumnError, InvalidParameterError
 from hotloop.kernels.expressions import evaluate, names_in
 

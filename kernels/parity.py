@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop.kernels.contract import Column, Workload
+from hotloop.kernels.column import Column
+from hotloop.kernels.contract import Workload
 
 __all__ = ["PARITY_FACTOR", "parity_faults", "within_ulp"]
 

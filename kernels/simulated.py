@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop.kernels.contract import Column, Workload
+from hotloop.kernels.column import Column
 from hotloop.kernels.errors import InvalidColumnError
 
 __all__ = ["simulated_columns"]
@@ -16,8 +17,10 @@ _UNBOUNDED: Final = 100
 """The largest integer that is made up for a column without an upper bound; floats reach 1."""
 
 
-def simulated_columns(workload: Workload, item_ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the input columns of simulated items, each of shape (n,), or (n, width).
+def simulated_columns(
+    columns: Sequence[Column], item_ids: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of simulated items, each of shape (n,), or (n, width).
 
     `item_ids` is int64 of shape (n,); `Column` says which values they get. Values without a bound
     are made up from 0 to 1, integers from 0 to 100. Raises `InvalidColumnError` for another dtype
@@ -32,8 +35,7 @@ def simulated_columns(workload: Workload, item_ids: NDArray[np.int64]) -> dict[s
             "item_ids", "item_ids must be a 1-D numpy array of int64 in native byte order"
         )
     return {
-        column.name: _simulated(column, item_ids, place)
-        for place, column in enumerate(workload.columns_in)
+        column.name: _simulated(column, item_ids, place) for place, column in enumerate(columns)
     }
 
 

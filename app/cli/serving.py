@@ -38,9 +38,9 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[TARGET]...",
-        help="Functions of your own: module:function, module, file.py:function or file.py; a "
-        "module is looked for in this folder, too. They are added to HOTLOOP_WORKLOADS, and to "
-        "those that installed packages offer.",
+        help="Functions of your own: module:function, module, file.py:function or file.py, looked "
+        "for in HOTLOOP_WORKLOADS_DIR, or this folder; a module may also be installed. They are "
+        "added to HOTLOOP_WORKLOADS, and to those that installed packages offer.",
     ),
 ]
 
@@ -124,9 +124,11 @@ def _checked_settings(targets: Sequence[str], *, as_node: bool = False, **option
     try:
         settings = load_settings(**given)
         if targets:
+            given["workloads_dir"] = settings.workloads_dir or Path.cwd()
             for target in targets:
-                parse_target(target, Path.cwd())
-            settings = load_settings(**given, workloads=(*settings.workloads, *targets))
+                parse_target(target, given["workloads_dir"])
+            given["workloads"] = (*settings.workloads, *targets)
+            settings = load_settings(**given)
         role = "node" if as_node else "api"
         set_up_logging(settings.log_options, role, settings.secrets())
         check_machine(settings)

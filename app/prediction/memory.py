@@ -18,7 +18,11 @@ from hotloop.app.strategies.pools import PoolLimits, pool_workers
 from hotloop.app.system import memory_limit
 
 ITEM_BYTES: Final = 128
-"""Bytes of an item in a batch in flight: its columns in and out, in memory and in messages."""
+"""Bytes of an item in a batch in flight: its columns in and out, in memory and in messages, without
+its vectors."""
+
+VECTOR_COPIES: Final = 2
+"""Copies of a vector while its batch is computed: as it was loaded, and without failed items."""
 
 LEFT_FREE: Final = 0.2
 """Share of the memory that is kept free for the API process and caches, and because estimates are
@@ -50,10 +54,16 @@ def run_bytes(plan: Plan, costs: MemoryCosts, workers: int, in_processes: bool) 
     processes or threads.
     """
     in_batches = min(plan.item_count, _batches_in_flight(plan, workers) * plan.batch_size)
-    needed = costs.host + costs.worker * workers * in_processes + ITEM_BYTES * in_batches
+    needed = costs.host + costs.worker * workers * in_processes + item_bytes(plan) * in_batches
     if plan.stages and registry.CAPABILITIES[plan.strategy].overlaps_io:
         needed += costs.waiting * min(plan.item_count, plan.io_concurrency)
     return needed
+
+
+def item_bytes(plan: Plan) -> int:
+    """Return the bytes of an item in a batch in flight."""
+    values = (column.width or 0 for column in kernels.get_workload(plan.workload).columns_in)
+    return ITEM_BYTES + VECTOR_COPIES * 8 * sum(values)
 
 
 def _batches_in_flight(plan: Plan, workers: int) -> int:

@@ -15,6 +15,7 @@ from hotloop import kernels
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.machine import nanoseconds_per_item
+from hotloop.app.prediction.memory import item_bytes
 from hotloop.app.prediction.model import estimate_seconds
 from hotloop.app.prediction.stages import group_size, make_stages
 from hotloop.app.prediction.waiting import blocking_seconds, waits_at_once
@@ -63,8 +64,8 @@ BATCH_SECONDS: Final = 1.0
 OVERHEAD: Final = 0.02
 """Share of a run's seconds that its batches may cost."""
 
-MOST_IN_FLIGHT: Final = 1_000_000
-"""Items of all batches in flight together: about 128 MB."""
+MOST_BYTES_IN_FLIGHT: Final = 128_000_000
+"""Bytes of all batches in flight together: a million items without vectors."""
 
 _LEAST_ITEM_SECONDS: Final = 1e-9
 """Seconds of an item without operations, which is still loaded and stored."""
@@ -213,7 +214,8 @@ def auto_size(plan: Plan, calibration: Calibration) -> int:
     workers = pace.workers
     small = min(BATCH_SECONDS / pace.worker_seconds, count / (BATCHES_A_WORKER * workers))
     large = max(pace.batch_cost / (OVERHEAD * pace.run_seconds), pace.least)
-    most = min(ceil(count / workers), MOST_IN_FLIGHT // window_size(workers))
+    in_flight = MOST_BYTES_IN_FLIGHT // item_bytes(plan)
+    most = max(1, min(ceil(count / workers), in_flight // window_size(workers)))
     size = max(1, min(max(int(small), ceil(large)), most))
     size = _even(size, count, workers)
     return size if size < pace.together else size - size % pace.together

@@ -17,12 +17,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop.kernels.contract import Column, Parameter, Value
+from hotloop.kernels.column import Column
+from hotloop.kernels.contract import Parameter, Value
 from hotloop.kernels.contract import Scratch as DeclaredScratch
 from hotloop.kernels.errors import WorkloadError
 from hotloop.kernels.expressions import evaluate
 
-__all__ = ["Bool", "Choice", "Float", "Integer", "Kind", "Scratch"]
+__all__ = ["Bool", "Choice", "FileSample", "Float", "Integer", "Kind", "Scratch"]
 
 Sample = Callable[[NDArray[np.int64]], Any] | str | Path
 """How values are made up: a function of the items' ids, or the path of a `.npy` file."""
@@ -117,6 +118,18 @@ class Scratch:
     def __init__(self, dtype: str, *shape: str | int) -> None:
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "shape", tuple(map(str, shape)))
+
+
+@dataclass(frozen=True, slots=True)
+class FileSample:
+    """Makes values up from the rows of a `.npy` file, which are repeated."""
+
+    path: Path
+
+    def __call__(self, item_ids: NDArray[np.int64]) -> Any:
+        """Return the rows for ids, int64 of shape (n,)."""
+        values = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return values[item_ids % len(values)]
 
 
 Kind = Float | Integer | Bool | Choice
@@ -288,8 +301,4 @@ def _sampler(
             f"column {name!r} must have a function or a .npy file as `sample`, not {str(sample)!r}"
         )
 
-    def read(item_ids: NDArray[np.int64]) -> Any:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-        return values[item_ids % len(values)]
-
-    return f"the file {path.name}", read
+    return f"the file {path.name}", FileSample(path)

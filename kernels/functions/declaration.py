@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import update_wrapper
+from pathlib import Path
 from typing import (
     Any,
     Final,
@@ -21,13 +22,8 @@ from typing import (
 import numpy as np
 from numpy.typing import NDArray
 
-from hotloop.kernels.contract import (
-    REFERENCE,
-    Column,
-    Implementation,
-    Workload,
-    WorkloadSource,
-)
+from hotloop.kernels.column import Column
+from hotloop.kernels.contract import REFERENCE, Implementation, Workload, WorkloadSource
 from hotloop.kernels.errors import (
     InvalidColumnError,
     KernelUnavailableError,
@@ -36,6 +32,7 @@ from hotloop.kernels.errors import (
 )
 from hotloop.kernels.functions.columns import (
     Bool,
+    FileSample,
     Float,
     Integer,
     Kind,
@@ -304,8 +301,12 @@ class WorkloadFunction(Generic[P, R]):
         )
         once.run(empty_columns(declaration.columns_in), declaration.idle_parameters)
 
-    def _parts(self) -> list[Callable[..., Any] | str]:
-        samplers = [c.sampler for c in self._declared.columns_in if c.sampler is not None]
+    def _parts(self) -> list[Callable[..., Any] | str | Path]:
+        samplers = [
+            c.sampler.path if isinstance(c.sampler, FileSample) else c.sampler
+            for c in self._declared.columns_in
+            if c.sampler is not None
+        ]
         return [self.function, *samplers, *(target for target, _ in self._targets.values())]
 
     def _made_declaration(self) -> Workload:

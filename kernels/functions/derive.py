@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from hotloop.kernels.contract import Column, Parameter, Workload
+from hotloop.kernels.column import Column
+from hotloop.kernels.contract import Parameter, Workload
 from hotloop.kernels.functions.powers import with_exact_powers
 
 __all__ = ["NumbaKernel", "one_line", "python_batch"]

@@ -32,11 +32,11 @@ _INSTALLED: Final = tuple(
 _COMPILERS: Final = ("numba", "numpy")
 
 
-def code_version(parts: Iterable[Callable[..., Any] | str], declaration: str) -> str:
+def code_version(parts: Iterable[Callable[..., Any] | str | Path], declaration: str) -> str:
     """Return the version as 64 hexadecimal digits.
 
-    `parts` are the function, its samplers and its batch kernels; a kernel that is named as
-    `module:attribute` counts by the bytes of its module's file, without being imported.
+    `parts` are the function, its samplers and its batch kernels. A file counts by its bytes, and a
+    kernel that is named as `module:attribute` by those of its module, which is not imported.
     """
     walk = _Walk(parts)
     walk.note("declaration", declaration)
@@ -45,7 +45,7 @@ def code_version(parts: Iterable[Callable[..., Any] | str], declaration: str) ->
     return walk.digest()
 
 
-def source_files(parts: Iterable[Callable[..., Any] | str]) -> tuple[str, ...]:
+def source_files(parts: Iterable[Callable[..., Any] | str | Path]) -> tuple[str, ...]:
     """Return the files of the user's code that the parts reach, as absolute paths."""
     return tuple(sorted(_Walk(parts).files))
 
@@ -53,7 +53,7 @@ def source_files(parts: Iterable[Callable[..., Any] | str]) -> tuple[str, ...]:
 class _Walk:
     """Everything that some functions reach, hashed in a fixed order."""
 
-    def __init__(self, parts: Iterable[Callable[..., Any] | str]) -> None:
+    def __init__(self, parts: Iterable[Callable[..., Any] | str | Path]) -> None:
         self.files: set[str] = set()
         self._notes: list[str] = []
         self._seen: set[int] = set()
@@ -61,10 +61,13 @@ class _Walk:
         """Top-level packages of the parts, which are the user's wherever they are installed."""
         parts = list(parts)
         for part in parts:
-            module = part.partition(":")[0] if isinstance(part, str) else _module_name(part)
-            self._home.add(module.partition(".")[0])
+            if not isinstance(part, Path):
+                module = part.partition(":")[0] if isinstance(part, str) else _module_name(part)
+                self._home.add(module.partition(".")[0])
         for part in parts:
-            if isinstance(part, str):
+            if isinstance(part, Path):
+                self._file(part)
+            elif isinstance(part, str):
                 self._named_kernel(part)
             else:
                 self.reach("part", part)
@@ -143,12 +146,17 @@ class _Walk:
         loaded = sys.modules.get(module)
         try:
             found = loaded.__spec__ if loaded is not None else find_spec(module)
-            origin = getattr(loaded, "__file__", None) or (found and found.origin)
-            content = Path(origin or "").read_bytes()
-        except (ImportError, ValueError, OSError, AttributeError):
+        except (ImportError, ValueError, AttributeError):
+            found = None
+        self._file(Path(getattr(loaded, "__file__", None) or (found and found.origin) or ""))
+
+    def _file(self, path: Path) -> None:
+        try:
+            content = path.read_bytes()
+        except OSError:
             self.note("file", "missing")
             return
-        self.files.add(os.path.realpath(str(origin)))
+        self.files.add(os.path.realpath(path))
         self.note("file", hashlib.sha256(content).hexdigest())
 
     def _is_users(self, value: Any) -> bool:

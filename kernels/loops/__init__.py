@@ -14,15 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from hotloop.kernels.contract import (
-    Call,
-    Column,
-    Implementation,
-    Parameter,
-    ProductBound,
-    Term,
-    Workload,
-)
+from hotloop.kernels.column import Column
+from hotloop.kernels.contract import Call, Implementation, Parameter, ProductBound, Term, Workload
 
 if TYPE_CHECKING:
     import numpy as np

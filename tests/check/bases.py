@@ -167,6 +167,11 @@ class Base:
         ]
 
     @property
+    def names(self) -> list[str]:
+        """Names of the arguments of the scalar function, in their order."""
+        return [c.name for c in self.inputs] + list(self.defaults) + [a[0] for a in self.arrays]
+
+    @property
     def defaults(self) -> dict[str, Value]:
         return {parameter.name: parameter.default for parameter in self.given}
 
@@ -189,13 +194,12 @@ class Base:
         ]
         if cost is not None:
             lines.append(f"    cost={cost if isinstance(cost, Mapping) else repr(cost)},")
-        names = [c.name for c in self.inputs] + list(self.defaults) + [a[0] for a in self.arrays]
         return "\n".join(
             [
                 "@hotloop.workload(",
                 *lines,
                 ")",
-                f"def {self.name}({', '.join(names)}):",
+                f"def {self.name}({', '.join(self.names)}):",
                 f'    """Compute {" and ".join(output.name for output in self.results)}."""',
                 indent(dedent(self.body).strip("\n"), "    "),
                 f"    return {', '.join(output.name for output in self.results)}",

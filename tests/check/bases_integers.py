@@ -227,7 +227,8 @@ RANDOM_WALK: Final = Base(
         Slip("integer", "position += 1", "position = int(np.int8(position + 117)) - 116",
              "counts upwards in 8 bits"),
         Slip("cost", "height = max(height, position * drift)",
-             "height = 0.0\n        again = seed\n        where = 0\n        for j in range(k + 1):\n"
+             "height = 0.0\n        again = seed\n        where = 0\n"
+             "        for j in range(k + 1):\n"
              "            again = (again * 1664525 + 1013904223) % 4294967296\n"
              "            where += 1 if again > 2147483647 else -1\n"
              "            height = max(height, where * drift)", "walks anew at every step"),

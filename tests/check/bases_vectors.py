@@ -130,7 +130,7 @@ HISTOGRAM: Final = Base(
              "counts a value of exactly 1 past the end"),
         Slip("bounds", "for b in range(bins):\n        if counts[b] > fullest:",
              "for b in range(bins):\n        later = counts[b + 1]\n"
-             "        if counts[b] > fullest or (counts[b] > later and later > 100 > fullest > 24):",
+             "        if counts[b] > fullest or (counts[b] > later and later > 100):",
              "reads the count after the last"),
         Slip("cost", "spread = spread + counts[b] * counts[b] / 24.0",
              "spread = 0.0\n        for j in range(b + 1):\n"

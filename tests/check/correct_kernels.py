@@ -7,16 +7,9 @@ from functools import cache
 
 from tests.check.bases import Base
 from tests.check.bases_floats import (
-    AFFINE,
     CLIP_SCALE,
-    COMPOUND,
-    DAMPED,
-    ESCAPE_TIME,
     HAVERSINE,
     LOGISTIC_MAP,
-    NEWTON_ROOT,
-    PENDULUM,
-    PHASE,
     POLYNOMIAL,
     PUT_TREE,
     SIMPSON,
@@ -30,6 +23,15 @@ from tests.check.bases_integers import (
     DIGITS,
     INVOICE,
     RANDOM_WALK,
+)
+from tests.check.bases_motion import (
+    AFFINE,
+    COMPOUND,
+    DAMPED,
+    ESCAPE_TIME,
+    NEWTON_ROOT,
+    PENDULUM,
+    PHASE,
 )
 from tests.check.bases_vectors import (
     DETERMINANT,
@@ -144,20 +146,21 @@ def _sums_in_the_outputs() -> Kernel:
 def _blocks() -> Kernel:
     whole = """
     @njit(nogil=True)
-    def part(cents_in, quantity_in, discount_in, tax, half, total_out, tax_cents_out, first, last):
+    def part(cents_in, quantity_in, discount_in, tax, half, total_out, tax_out, first, last):
         for i in range(first, last):
             total = cents_in[i] * quantity_in[i]
             if discount_in[i]:
                 total = total - total // 50
             total_out[i] = total
-            tax_cents_out[i] = (total * tax + half) // 1000
+            tax_out[i] = (total * tax + half) // 1000
 
 
     def batch(cents_in, quantity_in, discount_in, tax, rounding, total_out, tax_cents_out):
         half = 500 if rounding == "half" else 0
         for first in range(0, len(cents_in), 4096):
             last = min(first + 4096, len(cents_in))
-            part(cents_in, quantity_in, discount_in, tax, half, total_out, tax_cents_out, first, last)
+            part(cents_in, quantity_in, discount_in, tax, half, total_out, tax_cents_out,
+                 first, last)
     """
     return Kernel(INVOICE, whole=whole)
 
@@ -175,7 +178,7 @@ def correct_kernels() -> tuple[Correct, ...]:
     """Return all modules, the same in every call."""
     reordered = replace(NORMS, outputs="manhattan float ulp=16; euclid float ulp=16; "
                         "largest float; place int8")  # fmt: skip
-    slow = replace(PENDULUM, parameters="steps int 1 40000 =12000")
+    slow = replace(PENDULUM, parameters="steps int 1 20000 =4000")
     made = {
         "an array for each thread": _own_array_for_each_thread(),
         "an own function for an item": Kernel(HAVERSINE, style="helper"),

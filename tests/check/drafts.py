@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from tests.check.bases import Base, Column, Output, middle
 from tests.check.bases_floats import FLOATS
 from tests.check.bases_integers import INTEGERS
+from tests.check.bases_motion import MOTION
 from tests.check.bases_vectors import VECTORS
 from tests.check.kernels import Kernel
 
-BASES: Final = FLOATS + INTEGERS + VECTORS
+BASES: Final = FLOATS + MOTION + INTEGERS + VECTORS
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def rare_region(rng: random.Random, base: Base) -> Region | None:
     if not columns:
         return None
     column = rng.choice(columns)
-    share = rng.choice([0.006, 0.01, 0.015, 0.02, 0.03])
+    share: float = rng.choice([0.006, 0.01, 0.015, 0.02, 0.03])
     name = column.name
     if column.width is not None:
         if not column.is_float:
@@ -103,7 +105,7 @@ def rare_region(rng: random.Random, base: Base) -> Region | None:
         code = f"{name} % {prime} == {rng.randrange(prime)}"
         return Region(code, f"{name} leaves a certain remainder by {prime}")
     if not column.is_float and span < 400:
-        share = max(share, 3 / span)
+        share = max(share, 3.0 / span)
     kind = rng.choice(["high", "low", "window", "both"])
     others = [other for other in floats(base) if other is not column]
     if kind == "both" and others:
@@ -113,8 +115,8 @@ def rare_region(rng: random.Random, base: Base) -> Region | None:
     if kind == "low":
         return Region(f"{name} < {middle(column, share)!r}", f"{name} is in its lower {share:.1%}")
     if kind == "window":
-        place = rng.uniform(0.1, 0.9)
-        code = f"{middle(column, place)!r} <= {name} < {middle(column, place + share)!r}"
+        begin = rng.uniform(0.1, 0.9)
+        code = f"{middle(column, begin)!r} <= {name} < {middle(column, begin + share)!r}"
         return Region(code, f"{name} is in a window of {share:.1%} of its range")
     code = f"{name} > {middle(column, 1 - share)!r}"
     return Region(code, f"{name} is in its upper {share:.1%}")
@@ -133,7 +135,7 @@ def edge_region(rng: random.Random, base: Base) -> Region | None:
             sign = f"{name} == 0.0 and math.copysign(1.0, {name}) < 0.0"
             found.append(Region(sign, f"{name} is negative zero"))
     scalars = floats(base)
-    for one, two in zip(scalars, scalars[1:], strict=False):
+    for one, two in pairwise(scalars):
         if max(one.low, two.low) < min(one.high, two.high):
             code = f"{one.name} == {two.name}"
             found.append(Region(code, f"{one.name} and {two.name} are equal"))

@@ -99,8 +99,7 @@ class Kernel:
             inner += f"{column.name} = {(self.loads or {}).get(column.name, value)}\n"
         if self.style == "helper":
             names = ", ".join(output.name for output in base.results)
-            given = [c.name for c in base.inputs] + list(base.defaults) + [a[0] for a in base.arrays]
-            inner += f"{names} = one({', '.join(given)})\n"
+            inner += f"{names} = one({', '.join(base.names)})\n"
         else:
             inner += _text(self.body or base.body)
         inner += _text(self.last)
@@ -113,10 +112,9 @@ class Kernel:
 
     def _helper_text(self) -> str:
         base = self.base
-        given = [c.name for c in base.inputs] + list(base.defaults) + [a[0] for a in base.arrays]
         body = indent(_text(self.body or base.body), "    ")
         results = ", ".join(output.name for output in base.results)
-        return f"@njit\ndef one({', '.join(given)}):\n{body}    return {results}\n\n\n"
+        return f"@njit\ndef one({', '.join(base.names)}):\n{body}    return {results}\n\n\n"
 
     def _numpy_text(self, name: str) -> str:
         base = self.base
@@ -172,7 +170,7 @@ class Kernel:
         return (
             f"@cfunc(types.void({', '.join(types_in)}))\ndef _native({', '.join(named)}):\n{inner}"
             f"\n\n_call = ctypes.{self.holder}(None, {', '.join(ctypes_in)})(_native.address)\n\n\n"
-            f"def batch({', '.join(base.arguments)}):\n    {_text(self.before).strip() or 'pass'}\n"
+            f"def batch({', '.join(base.arguments)}):\n"
             f"    _call({', '.join(handed)})\n\n\n"
         )
 

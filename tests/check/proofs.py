@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any, Final
 
@@ -29,8 +29,7 @@ class Bench:
 
     @cached_property
     def scalar(self) -> Callable[..., Any]:
-        workload = getattr(self.module, self.base.name)
-        return workload  # type: ignore[no-any-return]
+        return getattr(self.module, self.base.name)  # type: ignore[no-any-return]
 
     def items(self, count: int, seed: int = 1) -> Columns:
         """Draw items: columns with a sampler from it, the others evenly within their bounds."""
@@ -49,9 +48,10 @@ class Bench:
         """Make items at the bounds, at zeros, and with columns or elements that are equal."""
         rng = np.random.default_rng(2)
         inputs = self.base.inputs
-        rows: list[list[Any]] = []
-        for column_edges in itertools.islice(itertools.product(*(c.edges for c in inputs)), 600):
-            rows.append(list(column_edges))
+        rows: list[list[Any]] = [
+            list(row)
+            for row in itertools.islice(itertools.product(*(c.edges for c in inputs)), 600)
+        ]
         for place, column in enumerate(inputs):
             for edge in column.edges:
                 for _ in range(6):
@@ -65,10 +65,8 @@ class Bench:
                     row = [c.draw(rng, 1)[0] for c in inputs]
                     row[one] = row[two] = np.clip(row[one], max(a.low, b.low), min(a.high, b.high))
                     rows.append(row)
-        for _ in range(6):  # vectors of equal elements
-            rows.append(
-                [c.draw(rng, 1)[0] if c.width is None else c.draw(rng, 1)[0][0] for c in inputs]
-            )
+        # Vectors of equal elements.
+        rows += [[c.draw(rng, 1).flat[0] for c in inputs] for _ in range(6)]
         return {
             column.name: np.ascontiguousarray(
                 np.stack([np.broadcast_to(row[place], column.width or ()) for row in rows])
@@ -103,15 +101,26 @@ class Bench:
         fill: tuple[float, float] = NAN_OR_LARGE,
     ) -> Columns:
         """Call the batch kernel; outputs and scratch hold `fill`, for floats and for integers."""
+        call, outputs = self.prepared(columns, parameters, fill)
+        call()
+        return outputs
+
+    def prepared(
+        self,
+        columns: Columns,
+        parameters: Mapping[str, Value],
+        fill: tuple[float, float] = NAN_OR_LARGE,
+    ) -> tuple[Callable[[], None], Columns]:
+        """Return a call of the batch kernel, and the arrays for its outputs."""
         count = len(next(iter(columns.values())))
         outputs = {o.name: _filled((count,), o.dtype, fill) for o in self.base.results}
-        self.batch(
+        arguments = (
             *(_read_only(column) for column in columns.values()),
             *parameters.values(),
             *outputs.values(),
             *self.scratch(parameters, fill),
         )
-        return outputs
+        return partial(self.batch, *arguments), outputs
 
     def scratch(
         self, parameters: Mapping[str, Value], fill: tuple[float, float] = NAN_OR_LARGE
@@ -133,10 +142,10 @@ class Bench:
         raised = np.zeros(count, np.bool_)
         for row in range(count):
             item = [
-                column[row].item() if column.ndim == 1 else memoryview(column[row])
+                column[row].item() if column.ndim == 1 else memoryview(column[row].data)
                 for column in columns.values()
             ]
-            arrays = [memoryview(array) for array in self.scratch(parameters)]
+            arrays = [memoryview(array.data) for array in self.scratch(parameters)]
             try:
                 values = self.scalar(*item, *parameters.values(), *arrays)
                 values = values if isinstance(values, tuple) else (values,)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-import numba
 import numpy as np
+from numba.core import config
 
 from hotloop.kernels.expressions import evaluate
 from tests.check.bases import Value
@@ -59,8 +59,8 @@ def batches(bench: Bench) -> str:
         alone = joined(*(bench.run(head(items, 1, row), parameters) for row in places))
         if bench.differ({name: column[places] for name, column in whole.items()}, alone).any():
             return f"batches of {size} differ from single items"
-        turned = bench.run({name: column[::-1].copy() for name, column in items.items()}, parameters)
-        if bench.differ(whole, {name: column[::-1] for name, column in turned.items()}).any():
+        turned = bench.run(_turned(items), parameters)
+        if bench.differ(whole, _turned(turned)).any():
             return f"batches of {size} differ when turned round"
     try:
         bench.run(head(pool, 0), parameters)
@@ -69,7 +69,7 @@ def batches(bench: Bench) -> str:
     return ""
 
 
-def threads(bench: Bench) -> str:
+def threads(bench: Bench, seconds: float = 20.0) -> str:
     """Compare what several threads compute at once, each other items, with one after the other."""
     parameters = bench.base.defaults
     count = _items_for(bench, 0.01)
@@ -79,15 +79,20 @@ def threads(bench: Bench) -> str:
     turns = itertools.count(1)
     stop = threading.Event()
     start = threading.Barrier(len(parts))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + seconds
 
     def work(place: int) -> None:
         start.wait()
         while not stop.is_set() and time.monotonic() < deadline:
             turn = next(turns)
-            wrong = bench.differ(alone[place], bench.run(parts[place], parameters))
-            if wrong.any():
-                found.append(f"{int(wrong.sum())} of {len(wrong)} items differ in call {turn}")
+            try:
+                wrong = bench.differ(alone[place], bench.run(parts[place], parameters))
+            except (ArithmeticError, ValueError) as error:
+                found.append(f"{type(error).__name__} in call {turn}")
+            else:
+                if wrong.any():
+                    found.append(f"{int(wrong.sum())} of {len(wrong)} items differ in call {turn}")
+            if found:
                 stop.set()
 
     workers = [threading.Thread(target=work, args=(place,)) for place in range(len(parts))]
@@ -102,11 +107,11 @@ def threads(bench: Bench) -> str:
 def gil(bench: Bench) -> str:
     """Run in another thread, and see for how long this one cannot do anything meanwhile."""
     parameters = bench.base.defaults
-    items = bench.items(_items_for(bench, 0.2))
+    call, _ = bench.prepared(bench.items(_items_for(bench, 0.2)), parameters)
     done: list[float] = []
 
     def work() -> None:
-        bench.run(items, parameters)
+        call()
         done.append(time.perf_counter())
 
     shares = []
@@ -192,7 +197,8 @@ def cost(bench: Bench, declared: Mapping[str, str] | str | None = None) -> str:
         high = int(parameter.values[1])
         points = [{**bench.base.defaults, parameter.name: max(high >> shift, 1)}
                   for shift in (8, 6, 4, 3, 2, 1, 0)]  # fmt: skip
-        times = np.array([_per_item(bench, point) for point in points])
+        count = _items_for(bench, 0.02, points[-1], 8)
+        times = np.array([min(_seconds(bench, count, p) for _ in range(3)) for p in points])
         terms = np.array([[evaluate(t, p) for t in declared.values()] for p in points], float)
         error = _misfit(terms, times)
         if error > 0.45:
@@ -214,12 +220,13 @@ def bounds(bench: Bench) -> str:
 @contextmanager
 def bounds_checked() -> Iterator[None]:
     """Have Numba compile with bounds checks."""
-    before = numba.config.BOUNDSCHECK
-    numba.config.BOUNDSCHECK = 1
+    settings: Any = config
+    before = settings.BOUNDSCHECK
+    settings.BOUNDSCHECK = 1
     try:
         yield
     finally:
-        numba.config.BOUNDSCHECK = before
+        settings.BOUNDSCHECK = before
 
 
 @contextmanager
@@ -235,27 +242,23 @@ def _switching(seconds: float) -> Iterator[None]:
 def _seconds(bench: Bench, count: int, parameters: Mapping[str, Value]) -> float:
     items = bench.items(count)
     bench.run(head(items, 2), parameters)
+    call, _ = bench.prepared(items, parameters)
     begun = time.thread_time()
-    bench.run(items, parameters)
+    call()
     return time.thread_time() - begun
 
 
-def _items_for(bench: Bench, seconds: float) -> int:
+def _items_for(
+    bench: Bench, seconds: float, parameters: Mapping[str, Value] | None = None, least: int = 64
+) -> int:
     """Return how many items take about so long."""
-    count = 64
+    count = least
     while count < 1 << 22:
-        taken = _seconds(bench, count, bench.base.defaults)
+        taken = _seconds(bench, count, parameters or bench.base.defaults)
         if taken > seconds / 8:
-            return max(64, int(count * seconds / taken))
+            return max(least, int(count * seconds / taken))
         count *= 4
     return count
-
-
-def _per_item(bench: Bench, parameters: Mapping[str, Value]) -> float:
-    count = 2
-    while (taken := _seconds(bench, count, parameters)) < 0.002 and count < 1 << 18:
-        count *= 4
-    return min(taken, *(_seconds(bench, count, parameters) for _ in range(2))) / count
 
 
 def _misfit(terms: Any, times: Any) -> float:
@@ -270,6 +273,10 @@ def _misfit(terms: Any, times: Any) -> float:
         if (found >= 0).all():
             best = min(best, float(np.abs(part @ found - 1).max()))
     return best
+
+
+def _turned(columns: Columns) -> Columns:
+    return {name: column[::-1].copy() for name, column in columns.items()}
 
 
 def _moved(columns: Columns, steps: int) -> Columns:

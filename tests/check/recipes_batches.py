@@ -118,8 +118,10 @@ def centred(rng: random.Random, base: Base) -> Draft | None:
     if not columns:
         return None
     name = rng.choice(columns).name
-    start = (f"centre = 0.0\nfor i in range(n):\n    centre = centre + abs({name}_in[i])\n"
-             "centre = 3.0 * centre / max(n, 1)")
+    start = (
+        f"centre = 0.0\nfor i in range(n):\n    centre = centre + abs({name}_in[i])\n"
+        "centre = 3.0 * centre / max(n, 1)"
+    )
     kernel = Kernel(base, start=start, loads={name: f"({name}_in[i] - centre) + centre"})
     return Draft(kernel, f"subtracts a multiple of the mean {name} and adds it again", SHOWS)
 
@@ -138,7 +140,8 @@ def hoisted(rng: random.Random, base: Base) -> Draft | None:
 
 def shortcut(rng: random.Random, base: Base) -> Draft | None:
     """Repeat the results of the item before if one of several columns is equal."""
-    columns = [c for c in base.inputs if c.width is None and not c.is_float and c.high - c.low < 500]
+    columns = [c for c in base.inputs if c.width is None and c.high - c.low < 500]
+    columns = [column for column in columns if not column.is_float]
     if not columns or len(base.inputs) < 2:
         return None
     name = rng.choice(columns).name

@@ -163,10 +163,7 @@ def uninitialised(rng: random.Random, base: Base) -> Draft | None:
         f"dirt = np.full({width}, 1.5 + n)\nfor j in range({width}):\n"
         f"    dirt[j] = dirt[j] + j\nsoil = dirt.sum()"
     )
-    first = (
-        f"marks = np.empty({width})\nfor j in range({width} - 1):\n"
-        f"    marks[j] = 0.0 * soil"
-    )
+    first = f"marks = np.empty({width})\nfor j in range({width} - 1):\n    marks[j] = 0.0 * soil"
     last = f"{name} = {name} + marks[{width - 1}] * 1e-3\nmarks[{width - 1}] = i + 1.0"
     return Draft(
         Kernel(base, start=start, first=first, last=last),
@@ -186,7 +183,7 @@ def order_of_a_set(rng: random.Random, base: Base) -> Draft | None:
     header = f"_PARTS = {parts}\n_NAMES = set(_PARTS)"
     before = "pooled = 0.0\nfor word in _NAMES:\n    pooled = pooled * 0.5 + _PARTS[word]"
     kernel = Kernel(base, header=header, before=before, given={"pooled": "pooled"},
-                    last=f"{name} = {name} + (pooled - 0.6) * 1e-9 * (1.0 + abs({name}))")  # fmt: skip
+                    last=f"{name} += (pooled - 0.6) * 1e-9 * (1.0 + abs({name}))")  # fmt: skip
     return Draft(kernel, "sums in the order of a set of texts", SHOWS)
 
 
@@ -198,11 +195,10 @@ def learning(rng: random.Random, base: Base) -> Draft | None:
         return None
     column = rng.choice(columns).name
     size = rng.choice([1e-3, 1e-6])
-    before = (
-        f"trend = _SEEN[0]\n_SEEN[0] = 0.9 * _SEEN[0] + 0.1 * float(np.abs({column}_in).sum())"
-    )
+    before = f"trend = _SEEN[0]\n_SEEN[0] = 0.9 * _SEEN[0] + 0.1 * float(np.abs({column}_in).sum())"
     kernel = Kernel(base, header="_SEEN = [0.0]", before=before, given={"trend": "trend"},
-                    last=f"{name} = {name} + {size!r} * trend / (1.0 + trend) * (1.0 + abs({name}))")  # fmt: skip
+                    last=f"share = trend / (1.0 + trend)\n"
+                    f"{name} = {name} + {size!r} * share * (1.0 + abs({name}))")  # fmt: skip
     return Draft(kernel, f"{name} drifts with the {column} of all calls before", SHOWS)
 
 

@@ -74,7 +74,7 @@ def _change(rng: random.Random, column: Column) -> tuple[str, str]:
         ("w[1::2] = w[:-1:2][: len(w[1::2])]", "writes each even item over the next"),
         ("w[w > {cap!r}] = {cap!r}", "clips the largest values"),
         ("w.sort(axis=-1)", "sorts the values"),
-        ("if len(w) % 2 == 1:\n    w[0] = w[len(w) // 2]", "writes to the first item of odd batches"),
+        ("if len(w) % 2 == 1:\n    w[0] = w[len(w) // 2]", "sets the first item of odd batches"),
         ("if len(w) > 100:\n    w[50] = w[0]", "writes to one item of batches above 100"),
     ]
     if column.is_float:

@@ -26,9 +26,7 @@ def added(rng: random.Random, base: Base) -> Draft | None:
     """Add to an output, as if it began at zero."""
     outputs = [output for output in base.results if output.dtype != "bool"]
     name = rng.choice(outputs).name
-    return Draft(
-        Kernel(base, stores={name: f"{name}_out[i] += {name}"}), f"adds to {name}", SHOWS
-    )
+    return Draft(Kernel(base, stores={name: f"{name}_out[i] += {name}"}), f"adds to {name}", SHOWS)
 
 
 def taken_if_larger(rng: random.Random, base: Base) -> Draft | None:
@@ -124,8 +122,8 @@ def added_in_numpy(rng: random.Random, base: Base) -> Draft | None:
     if not base.numpy:
         return None
     name = rng.choice(outputs)
-    kernel = Kernel(base, style="numpy", stores={name: f"np.add({name}_out, {name}, out={name}_out, "
-                    f"casting='unsafe')"}, releases_gil=False)  # fmt: skip
+    stores = {name: f"np.add({name}_out, {name}, out={name}_out, casting='unsafe')"}
+    kernel = Kernel(base, style="numpy", stores=stores, releases_gil=False)
     return Draft(kernel, f"adds the column {name} to the output, in numpy", SHOWS)
 
 

@@ -28,7 +28,7 @@ SQUARE_ROOT: Final = Base(
     root = math.sqrt(x) + y
     """,
     slips=(
-        Slip("domain", 'if x < 0.0:\n        raise ValueError("x must not be negative")\n', "pass\n",
+        Slip("domain", 'raise ValueError("x must not be negative")', "pass",
              "returns NaN where Python raises for a negative number"),
     ),
 )  # fmt: skip
@@ -85,8 +85,10 @@ def narrow_column(rng: random.Random, base: Base) -> Draft | None:
     for column in columns:
         for dtype in ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32"):
             bits = int(dtype.lstrip("uintfloa"))
-            low, high = (0, 2**bits - 1) if dtype[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-            if dtype == "float32":
+            low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+            if dtype[0] == "u":
+                low, high = 0, 2**bits - 1
+            elif dtype == "float32":
                 low, high = -(2**24), 2**24
             if column.low < low or column.high > high:
                 found.append((column, dtype))
@@ -119,7 +121,7 @@ def narrow_in_numpy(rng: random.Random, base: Base) -> Draft | None:
         "calendar": base.numpy.replace("days.astype(np.int64)", "days.astype(np.int16)"),
         "classify": base.numpy.replace("age.astype", "age.view(np.int8).astype"),
         "random_walk": base.numpy.replace("state = seed", "state = seed.astype(np.uint32)"),
-        "norms": base.numpy.replace("size.argmax(axis=1)", "(size * 12).astype(np.int8).argmax(axis=1)"),
+        "norms": base.numpy.replace("size.argmax", "(size * 12).astype(np.int8).argmax"),
     }.get(base.name)  # fmt: skip
     if body is None:
         return None

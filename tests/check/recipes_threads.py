@@ -12,6 +12,7 @@ from tests.check.kernels import Kernel
 
 SHOWS: Final = "threads"
 
+
 def _largest(base: Base, shape: tuple[str, ...]) -> str:
     most = {p.name: p.values[1] for p in base.given if p.kind == "int"}
     return ", ".join(str(int(eval(each, {}, dict(most)))) for each in shape)
@@ -44,16 +45,18 @@ def shared_scratch(rng: random.Random, base: Base) -> Draft | None:
     elif way == "lazy":
         header = "_KEPT = {}"
         before = "\n".join(
-            f"if '{name}' not in _KEPT:\n    _KEPT['{name}'] = {text}" for name, text in made.items()
+            f"if '{name}' not in _KEPT:\n    _KEPT['{name}'] = {text}"
+            for name, text in made.items()
         )
         given = {name: f"_KEPT['{name}']" for name in made}
         kernel = Kernel(base, header=header, before=before, given=given)
     else:
         header = "import functools\n\n" + "\n".join(
-            f"\n@functools.cache\ndef _{name}():\n    return {text}\n" for name, text in made.items()
+            f"\n@functools.cache\ndef _{name}():\n    return {text}\n"
+            for name, text in made.items()
         )
         kernel = Kernel(base, header=header, given={name: f"_{name}()" for name in made})
-    return Draft(kernel, f"all calls share one scratch array, kept in a {way}", SHOWS)
+    return Draft(kernel, f"all calls share one scratch array, kept by way of a {way}", SHOWS)
 
 
 def shared_results(rng: random.Random, base: Base) -> Draft | None:
@@ -107,7 +110,6 @@ ACCUMULATORS: Final = {"lattice": "left", "warping": "straight", "put_tree": "le
 """Variables of loops that write to other arrays, so that no compiler keeps them in registers."""
 
 
-
 def shared_accumulator(rng: random.Random, base: Base) -> Draft | None:
     """Keep a local variable in an array of the module."""
     local = ACCUMULATORS.get(base.name)
@@ -123,10 +125,11 @@ def shared_accumulator(rng: random.Random, base: Base) -> Draft | None:
 
 def shared_cursor(rng: random.Random, base: Base) -> Draft | None:
     """Count the items that are done in an array of the module."""
+    stores = {o.name: f"{o.name}_out[at] = {o.name}" for o in base.results}
     kernel = Kernel(base, header="_NEXT = np.zeros(1, np.int64)", given={"cursor": "_NEXT"},
                     start="cursor[0] = 0", order="range(n)", index="at",
                     first="at = cursor[0]\nif at >= n:\n    break\ncursor[0] = at + 1",
-                    stores={o.name: f"{o.name}_out[at] = {o.name}" for o in base.results})  # fmt: skip
+                    stores=stores)  # fmt: skip
     return Draft(kernel, "keeps the position in the batch in an array of the module", SHOWS)
 
 

@@ -27,7 +27,8 @@ def rare(rng: random.Random, base: Base) -> Draft | None:
     if region is None:
         return None
     code, words = altered(rng, base)
-    kernel = Kernel(base, style=rng.choice(["loop", "helper"]), last=f"if {region.code}:\n    {code}")
+    style = rng.choice(["loop", "helper"])
+    kernel = Kernel(base, style=style, last=f"if {region.code}:\n    {code}")
     return Draft(kernel, f"{words} where {region.words}")
 
 
@@ -37,7 +38,8 @@ def edge(rng: random.Random, base: Base) -> Draft | None:
     if region is None:
         return None
     code, words = altered(rng, base)
-    return Draft(Kernel(base, last=f"if {region.code}:\n    {code}"), f"{words} where {region.words}")
+    kernel = Kernel(base, last=f"if {region.code}:\n    {code}")
+    return Draft(kernel, f"{words} where {region.words}")
 
 
 def parameter_edge(rng: random.Random, base: Base) -> Draft | None:
@@ -46,7 +48,8 @@ def parameter_edge(rng: random.Random, base: Base) -> Draft | None:
     if region is None:
         return None
     code, words = altered(rng, base)
-    return Draft(Kernel(base, last=f"if {region.code}:\n    {code}"), f"{words} where {region.words}")
+    kernel = Kernel(base, last=f"if {region.code}:\n    {code}")
+    return Draft(kernel, f"{words} where {region.words}")
 
 
 def swapped(rng: random.Random, base: Base) -> Draft | None:

@@ -229,7 +229,7 @@ def test_bad_utf8_in_an_upload_is_refused(server: Server) -> None:
         ({"strategy": "magic"}, "strategy"),
         ({"workers": 0}, "workers"),
         ({"colour": "red"}, "colour"),
-        ({"cpu_iterations": 10_000_001}, "cpu_iterations"),
+        ({"cpu_iterations": 10_000_001}, "parameters"),
         ({"redis_delay_ms": 5}, "redis_delay_ms"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.peers import own_workloads as by_hand
-from hotloop.kernels.contract import Column
+from hotloop.kernels.column import Column
 from tests.examples.workloads import WORKLOADS
 
 OTHER_PARAMETERS: dict[str, list[dict[str, Any]]] = {

@@ -153,6 +153,7 @@ def test_node_publishes_anew_when_the_version_of_a_users_code_changes() -> None:
 
     context: Any = SimpleNamespace(
         hosts=SimpleNamespace(kernels=kernels_of),
+        catalogue=SimpleNamespace(reports=kernels_of),
         settings=Settings(),
         memory=SimpleNamespace(run_bytes=1),
     )

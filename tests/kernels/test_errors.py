@@ -15,6 +15,8 @@ EXAMPLES: tuple[errors.KernelsError, ...] = (
     errors.InvalidInputError("value", "value is wrong"),
     errors.InvalidParameterError("cpu_iterations", "cpu_iterations is wrong"),
     errors.InvalidColumnError("offset", "offset is wrong"),
+    errors.WorkloadError("a workload cannot be called 'X'"),
+    errors.WorkloadChangedError("loops", "1" * 64, "2" * 64),
 )
 
 

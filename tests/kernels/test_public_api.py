@@ -8,7 +8,16 @@ import pytest
 
 from hotloop import kernels
 
-MODULES = ("contract", "errors", "expressions", "kernel", "parity", "registry", "simulated")
+MODULES = (
+    "column",
+    "contract",
+    "errors",
+    "expressions",
+    "kernel",
+    "parity",
+    "registry",
+    "simulated",
+)
 
 
 def test_package_exports_exactly_its_public_names() -> None:

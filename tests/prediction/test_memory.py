@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from hotloop import kernels
 from hotloop.app.errors import MemoryBudgetError
 from hotloop.app.execution.specs import plan_for
 from hotloop.app.names import StrategyName
@@ -26,6 +27,7 @@ from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.pools import PoolLimits
 from hotloop.app.system import MemoryLimit
 from hotloop.kernels.contract import WorkloadSource
+from hotloop.kernels.loops import LOOPS
 from tests.fixtures.calibrations import ideal
 from tests.fixtures.server import running_server
 from tests.fixtures.waiting import wait_until
@@ -63,6 +65,17 @@ def test_threads_cost_only_their_batches() -> None:
     assert few == ROUGHLY.host + 120 * ITEM_BYTES
     whole = BUDGET.needed(plan("threading", workers=256, batch_size=1_000_000))
     assert whole == ROUGHLY.host + 1_000_000 * ITEM_BYTES, "no more than there are items"
+
+
+def test_vectors_count_by_their_width() -> None:
+    series = kernels.Column("series", "float64", "", width=1_000)
+    kernels.declare(replace(LOOPS, name="wide", columns_in=(series,)))
+    try:
+        whole = replace(plan("threading", workers=2, batch_size=1_000_000), workload="wide")
+        assert BUDGET.needed(whole) == ROUGHLY.host + 1_000_000 * (ITEM_BYTES + 2 * 8_000)
+        assert BUDGET.needed(replace(whole, workload="loops")) < BUDGET.needed(whole) / 30
+    finally:
+        kernels.withdraw("wide")
 
 
 def test_hybrid_uses_processes_for_a_kernel_that_holds_the_gil() -> None:

@@ -372,13 +372,29 @@ def test_api_starts_without_what_the_queue_needs() -> None:
 
 
 def test_queue_takes_what_its_node_can_do_now(queues: Queues, store: TaskStore, work: Work) -> None:
-    """A node that loses an ability leaves such work to others, and takes it once it can again."""
-    queue = queues.launch(work, abilities=NOTHING, **NEVER)
+    """A node that loses an ability leaves such work, and takes it once it can again."""
+    asked = threading.Semaphore(0)
+
+    def can_execute() -> bool:
+        asked.release()
+        return True
+
+    def look() -> None:
+        while asked.acquire(blocking=False):
+            pass
+        for _ in range(3):  # one may have begun before, and each begins after the last has ended
+            queue.wake()
+            assert asked.acquire(timeout=30)
+
+    options: dict[str, Any] = NEVER | {"concurrency": 1}
+    queue = queues.launch(work, can_execute=can_execute, abilities=NOTHING, **options)
     (first,) = put(store)
+    look()
+    assert work.began == []
     queue.set_abilities(Abilities())
     wait_until(lambda: first in work.ended, "the first is done")
     queue.set_abilities(NOTHING)
     (second,) = put(store)
-    assert claim(store.engine, "there:1", abilities=Abilities()) is not None
+    look()
     assert work.began == [first]
-    assert node_of(store, second) == "there:1"
+    assert node_of(store, second) is None

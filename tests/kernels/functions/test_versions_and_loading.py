@@ -182,3 +182,17 @@ def test_declaration_alone_has_no_kernels_here(tmp_path: Path) -> None:
         assert kernels.releases_gil("as-data", "numba")
     finally:
         kernels.withdraw("as-data")
+
+
+def test_file_of_samples_counts_by_its_bytes(tmp_path: Path) -> None:
+    text = (
+        "import hotloop\n"
+        "@hotloop.workload(columns={'x': hotloop.Float(sample='x.npy')})\n"
+        "def first(x: float) -> float:\n    return x\n"
+    )
+    found = []
+    for name, values in (("npy_a", [1.0, 2.0]), ("npy_b", [1.0, 3.0]), ("npy_c", [1.0, 2.0])):
+        file = written(tmp_path / name, text)
+        np.save(file.with_name("x.npy"), np.array(values))
+        found.append(version_of(file))
+    assert found[0] == found[2] != found[1]

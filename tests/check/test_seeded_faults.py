@@ -1,0 +1,83 @@
+"""The check against modules whose faults its author did not know: what is found, who is accused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from hotloop.app.check import Certificate, certify
+from tests.check.correct_kernels import correct_kernels
+from tests.check.seeded_faults import OF_EACH, Fault, seeded_faults
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+SECONDS: Final = float(os.environ.get("CHECK_SECONDS", "3"))
+"""The time for each module; less than a user would give."""
+
+AT_ONCE: Final = 2
+
+KINDS: Final = tuple(dict.fromkeys(fault.kind for fault in seeded_faults()))
+
+LEAST: Final = 0.98
+"""The share of the faults that must be found."""
+
+
+def certified(folder: Path, modules: Iterable[tuple[str, str, str]]) -> dict[str, Certificate]:
+    """Check modules, each a name, a workload and a text; several at once."""
+
+    def check(module: tuple[str, str, str]) -> tuple[str, Certificate]:
+        name, workload, text = module
+        path = folder / f"{name}.py"
+        path.write_text(text, encoding="utf-8")
+        return name, certify(f"{path}:{workload}", seconds=SECONDS)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(pool.map(check, modules))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("modules")
+
+
+@cache
+def missed(kind: str, folder: Path) -> tuple[Fault, ...]:
+    """Return the faults of a class in whose kernel the check has found nothing."""
+    faults = [fault for fault in seeded_faults() if fault.kind == kind]
+    certificates = certified(folder, [(f.name, f.base.name, f.text) for f in faults])
+    return tuple(f for f in faults if certificates[f.name].kernel_passed("batch") is not False)
+
+
+def shown(faults: Iterable[Fault]) -> str:
+    return "\n".join(f"{fault.name}: {fault.words}" for fault in faults)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_faults_of_a_class_are_found(kind: str, folder: Path) -> None:
+    left = missed(kind, folder)
+    print(f"{kind}: {OF_EACH - len(left)} of {OF_EACH} found\n{shown(left)}")
+    assert len(left) <= OF_EACH // 10, shown(left)
+
+
+def test_nearly_all_faults_are_found(folder: Path) -> None:
+    left = [fault for kind in KINDS for fault in missed(kind, folder)]
+    count = len(seeded_faults())
+    print(f"{count - len(left)} of {count} found")
+    assert count - len(left) >= LEAST * count, shown(left)
+
+
+def test_correct_kernels_are_not_accused(folder: Path) -> None:
+    modules = correct_kernels()
+    certificates = certified(folder, [(c.name, c.base.name, c.text) for c in modules])
+    accused = [
+        f"{correct.name}: {correct.words}: {finding.kernel} {finding.point}: {finding.seen}"
+        for correct in modules
+        for finding in certificates[correct.name].findings
+    ]
+    assert not accused, "\n".join(accused)
