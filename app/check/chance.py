@@ -19,7 +19,7 @@ __all__ = ["depends_on_chance"]
 _NAMES: Final = frozenset(
     {
         *("hash", "set", "frozenset", "id", "getpid", "getppid", "urandom", "uuid", "uuid4"),
-        *("listdir", "scandir", "iterdir", "glob", "environ", "getenv", "gethostname"),
+        *("listdir", "scandir", "iterdir", "glob", "gethostname"),
         *("random", "default_rng", "time", "perf_counter", "monotonic", "time_ns", "datetime"),
         *("get_ident", "get_native_id", "current_thread", "__hash__"),
     }
