@@ -9,6 +9,7 @@ replaces those parts of docs/own-workloads-speed.md. Takes about half an hour.
 from __future__ import annotations
 
 import random
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,6 @@ from hotloop_examples.haversine import haversine
 from hotloop_examples.mandelbrot import mandelbrot
 
 from benchmarks import model
-from benchmarks.jobs import median_ratio
 from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.model import BEST, HIGH, LOW, Run, Verdict
 from benchmarks.service import finished, service
@@ -36,8 +36,7 @@ PAGE: Final = ROOT / "docs" / "own-workloads-speed.md"
 COMMAND: Final = "PYTHONPATH=examples/workloads python -m benchmarks.own_service"
 FUNCTIONS: Final = {each.name: each for each in (american, bytes_hash, dtw, haversine, mandelbrot)}
 TARGETS: Final = ",".join(
-    f"hotloop_examples.{each.function.__module__.rpartition('.')[2]}:{each.function.__name__}"
-    for each in FUNCTIONS.values()
+    f"{each.function.__code__.co_filename}:{each.function.__name__}" for each in FUNCTIONS.values()
 )
 
 # --- what strategies cost over their bare executors -----------------------------------------------
@@ -131,7 +130,12 @@ def _overhead_of(server: Server, name: str) -> tuple[int, dict[StrategyName, flo
                 taken = run()
                 if number >= 0:
                     seconds[way].append(taken)
-    return size, {s: median_ratio(seconds[s], seconds[bare]) for s, bare in BARE.items()}
+    return size, {
+        strategy: statistics.median(
+            ours / bare for ours, bare in zip(seconds[strategy], seconds[executor], strict=True)
+        )
+        for strategy, executor in BARE.items()
+    }
 
 
 # --- predictions and recommendations --------------------------------------------------------------
