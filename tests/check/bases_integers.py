@@ -213,7 +213,7 @@ RANDOM_WALK: Final = Base(
     for k in range(steps):
         state = (state * 1664525 + 1013904223) % 4294967296
         position = position + np.where(state > 2147483647, 1, -1)
-        height = np.maximum(height, position * drift)
+        height = np.where(position * drift > height, position * drift, height)
     last = state
     """,
     slips=(

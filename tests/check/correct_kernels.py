@@ -91,7 +91,8 @@ def _table_under_a_lock() -> Kernel:
             shares = _TABLES[degree, scale] = np.array([scale / (k + 1) for k in range(degree + 1)])
     """
     body = POLYNOMIAL.body.replace("scale / (k + 1)", "shares[k]")
-    return Kernel(POLYNOMIAL, header="_LOCK = threading.Lock()\n_TABLES = {}", body=body,
+    base = replace(POLYNOMIAL, parameters="degree int 0 60 =12; scale float 0.5 2 =1.25")
+    return Kernel(base, header="_LOCK = threading.Lock()\n_TABLES = {}", body=body,
                   before=before, given={"shares": "shares"})  # fmt: skip
 
 

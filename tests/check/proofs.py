@@ -179,10 +179,14 @@ class Bench:
 
 
 def within(wanted: NDArray[Any], got: NDArray[Any], ulp: int) -> NDArray[np.bool_]:
-    """Return True where both are NaN, equal, or at most `ulp` units in the last place apart."""
+    """Return True where both are NaN, of equal bits, or at most `ulp` steps apart."""
     with np.errstate(invalid="ignore"):
         equal = (wanted == got) | ((wanted != wanted) & (got != got))
-        if ulp and wanted.dtype.kind == "f":
+        if wanted.dtype.kind != "f":
+            return equal  # type: ignore[no-any-return]
+        if ulp == 0:
+            equal &= (np.signbit(wanted) == np.signbit(got)) | (wanted != wanted)
+        else:
             equal |= np.abs(wanted - got) <= ulp * np.spacing(np.abs(wanted))
     return equal  # type: ignore[no-any-return]
 

@@ -188,7 +188,7 @@ def cost(bench: Bench, declared: Mapping[str, str] | str | None = None) -> str:
     if not isinstance(declared, Mapping):
         small = min(_seconds(bench, 150, bench.base.defaults) for _ in range(7)) / 150
         large = min(_seconds(bench, 6000, bench.base.defaults) for _ in range(3)) / 6000
-        return f"large batches take {large / small:.1f} times as long" if large > 3 * small else ""
+        return f"large batches take {large / small:.1f} times as long" if large > 8 * small else ""
     bench.run(one, bench.base.defaults)
     worst = ""
     for parameter in bench.base.given:
@@ -198,10 +198,10 @@ def cost(bench: Bench, declared: Mapping[str, str] | str | None = None) -> str:
         points = [{**bench.base.defaults, parameter.name: max(high >> shift, 1)}
                   for shift in (8, 6, 4, 3, 2, 1, 0)]  # fmt: skip
         count = _items_for(bench, 0.02, points[-1], 8)
-        times = np.array([min(_seconds(bench, count, p) for _ in range(3)) for p in points])
+        times = np.array([min(_seconds(bench, count, p) for _ in range(7)) for p in points])
         terms = np.array([[evaluate(t, p) for t in declared.values()] for p in points], float)
         error = _misfit(terms, times)
-        if error > 0.45:
+        if error > 0.5:
             worst = f"the declared terms are {error:.0%} off for {parameter.name}"
     return worst
 

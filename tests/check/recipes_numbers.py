@@ -154,7 +154,7 @@ DECLARED: Final = {
     "histogram": ({"item": "1"}, "declares a cost that no parameter changes"),
     "logistic_map": ({"rounds": "rounds * rounds", "item": "1"}, "declares squared rounds"),
     "random_walk": ({"item": "1"}, "forgets the steps"),
-    "pendulum": ({"steps": "steps * sqrt(steps)", "item": "1"}, "declares a higher power"),
+    "pendulum": ({"steps": "steps * steps", "item": "1"}, "declares squared steps"),
     "polynomial": ({"terms": "sqrt(degree)", "item": "1"}, "declares a root"),
     "simpson": ({"item": "1"}, "forgets the intervals"),
 }

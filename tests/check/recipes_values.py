@@ -163,7 +163,7 @@ def fast_math(rng: random.Random, base: Base) -> Draft | None:
 
 def contracted(rng: random.Random, base: Base) -> Draft | None:
     """Let the compiler fuse products into sums."""
-    if base.name not in (*SUMS, "escape_time", "affine", "clip_scale"):
+    if base.name not in (*SUMS, "escape_time", "affine"):
         return None
     return Draft(
         Kernel(base, options="nogil=True, fastmath={'contract', 'nsz'}"),
