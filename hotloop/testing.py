@@ -135,13 +135,13 @@ def _judge(target: str, seconds: float, folder: Path, kernel: str, point: str) -
         certificate = _certificate(target, seconds, folder)
     except UnloadableError as error:
         pytest.fail(f"{target} cannot be imported: {error}", pytrace=False)
-    reasons = {each.name: each.reason for each in certificate.kernels}
-    if reasons.get(kernel) is not None:
-        pytest.skip(f"{kernel} cannot be used here: {reasons[kernel]}")
     for finding in certificate.findings:
         if (finding.kernel, finding.point) == (kernel, point):
             example = "" if finding.example is None else f"\nwith {_words(finding.example)}"
             pytest.fail(f"{finding.seen}{example}\nTo do: {finding.advice}.", pytrace=False)
+    reasons = {each.name: each.reason for each in certificate.kernels}
+    if reasons.get(kernel) is not None:
+        pytest.skip(f"{kernel} cannot be used here: {reasons[kernel]}")
     for each in certificate.points:
         if (each.kernel, each.point) == (kernel, point) and each.status is not Status.PASSED:
             pytest.skip(f"{each.status}: {each.words}")

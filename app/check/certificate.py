@@ -95,9 +95,10 @@ class Certificate:
 
     def kernel_passed(self, kernel: str) -> bool | None:
         """Return whether a kernel has no finding; None if it was not checked."""
-        if not any(each.name == kernel and each.reason is None for each in self.kernels):
-            return None
-        return not any(each.kernel == kernel for each in self.findings)
+        if any(each.kernel == kernel for each in self.findings):
+            return False
+        is_checked = any(each.name == kernel and each.reason is None for each in self.kernels)
+        return True if is_checked else None
 
     def mark(self, kernel: str) -> str | None:
         """Return what a result of this kernel carries: the hash, "failed", or None if the kernel

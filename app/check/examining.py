@@ -83,6 +83,9 @@ def examine(session: Session, subject: Subject, folder: Path, done: Collection[s
         cases = _make_cases(session, subject)
         with (folder / "cases").open("wb") as file:
             pickle.dump(cases, file, protocol=5)
+    if subject.workload.source is not None:
+        for name, reason in subject.reasons.items():
+            session.found(name, RUNS.name, f"it cannot be loaded: {reason}")
     examination = _Examination(session, subject, folder, cases)
     units = [
         (stage, kernel)

@@ -227,15 +227,15 @@ class Processes:
 def _variables(role: str, folder: Path, seed: int) -> dict[str, str]:
     """Return what differs in the environment of a process."""
     if role == "examine":
-        return {"PYTHONHASHSEED": "0"}
+        # One thread within a kernel, as in the workers of a service. The others have as many as
+        # they like, and must give the same bits.
+        return {"PYTHONHASHSEED": "0", **dict.fromkeys(INNER_THREAD_VARIABLES, "1")}
     checks = {
         "NUMBA_BOUNDSCHECK": "1",
         # A cache would hold code without checks.
         "NUMBA_CACHE_DIR": str(folder / "numba"),
     }
     return {
-        # One thread within a kernel, as in the workers of a service.
-        **dict.fromkeys(INNER_THREAD_VARIABLES, "1"),
         "PYTHONHASHSEED": str(271_828 + seed),
         # The C library fills what is allocated and what is freed, so that reading it shows.
         "MALLOC_PERTURB_": "173",

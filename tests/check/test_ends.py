@@ -14,6 +14,8 @@ import pytest
 from hotloop.app.check import Certificate, Finding, Status, UnloadableError, certify, describe
 from tests.check.quick import KERNEL, certified, written
 
+long = pytest.mark.long
+
 
 def finding(certificate: Certificate) -> Finding:
     """Return the finding at the point `runs`."""
@@ -31,11 +33,13 @@ def checks_below() -> list[psutil.Process]:
     ("code", "words"),
     [
         ("if len(x) == 65:\n    ctypes.string_at(0)", "the process was ended by SIGSEGV"),
-        ("if turns == 300:\n    os.abort()", "the process was ended by SIGABRT"),
-        ("os._exit(0)", "the process ended with status 0"),
-        ("np.ones(20 << 30, dtype=np.int8)", "MemoryError"),
-        ("raise RuntimeError('never')", "RuntimeError: never"),
-        ("raise SystemExit(3)", "SystemExit: 3"),
+        pytest.param(
+            "if turns == 300:\n    os.abort()", "the process was ended by SIGABRT", marks=long
+        ),
+        pytest.param("os._exit(0)", "the process ended with status 0", marks=long),
+        pytest.param("np.ones(20 << 30, dtype=np.int8)", "MemoryError", marks=long),
+        pytest.param("raise RuntimeError('never')", "RuntimeError: never", marks=long),
+        pytest.param("raise SystemExit(3)", "SystemExit: 3", marks=long),
     ],
 )
 def test_kernel_that_ends_its_process_is_a_finding(code: str, words: str, tmp_path: Path) -> None:
@@ -49,6 +53,7 @@ def test_kernel_that_ends_its_process_is_a_finding(code: str, words: str, tmp_pa
     assert checks_below() == []
 
 
+@long
 @pytest.mark.parametrize("code", ["time.sleep(1000)", "while True:\n    pass"])
 def test_kernel_that_never_returns_is_a_finding(code: str, tmp_path: Path) -> None:
     certificate = certified(
@@ -58,6 +63,7 @@ def test_kernel_that_never_returns_is_a_finding(code: str, tmp_path: Path) -> No
     assert checks_below() == []
 
 
+@long
 def test_function_that_raises_for_every_item_is_a_finding(tmp_path: Path) -> None:
     spec = written(tmp_path)
     path = tmp_path / "quick.py"
@@ -68,6 +74,7 @@ def test_function_that_raises_for_every_item_is_a_finding(tmp_path: Path) -> Non
     assert "ZeroDivisionError" in found.seen
 
 
+@long
 def test_sample_that_cannot_be_used_is_a_finding(tmp_path: Path) -> None:
     spec = written(tmp_path)
     path = tmp_path / "quick.py"
@@ -101,6 +108,31 @@ def test_module_that_cannot_be_imported_says_why(code: str, words: str, tmp_path
     assert checks_below() == []
 
 
+def test_kernel_that_cannot_be_loaded_is_a_finding(tmp_path: Path) -> None:
+    spec = written(tmp_path)
+    path = tmp_path / "quick.py"
+    path.write_text(path.read_text() + "work.kernel('rust', 'nowhere_at_all:batch')\n")
+    certificate = certify(spec, seconds=15, folder=tmp_path)
+    found = finding(certificate)
+    assert found.kernel == "rust"
+    assert "it cannot be loaded: ModuleNotFoundError" in found.seen
+    assert certificate.mark("rust") == "failed"
+    assert certificate.kernel_passed(KERNEL)
+
+
+@long
+def test_function_that_numba_cannot_compile_is_no_finding(tmp_path: Path) -> None:
+    (tmp_path / "texts.py").write_text(
+        "def digits(x: float) -> int:\n    return len({*str(x).partition('.')[0]})\n"
+    )
+    certificate = certify("texts.py:digits", seconds=20, folder=tmp_path)
+    assert certificate.passed
+    (python, derived) = certificate.kernels
+    assert python.reason is None
+    assert derived.reason is not None
+    assert certificate.mark("numba") is None
+
+
 def test_unknown_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnloadableError, match=r"there is no file nowhere\.py"):
         certify("nowhere.py", folder=tmp_path)
@@ -112,6 +144,7 @@ def test_description_names_the_kernels(tmp_path: Path) -> None:
     assert found.kernels == ("python", KERNEL)
 
 
+@long
 def test_what_the_user_prints_is_not_in_the_way(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,13 @@ def test_correct_kernel_passes_every_point(tmp_path: Path) -> None:
     assert certificate.mark(KERNEL) == certificate.hash
 
 
-@pytest.mark.parametrize("point", FAULTS)
+SHORT = {"batch", "poison"}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [pytest.param(p, marks=[] if p in SHORT else [pytest.mark.long]) for p in FAULTS],
+)
 def test_fault_is_found_at_its_point(point: str, tmp_path: Path) -> None:
     certificate = certified(tmp_path, FAULTS[point])
     assert not certificate.passed
@@ -55,6 +61,7 @@ def test_fault_is_found_at_its_point(point: str, tmp_path: Path) -> None:
     assert certificate.mark("python") == certificate.hash
 
 
+@pytest.mark.long
 def test_where_python_raises_a_kernel_must_raise(tmp_path: Path) -> None:
     (tmp_path / "roots.py").write_text(
         "import math\n"
@@ -80,6 +87,7 @@ def test_points_have_names_meanings_and_advice() -> None:
     assert all(point.meaning and point.advice for point in POINTS)
 
 
+@pytest.mark.long
 def test_items_of_a_finding_show_the_fault(tmp_path: Path) -> None:
     certificate = certify(written(tmp_path, "m[n == 500] = 8"), seconds=20, folder=tmp_path)
     (finding, *_) = certificate.findings

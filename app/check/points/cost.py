@@ -88,10 +88,14 @@ def examine_cost(
         if law.fault(parameter, points) is None:
             continue
         fault = law.fault(parameter, law.points(parameter, 2 * limit))
-        if fault is not None:
+        if fault is not None and not timer.has_threads:
             session.found(kernel.name, COST.name, fault, example_of(None, 0, start))
     is_declared = workload.terms != (Term("item", "1"),)
     spread = law.spread()
+    if timer.has_threads:
+        words = "it computes in threads of its own, whose time depends on the processors"
+        session.checked(kernel.name, COST.name, Status.NOT_APPLICABLE, words)
+        return
     if is_declared and spread > _SPREAD and law.spread() > _SPREAD:
         session.found(
             kernel.name,

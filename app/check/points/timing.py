@@ -47,6 +47,8 @@ class Timer:
         self._session = session
         self._kernel = kernel
         self._slow_seconds = slow_seconds
+        self.has_threads = False
+        """True if the kernel was seen to compute in threads of its own."""
 
     def is_slow(self, seconds: float) -> bool:
         """Return True for a call that is too slow to be made slower."""
@@ -60,24 +62,31 @@ class Timer:
         try:
             run = bare_call(self._kernel, columns, parameters, count)
             with self._session.doing(f"timing with {dict(parameters)}", limit), alarm(limit):
-                first = _timed(run, 1)
+                first = self._timed(run, 1)
                 if first > self._slow_seconds / 2:
                     return first / count
                 times = max(1, int(_LEAST_SECONDS / max(first, 1e-7)))
-                return min(first, *(_timed(run, times) for _ in range(_REPEATS))) / count
+                return min(first, *(self._timed(run, times) for _ in range(_REPEATS))) / count
         except (TooSlow, Exception):  # what a user's code raises is found elsewhere
             return None
 
+    def _timed(self, run: Callable[[], None], times: int) -> float:
+        """Return the seconds of one of several calls: of processor time, or a part of the time that
+        they take if they mostly wait.
+        """
+        started, all_started, own_started = _clocks()
+        for _ in range(times):
+            run()
+        ended, all_ended, own_ended = _clocks()
+        used = all_ended - all_started
+        others = used - (own_ended - own_started)
+        self.has_threads = self.has_threads or others > max(0.3 * used, 1e-3)
+        return max(used, (ended - started) / _WAITING) / times
 
-def _timed(run: Callable[[], None], times: int) -> float:
-    """Return the seconds of one of several calls: of processor time, or a part of the time that
-    they take if they mostly wait.
-    """
-    started, cpu_started = time.perf_counter(), time.process_time()
-    for _ in range(times):
-        run()
-    elapsed, used = time.perf_counter() - started, time.process_time() - cpu_started
-    return max(used, elapsed / _WAITING) / times
+
+def _clocks() -> tuple[float, float, float]:
+    """Return the time, and the processor time of all threads and of this one."""
+    return time.perf_counter(), time.process_time(), time.thread_time()
 
 
 def in_unit(seconds: float) -> str:
