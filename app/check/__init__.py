@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from hotloop.app.check.certificate import Certificate, Checked, CheckedKernel, Finding
     from hotloop.app.check.certifying import Described, certify, certify_all, describe
     from hotloop.app.check.names import POINTS, Point, Status
-    from hotloop.app.check.processes import UnloadableError
+    from hotloop.app.check.processes import CheckFailedError, UnloadableError
     from hotloop.app.check.storage import Certificates, certificate_of, keep
 
 __all__ = [
     "POINTS",
     "Certificate",
     "Certificates",
+    "CheckFailedError",
     "Checked",
     "CheckedKernel",
     "Described",
@@ -37,7 +38,7 @@ _MODULES: Final = {
     **dict.fromkeys(("Described", "certify", "certify_all", "describe"), "certifying"),
     **dict.fromkeys(("POINTS", "Point", "Status"), "names"),
     **dict.fromkeys(("Certificates", "certificate_of", "keep"), "storage"),
-    "UnloadableError": "processes",
+    **dict.fromkeys(("CheckFailedError", "UnloadableError"), "processes"),
 }
 
 

@@ -50,7 +50,7 @@ def main() -> None:
     else:
         from hotloop.app.check.replaying import replay
 
-        replay(session, subject, folder, _names(), confirms=config.role == "confirm")
+        replay(session, subject, folder, _names(), role=config.role)
     session.send("done")
 
 
@@ -74,6 +74,7 @@ def _load(reporter: Reporter, config: Config) -> Any:
         name=workload.name,
         names=names,
         version=version_of(workload),
+        is_fickle=subject.is_fickle,
         kernels=[(each.kernel, subject.reasons.get(each.kernel)) for each in workload.kernels],
     )
     return subject

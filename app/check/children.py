@@ -130,8 +130,8 @@ class Child:
         self._process.wait()
         os.close(self.reader)
 
-    def end_in_words(self) -> str:
-        """Return how it ended, after `messages` has been read to the end."""
+    def end(self) -> tuple[int, str]:
+        """Return its exit code and how it ended in words, once `messages` is read to the end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LEAVING_SECONDS)
         self.kill()
@@ -139,8 +139,8 @@ class Child:
         tail = self._errors.read_text(errors="replace").strip()[-_TAIL:]
         said = f" ({' '.join(tail.split())})" if tail else ""
         if code < 0:
-            return f"the process was ended by {signal.Signals(-code).name}{said}"
-        return f"the process ended with status {code}{said}"
+            return code, f"the process was ended by {signal.Signals(-code).name}{said}"
+        return code, f"the process ended with status {code}{said}"
 
 
 def _environment(given: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from hotloop.app.check.items.rows import Columns
 from hotloop.kernels import Column, Workload
 from hotloop.kernels.parity import PARITY_FACTOR, within_ulp
 
-__all__ = ["canonical", "differing", "in_words", "same_bits", "unlike"]
+__all__ = ["differing", "in_words", "same_bits", "unlike"]
 
 
 def same_bits(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
@@ -24,13 +24,6 @@ def same_bits(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
     if first.dtype.kind == "f":
         equal |= (first != first) & (second != second)
     return equal
-
-
-def canonical(values: NDArray[Any]) -> bytes:
-    """Return the bytes of results, in which every NaN is the same."""
-    if values.dtype.kind == "f":
-        values = np.where(values != values, values.dtype.type(np.nan), values)
-    return np.ascontiguousarray(values).tobytes()
 
 
 def unlike(

@@ -87,7 +87,7 @@ def examine(session: Session, subject: Subject, folder: Path, done: Collection[s
     units = [
         (stage, kernel)
         for stage in _STAGES
-        for kernel in subject.kernels.values()
+        for kernel in (*subject.compiled, subject.reference)
         if kernel.name not in done and f"{kernel.name} {stage}" not in done
     ]
     weights = [_weight(subject, *unit) for unit in units]

@@ -28,6 +28,12 @@ _HANDY_SECONDS: Final = 60e-6
 _LEAST_TURNS: Final = 5
 """Integer parameters are lowered to no less than this above their minimum."""
 
+_SHARE: Final = 0.45
+"""Of the whole time: what the plan may take at most."""
+
+_SHARE_OF_ONE: Final = 0.2
+"""Of the whole time: what a single item may take."""
+
 _POOL: Final = 8192
 _EDGES: Final = 2048
 _STRUCTURE: Final = 48
@@ -74,6 +80,12 @@ def make_plan(session: Session, subject: Subject, reference: Reference) -> Plan:
         seconds = reference.seconds_of(typical, smaller, limit) / rows_of(typical)
         if seconds < handy_seconds:
             handy, handy_seconds = smaller, seconds
+    if not math.isfinite(handy_seconds):
+        one = take(typical, slice(0, 1))
+        handy_seconds = reference.seconds_of(one, handy, session.share(_SHARE_OF_ONE))
+    # An item may take as long as one that was waited for.
+    reference.item_seconds = 2 * handy_seconds if math.isfinite(handy_seconds) else 0.0
+    end = session.left() - session.share(_SHARE)
     plan = Plan(handy, handy_seconds)
     parameters = ParameterMaker(subject.workload, subject.constants, handy)
 
@@ -81,7 +93,9 @@ def make_plan(session: Session, subject: Subject, reference: Reference) -> Plan:
         name: str, point: str, values: Mapping[str, Any], columns: Any, fraction: float
     ) -> Case:
         known = len(reference.raised)
-        case = reference.case(name, point, values, columns, session.share(fraction))
+        # The first cases are always tried.
+        limit = session.share(fraction) if session.left() > end or len(plan.cases) < 3 else 0.0
+        case = reference.case(name, point, values, columns, limit)
         plan.cases.append(case)
         if case.count == 0 and rows_of(columns) and len(reference.raised) == known:
             _add_far(plan, name, values, columns)

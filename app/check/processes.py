@@ -10,11 +10,11 @@ from typing import Any, Final
 import psutil
 
 from hotloop.app.check.children import Child, wait_for
-from hotloop.app.check.names import BOUNDS, RUNS
+from hotloop.app.check.names import BOUNDS, DETERMINISM, RUNS
 from hotloop.app.check.told import Told
-from hotloop.app.system import memory_limit
+from hotloop.app.system import INNER_THREAD_VARIABLES, memory_limit
 
-__all__ = ["Processes", "UnloadableError"]
+__all__ = ["CheckFailedError", "Processes", "UnloadableError"]
 
 LEAST_SECONDS: Final = 1.0
 
@@ -22,6 +22,7 @@ _ENDING_SECONDS: Final = 1.5
 """Time that is left for the end of the processes."""
 
 _WAITING_AT_END_SECONDS: Final = 4.0
+_MORE_SEEDS: Final = 5
 _POLL_SECONDS: Final = 0.1
 _MOST_RESTARTS: Final = 8
 _MOST_MEMORY: Final = 8 << 30
@@ -30,6 +31,10 @@ _LEAST_MEMORY: Final = 2 << 30
 
 class UnloadableError(Exception):
     """The workload cannot be imported; the text says why, in one line."""
+
+
+class CheckFailedError(Exception):
+    """The check itself has a fault; the text is the end of its error output."""
 
 
 class Processes:
@@ -60,12 +65,14 @@ class Processes:
         self._deadline = self._started + max(self._seconds, min(self._seconds + 15, 30))
         self._children: list[Child] = []
         self._restarts = 0
+        self._seeds = 0
+        """Hash seeds that are still to be tried, in a process each."""
         self._done: list[str] = []
         """What need not be done again: kernels that are broken, and stages of the others."""
 
     def run(self, role: str) -> None:
         """Start the processes, the first one in this role, and gather what they tell until all have
-        ended. Raises `UnloadableError`.
+        ended. Raises `UnloadableError` and `CheckFailedError`.
         """
         self._start(role)
         while self._children:
@@ -101,19 +108,28 @@ class Processes:
             "seconds": max(min(whole, left) - _ENDING_SECONDS, 1.0),
             "memory_bytes": _memory_bytes(),
         }
-        child = Child(config, {**self._environment, **_variables(role, self._folder)})
+        environment = {**self._environment, **_variables(role, self._folder, self._seeds)}
+        child = Child(config, environment)
         self._children.append(child)
         return child
 
     def _take(self, child: Child, message: Mapping[str, Any]) -> None:
         is_new = not self.told.name
+        version = self.told.version
         self.told.take(message)
         match message["kind"]:
             case "unloadable":
                 raise UnloadableError(message["reason"])
             case "workload" if is_new and child.role == "examine":
+                self._seeds = _MORE_SEEDS if message["is_fickle"] else 0
                 # It imports everything while the first one computes what is expected.
                 self._start("replay")
+            case "workload" if not is_new and message["version"] != version:
+                words = (
+                    "the module has another version in another process, with another hash seed: "
+                    "what it computes when it is imported differs, and no task could be continued"
+                )
+                self.told.find(self.told.reference, DETERMINISM.name, words, DETERMINISM.advice)
             case "stage":
                 self._done.append(message["name"])
             case "results":
@@ -137,9 +153,15 @@ class Processes:
         """Look at how a process ended, whose messages are all read."""
         if child.is_done:
             self._forget(child)
+            self._try_a_seed()
             return
         doing = child.doing()
-        self._lost(child, child.end_in_words() + (f", during: {doing}" if doing else ""))
+        code, words = child.end()
+        if code == 1 and not doing and self.told.name:
+            # An error of Python, and everything that runs the user's code says so before. A signal
+            # may come later than the call that is to blame.
+            raise CheckFailedError(words)
+        self._lost(child, f"{words}, during: {doing}" if doing else words)
 
     def _lost(self, child: Child, words: str) -> None:
         """Report what ended a process, and go on with the other kernels in a new one."""
@@ -178,6 +200,21 @@ class Processes:
                 kernel = child.kernel or told.reference
                 told.find(kernel, RUNS.name, f"it never returns: {words}", RUNS.advice)
 
+    def _try_a_seed(self) -> None:
+        """Run all kernels once more with another hash seed, if the code may depend on it, and if no
+        other process is needed any more.
+        """
+        told = self.told
+        if self._children or not self._seeds or time.monotonic() > self._deadline:
+            return
+        if told.has_finding(DETERMINISM.name):
+            return
+        self._seeds -= 1
+        started = self._start("brief")
+        for kernel in told.ready:
+            started.tell(kernel)
+        started.no_more()
+
     def _may_restart(self) -> bool:
         self._restarts += 1
         return self._restarts <= _MOST_RESTARTS
@@ -187,7 +224,7 @@ class Processes:
         child.close()
 
 
-def _variables(role: str, folder: Path) -> dict[str, str]:
+def _variables(role: str, folder: Path, seed: int) -> dict[str, str]:
     """Return what differs in the environment of a process."""
     if role == "examine":
         return {"PYTHONHASHSEED": "0"}
@@ -197,7 +234,9 @@ def _variables(role: str, folder: Path) -> dict[str, str]:
         "NUMBA_CACHE_DIR": str(folder / "numba"),
     }
     return {
-        "PYTHONHASHSEED": "271828",
+        # One thread within a kernel, as in the workers of a service.
+        **dict.fromkeys(INNER_THREAD_VARIABLES, "1"),
+        "PYTHONHASHSEED": str(271_828 + seed),
         # The C library fills what is allocated and what is freed, so that reading it shows.
         "MALLOC_PERTURB_": "173",
         "GLIBC_TUNABLES": "glibc.malloc.perturb=173:glibc.malloc.tcache_count=0",

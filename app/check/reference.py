@@ -75,6 +75,8 @@ class Reference:
         """Items for which `python` took too long."""
         self.computed = 0
         """Items that were computed, or raised."""
+        self.item_seconds = 0.0
+        """Time that an item may always take."""
 
     def seconds_of(self, columns: Columns, parameters: Mapping[str, Any], limit: float) -> float:
         """Return the seconds of processor time that these items take, each alone; infinite if more
@@ -100,7 +102,7 @@ class Reference:
         while row < count and slow < _SLOW_ITEMS and time.monotonic() < end:
             rows = np.arange(row, min(row + size, count))
             # Nothing may take all the time of the others.
-            allowed = max(limit / _PARTS, _LEAST_SECONDS)
+            allowed = max(limit / _PARTS, _LEAST_SECONDS, self.item_seconds)
             if size > 1:
                 allowed = min(allowed, max(_LONGER * per_item * size, _LEAST_SECONDS))
             started = time.process_time()

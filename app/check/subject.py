@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hotloop.app.check.chance import depends_on_chance
 from hotloop.app.check.items.constants import constants_of
 from hotloop.app.check.memory import Guarded, Memory
 from hotloop.app.check.session import TooSlow
@@ -38,6 +39,8 @@ class Subject:
     kernels: Mapping[str, Kernel]
     reasons: Mapping[str, str]
     constants: tuple[float | int, ...]
+    is_fickle: bool
+    """True if the code may give other results in another process."""
 
     @property
     def compiled(self) -> list[Kernel]:
@@ -85,7 +88,9 @@ def _subject(
         raise WorkloadError(f"kernel {reference!r} cannot be used: {reasons[reference]}")
     for kernel in kernels.values():
         functions += kernel.functions
-    return Subject(workload, kernels, reasons, constants_of(functions))
+    return Subject(
+        workload, kernels, reasons, constants_of(functions), depends_on_chance(functions)
+    )
 
 
 def is_derived(kernel: Kernel) -> bool:

@@ -31,7 +31,7 @@ class Told:
         self.ready: list[str] = []
         """Kernels whose first results are there, in order."""
         self.notes: list[str] = []
-        self._version = ""
+        self.version = ""
         self._started = time.monotonic()
         self._findings: list[Finding] = []
         self._checked: dict[tuple[str, str], Checked] = {}
@@ -47,7 +47,7 @@ class Told:
         kernel: str = message.get("kernel", "")
         match message["kind"]:
             case "workload" if not self.name:
-                self.name, self._version = message["name"], message["version"]
+                self.name, self.version = message["name"], message["version"]
                 self.names = message["names"]
                 self.kernels = dict(message["kernels"])
             case "unavailable":
@@ -79,12 +79,16 @@ class Told:
         if not any(each.kernel == kernel and each.point == point for each in self._findings):
             self._findings.append(Finding(kernel, point, seen, advice, example))
 
+    def has_finding(self, point: str) -> bool:
+        """Return True if something was found at a point."""
+        return any(each.point == point for each in self._findings)
+
     def certificate(self) -> Certificate:
         """Return all of it as a certificate."""
         usable = [name for name, reason in self.kernels.items() if reason is None]
         return Certificate(
             workload=self.name,
-            version=self._version,
+            version=self.version,
             kernels=tuple(CheckedKernel(name, why) for name, why in self.kernels.items()),
             points=tuple(self._point(name, point.name) for name in usable for point in POINTS),
             findings=tuple(sorted(self._findings, key=self._order)),

@@ -91,13 +91,15 @@ def check(
 
 
 def _certificates(target: str, seconds: float, shown: Screen) -> list[Certificate]:
-    from hotloop.app.check import UnloadableError, certify_all
+    from hotloop.app.check import CheckFailedError, UnloadableError, certify_all
 
     try:
         with shown.waiting(f"checking {target}"):
             return certify_all(target, seconds=seconds)
     except UnloadableError as error:
         raise CommandError(f"{target} cannot be imported: {error}") from error
+    except CheckFailedError as error:
+        raise CommandError(f"the check itself failed, which is a fault of it: {error}") from error
 
 
 def _data_folder(given: Path | None) -> Path:

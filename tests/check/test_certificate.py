@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from hotloop.app.check import (
     Certificate,
+    Certificates,
     Checked,
     CheckedKernel,
     Finding,
@@ -123,3 +125,23 @@ def test_own_workload_has_the_version_of_its_code(tmp_path: Path) -> None:
     workload = declaration(write_module(tmp_path, "ratios", RATIOS))
     assert workload.source is not None
     assert version_of(workload) == workload.source.version
+
+
+def test_marks_follow_the_files(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    assert certificates.mark("work", VERSION_OF_CODE[:12], "fast") is None
+    path = keep(tmp_path, PASSED)
+    assert certificates.mark("work", VERSION_OF_CODE[:12], "fast") == PASSED.hash
+    assert certificates.mark("work", VERSION_OF_CODE[:12], "rust") is None
+    assert certificates.mark("other", VERSION_OF_CODE[:12], "fast") is None
+    keep(tmp_path, FAILED)
+    os.utime(path, (1, 1))  # whatever the clock of the file system can tell apart
+    assert certificates.mark("work", VERSION_OF_CODE, "fast") == "failed"
+    path.unlink()
+    assert certificates.mark("work", VERSION_OF_CODE, "fast") is None
+
+
+def test_built_in_workloads_are_marked_without_a_version(tmp_path: Path) -> None:
+    keep(tmp_path, dataclasses.replace(PASSED, workload="loops", version=version_of(LOOPS)))
+    assert Certificates(tmp_path).mark("loops", None, "fast") is not None
+    assert Certificates(tmp_path).mark("growth", None, "fast") is None

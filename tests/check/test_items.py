@@ -241,3 +241,10 @@ def outer(x: float, y: float = 6.5) -> float:
 def test_constants_come_from_all_functions_that_are_named() -> None:
     assert {0.75, 11.0, 12.0, 41.5, 6.5, 3.0, 1.5, 0.0} <= set(constants_of([outer]))
     assert constants_of([len, None]) == ()
+
+
+def test_columns_of_whole_integers_are_made_equal_within_their_dtype() -> None:
+    columns = (Column("a", "int64", ""), Column("b", "uint64", ""), Column("c", "int8", ""))
+    rows = RowMaker(dataclasses.replace(WORKLOAD, columns_in=columns), ())
+    checked_inputs(columns, rows.mixed(2000))
+    checked_inputs(columns, rows.edge_rows(2000, {"n": 2**62, "x": 1e300, "y": math.nan}))

@@ -36,6 +36,7 @@ def result(
     items: int = 1_000,
     workers: int = 4,
     needs: dict[str, Any] | None = None,
+    certificate: str | None = None,
     **measured: Any,
 ) -> RunResult:
     task = Task(
@@ -54,7 +55,7 @@ def result(
     )
     details = Measurements(**measured).to_json() if measured else None
     shard = Shard(task_id=task.task_id, shard=0, start=0, count=items, details=details)
-    return run_result(task, [shard], [])
+    return run_result(task, [shard], [], certificate)
 
 
 def test_result_says_what_batch_size_was_asked_for_and_used() -> None:
@@ -67,6 +68,17 @@ def test_result_says_what_batch_size_was_asked_for_and_used() -> None:
 def test_result_names_the_version_of_a_users_code() -> None:
     assert result().workload_version is None
     assert result(needs={"workload_version": "3f9c2e8b01da"}).workload_version == "3f9c2e8b01da"
+
+
+def test_result_of_a_kernel_that_failed_its_check_says_so() -> None:
+    failed = result(certificate="failed")
+    assert failed.certificate == "failed"
+    assert failed.flags == [RunFlag.FAILED_CHECK]
+    assert "the kernel cython has failed its check" in failed.cautions[0].text
+    passed = result(certificate="2e72dcb7d7e3c0f9")
+    assert passed.certificate == "2e72dcb7d7e3c0f9"
+    assert passed.flags == []
+    assert result().certificate is None
 
 
 def test_run_that_never_began_has_only_the_size_that_was_asked_for() -> None:

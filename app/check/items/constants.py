@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["constants_of"]
+__all__ = ["constants_of", "plain_function"]
 
 MOST: Final = 400
 """Constants that are tried; code with more of them is full of tables."""
@@ -31,7 +31,7 @@ def constants_of(functions: Iterable[Any]) -> tuple[float | int, ...]:
 
 
 def _of(value: Any, seen: set[int], depth: int) -> Iterator[float | int]:
-    value = _plain(value)
+    value = plain_function(value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.size <= MOST:
         yield from value.reshape(-1).tolist()
         return
@@ -61,12 +61,12 @@ def _of(value: Any, seen: set[int], depth: int) -> Iterator[float | int]:
                 yield from _of(value.__globals__[name], seen, depth + 1)
 
 
-def _plain(value: Any) -> Any:
-    """Return the Python function inside a workload, or one that Numba has compiled."""
+def plain_function(value: Any) -> Any:
+    """Return the Python function inside a workload or behind a compiled one; others as they are."""
     for name in ("function", "py_func", "__wrapped__", "__func__"):
         inner = getattr(value, name, None)
         if isinstance(inner, FunctionType) or hasattr(inner, "py_func"):
-            return _plain(inner)
+            return plain_function(inner)
     return value
 
 

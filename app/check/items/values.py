@@ -210,6 +210,8 @@ def _clipped(column: Column, values: NDArray[np.float64]) -> NDArray[Any]:
 
 def inner_limits(column: Column) -> tuple[Any, Any]:
     """Return the least and the greatest value of the dtype that lie within the bounds."""
+    if not column.dtype.startswith("float"):
+        return column.limits
     kind = np.dtype(column.dtype).type
     least, greatest = column.limits
     low, high = kind(least), kind(greatest)

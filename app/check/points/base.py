@@ -20,6 +20,9 @@ __all__ = ["Base", "make_base"]
 
 _SEED: Final = 4711
 _LEAST: Final = 24
+_LONGEST: Final = 0.03
+"""Of the whole time: what a batch of the least size may take."""
+
 _MOST: Final = 1024
 
 
@@ -58,9 +61,11 @@ def make_base(session: Session, kernel: Kernel, plan: Plan, item_seconds: float)
     names = cases[0].columns
     everything = {name: np.concatenate([each.columns[name] for each in cases]) for name in names}
     size = rows_of(everything)
-    # So few that a hundred passes through them take about a tenth of the time.
-    count = int(session.seconds * 1e-3 / max(item_seconds, 1e-9))
-    count = min(max(count, _LEAST), _MOST, size)
+    # So few that a hundred passes through them take about a tenth of the time, if that is enough.
+    item = max(item_seconds, 1e-9)
+    count = int(session.seconds * 1e-3 / item)
+    enough = min(_LEAST, int(session.seconds * _LONGEST / item))
+    count = min(max(count, enough, 2), _MOST, size)
     rows = np.random.default_rng(_SEED).permutation(size)[:count]
     columns = take(everything, rows)
     with session.doing(f"a batch of {count} items", count * item_seconds):

@@ -74,11 +74,12 @@ class _Repeats:
     def same(self, most: int, count: int, end: float) -> None:
         """Make the same call again and again."""
         columns = take(self._base.columns, slice(0, count))
-        first = self._call(columns, self._base.parameters)
+        expected = count * self._base.item_seconds
+        first = self._call(columns, self._base.parameters, 0, expected)
         for number in range(2, most):
             if time.monotonic() > end:
                 return
-            called = self._call(columns, self._base.parameters)
+            called = self._call(columns, self._base.parameters, 0, expected)
             if called.error != first.error:
                 self._found(f"call {number} of the same batch raises {called.error}", None)
                 return
@@ -106,13 +107,15 @@ class _Repeats:
             rows = np.arange(start, start + half)
             for name, array in arrays.items():
                 array[...] = base.columns[name][rows]
-            with self._session.doing("the same arrays with other values"):
+            expected = half * base.item_seconds
+            with self._session.doing("the same arrays with other values", expected):
                 try:
                     base.kernel.compute(views, base.parameters, outputs, scratch)
                 except Exception:  # reported by other calls
                     return
             got = {name: values.copy() for name, values in outputs.items()}
-            wanted = self._call(take(base.columns, rows), base.parameters).outputs
+            fresh = take(base.columns, rows)
+            wanted = self._call(fresh, base.parameters, 0, expected).outputs
             wrong = unlike(wanted, got)
             if len(wrong):
                 self._report(
@@ -155,8 +158,8 @@ class _Repeats:
         self,
         columns: Mapping[str, NDArray[Any]],
         parameters: Mapping[str, Any],
-        shift: int = 0,
-        expected: float = 0.0,
+        shift: int,
+        expected: float,
     ) -> Called:
         self.calls += 1
         with self._session.doing("the same batch again", expected):

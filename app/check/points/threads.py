@@ -43,6 +43,8 @@ class _Work:
     columns: dict[str, NDArray[Any]]
     parameters: dict[str, Any]
     outputs: Mapping[str, NDArray[Any]]
+    seconds: float
+    """About how long a call takes, alone."""
 
 
 @dataclass(slots=True)
@@ -92,7 +94,9 @@ def _work(
     columns = take(source, (np.arange(size) + number * max(1, count // _THREADS)) % count)
     with session.doing("a batch for threads", size * item_seconds):
         first = call(base.kernel, columns, parameters)
-    return None if first.error is not None else _Work(columns, parameters, first.outputs)
+    if first.error is not None:
+        return None
+    return _Work(columns, parameters, first.outputs, size * item_seconds)
 
 
 def _together(session: Session, base: Base, works: list[_Work], seconds: float) -> int:
@@ -113,7 +117,8 @@ def _together(session: Session, base: Base, works: list[_Work], seconds: float) 
     threads = [
         threading.Thread(target=repeat, args=(number,), daemon=True) for number in range(len(works))
     ]
-    with session.doing(f"{len(works)} threads", seconds), _often():
+    expected = seconds + sum(work.seconds for work in works)
+    with session.doing(f"{len(works)} threads", expected), _often():
         for thread in threads:
             thread.start()
         for thread in threads:
