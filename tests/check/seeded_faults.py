@@ -42,7 +42,8 @@ _DRAWN: Final[Mapping[str, Sequence[tuple[tuple[Recipe, ...], int]]]] = {
 class Fault:
     """A module with a fault: its class `kind`, its text, what is wrong in `words`.
 
-    `shows` names the proof that finds it; the kernel `batch` of the workload `base.name` is wrong.
+    `shows` names the proof that finds it. Wrong is the kernel `batch` of the workload `base.name`,
+    or, for a fault `in_declaration`, what is declared of all kernels.
     """
 
     name: str
@@ -52,6 +53,10 @@ class Fault:
     text: str
     shows: str
     cost: Mapping[str, str] | str | None
+
+    @property
+    def in_declaration(self) -> bool:
+        return self.cost != self.base.cost
 
 
 @cache

@@ -46,12 +46,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("modules")
 
 
+def found(fault: Fault, certificate: Certificate) -> bool:
+    """Return whether a fault is found: in its kernel, or anywhere if it is in the declaration."""
+    if fault.in_declaration:
+        return not certificate.passed
+    return certificate.kernel_passed("batch") is False
+
+
 @cache
 def missed(kind: str, folder: Path) -> tuple[Fault, ...]:
-    """Return the faults of a class in whose kernel the check has found nothing."""
+    """Return the faults of a class that the check has not found."""
     faults = [fault for fault in seeded_faults() if fault.kind == kind]
     certificates = certified(folder, [(f.name, f.base.name, f.text) for f in faults])
-    return tuple(f for f in faults if certificates[f.name].kernel_passed("batch") is not False)
+    return tuple(fault for fault in faults if not found(fault, certificates[fault.name]))
 
 
 def shown(faults: Iterable[Fault]) -> str:
