@@ -111,6 +111,7 @@ def test_values_of_examples_are_json() -> None:
     assert example == {"columns": {"x": "inf"}, "parameters": {"kind": "plus"}}
 
 
+@pytest.mark.long  # a busy machine makes other items slow, too
 def test_reference_leaves_out_what_raises_and_what_is_slow(
     tmp_path: Path, messages: Messages
 ) -> None:
