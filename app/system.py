@@ -48,7 +48,7 @@ def thread_count() -> int | None:
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
-_KEPT_BYTES: Final = 1 << 20
+_KEPT_BYTES: Final = 16 << 20
 
 
 def return_freed_memory() -> None:

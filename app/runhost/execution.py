@@ -33,11 +33,11 @@ from hotloop.app.strategies.registry import uses_processes
 PROGRESS_SECONDS: Final = 0.5
 """Time between two checks of the progress of items in work."""
 
-SEND_INTERVAL_SECONDS: Final = 0.1
+SEND_INTERVAL_SECONDS: Final = 0.25
 """Time between two messages with results, unless one is full: often enough for progress, and seldom
 enough that receiving them, which wakes the API process, does not slow down the workers."""
 
-FULL_BYTES: Final = 1 << 20
+FULL_BYTES: Final = 4 << 20
 """Bytes of results that make a full message; the run waits while another one is being sent."""
 
 Send = Callable[[RunStarted | Batches | Progress | BreakerReport], Awaitable[None]]
