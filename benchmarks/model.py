@@ -18,6 +18,7 @@ from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.service import finished, service
 from benchmarks.uncalibrated import Typical
 from hotloop.app.names import StrategyName
+from hotloop.app.schemas.queries import flat
 from tests.fixtures.server import Server
 
 PAGE: Final = ROOT / "docs" / "model.md"
@@ -108,9 +109,8 @@ class Run:
 
 def ask(server: Server, work: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A recommendation for a run's body, by a machine that is calibrated."""
-    flat = {name: value for name, value in work.items() if name != "parameters"} | {"wait": True}
-    flat |= work.get("parameters", {}) | more
-    answer = server.client.get("/api/v1/tasks/recommendations", params=flat)
+    query = flat(work | {"wait": True} | more)
+    answer = server.client.get("/api/v1/tasks/recommendations", params=query)
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
