@@ -16,6 +16,10 @@ __all__ = ["simulated_columns"]
 _UNBOUNDED: Final = 100
 """The largest integer that is made up for a column without an upper bound; floats reach 1."""
 
+_BLOCK: Final = 16_384
+"""Values that are made up at once. Their intermediate arrays are small, so that the memory for them
+is used again; asking the system for memory takes longer than the arithmetic."""
+
 
 def simulated_columns(
     columns: Sequence[Column], item_ids: NDArray[np.int64]
@@ -45,12 +49,14 @@ def _simulated(column: Column, item_ids: NDArray[np.int64], place: int) -> NDArr
         return (item_ids % column.simulated_modulus).astype(column.dtype)
     if column.sample is not None:
         return _sampled(column, item_ids)
-    if column.width is None:
-        return _spread(column, item_ids, place)
-    ids = item_ids[:, np.newaxis] * column.width + np.arange(column.width)
-    return _spread(column, np.ascontiguousarray(ids.reshape(-1)), place).reshape(
-        len(item_ids), column.width
-    )
+    width = column.width or 1
+    values = np.empty((len(item_ids), width), dtype=column.dtype)
+    rows = max(1, _BLOCK // width)
+    for start in range(0, len(item_ids), rows):
+        part = item_ids[start : start + rows]
+        ids = part[:, np.newaxis] * width + np.arange(width)
+        values[start : start + rows] = _spread(column, ids, place)
+    return values if column.width is not None else values.reshape(-1)
 
 
 def _sampled(column: Column, item_ids: NDArray[np.int64]) -> NDArray[Any]:
@@ -75,10 +81,10 @@ def _sampled(column: Column, item_ids: NDArray[np.int64]) -> NDArray[Any]:
     return values
 
 
-def _spread(column: Column, item_ids: NDArray[np.int64], place: int) -> NDArray[Any]:
+def _spread(column: Column, ids: NDArray[np.int64], place: int) -> NDArray[Any]:
     """Spread values evenly between the bounds, by the golden ratio; other columns differ."""
     step = np.uint64(0x9E3779B97F4A7C15 * (2 * place + 1) % 2**64)
-    shares = (((item_ids.view(np.uint64) + np.uint64(1)) * step) >> np.uint64(11)) * 2.0**-53
+    shares = (((ids.view(np.uint64) + np.uint64(1)) * step) >> np.uint64(11)) * 2.0**-53
     least, greatest = _made_up_bounds(column)
     if column.is_bool:
         return shares >= 0.5
