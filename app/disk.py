@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -67,9 +67,20 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             # The new name must not reach the disk before the bytes do.
             os.fsync(file.fileno())
             part.replace(path)
+            sync_folder(path.parent)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names of a folder's files through to the disk, where the system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _locked_part(part: Path) -> BinaryIO:

@@ -19,6 +19,7 @@ ServiceError
 │   ├── RateLimitedError         a client that asks too often
 │   ├── ClientLimitError         a client that has as much work waiting as it may
 │   └── NotReadyError            the run hosts are starting
+├── CallTimeoutError             a call whose kernel did not return
 ├── ClientStorageError           a client that stores as many bytes as it may
 ├── StoreError                   the task store or the data folder cannot be used
 │   ├── DamagedFileError         a file in the data folder has changed since it was written
@@ -292,6 +293,17 @@ class RunTimeoutError(RunError):
     form = (
         "the run did not finish within timeout_seconds = {e.timeout_seconds:g}. Finished items are "
         "kept; raise the limit or ask for fewer items."
+    )
+
+
+@dataclass(eq=False, repr=False)
+class CallTimeoutError(ServiceError):
+    """A call whose kernel did not return within `limit_seconds`."""
+
+    limit_seconds: float
+    form = (
+        "the kernel did not return within {e.limit_seconds:g} s, and its process was ended; ask "
+        "for fewer items or other parameters, or start a run, which may take as long as it needs"
     )
 
 

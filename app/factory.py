@@ -19,7 +19,7 @@ from hotloop.app.http.error_handlers import install_error_handlers
 from hotloop.app.http.guards.answers import AnswerHeaders, HeadAsGet
 from hotloop.app.http.guards.requests import BodyLimitMiddleware, BodyTimeMiddleware, OriginGuard
 from hotloop.app.http.guards.watch import OpeningTurns, WatchMiddleware
-from hotloop.app.http.routes import compare, events, pages, runs, service, tasks
+from hotloop.app.http.routes import calls, compare, events, pages, runs, service, tasks
 from hotloop.app.http.routes.bodies import BodyReader
 from hotloop.app.security.gate import Gate
 from hotloop.app.settings.settings import Settings
@@ -41,7 +41,7 @@ _OPEN_ROUTERS: Final = (service.router, pages.router)
 """Routers that need no credentials, because their answers hold no client's data."""
 
 # The order counts: `runs` takes any POST to one name below /api/v1/tasks, and `tasks` any DELETE.
-_MODULES: Final = (events, compare, runs, tasks)
+_MODULES: Final = (events, compare, runs, tasks, calls)
 
 
 def begin_stop(app: FastAPI) -> None:

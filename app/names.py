@@ -31,6 +31,15 @@ class InstructionSet(StrEnum):
     BASELINE = "baseline"
 
 
+class Durability(StrEnum):
+    """What everything that the service has answered for survives."""
+
+    POWER = "power"
+    """A power cut: each answer waits until the disk has what it tells."""
+    PROCESS = "process"
+    """The death of the service's processes; a power cut may lose the last moments."""
+
+
 class JwtAlgorithm(StrEnum):
     """Algorithms that may sign bearer tokens (RFC 7518, section 3.1)."""
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -16,10 +16,12 @@ from hotloop.app.comparison.service import ComparisonService
 from hotloop.app.database.threads import in_store_thread, new_store_threads
 from hotloop.app.errors import StoreError
 from hotloop.app.execution.background import BackgroundService
+from hotloop.app.execution.calls import CallService
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.execution.context import Bodies, RunContext
 from hotloop.app.execution.events import EventHub
 from hotloop.app.execution.maintenance import Upkeep, remove_orphans, take_work
+from hotloop.app.execution.micro_batches import MicroBatches
 from hotloop.app.execution.run_body import RunBody
 from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.execution.runs import LongRunService, RunService
@@ -65,6 +67,7 @@ class Services:
     node: str
     """This process's id among the processes that share the database."""
     runs: RunService
+    calls: CallService
     tasks: TaskService
     background: BackgroundService
     comparisons: ComparisonService
@@ -92,21 +95,22 @@ async def open_services(
         sources = SourceMonitor(_configured_sources(settings))
         metrics = Metrics(sources)
         observe = metrics.transaction_ended
-        store = await in_store_thread(open_store, settings.store_location, observe=observe)
+        store = await in_store_thread(
+            open_store, settings.store_location, observe=observe, durability=settings.durability
+        )
         stack.push_async_callback(_close, store.close)
         node_id = new_node_id(settings.node_id)
         nodes = await in_store_thread(NodeStore, store.engine, node_id, role)
         await in_store_thread(_tidy, store, folder, nodes)
         config = _host_config(settings, usable_cpus)
-        hosts = RunHostPool(
-            config,
-            HostPoolOptions(
-                count=settings.run_hosts,
-                queue_limit=settings.queue_limit,
-                cancel_grace_seconds=settings.cancel_grace_seconds,
-                environment=run_host_environment(),
-            ),
+        options = HostPoolOptions(
+            count=settings.run_hosts,
+            queue_limit=settings.queue_limit,
+            cancel_grace_seconds=settings.cancel_grace_seconds,
+            environment=run_host_environment(),
         )
+        hosts = RunHostPool(config, options)
+        call_hosts = RunHostPool(config, replace(options, count=1))
         hosts.start()
         stack.push_async_callback(hosts.close)
         memory = await asyncio.to_thread(_memory_budget, settings, usable_cpus)
@@ -121,6 +125,7 @@ async def open_services(
                 reload=settings.reload,
             ),
             hosts,
+            call_hosts,
         )
         catalogue.start()
         stack.push_async_callback(catalogue.close)
@@ -187,12 +192,16 @@ async def open_services(
             taking = asyncio.create_task(take_work(context, nodes, queue))
             stack.push_async_callback(asyncio.wait, [taking])
             stack.callback(taking.cancel)
-        stack.callback(threads.hurry)
         long_runs = LongRunService(context, background, nodes)
+        runs = RunService(context, runner, background, long_runs)
+        calls = CallService(context, runs, MicroBatches(call_hosts))
+        stack.push_async_callback(calls.close)
+        stack.callback(threads.hurry)
         yield Services(
             store=store,
             node=nodes.node_id,
-            runs=RunService(context, runner, background, long_runs),
+            runs=runs,
+            calls=calls,
             tasks=TaskService(context, runner),
             background=background,
             comparisons=ComparisonService(context, runner, background),

@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hotloop.app.database import sqlite
 from hotloop.app.errors import StoreError, StoreUnavailableError
+from hotloop.app.names import Durability
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,10 @@ Observe = Callable[[str, float, bool], None]
 
 
 def make_engine(
-    location: Path | str, busy_timeout_seconds: float, observe: Observe | None = None
+    location: Path | str,
+    busy_timeout_seconds: float,
+    observe: Observe | None = None,
+    durability: Durability = Durability.POWER,
 ) -> Engine:
     """An engine for the SQLite file in a data folder (a Path), or for a database URL (text)."""
     options: dict[str, object] = {_OBSERVE: observe}
@@ -53,7 +57,7 @@ def make_engine(
             pool_pre_ping=True,  # a server that was restarted has dropped all connections
             pool_size=_KEPT_CONNECTIONS,
             pool_timeout=postgresql.POOL_SECONDS,
-            connect_args=postgresql.CONNECT_ARGUMENTS,
+            connect_args=postgresql.connect_arguments(durability),
             execution_options=options,
         )
         postgresql.bound_waits(engine)
@@ -65,7 +69,7 @@ def make_engine(
         json_deserializer=_json_or_nothing,
     )
     if engine.dialect.name == "sqlite":
-        sqlite.set_up(engine, busy_timeout_seconds)
+        sqlite.set_up(engine, busy_timeout_seconds, durability)
     return engine
 
 

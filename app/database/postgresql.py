@@ -14,6 +14,8 @@ import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from hotloop.app.names import Durability
+
 T = TypeVar("T")
 
 STATEMENT_SECONDS: Final = 20
@@ -28,7 +30,7 @@ _SLOW: Final = 30
 POOL_SECONDS: Final = 5.0
 """Time to wait for a free connection."""
 
-CONNECT_ARGUMENTS: Final = {
+_CONNECT_ARGUMENTS: Final = {
     "application_name": "hotloop",
     "connect_timeout": 5,
     # A network that drops everything is noticed in about the time that a dead node takes; without
@@ -42,6 +44,15 @@ CONNECT_ARGUMENTS: Final = {
         f"-c idle_in_transaction_session_timeout=5s -c statement_timeout={STATEMENT_SECONDS}s"
     ),
 }
+
+
+def connect_arguments(durability: Durability) -> dict[str, Any]:
+    """Return the arguments of a connection. With POWER a commit waits as the server is set."""
+    if durability is Durability.POWER:
+        return dict(_CONNECT_ARGUMENTS)
+    options = f"{_CONNECT_ARGUMENTS['options']} -c synchronous_commit=off"
+    return _CONNECT_ARGUMENTS | {"options": options}
+
 
 _REASONS: Final = {
     "25006": "it takes no writes now (a standby, or set to read-only); try again",

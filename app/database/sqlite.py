@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from hotloop.app.errors import StoreUnavailableError
+from hotloop.app.names import Durability
 
 RESERVE_BYTES: Final = 16 << 20
 """Size of the reserve: enough to store the outcome of tasks, and to delete gigabytes of results,
@@ -80,7 +81,11 @@ def turn(engine: Engine, name: str) -> Iterator[None]:
         lock.release()
 
 
-def set_up(engine: Engine, busy_timeout_seconds: float) -> None:
+_SYNCHRONOUS: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
+"""With FULL a commit waits until the log is on the disk."""
+
+
+def set_up(engine: Engine, busy_timeout_seconds: float, durability: Durability) -> None:
     """Prepare all connections of a new engine."""
 
     @event.listens_for(engine, "do_connect")
@@ -101,7 +106,7 @@ def set_up(engine: Engine, busy_timeout_seconds: float) -> None:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _use_write_ahead_log(connection, busy_timeout_seconds)
             connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG_BYTES}")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
             # Some builds write zeros over what is deleted: that takes as much room in the log.
             connection.execute("PRAGMA secure_delete = OFF")
             connection.execute("PRAGMA foreign_keys = ON")

@@ -49,12 +49,8 @@ class ClientStorage:
         """Check that the client may store `asked_bytes` more, and count them. Blocks. Raises
         ClientStorageError, StoreError.
         """
-        with self._lock:
-            known = self._known.get(client)
-            fits = self._taken(client) + asked_bytes <= self._limit_bytes
-            if known is not None and time.monotonic() <= known.until and fits:
-                known.bytes += asked_bytes
-                return
+        if self.fits(client, asked_bytes):
+            return
         begin = time.monotonic()
         stored = self._stored_bytes(client)
         now = time.monotonic()
@@ -67,6 +63,18 @@ class ClientStorage:
             if taken + asked_bytes > self._limit_bytes:
                 raise ClientStorageError(taken, asked_bytes, self._limit_bytes)
             known.bytes += asked_bytes
+
+    def fits(self, client: str | None, asked_bytes: int) -> bool:
+        """Return True, and count the bytes, if it is known that the client may store them; False if
+        `check` must ask the store.
+        """
+        with self._lock:
+            known = self._known.get(client)
+            fits = self._taken(client) + asked_bytes <= self._limit_bytes
+            if known is None or time.monotonic() > known.until or not fits:
+                return False
+            known.bytes += asked_bytes
+            return True
 
     @contextmanager
     def receiving(

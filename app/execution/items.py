@@ -13,7 +13,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Final
 
-from hotloop.app.disk import disk_error, file_sha256, hold
+from hotloop.app.disk import disk_error, file_sha256, hold, sync_folder
 from hotloop.app.errors import DamagedFileError, StoreError, UnreadableTaskError
 from hotloop.app.execution.context import RunContext, to_the_end
 from hotloop.app.logs.origin import current
@@ -71,21 +71,23 @@ class UploadInput:
     async def receive(self, folder: DataFolder, task_id: str) -> None:
         digest = hashlib.sha256()
         try:
-            with await asyncio.to_thread(folder.upload_path(task_id).open, "wb") as file:
+            path = folder.upload_path(task_id)
+            with await asyncio.to_thread(path.open, "wb") as file:
                 async for chunk in self._chunks:
                     digest.update(chunk)
                     self.size += len(chunk)
                     await asyncio.to_thread(file.write, chunk)
-                await asyncio.to_thread(_to_disk, file)
+                await asyncio.to_thread(_to_disk, file, path)
         except OSError as error:
             raise disk_error("the upload cannot be stored", error) from error
         self.sha256 = digest.hexdigest()
 
 
-def _to_disk(file: BufferedWriter) -> None:
+def _to_disk(file: BufferedWriter, path: Path) -> None:
     """Write the file through to the disk, so that the upload survives a power cut."""
     file.flush()
     os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from hotloop.app.schemas.recommendation import Recommendation
 from hotloop.app.schemas.tasks import AcceptedRun, TaskSummary, TaskView
 
 TASKS: Final = "/api/v1/tasks"
+WORKLOADS: Final = "/api/v1/workloads"
 EVENTS: Final = f"{TASKS}/events"
 UPLOAD: Final = f"{TASKS}/upload"
 SESSION: Final = "/session"

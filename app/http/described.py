@@ -7,14 +7,23 @@ only to describe them, would take seconds with some dozens of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from hotloop.app.http.answers import JSON
+from hotloop.app.http.answers import JSON, WORKLOADS
+from hotloop.app.schemas.calls import call_example, call_row_type
 from hotloop.app.schemas.comparison import CompareRequest
-from hotloop.app.schemas.declared import MADE_TYPES, model_name, parameters_type, row_type
+from hotloop.app.schemas.declared import (
+    MADE_TYPES,
+    MAX_INLINE_ITEMS,
+    model_name,
+    parameters_type,
+    row_type,
+    sentence,
+)
 from hotloop.app.schemas.queries import PARAMETERS, PREFIX
 from hotloop.app.schemas.recommendation import RecommendationQuery
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery, examples
@@ -59,6 +68,76 @@ def describe_workloads(
             elif name in _QUERIES:
                 fields = _query_fields(_QUERIES[name], workloads)
                 operation["parameters"] = [*fields, *operation.get("parameters", ())]
+    _describe_calls(description, defaults, workloads)
+
+
+def _describe_calls(
+    description: Schema, defaults: Mapping[str, Schema], workloads: Sequence[Workload]
+) -> None:
+    """Describe the calls of each workload as a path of its own, with its types."""
+    components = description["components"]["schemas"]
+    result = components["CallResult"]
+    del components["CallOutputs"]
+    template = description["paths"].pop(f"{WORKLOADS}/{{workload}}")
+    for workload in workloads:
+
+        def named(model: str, workload: Workload = workload) -> tuple[str, Schema]:
+            name = model_name(model, workload)
+            return name, {"$ref": REFERENCE.format(model=name)}
+
+        (request_name, request), (result_name, answer) = named("CallRequest"), named("CallResult")
+        (item_name, item), (outputs_name, outputs) = named("CallItem"), named("CallOutputs")
+        components[item_name] = TypeAdapter(call_row_type(workload)).json_schema()
+        components[outputs_name] = _outputs_schema(workload)
+        default = defaults["CallRequest"]
+        items = default["properties"]["items"] | {
+            "items": item,
+            "minItems": 1,
+            "maxItems": MAX_INLINE_ITEMS,
+        }
+        parameters = default["properties"][PARAMETERS] | named("Parameters")[1]
+        components[request_name] = default | {
+            "examples": [call_example(workload)],
+            "properties": default["properties"] | {"items": items, PARAMETERS: parameters},
+            "title": request_name,
+        }
+        results = result["properties"]["results"] | {"items": outputs}
+        components[result_name] = result | {
+            "properties": result["properties"] | {"results": results},
+            "title": result_name,
+        }
+        path = description["paths"][f"{WORKLOADS}/{workload.name}"] = deepcopy(template)
+        for operation in path.values():
+            operation["operationId"] += "" if workload is workloads[0] else f"_{workload.name}"
+            operation["summary"] += f": {workload.name}"
+            operation["parameters"] = [
+                each for each in operation["parameters"] if each["name"] != "workload"
+            ]
+        path["post"]["requestBody"] = {"required": True, "content": {JSON: {"schema": request}}}
+        path["post"]["responses"]["200"]["content"][JSON]["schema"] = answer
+
+
+def _outputs_schema(workload: Workload) -> Schema:
+    """Return the schema of an item's outputs, each null where the item failed."""
+    kinds = {
+        c.name: "boolean" if c.is_bool else "integer" if c.is_integer else "number"
+        for c in workload.columns_out
+    }
+    return {
+        "description": "An item's outputs; null where the item failed, and for a float that is "
+        "NaN or infinite.",
+        "type": "object",
+        "properties": {
+            column.name: {
+                "anyOf": [{"type": kinds[column.name]}, {"type": "null"}],
+                "description": sentence(column.description),
+            }
+            for column in workload.columns_out
+        },
+        "required": list(kinds),
+        "additionalProperties": False,
+        "title": model_name("CallOutputs", workload),
+    }
 
 
 @lru_cache(MADE_TYPES)

@@ -98,6 +98,7 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     ),
     errors.RunError: ProblemKind(500, "run-failed", "The run failed"),
     errors.RunTimeoutError: ProblemKind(504, "run-timeout", "The run took too long"),
+    errors.CallTimeoutError: ProblemKind(504, "call-timeout", "The call took too long"),
     errors.RunCancelledError: ProblemKind(409, "run-cancelled", "The run was cancelled"),
     # Items fail at a database or cache behind the service, or in a user's function: the request is
     # valid and may succeed later.

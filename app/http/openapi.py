@@ -14,6 +14,7 @@ from hotloop.app import errors
 from hotloop.app.http.described import BODIES, REFERENCE, describe_workloads
 from hotloop.app.http.error_handlers import ERROR_KINDS, HTTP_KINDS, MEDIA_TYPE, ProblemKind
 from hotloop.app.schemas.base import Problem
+from hotloop.app.schemas.calls import CallRequest
 from hotloop.app.schemas.tasks import TaskProgress
 from hotloop.kernels import Workload, declared_workloads
 
@@ -82,6 +83,7 @@ RUN_ERRORS: Final = (
 
 TAGS: Final[list[dict[str, Any]]] = [
     {"name": "runs", "description": "Run now and answer with the result."},
+    {"name": "calls", "description": "Workloads, and a few items computed at once."},
     {"name": "background", "description": "Tasks that are accepted now and executed later."},
     {"name": "comparisons", "description": "Strategies × kernels, measured side by side."},
     {"name": "recommendations", "description": "Predictions of the fastest ways to run a request."},
@@ -119,6 +121,7 @@ def _completed(description: dict[str, Any], workloads: tuple[Workload, ...]) -> 
             (Problem, "serialization"),
             *((model, "validation") for model in BODIES.values()),
             (TaskProgress, "serialization"),
+            (CallRequest, "validation"),
         ],
         ref_template=REFERENCE,
     )

@@ -96,6 +96,18 @@ class Metrics:
             buckets=_RUN_SECONDS,
             registry=registry,
         )
+        self._calls = Counter(
+            "hotloop_calls",
+            "Calls that were computed beside others, not as runs.",
+            ["workload", "kernel"],
+            registry=registry,
+        )
+        self._call_items = Counter(
+            "hotloop_call_items",
+            "Items of those calls, by outcome.",
+            ["workload", "kernel", "outcome"],
+            registry=registry,
+        )
         self._comparisons = Counter(
             "hotloop_comparisons", "Comparisons that ended.", ["status"], registry=registry
         )
@@ -205,6 +217,12 @@ class Metrics:
         self._items.labels(*run, "failed").inc(failed_items)
         if status is TaskStatus.COMPLETED and seconds is not None:
             self._run_seconds.labels(*run).observe(seconds)
+
+    def call_ended(self, workload: str, kernel: str, items: int, failed_items: int) -> None:
+        """Count a call that was computed. `items` includes failed items."""
+        self._calls.labels(workload, kernel).inc()
+        self._call_items.labels(workload, kernel, "done").inc(items - failed_items)
+        self._call_items.labels(workload, kernel, "failed").inc(failed_items)
 
     def comparison_ended(self, status: TaskStatus, measurements: int) -> None:
         """Count a comparison. `measurements` is the number made in this execution of it."""

@@ -96,18 +96,25 @@ class KernelService:
         """True as long as own workloads may still be found."""
         return self._catalogue.is_loading
 
-    async def list(self) -> KernelList:
-        """Return all workloads and kernels. Raises NotReadyError."""
-        reports = await self._catalogue.reports()
+    async def list(self, workload: str | None = None) -> KernelList:
+        """Return all workloads and kernels, or those of one workload. Raises NotReadyError."""
+
+        def wanted(name: str | None) -> bool:
+            return workload is None or name == workload
+
+        reports = [each for each in await self._catalogue.reports() if wanted(each.workload)]
         marks = await asyncio.to_thread(lambda: [self._mark(each) for each in reports])
         return KernelList(
-            workloads=[workload_view(each) for each in kernels.declared_workloads()],
+            workloads=[
+                workload_view(each) for each in kernels.declared_workloads() if wanted(each.name)
+            ],
             kernels=[
                 _kernel_view(report, mark) for report, mark in zip(reports, marks, strict=True)
             ],
             own_workloads=[
                 OwnWorkloadView.model_validate(each, from_attributes=True)
                 for each in self._catalogue.own
+                if wanted(each.workload)
             ],
         )
 

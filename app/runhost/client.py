@@ -148,6 +148,18 @@ class RunHostClient:
             raise outcome.error
         return outcome.count
 
+    async def call(self, command: messages.CallCommand) -> messages.Called:
+        """Compute the items of small calls. Raises RunHostDiedError. Cancelling this call kills the
+        run host.
+        """
+        try:
+            await self._send(command)
+            called: messages.Called = await self._receive()
+        except BaseException:
+            await self.kill()
+            raise
+        return called
+
     async def calibrate(
         self,
         take: Callable[[messages.Batches], Awaitable[None]],

@@ -16,12 +16,11 @@ from typing import Final
 from hotloop import kernels
 from hotloop.app.errors import (
     ErrorRateExceededError,
-    OutOfMemoryError,
     RunCancelledError,
     RunTimeoutError,
     ServiceError,
-    WorkloadUnusableError,
 )
+from hotloop.app.runhost.calls import user_error
 from hotloop.app.runhost.measurements import Measurements
 from hotloop.app.runhost.measuring import MemoryGauge, RunMeter
 from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
@@ -75,13 +74,7 @@ async def execute(
     except ServiceError as raised:
         error = raised
     except (kernels.KernelsError, MemoryError) as raised:
-        if plan.source is None:
-            raise
-        error = (
-            OutOfMemoryError(plan.workload, plan.memory_bytes)
-            if isinstance(raised, MemoryError)
-            else WorkloadUnusableError(plan.workload, str(raised))
-        )
+        error = user_error(plan, raised)
     return run.report(error)
 
 

@@ -20,6 +20,7 @@ from hotloop.app.logs.origin import bind
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost import messages
 from hotloop.app.runhost.calibrate.calibrator import Calibrator
+from hotloop.app.runhost.calls import compute_calls
 from hotloop.app.runhost.config import SWITCH_SECONDS, RunHostConfig
 from hotloop.app.runhost.execution import HostResources, execute
 from hotloop.app.runhost.measuring import MemoryGauge
@@ -97,10 +98,11 @@ class RunHost:
                 elif current is not None and is_run:
                     current.cancel()
 
-    async def _obey(
-        self, command: messages.RunCommand | messages.IngestCommand | messages.CalibrateCommand
-    ) -> None:
-        if isinstance(command, messages.RunCommand):
+    async def _obey(self, command: messages.Command) -> None:
+        if isinstance(command, messages.CallCommand):
+            # In this thread: nothing else is done meanwhile, and another one takes longer.
+            await self._send(compute_calls(command))
+        elif isinstance(command, messages.RunCommand):
             bind(command.plan.origin)
             logger.debug("executes a plan of %d items", command.plan.item_count)
             strategy = self._strategies[command.plan.strategy]
@@ -110,7 +112,7 @@ class RunHost:
             await self._send(await execute(command.plan, strategy, self._resources, self._send))
         elif isinstance(command, messages.CalibrateCommand):
             await self._send(await self._calibrate())
-        else:
+        elif isinstance(command, messages.IngestCommand):
             bind(command.origin)
             logger.debug("reads an upload of %s", command.media_type)
             await self._send(await _ingest(command))

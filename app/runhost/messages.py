@@ -19,6 +19,7 @@ from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import NOWHERE, Origin
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.measurements import Measurements
+from hotloop.app.sources.base import Columns, ItemBatch, ItemError
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
 from hotloop.kernels.contract import Workload
@@ -55,6 +56,17 @@ class IngestCommand:
 @dataclass(frozen=True, slots=True)
 class CalibrateCommand:
     """Measure the constants of the cost model."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallCommand:
+    """Compute the items of some small calls by one kernel call."""
+
+    plan: Plan
+    """The kernel and its parameters; its items are not loaded."""
+    items: ItemBatch
+    counts: tuple[int, ...]
+    """The number of items of each call, one call after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,21 @@ class Ingested:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """The outcome of a CallCommand: the outputs of all items, or the error that all calls share."""
+
+    columns: Columns
+    """The output columns; the rows of failed items mean nothing."""
+    failed: Mapping[int, ItemError]
+    """The items that failed, by position."""
+    checksums: tuple[int, ...]
+    """The checksum of each call's rows."""
+    seconds: float
+    """Seconds that the kernel call took."""
+    error: ServiceError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrationProgress:
     """The share of a calibration's planned measurements that are done, 0 … 1."""
 
@@ -152,9 +179,9 @@ class Calibrated:
     error: ServiceError | None
 
 
-Command = RunCommand | IngestCommand | CalibrateCommand | CancelCommand
+Command = RunCommand | IngestCommand | CalibrateCommand | CallCommand | CancelCommand
 RunEvent = RunStarted | Batches | Progress | BreakerReport | RunReport
-Event = Ready | RunEvent | Ingested | CalibrationProgress | Calibrated
+Event = Ready | RunEvent | Ingested | Called | CalibrationProgress | Calibrated
 
 
 _HEAD: Final = struct.Struct("<IQ")

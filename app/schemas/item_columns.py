@@ -29,14 +29,17 @@ class ItemColumns(Sequence[ItemRow]):
 
     @classmethod
     def of(cls, workload: str, rows: Sequence[ItemRow]) -> Self:
-        """Convert validated rows; return ItemColumns unchanged."""
+        """Convert validated rows; return ItemColumns unchanged. The `item_id` of a row without one
+        is its place, from 0.
+        """
         if isinstance(rows, cls):
             return rows
-        made = {
+        ids = [row.get(ITEM_ID.name, place) for place, row in enumerate(rows)]
+        columns = {
             column.name: np.array([row[column.name] for row in rows], dtype=column.dtype)
-            for column in (ITEM_ID, *get_workload(workload).columns_in)
+            for column in get_workload(workload).columns_in
         }
-        return cls(made.pop(ITEM_ID.name), made)
+        return cls(np.array(ids, dtype=ITEM_ID.dtype), columns)
 
     def __len__(self) -> int:
         return len(self.item_ids)

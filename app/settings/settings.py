@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
-from hotloop.app.names import ITEM_ID, InstructionSet, JwtAlgorithm, LongRuns, RedisLayout, Scope
+from hotloop.app.names import (
+    ITEM_ID,
+    Durability,
+    InstructionSet,
+    JwtAlgorithm,
+    LongRuns,
+    RedisLayout,
+    Scope,
+)
 from hotloop.app.settings import rules
 from hotloop.app.settings.rules import PREFIX, refuse
 from hotloop.app.settings.source_maps import (
@@ -95,6 +103,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """PostgreSQL database of the task store, `postgresql://user:password@host:5432/name`, for more
     than one machine. When not set, an SQLite file in the data folder."""
+    durability: Durability = Durability.POWER
+    """What an answer survives: `power` waits until the disk has what it tells, so that not even a
+    power cut loses it; `process` waits less, and a power cut may lose the last moments."""
     store_wait_seconds: float = Field(default=60.0, ge=0, le=3_600)
     """Seconds that a process waits at its start for a task store that cannot be reached; then it
     ends with status 3."""

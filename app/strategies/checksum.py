@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -32,18 +33,38 @@ def rows_checksum(item_ids: npt.NDArray[np.int64], columns: Columns) -> int:
     operands. Two results with the same rows to the bit have the same checksum, independent of order
     and batches: sums of batches add up.
     """
-    names = sorted(columns)
-    spare = np.empty(min(len(item_ids), _BLOCK_ROWS), dtype=np.uint64)
     total = 0
     for start in range(0, len(item_ids), _BLOCK_ROWS):
         part = slice(start, start + _BLOCK_ROWS)
-        hashes = _bits(item_ids[part]).copy()
-        _mix(hashes, spare[: len(hashes)])
-        for name in names:
-            hashes ^= _bits(columns[name][part])
-            _mix(hashes, spare[: len(hashes)])
+        hashes = _row_hashes(item_ids[part], {name: c[part] for name, c in columns.items()})
         total += int(np.add.reduce(hashes, dtype=np.uint64))
     return total % MODULUS
+
+
+def rows_checksums(
+    item_ids: npt.NDArray[np.int64],
+    columns: Columns,
+    failed: npt.NDArray[np.bool_],
+    counts: Sequence[int],
+) -> list[int]:
+    """Return the checksum of each group of rows; there are `counts` rows in each, one group after
+    another, and at least one. The rows of `failed` items do not count.
+    """
+    hashes = _row_hashes(item_ids, columns)
+    hashes[failed] = 0
+    starts = np.cumsum([0, *counts[:-1]])
+    checksums: list[int] = np.add.reduceat(hashes, starts, dtype=np.uint64).tolist()
+    return checksums
+
+
+def _row_hashes(item_ids: npt.NDArray[np.int64], columns: Columns) -> npt.NDArray[np.uint64]:
+    spare = np.empty(len(item_ids), dtype=np.uint64)
+    hashes = _bits(item_ids).copy()
+    _mix(hashes, spare)
+    for name in sorted(columns):
+        hashes ^= _bits(columns[name])
+        _mix(hashes, spare)
+    return hashes
 
 
 def _mix(bits: npt.NDArray[np.uint64], spare: npt.NDArray[np.uint64]) -> None:

@@ -179,14 +179,16 @@ def insert_shards(
         Shard(task_id=task_id, shard=number, start=start, count=count, **known)
         for number, (start, count) in enumerate(zip(starts, counts, strict=False))
     ]
-    rows = [
-        {column.name: getattr(shard, column.name) for column in SHARD_FIELDS}
-        | {"queued_at": queued_at}
-        for shard in made
-    ]
+    rows = [shard_values(shard, queued_at) for shard in made]
     if rows:
         connection.execute(_NEW_SHARDS, rows)
     return made
+
+
+def shard_values(shard: Shard, queued_at: float | None = None) -> dict[str, Any]:
+    """Return the columns of a shard's row."""
+    values = {column.name: getattr(shard, column.name) for column in SHARD_FIELDS}
+    return values | {"queued_at": queued_at}
 
 
 def begin_shard(

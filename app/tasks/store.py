@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from hotloop.app.database import sqlite
 from hotloop.app.database.engine import Observe, alone, make_engine, reading, slow, writing
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
-from hotloop.app.names import TaskKind, TaskStatus, TaskType
+from hotloop.app.names import Durability, TaskKind, TaskStatus, TaskType
 from hotloop.app.tasks import rows
 from hotloop.app.tasks.folder import InputStore
 from hotloop.app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, items_in_work, utc_now
@@ -382,13 +382,17 @@ def unfinished(connection: sa.Connection, client: str | None) -> tuple[int, floa
 
 
 def open_store(
-    location: Path | str, *, busy_timeout_seconds: float = 30.0, observe: Observe | None = None
+    location: Path | str,
+    *,
+    busy_timeout_seconds: float = 30.0,
+    observe: Observe | None = None,
+    durability: Durability = Durability.POWER,
 ) -> TaskStore:
     """Open the store in a data folder (a Path), or at a database URL (text).
 
     With SQLite, a method waits `busy_timeout_seconds` for other writers before it gives up.
     """
-    engine = make_engine(location, busy_timeout_seconds, observe)
+    engine = make_engine(location, busy_timeout_seconds, observe, durability)
     try:
         return TaskStore(engine)
     except BaseException:

@@ -58,9 +58,11 @@ class CatalogueOptions:
 class Catalogue:
     """Knows all workloads, their kernels and costs. `start` it, and `close` it."""
 
-    def __init__(self, options: CatalogueOptions, hosts: RunHostPool) -> None:
+    def __init__(self, options: CatalogueOptions, hosts: RunHostPool, *others: RunHostPool) -> None:
+        """The run hosts of `hosts` report on kernels; those of `others` compute them, too."""
         self._options = options
         self._hosts = hosts
+        self._others = others
         self._targets: Targets | None = None
         self._examinations = Examinations(
             Examiner(self._start_child, options.usable_cpus), KeptExaminations(options.data_folder)
@@ -176,7 +178,8 @@ class Catalogue:
         async def told(place: int, found: Described) -> None:
             if targets.take(place, found):
                 logger.info("run hosts are replaced, as a workload has changed")
-                self._hosts.retire()
+                for hosts in (self._hosts, *self._others):
+                    hosts.retire()
             for workload in found.workloads:
                 await self._examinations.recall(workload)
             self._tell()

@@ -1,4 +1,4 @@
-"""The bodies of runs, parsed and checked in one pass over their bytes.
+"""The bodies of runs and calls, parsed and checked in one pass over their bytes.
 
 Large bodies are read in another process. Parsing and checking is one call that holds the GIL, so
 a thread would block the event loop as much. What comes back is small: the rows as columns, and
@@ -11,11 +11,12 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
@@ -28,13 +29,21 @@ from hotloop.app.http.answers import JSON
 from hotloop.app.http.routes.headers import require_content_type
 from hotloop.app.runhost.fair_queue import FairQueue
 from hotloop.app.schemas.base import RequestModel
+from hotloop.app.schemas.calls import CallRequest, call_model
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, read_request
 from hotloop.app.security.clients import Client
 from hotloop.app.system import end_with_parent
 from hotloop.app.wording import RULE, describe
-from hotloop.kernels import Workload, declare, declared_workloads, withdraw, workloads
+from hotloop.kernels import (
+    Workload,
+    declare,
+    declared_workloads,
+    get_workload,
+    withdraw,
+    workloads,
+)
 
 LARGE_BYTES: Final = 32 * 1_024
 """The least size of a large body: about 600 rows, which take half a millisecond."""
@@ -45,7 +54,8 @@ _MAX_NAME: Final = 500
 
 _HINT: Final = "with curl: -H 'Content-Type: application/json' -d '{}'"
 
-Body = TypeVar("Body", bound=RunRequest)
+Run = TypeVar("Run", bound=RunRequest)
+Body = TypeVar("Body", bound=RunRequest | CallRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +65,27 @@ class Faults:
     faults: list[dict[str, Any]]
 
 
-def read_body(model: type[Body], content: bytes) -> Body | Faults:
-    """Parse and check a body in this process."""
+def read_run(model: type[Run], content: bytes) -> Run | Faults:
+    """Parse and check the body of a run."""
     try:
         return read_request(model, content)
     except ValidationError as error:
-        # A hostile body has a million unknown fields; listing them would take seconds.
-        if error.error_count() > _MAX_LISTED:
-            return refused(f"has {error.error_count():,} faults")
-        found = error.errors(include_url=False)
+        return _faults_of(error)
+
+
+def read_call(workload: str, content: bytes) -> CallRequest | Faults:
+    """Parse and check the body of a call of a declared workload."""
+    try:
+        return call_model(get_workload(workload)).model_validate_json(content)
+    except ValidationError as error:
+        return _faults_of(error)
+
+
+def _faults_of(error: ValidationError) -> Faults:
+    # A hostile body has a million unknown fields; listing them would take seconds.
+    if error.error_count() > _MAX_LISTED:
+        return refused(f"has {error.error_count():,} faults")
+    found = error.errors(include_url=False)
     return Faults([dict(fault) | {"loc": ("body", *fault["loc"])} for fault in found])
 
 
@@ -72,14 +94,14 @@ def refused(text: str) -> Faults:
     return Faults([{"type": RULE, "loc": ("body",), "msg": text, "input": None}])
 
 
-def _read_large(model: type[Body], content: bytes) -> Body | Faults:
+def _read_large(read: Callable[[bytes], Body | Faults], content: bytes) -> Body | Faults:
     """Read a body in the reader process, and make the result small enough to send back."""
-    read = read_body(model, content)
-    if isinstance(read, Faults):
-        return Faults([_in_words(fault) for fault in read.faults])
-    if read.items is None:
-        return read
-    return read.model_copy(update={"items": ItemColumns.of(read.workload, read.items)})
+    found = read(content)
+    if isinstance(found, Faults):
+        return Faults([_in_words(fault) for fault in found.faults])
+    if found.items is None:
+        return found
+    return found.model_copy(update={"items": ItemColumns.of(found.workload, found.items)})
 
 
 def _in_words(fault: dict[str, Any]) -> dict[str, Any]:
@@ -129,13 +151,18 @@ class BodyReader:
         self._is_reading = False
 
     async def read(
-        self, model: type[Body], content: bytes, client: str | None = None
+        self,
+        read: Callable[[bytes], Body | Faults],
+        content: bytes,
+        client: str | None = None,
     ) -> Body | Faults:
-        """Read and check a body. Raises NotReadyError if the reader process dies."""
+        """Return what `read`, which must be picklable, makes of a body. Raises NotReadyError if the
+        reader process dies.
+        """
         if len(content) < LARGE_BYTES:
-            return read_body(model, content)
+            return read(content)
         async with self._in_turn(client):
-            return await self._read_there(model, content)
+            return await self._read_there(read, content)
 
     @asynccontextmanager
     async def _in_turn(self, client: str | None) -> AsyncIterator[None]:
@@ -162,7 +189,9 @@ class BodyReader:
                 return
         self._is_reading = False
 
-    async def _read_there(self, model: type[Body], content: bytes) -> Body | Faults:
+    async def _read_there(
+        self, read: Callable[[bytes], Body | Faults], content: bytes
+    ) -> Body | Faults:
         async with self._starting:
             if self._pool is None:
                 self._pool = await asyncio.to_thread(_started)
@@ -174,7 +203,7 @@ class BodyReader:
                 as_data = tuple(map(_as_data, declared))
                 await asyncio.wrap_future(pool.submit(_learn, as_data))
                 self._learned = declared
-            return await asyncio.wrap_future(pool.submit(_read_large, model, content))
+            return await asyncio.wrap_future(pool.submit(_read_large, read, content))
         except BrokenProcessPool:
             if self._pool is pool:
                 self._pool = None
@@ -208,21 +237,23 @@ class NoQuery(RequestModel):
 
 
 async def read_run_request(request: Request, client: ClientDep) -> RunRequest:
-    return await _read(request, client, RunRequest)
+    return await read_in_turn(request, client, partial(read_run, RunRequest))
 
 
 async def read_background_request(request: Request, client: ClientDep) -> BackgroundRequest:
-    return await _read(request, client, BackgroundRequest)
+    return await read_in_turn(request, client, partial(read_run, BackgroundRequest))
 
 
 async def read_compare_request(request: Request, client: ClientDep) -> CompareRequest:
     """Read the body; a missing body counts as `{}`, because the query may have all fields."""
     if not await request.body():
         return CompareRequest()
-    return await _read(request, client, CompareRequest)
+    return await read_in_turn(request, client, partial(read_run, CompareRequest))
 
 
-async def _read(request: Request, client: Client, model: type[Body]) -> Body:
+async def read_in_turn(
+    request: Request, client: Client, read: Callable[[bytes], Body | Faults]
+) -> Body:
     """Read the body. Raises RequestValidationError, a 415, NotReadyError, and PayloadTooLargeError.
 
     The bytes go to pydantic unchanged. FastAPI's own body parameter would pass them through
@@ -234,10 +265,10 @@ async def _read(request: Request, client: Client, model: type[Body]) -> Body:
         raise RequestValidationError(refused("is empty; send {} for the defaults").faults)
     require_content_type(request, (JSON,), _HINT)
     reader: BodyReader = request.app.state.bodies
-    read = await reader.read(model, body, client.id)
-    if isinstance(read, Faults):
-        raise RequestValidationError(read.faults)
-    return read
+    found = await reader.read(read, body, client.id)
+    if isinstance(found, Faults):
+        raise RequestValidationError(found.faults)
+    return found
 
 
 RunRequestDep = Annotated[RunRequest, Depends(read_run_request)]
