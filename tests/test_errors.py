@@ -36,7 +36,7 @@ def made(error: type[errors.ServiceError]) -> errors.ServiceError:
 def test_error_is_the_same_once_pickled(error: type[errors.ServiceError]) -> None:
     first = made(error)
     if isinstance(first, errors.RunError):
-        first.task_id = "task_4f9d02aa_1735689600"
+        first.task_id = "task_4f9d02aa71c3e85b_1735689600"
     second = pickle.loads(pickle.dumps(first))
     assert type(second) is error
     assert (str(second), vars(second)) == (str(first), vars(first))

@@ -41,7 +41,7 @@ _LOCATION: Final[dict[str, Any]] = {
     "Location": {
         "description": "Path of the task's status.",
         "schema": {"type": "string", "format": "uri-reference"},
-        "example": "/api/v1/tasks/status/task_4f9d02aa_1735689600",
+        "example": "/api/v1/tasks/status/task_4f9d02aa71c3e85b_1735689600",
     }
 }
 

@@ -51,8 +51,10 @@ async def get_task_id(
     task_id: Annotated[
         str,
         Path(
-            description="`task_`, 8 hexadecimal digits, `_`, seconds since 1970.",
-            examples=["task_4f9d02aa_1735689600"],
+            description=(
+                "`task_`, 16 hexadecimal digits (8 in early versions), `_`, seconds since 1970."
+            ),
+            examples=["task_4f9d02aa71c3e85b_1735689600"],
         ),
     ],
 ) -> str:

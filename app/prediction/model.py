@@ -18,6 +18,7 @@ from hotloop.app.prediction.waiting import EventLoop, blocking_seconds, waits_at
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.config import SWITCH_SECONDS
 from hotloop.app.schemas.recommendation import Limit
+from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import batch_count
 from hotloop.app.strategies.pools import pool_workers
@@ -136,7 +137,12 @@ class _Model:
     def _compute_seconds(self, count: float) -> float:
         """Return a batch's seconds in its worker for `count` items: kernel, columns, checksum."""
         kernel = self._kernel.seconds_of_call(self._operations, count)
-        return kernel + count * self._passing.item_seconds
+        return kernel + self._making_seconds(count) + count * self._passing.item_seconds
+
+    def _making_seconds(self, count: float) -> float:
+        """Return the seconds to make up the `count` items of a batch."""
+        is_made_up = isinstance(self._plan.items, GeneratedItems)
+        return self._kernel.making_seconds(count) if is_made_up else 0.0
 
     def _slowdown(self, busy: float) -> float:
         """Return the factor by which computing is slower while `busy` workers compute at once."""
@@ -161,7 +167,7 @@ class _Model:
             overshoot = self._machine.waits.overshoot_seconds
             waiting = count * blocking_seconds(plan.stages, 1, overshoot)
             one = self._kernel.seconds_of_call(self._operations, 1)
-            computing = count * (one + self._own.item_seconds)
+            computing = count * (one + self._own.item_seconds) + self._sum(self._making_seconds)
         return Terms(waiting, computing, self._own.start_seconds + self._in_line())
 
     def _sum(self, seconds: Callable[[float], float]) -> float:

@@ -26,6 +26,7 @@ from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import Items, Parameters
+from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import window_size
 from hotloop.app.strategies.pools import pool_workers
@@ -251,6 +252,8 @@ class _Pace:
         operations = kernels.get_workload(plan.workload).operations(plan.parameters)
         costs = machine.strategies[plan.strategy]
         compute = kernel.seconds_of_call(operations, _MANY) / _MANY + costs.item_seconds
+        if isinstance(plan.items, GeneratedItems):
+            compute += kernel.making_item_seconds
         compute = max(compute, _LEAST_ITEM_SECONDS)
         in_processes = uses_processes(plan.strategy, kernel.releases_gil)
         workers = 1

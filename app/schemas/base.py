@@ -26,21 +26,21 @@ class ResponseModel(BaseModel):
     )
 
 
-TaskId = Annotated[str, Field(examples=["task_4f9d02aa_1735689600"])]
-"""Id of a task: `task_`, 8 hexadecimal digits, `_`, seconds since 1970."""
+TaskId = Annotated[str, Field(examples=["task_4f9d02aa71c3e85b_1735689600"])]
+"""Id of a task: `task_`, 16 hexadecimal digits (8 in early versions), `_`, seconds since 1970."""
 
 
 class TaskLinks(ResponseModel):
     """Links of a task; paths on this server."""
 
-    status: str = Field(examples=["/api/v1/tasks/status/task_4f9d02aa_1735689600"])
-    results: str = Field(examples=["/api/v1/tasks/results/task_4f9d02aa_1735689600"])
+    status: str = Field(examples=["/api/v1/tasks/status/task_4f9d02aa71c3e85b_1735689600"])
+    results: str = Field(examples=["/api/v1/tasks/results/task_4f9d02aa71c3e85b_1735689600"])
     """Every item's result, once the task has ended."""
-    cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600"])
+    cancel: str = Field(examples=["/api/v1/tasks/task_4f9d02aa71c3e85b_1735689600"])
     """Call it with DELETE."""
-    resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa_1735689600/resume"])
+    resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa71c3e85b_1735689600/resume"])
     """Call it with POST, once the task has failed or was cancelled."""
-    events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa_1735689600"])
+    events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa71c3e85b_1735689600"])
     """Progress and changes of state as they happen."""
 
 

@@ -42,6 +42,7 @@ _TYPE_WORDS: Final = {
     "InstructionSet": "word",
     "LogFormat": "word",
     "LogLevel": "word",
+    "Durability": "word",
     "LongRuns": "word",
     "JwtAlgorithm": "word",
     "RedisLayout": "word",

@@ -177,8 +177,8 @@ def run_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
 
 
 def new_task_id() -> str:
-    """Make a task's id: `task_<8 hex>_<unix seconds>`."""
-    return f"task_{secrets.token_hex(4)}_{int(time.time())}"
+    """Make a task's id: `task_<16 hex>_<unix seconds>`."""
+    return f"task_{secrets.token_hex(8)}_{int(time.time())}"
 
 
 def utc_now() -> datetime:

@@ -17,7 +17,7 @@ from hotloop.app.workloads.examined import Examined
 
 logger = logging.getLogger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the files; raise it when their contents change, or how they are measured."""
 
 FOLDER: Final = "examined"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import statistics
+import time
 from typing import Any, Final
 
+import numpy as np
+
+from hotloop import kernels
 from hotloop.app.runhost.calibrate.constants import KernelCosts
 from hotloop.app.workloads.contention import slowdowns
 from hotloop.app.workloads.cost_fit import Fit, Point, fitted, settings_of
@@ -21,6 +25,10 @@ longer ones."""
 
 ROUNDS: Final = 3
 """Most rounds over all settings and sizes; the median of a call counts."""
+
+MADE_ITEMS: Final = 4_096
+MAKING_ROUNDS: Final = 5
+"""Items and rounds of measuring how long it takes to make items up."""
 
 SAMPLED_ITEMS: Final = 20_000
 """Most items of a sample: where items differ, these show by how much."""
@@ -41,6 +49,7 @@ def kernel_costs(kernel: Kernel, parameters: Parameters, cpus: int) -> KernelCos
     else:
         fit, sizes = _fit(timer, parameters, beside)
     threads, processes = slowdowns(timer, fit, parameters, cpus)
+    making_call, making_item = making_seconds(timer)
     return KernelCosts(
         workload=workload.name,
         kernel=kernel.name,
@@ -54,7 +63,28 @@ def kernel_costs(kernel: Kernel, parameters: Parameters, cpus: int) -> KernelCos
         },
         thread_slowdown=threads,
         process_slowdown=processes,
+        making_call_seconds=making_call,
+        making_item_seconds=making_item,
     )
+
+
+def making_seconds(timer: KernelTimer) -> tuple[float, float]:
+    """Return the seconds that it takes to make up the items of a batch, and those of each item,
+    beyond those of the default workload.
+    """
+    own, default = timer.kernel.workload, kernels.declared_workloads()[0]
+    many = min(MADE_ITEMS, timer.most_items)
+    fastest: dict[tuple[str, int], float] = {}
+    for _ in range(MAKING_ROUNDS):
+        for workload in (own, default):
+            for count in {1, many}:
+                ids = np.arange(count, dtype=np.int64)
+                started = time.perf_counter()
+                workload.simulated_columns(ids)
+                taken, key = time.perf_counter() - started, (workload.name, count)
+                fastest[key] = min(taken, fastest.get(key, taken))
+    one, all_ = (fastest[own.name, count] - fastest[default.name, count] for count in (1, many))
+    return max(0.0, one), max(0.0, all_ - one) / many
 
 
 def sampled_seconds(timer: KernelTimer, parameters: Parameters, beside: float) -> float:

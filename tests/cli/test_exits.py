@@ -9,7 +9,7 @@ import pytest
 
 from hotloop.app.cli.exits import SIGNALS, Stopped, StopSignals, at_words, stop_signals
 
-ID = "task_4f9d02aa_1735689600"
+ID = "task_4f9d02aa71c3e85b_1735689600"
 
 
 def send(number: signal.Signals) -> None:

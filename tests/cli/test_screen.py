@@ -6,7 +6,7 @@ import pytest
 
 from hotloop.app.cli.screen import duration, progress_line, rate_words
 
-TASK_ID = "task_4f9d02aa_1735689600"
+TASK_ID = "task_4f9d02aa71c3e85b_1735689600"
 
 
 @pytest.mark.parametrize(

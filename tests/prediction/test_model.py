@@ -23,6 +23,7 @@ from hotloop.app.runhost.calibrate.constants import (
     WaitCosts,
 )
 from hotloop.app.schemas.recommendation import Limit
+from hotloop.app.sources.item_file import FileItems
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies.base import Plan
 from tests.fixtures.calibrations import NO_TIME, ideal, usual
@@ -71,6 +72,8 @@ def calibrations(draw: st.DrawFn) -> Calibration:
             {"loop": costs(), "nested": costs()},
             min(cpus, draw(slowdowns)),
             min(cpus, draw(slowdowns)),
+            draw(st.floats(0, 1e-4)),
+            draw(st.floats(0, 1e-6)),
         )
 
     def strategy() -> StrategyCosts:
@@ -209,6 +212,23 @@ def test_small_calls_cost_what_was_measured() -> None:
     # between sizes linear, beyond them as at the largest
     assert costs.seconds_of_call({"loop": 1, "nested": 0}, 12) == 7.0 + 20
     assert costs.seconds_of_call({"loop": 1, "nested": 0}, 32) == 17.0 + 64
+
+
+@pytest.mark.parametrize("strategy", [StrategyName.SEQUENTIAL, StrategyName.THREADING])
+@pytest.mark.parametrize("waits", [(), (SimulatedStage("db", 0.001, 0.001),)])
+def test_items_that_are_made_up_cost_what_that_takes(
+    strategy: StrategyName, waits: tuple[SimulatedStage, ...]
+) -> None:
+    machine = ideal()
+    slow = replace(
+        machine.kernel("loops", "cython"), making_call_seconds=0.5, making_item_seconds=0.25
+    )
+    slower = replace(machine, kernels=(slow,))
+    made_up = plan(strategy, 8, batch_size=4, workers=1, stages=waits)
+    received = replace(made_up, items=FileItems("items", 8))
+    more = predict(made_up, slower).seconds - predict(made_up, machine).seconds
+    assert more == pytest.approx(2 * 0.5 + 8 * 0.25)
+    assert predict(received, slower) == predict(received, machine)
 
 
 def test_event_loop_is_slower_with_more_in_flight_and_smaller_batches() -> None:

@@ -5,6 +5,7 @@ are known: app/workloads/timing.py, app/workloads/measuring.py and app/workloads
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,25 @@ def test_kernel_that_holds_the_gil_is_timed_in_processes(tmp_path: Path, clock: 
     costs = kernel_costs(kernel, workload.resolve_parameters(), 3)
     assert costs.thread_slowdown == 3.0
     assert costs.process_slowdown == pytest.approx(1.0)
+
+
+def test_making_up_items_is_measured_beside_the_kernel(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "time", clock)
+    workload = workload_of(write(tmp_path, "turns", TURNS))
+
+    def sampler(ids: NDArray[np.int64]) -> NDArray[Any]:
+        clock.now += 30e-6 + len(ids) * 2e-7
+        return np.zeros(len(ids))
+
+    sampled = replace(workload.columns_in[0], sample="there", sampler=sampler)
+    workload = replace(workload, columns_in=(sampled, *workload.columns_in[1:]))
+
+    def compute(start: NDArray[Any], turns: int, result: NDArray[Any]) -> None:
+        clock.now += 20e-6 + len(start) * 1e-7
+
+    costs = kernel_costs(kernel_of(workload, compute), workload.resolve_parameters(), 1)
+    assert costs.call_seconds == pytest.approx(20e-6)
+    assert costs.making_item_seconds == pytest.approx(2e-7, rel=1e-3)
+    assert costs.making_seconds(1_000) == pytest.approx(30e-6 + 1_000 * 2e-7, rel=1e-2)

@@ -140,8 +140,8 @@ class EventStreamResponse(StreamingResponse):
 
 _EXAMPLE: Final = """\
 event: progress
-data: {"task_id":"task_4f9d02aa_1735689600","status":"running","items_processed":50,"total_items":\
-100,"progress":0.5,"throughput_items_per_second":25.0,"estimated_remaining_seconds":2.0,\
+data: {"task_id":"task_4f9d02aa71c3e85b_1735689600","status":"running","items_processed":50,\
+"total_items":100,"progress":0.5,"throughput_items_per_second":25.0,"estimated_remaining_seconds":2.0,\
 "start_time":"2025-01-01T00:00:00Z","end_time":null,"error_message":null,"attempts":1,\
 "node":"node-1","shards":{"total":1,"completed":0},"waiting_for":null}
 id: 12

@@ -53,6 +53,11 @@ class KernelCosts:
     perfect machine, the number of CPUs for a kernel that holds the GIL."""
     process_slowdown: float
     """Factor by which a call is slower while a process on each usable CPU does the same."""
+    making_call_seconds: float = 0.0
+    """Seconds to make up the items of a batch, beside those of each item."""
+    making_item_seconds: float = 0.0
+    """Seconds to make up an item. Both are what it takes more than for the default workload, whose
+    items are a part of what strategies cost."""
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> KernelCosts:
@@ -79,6 +84,10 @@ class KernelCosts:
             if each:
                 seconds += each * self._operation_seconds(term, count)
         return seconds
+
+    def making_seconds(self, count: float) -> float:
+        """Return the seconds to make up `count` items of a batch."""
+        return self.making_call_seconds + count * self.making_item_seconds
 
     def _operation_seconds(self, term: str, count: float) -> float:
         """Return the seconds of one operation of each of `count` items."""
