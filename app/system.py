@@ -51,10 +51,11 @@ _M_MMAP_THRESHOLD: Final = -3
 _KEPT_BYTES: Final = 16 << 20
 
 
-def return_freed_memory() -> None:
-    """Make the C library return freed blocks of more than a megabyte to the system at once.
-    Otherwise it keeps them, and a later run seems to need the memory of an earlier one. Does
-    nothing if the C library has no such option.
+def bound_freed_memory() -> None:
+    """Make the C library keep at most 16 MiB of freed memory for the next batch, and return the
+    rest to the system. If it kept more, a later run would seem to need the memory of an earlier
+    one; if it kept less, each batch would ask the system for its memory again, which takes up to
+    15 % of it. Does nothing if the C library has no such option.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from hotloop.app.system import bound_freed_memory
 from hotloop.app.workloads.sandbox import SandboxOptions, Tell, run_in_sandbox
 
 
@@ -26,6 +27,7 @@ def examine(order: Mapping[str, Any], tell: Tell) -> None:
     """Load the kernels of a workload and measure what they cost."""
     from hotloop.app.workloads.examining import Order, examine_kernels
 
+    bound_freed_memory()  # as in a worker process, so that it takes the same time
     examine_kernels(Order.from_json(order), tell)
 
 
