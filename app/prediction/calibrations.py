@@ -224,6 +224,7 @@ class Calibrations:
                 return found  # another process with this data folder made it meanwhile
             async with (
                 self._hosts.lease(patient=True) as client,
+                self._catalogue.measuring_turn(),
                 self._store_results() as store_results,
             ):
                 attempt.measuring_since = time.monotonic()

@@ -17,7 +17,7 @@ from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies import own_code
 from hotloop.app.strategies.base import BatchResult, Plan, Words, count_in
 from hotloop.app.strategies.worker import run_batch
-from hotloop.app.system import end_with_parent, end_with_starter, bound_freed_memory
+from hotloop.app.system import bound_freed_memory, end_with_parent, end_with_starter
 from hotloop.kernels.kernel import empty_columns
 
 WARM_UP_TIMEOUT_SECONDS: Final = 120.0

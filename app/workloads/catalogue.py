@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -96,6 +96,10 @@ class Catalogue:
     def is_loading(self) -> bool:
         """True until every target was described once."""
         return not self._described.is_set()
+
+    def measuring_turn(self) -> AbstractAsyncContextManager[None]:
+        """Measure the machine in the block, while no workload is examined."""
+        return self._examinations.turn()
 
     async def changed(self) -> None:
         """Wait until a target has been described, or all have."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -95,12 +95,18 @@ class Examinations:
             logger.error("an examination met a fault", exc_info=task.exception())
 
     async def _in_turn(self, work: Work) -> None:
+        async with self.turn():
+            await work()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Measure in the block while no examination does. Waits at most TURN_SECONDS for that."""
         has_turn = False
         with suppress(TimeoutError):
             async with asyncio.timeout(TURN_SECONDS):
                 has_turn = await self._turn.acquire()
         try:
-            await work()
+            yield
         finally:
             if has_turn:
                 self._turn.release()
