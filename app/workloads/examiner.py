@@ -26,7 +26,7 @@ EXAMINE_SECONDS: Final = 60.0
 """Time that a kernel may take to be compiled and measured, which is planned to take three seconds;
 large functions compile for half a minute on a busy machine."""
 
-SAMPLE_SECONDS: Final = 10.0
+SAMPLE_SECONDS: Final = 3.0
 """Time that the sample of a kernel may take after its compilation, because a request waits; an item
 that takes longer counts as if it took this long."""
 
@@ -47,11 +47,12 @@ class Examiner:
     async def sample(
         self, workload: Workload, names: Sequence[str], parameters: Mapping[str, Any]
     ) -> dict[str, float]:
-        """Return the seconds of an item under these parameters by kernel; none for a kernel that
-        fails. Raises OSError.
+        """Return the seconds of an item under these parameters by kernel, in the order of `names`;
+        none for a kernel that fails, and none for those after one that took SAMPLE_SECONDS. Raises
+        OSError.
         """
         outcomes = await self._outcomes(workload, names, parameters, True)
-        found = {name: outcomes[name].get("sampled") for name in names}
+        found = {name: each.get("sampled") for name, each in outcomes.items()}
         return {name: float(seconds) for name, seconds in found.items() if seconds is not None}
 
     async def _outcomes(
@@ -78,6 +79,8 @@ class Examiner:
                 outcomes |= await _Watch(child, left, only_sample).run()
             finally:
                 await child.close()
+            if any("overdue" in each for each in outcomes.values()):
+                break
         return outcomes
 
 
@@ -99,7 +102,8 @@ class _Watch:
         try:
             while (message := await self._message()) is not None:
                 self._take(message)
-            if len(self._outcomes) < len(self._names):
+            is_overdue = "overdue" in self._outcomes.get(self._kernel or "", {})
+            if len(self._outcomes) < len(self._names) and not is_overdue:
                 raise ChildDiedError(end_in_words(0), "")
         except ChildDiedError as error:
             if error.said:
@@ -116,7 +120,7 @@ class _Watch:
             died = await self._child.overdue(self._limit)
         if self._only_sample and self._step == COMPUTED:
             assert self._kernel is not None
-            self._outcomes[self._kernel] = {"sampled": self._limit}
+            self._outcomes[self._kernel] = {"sampled": self._limit, "overdue": True}
             return None
         raise died
 

@@ -20,7 +20,7 @@ from hotloop.app.errors import NotReadyError
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.workloads import catalogue as catalogue_module
-from hotloop.app.workloads import watching
+from hotloop.app.workloads import examinations, examiner, watching
 from hotloop.app.workloads.catalogue import Catalogue, CatalogueOptions
 from hotloop.app.workloads.child_client import Child
 from hotloop.app.workloads.targets import WorkloadState
@@ -34,6 +34,7 @@ from tests.fixtures.own_modules import (
     leaving_no_process,
     write,
 )
+from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.waiting import in_loop, until
 
 
@@ -106,6 +107,10 @@ def children_started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return started
 
 
+HOURS = TURNS.replace("100_000", "10**13").replace('{"turn": "turns"}', '"data"')
+"""A workload with parameters under which an item takes hours."""
+
+
 @in_loop
 async def test_service_without_own_workloads_starts_no_child(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -161,6 +166,40 @@ async def test_caller_that_gives_up_does_not_end_the_examination(tmp_path: Path)
             reports = await catalogue.reports("area")
             assert all(each.available for each in of(reports, "area").values())
         assert started == ["describe", "examine"]
+
+
+@in_loop
+async def test_sample_that_nobody_waits_for_ends(tmp_path: Path) -> None:
+    slow = {"turns": 10**12}
+    write(tmp_path, "turns", HOURS)
+    with pytest.MonkeyPatch.context() as patch:
+        started = children_started(patch)
+        async with serving(tmp_path, "turns.py") as catalogue:
+            await loaded(catalogue)
+            await catalogue.reports("turns")
+            asking = asyncio.create_task(catalogue.reports("turns", slow))
+            await until(lambda: len(started) == 3, "a sample is taken")
+            below = set(tree(os.getpid()))
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await until(lambda: any(map(is_gone, below)), "the sample ends")
+
+
+@in_loop
+async def test_python_is_not_sampled_after_a_slow_compiled_kernel(tmp_path: Path) -> None:
+    write(tmp_path, "turns", HOURS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examiner, "SAMPLE_SECONDS", 0.5)
+        patch.setattr(examinations, "SAMPLE_SECONDS", 0.5)
+        started = children_started(patch)
+        async with serving(tmp_path, "turns.py") as catalogue:
+            await loaded(catalogue)
+            await catalogue.reports("turns")
+            costs = await catalogue.costs("turns", {"turns": 10**12})
+            seconds = {each.kernel: each.operation_seconds["item"][-1] for each in costs}
+            assert seconds["numba"] == pytest.approx(0.5, rel=0.1)
+            assert seconds["python"] > 2 * seconds["numba"]
+            assert started == ["describe", "examine", "examine"]
 
 
 @in_loop
