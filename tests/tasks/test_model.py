@@ -50,7 +50,7 @@ def test_new_task_id_is_random_and_has_the_time() -> None:
     for task_id in ids:
         assert is_task_id(task_id)
         word, digits, seconds = task_id.split("_")
-        assert (word, len(digits)) == ("task", 8)
+        assert (word, len(digits)) == ("task", 16)
         assert before <= int(seconds) <= int(time.time())
 
 

@@ -35,7 +35,7 @@ def test_file_is_in_the_data_folder_with_a_write_ahead_log(tmp_path: Path) -> No
         assert connection.execute("PRAGMA page_size").fetchone() == (16_384,)
     with writing(store.engine) as connected:
         assert connected.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
-        assert connected.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connected.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # full
         assert connected.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
         assert connected.exec_driver_sql("PRAGMA secure_delete").scalar() == 0
         assert connected.exec_driver_sql("PRAGMA journal_size_limit").scalar() == 1 << 24
