@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from hotloop.app.serving.in_app import Hotloop, Results
     from hotloop.kernels.errors import WorkloadError
     from hotloop.kernels.functions.columns import Bool, Choice, Float, Integer, Scratch
     from hotloop.kernels.functions.declaration import WorkloadFunction, workload
@@ -21,7 +22,9 @@ __all__ = [
     "Bool",
     "Choice",
     "Float",
+    "Hotloop",
     "Integer",
+    "Results",
     "Scratch",
     "WorkloadError",
     "WorkloadFunction",
@@ -29,13 +32,14 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    **dict.fromkeys(("Bool", "Choice", "Float", "Integer", "Scratch"), "functions.columns"),
-    **dict.fromkeys(("WorkloadFunction", "workload"), "functions.declaration"),
-    "WorkloadError": "errors",
+    **dict.fromkeys(("Bool", "Choice", "Float", "Integer", "Scratch"), "kernels.functions.columns"),
+    **dict.fromkeys(("WorkloadFunction", "workload"), "kernels.functions.declaration"),
+    **dict.fromkeys(("Hotloop", "Results"), "app.serving.in_app"),
+    "WorkloadError": "kernels.errors",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"hotloop.kernels.{_MODULES[name]}"), name)
+    return getattr(import_module(f"hotloop.{_MODULES[name]}"), name)

@@ -22,6 +22,11 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+CARRIED_OUT = ("own-function.md", "in-your-app.md")
+"""Pages that a test of their own carries out in their order: tests/test_own_function.py and
+tests/test_in_your_app.py."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A block of shell commands or of Python, and the words before it."""
@@ -38,8 +43,8 @@ class Command:
 
 def commands() -> Iterator[Command]:
     for page in PAGES:
-        if page.name == "own-function.md":
-            continue  # tests/test_own_function.py carries it out, in its order
+        if page.name in CARRIED_OUT:
+            continue
         text = page.read_text()
         for match in BLOCK.finditer(text):
             before = text[: match.start()].rstrip().rsplit("\n\n", 1)[-1]

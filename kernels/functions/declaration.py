@@ -222,7 +222,7 @@ class WorkloadFunction(Generic[P, R]):
         """
         chosen = self._get(self._found_fastest() if kernel == "auto" else kernel)
         arrays = {
-            column.name: _converted(column, columns[column.name])
+            column.name: converted(column, columns[column.name])
             for column in self.declaration.columns_in
             if column.name in columns
         }
@@ -373,7 +373,7 @@ def _without_words(declared: Workload) -> Workload:
     )
 
 
-def _converted(column: Column, values: Any) -> Any:
+def converted(column: Column, values: Any) -> Any:
     """Return values as an array of the column's dtype if none changes, otherwise unchanged."""
     given = np.asarray(values)
     if given.dtype == np.dtype(column.dtype) or given.dtype.kind not in "biuf":

@@ -52,7 +52,8 @@ def parse_target(text: str, folder: Path | None = None) -> Target:
     """Read `module:name`, `module`, `file.py:name` or `file.py`.
 
     A module is looked for in `folder`, too, and a relative path is relative to it; without a
-    folder, to the current one. Raises `WorkloadError` for another text, and for a missing file.
+    folder, to the current one. A file in a package is imported as the package's module. Raises
+    `WorkloadError` for another text, and for a missing file.
     """
     found = _TEXT.fullmatch(text.strip())
     if found is None or not found["module"].strip("."):
@@ -67,6 +68,12 @@ def parse_target(text: str, folder: Path | None = None) -> Target:
         raise WorkloadError(f"there is no file {module}")
     if not file.stem.isidentifier():
         raise WorkloadError(f"{file.name} cannot be imported; name it with letters, digits and _")
+    top = file.parent
+    while (top / "__init__.py").is_file() and top.name.isidentifier():
+        top = top.parent
+    if top != file.parent:  # in a package, whose modules may import each other
+        parts = file.relative_to(top).with_suffix("").parts
+        return Target(".".join(parts), attribute, folder=str(top))
     return Target(file.stem, attribute, folder=str(file.parent), file=str(file))
 
 
