@@ -20,6 +20,7 @@ ServiceError
 │   ├── ClientLimitError         a client that has as much work waiting as it may
 │   └── NotReadyError            the run hosts are starting
 ├── CallTimeoutError             a call whose kernel did not return
+├── ItemFailedError              an item for which a user's function raised
 ├── ClientStorageError           a client that stores as many bytes as it may
 ├── StoreError                   the task store or the data folder cannot be used
 │   ├── DamagedFileError         a file in the data folder has changed since it was written
@@ -305,6 +306,14 @@ class CallTimeoutError(ServiceError):
         "the kernel did not return within {e.limit_seconds:g} s, and its process was ended; ask "
         "for fewer items or other parameters, or start a run, which may take as long as it needs"
     )
+
+
+@dataclass(eq=False, repr=False)
+class ItemFailedError(ServiceError):
+    """The only item of a call, which failed."""
+
+    reason: str
+    form = "{e.reason}"
 
 
 class RunCancelledError(RunError):

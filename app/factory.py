@@ -99,10 +99,12 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     _add_cors(app, settings)
     app.add_middleware(OriginGuard, settings=settings)
     install_error_handlers(app)
-    for router in _OPEN_ROUTERS:
-        app.include_router(router)
     known = [Depends(get_client)]
     refusals = openapi.documented_problems(*openapi.ACCESS_ERRORS)
+    # First, as its requests are the shortest and the most.
+    app.include_router(calls.calls_router, responses=refusals)
+    for router in _OPEN_ROUTERS:
+        app.include_router(router)
     app.include_router(
         service.metrics_router,
         dependencies=[] if settings.metrics_open else known,

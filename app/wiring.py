@@ -194,7 +194,7 @@ async def open_services(
             stack.callback(taking.cancel)
         long_runs = LongRunService(context, background, nodes)
         runs = RunService(context, runner, background, long_runs)
-        calls = CallService(context, runs, MicroBatches(call_hosts))
+        calls = CallService(context, runs, MicroBatches(call_hosts, metrics.micro_batch_ended))
         stack.push_async_callback(calls.close)
         stack.callback(threads.hurry)
         yield Services(

@@ -46,6 +46,7 @@ BATCHES: Final = 60
 WORKERS: Final = 2
 ROUNDS: Final = 7
 MOST_ITEMS: Final = 10_000_000
+MOST_OF_BATCH: Final = 1_000_000
 PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "american": {"steps": 1_000},
     "mandelbrot": {"max_turns": 10_000},
@@ -113,13 +114,13 @@ def _overhead_of(server: Server, name: str) -> tuple[int, float, dict[StrategyNa
     ratio.
     """
     job(name, 0, 100)  # compiled
-    size, seconds = 100, 0.0
-    while seconds < BATCH_SECONDS / 2:
+    size, taken = 100, 0.0
+    while taken < BATCH_SECONDS / 2:
         size *= 2
         started = time.perf_counter()
         job(name, 0, size)
-        seconds = time.perf_counter() - started
-    size = max(1, round(size * BATCH_SECONDS / seconds))
+        taken = time.perf_counter() - started
+    size = max(1, min(MOST_OF_BATCH, round(size * BATCH_SECONDS / taken)))
     count = size * min(BATCHES, MOST_ITEMS // size)
     calls = [(name, start, size) for start in range(0, count, size)]
     body: dict[str, Any] = {

@@ -17,8 +17,8 @@ _UNBOUNDED: Final = 100
 """The largest integer that is made up for a column without an upper bound; floats reach 1."""
 
 _BLOCK: Final = 131_072
-"""Values that are made up at once: few enough that the memory for intermediate arrays is used again,
-and many enough that threads seldom wait for each other between two steps."""
+"""Values that are made up at once: few enough that the memory for intermediate arrays is used
+again, and many enough that threads seldom wait for each other between two steps."""
 
 
 def simulated_columns(

@@ -27,7 +27,7 @@ from hotloop.app.execution.micro_batches import (
     MicroBatches,
 )
 from hotloop.app.execution.runs import RunService
-from hotloop.app.execution.specs import plan_for, spec_of
+from hotloop.app.execution.specs import spec_of
 from hotloop.app.logs.origin import NOWHERE
 from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.prediction.plan import make_plan
@@ -36,7 +36,6 @@ from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.schemas.calls import CallRequest, Record
 from hotloop.app.schemas.declared import ItemRow
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.runs import RunRequest, request_model
 from hotloop.app.schemas.tasks import AcceptedRun
 from hotloop.app.sources.base import Batch, Columns, ItemError
@@ -104,24 +103,30 @@ class CallService:
         await self._batches.close()
         await self._records.close()
 
-    async def ready(self, workload: Workload, request: CallRequest) -> _Ready:
-        """Return what calls like this one need. Raises InvalidRequestError, NotReadyError and
-        kernels.InvalidParameterError.
-        """
-        key = (workload.name, request.kernel, *sorted(request.parameters.items()))
-        found, now = self._ready.get(key), time.monotonic()
+    def _known(self, workload: Workload, request: CallRequest) -> _Ready | None:
+        """Return what calls like this one need, if that is known and holds."""
+        found = self._ready.get(_key(workload, request))
         last = self._context.hosts.last_ready
         if (
             found is None
             or found.workload is not workload
-            or now > found.until
+            or time.monotonic() > found.until
             or last is None
             or found.reports is not last.kernels
         ):
+            return None
+        return found
+
+    async def _made(self, workload: Workload, request: CallRequest) -> _Ready:
+        """Return what calls like this one need. Raises InvalidRequestError, NotReadyError and
+        kernels.InvalidParameterError.
+        """
+        found = self._known(workload, request)
+        if found is None:
             found = await self._made_ready(workload, request)
             while len(self._ready) >= MOST_KINDS:
                 del self._ready[next(iter(self._ready))]
-            self._ready[key] = found
+            self._ready[_key(workload, request)] = found
         return found
 
     async def _made_ready(self, workload: Workload, request: CallRequest) -> _Ready:
@@ -161,18 +166,23 @@ class CallService:
             cache="none",
         )
 
+    def is_short(self, workload: Workload, request: CallRequest) -> bool:
+        """Return True if it is known that the call is computed at once, not as a run."""
+        ready = self._known(workload, request)
+        return ready is not None and _is_short(ready.kind, len(request.items))
+
     async def call(
         self, workload: Workload, request: CallRequest, client: str | None = None
     ) -> CallAnswer | AcceptedRun:
         """Compute the items, and return their outputs; or the background task that they became,
         because they would take too long to wait for.
 
-        Raises the errors of `ready`, `MicroBatches.compute` and `RunService.run`, and StoreError.
+        Raises InvalidRequestError, NotReadyError, kernels.InvalidParameterError, StoreError, and
+        the errors of `MicroBatches.compute` and `RunService.run`.
         """
-        ready = await self.ready(workload, request)
         columns = ItemColumns.of(workload.name, request.items)
-        count = len(columns)
-        if count > MOST_ITEMS or ready.kind.seconds(count) > MOST_SECONDS:
+        ready, count = await self._made(workload, request), len(columns)
+        if not _is_short(ready.kind, count):
             return await self._run(workload, request, columns, client)
         if request.record is not Record.NONE:
             stored = count * ready.item_bytes
@@ -271,15 +281,9 @@ class CallService:
         self, workload: Workload, request: CallRequest, items: ItemColumns, client: str | None
     ) -> CallAnswer | AcceptedRun:
         """Execute a call as a run, with the strategy that is predicted to be the fastest."""
-        context = self._context
         run = self._as_run_request(workload, request, items)
-        run = run.model_copy(update={"workers": context.usable_cpus})
-        asked = workload.name, request.parameters
-        reports = await context.catalogue.reports(*asked)
-        known = await context.calibrations.known(*asked)
-        some = GeneratedItems(len(items))
-        plan, _ = plan_for(AUTO, run, some, reports, known, context.settings, context.memory)
-        result = await self._runs.run(plan.strategy, run, None, client)
+        run = run.model_copy(update={"workers": self._context.usable_cpus})
+        result = await self._runs.run_fastest(run, client)
         if isinstance(result, AcceptedRun):
             return result
         rows = await in_store_thread(self._results, result.task_id)
@@ -301,6 +305,14 @@ class CallService:
         if not blocks:
             raise StoreError("the results of the run are gone; send the request again")
         return join(blocks)
+
+
+def _is_short(kind: CallKind, count: int) -> bool:
+    return count <= MOST_ITEMS and kind.seconds(count) <= MOST_SECONDS
+
+
+def _key(workload: Workload, request: CallRequest) -> tuple[Any, ...]:
+    return (workload.name, request.kernel, *sorted(request.parameters.items()))
 
 
 class _Records:

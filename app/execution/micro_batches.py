@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,8 +108,10 @@ class _Call:
 class MicroBatches:
     """Computes calls on the run hosts of `hosts`, which this starts and closes."""
 
-    def __init__(self, hosts: RunHostPool) -> None:
+    def __init__(self, hosts: RunHostPool, computed: Callable[[], None] = lambda: None) -> None:
+        """`computed` is called after each kernel call."""
         self._hosts = hosts
+        self._computed = computed
         self._lines: dict[CallKind, deque[_Call]] = {}
         """The waiting calls by kind; the first kind is next."""
         self._count = 0
@@ -118,8 +120,6 @@ class MicroBatches:
         self._serving: asyncio.Task[None] | None = None
         self._known: tuple[RunHostClient, set[CallKind]] | None = None
         """The run host that computed last, and the kinds that it has computed."""
-        self.batches = 0
-        """Kernel calls so far."""
 
     async def compute(
         self, kind: CallKind, item_ids: npt.NDArray[np.int64], columns: Columns
@@ -211,7 +211,7 @@ class MicroBatches:
             self._lines.setdefault(kind, deque()).extendleft(reversed(calls))
             raise
         else:
-            self.batches += 1
+            self._computed()
             self._note(client, kind)
             if called.error is not None:
                 self._again(calls, called.error, tries=1)

@@ -26,11 +26,12 @@ from hotloop.app.execution.context import (
 from hotloop.app.execution.items import InlineInput, UploadInput
 from hotloop.app.execution.presenters import task_result
 from hotloop.app.execution.runner import TaskRunner
-from hotloop.app.execution.specs import spec_of
+from hotloop.app.execution.specs import plan_for, spec_of
 from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import LongRuns, StrategyName, TaskType
 from hotloop.app.prediction.plan import check_estimate, make_plan, with_batch_size
 from hotloop.app.runhost.calibrate.constants import Calibration
+from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from hotloop.app.schemas.tasks import AcceptedRun, TaskView
@@ -170,6 +171,17 @@ class RunService:
             total, spec = request.total_items, spec_of(request, kind)
             run = _Run(self._context, request, plan, spec, client, total, seconds, source, place)
             return await self._executed(run)
+
+    async def run_fastest(
+        self, request: RunRequest, client: str | None = None
+    ) -> RunResult | AcceptedRun:
+        """Do the same as `run`, with the strategy that is predicted to be the fastest."""
+        context, asked = self._context, (request.workload, request.parameters)
+        reports = await context.catalogue.reports(*asked)
+        known = await context.calibrations.known(*asked)
+        items = GeneratedItems(request.total_items)
+        plan, _ = plan_for(AUTO, request, items, reports, known, context.settings, context.memory)
+        return await self.run(plan.strategy, request, None, client)
 
     async def run_upload(
         self,

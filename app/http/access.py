@@ -94,6 +94,22 @@ async def get_client(
     return client
 
 
+async def client_of(request: Request) -> Client:
+    """Do what `get_client` does, for a route that is called so often that FastAPI's solving of
+    dependencies would be the largest part of an answer.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    bearer = token if token and scheme.lower() == "bearer" else None
+    shown = Credentials(request.headers.get(KEY_HEADER), bearer, request.cookies.get(COOKIE))
+    return await get_client(request, await get_gate(request), shown)
+
+
+SECURITY: Final[list[dict[str, list[str]]]] = [
+    {scheme.scheme_name: []} for scheme in (_KEY, _BEARER, _SESSION)
+]
+"""OpenAPI of a route that uses `client_of`."""
+
+
 async def count(request: Request, gate: Gate, client: Client | None) -> None:
     """Count the request, and add the rest of the quota to its answer's headers. Raises
     RateLimitedError.

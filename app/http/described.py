@@ -111,7 +111,7 @@ def _describe_calls(
             operation["operationId"] += "" if workload is workloads[0] else f"_{workload.name}"
             operation["summary"] += f": {workload.name}"
             operation["parameters"] = [
-                each for each in operation["parameters"] if each["name"] != "workload"
+                each for each in operation.get("parameters", ()) if each["name"] != "workload"
             ]
         path["post"]["requestBody"] = {"required": True, "content": {JSON: {"schema": request}}}
         path["post"]["responses"]["200"]["content"][JSON]["schema"] = answer

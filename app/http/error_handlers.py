@@ -99,6 +99,7 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
     errors.RunError: ProblemKind(500, "run-failed", "The run failed"),
     errors.RunTimeoutError: ProblemKind(504, "run-timeout", "The run took too long"),
     errors.CallTimeoutError: ProblemKind(504, "call-timeout", "The call took too long"),
+    errors.ItemFailedError: ProblemKind(500, "item-failed", "The item failed"),
     errors.RunCancelledError: ProblemKind(409, "run-cancelled", "The run was cancelled"),
     # Items fail at a database or cache behind the service, or in a user's function: the request is
     # valid and may succeed later.
@@ -305,7 +306,8 @@ def _can_be(parameter: str, value: str) -> bool:
     return parameter != "task_id" or is_task_id(value)
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer_problem(request: Request, error: Exception) -> Response:
+    """Answer an error that ERROR_KINDS has."""
     return problem_response(request, error)
 
 
@@ -317,7 +319,7 @@ async def _answer_unexpected(request: Request, error: Exception) -> Response:
     return problem_response(request, error, error_id)
 
 
-async def _answer_nobody(request: Request, error: Exception) -> Response:
+async def answer_nobody(request: Request, error: Exception) -> Response:
     # The client is gone. The status, as nginx has it, shows in the access log only.
     return Response(status_code=499)
 
@@ -325,7 +327,7 @@ async def _answer_nobody(request: Request, error: Exception) -> Response:
 def install_error_handlers(app: FastAPI) -> None:
     """Have `app` answer every error of its routes with a problem."""
     for error in ERROR_KINDS:
-        handler = _answer_unexpected if error is Exception else _answer
+        handler = _answer_unexpected if error is Exception else answer_problem
         app.add_exception_handler(error, handler)
-    app.add_exception_handler(HTTPException, _answer)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(HTTPException, answer_problem)
+    app.add_exception_handler(ClientDisconnect, answer_nobody)

@@ -102,6 +102,9 @@ class Metrics:
             ["workload", "kernel"],
             registry=registry,
         )
+        self._micro_batches = Counter(
+            "hotloop_micro_batches", "Kernel calls for those calls.", registry=registry
+        )
         self._call_items = Counter(
             "hotloop_call_items",
             "Items of those calls, by outcome.",
@@ -223,6 +226,10 @@ class Metrics:
         self._calls.labels(workload, kernel).inc()
         self._call_items.labels(workload, kernel, "done").inc(items - failed_items)
         self._call_items.labels(workload, kernel, "failed").inc(failed_items)
+
+    def micro_batch_ended(self) -> None:
+        """Count a kernel call for one or several calls."""
+        self._micro_batches.inc()
 
     def comparison_ended(self, status: TaskStatus, measurements: int) -> None:
         """Count a comparison. `measurements` is the number made in this execution of it."""

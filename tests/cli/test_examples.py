@@ -49,7 +49,10 @@ def task_id(folder: Path, server: Server, example: str) -> str:
 def test_example_works(example: str, folder: Path, server: Server) -> None:
     text = example.replace("http://localhost:8001", server.url)
     text = re.sub(
-        r"\btask_(?:[0-9a-f]{8}){1,2}_\d+", lambda _: task_id(folder, server, example), text, count=1
+        r"\btask_(?:[0-9a-f]{8}){1,2}_\d+",
+        lambda _: task_id(folder, server, example),
+        text,
+        count=1,
     )
     if example == "hotloop run":
         text += " --items 100"  # 50,000 simulated queries take too long

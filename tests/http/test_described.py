@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from hotloop import kernels
 from hotloop.app.http.described import BODIES, REFERENCE
+from hotloop.app.schemas.calls import call_model
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.runs import RunRequest, UploadQuery, read_request, request_model
 from hotloop.kernels import Implementation, Parameter, Workload
@@ -67,6 +68,16 @@ def test_schemas_of_bodies_are_those_of_the_models(
         assert components[name] == json.loads(json.dumps(schema["$defs"][name]))
     for example in components[made.__name__]["examples"]:
         read_request(model, json.dumps(example))
+
+
+def test_schema_of_a_call_is_that_of_its_model(client: Client, signals: Workload) -> None:
+    made = call_model(signals)
+    _, schema = models_json_schema([(made, "validation")], ref_template=REFERENCE)
+    components = described(client)["components"]["schemas"]
+    for name in (made.__name__, "Parameters_signals", "CallItem_signals"):
+        assert components[name] == json.loads(json.dumps(schema["$defs"][name]))
+    for example in components[made.__name__]["examples"]:
+        made.model_validate_json(json.dumps(example))
 
 
 def test_body_is_that_of_one_of_the_workloads(client: Client, signals: Workload) -> None:

@@ -56,6 +56,8 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (errors.ForbiddenError("not from there"), 403, "forbidden"),
     (errors.MissingScopeError("alice", "run"), 403, "missing-scope"),
     (errors.TaskNotFoundError("task_x"), 404, "task-not-found"),
+    (errors.CallTimeoutError(5.0), 504, "call-timeout"),
+    (errors.ItemFailedError("ValueError: no such price"), 500, "item-failed"),
     (errors.TaskConflictError(TASK_ID, "it is running"), 409, "task-conflict"),
     (errors.TooManyBeginningsError("task_x", 0, 20), 409, "too-many-beginnings"),
     (errors.UnreadableTaskError("its workers must be an integer"), 500, "unreadable-task"),

@@ -42,6 +42,8 @@ ENDPOINTS = {
     ("get", "/api/v1/tasks/results/{task_id}"),
     ("delete", "/api/v1/tasks/results/{task_id}"),
     ("delete", "/api/v1/tasks/{task_id}"),
+    ("get", "/api/v1/workloads/loops"),
+    ("post", "/api/v1/workloads/loops"),
 }
 
 
@@ -137,13 +139,13 @@ def test_headers_that_are_heeded_are_described(
 
 def test_acceptance_says_where_the_task_is(description: dict[str, Any]) -> None:
     accepting = [op for op in operations(description) if "202" in op["responses"]]
-    assert len(accepting) == 6
+    assert len(accepting) == 7
     for operation in accepting:
         answer = operation["responses"]["202"]
         assert "Location" in answer["headers"]
         schema = answer["content"]["application/json"]["schema"]
         models = {"run_now": "AcceptedRun", "run_upload": "AcceptedRun"}
-        models |= {"calibrate": "CalibrationState"}
+        models |= {"calibrate": "CalibrationState", "call_workload": "AcceptedRun"}
         model = models.get(operation["operationId"], "TaskView")
         assert schema == {"$ref": f"#/components/schemas/{model}"}
         # A run answers 200 as well, unless it is asked for in the background.
@@ -194,3 +196,22 @@ def test_example_of_an_event_is_valid(description: dict[str, Any]) -> None:
 def test_answers_without_a_body_have_no_content(description: dict[str, Any]) -> None:
     operation = description["paths"]["/api/v1/tasks/events/{task_id}"]["get"]
     assert "content" not in operation["responses"]["204"]
+
+
+def test_calls_have_the_types_of_their_workload(description: dict[str, Any]) -> None:
+    schemas = description["components"]["schemas"]
+    operation = description["paths"]["/api/v1/workloads/loops"]["post"]
+
+    def referred(schema: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = schemas[schema["$ref"].rpartition("/")[2]]
+        return found
+
+    body = referred(operation["requestBody"]["content"]["application/json"]["schema"])
+    item = referred(body["properties"]["items"]["items"])
+    assert set(item["properties"]) == {"item_id", "value", "offset"}
+    assert set(item["required"]) == {"value", "offset"}
+    assert "cpu_iterations" in referred(body["properties"]["parameters"])["properties"]
+    answer = referred(operation["responses"]["200"]["content"]["application/json"]["schema"])
+    outputs = referred(answer["properties"]["results"]["items"])
+    assert set(outputs["properties"]) == {"loop", "nested"}
+    assert outputs["properties"]["nested"]["anyOf"][0] == {"type": "integer"}

@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
@@ -101,7 +101,8 @@ def _read_large(read: Callable[[bytes], Body | Faults], content: bytes) -> Body 
         return Faults([_in_words(fault) for fault in found.faults])
     if found.items is None:
         return found
-    return found.model_copy(update={"items": ItemColumns.of(found.workload, found.items)})
+    rows = ItemColumns.of(found.workload, found.items)
+    return cast("Body", found.model_copy(update={"items": rows}))
 
 
 def _in_words(fault: dict[str, Any]) -> dict[str, Any]:

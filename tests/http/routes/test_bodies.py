@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any, ParamSpec
 
@@ -21,11 +22,11 @@ from hotloop.app.errors import NotReadyError
 from hotloop.app.execution.specs import request_hash
 from hotloop.app.factory import create_app
 from hotloop.app.http.routes import bodies
-from hotloop.app.http.routes.bodies import LARGE_BYTES, Body, BodyReader, Faults
+from hotloop.app.http.routes.bodies import LARGE_BYTES, BodyReader, Faults, Run, read_run
 from hotloop.app.schemas.comparison import CompareRequest
 from hotloop.app.schemas.declared import MAX_INLINE_ITEMS
 from hotloop.app.schemas.item_columns import ItemColumns
-from hotloop.app.schemas.runs import BackgroundRequest, RunRequest
+from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, read_request
 from hotloop.app.settings.settings import Settings
 from tests.fixtures.client import Client, open_client
 from tests.fixtures.fake_services import FakeServices
@@ -64,9 +65,9 @@ class Reader(BodyReader):
     def processes(self) -> set[BaseProcess]:
         return set(multiprocessing.active_children()) - self._others
 
-    async def request(self, model: type[Body], body: object, padding: bytes = b"") -> Body:
+    async def request(self, model: type[Run], body: object, padding: bytes = b"") -> Run:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        read = await self.read(model, content + padding)
+        read = await self.read(partial(read_run, model), content + padding)
         assert isinstance(read, model)
         return read
 
@@ -92,13 +93,13 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 def spy(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the bodies that this process itself reads."""
     sizes: list[int] = []
-    here = bodies.read_body
+    here = read_request
 
-    def noted(model: type[RunRequest], content: bytes) -> RunRequest | Faults:
+    def noted(model: type[RunRequest], content: bytes) -> RunRequest:
         sizes.append(len(content))
         return here(model, content)
 
-    monkeypatch.setattr(bodies, "read_body", noted)
+    monkeypatch.setattr(bodies, "read_request", noted)
     return sizes
 
 
@@ -117,7 +118,7 @@ async def test_large_bodies_are_not_read_here(monkeypatch: pytest.MonkeyPatch) -
         assert isinstance(rows, ItemColumns)
         assert list(rows) == largest
         hostile = json.dumps({f"x{i}": 0 for i in range(500_000)}).encode()
-        refused = await bodies.read(RunRequest, hostile)
+        refused = await bodies.read(partial(read_run, RunRequest), hostile)
         assert isinstance(refused, Faults)
         assert refused.faults[0]["msg"] == "has 500,000 faults"
     assert max(sizes) < LARGE_BYTES
@@ -128,7 +129,7 @@ async def test_faults_are_small_for_any_body() -> None:
     long = "z" * 1_000_000
     body = json.dumps({long: 1, "workload": [long], "kernel": long, "workers": {long: long}})
     async with reader() as bodies:
-        refused = await bodies.read(RunRequest, body.encode())
+        refused = await bodies.read(partial(read_run, RunRequest), body.encode())
     assert isinstance(refused, Faults)
     assert len(refused.faults) == 4
     assert len(repr(refused.faults)) < 5_000
@@ -160,15 +161,15 @@ async def test_reader_process_knows_the_workloads_of_now() -> None:
     content = json.dumps(body).encode() + PADDING
     sampled = replace(SIGNALS.columns_in[2], sample="made here", sampler=lambda ids: ids)
     async with reader() as bodies:
-        before = await bodies.read(RunRequest, content)
+        before = await bodies.read(partial(read_run, RunRequest), content)
         kernels.declare(replace(SIGNALS, columns_in=(*SIGNALS.columns_in[:2], sampled)))
         try:
             during = await bodies.request(RunRequest, content)
             kernels.declare(replace(SIGNALS, parameters=()))
-            changed = await bodies.read(RunRequest, content)
+            changed = await bodies.read(partial(read_run, RunRequest), content)
         finally:
             kernels.withdraw("signals")
-        assert await bodies.read(RunRequest, content) == before
+        assert await bodies.read(partial(read_run, RunRequest), content) == before
         assert len(bodies.processes) == 1
     read: Any = during.items
     assert (list(read), during.parameters["method"]) == (rows, "mean")
@@ -210,7 +211,7 @@ async def test_bodies_are_read_in_turns_over_clients() -> None:
     read: list[str] = []
 
     async def ask(bodies: Reader, client: str, padding: bytes) -> None:
-        await bodies.read(RunRequest, b"{}" + padding, client)
+        await bodies.read(partial(read_run, RunRequest), b"{}" + padding, client)
         read.append(client)
 
     async with reader() as bodies:
@@ -244,5 +245,5 @@ async def test_death_of_the_reader_process_is_an_error_and_it_is_replaced() -> N
         child.kill()
         await asyncio.to_thread(child.join)
         with pytest.raises(NotReadyError, match="send the body again"):
-            await bodies.read(RunRequest, b"{}" + PADDING)
+            await bodies.read(partial(read_run, RunRequest), b"{}" + PADDING)
         await bodies.request(RunRequest, {}, PADDING)
