@@ -52,7 +52,7 @@ class Measured:
     """Seconds in which 99 of 100 answers came."""
 
 
-def measure() -> Iterator[str]:
+def section() -> Iterator[str]:
     """Yield the section of docs/performance.md."""
     with service() as (server, _), plain_app() as plain:
         url = f"{server.url}/api/v1/workloads/loops"
@@ -153,7 +153,3 @@ def plain_app() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(60)
-
-
-if __name__ == "__main__":
-    print("\n".join(measure()))

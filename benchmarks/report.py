@@ -1,7 +1,7 @@
 """`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
 the table in README.md. With sections named (cells, kernels, jobs, growth, memory, io, redis,
-results, background, nodes, watchers, cold), only those are measured, and replaced in the page.
-`model` holds the cost model against measurements, and is written to docs/model.md.
+results, calls, background, nodes, watchers, cold), only those are measured, and replaced in the
+page. `model` holds the cost model against measurements, and is written to docs/model.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from benchmarks import (
     background,
+    calls,
     cells,
     cold,
     growth,
@@ -217,6 +218,7 @@ SECTIONS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "io": io.section,
     "redis": redis_reads.section,
     "results": results.section,
+    "calls": calls.section,
     "background": background.section,
     "nodes": nodes.section,
     "watchers": watchers.section,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -56,6 +57,7 @@ from hotloop.kernels.kernel import checked_inputs
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T", bound=RunRequest)
+W = TypeVar("W", bound=StrEnum)
 
 Function = WorkloadFunction[..., Any]
 Values = Mapping[str, Any]
@@ -203,7 +205,7 @@ class Hotloop:
             items=items,
             parameters=declared.resolve_parameters(parameters),
             kernel=kernel,
-            record=Record(record),
+            record=_word("record", record, Record),
         )
         work = services.calls.call(declared, request)
         if services.calls.is_short(declared, request):
@@ -238,7 +240,7 @@ class Hotloop:
         run = (
             runs.run_fastest(request)
             if strategy == AUTO
-            else runs.run(StrategyName(strategy), request)
+            else runs.run(_word("strategy", strategy, StrategyName), request)
         )
         result = await while_connected(run)
         return await self.result(result.task_id)
@@ -339,6 +341,15 @@ def _bound(workload: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     if twice := given.keys() & kwargs.keys():
         raise TypeError(f"{workload.name} got {', '.join(sorted(twice))} twice")
     return given | dict(kwargs)
+
+
+def _word(field: str, given: str, words: type[W]) -> W:
+    """Return the word. Raises InvalidRequestError for another one."""
+    try:
+        return words(given)
+    except ValueError:
+        text = f"{given!r} is unknown; choose from: {', '.join(words)}"
+        raise InvalidRequestError(field, text) from None
 
 
 def _items(workload: kernels.Workload, columns: Values) -> ItemColumns:

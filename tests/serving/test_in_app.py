@@ -195,6 +195,12 @@ def test_call_outside_of_the_lifespan_says_what_is_missing(package: Path) -> Non
         asyncio.run(hot.call(shop.double, 1.0))
 
 
+def test_words_that_are_unknown_are_refused_with_the_choices(client: Any, shop: ModuleType) -> None:
+    answer = client.post("/many", json=[1.0], params={"strategy": "hybridd"})
+    assert answer.status_code == 422
+    assert "strategy: 'hybridd' is unknown; choose from: sequential, " in answer.json()["detail"]
+
+
 @contextmanager
 def served(package: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The application under uvicorn, as users start it."""
