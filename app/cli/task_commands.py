@@ -30,7 +30,7 @@ from hotloop.app.schemas.results import ExportFormat
 if TYPE_CHECKING:
     from hotloop.app.cli.service_client import ServiceClient
 
-_ID: Final = "task_4f9d02aa71c3e85b_1735689600"
+_ID: Final = "task_4f9d02aa_1735689600"
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "list": (

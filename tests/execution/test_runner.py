@@ -292,11 +292,16 @@ def test_failed_before_its_beginning_it_ends_without_an_execution(
 
 
 def test_cancelled_with_its_client_it_ends_in_order(store: TaskStore, tmp_path: Path) -> None:
-    body = Body(then(add(4), wait_for_ever))
+    stored: list[Work] = []
+
+    async def note(work: Work) -> None:
+        stored.append(work)
+
+    body = Body(then(add(4), note, wait_for_ever))
 
     async def scenario(world: World) -> None:
         running = asyncio.create_task(world.once())
-        await until(lambda: any(t.items_processed for t in store.page(limit=1).tasks), "it stores")
+        await until(lambda: stored, "it stores")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
