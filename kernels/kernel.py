@@ -28,6 +28,9 @@ Columns = Mapping[str, NDArray[Any]]
 MOST_SCRATCH: Final = 1 << 27
 """Values of a scratch array: a gigabyte of doubles."""
 
+CACHE_LINE: Final = 64
+"""Bytes that processors load at once."""
+
 # Number of values up to which comparing Python numbers is quicker than two reductions (2 µs).
 FEW = 16
 
@@ -106,8 +109,15 @@ class Kernel:
 
 
 def new_scratch(declared: Scratch, parameters: Mapping[str, Any]) -> NDArray[Any]:
-    """Return an uninitialised array for the scratch of one call. Raises as `scratch_shape`."""
-    return np.empty(scratch_shape(declared, parameters), dtype=declared.dtype)
+    """Return an uninitialised array for the scratch of one call, which begins at a cache line: a
+    kernel that passes through it with vector instructions is up to a fifth slower otherwise.
+    Raises as `scratch_shape`.
+    """
+    shape, dtype = scratch_shape(declared, parameters), np.dtype(declared.dtype)
+    size = prod(shape) * dtype.itemsize
+    memory = np.empty(size + CACHE_LINE, dtype=np.uint8)
+    start = -memory.__array_interface__["data"][0] % CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def scratch_shape(declared: Scratch, parameters: Mapping[str, Any]) -> list[int]:

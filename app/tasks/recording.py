@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, insert
 from sqlalchemy.exc import IntegrityError
 
 from hotloop.app.database.engine import writing
+from hotloop.app.errors import TaskConflictError
 from hotloop.app.tasks.chunks import Chunk, ResultColumns
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.rows import shard_values, task_values
@@ -46,7 +47,9 @@ def store_each(engine: Engine, finished: Sequence[FinishedTask]) -> list[Excepti
         store_finished(engine, finished)
     except IntegrityError as error:
         if len(finished) == 1:
-            return [error]
+            conflict = TaskConflictError(finished[0].task.task_id, "there is such a task already")
+            conflict.__cause__ = error
+            return [conflict]
         return [reason for each in finished for reason in store_each(engine, [each])]
     except Exception as error:
         return [error] * len(finished)

@@ -11,8 +11,10 @@ import pytest
 
 import hotloop
 from hotloop.kernels import Kernel, parity_faults
+from hotloop.kernels.contract import Scratch
 from hotloop.kernels.functions.declaration import WorkloadFunction
 from hotloop.kernels.functions.derive import one_line
+from hotloop.kernels.kernel import CACHE_LINE, new_scratch
 from tests.kernels.functions import samples
 
 Function = WorkloadFunction[Any, Any]
@@ -126,3 +128,16 @@ def low_bits(n: int) -> int:
 
 
 unsigned: Function = WorkloadFunction(low_bits, columns={"n": hotloop.Integer(dtype="uint64")})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_scratch_begins_at_a_cache_line(dtype: str) -> None:
+    declared = Scratch("values", dtype, ("steps + 1", "3"))
+    for steps in (0, 1, 7, 1_000):
+        array = new_scratch(declared, {"steps": steps})
+        assert (array.shape, array.dtype) == ((steps + 1, 3), np.dtype(dtype))
+        assert array.ctypes.data % CACHE_LINE == 0
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        array[:] = 1
+    assert new_scratch(Scratch("nothing", dtype, ("0",)), {}).size == 0
