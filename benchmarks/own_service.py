@@ -74,8 +74,8 @@ Jobs of {BATCHES} batches of about {BATCH_SECONDS * 1e3:.0f} ms each, or {MOST_I
 with `numba` and {WORKERS} workers; the items are made up. A figure is a strategy's seconds ÷ those
 of the bare executor with the same batches and the same function, the median of {ROUNDS} rounds in
 which all take turns. Pools are warm. The bare executor forgets the results. The service stores
-them: 17 bytes and a checksum for each item, which takes about 0.1 µs. Among the five are two whose
-item takes no longer than that.
+them: 17 bytes and a checksum for each item, which takes about 0.1 µs. Two of the
+five have items so cheap that this shows.
 """
     yield from machine_lines()
     head = "| workload | items of a batch | µs an item | " + " | ".join(f"`{s}`" for s in BARE)
