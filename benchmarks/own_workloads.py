@@ -272,10 +272,11 @@ def main() -> None:
     machine = machine_lines()
     measured = measure(rounds)
     lines = page(measured, rounds, [*machine, load_line("after")])
+    text = "\n".join(lines) + "\n"
     _, *parts = PAGE.read_text(encoding="utf-8").split("\n## ")
     # Those that benchmarks.own_service has written stay.
-    kept = [part for part in parts if f"## {part.partition(chr(10))[0]}" not in lines]
-    text = "\n".join(lines) + "\n"
+    titles = set(text.splitlines())
+    kept = [part for part in parts if f"## {part.splitlines()[0]}" not in titles]
     PAGE.write_text("\n## ".join([text, *kept]), encoding="utf-8")
 
 
