@@ -12,6 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from hotloop.app.check.examples import example_of
 from hotloop.app.check.names import BATCH, BOUNDS, DETERMINISM, INPUTS, POISON, RUNS
 from hotloop.app.check.plan import Plan, make_plan
@@ -205,6 +207,13 @@ def _make_cases(session: Session, subject: Subject) -> Cases:
     if reference.slow:
         words = f"`python` takes too long for {len(reference.slow):,} items, which were left out"
         session.send("note", words=words)
+    for parameter in subject.workload.parameters:
+        if parameter.is_integer and parameter.maximum == np.iinfo(parameter.dtype).max:
+            words = (
+                f"{parameter.name} has no upper bound, so a request may ask for any number of "
+                f"turns; declare one: hotloop.Integer(0, 10_000, default={parameter.default})"
+            )
+            session.send("note", words=words)
     return Cases(plan, reference.raised)
 
 

@@ -18,9 +18,9 @@ from hotloop.app.check.names import EDGES, PARITY
 from hotloop.app.check.reference import Case, Reference
 from hotloop.app.check.session import Session
 from hotloop.app.check.subject import Subject
-from hotloop.kernels import Workload
+from hotloop.kernels import Parameter, Workload
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "above_least", "make_plan"]
 
 _HANDY_SECONDS: Final = 60e-6
 """An item costs about as much under the parameters that most items are computed with."""
@@ -199,6 +199,13 @@ def _some(columns: Mapping[str, NDArray[Any]], count: int, seed: str) -> dict[st
     return take(columns, random.choice(size, min(count, size), replace=False))
 
 
+def above_least(parameter: Parameter, values: Mapping[str, Any]) -> int:
+    """Return by what a number of turns, as which an integer is taken, is above its minimum, or
+    above 0 if it may be negative.
+    """
+    return max(0, int(values[parameter.name]) - max(0, int(parameter.minimum or 0)))
+
+
 def _smaller(workload: Workload, default: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield parameters whose integers come closer and closer to their minimum."""
     integers = [p for p in workload.parameters if p.is_integer]
@@ -206,9 +213,9 @@ def _smaller(workload: Workload, default: Mapping[str, Any]) -> Iterator[dict[st
     for halvings in range(1, 30):
         values = dict(default)
         for parameter in integers:
-            least = int(parameter.minimum or 0)
-            above = int(values[parameter.name]) - least
-            values[parameter.name] = least + max(above >> halvings, min(above, _LEAST_TURNS))
+            above = above_least(parameter, values)
+            lowered = max(above >> halvings, min(above, _LEAST_TURNS))
+            values[parameter.name] += lowered - above
         if values == before:
             return
         before = values

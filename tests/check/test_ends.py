@@ -63,6 +63,18 @@ def test_kernel_that_never_returns_is_a_finding(code: str, tmp_path: Path) -> No
     assert checks_below() == []
 
 
+def test_integer_without_an_upper_bound_is_a_note_and_no_finding(tmp_path: Path) -> None:
+    (tmp_path / "grow.py").write_text(
+        "def grow(start: float, steps: int = 100) -> float:\n"
+        "    for _ in range(steps):\n"
+        "        start = start * 0.5 + 1.0\n"
+        "    return start\n"
+    )
+    certificate = certify(f"{tmp_path / 'grow.py'}:grow", seconds=15)
+    assert certificate.findings == ()
+    assert any("steps has no upper bound" in note for note in certificate.notes)
+
+
 @long
 def test_function_that_raises_for_every_item_is_a_finding(tmp_path: Path) -> None:
     spec = written(tmp_path)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hotloop.app.check.comparing import in_words, unlike
 from hotloop.app.check.examples import example_of
 from hotloop.app.check.names import BOUNDS, INPUTS, PARITY, POISON, RUNS
-from hotloop.app.check.plan import Plan
+from hotloop.app.check.plan import Plan, above_least
 from hotloop.app.check.points.base import Base
 from hotloop.app.check.reference import Case
 from hotloop.app.check.session import Session
@@ -87,10 +87,8 @@ def _expected_seconds(base: Base, case: Case) -> float:
     growth = 1.0
     for parameter in workload.parameters:
         if parameter.is_integer:
-            least = int(parameter.minimum or 0)
             one, other = (
-                int(values[parameter.name]) - least + 1
-                for values in (base.parameters, case.parameters)
+                above_least(parameter, values) + 1 for values in (base.parameters, case.parameters)
             )
             growth *= max(1.0, other / one) ** 2
     return base.item_seconds * growth
