@@ -394,6 +394,7 @@ def test_queue_takes_what_its_node_can_do_now(queues: Queues, store: TaskStore, 
     queue.set_abilities(Abilities())
     wait_until(lambda: first in work.ended, "the first is done")
     queue.set_abilities(NOTHING)
+    look()  # a claim that had begun before has ended
     (second,) = put(store)
     look()
     assert work.began == [first]
