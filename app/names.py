@@ -32,7 +32,7 @@ class InstructionSet(StrEnum):
 
 
 class Durability(StrEnum):
-    """What everything that the service has answered for survives."""
+    """The worst event that loses nothing of what the service has answered for."""
 
     POWER = "power"
     """A power cut: each answer waits until the disk has what it tells."""

@@ -42,7 +42,7 @@ class Way:
 
 @dataclass(slots=True)
 class Measured:
-    """What a way did in each round, with some number of clients."""
+    """The figures of a way in each round, with some number of clients."""
 
     rates: list[float] = field(default_factory=list)
     """Answers a second."""

@@ -29,10 +29,10 @@ _LEAST_TURNS: Final = 5
 """Integer parameters are lowered to no less than this above their minimum."""
 
 _SHARE: Final = 0.45
-"""Of the whole time: what the plan may take at most."""
+"""The plan may take this share of the whole time."""
 
 _SHARE_OF_ONE: Final = 0.2
-"""Of the whole time: what a single item may take."""
+"""A single item may take this share of the whole time."""
 
 _POOL: Final = 8192
 _EDGES: Final = 2048

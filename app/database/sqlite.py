@@ -82,7 +82,7 @@ def turn(engine: Engine, name: str) -> Iterator[None]:
 
 
 _SYNCHRONOUS: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}
-"""With FULL a commit waits until the log is on the disk."""
+"""SQLite's setting for each durability; with FULL a commit waits until the log is on the disk."""
 
 
 def set_up(engine: Engine, busy_timeout_seconds: float, durability: Durability) -> None:

@@ -41,7 +41,7 @@ from hotloop.app.schemas.tasks import AcceptedRun
 from hotloop.app.sources.base import Batch, Columns, ItemError
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult
-from hotloop.app.tasks.chunks import ResultRows, join, pack, result_bytes, result_columns
+from hotloop.app.tasks.chunks import pack, result_bytes, result_columns
 from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
 from hotloop.app.tasks.needs import version_needs
 from hotloop.app.tasks.recording import FinishedTask, store_each
@@ -190,14 +190,16 @@ class CallService:
                 await asyncio.to_thread(self._context.storage.check, client, stored)
         begun = utc_now()
         computed = await self._batches.compute(ready.kind, columns.item_ids, columns.columns)
-        errors = [computed.failed[position] for position in sorted(computed.failed)]
+        errors = tuple(computed.failed[position] for position in sorted(computed.failed))
         failed = np.zeros(count, dtype=np.bool_)
         failed[list(computed.failed)] = True
         self._context.metrics.call_ended(workload.name, ready.kind.plan.kernel, count, len(errors))
         task_id = None
         if request.record is not Record.NONE:
             task_id = new_task_id()
-            finished = self._finished(ready, task_id, client, begun, columns, computed, failed)
+            finished = self._finished(
+                ready, task_id, client, begun, columns, computed, failed, errors
+            )
             await self._records.store(finished, at_once=request.record is Record.DURABLE)
         source = workload.source
         return CallAnswer(
@@ -221,9 +223,9 @@ class CallService:
         items: ItemColumns,
         computed: Computed,
         failed: npt.NDArray[np.bool_],
+        errors: tuple[ItemError, ...],
     ) -> FinishedTask:
         count, plan = len(items), ready.kind.plan
-        errors = tuple(computed.failed[position] for position in sorted(computed.failed))
         measured = Measurements(
             checksum=computed.checksum,
             errors=errors[:KEPT_ERRORS],
@@ -286,7 +288,7 @@ class CallService:
         result = await self._runs.run_fastest(run, client)
         if isinstance(result, AcceptedRun):
             return result
-        rows = await in_store_thread(self._results, result.task_id)
+        rows = await in_store_thread(self._context.store.all_results, result.task_id)
         return CallAnswer(
             task_id=result.task_id,
             workload=result.workload,
@@ -298,13 +300,6 @@ class CallService:
             errors=[ItemError(e.item_id, e.stage, e.reason) for e in result.errors],
             duration_seconds=result.duration_seconds or 0.0,
         )
-
-    def _results(self, task_id: str) -> ResultRows:
-        reader = self._context.store.results(task_id)
-        blocks = [] if reader is None else list(reader.blocks())
-        if not blocks:
-            raise StoreError("the results of the run are gone; send the request again")
-        return join(blocks)
 
 
 def _is_short(kind: CallKind, count: int) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Final, cast
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from hotloop.app.errors import ForbiddenError, MissingScopeError, UnauthorizedError
 from hotloop.app.names import Scope
@@ -98,7 +99,7 @@ async def client_of(request: Request) -> Client:
     """Do what `get_client` does, for a route that is called so often that FastAPI's solving of
     dependencies would be the largest part of an answer.
     """
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
     bearer = token if token and scheme.lower() == "bearer" else None
     shown = Credentials(request.headers.get(KEY_HEADER), bearer, request.cookies.get(COOKIE))
     return await get_client(request, await get_gate(request), shown)

@@ -138,12 +138,7 @@ class RunHostClient:
         """Read an upload into an item file; return its number of rows. Raises the error of the
         upload, or RunHostDiedError. Cancelling this call kills the run host.
         """
-        try:
-            await self._send(command)
-            outcome: messages.Ingested = await self._receive()
-        except BaseException:
-            await self.kill()
-            raise
+        outcome: messages.Ingested = await self._ask(command)
         if outcome.error is not None:
             raise outcome.error
         return outcome.count
@@ -152,13 +147,17 @@ class RunHostClient:
         """Compute the items of small calls. Raises RunHostDiedError. Cancelling this call kills the
         run host.
         """
+        called: messages.Called = await self._ask(command)
+        return called
+
+    async def _ask(self, command: messages.Command) -> Any:
+        """Send a command, and return its only answer; kill the run host if that fails."""
         try:
             await self._send(command)
-            called: messages.Called = await self._receive()
+            return await self._receive()
         except BaseException:
             await self.kill()
             raise
-        return called
 
     async def calibrate(
         self,

@@ -33,7 +33,7 @@ from hotloop.kernels import Workload, get_workload
 
 
 class Record(StrEnum):
-    """What is kept of a call."""
+    """The ways to keep a call."""
 
     DURABLE = "durable"
     """The answer comes once the call is stored as a task."""
@@ -88,8 +88,8 @@ class CallRequest(RequestModel):
     kernel: KernelChoice = AUTO
     """Implementation of the workload. An unavailable kernel is refused with the reason."""
     record: Record = Record.DURABLE
-    """What is kept: `durable` answers once the call is stored, `lazy` before that, `none` keeps
-    nothing. What is answered as a run is always stored first."""
+    """Way to keep the call: `durable` answers once the call is stored, `lazy` before that, `none`
+    keeps nothing. What is answered as a run is always stored first."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the name of the workload: a model that was made for it has no module."""

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hotloop.app.http.routes.disconnect import run_until
+
 T = TypeVar("T")
 
 
@@ -72,14 +74,4 @@ async def while_connected(work: Coroutine[Any, Any, T]) -> T:
     messages = _messages.get()
     if messages is None:
         return await work
-    task = asyncio.ensure_future(work)
-    left = asyncio.ensure_future(messages.left())
-    try:
-        await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        for each in (task, left):
-            each.cancel()
-        await asyncio.gather(task, left, return_exceptions=True)
+    return await run_until(messages.left(), work, ClientDisconnect())

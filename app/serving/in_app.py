@@ -47,7 +47,6 @@ from hotloop.app.serving.disconnects import DisconnectWatch, while_connected
 from hotloop.app.settings.environment import load_settings
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.base import ItemError
-from hotloop.app.tasks.chunks import ResultRows, join
 from hotloop.app.tasks.model import FINISHED
 from hotloop.app.wiring import Services, open_services
 from hotloop.app.wording import describe
@@ -277,7 +276,7 @@ class Hotloop:
             raise RunCancelledError
         if task.status is TaskStatus.FAILED:
             raise RunError(task.error_message)
-        rows = await in_store_thread(_stored, services, task_id)
+        rows = await in_store_thread(services.store.all_results, task_id)
         errors = [] if task.result is None else task.result.errors
         return Results(
             columns=rows.columns,
@@ -390,9 +389,3 @@ def _results(answer: CallAnswer) -> Results:
     return Results(
         answer.columns, answer.failed, tuple(answer.errors), answer.kernel, answer.task_id
     )
-
-
-def _stored(services: Services, task_id: str) -> ResultRows:
-    reader = services.store.results(task_id)
-    assert reader is not None  # it has completed
-    return join(list(reader.blocks()))

@@ -104,8 +104,9 @@ class Settings(BaseSettings):
     """PostgreSQL database of the task store, `postgresql://user:password@host:5432/name`, for more
     than one machine. When not set, an SQLite file in the data folder."""
     durability: Durability = Durability.POWER
-    """What an answer survives: `power` waits until the disk has what it tells, so that not even a
-    power cut loses it; `process` waits less, and a power cut may lose the last moments."""
+    """Worst event that an answer survives: `power` waits until the disk has what it tells, so that
+    not even a power cut loses it; `process` waits less, and a power cut may lose the last
+    moments."""
     store_wait_seconds: float = Field(default=60.0, ge=0, le=3_600)
     """Seconds that a process waits at its start for a task store that cannot be reached; then it
     ends with status 3."""

@@ -17,9 +17,10 @@ from sqlalchemy.exc import IntegrityError
 
 from hotloop.app.database import sqlite
 from hotloop.app.database.engine import Observe, alone, make_engine, reading, slow, writing
-from hotloop.app.errors import TaskConflictError, TaskNotFoundError
+from hotloop.app.errors import StoreError, TaskConflictError, TaskNotFoundError
 from hotloop.app.names import Durability, TaskKind, TaskStatus, TaskType
 from hotloop.app.tasks import rows
+from hotloop.app.tasks.chunks import ResultRows, join
 from hotloop.app.tasks.folder import InputStore
 from hotloop.app.tasks.model import FINISHED, PART, UNFINISHED, Shard, Task, items_in_work, utc_now
 from hotloop.app.tasks.results import ResultsReader
@@ -241,6 +242,16 @@ class TaskStore:
         with reading(self.engine) as connection:
             columns = rows.task_row(connection, task_id)["result_columns"]
         return None if columns is None else ResultsReader(self.engine, task_id, columns)
+
+    def all_results(self, task_id: str) -> ResultRows:
+        """Return all results of a task that has completed. Raises TaskNotFoundError, and StoreError
+        if they are gone.
+        """
+        reader = self.results(task_id)
+        blocks = [] if reader is None else list(reader.blocks())
+        if not blocks:
+            raise StoreError("the results of the run are gone; send the request again")
+        return join(blocks)
 
     def with_shards(self, task_id: str) -> tuple[Task, list[Shard]]:
         """Return the task and its shards, in order, as of one moment. Raises TaskNotFoundError."""

@@ -1,4 +1,4 @@
-"""What was answered survives a power cut: files lose everything that was not written through."""
+"""Answered tasks survive a power cut: files lose everything that was not written through."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["Base", "make_base"]
 _SEED: Final = 4711
 _LEAST: Final = 24
 _LONGEST: Final = 0.03
-"""Of the whole time: what a batch of the least size may take."""
+"""A batch of the least size may take this share of the whole time."""
 
 _MOST: Final = 1024
 

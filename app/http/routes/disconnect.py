@@ -25,29 +25,30 @@ async def run_while_connected(
     Call this after the request's body was read, or set `body_read` then: until then only the reader
     of the body notices that the client leaves. Cancelling this call cancels `work` too.
     """
-    task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(disconnected(request, body_read))
-    try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        await end(watcher)
-        await end(task)
+    return await run_until(disconnected(request, body_read), work, ClientDisconnect())
 
 
 async def run_until_stop(work: Coroutine[object, object, T], stopping: asyncio.Event) -> T:
     """Await `work`; when the service begins to stop, cancel it and raise NotReadyError."""
+    error = NotReadyError("the service stops; ask again when it is back", STOP_RETRY_SECONDS)
+    return await run_until(stopping.wait(), work, error)
+
+
+async def run_until(
+    event: Coroutine[object, object, object], work: Coroutine[object, object, T], error: Exception
+) -> T:
+    """Await `work`; if `event` ends first, cancel it, await its end and raise `error`. Cancelling
+    this call cancels both.
+    """
     task = asyncio.ensure_future(work)
-    stop = asyncio.ensure_future(stopping.wait())
+    watcher = asyncio.ensure_future(event)
     try:
-        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise NotReadyError("the service stops; ask again when it is back", STOP_RETRY_SECONDS)
+        raise error
     finally:
-        await end(stop)
+        await end(watcher)
         await end(task)
 
 
