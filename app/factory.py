@@ -113,11 +113,11 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     for router in (service.vitals_router, *(module.router for module in _MODULES)):
         app.include_router(router, dependencies=known, responses=refusals)
     openapi.complete_openapi(app)
-    _wrap(app)
+    _wrap(app, settings)
     return app
 
 
-def _wrap(app: FastAPI) -> None:
+def _wrap(app: FastAPI, settings: Settings) -> None:
     """Wrap the whole application, so that answers to unexpected errors are logged and completed,
     too: Starlette makes them outside of all middleware from `add_middleware`.
     """
@@ -135,6 +135,7 @@ def _wrap(app: FastAPI) -> None:
 
     def build_wrapped() -> ASGIApp:
         answering = HeadAsGet(AnswerHeaders(build()))
-        return WatchMiddleware(OpeningTurns(answering, EVENTS), note, is_stopping)
+        inner = calls.ShortCalls(OpeningTurns(answering, EVENTS), settings)
+        return WatchMiddleware(inner, note, is_stopping)
 
     app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]

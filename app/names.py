@@ -9,7 +9,7 @@ from hotloop.kernels.column import Column
 ITEM_ID: Final = Column("item_id", "int64", "names the item in results and errors", minimum=0)
 """The column that every item has besides its workload's columns."""
 
-_TASK_ID: Final = re.compile(r"task_(?:[0-9a-f]{8}){1,2}_[0-9]{1,12}", re.ASCII)
+_TASK_ID: Final = re.compile(r"task_(?:[0-9a-f]{8}){1,3}_[0-9]{1,12}", re.ASCII)
 
 
 class StrategyName(StrEnum):
@@ -117,7 +117,7 @@ class TaskType(StrEnum):
 
 
 def is_task_id(text: str) -> bool:
-    """Return True if this may be a task id: `task_`, 16 hex digits (8 in early versions), `_`,
+    """Return True if this may be a task id: `task_`, 24 hex digits (fewer in early versions), `_`,
     seconds since 1970.
     """
     return _TASK_ID.fullmatch(text) is not None

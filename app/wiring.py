@@ -110,7 +110,7 @@ async def open_services(
             environment=run_host_environment(),
         )
         hosts = RunHostPool(config, options)
-        call_hosts = RunHostPool(config, replace(options, count=1))
+        call_hosts = RunHostPool(replace(config, for_calls=True), replace(options, count=1))
         hosts.start()
         stack.push_async_callback(hosts.close)
         memory = await asyncio.to_thread(_memory_budget, settings, usable_cpus)

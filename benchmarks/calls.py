@@ -21,7 +21,7 @@ from benchmarks.machine import ROOT
 from benchmarks.service import service
 from tests.fixtures.waiting import wait_until
 
-ITERATIONS: Final = 4_000
+ITERATIONS: Final = 20_000
 """The kernel takes about a tenth of a millisecond."""
 
 CLIENTS: Final = (1, 8, 64)

@@ -14,7 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    PoolProxiedConnection,
+    create_engine,
+    make_url,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -95,14 +102,29 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes, or leaves everything as it was."""
+    with _turn(engine), sqlite.writer(engine).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def single_statement(engine: Engine) -> Iterator[PoolProxiedConnection]:
+    """A driver's connection to SQLite, for one statement that is a transaction by itself. Raises
+    the errors of `writing`.
+    """
+    with _turn(engine), sqlite.driver_connection(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """Hold the turn to write, observe what is done, and make room once the disk is full."""
     try:
         with (
             _observed(engine, "write"),
             sqlite.turn(engine, _name(engine)),
             store_errors(engine),
-            sqlite.writer(engine).begin() as connection,
         ):
-            yield connection
+            yield
     except StoreError as error:
         if isinstance(error.__cause__, DBAPIError) and sqlite.is_full(error.__cause__):
             sqlite.make_room(engine)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from hotloop.app.errors import StoreUnavailableError
@@ -79,6 +79,19 @@ def turn(engine: Engine, name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def driver_connection(engine: Engine) -> Iterator[PoolProxiedConnection]:
+    """Lend a connection of the pool. Raises errors of the driver as SQLAlchemy does."""
+    try:
+        connection = engine.raw_connection()
+        try:
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(None, None, error, sqlite3.Error) from error
 
 
 _SYNCHRONOUS: Final = {Durability.POWER: "FULL", Durability.PROCESS: "NORMAL"}

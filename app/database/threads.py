@@ -92,6 +92,7 @@ class StoreThreads:
         self._threads = DaemonThreads(most, name)
         self._calls: dict[asyncio.Future[Any], Future[Any]] = {}
         """Calls in progress: the answer on the loop, and the one in the thread."""
+        self._timers: dict[asyncio.Future[Any], asyncio.TimerHandle] = {}
         self._is_stopping = False
         self.hangs = False
         """True once a call was given up while the process stops: then no more calls are made."""
@@ -100,27 +101,29 @@ class StoreThreads:
         """Make the call in a thread. Raises what the call raises, and StoreUnavailableError when it
         does not begin or end in time; a call that has begun may still do its work.
         """
-        if self.hangs:
-            raise _unavailable()
+        return await self.submit(call)
+
+    def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Do the same as `run`, and return its future at once."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
+        if self.hangs:
+            answer.set_exception(_unavailable())
+            return answer
         made = self._threads.submit(partial(contextvars.copy_context().run, call))
         self._calls[answer] = made
-        made.add_done_callback(partial(_tell, loop, answer))
         if self._is_stopping:
-            timers = [loop.call_later(STOPPING_SECONDS, self._notice_hanging, answer)]
+            timer = loop.call_later(STOPPING_SECONDS, self._notice_hanging, answer)
         else:
-            timers = [
-                loop.call_later(BEGIN_SECONDS, self._give_up, answer, True),
-                loop.call_later(END_SECONDS, self._give_up, answer),
-            ]
-        try:
-            return await answer
-        finally:
-            made.cancel()
-            del self._calls[answer]
-            for timer in timers:
-                timer.cancel()
+            timer = loop.call_later(BEGIN_SECONDS, self._give_up_waiting, answer)
+        self._timers[answer] = timer
+        answer.add_done_callback(self._ended)
+        made.add_done_callback(partial(_tell, loop, answer))
+        return answer
+
+    def _ended(self, answer: asyncio.Future[Any]) -> None:
+        self._calls.pop(answer).cancel()
+        self._timers.pop(answer).cancel()
 
     def hurry(self) -> None:
         """Wait at most STOPPING_SECONDS for any call from now on, as the process stops. Once a call
@@ -139,11 +142,17 @@ class StoreThreads:
             for each in list(self._calls):
                 self._give_up(each)
 
-    def _give_up(self, answer: asyncio.Future[Any], only_waiting: bool = False) -> None:
-        made = self._calls.get(answer)
-        if made is None or answer.done():
+    def _give_up_waiting(self, answer: asyncio.Future[Any]) -> None:
+        if answer.done():
             return
-        if made.cancel() or not only_waiting:
+        if self._calls[answer].cancel():
+            answer.set_exception(_unavailable())
+            return
+        left = END_SECONDS - BEGIN_SECONDS
+        self._timers[answer] = answer.get_loop().call_later(left, self._give_up, answer)
+
+    def _give_up(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.done():
             answer.set_exception(_unavailable())
 
 

@@ -8,28 +8,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from hotloop.app.database.threads import in_store_thread
-from hotloop.app.errors import StoreError
+from hotloop.app.database.threads import in_store_thread, store_threads
 from hotloop.app.execution.context import RunContext
 from hotloop.app.execution.micro_batches import (
     MOST_ITEMS,
     MOST_SECONDS,
     CallKind,
-    Computed,
     MicroBatches,
 )
 from hotloop.app.execution.runs import RunService
 from hotloop.app.execution.specs import spec_of
 from hotloop.app.logs.origin import NOWHERE
-from hotloop.app.names import StrategyName, TaskStatus, TaskType
+from hotloop.app.names import StrategyName, TaskType
 from hotloop.app.prediction.plan import make_plan
 from hotloop.app.runhost.measurements import KEPT_ERRORS, Measurements
 from hotloop.app.runhost.messages import KernelReport
@@ -38,13 +36,12 @@ from hotloop.app.schemas.declared import ItemRow
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.runs import RunRequest, request_model
 from hotloop.app.schemas.tasks import AcceptedRun
-from hotloop.app.sources.base import Batch, Columns, ItemError
+from hotloop.app.sources.base import Columns, ItemError
 from hotloop.app.sources.simulated import GeneratedItems
-from hotloop.app.strategies.base import BatchResult
-from hotloop.app.tasks.chunks import pack, result_bytes, result_columns
-from hotloop.app.tasks.model import Shard, Task, new_task_id, utc_now
+from hotloop.app.tasks.chunks import ResultColumns, pack_all, result_bytes, result_columns
+from hotloop.app.tasks.model import Task, utc_now
 from hotloop.app.tasks.needs import version_needs
-from hotloop.app.tasks.recording import FinishedTask, store_each
+from hotloop.app.tasks.recording import FinishedTask, Recorder, Template
 from hotloop.app.tasks.spec import InputKind
 from hotloop.kernels import Workload
 
@@ -77,15 +74,18 @@ class CallAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """A kind of call, with all that its tasks have in common."""
+class ReadyCalls:
+    """A kind of call, with all that its calls have in common."""
 
     kind: CallKind
     workload: Workload
     reports: Sequence[KernelReport]
     until: float
-    spec: Mapping[str, Any]
+    template: Template
     item_bytes: int
+    columns: ResultColumns
+    count: Callable[[int, int], None]
+    """Function that counts a call: its items, and how many of them failed."""
 
 
 class CallService:
@@ -95,15 +95,23 @@ class CallService:
         self._context = context
         self._runs = runs
         self._batches = batches
-        self._records = _Records(context)
-        self._ready: dict[tuple[Any, ...], _Ready] = {}
+        self._recorder = Recorder(context.store.engine)
+        self._records = _Records(self._recorder)
+        self._ready: dict[tuple[Any, ...], ReadyCalls] = {}
 
     async def close(self) -> None:
         """End the run host of calls, and store what is still to be stored."""
         await self._batches.close()
         await self._records.close()
 
-    def _known(self, workload: Workload, request: CallRequest) -> _Ready | None:
+    def short(self, workload: Workload, request: CallRequest) -> ReadyCalls | None:
+        """Return what `compute` takes, if it is known that this call is computed at once, and not
+        as a run.
+        """
+        ready = self._known(workload, request)
+        return ready if ready and _is_short(ready.kind, len(request.items)) else None
+
+    def _known(self, workload: Workload, request: CallRequest) -> ReadyCalls | None:
         """Return what calls like this one need, if that is known and holds."""
         found = self._ready.get(_key(workload, request))
         last = self._context.hosts.last_ready
@@ -117,19 +125,12 @@ class CallService:
             return None
         return found
 
-    async def _made(self, workload: Workload, request: CallRequest) -> _Ready:
+    async def _made_ready(self, workload: Workload, request: CallRequest) -> ReadyCalls:
         """Return what calls like this one need. Raises InvalidRequestError, NotReadyError and
         kernels.InvalidParameterError.
         """
-        found = self._known(workload, request)
-        if found is None:
-            found = await self._made_ready(workload, request)
-            while len(self._ready) >= MOST_KINDS:
-                del self._ready[next(iter(self._ready))]
-            self._ready[_key(workload, request)] = found
-        return found
-
-    async def _made_ready(self, workload: Workload, request: CallRequest) -> _Ready:
+        if (found := self._known(workload, request)) is not None:
+            return found
         context, asked = self._context, (workload.name, request.parameters)
         reports = await context.catalogue.reports(*asked)
         known = await context.calibrations.known(*asked)
@@ -140,15 +141,34 @@ class CallService:
         costs = known.kernel(workload.name, plan.kernel)
         operations = workload.operations(plan.parameters)
         empty = costs.seconds_of_call(operations, 0)
-        spec = spec_of(run, InputKind.ITEMS)
-        return _Ready(
+        columns, item_bytes = result_columns(workload.name), result_bytes(workload.name)
+        spec = replace(spec_of(run, InputKind.ITEMS), needs=version_needs(plan.source))
+        like = Task(
+            task_id="",
+            task_type=TaskType.SYNCHRONOUS,
+            spec=spec.to_json(),
+            workload=plan.workload,
+            kernel=plan.kernel,
+            strategy=plan.strategy,
+            total_items=0,
+            created_at=utc_now(),
+            owner=context.node,
+            item_bytes=item_bytes,
+        )
+        ready = ReadyCalls(
             kind=CallKind(plan, empty, costs.seconds_of_call(operations, 1) - empty),
             workload=workload,
             reports=await context.hosts.kernels(),
             until=time.monotonic() + KIND_SECONDS,
-            spec=replace(spec, needs=version_needs(plan.source)).to_json(),
-            item_bytes=result_bytes(workload.name),
+            template=self._recorder.template(like, columns),
+            item_bytes=item_bytes,
+            columns=columns,
+            count=context.metrics.calls_of(workload.name, plan.kernel),
         )
+        while len(self._ready) >= MOST_KINDS:
+            del self._ready[next(iter(self._ready))]
+        self._ready[_key(workload, request)] = ready
+        return ready
 
     @staticmethod
     def _as_run_request(
@@ -166,11 +186,6 @@ class CallService:
             cache="none",
         )
 
-    def is_short(self, workload: Workload, request: CallRequest) -> bool:
-        """Return True if it is known that the call is computed at once, not as a run."""
-        ready = self._known(workload, request)
-        return ready is not None and _is_short(ready.kind, len(request.items))
-
     async def call(
         self, workload: Workload, request: CallRequest, client: str | None = None
     ) -> CallAnswer | AcceptedRun:
@@ -180,104 +195,57 @@ class CallService:
         Raises InvalidRequestError, NotReadyError, kernels.InvalidParameterError, StoreError, and
         the errors of `MicroBatches.compute` and `RunService.run`.
         """
-        columns = ItemColumns.of(workload.name, request.items)
-        ready, count = await self._made(workload, request), len(columns)
-        if not _is_short(ready.kind, count):
-            return await self._run(workload, request, columns, client)
-        if request.record is not Record.NONE:
+        ready = await self._made_ready(workload, request)
+        if _is_short(ready.kind, len(request.items)):
+            return await self.compute(ready, request, client)
+        items = ItemColumns.of(workload.name, request.items)
+        return await self._run(workload, request, items, client)
+
+    async def compute(
+        self, ready: ReadyCalls, request: CallRequest, client: str | None = None
+    ) -> CallAnswer:
+        """Do the same as `call`, for a call of which `short` has returned `ready`."""
+        workload, kernel, record = ready.workload, ready.kind.plan.kernel, request.record
+        items = ItemColumns.of(workload.name, request.items)
+        count = len(items)
+        if record is not Record.NONE:
             stored = count * ready.item_bytes
             if not self._context.storage.fits(client, stored):
                 await asyncio.to_thread(self._context.storage.check, client, stored)
         begun = utc_now()
-        computed = await self._batches.compute(ready.kind, columns.item_ids, columns.columns)
+        computed = await self._batches.compute(ready.kind, items.item_ids, items.columns)
         errors = tuple(computed.failed[position] for position in sorted(computed.failed))
         failed = np.zeros(count, dtype=np.bool_)
         failed[list(computed.failed)] = True
-        self._context.metrics.call_ended(workload.name, ready.kind.plan.kernel, count, len(errors))
+        ready.count(count, len(errors))
         task_id = None
-        if request.record is not Record.NONE:
-            task_id = new_task_id()
-            finished = self._finished(
-                ready, task_id, client, begun, columns, computed, failed, errors
+        if record is not Record.NONE:
+            chunk = pack_all(items.item_ids, computed.columns, failed, ready.columns)
+            measured = Measurements(
+                checksum=computed.checksum,
+                errors=errors[:KEPT_ERRORS],
+                duration_seconds=computed.seconds,
+                setup_seconds=0.0,
+                effective_workers=1,
+                batch_size=count,
+            ).to_json()
+            finished = self._recorder.finished(
+                ready.template, begun, utc_now(), client, chunk, measured
             )
-            await self._records.store(finished, at_once=request.record is Record.DURABLE)
+            task_id = finished.task_id
+            await self._records.store(finished, at_once=record is Record.DURABLE)
         source = workload.source
         return CallAnswer(
             task_id=task_id,
             workload=workload.name,
             workload_version=None if source is None else source.short_version,
-            kernel=ready.kind.plan.kernel,
-            record=request.record,
+            kernel=kernel,
+            record=record,
             columns=computed.columns,
             failed=failed,
             errors=errors[:KEPT_ERRORS],
             duration_seconds=computed.seconds,
         )
-
-    def _finished(
-        self,
-        ready: _Ready,
-        task_id: str,
-        client: str | None,
-        begun: datetime,
-        items: ItemColumns,
-        computed: Computed,
-        failed: npt.NDArray[np.bool_],
-        errors: tuple[ItemError, ...],
-    ) -> FinishedTask:
-        count, plan = len(items), ready.kind.plan
-        measured = Measurements(
-            checksum=computed.checksum,
-            errors=errors[:KEPT_ERRORS],
-            duration_seconds=computed.seconds,
-            setup_seconds=0.0,
-            effective_workers=1,
-            batch_size=count,
-        ).to_json()
-        counts: dict[str, Any] = {
-            "status": TaskStatus.COMPLETED,
-            "items_processed": count,
-            "failed_items": len(errors),
-        }
-        task = Task(
-            task_id=task_id,
-            task_type=TaskType.SYNCHRONOUS,
-            spec=ready.spec,
-            workload=plan.workload,
-            kernel=plan.kernel,
-            strategy=plan.strategy,
-            total_items=count,
-            created_at=begun,
-            start_time=begun,
-            end_time=utc_now(),
-            owner=self._context.node,
-            measurements=measured,
-            client=client,
-            stored_bytes=count * ready.item_bytes,
-            item_bytes=ready.item_bytes,
-            **counts,
-        )
-        shard = Shard(
-            task_id=task_id,
-            shard=0,
-            start=0,
-            count=count,
-            attempt=1,
-            node=self._context.node,
-            details=measured,
-            **counts,
-        )
-        result = BatchResult(
-            batch=Batch(0, 0, count),
-            item_ids=items.item_ids,
-            columns=computed.columns,
-            failed=failed,
-            errors=errors,
-            checksum=computed.checksum,
-            io_seconds=0.0,
-        )
-        names = result_columns(plan.workload)
-        return FinishedTask(task, shard, names, pack([result], names))
 
     async def _run(
         self, workload: Workload, request: CallRequest, items: ItemColumns, client: str | None
@@ -317,10 +285,10 @@ class _Records:
     one for a task.
     """
 
-    def __init__(self, context: RunContext) -> None:
-        self._engine = context.store.engine
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._waiting: list[tuple[FinishedTask, asyncio.Future[None]]] = []
-        self._storing: asyncio.Task[None] | None = None
+        self._storing: asyncio.Future[list[Exception | None]] | None = None
 
     async def store(self, finished: FinishedTask, *, at_once: bool) -> None:
         """Store a task. Return once it is stored; without `at_once` before that. Raises StoreError
@@ -328,33 +296,40 @@ class _Records:
         """
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((finished, stored))
-        if self._storing is None or self._storing.done():
-            self._storing = asyncio.create_task(self._store())
+        if self._storing is None:
+            self._store()
         if at_once or len(self._waiting) > MOST_UNSTORED:
             await stored
         else:
             stored.add_done_callback(_note_unstored)
 
-    async def _store(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting, []
-            try:
-                reasons = await in_store_thread(
-                    store_each, self._engine, [finished for finished, _ in group]
-                )
-            except StoreError as error:
-                reasons = [error] * len(group)
-            for (_, stored), reason in zip(group, reasons, strict=True):
-                if stored.done():
-                    continue
-                if reason is None:
-                    stored.set_result(None)
-                else:
-                    stored.set_exception(reason)
+    def _store(self) -> None:
+        group, self._waiting = self._waiting, []
+        finished = [each for each, _ in group]
+        self._storing = store_threads().submit(partial(self._recorder.store, finished))
+        self._storing.add_done_callback(partial(self._stored, [stored for _, stored in group]))
+
+    def _stored(
+        self,
+        group: Sequence[asyncio.Future[None]],
+        storing: asyncio.Future[list[Exception | None]],
+    ) -> None:
+        error = storing.exception()
+        reasons = storing.result() if error is None else [error] * len(group)
+        for stored, reason in zip(group, reasons, strict=True):
+            if stored.done():
+                continue
+            if reason is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(reason)
+        self._storing = None
+        if self._waiting:
+            self._store()
 
     async def close(self) -> None:
         """Return once everything is stored."""
-        if self._storing is not None:
+        while self._storing is not None:
             await asyncio.wait((self._storing,))
 
 

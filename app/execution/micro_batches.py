@@ -31,7 +31,7 @@ from hotloop.app.errors import (
 from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.runhost.messages import CallCommand, Called
-from hotloop.app.sources.base import Columns, ItemBatch, ItemError
+from hotloop.app.sources.base import Columns, ItemError
 from hotloop.app.strategies.base import Plan
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,9 @@ LIMIT_SECONDS: Final = 5.0
 
 FIRST_LIMIT_SECONDS: Final = 120.0
 """The same for the first call of a kind in a run host, which may import and compile the kernel."""
+
+MOST_NUMBERS: Final = 1_000
+"""Kinds whose plans a run host keeps."""
 
 _RETRY_SECONDS: Final = 1
 
@@ -118,8 +121,8 @@ class MicroBatches:
         """Calls that wait or are being computed."""
         self._more = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
-        self._known: tuple[RunHostClient, set[CallKind]] | None = None
-        """The run host that computed last, and the kinds that it has computed."""
+        self._numbers: tuple[RunHostClient, dict[CallKind, int]] | None = None
+        """The run host that computed last, and its numbers of the kinds that it has computed."""
 
     async def compute(
         self, kind: CallKind, item_ids: npt.NDArray[np.int64], columns: Columns
@@ -197,9 +200,13 @@ class MicroBatches:
         return []
 
     async def _compute(self, client: RunHostClient, calls: Sequence[_Call]) -> None:
-        kind = calls[0].kind
-        command = CallCommand(kind.plan, _joined(calls), tuple(call.count for call in calls))
-        limit = LIMIT_SECONDS if self._knows(client, kind) else FIRST_LIMIT_SECONDS
+        kind, numbers = calls[0].kind, self._numbers_of(client)
+        number = numbers.get(kind)
+        is_known = number is not None
+        if number is None:
+            number = len(numbers)
+        command = CallCommand(number, None if is_known else kind.plan, *_joined(calls))
+        limit = LIMIT_SECONDS if is_known else FIRST_LIMIT_SECONDS
         try:
             async with asyncio.timeout(limit):
                 called = await client.call(command)
@@ -212,7 +219,7 @@ class MicroBatches:
             raise
         else:
             self._computed()
-            self._note(client, kind)
+            numbers[kind] = number
             if called.error is not None:
                 self._again(calls, called.error, tries=1)
             else:
@@ -229,21 +236,26 @@ class MicroBatches:
             call.alone = True
         self._lines.setdefault(calls[0].kind, deque()).extendleft(reversed(calls))
 
-    def _knows(self, client: RunHostClient, kind: CallKind) -> bool:
-        return self._known is not None and self._known[0] is client and kind in self._known[1]
+    def _numbers_of(self, client: RunHostClient) -> dict[CallKind, int]:
+        if self._numbers is None or self._numbers[0] is not client:
+            self._numbers = client, {}
+        numbers = self._numbers[1]
+        if len(numbers) >= MOST_NUMBERS:
+            numbers.clear()  # and the run host gets other plans under these numbers
+        return numbers
 
-    def _note(self, client: RunHostClient, kind: CallKind) -> None:
-        if self._known is None or self._known[0] is not client:
-            self._known = client, set()
-        self._known[1].add(kind)
 
-
-def _joined(calls: Sequence[_Call]) -> ItemBatch:
+def _joined(
+    calls: Sequence[_Call],
+) -> tuple[npt.NDArray[np.int64], Columns, tuple[int, ...]]:
+    """Return the items of the calls one after another, and their numbers of items."""
+    first = calls[0]
     if len(calls) == 1:
-        return ItemBatch(calls[0].item_ids, calls[0].columns)
-    return ItemBatch(
+        return first.item_ids, first.columns, (first.count,)
+    return (
         np.concatenate([call.item_ids for call in calls]),
-        {name: np.concatenate([call.columns[name] for call in calls]) for name in calls[0].columns},
+        {name: np.concatenate([call.columns[name] for call in calls]) for name in first.columns},
+        tuple(call.count for call in calls),
     )
 
 

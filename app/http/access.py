@@ -22,6 +22,9 @@ ANSWER_HEADERS: Final = "answer_headers"
 CLIENT: Final = "client"
 """Key in a request's state: the id of the client, for the log; None if no key is needed."""
 
+ADMITTED: Final = "admitted"
+"""Key in a request's state: its client, if `client_of` has been asked before."""
+
 PAGE_HEADER: Final = "X-Requested-With"
 PAGE: Final = "hotloop"
 """The service's own page sends this in PAGE_HEADER; a form of another page cannot set a header."""
@@ -99,6 +102,9 @@ async def client_of(request: Request) -> Client:
     """Do what `get_client` does, for a route that is called so often that FastAPI's solving of
     dependencies would be the largest part of an answer.
     """
+    admitted: Client | None = request.scope["state"].get(ADMITTED)
+    if admitted is not None:
+        return admitted
     scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
     bearer = token if token and scheme.lower() == "bearer" else None
     shown = Credentials(request.headers.get(KEY_HEADER), bearer, request.cookies.get(COOKIE))

@@ -52,7 +52,7 @@ async def get_task_id(
         str,
         Path(
             description=(
-                "`task_`, 16 hexadecimal digits (8 in early versions), `_`, seconds since 1970."
+                "`task_`, 24 hexadecimal digits (fewer in early versions), `_`, seconds since 1970."
             ),
             examples=["task_4f9d02aa71c3e85b_1735689600"],
         ),

@@ -53,8 +53,11 @@ class SecretMask:
             text = self._known.sub(MASK, text)
         if "://" in text:
             text = _USER_INFO.sub(f"{MASK}@", text)
-        text = _AUTHORIZATION.sub(rf"\1\2{MASK}", text)
-        return _PASSWORD.sub(rf"\1\2{MASK}", text)
+        if "Basic" in text or "Bearer" in text:
+            text = _AUTHORIZATION.sub(rf"\1\2{MASK}", text)
+        if "=" in text:
+            text = _PASSWORD.sub(rf"\1\2{MASK}", text)
+        return text
 
 
 def _is_long(secret: str) -> bool:

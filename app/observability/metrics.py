@@ -221,11 +221,21 @@ class Metrics:
         if status is TaskStatus.COMPLETED and seconds is not None:
             self._run_seconds.labels(*run).observe(seconds)
 
-    def call_ended(self, workload: str, kernel: str, items: int, failed_items: int) -> None:
-        """Count a call that was computed. `items` includes failed items."""
-        self._calls.labels(workload, kernel).inc()
-        self._call_items.labels(workload, kernel, "done").inc(items - failed_items)
-        self._call_items.labels(workload, kernel, "failed").inc(failed_items)
+    def calls_of(self, workload: str, kernel: str) -> Callable[[int, int], None]:
+        """Return a function that counts a call that was computed: its items, failed ones included,
+        and its failed items.
+        """
+        of = workload, kernel
+        calls = self._calls.labels(*of)
+        done, failed = (self._call_items.labels(*of, outcome) for outcome in ("done", "failed"))
+
+        def ended(items: int, failed_items: int) -> None:
+            calls.inc()
+            done.inc(items - failed_items)
+            if failed_items:
+                failed.inc(failed_items)
+
+        return ended
 
     def micro_batch_ended(self) -> None:
         """Count a kernel call for one or several calls."""

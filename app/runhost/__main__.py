@@ -46,7 +46,13 @@ def main() -> None:
     _allow_many_connections()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
-    asyncio.run(_serve(socket_fd, config, started))
+    connection = socket.socket(fileno=socket_fd)
+    if config.for_calls:
+        from hotloop.app.runhost.calls import serve_calls
+
+        serve_calls(connection, config, os.getpid(), started)
+    else:
+        asyncio.run(_serve(connection, config, started))
 
 
 def _start_keeper(leash_fd: int) -> None:
@@ -79,13 +85,11 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(socket_fd: int, config: RunHostConfig, started: float) -> None:
+async def _serve(connection: socket.socket, config: RunHostConfig, started: float) -> None:
     from hotloop.app.runhost.host import RunHost
     from hotloop.app.runhost.messages import STREAM_LIMIT
 
-    reader, writer = await asyncio.open_connection(
-        sock=socket.socket(fileno=socket_fd), limit=STREAM_LIMIT
-    )
+    reader, writer = await asyncio.open_connection(sock=connection, limit=STREAM_LIMIT)
     await RunHost(config, reader, writer).serve(os.getpid(), started)
 
 

@@ -25,6 +25,8 @@ class RunHostConfig:
     """Time without a run after which worker pools end."""
     instruction_set: str | None = None
     """The instruction set of kernels that have a choice; None takes the machine's best."""
+    for_calls: bool = False
+    """Compute small calls, and nothing else."""
     niceness: int = 5
     """Increase of the run host's niceness, so that the API answers first when CPUs are busy."""
     log_format: str = "console"

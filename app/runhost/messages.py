@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from io import BufferedReader
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import NOWHERE, Origin
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.measurements import Measurements
-from hotloop.app.sources.base import Columns, ItemBatch, ItemError
+from hotloop.app.sources.base import Columns, ItemError
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.strategies.base import BatchResult, Plan
 from hotloop.kernels.contract import Workload
@@ -58,13 +63,15 @@ class CalibrateCommand:
     """Measure the constants of the cost model."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallCommand:
+class CallCommand(NamedTuple):
     """Compute the items of some small calls by one kernel call."""
 
-    plan: Plan
-    """The kernel and its parameters; its items are not loaded."""
-    items: ItemBatch
+    kind: int
+    """The number that the sender gives to a kernel with its parameters."""
+    plan: Plan | None
+    """The kernel and its parameters, with the first command of a kind; its items are not loaded."""
+    item_ids: npt.NDArray[np.int64]
+    columns: Columns
     counts: tuple[int, ...]
     """The number of items of each call, one call after another."""
 
@@ -149,8 +156,7 @@ class Ingested:
     error: ServiceError | None
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(NamedTuple):
     """The outcome of a CallCommand: the outputs of all items, or the error that all calls share."""
 
     columns: Columns
@@ -216,3 +222,24 @@ async def write_frame(writer: asyncio.StreamWriter, message: object) -> None:
     """Send a message; wait while the other end is slow. Raises ConnectionError."""
     writer.writelines(encode_frame(message))
     await writer.drain()
+
+
+def receive_frame(reader: BufferedReader) -> Any:
+    """Wait for the next message. Blocks; raises EOFError at the end of the stream."""
+    count, body_length = _HEAD.unpack(_exactly(reader, _HEAD.size))
+    lengths = _exactly(reader, _LENGTH.size * count)
+    body = _exactly(reader, body_length)
+    buffers = [bytearray(_exactly(reader, length)) for (length,) in _LENGTH.iter_unpack(lengths)]
+    return pickle.loads(body, buffers=buffers)
+
+
+def _exactly(reader: BufferedReader, size: int) -> bytes:
+    found = reader.read(size)
+    if len(found) < size:
+        raise EOFError
+    return found
+
+
+def send_frame(connection: socket.socket, message: object) -> None:
+    """Send a message. Blocks while the other end is slow; raises ConnectionError."""
+    connection.sendall(b"".join(encode_frame(message)))

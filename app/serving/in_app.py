@@ -206,11 +206,9 @@ class Hotloop:
             kernel=kernel,
             record=_word("record", record, Record),
         )
-        work = services.calls.call(declared, request)
-        if services.calls.is_short(declared, request):
-            answer = await work
-        else:
-            answer = await while_connected(work)
+        if (ready := services.calls.short(declared, request)) is not None:
+            return _results(await services.calls.compute(ready, request))
+        answer = await while_connected(services.calls.call(declared, request))
         if isinstance(answer, AcceptedRun):
             return await self.result(answer.task_id)
         return _results(answer)

@@ -11,6 +11,7 @@ import importlib.util
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -59,6 +60,7 @@ def _split(url: str) -> SplitResult:
     return SplitResult("", "", "", "", "")
 
 
+@lru_cache
 def is_loopback(host: str) -> bool:
     """Return True if a name or address (`[::1]`, `::1`) means this machine. Resolves no names."""
     if host.lower().rstrip(".") == "localhost":

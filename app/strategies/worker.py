@@ -196,14 +196,14 @@ def _compute_batch(
     plan: Plan, batch: Batch, inputs: ItemBatch, io_seconds: float, steps: Steps
 ) -> BatchResult:
     if not inputs.failed:
-        outputs, reasons = _compute(plan, inputs.columns, batch.count, steps)
+        outputs, reasons = compute_items(plan, inputs.columns, batch.count, steps)
         positions: Positions = range(batch.count)
     else:
         outputs = _empty_outputs(plan, batch.count)
         good = ~_failed_mask(inputs)
         columns = {name: column[good] for name, column in inputs.columns.items()}
         steps.count += len(inputs.failed)
-        computed, reasons = _compute(plan, columns, batch.count - len(inputs.failed), steps)
+        computed, reasons = compute_items(plan, columns, batch.count - len(inputs.failed), steps)
         for name, column in computed.items():
             outputs[name][good] = column
         positions = np.flatnonzero(good).tolist() if reasons else ()
@@ -212,11 +212,11 @@ def _compute_batch(
     return _result(batch, inputs, outputs, io_seconds)
 
 
-def _compute(
+def compute_items(
     plan: Plan, columns: Columns, count: int, steps: Steps
 ) -> tuple[Columns, Mapping[int, str]]:
     """Make one kernel call, or several for slices of the items where one would take long. Return
-    the outputs, and the reasons of items that failed, by position.
+    the outputs, and the reasons of items that failed, by position. The plan's code is imported.
     """
     kernel = kernels.get_kernel(plan.workload, plan.kernel)
     size = plan.slice_items

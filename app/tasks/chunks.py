@@ -7,6 +7,7 @@ output columns, `state` uint8. Names and types of the columns are stored once fo
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,17 @@ class Chunk:
     crc32: int
     """The checksum of `start`, `count` and `rows`."""
     rows: bytes
+
+
+def chunk_values(chunk: Chunk) -> dict[str, Any]:
+    """Return the columns of a chunk's row, without its task."""
+    return {
+        "start": chunk.start,
+        "count": chunk.count,
+        "failed": chunk.failed,
+        "crc32": chunk.crc32,
+        "rows": chunk.rows,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,35 @@ def pack(results: Iterable[BatchResult], columns: ResultColumns) -> list[Chunk]:
             crc32 = _crc32(first + start, count, rows)
             chunks.append(Chunk(first + start, count, failed, crc32, rows))
     return chunks
+
+
+def pack_all(
+    item_ids: npt.NDArray[np.int64],
+    columns: Columns,
+    failed: npt.NDArray[np.bool_],
+    names: ResultColumns,
+) -> Chunk:
+    """Pack all results of a small task, at most CHUNK_ROWS, into one chunk. ValueError when the
+    columns are not exactly these.
+    """
+    count, parts = len(item_ids), [item_ids]
+    for name, dtype in names:
+        column = columns[name]
+        if column.dtype != dtype or column.shape != (count,):
+            raise ValueError(
+                f"column {name} is {column.dtype}{column.shape}, not {dtype}({count},)"
+            )
+        parts.append(column)
+    rows = b"".join([*map(_little_endian, parts), _states(failed).tobytes()])
+    return Chunk(0, count, int(np.count_nonzero(failed)), _crc32(0, count, rows), rows)
+
+
+def _little_endian(column: npt.NDArray[Any]) -> bytes:
+    return (column if sys.byteorder == "little" else column.byteswap()).tobytes()
+
+
+def _states(failed: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    return failed + np.uint8(DONE)  # FAILED is one more
 
 
 def unpack(chunk: Chunk, columns: ResultColumns) -> ResultRows:
@@ -165,7 +206,7 @@ def _column(result: BatchResult, name: str) -> npt.NDArray[Any]:
     if name == "item_id":
         return result.item_ids
     if name == "state":
-        return np.where(result.failed, FAILED, DONE).astype(np.uint8)
+        return _states(result.failed)
     if name not in result.columns:
         raise ValueError(f"batch {result.batch.index} has no column {name}")
     return result.columns[name]

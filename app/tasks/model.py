@@ -177,8 +177,14 @@ def run_seconds(task: Task, shards: Sequence[Shard]) -> float | None:
 
 
 def new_task_id() -> str:
-    """Make a task's id: `task_<16 hex>_<unix seconds>`."""
-    return f"task_{secrets.token_hex(8)}_{int(time.time())}"
+    """Make a task's id: `task_`, 8 hexadecimal digits of the time, 16 random ones, `_`, and the
+    time once more, in unix seconds.
+
+    Ids begin with the time so that new rows stand together in the database's indexes: writing many
+    of them at random places takes several times as long.
+    """
+    now = int(time.time())
+    return f"task_{now & 0xFFFFFFFF:08x}{secrets.token_hex(8)}_{now}"
 
 
 def utc_now() -> datetime:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,15 @@ from sqlalchemy import ColumnElement, Connection, Engine, insert, select
 
 from hotloop.app.database.engine import reading
 from hotloop.app.errors import StoreError
-from hotloop.app.tasks.chunks import CHUNK_ROWS, Chunk, ResultColumns, ResultRows, join, unpack
+from hotloop.app.tasks.chunks import (
+    CHUNK_ROWS,
+    Chunk,
+    ResultColumns,
+    ResultRows,
+    chunk_values,
+    join,
+    unpack,
+)
 from hotloop.app.tasks.tables import results
 
 PIECE_ROWS: Final = 1_024
@@ -47,7 +55,7 @@ def insert_chunks(
     stored = [(first, first + count) for first, count in near]
     new = [chunk for chunk in chunks if not _is_stored(chunk, stored)]
     if new:
-        rows = [{"task_id": task_id, **asdict(chunk)} for chunk in new]
+        rows = [{"task_id": task_id, **chunk_values(chunk)} for chunk in new]
         connection.execute(insert(results), rows)
 
 

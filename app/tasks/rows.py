@@ -188,7 +188,7 @@ def insert_shards(
 def shard_values(shard: Shard, queued_at: float | None = None) -> dict[str, Any]:
     """Return the columns of a shard's row."""
     values = {column.name: getattr(shard, column.name) for column in SHARD_FIELDS}
-    return values | {"queued_at": queued_at}
+    return values | {"queued_at": queued_at, "retry_at": None}
 
 
 def begin_shard(

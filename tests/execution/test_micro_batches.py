@@ -55,7 +55,9 @@ def fickle(value: float) -> float:
 async def batches() -> AsyncGenerator[tuple[MicroBatches, list[None]], None]:
     """Micro-batches, and a list that gets an entry for each kernel call."""
     called: list[None] = []
-    pool = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, dict(os.environ)))
+    pool = RunHostPool(
+        replace(CONFIG, for_calls=True), HostPoolOptions(1, 1, 1.0, dict(os.environ))
+    )
     made = MicroBatches(pool, lambda: called.append(None))
     try:
         yield made, called

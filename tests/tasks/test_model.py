@@ -50,8 +50,9 @@ def test_new_task_id_is_random_and_has_the_time() -> None:
     for task_id in ids:
         assert is_task_id(task_id)
         word, digits, seconds = task_id.split("_")
-        assert (word, len(digits)) == ("task", 16)
+        assert (word, len(digits)) == ("task", 24)
         assert before <= int(seconds) <= int(time.time())
+        assert int(digits[:8], 16) == int(seconds)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,21 @@ def _complete(headers: MutableHeaders, is_page: bool) -> None:
         headers.setdefault("Cache-Control", "no-store")
 
 
+def plain_headers(media_type: str, length: int) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer that is no page and not to be kept, for ASGI."""
+    return [
+        (b"content-type", media_type.encode()),
+        (b"content-length", b"%d" % length),
+        *_PLAIN,
+    ]
+
+
+_PLAIN: Final = [
+    (name.lower().encode(), value.encode())
+    for name, value in {**EVERYWHERE, "Cache-Control": "no-store"}.items()
+]
+
+
 def documentation_policy(page: bytes) -> str:
     """Return the policy of a page of the interactive documentation.
 

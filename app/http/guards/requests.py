@@ -68,13 +68,14 @@ class OriginGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            error = self._fault(scope["method"], Headers(scope=scope), scope["scheme"])
+            error = self.fault(scope["method"], Headers(scope=scope), scope["scheme"])
             if error is not None:
                 await _refuse(error, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    def _fault(self, method: str, headers: Headers, scheme: str) -> ForbiddenError | None:
+    def fault(self, method: str, headers: Headers, scheme: str) -> ForbiddenError | None:
+        """Return the error of a request that is refused."""
         # Every browser sends a Host; a client without one is not tricked by a page.
         for host in headers.getlist("host"):
             if not self._is_our_host(host_of(host)):

@@ -156,6 +156,8 @@ def require_content_type(request: Request, supported: Sequence[str], hint: str) 
         text = f"Content-Encoding must not be {coding[:60]}; send the body uncompressed"
         raise HTTPException(415, text, {"Accept-Encoding": "identity"})
     header = request.headers.get("content-type", "")
+    if header in supported:
+        return header
     message = Message()
     message["content-type"] = header
     media_type = message.get_content_type()
