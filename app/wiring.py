@@ -20,11 +20,13 @@ from hotloop.app.execution.calls import CallService
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.execution.context import Bodies, RunContext
 from hotloop.app.execution.events import EventHub
+from hotloop.app.execution.kinds import Kinds
 from hotloop.app.execution.maintenance import Upkeep, remove_orphans, take_work
 from hotloop.app.execution.micro_batches import MicroBatches
 from hotloop.app.execution.run_body import RunBody
 from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.execution.runs import LongRunService, RunService
+from hotloop.app.execution.small_tasks import SmallTaskService
 from hotloop.app.execution.tasks import TaskService
 from hotloop.app.names import TaskKind
 from hotloop.app.observability.health import HealthService, SourceMonitor
@@ -46,6 +48,8 @@ from hotloop.app.system import usable_cpu_count
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.needs import NOTHING
 from hotloop.app.tasks.nodes import NodeStore, new_node_id
+from hotloop.app.tasks.recording import Recorder
+from hotloop.app.tasks.small import MOST_CLAIMED
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.work_queue import QueueOptions, WorkQueue
 from hotloop.app.workloads.catalogue import Catalogue, CatalogueOptions
@@ -160,7 +164,13 @@ async def open_services(
             certificates=certificates,
             bodies=bodies,
         )
-        runner = TaskRunner(context)
+        recorder = Recorder(store.engine)
+        kinds = Kinds(context, recorder)
+        batches = MicroBatches(call_hosts, metrics.micro_batch_ended)
+        stack.push_async_callback(batches.close)
+        small = SmallTaskService(context, kinds, batches)
+        stack.push_async_callback(small.close)
+        runner = TaskRunner(context, small)
         queue = WorkQueue(
             store.engine,
             nodes.node_id,
@@ -168,6 +178,7 @@ async def open_services(
             QueueOptions(
                 settings.background_runs,
                 settings.background_runs_in_all,
+                MOST_CLAIMED,
                 settings.queue_poll_seconds,
             ),
             lambda: hosts.alive_count > 0,
@@ -182,7 +193,7 @@ async def open_services(
         stack.push_async_callback(hub.close)
         vitals = VitalsService(context.lag, usable_cpus)
         stack.push_async_callback(vitals.close)
-        background = BackgroundService(context, queue, hub)
+        background = BackgroundService(context, queue, hub, small)
         stack.push_async_callback(background.close)
         # The runner closes before the queue, so that other nodes can take over its shards, and
         # before `background`, because a run may become a background task until it ends.
@@ -194,7 +205,7 @@ async def open_services(
             stack.callback(taking.cancel)
         long_runs = LongRunService(context, background, nodes)
         runs = RunService(context, runner, background, long_runs)
-        calls = CallService(context, runs, MicroBatches(call_hosts, metrics.micro_batch_ended))
+        calls = CallService(context, runs, batches, kinds, recorder)
         stack.push_async_callback(calls.close)
         stack.callback(threads.hurry)
         yield Services(

@@ -10,14 +10,15 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from hotloop.app.errors import StoreUnavailableError
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 THREADS: Final = 16
@@ -175,6 +176,62 @@ def _settle(answer: asyncio.Future[T], made: Future[T]) -> None:
         answer.set_exception(error)
     else:
         answer.set_result(made.result())
+
+
+class Groups(Generic[A]):
+    """Makes calls that block on the store for many arguments at once: what comes while a call is
+    made goes with the next one.
+
+    A transaction for a group, which is written through to the disk once, costs little more than one
+    for a single argument.
+    """
+
+    def __init__(self, call: Callable[[Sequence[A]], Sequence[Exception | None]]) -> None:
+        """`call` returns for each argument why it failed; None if it did not."""
+        self._call = call
+        self._waiting: list[tuple[A, asyncio.Future[None]]] = []
+        self._making: asyncio.Future[Sequence[Exception | None]] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of arguments that wait."""
+        return len(self._waiting)
+
+    def add(self, argument: A) -> asyncio.Future[None]:
+        """Return a future that is done once a call was made with the argument. It raises the reason
+        of a failure, and what `StoreThreads.run` raises.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((argument, done))
+        if self._making is None:
+            self._make()
+        return done
+
+    def _make(self) -> None:
+        group, self._waiting = self._waiting, []
+        call = partial(self._call, [argument for argument, _ in group])
+        self._making = store_threads().submit(call)
+        self._making.add_done_callback(partial(self._made, [done for _, done in group]))
+
+    def _made(
+        self, group: Sequence[asyncio.Future[None]], making: asyncio.Future[Sequence[Any]]
+    ) -> None:
+        error = making.exception()
+        reasons = making.result() if error is None else [error] * len(group)
+        for done, reason in zip(group, reasons, strict=True):
+            if done.done():
+                continue
+            if reason is None:
+                done.set_result(None)
+            else:
+                done.set_exception(reason)
+        self._making = None
+        if self._waiting:
+            self._make()
+
+    async def close(self) -> None:
+        """Return once nothing waits any more."""
+        while self._making is not None:
+            await asyncio.wait((self._making,))
 
 
 class _OfLoop(threading.local):

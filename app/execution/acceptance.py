@@ -29,10 +29,12 @@ from hotloop.app.execution.client_limits import check_client
 from hotloop.app.execution.context import RunContext, TaskInput, to_the_end
 from hotloop.app.execution.items import UploadInput
 from hotloop.app.execution.presenters import new_task_view, task_view
+from hotloop.app.execution.small_tasks import SmallTaskService
 from hotloop.app.names import TaskType
 from hotloop.app.schemas.tasks import TaskView
 from hotloop.app.tasks.acceptance import accept, move_to_background, withdraw_unaccepted
 from hotloop.app.tasks.model import Task
+from hotloop.app.tasks.small import NewTask
 from hotloop.app.tasks.work_queue import WorkQueue
 
 FIRST_SECONDS: Final = 20.0
@@ -48,9 +50,10 @@ RETRY_SECONDS: Final = 1.0
 class Acceptance:
     """Stores new tasks. A stored task is thereby in the queue."""
 
-    def __init__(self, context: RunContext, queue: WorkQueue) -> None:
+    def __init__(self, context: RunContext, queue: WorkQueue, small: SmallTaskService) -> None:
         self._context = context
         self._queue = queue
+        self._small = small
         self._later: set[asyncio.Task[None]] = set()
         """Withdrawals that wait until the store can be used."""
 
@@ -72,6 +75,30 @@ class Acceptance:
         async with self._receiving(task.task_id):
             await source.receive(self._context.folder, task.task_id)
             return await to_the_end(self._accept, task, counts, digest, source)
+
+    async def submit_small(self, new: NewTask) -> TaskView | None:
+        """Accept a small task, and return None; if its key belongs to another task, return that
+        task once its request is complete. Raises the errors of `submit`.
+        """
+        task, store = new.task, self._context.store
+        while True:
+            try:
+                await self._small.accept(new)
+            except (TaskConflictError, ClientLimitError):
+                key = task.idempotency_key
+                if (
+                    key is None
+                    or (known := await in_store_thread(store.by_key, key, task.client)) is None
+                ):
+                    raise
+                if (first := await self._complete(known)) is not None:
+                    return await self._answer(first, task.request_hash)
+            except StoreUnavailableError:
+                if await in_store_thread(self._kept, task.task_id) is None:
+                    raise
+            else:
+                self._queue.wake()
+                return None
 
     async def submit_upload(
         self, task: Task, chunks: AsyncIterator[bytes], digest: hashlib._Hash

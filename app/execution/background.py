@@ -14,7 +14,8 @@ from hotloop.app.execution.client_limits import check_client
 from hotloop.app.execution.context import RunContext, TaskInput
 from hotloop.app.execution.events import EventHub, Moment
 from hotloop.app.execution.items import InlineInput
-from hotloop.app.execution.presenters import task_view
+from hotloop.app.execution.presenters import new_task_view, task_view
+from hotloop.app.execution.small_tasks import SmallTaskService
 from hotloop.app.execution.specs import plan_for, request_hash, shard_counts, spec_of
 from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import TaskType
@@ -33,11 +34,14 @@ from hotloop.app.tasks.work_queue import WorkQueue
 class BackgroundService:
     """Accepts, resumes and watches background tasks. A stored task is thereby in the queue."""
 
-    def __init__(self, context: RunContext, queue: WorkQueue, hub: EventHub) -> None:
+    def __init__(
+        self, context: RunContext, queue: WorkQueue, hub: EventHub, small: SmallTaskService
+    ) -> None:
         self._context = context
         self._queue = queue
         self._hub = hub
-        self._acceptance = Acceptance(context, queue)
+        self._small = small
+        self._acceptance = Acceptance(context, queue, small)
 
     async def submit(
         self,
@@ -49,6 +53,9 @@ class BackgroundService:
         MemoryBudgetError, IdempotencyConflictError, KeyInUseError, ClientLimitError,
         ClientStorageError, NotReadyError, StoreError.
         """
+        if (new := await self._small.new(request, idempotency_key, client)) is not None:
+            view = await self._acceptance.submit_small(new)
+            return view or new_task_view(new.task, [new.task.total_items])
         total, digest = request.total_items, None
         plan, seconds = await self._plan(request.strategy, request, total)
         source, kind = None, InputKind.GENERATED

@@ -85,6 +85,17 @@ class Computed:
     seconds: float
     """Seconds of the kernel call, in which other calls may have had a part."""
 
+    @property
+    def errors(self) -> tuple[ItemError, ...]:
+        """Why items failed, in the order of the items."""
+        return tuple(self.failed[position] for position in sorted(self.failed))
+
+    def is_failed(self, count: int) -> npt.NDArray[np.bool_]:
+        """Return True for each of the call's `count` items that failed; shape (count,)."""
+        found = np.zeros(count, dtype=np.bool_)
+        found[list(self.failed)] = True
+        return found
+
 
 class _Call:
     """A call that waits for its answer."""
@@ -119,21 +130,30 @@ class MicroBatches:
         """The waiting calls by kind; the first kind is next."""
         self._count = 0
         """Calls that wait or are being computed."""
+        self._is_closed = False
         self._more = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self._numbers: tuple[RunHostClient, dict[CallKind, int]] | None = None
         """The run host that computed last, and its numbers of the kinds that it has computed."""
 
     async def compute(
-        self, kind: CallKind, item_ids: npt.NDArray[np.int64], columns: Columns
+        self,
+        kind: CallKind,
+        item_ids: npt.NDArray[np.int64],
+        columns: Columns,
+        *,
+        patient: bool = False,
     ) -> Computed:
-        """Compute the items of a call. `columns` are as the workload declares them.
+        """Compute the items of a call. `columns` are as the workload declares them. A `patient`
+        call waits, however many others do.
 
         Raises TooBusyError, NotReadyError, CallTimeoutError, RunHostDiedError, OutOfMemoryError,
         WorkloadUnusableError. A call shares no such error with others: each is tried once more,
         alone.
         """
-        if self._count >= MOST_WAITING:
+        if self._is_closed:
+            raise _stopping()
+        if self._count >= MOST_WAITING and not patient:
             text = f"{self._count:,} calls wait already; try again later"
             raise TooBusyError(text, _RETRY_SECONDS)
         if self._serving is None:
@@ -150,10 +170,11 @@ class MicroBatches:
 
     async def close(self) -> None:
         """Give up the calls that wait, and end the run host."""
+        self._is_closed = True
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
-        self._fail_all(NotReadyError("the service stops; ask again when it is back", 1))
+        self._fail_all(_stopping())
         await self._hosts.close()
 
     def _fail_all(self, error: Exception) -> None:
@@ -243,6 +264,10 @@ class MicroBatches:
         if len(numbers) >= MOST_NUMBERS:
             numbers.clear()  # and the run host gets other plans under these numbers
         return numbers
+
+
+def _stopping() -> NotReadyError:
+    return NotReadyError("the service stops; ask again when it is back", 1)
 
 
 def _joined(

@@ -48,12 +48,14 @@ from hotloop.app.execution.context import (
     to_the_end,
     withdraw,
 )
+from hotloop.app.execution.small_tasks import SmallTaskService
 from hotloop.app.logs.formatting import FIELDS
 from hotloop.app.logs.origin import bind, bind_task, origin_from_json
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.model import Shard, ShardRef, Task
 from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.shards import Summarize
+from hotloop.app.tasks.small import SmallClaims
 from hotloop.app.tasks.spec import has_files
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError
@@ -93,17 +95,22 @@ class TaskRunner:
     `execute` in the queue's threads, everything else on the event loop.
     """
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, small: SmallTaskService) -> None:
         self.active: dict[ShardRef, ActiveRun] = {}
         """All shards that this process executes now."""
         self.context = context
+        self._small = small
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
 
-    def execute(self, claimed: Claim) -> None:
-        """Execute a shard of the queue until it ends. Blocks; raises HandOver if the process stops
-        first.
+    def execute(self, claimed: Claim | SmallClaims) -> None:
+        """Execute a shard of the queue, or some small tasks, until they end. Blocks; raises
+        HandOver if the process stops first.
         """
+        if isinstance(claimed, SmallClaims):
+            executing = self._small.execute(claimed, self.patiently)
+            asyncio.run_coroutine_threadsafe(executing, self._loop).result()
+            return
 
         async def drive(active: ActiveRun) -> Outcome | None:
             return await self.run(claimed, active)

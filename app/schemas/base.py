@@ -27,7 +27,7 @@ class ResponseModel(BaseModel):
 
 
 TaskId = Annotated[str, Field(examples=["task_4f9d02aa71c3e85b_1735689600"])]
-"""Id of a task: `task_`, 24 hexadecimal digits (fewer in early versions), `_`, seconds since 1970."""
+"""Id of a task: `task_`, 24 hexadecimal digits (fewer in early versions), `_`, unix seconds."""
 
 
 class TaskLinks(ResponseModel):

@@ -6,6 +6,7 @@ thread or process.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,9 +50,13 @@ class ItemWriter:
         self._checksums.add(data)
         self.count += len(rows)
 
+    def checksums(self) -> bytes:
+        """Return the bytes that follow the rows."""
+        return self._checksums.packed()
+
     def finish(self) -> None:
         """Write the checksums and the number of rows, which are known only at the end."""
-        self._file.write(self._checksums.packed())
+        self._file.write(self.checksums())
         self._file.seek(0)
         self._file.write(header_bytes(self._dtype, self.count))
 
@@ -72,6 +77,32 @@ def new_item_file(path: str | Path, workload: str) -> Iterator[ItemWriter]:
             writer.finish()
     except OSError as error:
         raise disk_error("the items cannot be stored", error) from error
+
+
+def packed_items(workload: str, item_ids: npt.NDArray[np.int64], columns: Columns) -> bytes:
+    """Return the bytes of an item file with these items."""
+    dtype = item_dtype(workload)
+    file = io.BytesIO()
+    file.write(header_bytes(dtype, len(item_ids)))
+    writer = ItemWriter(file, dtype)
+    writer.append(item_ids, columns)
+    file.write(writer.checksums())
+    return file.getvalue()
+
+
+def unpacked_items(workload: str, data: bytes, count: int) -> tuple[npt.NDArray[np.int64], Columns]:
+    """Return the ids and the columns of the `count` items in the bytes of an item file. Raises
+    DamagedFileError for other bytes.
+    """
+    dtype, checksums = item_dtype(workload), Checksums()
+    header = header_bytes(dtype, count)
+    body = data[len(header) : len(header) + count * dtype.itemsize]
+    checksums.add(body)
+    if data != header + body + checksums.packed():
+        raise DamagedFileError("the task's items in the database are not as they were stored")
+    rows = np.frombuffer(body, dtype, count)
+    columns = {name: native_column(rows, name) for name in dtype.names or ()}
+    return columns.pop(ITEM_ID.name), columns
 
 
 def add_checksums(path: Path) -> None:

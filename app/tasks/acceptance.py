@@ -46,8 +46,8 @@ def accept(
         }
         if not rows.update_task(connection, task_id, {TaskStatus.PENDING}, values):
             raise rows.conflict(connection, task_id, "it is {status}; its items came too late")
-        needs = rows.task_needs(rows.to_task(rows.task_row(connection, task_id)))
-        return rows.insert_shards(connection, task_id, counts, time.time(), needs)
+        task = rows.to_task(rows.task_row(connection, task_id))
+        return rows.insert_shards(connection, task, counts, time.time())
 
 
 def move_to_background(
@@ -70,9 +70,7 @@ def move_to_background(
                 text = "it is {status}; it was not accepted in the background"
                 raise rows.conflict(connection, task.task_id, text)
             connection.execute(delete(shards).where(shards.c.task_id == task.task_id))
-            return rows.insert_shards(
-                connection, task.task_id, counts, time.time(), rows.task_needs(task)
-            )
+            return rows.insert_shards(connection, task, counts, time.time())
     except IntegrityError as error:
         raise TaskConflictError(task.task_id, "another task has its key") from error
 

@@ -11,18 +11,31 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, Float, bindparam, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Float,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from hotloop.app.database.engine import alone, reading, writing
 from hotloop.app.errors import StoreError, TaskConflictError, TaskNotFoundError, UnreadableTaskError
 from hotloop.app.names import TaskStatus
 from hotloop.app.tasks import rows
+from hotloop.app.tasks.chunks import result_columns
 from hotloop.app.tasks.model import UNFINISHED, Shard, ShardRef, Task, utc_now
 from hotloop.app.tasks.needs import Abilities
-from hotloop.app.tasks.tables import shards
+from hotloop.app.tasks.small import Member, SmallClaims
+from hotloop.app.tasks.tables import inputs, shards, tasks
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +43,10 @@ _QUEUED: Final = shards.c.queued_at.is_not(None)
 _HELD: Final = _QUEUED, shards.c.node.is_not(None)
 _REF: Final = shards.c.task_id, shards.c.shard, shards.c.generation
 # In the order of the index, with `node`: PostgreSQL does not see that `node` is null in all rows.
-_IN_ORDER: Final = shards.c.node, shards.c.queued_at, shards.c.task_id, shards.c.shard
+_IN_ORDER: Final = (
+    *(shards.c.node, shards.c.rank, shards.c.queued_at),
+    *(shards.c.task_id, shards.c.shard),
+)
 _NOW: Final = bindparam("now", type_=Float(53))
 # A pause longer than the longest is ignored: a clock has jumped, or another machine's is ahead.
 _IS_DUE: Final = or_(
@@ -42,12 +58,33 @@ _MAY_FIT: Final = (
     or_(shards.c.needs.is_(None), shards.c.needs.not_in(bindparam("unfit", expanding=True))),
     or_(shards.c.needs_bytes.is_(None), shards.c.needs_bytes <= bindparam("run_bytes")),
 )
+_WAITS: Final = _QUEUED, shards.c.node.is_(None)
+_SMALL_KEY: Final = case((shards.c.attempt == 0, shards.c.small)).label("small")
 _FIRST: Final = (
-    select(*_REF, shards.c.needs)
-    .where(_QUEUED, shards.c.node.is_(None), _IS_DUE, *_MAY_FIT)
+    select(*_REF, shards.c.needs, _SMALL_KEY)
+    .where(*_WAITS, _IS_DUE, *_MAY_FIT)
     .order_by(*_IN_ORDER)
     .limit(1)
 )
+_INPUT: Final = and_(inputs.c.task_id == tasks.c.task_id, inputs.c.part == 0)
+_ALIKE: Final = (
+    select(shards.c.task_id, shards.c.generation, tasks.c.total_items, inputs.c.data)
+    .select_from(shards.join(tasks).outerjoin(inputs, _INPUT))
+    .where(*_WAITS, shards.c.attempt == 0, shards.c.small == bindparam("small"))
+    .order_by(*_IN_ORDER)
+    .limit(bindparam("most"))
+    .with_for_update(of=tasks, skip_locked=True)
+)
+"""Selection of waiting small tasks with a key, and the input of each."""
+
+
+class First(NamedTuple):
+    """The first waiting shard that a node may begin."""
+
+    ref: ShardRef
+    needs: str | None
+    small: str | None
+    """The key of a small task that may be computed with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +94,22 @@ class Claim:
     task: Task
     shard: Shard
 
+    @property
+    def refs(self) -> list[ShardRef]:
+        return [self.shard.ref]
+
 
 def claim(
-    engine: Engine, node: str, in_all: int | None = None, abilities: Abilities | None = None
-) -> Claim | None:
+    engine: Engine,
+    node: str,
+    in_all: int | None = None,
+    abilities: Abilities | None = None,
+    most: int = 1,
+) -> Claim | SmallClaims | None:
     """Begin the execution, by `node`, of the first waiting shard that a node with these `abilities`
-    can execute (None: all). Returns None when there is no such shard, or when all nodes together
-    hold `in_all` shards already. A shard that cannot be executed fails with its task, and the next
-    one is tried. Blocks; raises StoreError.
+    can execute (None: all); if that is a small task, of up to `most` like it. Returns None when
+    there is no such shard, or when all nodes together hold `in_all` shards already. A shard that
+    cannot be executed fails with its task, and the next one is tried. Blocks; raises StoreError.
     """
     able = Abilities() if abilities is None else abilities
     with reading(engine) as connection:
@@ -72,30 +117,33 @@ def claim(
     while first is not None:
         try:
             with writing(engine) as connection:
+                room = most
                 if in_all is not None:
                     alone(connection)  # or two nodes count at once, and both take the last place
-                    if (connection.scalar(select(func.count()).where(*_HELD)) or 0) >= in_all:
+                    held = connection.scalar(select(func.count()).where(*_HELD)) or 0
+                    room = min(most, in_all - held)
+                    if room <= 0:
                         return None
                 first = _first(connection, able)
-                if first and (got := _begin(connection, first[0].task_id, node, able)):
+                if first and room > 1 and first.small is not None:
+                    return _begin_small(connection, first.small, node, room)
+                if first and (got := _begin(connection, first.ref.task_id, node, able)):
                     return got
         except (StoreError, IntegrityError):
             raise
         except Exception as fault:  # fails only this task: the queue must go on
             if first is None:
                 raise
-            logger.exception("the shard %s cannot be begun; its task fails", first[0])
+            logger.exception("the shard %s cannot be begun; its task fails", first.ref)
             error = UnreadableTaskError(f"beginning it met an unexpected {type(fault).__name__}")
             with writing(engine) as connection:
-                _set_aside(connection, first[0].task_id, error)
+                _set_aside(connection, first.ref.task_id, error)
     return None
 
 
-def _first(
-    connection: Connection, able: Abilities, task_id: str | None = None
-) -> tuple[ShardRef, str | None] | None:
+def _first(connection: Connection, able: Abilities, task_id: str | None = None) -> First | None:
     """Return the first waiting shard, of all tasks or of one, that a node with these abilities may
-    begin, and the text of its needs, if they are known.
+    begin.
     """
     wanted = _FIRST if task_id is None else _FIRST.where(shards.c.task_id == task_id)
     while True:
@@ -103,9 +151,9 @@ def _first(
         row = connection.execute(wanted, asked).first()
         if row is None:
             return None
-        *ref, needs = row
+        *ref, needs, small = row
         if able.has(needs):
-            return ShardRef(*ref), needs
+            return First(ShardRef(*ref), needs, small)
 
 
 def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> Claim | None:
@@ -119,16 +167,42 @@ def _begin(connection: Connection, task_id: str, node: str, able: Abilities) -> 
     first = _first(connection, able, task_id)
     if first is None:
         return None
-    ref, needs = first
+    ref = first.ref
     row = rows.task_row(connection, task_id)
     task = rows.to_task(row)
-    if needs is None and not _fits(connection, task, able):
+    if first.needs is None and not _fits(connection, task, able):
         return None
     try:
         return Claim(task, rows.begin_shard(connection, row, ref, node))
     except TaskConflictError as error:
         _set_aside(connection, task_id, error)
         return None
+
+
+def _begin_small(connection: Connection, key: str, node: str, most: int) -> SmallClaims | None:
+    """Begin the first waiting small tasks with a key. Return None if other nodes got all of them
+    meanwhile.
+    """
+    found = connection.execute(_ALIKE, {"small": key, "most": most}).all()
+    ids = [row.task_id for row in found]
+    if not ids:
+        return None
+    task = rows.to_task(rows.task_row(connection, ids[0]))
+    begun = update(shards).where(shards.c.task_id.in_(ids), *_WAITS, shards.c.attempt == 0)
+    values = {"status": TaskStatus.RUNNING, "node": node, "attempt": 1, "beginnings": 1}
+    if connection.execute(begun.values(**values)).rowcount != len(ids):
+        mine = select(shards.c.task_id).where(
+            shards.c.task_id.in_(ids), shards.c.node == node, shards.c.attempt == 1
+        )
+        ids = list(connection.scalars(mine))
+    columns = [list(column) for column in result_columns(task.workload)]
+    values = {"status": TaskStatus.RUNNING, "owner": node, "result_columns": columns}
+    start = func.coalesce(tasks.c.start_time, bindparam("now", utc_now(), tasks.c.start_time.type))
+    running = update(tasks).where(tasks.c.task_id.in_(ids))
+    connection.execute(running.values(start_time=start, **values))
+    taken = set(ids)
+    members = [Member(*row) for row in found if row.task_id in taken]
+    return SmallClaims(task, members) if members else None
 
 
 def _fits(connection: Connection, task: Task, able: Abilities) -> bool:

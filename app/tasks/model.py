@@ -86,6 +86,12 @@ class Task:
     item_bytes: int = 0
     """Stored bytes of one item's results."""
 
+    @property
+    def rank(self) -> int:
+        """The place of its shards in the queue, before the time of its acceptance."""
+        priority = self.spec.get("priority")
+        return -priority if isinstance(priority, int) else 0
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardRef:
@@ -139,6 +145,10 @@ class Shard:
     """Abilities that a node must have, see `app.tasks.needs`; None while they are not known."""
     needs_bytes: int | None = None
     """Bytes of memory that a run of it needs; None while that is not known."""
+    rank: int = 0
+    """Its place in the queue before the time of its acceptance; lower is earlier."""
+    small: str | None = None
+    """Equal for tasks that one kernel call may compute, see `app.tasks.small`; None for others."""
 
     @property
     def ref(self) -> ShardRef:

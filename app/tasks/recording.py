@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Table
 from sqlalchemy.exc import IntegrityError
 
-from hotloop.app.database.statements import MOST_GROUPS, Insertion, Row
+from hotloop.app.database.statements import (
+    MOST_ROWS,
+    Row,
+    RowStatements,
+    insertion,
+    parameter_of,
+)
 from hotloop.app.errors import TaskConflictError
 from hotloop.app.names import TaskStatus
 from hotloop.app.records import JsonObject
-from hotloop.app.tasks.chunks import Chunk, ResultColumns, chunk_values
+from hotloop.app.tasks.chunks import Chunk, ResultColumns
 from hotloop.app.tasks.model import Shard, Task, new_task_id
 from hotloop.app.tasks.rows import shard_values, task_values
 from hotloop.app.tasks.tables import results, shards, tasks
 
+_TABLES: Final = (tasks, shards, results)
+
 
 class FinishedTask(NamedTuple):
-    """The rows of a task that is over: its own, that of its only shard, and its results."""
+    """A task that is over, with its only shard and all its results."""
 
-    task: Row
-    shard: Row
-    chunk: Row
-
-    @property
-    def task_id(self) -> str:
-        found: str = self.task["task_id"]
-        return found
-
-
-class Template(NamedTuple):
-    """The values that the rows of similar tasks have in common."""
-
-    task: Row
-    shard: Row
+    task_id: str
+    values: Row
+    """All columns of the three rows, as `insertion` names them."""
 
 
 class Recorder:
     """Makes and stores tasks that are over."""
 
     def __init__(self, engine: Engine) -> None:
-        self._insertion = Insertion(engine, (tasks, shards, results))
+        self._insertion = RowStatements(engine, "finished", list(map(insertion, _TABLES)))
 
-    def template(self, task: Task, columns: ResultColumns) -> Template:
-        """Return the rows that completed tasks like this one, of one shard that the owner executes
-        at once, have in common. `columns` are those of their results.
+    def template(self, task: Task, columns: ResultColumns) -> Row:
+        """Return what completed tasks like this one, of one shard that the owner executes at once,
+        have in common. `columns` are those of their results.
         """
         shard = Shard(
             task_id=task.task_id,
@@ -60,12 +56,13 @@ class Recorder:
         )
         stored = [list(each) for each in columns]
         of_task = task_values(task) | {"status": TaskStatus.COMPLETED, "result_columns": stored}
-        convert = self._insertion.converted
-        return Template(convert(0, of_task), convert(1, shard_values(shard)))
+        return self._insertion.converted(
+            _named(tasks, of_task) | _named(shards, shard_values(shard))
+        )
 
     def finished(
         self,
-        template: Template,
+        template: Row,
         begun: datetime,
         ended: datetime,
         client: str | None,
@@ -75,40 +72,44 @@ class Recorder:
         """Return a new task like the template, with all its results."""
         task_id = new_task_id()
         converted = self._insertion.converted(
-            0, {"created_at": begun, "end_time": ended, "measurements": measured}
+            {"tasks_created_at": begun, "tasks_end_time": ended, "tasks_measurements": measured}
         )
-        counts = {"items_processed": chunk.count, "failed_items": chunk.failed}
-        task: dict[str, Any] = {
-            **template.task,
+        values: Row = {
+            **template,
             **converted,
-            **counts,
-            "task_id": task_id,
-            "start_time": converted["created_at"],
-            "total_items": chunk.count,
-            "client": client,
-            "stored_bytes": chunk.count * template.task["item_bytes"],
+            "tasks_task_id": task_id,
+            "tasks_start_time": converted["tasks_created_at"],
+            "tasks_total_items": chunk.count,
+            "tasks_items_processed": chunk.count,
+            "tasks_failed_items": chunk.failed,
+            "tasks_client": client,
+            "tasks_stored_bytes": chunk.count * template["tasks_item_bytes"],
+            "shards_task_id": task_id,
+            "shards_count": chunk.count,
+            "shards_items_processed": chunk.count,
+            "shards_failed_items": chunk.failed,
+            "shards_details": converted["tasks_measurements"],
+            "results_task_id": task_id,
+            "results_start": chunk.start,
+            "results_count": chunk.count,
+            "results_failed": chunk.failed,
+            "results_crc32": chunk.crc32,
+            "results_rows": chunk.rows,
         }
-        shard: dict[str, Any] = {
-            **template.shard,
-            **counts,
-            "task_id": task_id,
-            "count": chunk.count,
-            "details": converted["measurements"],
-        }
-        return FinishedTask(task, shard, {"task_id": task_id, **chunk_values(chunk)})
+        return FinishedTask(task_id, values)
 
     def store(self, finished: Sequence[FinishedTask]) -> list[Exception | None]:
         """Store tasks, many of them in one transaction. Return the reason why each is not stored,
         None for one that is. Blocks.
         """
         reasons: list[Exception | None] = []
-        for start in range(0, len(finished), MOST_GROUPS):
-            reasons += self._store(finished[start : start + MOST_GROUPS])
+        for start in range(0, len(finished), MOST_ROWS):
+            reasons += self._store(finished[start : start + MOST_ROWS])
         return reasons
 
     def _store(self, finished: Sequence[FinishedTask]) -> list[Exception | None]:
         try:
-            self._insertion.execute(finished)
+            self._insertion.execute([each.values for each in finished])
         except IntegrityError as error:
             if len(finished) == 1:
                 text = "there is such a task already"
@@ -119,3 +120,7 @@ class Recorder:
         except Exception as error:
             return [error] * len(finished)
         return [None] * len(finished)
+
+
+def _named(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {parameter_of(table, name): value for name, value in values.items()}

@@ -161,22 +161,18 @@ def task_needs(task: Task) -> Needs | None:
 
 
 def insert_shards(
-    connection: Connection,
-    task_id: str,
-    counts: Sequence[int],
-    queued_at: float | None,
-    needs: Needs | None = None,
+    connection: Connection, task: Task, counts: Sequence[int], queued_at: float | None
 ) -> list[Shard]:
     """Insert the shards of a task, with `counts` items one after another, and return them.
 
-    `queued_at` is their place in the queue; None does not queue them. `needs` holds for each.
+    `queued_at` is their place in the queue; None does not queue them.
     """
     starts = accumulate(counts, initial=0)
-    known: dict[str, Any] = {}
-    if needs is not None:
-        known = {"needs": needs.text, "needs_bytes": needs.memory_bytes}
+    known: dict[str, Any] = {"rank": task.rank}
+    if (needs := task_needs(task)) is not None:
+        known |= {"needs": needs.text, "needs_bytes": needs.memory_bytes}
     made = [
-        Shard(task_id=task_id, shard=number, start=start, count=count, **known)
+        Shard(task_id=task.task_id, shard=number, start=start, count=count, **known)
         for number, (start, count) in enumerate(zip(starts, counts, strict=False))
     ]
     rows = [shard_values(shard, queued_at) for shard in made]

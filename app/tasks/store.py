@@ -105,8 +105,7 @@ class TaskStore:
                 if check is not None:
                     check(*unfinished(connection, task.client))
                 connection.execute(_NEW_TASK, rows.task_values(task))
-                needs = rows.task_needs(task)
-                return rows.insert_shards(connection, task.task_id, counts, queued_at, needs)
+                return rows.insert_shards(connection, task, counts, queued_at)
         except IntegrityError as error:
             raise TaskConflictError(task.task_id, "there is such a task already") from error
 

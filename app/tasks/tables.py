@@ -20,7 +20,7 @@ from hotloop.app.database.engine import slow
 from hotloop.app.errors import StoreError
 from hotloop.app.names import TaskStatus
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """Raised with every change of a table; each change needs a step in `_STEPS`."""
 
 OLDEST_VERSION: Final = 5
@@ -129,7 +129,14 @@ tasks: Final = sa.Table(
 )
 
 # A database takes every null for another value; here all tasks without a client have the same one.
-sa.Index("tasks_by_key", sa.func.coalesce(tasks.c.client, ""), tasks.c.idempotency_key, unique=True)
+sa.Index(
+    "tasks_by_key",
+    sa.func.coalesce(tasks.c.client, ""),
+    tasks.c.idempotency_key,
+    unique=True,
+    sqlite_where=sa.text("idempotency_key IS NOT NULL"),
+    postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+)
 
 shards: Final = sa.Table(
     "shards",
@@ -163,10 +170,15 @@ shards: Final = sa.Table(
     sa.Column("needs", sa.Text),
     # Bytes of memory that a run of it needs; null where that is not known.
     sa.Column("needs_bytes", sa.BigInteger),
+    # Its place in the queue before `queued_at`: the task's priority, negated.
+    sa.Column("rank", sa.Integer, nullable=False, server_default="0"),
+    # Equal for tasks that one kernel call may compute, see `app.tasks.small`; null for others.
+    sa.Column("small", sa.String(32)),
     # Serves all questions of the queue: which shards wait, and which node holds which.
     sa.Index(
         "shards_queued",
         "node",
+        "rank",
         "queued_at",
         "task_id",
         "shard",
@@ -215,7 +227,28 @@ inputs: Final = sa.Table(
     sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
-"""The file that a task's items come from, in parts; filled only where nodes share no disk."""
+"""The file that a task's items come from, in parts: if it is small, or if nodes share no disk."""
+
+webhooks: Final = sa.Table(
+    "webhooks",
+    metadata,
+    sa.Column(
+        "task_id",
+        sa.String(64),
+        sa.ForeignKey(tasks.c.task_id, ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("url", sa.Text, nullable=False),
+    # Of the task's end; raised by a resume, so that the next end is told, too.
+    sa.Column("number", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    # The next attempt may begin from this time on, unix seconds; null once there is none.
+    sa.Column("next_at", sa.Float(53)),
+    sa.Column("delivered_at", UtcDateTime),
+    sa.Column("error", sa.Text),
+    sa.Index("webhooks_due", "next_at"),
+)
+"""A row for each task whose end is told to a URL, see `app.execution.webhooks`."""
 
 results: Final = sa.Table(
     "results",
@@ -292,7 +325,23 @@ def _add_needs_and_sizes(connection: sa.Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX tasks_stored ON tasks (client, stored_bytes)")
 
 
+def _add_ranks(connection: sa.Connection) -> None:
+    run = connection.exec_driver_sql
+    run("ALTER TABLE shards ADD COLUMN rank INTEGER DEFAULT '0' NOT NULL")
+    run("ALTER TABLE shards ADD COLUMN small VARCHAR(32)")
+    run("DROP INDEX shards_queued")
+    run(
+        "CREATE INDEX shards_queued ON shards (node, rank, queued_at, task_id, shard) "
+        "WHERE queued_at IS NOT NULL"
+    )
+    run("DROP INDEX tasks_by_key")
+    run(
+        "CREATE UNIQUE INDEX tasks_by_key ON tasks (coalesce(client, ''), idempotency_key) "
+        "WHERE idempotency_key IS NOT NULL"
+    )
+
+
 _STEPS: Final[Mapping[int, Callable[[sa.Connection], None]]] = MappingProxyType(
-    {5: _add_needs_and_sizes}
+    {5: _add_needs_and_sizes, 6: _add_ranks}
 )
 """The step from each schema to the next, by the number of the schema that it begins with."""

@@ -20,6 +20,7 @@ from hotloop.app.errors import StoreError
 from hotloop.app.tasks.claims import Claim, claim, put_back
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.needs import Abilities
+from hotloop.app.tasks.small import SmallClaims
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class QueueOptions:
     """Shards that this process executes at once; 0 if it only accepts tasks."""
     total_concurrency: int | None = None
     """Shards that all nodes together execute at once; all nodes must have the same limit."""
+    most_small: int = 1
+    """Small tasks that it takes at once."""
     polling_seconds: float = 0.25
     """Pause between two checks for work that other processes have accepted or put back."""
 
@@ -57,7 +60,7 @@ class WorkQueue:
         self,
         engine: Engine,
         node: str,
-        execute: Callable[[Claim], None],
+        execute: Callable[[Claim | SmallClaims], None],
         options: QueueOptions,
         can_execute: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -144,19 +147,19 @@ class WorkQueue:
 
     def _work(self) -> None:
         while (claimed := self._next()) is not None:
-            ref = claimed.shard.ref
+            refs = claimed.refs
             try:
                 self._execute(claimed)
             except HandOver:
                 pass
             except Exception:
-                logger.exception("the work %s met a fault", ref)
+                logger.exception("the work %s met a fault", refs[0])
             finally:
                 with self._changed:
-                    self._running.discard(ref)
+                    self._running.difference_update(refs)
                     self._changed.notify_all()
 
-    def _next(self) -> Claim | None:
+    def _next(self) -> Claim | SmallClaims | None:
         """Wait for the next claim; None when no more work is taken."""
         with self._looking:
             while not self._closing.is_set():
@@ -173,7 +176,7 @@ class WorkQueue:
                 self._woken.wait(max(pause, _LEAST_PAUSE_SECONDS) if self._failing else pause)
         return None
 
-    def _claim(self) -> Claim | None:
+    def _claim(self) -> Claim | SmallClaims | None:
         try:
             with self._claiming:
                 if self._failing:  # the last claim may have succeeded, and its answer was lost
@@ -182,10 +185,11 @@ class WorkQueue:
                 if self._closing.is_set():
                     return None
                 in_all = self._options.total_concurrency
-                claimed = claim(self._engine, self._node, in_all, self._abilities)
+                asked = self._engine, self._node, in_all, self._abilities
+                claimed = claim(*asked, self._options.most_small)
                 if claimed is not None:
                     with self._changed:
-                        self._running.add(claimed.shard.ref)
+                        self._running.update(claimed.refs)
                 return claimed
         except StoreError as error:
             if not self._failing:

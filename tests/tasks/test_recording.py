@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hotloop.app.database.statements import MOST_GROUPS
+from hotloop.app.database.statements import MOST_ROWS
 from hotloop.app.errors import StoreError, TaskConflictError
 from hotloop.app.names import TaskStatus, TaskType
 from hotloop.app.strategies.base import BatchResult
@@ -42,7 +42,7 @@ def finish(new_task: NewTask, result: NewResult) -> Finish:
 
 def test_finished_tasks_are_stored_as_they_are(store: TaskStore, finish: Finish) -> None:
     recorder = Recorder(store.engine)
-    group = [finish(recorder) for _ in range(MOST_GROUPS + 7)]
+    group = [finish(recorder) for _ in range(MOST_ROWS + 7)]
     assert recorder.store(group) == [None] * len(group)
     for each in group:
         task, (shard,) = store.with_shards(each.task_id)
