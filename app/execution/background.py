@@ -53,9 +53,19 @@ class BackgroundService:
         MemoryBudgetError, IdempotencyConflictError, KeyInUseError, ClientLimitError,
         ClientStorageError, NotReadyError, StoreError.
         """
+        accepted = await self.accept(request, idempotency_key, client)
+        if isinstance(accepted, TaskView):
+            return accepted
+        return new_task_view(accepted, [accepted.total_items])
+
+    async def accept(
+        self, request: BackgroundRequest, idempotency_key: str | None, client: str | None = None
+    ) -> TaskView | Task:
+        """Do the same as `submit`, and return a new small task as it is: its view takes as long to
+        make as its acceptance.
+        """
         if (new := await self._small.new(request, idempotency_key, client)) is not None:
-            view = await self._acceptance.submit_small(new)
-            return view or new_task_view(new.task, [new.task.total_items])
+            return await self._acceptance.submit_small(new) or new.task
         total, digest = request.total_items, None
         plan, seconds = await self._plan(request.strategy, request, total)
         source, kind = None, InputKind.GENERATED

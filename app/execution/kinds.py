@@ -15,7 +15,7 @@ from hotloop.app.execution.context import RunContext
 from hotloop.app.execution.micro_batches import MOST_ITEMS, MOST_SECONDS, CallKind, Computed
 from hotloop.app.execution.specs import spec_of
 from hotloop.app.logs.origin import NOWHERE
-from hotloop.app.names import StrategyName, TaskType
+from hotloop.app.names import StrategyName, TaskKind, TaskType
 from hotloop.app.prediction.plan import make_plan
 from hotloop.app.records import JsonObject
 from hotloop.app.runhost.measurements import KEPT_ERRORS, Measurements
@@ -32,9 +32,9 @@ from hotloop.app.tasks.chunks import (
     result_columns,
 )
 from hotloop.app.tasks.model import Task, utc_now
-from hotloop.app.tasks.needs import version_needs
+from hotloop.app.tasks.needs import needs_of, version_needs
 from hotloop.app.tasks.recording import Recorder
-from hotloop.app.tasks.small import small_key
+from hotloop.app.tasks.small import SmallKey
 from hotloop.app.tasks.spec import InputKind
 from hotloop.kernels import Workload
 
@@ -59,8 +59,8 @@ class Kind:
     """What the stored tasks of its calls have in common, see `Recorder`."""
     item_bytes: int
     columns: ResultColumns
-    small: str
-    """The key of its small tasks, see `app.tasks.small`."""
+    small: SmallKey
+    """What its small tasks have in common."""
     count: Callable[[int, int], None]
     """Function that counts a call: its items, and how many of them failed."""
 
@@ -143,7 +143,14 @@ class Kinds:
             owner=context.node,
             item_bytes=item_bytes,
         )
-        version = None if plan.source is None else plan.source.version
+        known_needs = {"bytes": context.memory.needed(plan)} | version_needs(plan.source)
+        needed = needs_of(
+            TaskKind.RUN,
+            plan.workload,
+            plan.kernel,
+            plan.strategy,
+            replace(spec, needs=known_needs).to_json(),
+        )
         made = Kind(
             calls=CallKind(plan, empty, costs.seconds_of_call(operations, 1) - empty),
             workload=workload,
@@ -152,7 +159,7 @@ class Kinds:
             template=self._recorder.template(like, columns),
             item_bytes=item_bytes,
             columns=columns,
-            small=small_key(workload.name, version, plan.kernel, plan.parameters),
+            small=SmallKey.of(plan.workload, plan.kernel, plan.parameters, needed, known_needs),
             count=context.metrics.calls_of(workload.name, plan.kernel),
         )
         while len(self._made) >= MOST_KINDS:

@@ -30,7 +30,6 @@ from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.runs import BackgroundRequest
 from hotloop.app.sources.item_file import packed_items, unpacked_items
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
-from hotloop.app.tasks.needs import version_needs
 from hotloop.app.tasks.small import Ended, Member, NewTask, SmallClaims, SmallTasks
 from hotloop.app.tasks.spec import InputKind
 from hotloop.kernels import KernelsError, UnknownWorkloadError, get_workload
@@ -78,7 +77,7 @@ class SmallTaskService:
             spec_of(request, InputKind.GENERATED if data is None else InputKind.ITEMS),
             kernel=plan.kernel,
             origin=origin_to_json(current()),
-            needs={"bytes": context.memory.needed(plan)} | version_needs(plan.source),
+            needs=kind.small.stored_needs,
         )
         stored = total * kind.item_bytes + (0 if data is None else len(data))
         if not context.storage.fits(client, stored):

@@ -258,7 +258,7 @@ class Hotloop:
         services, declared = self._running, await self._declared(workload)
         asked = {"strategy": strategy, **options}
         request = _request(BackgroundRequest, declared, columns, parameters, asked)
-        return (await services.background.submit(request, idempotency_key)).task_id
+        return (await services.background.accept(request, idempotency_key)).task_id
 
     async def result(self, task_id: str) -> Results:
         """Wait until a task has ended, and return its outputs. Raises RunError if it did not

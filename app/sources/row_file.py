@@ -52,6 +52,7 @@ def row_dtype(columns: Iterable[Column]) -> np.dtype[np.void]:
     )
 
 
+@lru_cache
 def header_bytes(dtype: np.dtype[np.void], count: int) -> bytes:
     """Return the file's bytes before its rows. NumPy pads them to a size that does not depend on
     `count`, so that the header can be written again once the count is known."""

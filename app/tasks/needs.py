@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from hotloop.app.names import TaskKind
@@ -35,7 +36,7 @@ _WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Needs:
     """The abilities and memory that a node must have for every shard of a task."""
 
@@ -43,7 +44,7 @@ class Needs:
     memory_bytes: int | None = None
     """Memory of the run host and all processes below it; None where it is not known."""
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The abilities as text for the store; equal abilities give equal texts."""
         return json.dumps(sorted(self.abilities))

@@ -32,6 +32,7 @@ from hotloop.app.records import JsonObject
 from hotloop.app.tasks import rows
 from hotloop.app.tasks.chunks import Chunk
 from hotloop.app.tasks.model import Shard, ShardRef, Task
+from hotloop.app.tasks.needs import Needs
 from hotloop.app.tasks.store import unfinished
 from hotloop.app.tasks.tables import inputs, results, shards, tasks, webhooks
 
@@ -39,21 +40,34 @@ MOST_CLAIMED: Final = 256
 """Small tasks that are claimed at once."""
 
 
-def small_key(
-    workload: str, version: str | None, kernel: str, parameters: Mapping[str, Any]
-) -> str:
-    """Return the key of tasks that one kernel call may compute."""
-    text = json.dumps([workload, version, kernel, sorted(parameters.items())])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+@dataclass(frozen=True, slots=True)
+class SmallKey:
+    """What small tasks have in common that one kernel call may compute."""
+
+    key: str
+    needs: Needs
+    stored_needs: Mapping[str, Any]
+    """The needs as a task's spec has them."""
+
+    @classmethod
+    def of(
+        cls,
+        workload: str,
+        kernel: str,
+        parameters: Mapping[str, Any],
+        needs: Needs,
+        stored_needs: Mapping[str, Any],
+    ) -> SmallKey:
+        text = json.dumps([workload, kernel, sorted(parameters.items()), needs.text])
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:32], needs, stored_needs)
 
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task of one shard that is to be accepted, with its input if that is small."""
+    """A small task that is to be accepted."""
 
     task: Task
-    small: str | None
-    """The key of the tasks that may be computed with it; None if it is executed by itself."""
+    small: SmallKey
     data: bytes | None
     """The bytes of its item file; None for generated items."""
     webhook: str | None = None
@@ -211,16 +225,16 @@ class SmallTasks:
         return dict.fromkeys(each.task.task_id for each in new)
 
     def _row(self, new: NewTask) -> Row:
-        task, needs = new.task, rows.task_needs(new.task)
+        task = new.task
         shard = Shard(
             task_id=task.task_id,
             shard=0,
             start=0,
             count=task.total_items,
-            needs=None if needs is None else needs.text,
-            needs_bytes=None if needs is None else needs.memory_bytes,
+            needs=new.small.needs.text,
+            needs_bytes=new.small.needs.memory_bytes,
             rank=task.rank,
-            small=new.small,
+            small=new.small.key,
         )
         hook = {"task_id": task.task_id, "url": new.webhook, "number": 0, "attempts": 0}
         values = (
