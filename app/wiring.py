@@ -28,6 +28,7 @@ from hotloop.app.execution.runner import TaskRunner
 from hotloop.app.execution.runs import LongRunService, RunService
 from hotloop.app.execution.small_tasks import SmallTaskService
 from hotloop.app.execution.tasks import TaskService
+from hotloop.app.execution.webhooks import WebhookService
 from hotloop.app.names import TaskKind
 from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
@@ -189,6 +190,9 @@ async def open_services(
         stack.push_async_callback(upkeep.close)
         await upkeep.start()
         stack.push_async_callback(_close, queue.close)
+        webhooks = WebhookService(settings, store)
+        webhooks.start()
+        stack.push_async_callback(webhooks.close)
         hub = EventHub(store, bodies)
         stack.push_async_callback(hub.close)
         vitals = VitalsService(context.lag, usable_cpus)

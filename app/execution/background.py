@@ -17,6 +17,7 @@ from hotloop.app.execution.items import InlineInput
 from hotloop.app.execution.presenters import new_task_view, task_view
 from hotloop.app.execution.small_tasks import SmallTaskService
 from hotloop.app.execution.specs import plan_for, request_hash, shard_counts, spec_of
+from hotloop.app.execution.webhooks import check_webhook
 from hotloop.app.logs.origin import current, origin_to_json
 from hotloop.app.names import TaskType
 from hotloop.app.schemas.options import StrategyChoice
@@ -64,6 +65,7 @@ class BackgroundService:
         """Do the same as `submit`, and return a new small task as it is: its view takes as long to
         make as its acceptance.
         """
+        check_webhook(self._context.settings, request.webhook)
         if (new := await self._small.new(request, idempotency_key, client)) is not None:
             return await self._acceptance.submit_small(new) or new.task
         total, digest = request.total_items, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -27,7 +27,7 @@ from hotloop.app.schemas.results import (
     RunResult,
     StageView,
 )
-from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView
+from hotloop.app.schemas.tasks import Shards, TaskProgress, TaskSummary, TaskView, WebhookView
 from hotloop.app.tasks.model import FINISHED, Shard, Task, run_seconds
 from hotloop.app.tasks.needs import (
     A_RUN_HOST,
@@ -41,6 +41,7 @@ from hotloop.app.tasks.needs import (
 from hotloop.app.tasks.nodes import living_abilities
 from hotloop.app.tasks.rows import task_needs
 from hotloop.app.tasks.store import TaskPage, TaskStore
+from hotloop.app.tasks.webhooks import WebhookStore
 
 logger = logging.getLogger(__name__)
 
@@ -219,7 +220,11 @@ def _shown(model: type[M], fields: dict[str, Any]) -> M:
 def new_task_view(task: Task, counts: Sequence[int]) -> TaskView:
     """Return the view of a task just accepted, whose shards have `counts` items each."""
     waiting = [Shard(task_id=task.task_id, shard=n, start=0, count=c) for n, c in enumerate(counts)]
-    return TaskView(**_summary_fields(task, waiting, None, NOBODY), result=None)
+    hook = None
+    if task.webhook is not None:
+        hook = WebhookView(attempts=0, delivered_at=None, error=None)
+    fields = _summary_fields(task, waiting, None, NOBODY)
+    return TaskView(**fields, result=None, priority=-task.rank, webhook=hook)
 
 
 def task_view(store: TaskStore, bodies: Bodies, task_id: str) -> TaskView:
@@ -227,9 +232,11 @@ def task_view(store: TaskStore, bodies: Bodies, task_id: str) -> TaskView:
     task, shards = store.with_shards(task_id)
     living = living_nodes(store, [task])
     fields = _summary_fields(task, shards, _seconds(task, shards, bodies), living)
-    own: dict[str, Any] = {}
+    own: dict[str, Any] = {"priority": -task.rank}
+    if task.webhook is not None and (state := WebhookStore(store.engine).state(task_id)):
+        own["webhook"] = asdict(state)
     try:
-        own = body_of(bodies, task.kind).view(store, task, shards)
+        own |= body_of(bodies, task.kind).view(store, task, shards)
     except (UnreadableTaskError, ValueError, KeyError, TypeError):
         # Another version stored it, or the row is damaged: the rest of the task can be shown.
         logger.warning("the measurements of task %s cannot be read", task_id, exc_info=True)

@@ -53,6 +53,8 @@ def spec_of(
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
         input=input_spec(kind, media_type),
+        priority=getattr(request, "priority", 0),
+        webhook=getattr(request, "webhook", None),
     )
 
 
@@ -90,7 +92,9 @@ def request_hash(request: RunRequest) -> str:
     """Return a hash that is equal for equal requests."""
     # Hash the items apart: making JSON of 100,000 rows would hold the GIL for long.
     rows = "" if request.items is None else ItemColumns.of(request.workload, request.items).digest
-    text = request.model_dump_json(exclude={"items"})
+    # Fields that earlier versions did not have count only if they are given.
+    new = {name for name in ("priority", "webhook") if not getattr(request, name, None)}
+    text = request.model_dump_json(exclude={"items", *new})
     return hashlib.sha256(f"{text} {rows}".encode()).hexdigest()
 
 

@@ -137,6 +137,16 @@ class BackgroundRequest(RunRequest):
     strategy: StrategyChoice = AUTO
     """The way to execute batches; `auto` takes the strategy with the lowest estimate."""
 
+    priority: int = Field(default=0, ge=-100, le=100)
+    """Tasks of a higher priority begin first; those of the same in the order of their acceptance.
+    """
+
+    webhook: str | None = Field(
+        default=None, max_length=2_048, examples=["https://example.com/done"]
+    )
+    """URL to which the end of the task is told, signed and repeated until it is received; see
+    `HOTLOOP_WEBHOOK_HOSTS`."""
+
     @classmethod
     def of(cls, request: RunRequest, strategy: StrategyName) -> BackgroundRequest:
         """Return the body of a background task that does the same as this run."""

@@ -82,8 +82,23 @@ class TaskSummary(TaskProgress):
     links: TaskLinks = Field(default_factory=lambda: UNLINKED)
 
 
+class WebhookView(ResponseModel):
+    """What became of a task's webhook so far."""
+
+    attempts: Count
+    delivered_at: AwareDatetime | None
+    """Null until the receiver has confirmed it."""
+    error: str | None
+    """Why the last attempt failed."""
+
+
 class TaskView(TaskSummary):
     """A task, with its result once there is one."""
+
+    priority: int = 0
+    """Its place among the waiting tasks."""
+    webhook: WebhookView | None = None
+    """Null for a task without a webhook."""
 
     result: RunResult | None
     """The result of a run that has ended."""

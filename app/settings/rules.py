@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -77,6 +77,12 @@ def host_of(authority: str) -> str:
     if text.startswith("["):
         return text[: text.find("]") + 1]
     return text.partition(":")[0]
+
+
+def is_named(host: str, names: Collection[str]) -> bool:
+    """Return True if a host, in small letters, is one of these names, or below one with `*.`."""
+    parents = (f"*.{host.split('.', cut)[-1]}" for cut in range(1, host.count(".") + 1))
+    return host in names or any(parent in names for parent in parents)
 
 
 def load_factory(target: str) -> Callable[..., Any]:
@@ -177,7 +183,7 @@ def key_digest(value: Any) -> Any:
     return value
 
 
-def session_secret(value: SecretStr | None) -> SecretStr | None:
+def long_secret(value: SecretStr | None) -> SecretStr | None:
     if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
         raise refuse(f"must have at least {MIN_SECRET_BYTES} bytes; choose a longer random text")
     return value

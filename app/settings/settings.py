@@ -219,6 +219,12 @@ class Settings(BaseSettings):
     """Secret that signs the sessions of browsers: random text of at least 32 bytes, the same on all
     machines. When not set, the service makes one at its start, and sessions end with the service.
     """
+    webhook_hosts: tuple[str, ...] = Field(default=(), max_length=100)
+    """Hosts that the service may call when a task with a `webhook` ends; `*.name` covers all names
+    below a name. When empty, requests with a webhook are refused."""
+    webhook_secret: SecretStr | None = None
+    """Secret that signs the calls of webhooks: random text of at least 32 bytes, which receivers
+    know, too. Needed with webhook hosts."""
     client_tasks: int = Field(default=10_000, ge=1, le=10_000_000)
     """Background tasks of a client that may wait or run at the same time; the next one is refused.
     Without keys, all requests count as one client."""
@@ -299,8 +305,8 @@ class Settings(BaseSettings):
     _database_url = field_validator("database_url")(rules.postgresql_url)
     _node_id = field_validator("node_id")(rules.node_name)
     _traces_url = field_validator("traces_url")(rules.collector_url)
-    _session_secret = field_validator("session_secret")(rules.session_secret)
-    _allowed_hosts = field_validator("allowed_hosts")(rules.host_names)
+    _secrets = field_validator("session_secret", "webhook_secret")(rules.long_secret)
+    _allowed_hosts = field_validator("allowed_hosts", "webhook_hosts")(rules.host_names)
     _cors_origins = field_validator("cors_origins")(rules.origins)
     _rate_limit = field_validator("rate_limit")(rules.rate)
     _rate_limit_storage = field_validator("rate_limit_storage")(rules.rate_storage_url)
@@ -351,6 +357,15 @@ class Settings(BaseSettings):
             rules.load_key(self.jwt_key.get_secret_value(), self.jwt_algorithm)
         except ValueError as error:
             raise refuse(f"{PREFIX}JWT_KEY {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _check_webhooks(self) -> Self:
+        if bool(self.webhook_hosts) != (self.webhook_secret is not None):
+            raise refuse(
+                f"{PREFIX}WEBHOOK_HOSTS and {PREFIX}WEBHOOK_SECRET need each other; set both or "
+                "neither"
+            )
         return self
 
     @model_validator(mode="after")

@@ -21,13 +21,14 @@ MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
         TaskStatus.RUNNING: frozenset(
             {TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
         ),
-        TaskStatus.COMPLETED: frozenset(),
+        TaskStatus.COMPLETED: frozenset({TaskStatus.PENDING}),
         TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
         TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
     }
 )
 """The states that a task, or a shard, may move to from each state. It moves from running to running
-when another process takes it over, and back to pending when it is resumed."""
+when another process takes it over, and back to pending when it is resumed, or when the items that
+failed are tried again."""
 
 FINISHED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 UNFINISHED: Final = frozenset(MOVES) - FINISHED
@@ -91,6 +92,12 @@ class Task:
         """The place of its shards in the queue, before the time of its acceptance."""
         priority = self.spec.get("priority")
         return -priority if isinstance(priority, int) else 0
+
+    @property
+    def webhook(self) -> str | None:
+        """The URL to which its end is told."""
+        url = self.spec.get("webhook")
+        return url if isinstance(url, str) else None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,14 +13,20 @@ from dataclasses import fields, replace
 from itertools import accumulate
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, Select, case, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, case, insert, select, update
 
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError, TooManyBeginningsError
 from hotloop.app.names import TaskStatus, TaskType, is_task_id
 from hotloop.app.tasks.chunks import result_columns
 from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task, may_become, utc_now
 from hotloop.app.tasks.needs import Needs, needs_of
-from hotloop.app.tasks.tables import shards, tasks
+from hotloop.app.tasks.tables import shards, tasks, webhooks
+
+_WEBHOOK_IS_DUE: Final = (
+    update(webhooks)
+    .where(webhooks.c.task_id == bindparam("of_task"))
+    .values(next_at=bindparam("now"))
+)
 
 TASK_FIELDS: Final = [tasks.c[field.name] for field in fields(Task)]
 
@@ -90,12 +96,16 @@ def update_task(
     values: dict[str, Any],
 ) -> bool:
     """Change the task if it is in one of `statuses`, and tell whether it was. Its `stored_bytes`
-    are counted anew when it ends, or becomes pending again.
+    are counted anew when it ends, or becomes pending again. Its webhook is due once it ends.
     """
     check_id(task_id)
     change = update(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
     stored = _STORED.get(values.get("status", TaskStatus.RUNNING), {})
-    return connection.execute(change.values(**{**stored, **values})).rowcount == 1
+    if connection.execute(change.values(**{**stored, **values})).rowcount != 1:
+        return False
+    if values.get("end_time") is not None:
+        connection.execute(_WEBHOOK_IS_DUE, {"of_task": task_id, "now": time.time()})
+    return True
 
 
 def move_task(

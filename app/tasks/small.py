@@ -70,7 +70,6 @@ class NewTask:
     small: SmallKey
     data: bytes | None
     """The bytes of its item file; None for generated items."""
-    webhook: str | None = None
 
 
 class Member(NamedTuple):
@@ -152,7 +151,10 @@ _ENDS: Final = (
     sa.insert(results).from_select(
         list(_CHUNK), sa.select(*(v.label(n) for n, v in _CHUNK.items())).where(_IS_OURS)
     ),
-    sa.delete(inputs).where(inputs.c.task_id == _ID, _IS_OURS),
+    sa.update(webhooks)
+    .where(webhooks.c.task_id == _ID, _IS_OURS)
+    .values(next_at=bindparam("now", type_=sa.Float(53))),
+    sa.delete(inputs).where(inputs.c.task_id == _ID, sa.literal_column("0") == _FAILED, _IS_OURS),
     sa.update(shards)
     .where(shards.c.task_id == _ID, shards.c.shard == sa.literal_column("0"), _IS_OURS)
     .values(
@@ -175,7 +177,7 @@ class SmallTasks:
         accepting = [
             *map(insertion, (tasks, shards)),
             _optional(inputs, "data"),
-            _optional(webhooks, "url"),
+            _optional(webhooks, "task_id"),
         ]
         self._accepting = RowStatements(engine, "accepted", accepting)
         self._ending = RowStatements(engine, "ended", _ENDS)
@@ -236,7 +238,8 @@ class SmallTasks:
             rank=task.rank,
             small=new.small.key,
         )
-        hook = {"task_id": task.task_id, "url": new.webhook, "number": 0, "attempts": 0}
+        told = None if task.webhook is None else task.task_id
+        hook = {"task_id": told, "number": 0, "attempts": 0}
         values = (
             (tasks, rows.task_values(task) | {"result_columns": None}),
             (shards, rows.shard_values(shard, task.created_at.timestamp())),
@@ -260,6 +263,7 @@ class SmallTasks:
                 "id": member.task_id,
                 "generation": member.generation,
                 "ended": each.ended,
+                "now": each.ended.timestamp(),
                 "measured": each.measured,
                 "count": chunk.count,
                 "failed": chunk.failed,

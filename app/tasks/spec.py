@@ -57,11 +57,15 @@ class TaskSpec:
     origin: Mapping[str, str] = field(default_factory=dict)
     """The request that asked for it, see `hotloop.app.logs.origin`."""
     needs: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    webhook: str | None = None
+    """The URL to which the task's end is told."""
     version: int = SPEC_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as stored."""
-        optional = {name for name in ("origin", NEEDS_KEY) if not getattr(self, name)}
+        names = ("origin", NEEDS_KEY, "priority", "webhook")
+        optional = {name for name in names if not getattr(self, name)}
         # `asdict` would copy every value.
         return {n: getattr(self, n) for n in _FIELDS if n not in optional}
 

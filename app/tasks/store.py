@@ -27,6 +27,7 @@ from hotloop.app.tasks.results import ResultsReader
 from hotloop.app.tasks.rows import TASK_FIELDS
 from hotloop.app.tasks.shards import ShardStore
 from hotloop.app.tasks.tables import prepare_schema, shards, tasks
+from hotloop.app.tasks.webhooks import add_webhook
 
 INTERRUPTED: Final = "interrupted"
 """The `error_code` of a task whose process has died."""
@@ -105,6 +106,7 @@ class TaskStore:
                 if check is not None:
                     check(*unfinished(connection, task.client))
                 connection.execute(_NEW_TASK, rows.task_values(task))
+                add_webhook(connection, task)
                 return rows.insert_shards(connection, task, counts, queued_at)
         except IntegrityError as error:
             raise TaskConflictError(task.task_id, "there is such a task already") from error

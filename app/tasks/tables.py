@@ -238,7 +238,6 @@ webhooks: Final = sa.Table(
         sa.ForeignKey(tasks.c.task_id, ondelete="CASCADE"),
         primary_key=True,
     ),
-    sa.Column("url", sa.Text, nullable=False),
     # Of the task's end; raised by a resume, so that the next end is told, too.
     sa.Column("number", sa.Integer, nullable=False, server_default="0"),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
@@ -248,7 +247,7 @@ webhooks: Final = sa.Table(
     sa.Column("error", sa.Text),
     sa.Index("webhooks_due", "next_at"),
 )
-"""A row for each task whose end is told to a URL, see `app.execution.webhooks`."""
+"""A row for each task whose end is told to a URL, see `app.tasks.webhooks`."""
 
 results: Final = sa.Table(
     "results",

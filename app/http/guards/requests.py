@@ -14,7 +14,7 @@ from hotloop.app.errors import BodyTooSlowError, ForbiddenError, PayloadTooLarge
 from hotloop.app.http.access import SAFE_METHODS
 from hotloop.app.http.answers import SESSION, UPLOAD, path_of
 from hotloop.app.http.error_handlers import problem_response
-from hotloop.app.settings.rules import host_of, is_loopback
+from hotloop.app.settings.rules import host_of, is_loopback, is_named
 from hotloop.app.settings.settings import Settings, variable_name
 from hotloop.app.wording import echo
 
@@ -93,8 +93,7 @@ class OriginGuard:
     def _is_our_host(self, host: str) -> bool:
         if self._any_host or is_loopback(host):
             return True
-        parents = (f"*.{host.split('.', cut)[-1]}" for cut in range(1, host.count(".") + 1))
-        return host in self._hosts or any(parent in self._hosts for parent in parents)
+        return is_named(host, self._hosts)
 
 
 def is_foreign(headers: Headers, scheme: str, allowed: Collection[str]) -> bool:
