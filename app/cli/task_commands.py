@@ -1,4 +1,4 @@
-"""`hotloop tasks`: list, show, follow, cancel, resume, results, delete."""
+"""`hotloop tasks`: list, show, follow, cancel, resume, retry-failed, results, delete."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "follow": (f"hotloop tasks follow {_ID} --url http://localhost:8001",),
     "cancel": (f"hotloop tasks cancel {_ID}",),
     "resume": (f"hotloop tasks resume {_ID} --follow",),
+    "retry-failed": (f"hotloop tasks retry-failed {_ID} --follow",),
     "results": (
         f"hotloop tasks results {_ID} | head -3",
         f"hotloop tasks results {_ID} --format csv --limit 5",
@@ -49,6 +50,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "delete": (f"hotloop tasks delete {_ID}", "hotloop tasks delete --yes"),
 }
+
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Watch it to its end; always so without --url.")
+]
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -182,9 +187,7 @@ def cancel(
 @_command("resume")
 def resume(
     task_id: TaskId,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Watch it to its end; always so without --url.")
-    ] = False,
+    follow: Follow = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     url: Url = None,
@@ -198,11 +201,40 @@ def resume(
     Without it this command does, until the task has ended; Ctrl-C cancels it again. The command may
     also take other waiting tasks of the store, and gives back what it has not ended.
     """
-    target, shown = Target(url, api_key, data_dir), screen(as_json=as_json, quiet=quiet)
+    target = Target(url, api_key, data_dir)
+    _go_on("resume", task_id, target, follow=follow, as_json=as_json, quiet=quiet)
+
+
+@_command("retry-failed")
+def retry_failed(
+    task_id: TaskId,
+    follow: Follow = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    data_dir: StoreDir = None,
+) -> None:
+    """
+    Try the failed items of a completed task again.
+
+    The results of all other items are kept. Where the work is done is as for resume.
+    """
+    target = Target(url, api_key, data_dir)
+    _go_on("retry-failed", task_id, target, follow=follow, as_json=as_json, quiet=quiet)
+
+
+def _go_on(
+    action: str, task_id: str, target: Target, *, follow: bool, as_json: bool, quiet: bool
+) -> None:
+    """Make a task pending again, and watch it to its end if asked to, or if this process does the
+    work.
+    """
+    shown = screen(as_json=as_json, quiet=quiet)
     with carried_out(as_json) as signals, connected(target, shown, Purpose.RESUME) as client:
         with signals.held():
-            task = _asked(client, shown, "POST", f"{_path(task_id)}/resume")
-        if url is not None and not follow:
+            task = _asked(client, shown, "POST", f"{_path(task_id)}/{action}")
+        if target.url is not None and not follow:
             _print_task(task, as_json)
             return
         with cancelled_when_stopped(client, task_id, signals, shown):

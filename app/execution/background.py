@@ -28,6 +28,7 @@ from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from hotloop.app.tasks.needs import version_needs
+from hotloop.app.tasks.retry import retry_failed
 from hotloop.app.tasks.spec import InputKind, TaskSpec
 from hotloop.app.tasks.work_queue import WorkQueue
 
@@ -115,6 +116,12 @@ class BackgroundService:
         """
         return await in_store_thread(self._resume, task_id)
 
+    async def retry_failed(self, task_id: str) -> TaskView:
+        """Queue the failed items of a completed task again. Raises TaskNotFoundError,
+        TaskConflictError, ClientLimitError, StoreError.
+        """
+        return await in_store_thread(self._retry_failed, task_id)
+
     async def now(self, task_id: str) -> Moment:
         """Return the task as event streams show it. Raises TaskNotFoundError, StoreError."""
         return await self._hub.now(task_id)
@@ -197,6 +204,16 @@ class BackgroundService:
             missing = task.total_items - task.items_processed
             self._context.storage.check(task.client, missing * task.item_bytes)
         store.shards.resume(task_id)
+        view = task_view(store, self._context.bodies, task_id)
+        self._queue.wake()
+        return view
+
+    def _retry_failed(self, task_id: str) -> TaskView:
+        store = self._context.store
+        task = store.get(task_id)
+        if task.end_time is not None:
+            check_client(self._context.settings, task, *store.unfinished(task.client))
+        retry_failed(store.engine, task_id)
         view = task_view(store, self._context.bodies, task_id)
         self._queue.wake()
         return view

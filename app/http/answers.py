@@ -104,6 +104,7 @@ def task_links(request: Request, task_id: str) -> TaskLinks:
         results=f"{tasks}/results/{task_id}",
         cancel=f"{tasks}/{task_id}",
         resume=f"{tasks}/{task_id}/resume",
+        retry_failed=f"{tasks}/{task_id}/retry-failed",
         events=f"{tasks}/events/{task_id}",
     )
 

@@ -7,7 +7,6 @@ output columns, `state` uint8. Names and types of the columns are stored once fo
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -109,20 +108,28 @@ def pack_all(
     """Pack all results of a small task, at most CHUNK_ROWS, into one chunk. ValueError when the
     columns are not exactly these.
     """
-    count, parts = len(item_ids), [item_ids]
-    for name, dtype in names:
-        column = columns[name]
+    return pack_rows(0, ResultRows(item_ids, columns, failed), names)
+
+
+def pack_rows(start: int, given: ResultRows, columns: ResultColumns) -> Chunk:
+    """Pack at most CHUNK_ROWS results, from the position `start` on, into one chunk. ValueError
+    when the columns are not exactly these.
+    """
+    count, parts = len(given), [given.item_ids]
+    for name, dtype in columns:
+        column = given.columns[name]
         if column.dtype != dtype or column.shape != (count,):
             raise ValueError(
                 f"column {name} is {column.dtype}{column.shape}, not {dtype}({count},)"
             )
         parts.append(column)
-    rows = b"".join([*map(_little_endian, parts), _states(failed).tobytes()])
-    return Chunk(0, count, int(np.count_nonzero(failed)), _crc32(0, count, rows), rows)
+    rows = b"".join([*map(_little_endian, parts), _states(given.failed).tobytes()])
+    crc32 = _crc32(start, count, rows)
+    return Chunk(start, count, int(np.count_nonzero(given.failed)), crc32, rows)
 
 
 def _little_endian(column: npt.NDArray[Any]) -> bytes:
-    return (column if sys.byteorder == "little" else column.byteswap()).tobytes()
+    return column.astype(column.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _states(failed: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from itertools import accumulate
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, case, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, case, insert, or_, select, update
 
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError, TooManyBeginningsError
 from hotloop.app.names import TaskStatus, TaskType, is_task_id
@@ -40,8 +40,15 @@ _RESUMABLE: Final = {
         else_=tasks.c.stored_bytes - _MISSING,
     )
 }
+# That of a background task stays as long as items have failed, which may be tried again.
+_COMPLETED: Final = {
+    "stored_bytes": case(
+        (or_(tasks.c.task_type == TaskType.SYNCHRONOUS, tasks.c.failed_items == 0), _RESULTS),
+        else_=tasks.c.stored_bytes - _MISSING,
+    )
+}
 _STORED: Final[dict[TaskStatus, dict[str, Any]]] = {
-    TaskStatus.COMPLETED: {"stored_bytes": _RESULTS},
+    TaskStatus.COMPLETED: _COMPLETED,
     TaskStatus.FAILED: _RESUMABLE,
     TaskStatus.CANCELLED: _RESUMABLE,
     TaskStatus.PENDING: {"stored_bytes": tasks.c.stored_bytes + _MISSING},

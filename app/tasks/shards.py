@@ -20,9 +20,10 @@ from hotloop.app.records import JsonObject
 from hotloop.app.tasks import rows
 from hotloop.app.tasks.chunks import Chunk
 from hotloop.app.tasks.folder import forget_inputs
-from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, may_become, utc_now
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, utc_now
 from hotloop.app.tasks.results import insert_chunks, stored_ranges
 from hotloop.app.tasks.tables import shards, tasks
+from hotloop.app.tasks.webhooks import task_goes_on
 
 Summarize = Callable[[Sequence[Shard]], JsonObject]
 """Function that makes a task's measurements from the details of its shards."""
@@ -125,7 +126,8 @@ class ShardStore:
                 rows.end_shards(connection, ref.task_id, TaskStatus.CANCELLED, {})
             ends = {"end_time": utc_now(), "measurements": summarize(of_task), **error}
             rows.move_task(connection, ref.task_id, status, ends)
-            if status is TaskStatus.COMPLETED:  # after any other end, a resume needs the inputs
+            failed = any(shard.failed_items for shard in of_task)
+            if status is TaskStatus.COMPLETED and not failed:  # else they may be needed again
                 forget_inputs(connection, ref.task_id)
             return status
 
@@ -177,7 +179,8 @@ class ShardStore:
         }
         with writing(self._engine) as connection:
             values = {**again, "end_time": None}
-            if not rows.update_task(connection, task_id, may_become(TaskStatus.PENDING), values):
+            ended = {TaskStatus.FAILED, TaskStatus.CANCELLED}
+            if not rows.update_task(connection, task_id, ended, values):
                 text = "it is {status}; only a failed or cancelled task can be resumed"
                 raise rows.conflict(connection, task_id, text)
             is_queued = rows.task_row(connection, task_id)["task_type"] == TaskType.BACKGROUND
@@ -194,6 +197,7 @@ class ShardStore:
             if not connection.execute(reset).rowcount:
                 raise TaskConflictError(task_id, "its items are incomplete; send the request again")
             of_task = rows.all_shards(connection, task_id)
+            task_goes_on(connection, task_id)
         return [shard.ref for shard in of_task if shard.status is TaskStatus.PENDING]
 
     def of_task(self, task_id: str) -> list[Shard]:

@@ -269,6 +269,7 @@ class SmallTasks:
                 "failed": chunk.failed,
                 "crc32": chunk.crc32,
                 "rows": chunk.rows,
-                "stored": chunk.count * each.item_bytes,
+                "stored": chunk.count * each.item_bytes
+                + (len(member.data) if member.data and chunk.failed else 0),
             }
         )

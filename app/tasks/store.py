@@ -370,7 +370,7 @@ class TaskStore:
         )
         # An execution in this folder holds its file open, so no row needs to keep it.
         shared = sa.or_(tasks.c.status == TaskStatus.PENDING, waiting)
-        resumable = tasks.c.status != TaskStatus.COMPLETED
+        resumable = sa.or_(tasks.c.status != TaskStatus.COMPLETED, tasks.c.failed_items > 0)
         is_needed = sa.case(
             (tasks.c.task_type == TaskType.SYNCHRONOUS, tasks.c.status.in_(UNFINISHED)),
             else_=shared if self.inputs.is_needed else resumable,

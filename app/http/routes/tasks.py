@@ -166,6 +166,30 @@ async def resume_task(task_id: OwnTaskDep, services: ServicesDep, request: Reque
     return accepted(request, await services.background.resume(task_id))
 
 
+@router.post(
+    "/{task_id}/retry-failed",
+    tags=["background"],
+    status_code=202,
+    response_model=TaskView,
+    summary="Try the failed items again",
+    responses={
+        202: ACCEPTED,
+        **problem_responses(
+            errors.TaskNotFoundError, errors.TaskConflictError, *QUOTA_ERRORS, *STORE_ERRORS
+        ),
+    },
+)
+async def retry_failed_items(
+    task_id: OwnTaskDep, services: ServicesDep, request: Request
+) -> Response:
+    """Execute the failed items of a completed background task once more; the results of all others
+    are kept.
+
+    The answer is 409 for a task in another state, or without failed items.
+    """
+    return accepted(request, await services.background.retry_failed(task_id))
+
+
 class ExportResponse(StreamingResponse):
     """A streamed answer whose generator is closed at its end, or when the client leaves."""
 
