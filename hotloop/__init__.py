@@ -13,19 +13,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from hotloop.app.serving.in_app import Hotloop, Results
+    from hotloop.app.client.client import AsyncClient, Client, Progress
+    from hotloop.app.client.sending import ProblemError, UnreachableError
+    from hotloop.app.client.tables import Results
+    from hotloop.app.serving.in_app import Hotloop
     from hotloop.kernels.errors import WorkloadError
     from hotloop.kernels.functions.columns import Bool, Choice, Float, Integer, Scratch
     from hotloop.kernels.functions.declaration import WorkloadFunction, workload
 
 __all__ = [
+    "AsyncClient",
     "Bool",
     "Choice",
+    "Client",
     "Float",
     "Hotloop",
     "Integer",
+    "ProblemError",
+    "Progress",
     "Results",
     "Scratch",
+    "UnreachableError",
     "WorkloadError",
     "WorkloadFunction",
     "workload",
@@ -34,7 +42,10 @@ __all__ = [
 _MODULES: Final = {
     **dict.fromkeys(("Bool", "Choice", "Float", "Integer", "Scratch"), "kernels.functions.columns"),
     **dict.fromkeys(("WorkloadFunction", "workload"), "kernels.functions.declaration"),
-    **dict.fromkeys(("Hotloop", "Results"), "app.serving.in_app"),
+    **dict.fromkeys(("AsyncClient", "Client", "Progress"), "app.client.client"),
+    **dict.fromkeys(("ProblemError", "UnreachableError"), "app.client.sending"),
+    "Results": "app.client.tables",
+    "Hotloop": "app.serving.in_app",
     "WorkloadError": "kernels.errors",
 }
 

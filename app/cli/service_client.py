@@ -6,13 +6,13 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from hotloop.app.cli.exits import CommandError, ProblemError, UnreachableError
+from hotloop.app.client.events import ServerSentEvent, parse_events
 from hotloop.app.version import VERSION
 
 _TASKS: Final = "/api/v1/tasks"
@@ -159,36 +159,6 @@ def _json(answer: httpx.Response) -> Any:
         raise UnreachableError(
             f"{answer.url} answers with something other than JSON; is --url right?"
         ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
-    """An event with data; `id` is the last one that was sent, or empty."""
-
-    event: str
-    data: str
-    id: str
-
-
-def parse_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
-    """Parse server-sent events line by line, as the HTML standard says (9.2.6). Comments, other
-    fields and an unfinished last event are left out.
-    """
-    event, data, last_id = "", list[str](), ""
-    for line in lines:
-        if not line:
-            if data:
-                yield ServerSentEvent(event or "message", "\n".join(data), last_id)
-            event, data = "", []
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            data.append(value)
-        elif field == "event":
-            event = value
-        elif field == "id" and "\0" not in value:
-            last_id = value
 
 
 def read(model: type[Model], answer: Any) -> Model:

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numpy as np
-import numpy.typing as npt
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from hotloop import kernels
+from hotloop.app.client.tables import Results, Values, columns_of
 from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import (
     InvalidRequestError,
@@ -59,30 +58,8 @@ T = TypeVar("T", bound=RunRequest)
 W = TypeVar("W", bound=StrEnum)
 
 Function = WorkloadFunction[..., Any]
-Values = Mapping[str, Any]
-"""An array or a sequence for each column, all of one length."""
-
 _OWN_DEFAULTS: Final[dict[str, Any]] = {"cancel_grace_seconds": 0.5}
 """Settings that differ from those of a service of its own: a cancelled run ends within a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """The outputs of some items, in their order."""
-
-    columns: Mapping[str, npt.NDArray[Any]]
-    """An array of shape (n,) for each output; the rows of failed items mean nothing."""
-    failed: npt.NDArray[np.bool_]
-    """True for each item that failed; shape (n,)."""
-    errors: tuple[ItemError, ...]
-    """Why items failed, at most 100."""
-    kernel: str
-    task_id: str | None
-    """The task as which the work is stored; None if nothing was to be stored."""
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        """Return the output with this name."""
-        return self.columns[name]
 
 
 class Hotloop:
@@ -174,7 +151,7 @@ class Hotloop:
         outputs = [column.name for column in workload.declaration.columns_out]
 
         async def compute(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = _bound(workload, args, kwargs)
+            given = workload.arguments(args, kwargs)
             columns = {name: [given.pop(name)] for name in names if name in given}
             found = await self.call_many(workload, columns, given, kernel=kernel, record=record)
             if found.failed[0]:
@@ -282,6 +259,7 @@ class Hotloop:
             errors=tuple(ItemError(e.item_id, e.stage, e.reason) for e in errors),
             kernel=task.kernel or "",
             task_id=task_id,
+            item_ids=rows.item_ids,
         )
 
     async def events(self, task_id: str) -> AsyncGenerator[TaskProgress, None]:
@@ -328,18 +306,6 @@ def _settings(targets: tuple[str, ...], given: Mapping[str, Any]) -> Settings:
     return load_settings(**(asked | {"workloads": workloads}))
 
 
-def _bound(workload: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name. Raises TypeError as a call of the function would."""
-    code = workload.function.__code__
-    names = code.co_varnames[: code.co_argcount]
-    if len(args) > len(names):
-        raise TypeError(f"{workload.name} takes {len(names)} arguments, not {len(args)}")
-    given = dict(zip(names, args, strict=False))
-    if twice := given.keys() & kwargs.keys():
-        raise TypeError(f"{workload.name} got {', '.join(sorted(twice))} twice")
-    return given | dict(kwargs)
-
-
 def _word(field: str, given: str, words: type[W]) -> W:
     """Return the word. Raises InvalidRequestError for another one."""
     try:
@@ -350,7 +316,8 @@ def _word(field: str, given: str, words: type[W]) -> W:
 
 
 def _items(workload: kernels.Workload, columns: Values) -> ItemColumns:
-    """Return the items of arrays or sequences. Raises kernels.InvalidColumnError."""
+    """Return the items of a table. Raises InvalidRequestError, kernels.InvalidColumnError."""
+    columns = columns_of(columns)
     arrays = {
         column.name: converted(column, columns[column.name]) if column.name in columns else None
         for column in workload.columns_in

@@ -100,16 +100,23 @@ class Claim:
 
 
 def claim(
-    engine: Engine,
-    node: str,
-    in_all: int | None = None,
-    abilities: Abilities | None = None,
-    most: int = 1,
-) -> Claim | SmallClaims | None:
+    engine: Engine, node: str, in_all: int | None = None, abilities: Abilities | None = None
+) -> Claim | None:
     """Begin the execution, by `node`, of the first waiting shard that a node with these `abilities`
-    can execute (None: all); if that is a small task, of up to `most` like it. Returns None when
-    there is no such shard, or when all nodes together hold `in_all` shards already. A shard that
-    cannot be executed fails with its task, and the next one is tried. Blocks; raises StoreError.
+    can execute (None: all). Returns None when there is no such shard, or when all nodes together
+    hold `in_all` shards already. A shard that cannot be executed fails with its task, and the next
+    one is tried. Blocks; raises StoreError.
+    """
+    found = claim_some(engine, node, in_all, abilities, 1)
+    assert not isinstance(found, SmallClaims)
+    return found
+
+
+def claim_some(
+    engine: Engine, node: str, in_all: int | None, abilities: Abilities | None, most: int
+) -> Claim | SmallClaims | None:
+    """Do the same as `claim`; but if the first waiting shard is a small task that was never begun,
+    begin up to `most` tasks like it.
     """
     able = Abilities() if abilities is None else abilities
     with reading(engine) as connection:

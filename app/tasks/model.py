@@ -21,14 +21,14 @@ MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
         TaskStatus.RUNNING: frozenset(
             {TaskStatus.RUNNING, TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED}
         ),
-        TaskStatus.COMPLETED: frozenset({TaskStatus.PENDING}),
+        TaskStatus.COMPLETED: frozenset(),
         TaskStatus.FAILED: frozenset({TaskStatus.PENDING}),
         TaskStatus.CANCELLED: frozenset({TaskStatus.PENDING}),
     }
 )
 """The states that a task, or a shard, may move to from each state. It moves from running to running
-when another process takes it over, and back to pending when it is resumed, or when the items that
-failed are tried again."""
+when another process takes it over, and back to pending when it is resumed. Only `app.tasks.retry`
+makes a completed task pending."""
 
 FINISHED: Final = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 UNFINISHED: Final = frozenset(MOVES) - FINISHED

@@ -20,7 +20,7 @@ from hotloop.app.records import JsonObject
 from hotloop.app.tasks import rows
 from hotloop.app.tasks.chunks import Chunk
 from hotloop.app.tasks.folder import forget_inputs
-from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, utc_now
+from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, may_become, utc_now
 from hotloop.app.tasks.results import insert_chunks, stored_ranges
 from hotloop.app.tasks.tables import shards, tasks
 from hotloop.app.tasks.webhooks import task_goes_on
@@ -179,8 +179,7 @@ class ShardStore:
         }
         with writing(self._engine) as connection:
             values = {**again, "end_time": None}
-            ended = {TaskStatus.FAILED, TaskStatus.CANCELLED}
-            if not rows.update_task(connection, task_id, ended, values):
+            if not rows.update_task(connection, task_id, may_become(TaskStatus.PENDING), values):
                 text = "it is {status}; only a failed or cancelled task can be resumed"
                 raise rows.conflict(connection, task_id, text)
             is_queued = rows.task_row(connection, task_id)["task_type"] == TaskType.BACKGROUND

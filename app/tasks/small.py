@@ -113,7 +113,8 @@ def _optional(table: sa.Table, column: str) -> sa.Insert:
     """Return the insertion of a row that is left out if the value of a column is null."""
     values = [bindparam(parameter_of(table, c.name), type_=c.type).label(c.name) for c in table.c]
     given = bindparam(parameter_of(table, column), type_=table.c[column].type)
-    chosen = sa.select(*values).where(given.is_not(None))
+    # PostgreSQL cannot know the type of a bare parameter here.
+    chosen = sa.select(*values).where(sa.cast(given, given.type).is_not(None))
     return sa.insert(table).from_select([c.name for c in table.c], chosen)
 
 

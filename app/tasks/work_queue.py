@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from hotloop.app.errors import StoreError
-from hotloop.app.tasks.claims import Claim, claim, put_back
+from hotloop.app.tasks.claims import Claim, claim_some, put_back
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.small import SmallClaims
@@ -186,7 +186,7 @@ class WorkQueue:
                     return None
                 in_all = self._options.total_concurrency
                 asked = self._engine, self._node, in_all, self._abilities
-                claimed = claim(*asked, self._options.most_small)
+                claimed = claim_some(*asked, self._options.most_small)
                 if claimed is not None:
                     with self._changed:
                         self._running.update(claimed.refs)

@@ -81,11 +81,13 @@ class Catalogue:
         ]
 
     async def close(self) -> None:
-        """End all child processes."""
+        """End all child processes, and declare no own workload any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._examinations.close()
+        if self._targets is not None:
+            self._targets.withdraw()
 
     @property
     def own(self) -> list[OwnWorkload]:

@@ -82,6 +82,11 @@ class Targets:
         """The own workloads that are declared, by name."""
         return {name: w for entry in self._entries for name, w in entry.declared.items()}
 
+    def withdraw(self) -> None:
+        """Declare none of the own workloads any more."""
+        for name in self.workloads:
+            kernels.withdraw(name)
+
     def take(self, place: int, found: Described) -> bool:
         """Declare what a target has. Return True if a workload is another one now, or gone."""
         entry = self._entries[place]

@@ -130,6 +130,19 @@ class WorkloadFunction(Generic[P, R]):
         """Call the plain function."""
         return cast("R", self.function(*args, **kwargs))
 
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call of the function by name. Raises TypeError, as the call
+        would, for too many and for one that is given twice.
+        """
+        code = self.function.__code__
+        names = code.co_varnames[: code.co_argcount]
+        if len(args) > len(names):
+            raise TypeError(f"{self.name} takes {len(names)} arguments, not {len(args)}")
+        given = dict(zip(names, args, strict=False))
+        if twice := given.keys() & kwargs.keys():
+            raise TypeError(f"{self.name} got {', '.join(sorted(twice))} twice")
+        return given | dict(kwargs)
+
     def __repr__(self) -> str:
         return (
             f"<hotloop.workload {self.name}: {self.function.__module__}.{self.function.__name__}>"

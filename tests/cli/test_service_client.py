@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hotloop.app.cli.service_client import ServerSentEvent, parse_events
+from hotloop.app.client.events import ServerSentEvent, parse_events
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def service_of(store: TaskStore, folder: Path) -> BackgroundService:
     )
     queue: Any = SimpleNamespace(wake=lambda: None)
     hub: Any = None
-    return BackgroundService(context, queue, hub)
+    small: Any = None
+    return BackgroundService(context, queue, hub, small)
 
 
 @pytest.fixture

@@ -46,8 +46,8 @@ def test_run_in_the_background_has_the_requested_spec(
 
 def test_task_has_the_fields_of_a_run_and_a_strategy() -> None:
     added = set(BackgroundRequest.model_fields) - set(RunRequest.model_fields)
-    assert added == {"strategy"}
-    assert BackgroundRequest().model_dump(exclude={"strategy"}) == RunRequest().model_dump()
+    assert added == {"strategy", "priority", "webhook"}
+    assert BackgroundRequest().model_dump(exclude=added) == RunRequest().model_dump()
 
 
 @pytest.mark.parametrize("field", ["workers", "batch_size"])

@@ -24,6 +24,7 @@ from hotloop.app.names import TaskStatus
 from hotloop.app.tasks import nodes as nodes_module
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.nodes import NodeStore, new_node_id
+from hotloop.app.tasks.small import SmallClaims
 from hotloop.app.tasks.store import open_store
 from hotloop.app.tasks.upkeep import adopt_dead
 from hotloop.app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
@@ -50,7 +51,8 @@ def main(location: str, name: str, folder: Path, options: dict[str, Any]) -> Non
     store = open_store(location if "://" in location else Path(location))
     engine = store.engine
 
-    def execute(claimed: Claim) -> None:
+    def execute(claimed: Claim | SmallClaims) -> None:
+        assert isinstance(claimed, Claim)
         shard = claimed.shard
         say("began", str(shard.ref))
         while hold.exists():

@@ -15,6 +15,7 @@ from hotloop.app.names import TaskStatus, TaskType
 from hotloop.app.tasks.claims import Claim
 from hotloop.app.tasks.model import ShardRef, Task, new_task_id, utc_now
 from hotloop.app.tasks.needs import Abilities
+from hotloop.app.tasks.small import SmallClaims
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
 from tests.fixtures.executions import summary
@@ -55,7 +56,8 @@ class Work:
         self.error: BaseException | None = None
         self._store = store
 
-    def __call__(self, claimed: Claim) -> None:
+    def __call__(self, claimed: Claim | SmallClaims) -> None:
+        assert isinstance(claimed, Claim)
         shard = claimed.shard
         self.began.append(shard.ref)
         while not self.go.wait(0.005):
