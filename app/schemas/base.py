@@ -41,7 +41,7 @@ class TaskLinks(ResponseModel):
     resume: str = Field(examples=["/api/v1/tasks/task_4f9d02aa71c3e85b_1735689600/resume"])
     """Call it with POST, once the task has failed or was cancelled."""
     retry_failed: str = Field(
-        examples=["/api/v1/tasks/task_4f9d02aa71c3e85b_1735689600/retry-failed"]
+        default="", examples=["/api/v1/tasks/task_4f9d02aa71c3e85b_1735689600/retry-failed"]
     )
     """Call it with POST, once the task has completed and items of it have failed."""
     events: str = Field(examples=["/api/v1/tasks/events/task_4f9d02aa71c3e85b_1735689600"])
@@ -103,7 +103,7 @@ class Problem(ResponseModel):
     """Names the entry in the log of the service."""
 
 
-UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", retry_failed="", events="")
+UNLINKED: Final = TaskLinks(status="", results="", cancel="", resume="", events="")
 """Empty links of a task, which the answer replaces: only a request knows the prefix of paths."""
 
 
