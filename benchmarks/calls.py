@@ -18,17 +18,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from benchmarks.machine import ROOT
+from benchmarks.peers.one_item import compute
 from benchmarks.service import service
 from tests.fixtures.waiting import wait_until
-
-ITERATIONS: Final = 20_000
-"""The kernel takes about a tenth of a millisecond."""
 
 CLIENTS: Final = (1, 8, 64)
 SECONDS: Final = 2.0
 ROUNDS: Final = 7
 ITEM: Final[dict[str, Any]] = {"value": 0.5, "offset": 7}
-PARAMETERS: Final = {"cpu_iterations": ITERATIONS, "outer_iterations": 1, "inner_iterations": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +51,13 @@ class Measured:
 
 def section() -> Iterator[str]:
     """Yield the section of docs/performance.md."""
-    with service() as (server, _), plain_app() as plain:
+    with service() as (server, _), uvicorn_app("benchmarks.peers.plain_app:app") as (plain, _):
         url = f"{server.url}/api/v1/workloads/loops"
-        call = {"items": [ITEM], "parameters": PARAMETERS, "kernel": "cython"}
+        call = {"items": [ITEM], "kernel": "cython"}
         ways = [
             *(Way(f"call, `{r}`", url, call | {"record": r}) for r in ("durable", "lazy", "none")),
             *(
-                Way(f"FastAPI + {pool}", f"{plain}/{pool}", ITEM | {"cpu_iterations": ITERATIONS})
+                Way(f"FastAPI + {pool}", f"{plain}/{pool}", ITEM)
                 for pool in ("threads", "processes")
             ),
         ]
@@ -80,9 +77,10 @@ def section() -> Iterator[str]:
 def _text(ways: list[Way], found: dict[tuple[str, int], Measured]) -> Iterator[str]:
     yield f"""## One item for one caller
 
-`POST /api/v1/workloads/loops` with one item, whose kernel takes about 0.1 ms, beside a FastAPI
-application that calls the same kernel in a `ThreadPoolExecutor` or a `ProcessPoolExecutor` and
-keeps nothing. Each client asks again when it has its answer, for {SECONDS:g} s; all ways take turns
+`POST /api/v1/workloads/loops` with one item and the default parameters (20,000 iterations and
+100 × 200; the kernel takes {1e6 * kernel_seconds():.0f} µs alone), beside a FastAPI application
+that calls the same kernel in a `ThreadPoolExecutor` or a `ProcessPoolExecutor` and keeps nothing.
+Each client asks again when it has its answer, for {SECONDS:g} s; all ways take turns
 in {ROUNDS} rounds. The clients share the processors with the service.
 """
     yield "| way | clients | answers a second | p50 ms | p99 ms | ÷ threads | ÷ processes |"
@@ -99,6 +97,16 @@ in {ROUNDS} rounds. The clients share the processors with the service.
                 ratio = statistics.median(a / b for a, b in zip(each.rates, peer, strict=True))
                 cells.append(f"{ratio:.2f}")
             yield f"| {way.name} | {clients} | {' | '.join(cells)} |"
+
+
+def kernel_seconds() -> float:
+    """Return the seconds of a kernel call for the item, the call of Python included."""
+    taken = []
+    for _ in range(1_000):
+        started = time.perf_counter()
+        compute(ITEM["value"], ITEM["offset"])
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 async def ask(way: Way, clients: int) -> tuple[float, list[float]]:
@@ -129,16 +137,14 @@ async def ask(way: Way, clients: int) -> tuple[float, list[float]]:
 
 
 @contextmanager
-def plain_app() -> Iterator[str]:
-    """The plain application under uvicorn; gives its address."""
+def uvicorn_app(target: str) -> Iterator[tuple[str, int]]:
+    """An application under uvicorn: its address, and the process id of the server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["uvicorn", "benchmarks.peers.plain_app:app", "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", target, "--port", str(port)]
     log = subprocess.DEVNULL
-    with subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=ROOT, stdout=log, stderr=log
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as process:
         url = f"http://127.0.0.1:{port}"
 
         def answers() -> bool:
@@ -148,8 +154,8 @@ def plain_app() -> Iterator[str]:
                 return False
 
         try:
-            wait_until(answers, "the plain application answers", 60)
-            yield url
+            wait_until(answers, "the application answers", 60)
+            yield url, process.pid
         finally:
             process.terminate()
             process.wait(60)

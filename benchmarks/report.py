@@ -1,7 +1,8 @@
 """`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
 the table in README.md. With sections named (cells, kernels, jobs, growth, memory, io, redis,
-results, calls, background, nodes, watchers, cold), only those are measured, and replaced in the
-page. `model` holds the cost model against measurements, and is written to docs/model.md.
+results, calls, tasks, app, background, nodes, watchers, cold), only those are measured, and
+replaced in the page. `model` holds the cost model against measurements, and is written to
+docs/model.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from benchmarks import (
     cells,
     cold,
     growth,
+    in_app,
     instructions,
     io,
     jobs,
@@ -26,6 +28,7 @@ from benchmarks import (
     plots,
     redis_reads,
     results,
+    small_tasks,
     watchers,
 )
 from benchmarks import kernels as kernel_benchmark
@@ -219,6 +222,8 @@ SECTIONS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "redis": redis_reads.section,
     "results": results.section,
     "calls": calls.section,
+    "tasks": small_tasks.section,
+    "app": in_app.section,
     "background": background.section,
     "nodes": nodes.section,
     "watchers": watchers.section,

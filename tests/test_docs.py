@@ -22,9 +22,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-CARRIED_OUT = ("own-function.md", "in-your-app.md")
-"""Pages that a test of their own carries out in their order: tests/test_own_function.py and
-tests/test_in_your_app.py."""
+CARRIED_OUT = ("own-function.md", "in-your-app.md", "client.md")
+"""Pages that a test of their own carries out in their order: tests/test_own_function.py,
+tests/test_in_your_app.py and tests/test_client_page.py."""
 
 
 @dataclass(frozen=True, slots=True)

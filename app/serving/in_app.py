@@ -121,10 +121,13 @@ class Hotloop:
 
     @asynccontextmanager
     async def _opened(self, settings: Settings) -> AsyncIterator[Services]:
-        yield self._running
+        yield self.services
 
     @property
-    def _running(self) -> Services:
+    def services(self) -> Services:
+        """The services themselves, for what has no method here. Raises RuntimeError unless it has
+        started.
+        """
         if self._services is None:
             raise RuntimeError(
                 "Hotloop has not started; pass its lifespan to the application, or install it: "
@@ -175,7 +178,7 @@ class Hotloop:
 
         Raises what `call` raises, and the errors of `run`.
         """
-        services, declared = self._running, await self._declared(workload)
+        services, declared = self.services, await self._declared(workload)
         items = _items(declared, columns)
         request = CallRequest.model_construct(
             items=items,
@@ -208,7 +211,7 @@ class Hotloop:
         Raises InvalidRequestError, kernels.InvalidInputError, TooBusyError, NotReadyError,
         StoreError and RunError.
         """
-        services, declared = self._running, await self._declared(workload)
+        services, declared = self.services, await self._declared(workload)
         request = _request(RunRequest, declared, columns, parameters, options)
         runs = services.runs
         run = (
@@ -232,7 +235,7 @@ class Hotloop:
         """Accept a background task, which is executed even if this process dies, and return its id.
         Raises the errors of `run`, and IdempotencyConflictError.
         """
-        services, declared = self._running, await self._declared(workload)
+        services, declared = self.services, await self._declared(workload)
         asked = {"strategy": strategy, **options}
         request = _request(BackgroundRequest, declared, columns, parameters, asked)
         return (await services.background.accept(request, idempotency_key)).task_id
@@ -241,7 +244,7 @@ class Hotloop:
         """Wait until a task has ended, and return its outputs. Raises RunError if it did not
         complete, TaskNotFoundError and StoreError.
         """
-        services = self._running
+        services = self.services
         task = await services.tasks.get(task_id)
         if task.status not in FINISHED:
             async for _ in self.events(task_id):
@@ -266,7 +269,7 @@ class Hotloop:
         """Yield the state of a task now, and after each change until it has ended. Raises
         TaskNotFoundError.
         """
-        async with aclosing(self._running.background.events(task_id, None)) as events:
+        async with aclosing(self.services.background.events(task_id, None)) as events:
             async for event in events:
                 yield event.data
                 if event.data.status in FINISHED:
@@ -274,13 +277,13 @@ class Hotloop:
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task, and return when it has ended. Raises TaskNotFoundError, StoreError."""
-        await self._running.tasks.cancel(task_id)
+        await self.services.tasks.cancel(task_id)
 
     async def _declared(self, workload: Function | str) -> kernels.Workload:
         """Return the workload as run hosts know it. Raises NotReadyError, with the reason why it
         cannot be used.
         """
-        catalogue = self._running.catalogue
+        catalogue = self.services.catalogue
         name = workload if isinstance(workload, str) else workload.name
         while name not in kernels.workloads():
             if not catalogue.is_loading:

@@ -11,32 +11,22 @@ from contextlib import asynccontextmanager
 from multiprocessing import get_context
 from typing import Final
 
-import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from hotloop import kernels
+from benchmarks.peers.one_item import compute
 
-KERNEL: Final = "cython"
 WORKERS: Final = 2
 
 
 class Item(BaseModel):
     value: float
     offset: int
-    cpu_iterations: int
 
 
 class Outputs(BaseModel):
     loop: float
     nested: int
-
-
-def compute(value: float, offset: int, cpu_iterations: int) -> tuple[float, int]:
-    columns = {"value": np.array([value]), "offset": np.array([offset], dtype=np.int64)}
-    parameters = {"cpu_iterations": cpu_iterations, "outer_iterations": 1, "inner_iterations": 1}
-    found = kernels.get_kernel("loops", KERNEL).run(columns, parameters)
-    return found["loop"][0].item(), found["nested"][0].item()
 
 
 pools: dict[str, Executor] = {}
@@ -57,6 +47,5 @@ app = FastAPI(lifespan=lifespan)
 @app.post("/{pool}")
 async def call(pool: str, item: Item) -> Outputs:
     loop = asyncio.get_running_loop()
-    asked = item.value, item.offset, item.cpu_iterations
-    found = await loop.run_in_executor(pools[pool], compute, *asked)
+    found = await loop.run_in_executor(pools[pool], compute, item.value, item.offset)
     return Outputs(loop=found[0], nested=found[1])

@@ -32,6 +32,7 @@ ENDPOINTS = {
     ("post", "/api/v1/tasks/background"),
     ("post", "/api/v1/tasks/compare"),
     ("post", "/api/v1/tasks/{task_id}/resume"),
+    ("post", "/api/v1/tasks/{task_id}/retry-failed"),
     ("get", "/api/v1/tasks/recommendations"),
     ("get", "/api/v1/tasks/calibration"),
     ("post", "/api/v1/tasks/calibration"),
@@ -139,7 +140,7 @@ def test_headers_that_are_heeded_are_described(
 
 def test_acceptance_says_where_the_task_is(description: dict[str, Any]) -> None:
     accepting = [op for op in operations(description) if "202" in op["responses"]]
-    assert len(accepting) == 7
+    assert len(accepting) == 8
     for operation in accepting:
         answer = operation["responses"]["202"]
         assert "Location" in answer["headers"]
