@@ -59,9 +59,10 @@ def test_environment_is_read_in_one_place() -> None:
     # None of the others reads a setting: the width and the kind of the terminal; a variable of
     # prometheus-client that is handed down to the processes of one port; all of them, handed to the
     # processes that fork workers and that read Arrow, with inner libraries on one thread, and to
-    # those that run kernels which are checked; names of modules, for tests.
+    # those that run kernels which are checked; names of modules, for tests; the key of a client.
     assert readers == {
         "app/check/certifying.py",
+        "app/client/client.py",
         "app/cli/exits.py",
         "app/cli/screen.py",
         "app/settings/environment.py",

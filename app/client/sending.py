@@ -13,7 +13,6 @@ from typing import Any, Final
 import httpx
 
 from hotloop.app.client.events import EventReader, ServerSentEvent
-from hotloop.app.errors import ServiceError
 from hotloop.app.version import VERSION
 
 KEY_HEADER: Final = "X-API-Key"
@@ -29,7 +28,11 @@ _BUSY: Final = frozenset({429, 502, 503})
 _PROBLEM: Final = "application/problem+json"
 
 
-class ProblemError(ServiceError):
+class ClientError(Exception):
+    """Base of the errors of a client; `str(error)` says what went wrong."""
+
+
+class ProblemError(ClientError):
     """The service has refused a request, or failed; its answer is a problem (RFC 9457)."""
 
     def __init__(self, problem: Mapping[str, Any], status: int) -> None:
@@ -49,7 +52,7 @@ class ProblemError(ServiceError):
         return type(self), (self._problem, self.status)
 
 
-class UnreachableError(ServiceError):
+class UnreachableError(ClientError):
     """No answer came from the service, after all repetitions."""
 
 

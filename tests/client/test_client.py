@@ -136,6 +136,7 @@ def test_results_go_out_as_any_table(client: hotloop.Client) -> None:
     }
 
 
+@pytest.mark.long
 def test_many_rows_are_sent_as_a_stream(
     client: hotloop.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +228,7 @@ def test_key_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
             assert len(known.call_many("loops", {"value": [0.5], "offset": [7]}, FAST)) == 1
 
 
+@pytest.mark.long
 def test_requests_are_repeated_until_the_service_is_back(tmp_path: Path) -> None:
     port = free_port()
     with running_server(tmp_path, port=port, run_hosts=1) as first:
@@ -246,6 +248,7 @@ def test_requests_are_repeated_until_the_service_is_back(tmp_path: Path) -> None
             assert len(client.result(outcome[0])) == 1
 
 
+@pytest.mark.long
 def test_task_outlives_the_service_that_its_client_follows(tmp_path: Path) -> None:
     port = free_port()
     told = threading.Event()

@@ -45,6 +45,7 @@ def linked(answer: Any) -> Iterator[dict[str, Any]]:
         ("GET", f"{TASKS}/status/{TASK_ID}", 2),
         ("DELETE", f"{TASKS}/{TASK_ID}", 1),
         ("POST", f"{TASKS}/{TASK_ID}/resume", 1),
+        ("POST", f"{TASKS}/{TASK_ID}/retry-failed", 1),
         ("POST", f"{TASKS}/background", 1),
         ("POST", f"{TASKS}/hybrid", 1),
         ("POST", f"{TASKS}/compare", 1),
@@ -64,6 +65,7 @@ def test_answer_about_a_task_has_its_links(
             "results": f"{prefix}{TASKS}/results/{TASK_ID}",
             "cancel": f"{prefix}{TASKS}/{TASK_ID}",
             "resume": f"{prefix}{TASKS}/{TASK_ID}/resume",
+            "retry_failed": f"{prefix}{TASKS}/{TASK_ID}/retry-failed",
             "events": f"{prefix}{TASKS}/events/{TASK_ID}",
         }
     if "location" in response.headers:

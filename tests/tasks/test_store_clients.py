@@ -167,7 +167,8 @@ def test_files_stay_as_long_as_the_task_may_need_them(
             bring_to(task, status)
             stays = status in (TaskStatus.PENDING, TaskStatus.RUNNING)
             if task_type == "background" and not store.inputs.is_needed:
-                stays = status is not TaskStatus.COMPLETED
+                failed = store.get(task.task_id).failed_items  # they may be tried again
+                stays = status is not TaskStatus.COMPLETED or failed > 0
             if task_type == "background" and store.inputs.is_needed:
                 stays = status is TaskStatus.PENDING
             needing[task.task_id] = stays
