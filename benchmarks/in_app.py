@@ -40,7 +40,7 @@ class Beside:
     pings: list[float]
     """Seconds of each answer of `/ping`, from the time at which it was due."""
     freed_seconds: float
-    """Seconds from the client's leaving until the application used less than 5 % of a core."""
+    """Seconds from the client's leaving until the processes that there were computed nothing."""
 
 
 def section() -> Iterator[str]:
@@ -52,7 +52,8 @@ An application under uvicorn has an endpoint that computes for {KERNEL_SECONDS:g
 in an `async def` endpoint, in a `def` endpoint, and by `hot.run` of the same function (kernel
 `python`).
 `/ping` is asked {PINGS_A_SECOND} times a second meanwhile; its latency counts from the moment at
-which it was due. After {WATCHED_SECONDS:g} s the client of the long request leaves.
+which it was due. After {WATCHED_SECONDS:g} s the client of the long request leaves. (The run host
+whose kernel did not stop by itself is killed; its successor takes a second of a core to start.)
 
 | endpoint | `/ping` p50 ms | p99 ms | most ms | CPU is free after s |
 | --- | ---: | ---: | ---: | ---: |"""
@@ -126,20 +127,24 @@ async def _pings(url: str) -> list[float]:
 
 
 def _seconds_until_idle(pid: int) -> float:
-    """Return the seconds until the application and its child processes compute nothing."""
+    """Return the seconds until the application and the child processes that it has now compute
+    nothing.
+    """
+    process = psutil.Process(pid)
+    known = [process, *process.children(recursive=True)]
     began = time.perf_counter()
     while time.perf_counter() - began < _LONGEST_SECONDS:
-        before = _cpu_seconds(pid)
+        before = _cpu_seconds(known)
         time.sleep(0.1)
-        if _cpu_seconds(pid) - before < 0.005:
+        if _cpu_seconds(known) - before < 0.005:
             break
     return time.perf_counter() - began - 0.1
 
 
-def _cpu_seconds(pid: int) -> float:
+def _cpu_seconds(processes: list[psutil.Process]) -> float:
+    """Return the processor seconds of the processes that are still there."""
     total = 0.0
-    process = psutil.Process(pid)
-    for each in (process, *process.children(recursive=True)):
+    for each in processes:
         with suppress(psutil.NoSuchProcess):
             used = each.cpu_times()
             total += used.user + used.system

@@ -17,10 +17,8 @@ import logging
 import random
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import InvalidRequestError, StoreError
@@ -30,6 +28,9 @@ from hotloop.app.tasks.model import Task
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.webhooks import Due, WebhookStore
 from hotloop.app.version import VERSION
+
+if TYPE_CHECKING:
+    import aiohttp
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ class WebhookService:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     async def _look(self) -> None:
+        import aiohttp  # takes 8 MB, which a service without webhooks need not have
+
         timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
             while True:
@@ -150,6 +153,8 @@ class WebhookService:
         """Make a call. Return the reason why it failed, None if it did not, and whether another
         attempt is worth it. The reason names no part of the URL, which may hold a secret.
         """
+        import aiohttp
+
         task, settings = due.task, self._settings
         assert settings.webhook_secret is not None
         try:

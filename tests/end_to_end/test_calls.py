@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from hotloop import kernels
+from hotloop.app.names import Scope
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
 from tests.fixtures.access import keys_setting, make_key
 from tests.fixtures.own_modules import write
@@ -217,3 +220,105 @@ def test_answered_calls_survive_a_kill(tmp_path: Path) -> None:
         assert len(set(answered)) == len(answered) > 250
         for task_id in answered:
             assert server.view(task_id)["status"] == "completed"
+
+
+ORDINARY: Final = {"Cookie": "any=thing"}
+"""Headers with which a call goes through all middleware, as calls of browsers do."""
+
+
+def answers(
+    server: Server, content: bytes | str, path: str = CALL, **headers: str
+) -> list[httpx.Response]:
+    """The answer of the short way, and that of the ordinary one."""
+    known = {"Content-Type": "application/json", **headers}
+    return [
+        server.client.post(path, content=content, headers=known | more) for more in ({}, ORDINARY)
+    ]
+
+
+def same_but_ids(answer: httpx.Response) -> Any:
+    """The parts of an answer that do not differ from call to call."""
+    body = answer.json()
+    for name in ("task_id", "duration_seconds", "error_id"):
+        body.pop(name, None)
+    left = ("date", "content-length", "x-request-id", "ratelimit")
+    headers = {n: v for n, v in answer.headers.items() if n not in left}
+    return answer.status_code, headers, body
+
+
+LINES_OF_FAULTS: Final = [
+    "",
+    "{}",
+    "[]",
+    "nothing",
+    '{"items": []}',
+    '{"items": [{"value": 0.5}]}',
+    '{"items": [{"value": NaN, "offset": 7}]}',
+    '{"items": [{"value": 0.5, "offset": 7}], "record": "some"}',
+    '{"items": [{"value": 0.5, "offset": 7}], "kernel": "fortran"}',
+    '{"items": [{"value": 0.5, "offset": 7, "more": 1}]}',
+]
+
+
+@pytest.mark.parametrize("content", LINES_OF_FAULTS)
+def test_both_ways_refuse_alike(server: Server, content: str) -> None:
+    short, ordinary = answers(server, content)
+    assert same_but_ids(short) == same_but_ids(ordinary)
+    assert short.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (CALL, {}, 200),
+        (CALL, {"Content-Type": "application/json; charset=utf-8"}, 200),
+        (CALL, {"Content-Type": "text/plain"}, 415),
+        (CALL, {"Content-Encoding": "gzip"}, 415),
+        (CALL, {"Host": "elsewhere.example"}, 403),
+        (CALL, {"Origin": "https://elsewhere.example"}, 403),
+        (CALL, {"Sec-Fetch-Site": "cross-site"}, 403),
+        (f"{CALL}?record=none", {}, 422),
+        ("/api/v1/workloads/nothing", {}, 404),
+        ("/api/v1/workloads/", {}, 404),
+        (f"{CALL}/more", {}, 404),
+    ],
+)
+def test_both_ways_answer_alike(
+    server: Server, path: str, headers: dict[str, str], status: int
+) -> None:
+    call(server)  # the kind is known from now on
+    short, ordinary = answers(server, json.dumps(BODY), path, **headers)
+    assert same_but_ids(short) == same_but_ids(ordinary)
+    assert short.status_code == status
+
+
+def test_body_in_pieces_is_read_whole(server: Server) -> None:
+    whole = json.dumps(BODY).encode()
+
+    def pieces() -> Iterator[bytes]:
+        yield whole[:20]
+        yield whole[20:]
+
+    headers = {"Content-Type": "application/json"}
+    answer = server.client.post(CALL, content=pieces(), headers=headers)
+    assert answer.status_code == 200
+    assert answer.json()["results"] == call(server)["results"]
+
+
+def test_short_way_asks_for_keys_and_counts_requests(tmp_path: Path) -> None:
+    reader, runner = make_key("reader", Scope.READ), make_key("runner")
+    settings = {"api_keys": keys_setting([reader, runner]), "rate_limit": "20/minute"}
+    with running_server(tmp_path, run_hosts=1, **settings) as server:
+        server.wait_ready()
+        body = json.dumps(BODY)
+        first = answers(server, body, **runner.headers)
+        assert [answer.status_code for answer in first] == [200, 200]
+        lefts = []
+        for shown in (runner.headers, {"Authorization": "Bearer no"}, {}, reader.headers):
+            short, ordinary = answers(server, body, **shown)
+            assert same_but_ids(short) == same_but_ids(ordinary)
+            lefts.append(short.headers["ratelimit"])
+        assert '"requests";r=17' in lefts[0]
+        codes = [answer.status_code for _ in range(12) for answer in answers(server, body)]
+        assert codes[-1] == 429
+        assert 401 in codes

@@ -202,12 +202,18 @@ def test_words_that_are_unknown_are_refused_with_the_choices(client: Any, shop: 
 
 
 @contextmanager
-def served(package: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The application under uvicorn, as users start it."""
+def served(
+    package: Path, *options: str, gunicorn: bool = False
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The application under uvicorn or gunicorn, as users start it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "shop.main:app", "--port", str(port), *options]
+    server = ["uvicorn", "--port", str(port)]
+    if gunicorn:
+        worker = "uvicorn_worker.UvicornWorker"
+        server = ["gunicorn", "--worker-class", worker, "--bind", f"127.0.0.1:{port}"]
+    command = [sys.executable, "-m", *server, "shop.main:app", *options]
     environment = os.environ | {"DATA": str(package / "data"), "PYTHONPATH": _python_path()}
     with subprocess.Popen(command, cwd=package, env=environment) as process:
         url = f"http://127.0.0.1:{port}"
@@ -253,8 +259,9 @@ def test_client_that_leaves_frees_the_cpu(package: Path) -> None:
 
 
 @pytest.mark.long
-def test_several_uvicorn_workers(package: Path) -> None:
-    with served(package, "--workers", "2") as (url, _):
+@pytest.mark.parametrize("gunicorn", [False, True], ids=["uvicorn", "gunicorn"])
+def test_several_server_processes(package: Path, gunicorn: bool) -> None:
+    with served(package, "--workers", "2", gunicorn=gunicorn) as (url, _):
         for number in range(20):
             answer = httpx.get(f"{url}/double", params={"number": number}, timeout=60)
             assert answer.json() == 2.0 * number
