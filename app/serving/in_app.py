@@ -279,6 +279,16 @@ class Hotloop:
         """Cancel a task, and return when it has ended. Raises TaskNotFoundError, StoreError."""
         await self.services.tasks.cancel(task_id)
 
+    async def resume(self, task_id: str) -> None:
+        """Go on with a failed or cancelled task. Raises TaskNotFoundError, TaskConflictError."""
+        await self.services.background.resume(task_id)
+
+    async def retry_failed(self, task_id: str) -> None:
+        """Try the failed items of a completed task again. Raises TaskNotFoundError,
+        TaskConflictError.
+        """
+        await self.services.background.retry_failed(task_id)
+
     async def _declared(self, workload: Function | str) -> kernels.Workload:
         """Return the workload as run hosts know it. Raises NotReadyError, with the reason why it
         cannot be used.

@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, insert, select
 
 from hotloop.app.database.engine import reading
 from hotloop.app.errors import StoreError
@@ -37,6 +37,16 @@ _CHUNKS_PER_READ = 1_024
 
 _FIELDS = [results.c[field.name] for field in fields(Chunk)]
 _PLACE = results.c.start, results.c["count"]
+_NEW_CHUNKS: Final = insert(results)
+_STORED: Final = (
+    select(*_PLACE)
+    .where(
+        results.c.task_id == bindparam("of_task"),
+        results.c.start >= bindparam("first"),
+        results.c.start < bindparam("end"),
+    )
+    .order_by(results.c.start)
+)
 
 
 def insert_chunks(
@@ -56,16 +66,15 @@ def insert_chunks(
     new = [chunk for chunk in chunks if not _is_stored(chunk, stored)]
     if new:
         rows = [{"task_id": task_id, **chunk_values(chunk)} for chunk in new]
-        connection.execute(insert(results), rows)
+        connection.execute(_NEW_CHUNKS, rows)
 
 
 def stored_ranges(
     connection: Connection, task_id: str, start: int, end: int
 ) -> list[tuple[int, int]]:
     """The (start, count) of each stored chunk that starts at `start … end - 1`, in order."""
-    inside = results.c.start >= start, results.c.start < end
-    wanted = select(*_PLACE).where(results.c.task_id == task_id, *inside).order_by(results.c.start)
-    return [(first, count) for first, count in connection.execute(wanted)]
+    asked = {"of_task": task_id, "first": start, "end": end}
+    return [(first, count) for first, count in connection.execute(_STORED, asked)]
 
 
 def _is_stored(chunk: Chunk, stored: list[tuple[int, int]]) -> bool:

@@ -10,10 +10,24 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, case, insert, or_, select, update
+from sqlalchemy import (
+    ClauseElement,
+    Connection,
+    RowMapping,
+    Select,
+    String,
+    Update,
+    bindparam,
+    case,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError, TooManyBeginningsError
 from hotloop.app.names import TaskStatus, TaskType, is_task_id
@@ -22,10 +36,12 @@ from hotloop.app.tasks.model import FINISHED, UNFINISHED, Shard, ShardRef, Task,
 from hotloop.app.tasks.needs import Needs, needs_of
 from hotloop.app.tasks.tables import shards, tasks, webhooks
 
+# Statements that are used often are made once: making them takes longer than executing them.
+_OF_TASK: Final = bindparam("of_task", type_=String(64))
+_TASK: Final = select(tasks).where(tasks.c.task_id == _OF_TASK)
+_LOCKED_TASK: Final = select(tasks.c.task_id).where(tasks.c.task_id == _OF_TASK).with_for_update()
 _WEBHOOK_IS_DUE: Final = (
-    update(webhooks)
-    .where(webhooks.c.task_id == bindparam("of_task"))
-    .values(next_at=bindparam("now"))
+    update(webhooks).where(webhooks.c.task_id == _OF_TASK).values(next_at=bindparam("now"))
 )
 
 TASK_FIELDS: Final = [tasks.c[field.name] for field in fields(Task)]
@@ -79,7 +95,7 @@ def read_tasks(connection: Connection, wanted: Select[Any]) -> list[Task]:
 def task_row(connection: Connection, task_id: str) -> RowMapping:
     """Return all columns of the task. Raises TaskNotFoundError."""
     check_id(task_id)
-    row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).mappings().first()
+    row = connection.execute(_TASK, {"of_task": task_id}).mappings().first()
     if row is None:
         raise TaskNotFoundError(task_id)
     return row
@@ -91,8 +107,7 @@ def lock_task(connection: Connection, task_id: str) -> None:
     Raises TaskNotFoundError.
     """
     check_id(task_id)
-    locked = select(tasks.c.task_id).where(tasks.c.task_id == task_id).with_for_update()
-    if connection.scalar(locked) is None:
+    if connection.scalar(_LOCKED_TASK, {"of_task": task_id}) is None:
         raise TaskNotFoundError(task_id)
 
 
@@ -106,13 +121,30 @@ def update_task(
     are counted anew when it ends, or becomes pending again. Its webhook is due once it ends.
     """
     check_id(task_id)
-    change = update(tasks).where(tasks.c.task_id == task_id, tasks.c.status.in_(statuses))
-    stored = _STORED.get(values.get("status", TaskStatus.RUNNING), {})
-    if connection.execute(change.values(**{**stored, **values})).rowcount != 1:
+    given = {n: v for n, v in values.items() if not isinstance(v, ClauseElement)}
+    computed = {n: v for n, v in values.items() if n not in given}
+    change = _task_update(frozenset(statuses), frozenset(given), values.get("status"))
+    if computed:
+        change = change.values(**computed)
+    asked = {f"new_{name}": value for name, value in given.items()}
+    if connection.execute(change, {"of_task": task_id, **asked}).rowcount != 1:
         return False
     if values.get("end_time") is not None:
         connection.execute(_WEBHOOK_IS_DUE, {"of_task": task_id, "now": time.time()})
     return True
+
+
+@lru_cache
+def _task_update(
+    statuses: frozenset[TaskStatus], names: frozenset[str], status: TaskStatus | None
+) -> Update:
+    """Return the statement that changes some columns of a task in one of `statuses` to given
+    values, and its `stored_bytes` as fits to its new status.
+    """
+    given = {name: bindparam(f"new_{name}", type_=tasks.c[name].type) for name in names}
+    stored = {} if status is None else _STORED.get(status, {})
+    change = update(tasks).where(tasks.c.task_id == _OF_TASK, tasks.c.status.in_(statuses))
+    return change.values(**{**stored, **given})
 
 
 def move_task(
@@ -142,6 +174,17 @@ def check_id(task_id: str) -> str:
 
 _NEW_SHARDS: Final = insert(shards)
 SHARD_FIELDS: Final = [shards.c[field.name] for field in fields(Shard)]
+_IS_SHARD: Final = shards.c.task_id == _OF_TASK, shards.c.shard == bindparam("number")
+_SHARD: Final = select(*SHARD_FIELDS).where(*_IS_SHARD)
+_SHARDS: Final = select(*SHARD_FIELDS).where(shards.c.task_id == _OF_TASK).order_by(shards.c.shard)
+
+
+@lru_cache
+def _shard_update(names: frozenset[str]) -> Update:
+    """Return the statement that changes some columns of a shard's row to given values."""
+    given = {name: bindparam(f"new_{name}", type_=shards.c[name].type) for name in names}
+    return update(shards).where(*_IS_SHARD).values(given)
+
 
 MAX_BEGINNINGS: Final = 20
 """Executions of a shard that may begin without any progress; the next one fails its task."""
@@ -281,13 +324,19 @@ def is_shard(ref: ShardRef) -> tuple[Any, ...]:
 
 def update_shard(connection: Connection, ref: ShardRef, values: dict[str, Any]) -> None:
     """Change the shard's row."""
-    connection.execute(update(shards).where(*is_shard(ref)).values(**values))
+    if any(isinstance(value, ClauseElement) for value in values.values()):
+        connection.execute(update(shards).where(*is_shard(ref)).values(**values))
+        return
+    given = {f"new_{name}": value for name, value in values.items()}
+    place = {"of_task": ref.task_id, "number": ref.shard}
+    connection.execute(_shard_update(frozenset(values)), given | place)
 
 
 def shard_row(connection: Connection, ref: ShardRef) -> RowMapping:
     """Return the shard's row. Raises TaskNotFoundError, TaskConflictError for other generations."""
     check_id(ref.task_id)
-    row = connection.execute(select(*SHARD_FIELDS).where(*is_shard(ref))).mappings().first()
+    asked = {"of_task": ref.task_id, "number": ref.shard}
+    row = connection.execute(_SHARD, asked).mappings().first()
     if row is None:
         raise TaskNotFoundError(ref.task_id)
     if row["generation"] != ref.generation:
@@ -316,7 +365,8 @@ def check_current(row: RowMapping, attempt: int) -> None:
 
 def all_shards(connection: Connection, task_id: str) -> list[Shard]:
     """The shards of a task, in order."""
-    return shards_of(connection, [check_id(task_id)])[task_id]
+    found = connection.execute(_SHARDS, {"of_task": check_id(task_id)})
+    return [to_shard(row) for row in found.mappings()]
 
 
 def to_shard(row: RowMapping) -> Shard:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine, RowMapping, update
+from sqlalchemy import Engine, RowMapping, bindparam, update
 
 from hotloop.app.database.engine import reading, writing
 from hotloop.app.errors import TaskConflictError, TaskNotFoundError
@@ -27,6 +27,16 @@ from hotloop.app.tasks.webhooks import task_goes_on
 
 Summarize = Callable[[Sequence[Shard]], JsonObject]
 """Function that makes a task's measurements from the details of its shards."""
+
+
+_COUNTED: Final = (
+    update(tasks)
+    .where(tasks.c.task_id == bindparam("of_task"))
+    .values(
+        items_processed=tasks.c.items_processed + bindparam("more_items_processed"),
+        failed_items=tasks.c.failed_items + bindparam("more_failed_items"),
+    )
+)
 
 
 class ShardStore:
@@ -83,12 +93,12 @@ class ShardStore:
         counts = {"items_processed": items_processed, "failed_items": failed_items}
         with writing(self._engine) as connection:
             before = rows.current_shard(connection, ref, attempt)
-            more = {name: tasks.c[name] + count - before[name] for name, count in counts.items()}
+            more = {f"more_{name}": count - before[name] for name, count in counts.items()}
             stored = {**counts, "details": dict(details)}
             if items_processed > before["items_processed"]:
                 stored |= {"beginnings": 0, "retry_at": None}
             rows.update_shard(connection, ref, stored)
-            connection.execute(update(tasks).where(tasks.c.task_id == ref.task_id).values(**more))
+            connection.execute(_COUNTED, {"of_task": ref.task_id, **more})
             insert_chunks(connection, ref.task_id, chunks, before["start"], before["count"])
 
     def end(

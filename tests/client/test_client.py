@@ -1,4 +1,4 @@
-"""Clients against a real service: app/client/client.py, app/client/sending.py."""
+"""client.client, sending, tables, progress, events: clients against a real service."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What follows a task: webhooks of a real service, failed items tried again, priorities, and small
-tasks through a kill.
+"""`execution/webhooks.py`, `execution/small_tasks.py`: what follows a task, in a real service.
+
+Webhooks, failed items tried again, priorities, and small tasks through a kill.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Calls of a real service: few items computed at once, stored, and seen by their owner."""
+"""execution/calls.py, execution/kinds.py, routes/calls.py, schemas/calls.py: a few items at once.
+
+Calls of a real service are computed at once, stored, and seen by their owner.
+"""
 
 from __future__ import annotations
 

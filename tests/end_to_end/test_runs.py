@@ -94,16 +94,16 @@ def test_delays_are_waited_for_and_pools_stay_warm(server: Server, strategy: Str
 
 def test_result_has_all_measurements(server: Server) -> None:
     result = completed(
-        server.run("threading", items_count=2_000, batch_size=100, workers=3, **NO_IO)
+        server.run("threading", items_count=20_000, batch_size=1_000, workers=3, **NO_IO)
     )
     assert result["task_type"] == "synchronous"
     assert result["requested_workers"] == 3
     assert result["effective_workers"] == 3
-    assert result["batch_size"] == 100
+    assert result["batch_size"] == 1_000
     assert result["duration_seconds"] > 0
     assert result["setup_seconds"] >= 0
     assert result["throughput_items_per_second"] == pytest.approx(
-        2_000 / result["duration_seconds"]
+        20_000 / result["duration_seconds"]
     )
     assert result["cpu_seconds"] > 0
     assert 0 < result["cpu_utilization"] <= 1

@@ -1,5 +1,6 @@
-"""Calls that share a kernel call, and what becomes of their neighbours when one of them hangs or
-kills its process: app/execution/micro_batches.py and app/runhost/calls.py.
+"""`execution/micro_batches.py`, `runhost/calls.py`: calls that share a kernel call.
+
+And what becomes of their neighbours when one of them hangs or kills its process.
 """
 
 from __future__ import annotations

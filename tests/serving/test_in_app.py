@@ -98,6 +98,15 @@ async def get_task(task_id: str) -> dict:
     seen = [event.status async for event in hot.events(task_id)]
     found = await hot.result(task_id)
     return {"turns": found["turns"].tolist(), "last": seen[-1]}
+
+@app.post("/retry/{task_id}")
+async def retry(task_id: str) -> list[bool]:
+    await hot.retry_failed(task_id)
+    return (await hot.result(task_id)).failed.tolist()
+
+@app.post("/resume/{task_id}")
+async def resume(task_id: str) -> None:
+    await hot.resume(task_id)
 """
 
 
@@ -180,6 +189,15 @@ def test_task_is_accepted_once_and_followed_to_its_end(client: Any) -> None:
     first, again = (client.post("/task", json=[1.0, 2.0]).json() for _ in range(2))
     assert first == again
     assert client.get(f"/task/{first}").json() == {"turns": [7, 7], "last": "completed"}
+
+
+def test_failed_items_are_tried_again(client: Any) -> None:
+    task_id = client.post("/task", json=[1.0, 13.0]).json()
+    assert client.get(f"/task/{task_id}").json()["last"] == "completed"
+    assert client.post(f"/retry/{task_id}").json() == [False, True]
+    refused = client.post(f"/resume/{task_id}")
+    assert refused.status_code == 409
+    assert "only a failed or cancelled task" in refused.json()["detail"]
 
 
 def test_mounted_service_has_its_page_and_the_workloads(client: Any) -> None:
