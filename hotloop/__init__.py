@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from hotloop.app.client.client import AsyncClient, Client, Progress
+    from hotloop.app.client.blocking import Client
+    from hotloop.app.client.client import AsyncClient, Progress
     from hotloop.app.client.sending import ProblemError, UnreachableError
     from hotloop.app.client.tables import Results
     from hotloop.app.serving.in_app import Hotloop
@@ -42,7 +43,8 @@ __all__ = [
 _MODULES: Final = {
     **dict.fromkeys(("Bool", "Choice", "Float", "Integer", "Scratch"), "kernels.functions.columns"),
     **dict.fromkeys(("WorkloadFunction", "workload"), "kernels.functions.declaration"),
-    **dict.fromkeys(("AsyncClient", "Client", "Progress"), "app.client.client"),
+    "Client": "app.client.blocking",
+    **dict.fromkeys(("AsyncClient", "Progress"), "app.client.client"),
     **dict.fromkeys(("ProblemError", "UnreachableError"), "app.client.sending"),
     "Results": "app.client.tables",
     "Hotloop": "app.serving.in_app",

@@ -1,4 +1,5 @@
-"""Clients of a service, with the methods that `hotloop.Hotloop` has inside an application.
+"""The client of a service for programs with an event loop. It has the methods that
+`hotloop.Hotloop` has inside an application.
 
     async with hotloop.AsyncClient("http://localhost:8001") as client:
         price = await client.call(american_put, spot=100.0)
@@ -12,13 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
 import uuid
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Coroutine,
-    Generator,
     Mapping,
 )
 from contextlib import aclosing
@@ -49,7 +47,6 @@ from hotloop.kernels.functions.declaration import WorkloadFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 Function = WorkloadFunction[..., Any]
 Parameters = Mapping[str, Any]
@@ -320,129 +317,3 @@ def _upload_query(asked: dict[str, Any], strategy: str) -> dict[str, Any]:
     if strategy != "auto":
         query["strategy"] = strategy
     return {n: str(v).lower() if isinstance(v, bool) else v for n, v in query.items()}
-
-
-class Client:
-    """The same for programs without an event loop, and for notebooks. Use it as a context manager,
-    or call `close`. Its methods may be called from several threads.
-
-    An event loop of its own, in a thread that ends with it, does what AsyncClient does.
-    """
-
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8001",
-        *,
-        key: str | None = None,
-        token: str | None = None,
-        timeout: float = TIMEOUT_SECONDS,
-        retries: int = RETRIES,
-    ) -> None:
-        """The arguments are those of AsyncClient."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="hotloop-client", daemon=True
-        )
-        self._thread.start()
-
-        async def made() -> AsyncClient:
-            return AsyncClient(url, key=key, token=token, timeout=timeout, retries=retries)
-
-        self._client = self._do(made())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections. Tasks that were submitted go on."""
-        if self._loop.is_closed():
-            return
-        self._do(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def call(self, workload: WorkloadFunction[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do what `AsyncClient.call` does."""
-        return self._do(self._client.call(workload, *args, **kwargs))
-
-    def call_many(
-        self,
-        workload: Function | str,
-        columns: Values,
-        parameters: Parameters | None = None,
-        **options: Any,
-    ) -> Results:
-        """Do what `AsyncClient.call_many` does."""
-        return self._do(self._client.call_many(workload, columns, parameters, **options))
-
-    def run(
-        self,
-        workload: Function | str,
-        columns: Values,
-        parameters: Parameters | None = None,
-        **options: Any,
-    ) -> Results:
-        """Do what `AsyncClient.run` does. Ctrl-C cancels the task."""
-        return self._do(self._client.run(workload, columns, parameters, **options))
-
-    def submit(
-        self,
-        workload: Function | str,
-        columns: Values,
-        parameters: Parameters | None = None,
-        **options: Any,
-    ) -> str:
-        """Do what `AsyncClient.submit` does."""
-        return self._do(self._client.submit(workload, columns, parameters, **options))
-
-    def result(self, task_id: str, *, progress: Show = False) -> Results:
-        """Do what `AsyncClient.result` does."""
-        return self._do(self._client.result(task_id, progress=progress))
-
-    def events(self, task_id: str) -> Generator[Progress, None, None]:
-        """Do what `AsyncClient.events` does."""
-        events = self._client.events(task_id)
-
-        async def following() -> Progress | None:
-            return await anext(events, None)
-
-        try:
-            while (state := self._do(following())) is not None:
-                yield state
-        finally:
-            self._do(_closed(events))
-
-    def task(self, task_id: str) -> dict[str, Any]:
-        """Do what `AsyncClient.task` does."""
-        return self._do(self._client.task(task_id))
-
-    def cancel(self, task_id: str) -> None:
-        """Do what `AsyncClient.cancel` does."""
-        self._do(self._client.cancel(task_id))
-
-    def resume(self, task_id: str) -> None:
-        """Do what `AsyncClient.resume` does."""
-        self._do(self._client.resume(task_id))
-
-    def retry_failed(self, task_id: str) -> None:
-        """Do what `AsyncClient.retry_failed` does."""
-        self._do(self._client.retry_failed(task_id))
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do work on the loop, and wait for it; cancel it if this thread is interrupted."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            if not future.done():
-                future.cancel()
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
-            raise
-
-
-async def _closed(events: AsyncGenerator[Any, None]) -> None:
-    await events.aclose()

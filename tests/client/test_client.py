@@ -1,4 +1,4 @@
-"""client.client, sending, tables, progress, events: clients against a real service."""
+"""client.client, blocking, sending, tables, progress, events: clients against a real service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import importlib.util
 import math
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +218,7 @@ def test_problem_has_the_faults(client: hotloop.Client) -> None:
     assert missing.value.status == 404
 
 
+@pytest.mark.long
 def test_key_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known_key = make_key("reader")
     with running_server(tmp_path, api_keys=keys_setting([known_key]), run_hosts=1) as server:
@@ -304,3 +307,22 @@ def test_asynchronous_client_cancels_what_is_not_awaited_any_more(server: Server
             return str((await client.task(running[0]))["status"])
 
     assert asyncio.run(compute()) == "cancelled"
+
+
+INTERRUPTED: Final = """
+import sys, hotloop
+with hotloop.Client(sys.argv[1]) as client:
+    client.run("wait", {"seconds": [0.05] * 600}, kernel="python",
+               progress=lambda state: print(state.task_id, flush=True))
+"""
+
+
+def test_program_that_is_interrupted_cancels_its_task(server: Server) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, server.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        task_id = process.stdout.readline().decode().strip()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in errors
+    assert server.view(task_id)["status"] == "cancelled"

@@ -189,6 +189,7 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.long
 def test_webhooks_are_off_by_default(tmp_path: Path) -> None:
     with running_server(tmp_path, run_hosts=1) as server:
         server.wait_ready()
