@@ -28,8 +28,11 @@ MOMENTS: Final = 50
 
 WRITER: Final = """
 import sys, threading
+from dataclasses import replace
 from pathlib import Path
 from hotloop.app.names import Durability
+from hotloop.app.tasks.needs import needs_of
+from hotloop.app.tasks.small import NewTask, SmallKey, SmallTasks
 from hotloop.app.tasks.store import open_store
 from tests.fixtures.runner import new_task
 store = open_store(Path(sys.argv[1]), durability=Durability(sys.argv[2]))
@@ -40,10 +43,18 @@ def write():
         store.create(task)
         with telling:
             print(task.task_id, flush=True)
-for _ in range(4):
-    threading.Thread(target=write).start()
+def accept():
+    needs = needs_of("run", "loops", "python", "sequential", {})
+    small, key = SmallTasks(store.engine), SmallKey.of("loops", "python", {}, needs, {})
+    while True:
+        tasks = [replace(new_task(), task_type="background") for _ in range(3)]
+        assert small.accept([NewTask(t, key, b"items") for t in tasks], lambda *_: 0) == [None] * 3
+        with telling:
+            print(*(task.task_id for task in tasks), sep="\\n", flush=True)
+for work in (write, write, accept, accept):
+    threading.Thread(target=work).start()
 """
-"""Stores tasks, and prints the id of each once it is stored."""
+"""Stores tasks, one by one and in groups, and prints the id of each once it is stored."""
 
 
 @pytest.fixture(scope="module")
