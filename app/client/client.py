@@ -296,6 +296,9 @@ def _called(found: Mapping[str, Any]) -> Results:
     errors = tuple(ItemError(e["item_id"], e["stage"], e["reason"]) for e in found["errors"])
     if found["failed_items"]:
         failed[:] = [all(value is None for value in row.values()) for row in rows]
+        if np.count_nonzero(failed) > found["failed_items"]:  # some have only NaN
+            told = {error.item_id for error in errors}
+            failed[:] = [place in told for place in range(len(rows))]
     return Results(columns, failed, errors, found["kernel"], found["task_id"])
 
 

@@ -39,7 +39,7 @@ class ProblemError(ClientError):
         self.status = status
         """The status of the answer."""
         self.kind = str(problem.get("type", "")).rpartition(":")[2]
-        """The kind of the problem, such as `invalid-request`; docs/errors.md lists them."""
+        """The kind of the problem, such as `invalid-request`: the last part of its `type`."""
         self.title = str(problem.get("title", ""))
         self.detail = str(problem.get("detail", ""))
         self.errors: tuple[Mapping[str, Any], ...] = tuple(problem.get("errors") or ())

@@ -44,6 +44,14 @@ def scale(value: float, factor: float) -> tuple[float, int]:
         return float("inf"), 17
     return value * factor, int(value)
 
+@hotloop.workload(columns={"square": hotloop.Float(-10.0, 1e6)})
+def root(square: float) -> float:
+    if square == 4.0:
+        raise ValueError("four")
+    if square < 0.0:
+        return float("nan")
+    return square ** 0.5
+
 @hotloop.workload(columns={"seconds": hotloop.Float(0.0, 0.05)})
 def wait(seconds: float) -> float:
     began = time.monotonic()
@@ -104,6 +112,13 @@ def test_many_items_have_the_bits_of_the_function(
     assert found.task_id is not None
     nothing = client.call_many("scale", {"value": [1.0]}, record="none")
     assert nothing.task_id is None
+
+
+def test_item_that_is_not_a_number_has_not_failed(client: hotloop.Client) -> None:
+    found = client.call_many("root", {"square": [-1.0, 4.0, 9.0]}, kernel="python")
+    assert found.failed.tolist() == [False, True, False]
+    assert math.isnan(found["result"][0])
+    assert found["result"][2] == 3.0
 
 
 @pytest.mark.parametrize("table", ["columns", "rows", "pandas", "polars", "arrow"])

@@ -28,6 +28,9 @@ from tests.fixtures.own_modules import write
 from tests.fixtures.server import FAST, Server, running_server
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.long
+"""tests/test_client_page.py, which is not long, goes the ordinary ways."""
+
 SECRET: Final = "0123456789abcdef0123456789abcdef"
 HOOKS: Final = {"webhook_hosts": '["127.0.0.1"]', "webhook_secret": SECRET}
 
@@ -102,7 +105,7 @@ def items(count: int) -> list[dict[str, Any]]:
     return [{"item_id": n, "value": 0.25 * n, "offset": n % 7} for n in range(count)]
 
 
-@pytest.mark.parametrize("strategy", ["auto", pytest.param("threading", marks=pytest.mark.long)])
+@pytest.mark.parametrize("strategy", ["auto", "threading"])
 def test_failed_items_are_tried_again(tmp_path: Path, strategy: str) -> None:
     flag = tmp_path / "flag"
     flag.touch()
@@ -153,7 +156,6 @@ def test_webhook_is_told_signed_and_repeated(tmp_path: Path, receiver: Receiver)
         assert "secret" not in log
 
 
-@pytest.mark.long
 def test_webhook_of_a_killed_service_is_told_by_the_next(
     tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -189,7 +191,6 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.long
 def test_webhooks_are_off_by_default(tmp_path: Path) -> None:
     with running_server(tmp_path, run_hosts=1) as server:
         server.wait_ready()
@@ -199,7 +200,6 @@ def test_webhooks_are_off_by_default(tmp_path: Path) -> None:
         assert "HOTLOOP_WEBHOOK_HOSTS" in answer.json()["detail"]
 
 
-@pytest.mark.long
 def test_small_tasks_survive_a_kill_and_have_the_right_results(tmp_path: Path) -> None:
     accepted: list[str] = []
     with running_server(tmp_path, run_hosts=1) as server:
@@ -221,7 +221,6 @@ def test_small_tasks_survive_a_kill_and_have_the_right_results(tmp_path: Path) -
             assert view["strategy"] == "sequential"
 
 
-@pytest.mark.long
 def test_tasks_of_a_higher_priority_begin_first(tmp_path: Path) -> None:
     body = {"items": items(20), "parameters": FAST, "strategy": "threading", "batch_size": 5}
     with running_server(tmp_path, run_hosts=1, background_runs=0) as server:
