@@ -187,6 +187,8 @@ class Once:
     """Function that makes a run's plan once its items are known, or raises to refuse the task."""
     place: ExitStack | None = None
     """The place that the task already has in the line for a run host."""
+    items: Items | None = None
+    """The items, if they are in no file."""
 
 
 @dataclass(frozen=True, slots=True)

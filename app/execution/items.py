@@ -22,6 +22,7 @@ from hotloop.app.runhost.messages import IngestCommand
 from hotloop.app.schemas.declared import ItemRow
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.sources.base import Items
+from hotloop.app.sources.inline import InlineItems
 from hotloop.app.sources.item_file import FileItems, add_checksums, item_dtype, new_item_file
 from hotloop.app.sources.row_file import RowFile
 from hotloop.app.sources.simulated import GeneratedItems
@@ -46,6 +47,11 @@ class InlineInput:
         self.sha256: str | None = None
         self._workload = workload
         self._rows = rows
+
+    def in_memory(self) -> InlineItems:
+        """Return the items as what travels with a plan."""
+        rows = ItemColumns.of(self._workload, self._rows)
+        return InlineItems(rows.item_ids, rows.columns)
 
     async def receive(self, folder: DataFolder, task_id: str) -> None:
         await asyncio.to_thread(self._write, folder.items_path(task_id))

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -190,9 +190,10 @@ class RunBody:
         context, shard = work.context, work.shard
         check_code(work.task)
         rows = (shard.start, shard.count) if work.has_begun else None
+        given = work.policy.items if isinstance(work.policy, Once) else None
         async with (
             work.lease() as client,
-            items_of(context, client, work.task, rows) as items,
+            nullcontext(given) if given else items_of(context, client, work.task, rows) as items,
         ):
             # Plan first: a run that is refused here leaves no trace.
             plan = context.memory.bounded(await self._plan(work, items))

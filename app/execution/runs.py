@@ -36,6 +36,7 @@ from hotloop.app.schemas.results import RunResult
 from hotloop.app.schemas.runs import BackgroundRequest, RunRequest, UploadQuery
 from hotloop.app.schemas.tasks import AcceptedRun, TaskView
 from hotloop.app.sources.base import Items
+from hotloop.app.sources.inline import MOST_BYTES
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.tasks.chunks import result_bytes
@@ -75,6 +76,8 @@ class _Run:
     """Estimated duration; None while the items are not known."""
     source: TaskInput | None = None
     place: ExitStack | None = None
+    items: Items | None = None
+    """Items that are in no file."""
     key: str | None = None
     digest: hashlib._Hash | None = None
     """Digest of an upload that came with a `key`."""
@@ -104,7 +107,7 @@ class _Run:
                 await self._fit(task_id, items.count)
             return self.plan
 
-        return Once(self.source, planned, self.place)
+        return Once(self.source, planned, self.place, self.items)
 
     async def _fit(self, task_id: str, count: int) -> None:
         """Check an upload once its items are known, and choose its batch size. Raises
@@ -159,9 +162,12 @@ class RunService:
             seconds = check(self._context, plan, known)
         except EstimateTooLongError as error:
             return await self._long_runs.accept(strategy, request, error, key, client)
-        source, kind = None, InputKind.GENERATED
+        source: InlineInput | None = None
+        kind, inline = InputKind.GENERATED, None
         if request.items is not None:
             source, kind = InlineInput(request.workload, request.items), InputKind.ITEMS
+            if source.size <= MOST_BYTES:
+                inline, source = source.in_memory(), None
         # Take a place before using the store: a flood of runs must not make it write and remove
         # a task for each.
         with self._context.hosts.place(client) as place:
@@ -169,7 +175,8 @@ class RunService:
             needed += 0 if source is None else source.size
             await asyncio.to_thread(self._context.storage.check, client, needed)
             total, spec = request.total_items, spec_of(request, kind)
-            run = _Run(self._context, request, plan, spec, client, total, seconds, source, place)
+            run = _Run(self._context, request, plan, spec, client, total, seconds)
+            run.source, run.place, run.items = source, place, inline
             return await self._executed(run)
 
     async def run_fastest(

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from hotloop.app.names import StrategyName, TaskStatus, TaskType
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.schemas.options import AUTO
 from hotloop.app.schemas.runs import BackgroundRequest
+from hotloop.app.sources.inline import MOST_BYTES
 from hotloop.app.sources.item_file import packed_items, unpacked_items
 from hotloop.app.tasks.model import Task, new_task_id, utc_now
 from hotloop.app.tasks.small import Ended, Member, NewTask, SmallClaims, SmallTasks
@@ -35,9 +36,6 @@ from hotloop.app.tasks.spec import InputKind
 from hotloop.kernels import KernelsError, UnknownWorkloadError, get_workload
 
 logger = logging.getLogger(__name__)
-
-MOST_BYTES: Final = 65_536
-"""Bytes of the items of a small task, which are stored in a row of the database."""
 
 Patiently = Callable[..., Awaitable[Any]]
 """Function that makes a blocking call in a thread, and repeats it while the store is away."""

@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, insert, select
+from sqlalchemy import Connection, Engine, bindparam, insert, select
 
 from hotloop.app.database.engine import reading
 from hotloop.app.errors import StoreError
@@ -93,6 +93,25 @@ def _is_stored(chunk: Chunk, stored: list[tuple[int, int]]) -> bool:
     return found > 0
 
 
+_TO_THE_END: Final = 1 << 62
+_OF_TASK: Final = results.c.task_id == bindparam("of_task")
+_LAST: Final = (
+    select(*_PLACE)
+    .where(_OF_TASK, results.c.start <= bindparam("upto"))
+    .order_by(results.c.start.desc())
+    .limit(1)
+)
+_INSIDE: Final = (
+    _OF_TASK,
+    results.c.start >= bindparam("first"),
+    results.c.start < bindparam("end"),
+)
+_PLACES: Final = select(*_PLACE).where(*_INSIDE).order_by(results.c.start).limit(bindparam("most"))
+_CHUNKS: Final = (
+    select(*_FIELDS).where(*_INSIDE, results.c.start <= bindparam("last")).order_by(results.c.start)
+)
+
+
 class ResultsReader:
     """Reads the results of a task, also while they still come in.
 
@@ -110,7 +129,7 @@ class ResultsReader:
 
     def end(self) -> int:
         """The position after the last stored item; 0 without any."""
-        return sum(self._last(results.c.task_id == self._task_id) or (0,))
+        return sum(self._last(_TO_THE_END) or (0,))
 
     def blocks(self, offset: int = 0, limit: int | None = None) -> Iterator[ResultRows]:
         """Yield the items at positions `offset … offset + limit - 1`, or all from `offset`, in
@@ -148,35 +167,31 @@ class ResultsReader:
 
     def _first_start(self, offset: int) -> int:
         """The start of the chunk that has the item at `offset`; `offset` itself without one."""
-        found = self._last(results.c.task_id == self._task_id, results.c.start <= offset)
+        found = self._last(offset)
         return found[0] if found is not None and sum(found) > offset else offset
 
-    def _last(self, *conditions: ColumnElement[bool]) -> tuple[int, int] | None:
-        """The (start, count) of the last chunk that meets the conditions."""
-        wanted = select(*_PLACE).where(*conditions).order_by(results.c.start.desc()).limit(1)
+    def _last(self, upto: int) -> tuple[int, int] | None:
+        """The (start, count) of the last chunk that starts at `upto` or before."""
         with reading(self._engine) as connection:
-            found = connection.execute(wanted).first()
+            found = connection.execute(_LAST, {"of_task": self._task_id, "upto": upto}).first()
         return None if found is None else (found[0], found[1])
 
     def _read(self, first: int, end: int | None) -> list[Chunk]:
         """The next chunks that start at `first … end - 1`: with CHUNK_ROWS rows together at most,
         but at least one chunk, if there is any.
         """
-        inside = [results.c.task_id == self._task_id, results.c.start >= first]
-        if end is not None:
-            inside.append(results.c.start < end)
-        places = select(*_PLACE).where(*inside)
-        places = places.order_by(results.c.start).limit(_CHUNKS_PER_READ)
+        until = _TO_THE_END if end is None else end
+        inside = {"of_task": self._task_id, "first": first, "end": until}
         with reading(self._engine) as connection:
             last, room = -1, CHUNK_ROWS
-            for start, count in connection.execute(places):
+            most = {"most": _CHUNKS_PER_READ}
+            for start, count in connection.execute(_PLACES, inside | most):
                 if last >= 0 and count > room:
                     break
                 last, room = start, room - count
             if last < 0:
                 return []
-            wanted = select(*_FIELDS).where(*inside, results.c.start <= last)
-            return [Chunk(*row) for row in connection.execute(wanted.order_by(results.c.start))]
+            return [Chunk(*row) for row in connection.execute(_CHUNKS, inside | {"last": last})]
 
     def _unpacked(self, chunk: Chunk) -> ResultRows:
         try:
