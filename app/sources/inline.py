@@ -17,7 +17,7 @@ written to a file.
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InlineItems:
-    """The items with the ids `item_ids`, int64[n], and n values for each input column; an `Items`."""
+    """n items: their ids, int64[n], and n values for each input column; an `Items`."""
 
     item_ids: npt.NDArray[np.int64]
     columns: Columns
