@@ -308,6 +308,10 @@ def test_body_in_pieces_is_read_whole(server: Server) -> None:
     assert answer.json()["results"] == call(server)["results"]
 
 
+def _left_of(quota: str) -> int:
+    return int(quota.partition(";r=")[2].partition(";")[0])
+
+
 def test_short_way_asks_for_keys_and_counts_requests(tmp_path: Path) -> None:
     reader, runner = make_key("reader", Scope.READ), make_key("runner")
     settings = {"api_keys": keys_setting([reader, runner]), "rate_limit": "20/minute"}
@@ -322,6 +326,11 @@ def test_short_way_asks_for_keys_and_counts_requests(tmp_path: Path) -> None:
             assert same_but_ids(short) == same_but_ids(ordinary)
             lefts.append(short.headers["ratelimit"])
         assert '"requests";r=17' in lefts[0]
+        # A body that the short way hands on counts once.
+        before = answers(server, body, **runner.headers)[0].headers["ratelimit"]
+        bad = answers(server, "nothing", **runner.headers)[0]
+        assert bad.status_code == 422
+        assert _left_of(before) - _left_of(bad.headers["ratelimit"]) == 2
         codes = [answer.status_code for _ in range(12) for answer in answers(server, body)]
         assert codes[-1] == 429
         assert 401 in codes
