@@ -78,6 +78,7 @@ def test_application_gives_the_same_before_and_after(tmp_path: Path) -> None:
     assert float(before) > 0
 
 
+@pytest.mark.long
 def test_application_with_a_lifespan_of_its_own(tmp_path: Path) -> None:
     lifespan = (
         "from contextlib import asynccontextmanager\n"

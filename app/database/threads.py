@@ -116,7 +116,8 @@ class StoreThreads:
         if self._is_stopping:
             timer = loop.call_later(STOPPING_SECONDS, self._notice_hanging, answer)
         else:
-            timer = loop.call_later(BEGIN_SECONDS, self._give_up_waiting, answer)
+            first = min(BEGIN_SECONDS, END_SECONDS)
+            timer = loop.call_later(first, self._give_up_waiting, answer)
         self._timers[answer] = timer
         answer.add_done_callback(self._ended)
         made.add_done_callback(partial(_tell, loop, answer))
@@ -149,7 +150,7 @@ class StoreThreads:
         if self._calls[answer].cancel():
             answer.set_exception(_unavailable())
             return
-        left = END_SECONDS - BEGIN_SECONDS
+        left = max(0.0, END_SECONDS - BEGIN_SECONDS)
         self._timers[answer] = answer.get_loop().call_later(left, self._give_up, answer)
 
     def _give_up(self, answer: asyncio.Future[Any]) -> None:

@@ -180,6 +180,7 @@ def test_large_body_is_read_beside_the_loop(server: Server) -> None:
     assert len(call(server, items=items)["results"]) == 2_000
 
 
+@pytest.mark.long
 def test_calls_belong_to_their_clients(tmp_path: Path) -> None:
     alice, bob = make_key("alice"), make_key("bob")
     keys = keys_setting([alice, bob])
