@@ -37,7 +37,7 @@ class RowStatements:
 
     def __init__(self, engine: Engine, name: str, statements: Sequence[Executable]) -> None:
         """`name` is that of no table. The statements have all values as parameters, whose names
-        are columns of a row.
+        are columns of a row. Raises ValueError for a value without a name.
         """
         self._engine = engine
         dialect = engine.dialect
@@ -50,6 +50,8 @@ class RowStatements:
         for each in made:
             parameters |= each.binds
         self._names = list(parameters)
+        if unnamed := [name for name in self._names if not name.isidentifier()]:
+            raise ValueError(f"the statements of {name} have values without a name: {unnamed}")
         self._convert = {
             name: convert
             for name, parameter in parameters.items()

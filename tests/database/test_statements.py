@@ -104,3 +104,8 @@ def test_condition_is_the_same_for_all_statements(engine: sa.Engine) -> None:
     changes.execute([{"who": "a"}, {"who": "nobody"}])
     with reading(engine) as connection:
         assert connection.execute(sa.select(pets)).all() == [("a", 7)]
+
+
+def test_value_without_a_name_is_refused(engine: sa.Engine) -> None:
+    with pytest.raises(ValueError, match="values without a name"):
+        RowStatements(engine, "odd", [sa.delete(pets).where(pets.c.order == 7)])
