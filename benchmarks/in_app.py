@@ -35,7 +35,7 @@ _LONGEST_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What was seen beside a long request."""
+    """The latency of `/ping` and the processor use beside a long request."""
 
     pings: list[float]
     """Seconds of each answer of `/ping`, from the time at which it was due."""

@@ -228,13 +228,13 @@ class AsyncClient:
         """Wait until a task has ended, and return its outputs. Raises RunError if it failed, and
         RunCancelledError. `progress` is as for `run`.
         """
-        task = await self._task(task_id)
+        task = await self.task(task_id)
         if task["status"] not in _ENDED:
             with showing(progress) as show:
                 async with aclosing(self.events(task_id)) as events:
                     async for state in events:
                         show(state)
-            task = await self._task(task_id)
+            task = await self.task(task_id)
         if task["status"] == "cancelled":
             raise RunCancelledError
         if task["status"] == "failed":
@@ -264,7 +264,8 @@ class AsyncClient:
 
     async def task(self, task_id: str) -> dict[str, Any]:
         """Return a task as the service shows it, with the measurements of its result."""
-        return await self._task(task_id)
+        answer = await self._sender.send("GET", f"{_TASKS}/status/{task_id}")
+        return cast("dict[str, Any]", answer.json())
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task, and return when it has ended."""
@@ -277,10 +278,6 @@ class AsyncClient:
     async def retry_failed(self, task_id: str) -> None:
         """Try the failed items of a completed task again."""
         await self._sender.send("POST", f"{_TASKS}/{task_id}/retry-failed")
-
-    async def _task(self, task_id: str) -> dict[str, Any]:
-        answer = await self._sender.send("GET", f"{_TASKS}/status/{task_id}")
-        return cast("dict[str, Any]", answer.json())
 
 
 def _name_of(workload: Function | str) -> str:

@@ -56,11 +56,11 @@ class Kind:
     reports: Sequence[KernelReport]
     until: float
     template: Row
-    """What the stored tasks of its calls have in common, see `Recorder`."""
+    """The values that the stored tasks of its calls share, see `Recorder`."""
     item_bytes: int
     columns: ResultColumns
     small: SmallKey
-    """What its small tasks have in common."""
+    """The key and the needs of its small tasks."""
     count: Callable[[int, int], None]
     """Function that counts a call: its items, and how many of them failed."""
 

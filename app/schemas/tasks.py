@@ -83,7 +83,7 @@ class TaskSummary(TaskProgress):
 
 
 class WebhookView(ResponseModel):
-    """What became of a task's webhook so far."""
+    """The outcome of a task's webhook so far."""
 
     attempts: Count
     delivered_at: AwareDatetime | None

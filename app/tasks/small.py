@@ -42,7 +42,7 @@ MOST_CLAIMED: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class SmallKey:
-    """What small tasks have in common that one kernel call may compute."""
+    """The key and the needs of small tasks that one kernel call may compute together."""
 
     key: str
     needs: Needs
@@ -166,8 +166,8 @@ _ENDS: Final = (
         details=_MEASURED,
     ),
 )
-"""What ends a task whose execution is still the current one. The task's row is first, as for every
-writer; the shard's is last, because all ask for its state."""
+"""Statements that end a task whose execution is still the current one. The task's row is first, as
+for every writer; the shard's is last, because all ask for its state."""
 
 
 class SmallTasks:

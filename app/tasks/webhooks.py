@@ -43,7 +43,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class WebhookState:
-    """What became of a webhook so far."""
+    """The outcome of a webhook so far."""
 
     attempts: int
     delivered_at: datetime | None
