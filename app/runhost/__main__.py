@@ -86,8 +86,8 @@ def _allow_many_connections() -> None:
 
 
 async def _serve(connection: socket.socket, config: RunHostConfig, started: float) -> None:
+    from hotloop.app.frames import STREAM_LIMIT
     from hotloop.app.runhost.host import RunHost
-    from hotloop.app.runhost.messages import STREAM_LIMIT
 
     reader, writer = await asyncio.open_connection(sock=connection, limit=STREAM_LIMIT)
     await RunHost(config, reader, writer).serve(os.getpid(), started)

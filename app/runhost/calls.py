@@ -13,8 +13,9 @@ import numpy as np
 
 from hotloop import kernels
 from hotloop.app.errors import OutOfMemoryError, ServiceError, WorkloadUnusableError
+from hotloop.app.frames import receive_frame, send_frame
 from hotloop.app.runhost.config import RunHostConfig
-from hotloop.app.runhost.messages import CallCommand, Called, Ready, receive_frame, send_frame
+from hotloop.app.runhost.messages import CallCommand, Called, Ready
 from hotloop.app.runhost.warming import tune_interpreter, warm_up_kernels
 from hotloop.app.sources.base import ItemError
 from hotloop.app.strategies import own_code

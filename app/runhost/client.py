@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import hotloop
+from hotloop.app import frames
 from hotloop.app.errors import RunHostDiedError, RunTimeoutError
 from hotloop.app.runhost import messages
 from hotloop.app.runhost.calibrate.constants import Calibration
@@ -76,7 +77,7 @@ class RunHostClient:
         finally:
             theirs.close()
             os.close(their_leash)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=messages.STREAM_LIMIT)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=frames.STREAM_LIMIT)
         client = cls(process, reader, writer, our_leash, cancel_grace_seconds)
         try:
             client.ready = await client._receive()
@@ -215,13 +216,13 @@ class RunHostClient:
 
     async def _send(self, command: Any) -> None:
         try:
-            await messages.write_frame(self._writer, command)
+            await frames.write_frame(self._writer, command)
         except ConnectionError:
             raise await self._death() from None
 
     async def _receive(self) -> Any:
         try:
-            return await messages.read_frame(self._reader)
+            return await frames.read_frame(self._reader)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise await self._death() from None
 

@@ -9,6 +9,7 @@ import logging
 import time
 
 from hotloop import kernels
+from hotloop.app import frames
 from hotloop.app.errors import ServiceError
 from hotloop.app.logs.origin import bind
 from hotloop.app.names import StrategyName
@@ -61,7 +62,7 @@ class RunHost:
         self._available = [(r.workload, r.kernel) for r in reports if r.available]
         tune_interpreter()
         await self._send(messages.Ready(pid, time.perf_counter() - started, reports))
-        reading = asyncio.create_task(messages.read_frame(self._reader))
+        reading = asyncio.create_task(frames.read_frame(self._reader))
         current: asyncio.Task[None] | None = None
         is_run = False
         while True:
@@ -81,7 +82,7 @@ class RunHost:
                     command: messages.Command = reading.result()
                 except asyncio.IncompleteReadError:
                     return
-                reading = asyncio.create_task(messages.read_frame(self._reader))
+                reading = asyncio.create_task(frames.read_frame(self._reader))
                 if not isinstance(command, messages.CancelCommand):
                     is_run = isinstance(command, messages.RunCommand)
                     current = asyncio.create_task(self._obey(command))
@@ -114,7 +115,7 @@ class RunHost:
             return messages.Calibrated(None, error)
 
     async def _send(self, event: messages.Event) -> None:
-        await messages.write_frame(self._writer, event)
+        await frames.write_frame(self._writer, event)
 
 
 async def _ingest(command: messages.IngestCommand) -> messages.Ingested:

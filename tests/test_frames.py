@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hotloop.app.runhost.messages import encode_frame, read_frame
+from hotloop.app.frames import encode_frame, read_frame
 
 
 def through_stream(*messages: object, cut: int = 0) -> list[Any]:
