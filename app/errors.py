@@ -33,6 +33,8 @@ ServiceError
     ├── OutOfMemoryError         a user's code that asked for more memory than a run may take
     ├── WorkerCrashedError       a worker of a pool died more often than the run may retry
     ├── RunHostDiedError         the process that executes runs died
+    ├── ClusterLostError         a cluster that cannot be reached, or does not answer any more
+    ├── ClusterUnusableError     a cluster whose workers cannot execute the run
     ├── UnreadableTaskError      a stored task that this version of the service cannot read
     ├── OutputsDifferError       cells of a comparison that must agree did not
     └── NothingMeasuredError     no cell of a comparison could be measured
@@ -381,6 +383,26 @@ class WorkerCrashedError(RunError):
             f"a worker process died {when} ({self.cause}), {self.attempts} times; the run was "
             f"given up. {advice}"
         )
+
+
+@dataclass(eq=False, repr=False)
+class ClusterLostError(RunError):
+    """The cluster of a strategy (`engine`: ray or dask) is gone, or does not answer; `text` says
+    what was seen.
+    """
+
+    engine: str
+    text: str
+
+    def __str__(self) -> str:
+        return (
+            f"the {self.engine} cluster is lost: {self.text}. Ask again once it is up (GET "
+            "/health/ready shows it), or choose another strategy"
+        )
+
+
+class ClusterUnusableError(RunError):
+    """Workers of a cluster that cannot execute the run: they lack code, or have other code."""
 
 
 @dataclass(eq=False, repr=False)

@@ -21,6 +21,15 @@ class StrategyName(StrEnum):
     ASYNC_BATCH = "async-batch"
     CONCURRENT_FUTURES = "concurrent-futures"
     HYBRID = "hybrid"
+    RAY = "ray"
+    DASK = "dask"
+
+
+CLUSTERS: Final = frozenset({StrategyName.RAY, StrategyName.DASK})
+"""The strategies that compute on a cluster, if the service has one."""
+
+LOCAL_CLUSTER: Final = "local"
+"""The address that stands for a cluster on this machine, started when it is needed."""
 
 
 class InstructionSet(StrEnum):

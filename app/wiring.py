@@ -44,6 +44,7 @@ from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import HostPoolOptions, RunHostPool
 from hotloop.app.settings.environment import run_host_environment
 from hotloop.app.settings.settings import Settings
+from hotloop.app.strategies.cluster.protocol import ClusterConfig, TlsFiles
 from hotloop.app.strategies.pools import PoolLimits
 from hotloop.app.system import usable_cpu_count
 from hotloop.app.tasks.folder import DataFolder
@@ -271,6 +272,16 @@ def _host_config(settings: Settings, usable_cpus: int) -> RunHostConfig:
         usable_cpus=usable_cpus,
         pool_idle_seconds=settings.pool_idle_seconds,
         instruction_set=settings.instruction_set,
+        clusters=_clusters(settings, usable_cpus),
         log_format=settings.log_format,
         log_level=settings.log_level,
+    )
+
+
+def _clusters(settings: Settings, usable_cpus: int) -> tuple[ClusterConfig, ...]:
+    files = settings.cluster_tls_cert, settings.cluster_tls_key, settings.cluster_tls_ca
+    tls = TlsFiles(*map(str, files)) if all(files) else None
+    return tuple(
+        ClusterConfig(engine, address, usable_cpus, tls)
+        for engine, address in settings.clusters.items()
     )

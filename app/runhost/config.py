@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
+from hotloop.app.strategies.cluster.protocol import ClusterConfig
 
 SWITCH_SECONDS: Final = 0.001
 """Time that a computing thread keeps the GIL while another thread asks for it. CPython's 5 ms are
@@ -29,6 +30,7 @@ class RunHostConfig:
     """Compute small calls, and nothing else."""
     niceness: int = 5
     """Increase of the run host's niceness, so that the API answers first when CPUs are busy."""
+    clusters: tuple[ClusterConfig, ...] = ()
     log_format: str = "console"
     log_level: str = "info"
 
@@ -42,4 +44,6 @@ class RunHostConfig:
 
     @classmethod
     def from_json(cls, text: str) -> RunHostConfig:
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        clusters = tuple(map(ClusterConfig.from_dict, values.pop("clusters")))
+        return cls(**values, clusters=clusters)

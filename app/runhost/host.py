@@ -46,6 +46,7 @@ class RunHost:
         self._pools = Pools(
             PoolLimits(config.max_worker_threads, config.max_worker_processes, config.usable_cpus),
             config.instruction_set,
+            config.clusters,
         )
         self._strategies: dict[StrategyName, Strategy] = {
             name: make(self._pools) for name, make in STRATEGIES.items()

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hotloop.app.logs.setup import LogFormat, LogLevel, LogOptions
 from hotloop.app.names import (
+    CLUSTERS,
     ITEM_ID,
     Durability,
     InstructionSet,
@@ -18,6 +19,7 @@ from hotloop.app.names import (
     LongRuns,
     RedisLayout,
     Scope,
+    StrategyName,
 )
 from hotloop.app.settings import rules
 from hotloop.app.settings.rules import PREFIX, refuse
@@ -175,6 +177,27 @@ class Settings(BaseSettings):
     """Instruction set of kernels that have several, for tests and comparisons. When not set, the
     best one of the machine. The results are the same."""
 
+    # Clusters.
+
+    ray_address: str | None = Field(default=None, max_length=255)
+    """Ray cluster of the strategy `ray`: `host:6379` of its head, on a machine that is a node of
+    it; `ray://host:10001` from any other machine; or `local`, which starts one here for a try. It
+    needs the extra `ray`. When not set, there is no such strategy."""
+    dask_address: str | None = Field(default=None, max_length=255)
+    """Dask cluster of the strategy `dask`: `tls://host:8786` or `tcp://host:8786` of its scheduler,
+    or `local`, which starts one here for a try. It needs the extra `dask`. When not set, there is
+    no such strategy."""
+    cluster_tls_cert: Path | None = None
+    """Certificate that the service shows to a cluster: a file in PEM format. Certificate, key and
+    authority are set together."""
+    cluster_tls_key: Path | None = None
+    """Key of that certificate: a file in PEM format."""
+    cluster_tls_ca: Path | None = None
+    """Authority that has signed the certificates of clusters: a file in PEM format."""
+    cluster_plaintext: bool = False
+    """True: clusters on other machines may be used without TLS, over a network that nobody else can
+    reach. Both engines execute the code that they are sent."""
+
     # The log and traces.
 
     log_format: LogFormat = LogFormat.CONSOLE
@@ -304,6 +327,11 @@ class Settings(BaseSettings):
     _workloads = field_validator("workloads", mode="before")(rules.split_targets)
     _database_url = field_validator("database_url")(rules.postgresql_url)
     _node_id = field_validator("node_id")(rules.node_name)
+    _ray_address = field_validator("ray_address")(rules.ray_address)
+    _dask_address = field_validator("dask_address")(rules.dask_address)
+    _cluster_files = field_validator("cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca")(
+        rules.readable_file
+    )
     _traces_url = field_validator("traces_url")(rules.collector_url)
     _secrets = field_validator("session_secret", "webhook_secret")(rules.long_secret)
     _allowed_hosts = field_validator("allowed_hosts", "webhook_hosts")(rules.host_names)
@@ -360,6 +388,29 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_clusters(self) -> Self:
+        files = self.cluster_tls_cert, self.cluster_tls_key, self.cluster_tls_ca
+        has_tls = all(files)
+        if any(files) and not has_tls:
+            names = ", ".join(f"{PREFIX}CLUSTER_TLS_{name}" for name in ("CERT", "KEY", "CA"))
+            raise refuse(f"{names} need each other; set all three or none")
+        for engine, address in self.clusters.items():
+            host = rules.cluster_host(address)
+            is_plain = not has_tls or address.startswith("tcp://")
+            if is_plain and not rules.is_loopback(host) and not self.cluster_plaintext:
+                raise refuse(
+                    f"{PREFIX}{engine.upper()}_ADDRESS is on another machine, so the connection "
+                    f"needs TLS: set {PREFIX}CLUSTER_TLS_CERT, _KEY and _CA (and tls:// for Dask), "
+                    f"or {PREFIX}CLUSTER_PLAINTEXT=true in a network that nobody else can reach"
+                )
+            if address.startswith("tls://") and not has_tls:
+                raise refuse(
+                    f"{PREFIX}{engine.upper()}_ADDRESS begins with tls://, so "
+                    f"{PREFIX}CLUSTER_TLS_CERT, _KEY and _CA must be set"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_webhooks(self) -> Self:
         if bool(self.webhook_hosts) != (self.webhook_secret is not None):
             raise refuse(
@@ -393,6 +444,17 @@ class Settings(BaseSettings):
     def needs_authentication(self) -> bool:
         """True if clients must show credentials."""
         return bool(self.api_keys) or self.jwt_key is not None
+
+    @property
+    def clusters(self) -> dict[StrategyName, str]:
+        """The addresses of the clusters that are configured, by their strategies."""
+        found = {StrategyName.RAY: self.ray_address, StrategyName.DASK: self.dask_address}
+        return {name: address for name, address in found.items() if address is not None}
+
+    @property
+    def offered_strategies(self) -> tuple[StrategyName, ...]:
+        """The strategies that this service has, in the order in which they are shown."""
+        return tuple(n for n in StrategyName if n not in CLUSTERS or n in self.clusters)
 
     @property
     def log_options(self) -> LogOptions:

@@ -63,6 +63,8 @@ class Plan:
     """The user's function to import, and its version, if the workload is one."""
     memory_bytes: int | None = None
     """Memory that a user's function may take in each process; None if it is not bounded."""
+    batch_seconds: float = 0.0
+    """Seconds that a batch is predicted to take in its worker; 0 if that is not known."""
 
     @property
     def item_ranges(self) -> tuple[tuple[int, int], ...]:
@@ -73,6 +75,18 @@ class Plan:
     def item_count(self) -> int:
         """The number of items to execute."""
         return sum(count for _, count in self.item_ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The resources that a worker outside of the run host's process tree has used."""
+
+    worker: str
+    """The worker process, by a name that no other one has."""
+    cpu_seconds: float
+    """CPU seconds since the worker's last report in this run."""
+    peak_bytes: int
+    """The most resident memory that the process ever had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,8 @@ class BatchResult:
     """Time at which the batch was computed, in nanoseconds since 1970."""
     pid: int = 0
     """The process that computed the batch."""
+    usage: Usage | None = None
+    """A report of a worker on a cluster, which nothing here can measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +134,8 @@ class Capabilities:
     """True if one worker waits for many items at once."""
     cancellable: str
     """The moment at which a cancelled run stops, in words."""
+    on_cluster: bool = False
+    """True if workers are on a cluster, beyond this machine."""
 
 
 class Strategy(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ from hotloop.app.logs.setup import log_options
 from hotloop.app.names import StrategyName
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import batch_count
+from hotloop.app.strategies.cluster.driver_process import DriverProcess
+from hotloop.app.strategies.cluster.protocol import ClusterConfig
 from hotloop.app.strategies.nursery import Nursery, WorkerContext
 from hotloop.app.strategies.process_pool import (
     FINISH_SECONDS,
@@ -47,8 +49,15 @@ class Pools:
     Worker processes use `instruction_set` where a kernel has it; None takes the best.
     """
 
-    def __init__(self, limits: PoolLimits, instruction_set: str | None = None) -> None:
+    def __init__(
+        self,
+        limits: PoolLimits,
+        instruction_set: str | None = None,
+        clusters: Sequence[ClusterConfig] = (),
+    ) -> None:
         self.limits = limits
+        self.drivers = {StrategyName(c.engine): DriverProcess(c) for c in clusters}
+        """The drivers of clusters, by strategy."""
         self.threads = ThreadPool()
         self.nursery = Nursery(instruction_set)
         self.executor = ExecutorPool(self.nursery, instruction_set)
@@ -74,6 +83,8 @@ class Pools:
         self.threads.close()
         await self.executor.discard()
         await self.multiprocessing.discard()
+        for driver in self.drivers.values():
+            await driver.close()
         await asyncio.to_thread(self.nursery.close)
 
 

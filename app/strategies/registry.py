@@ -9,6 +9,7 @@ from typing import Final
 from hotloop.app.names import StrategyName
 from hotloop.app.strategies import batchwise, hybrid
 from hotloop.app.strategies.base import Capabilities, Strategy
+from hotloop.app.strategies.cluster.strategy import OnDask, OnRay
 from hotloop.app.strategies.pools import Pools
 
 _CLASSES: Final = (
@@ -18,6 +19,8 @@ _CLASSES: Final = (
     batchwise.AsyncBatch,
     batchwise.ConcurrentFutures,
     hybrid.Hybrid,
+    OnRay,
+    OnDask,
 )
 """All strategies, in the order in which they are shown."""
 

@@ -72,7 +72,7 @@ class Calibrator:
             max(self._cpus, config.max_worker_processes),
             self._cpus,
         )
-        self._pools = Pools(limits, config.instruction_set)
+        self._pools = Pools(limits, config.instruction_set, config.clusters)
         self._strategies = {name: make(self._pools) for name, make in STRATEGIES.items()}
         self._runs = TimedRuns(self._strategies, self._cpus, send, self._note_done)
 

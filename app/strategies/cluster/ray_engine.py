@@ -1,0 +1,169 @@
+"""The client of a Ray cluster: a head with its control store, and nodes with worker processes.
+
+Only a driver imports this module. A client whose head is gone hangs in compiled code, in any call;
+so the run host kills the driver that does not tell any more that it is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from hotloop.app.names import LOCAL_CLUSTER
+from hotloop.app.strategies.cluster import entry
+from hotloop.app.strategies.cluster.engine import LostError, ParcelError
+from hotloop.app.strategies.cluster.protocol import ClusterConfig, Fate
+
+STUCK_SECONDS: Final = 3.0
+"""Time in which a worker ends the batch of a stopped run, before it is killed."""
+
+STORE_BYTES: Final = 100 << 20
+"""Shared memory of a local cluster: parcels and results are small."""
+
+_LOOK_SECONDS: Final = 0.2
+
+_LOST: Final = (
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.LocalRayletDiedError,
+    exceptions.ObjectLostError,
+    exceptions.OutOfMemoryError,
+    exceptions.RaySystemError,
+    exceptions.TaskCancelledError,
+    exceptions.TaskUnschedulableError,
+)
+
+
+class RayEngine:
+    """A client; `open` comes first."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self._config = config
+        self._refs: dict[int, Any] = {}
+        self._compute: Any = None
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="ray-ping")
+        """Threads for calls that never return when the head is gone."""
+
+    async def open(self) -> int:
+        return await asyncio.to_thread(self._open)
+
+    def _open(self) -> int:
+        config = self._config
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        if config.tls is not None:
+            os.environ |= {
+                "RAY_USE_TLS": "1",
+                "RAY_TLS_SERVER_CERT": config.tls.cert,
+                "RAY_TLS_SERVER_KEY": config.tls.key,
+                "RAY_TLS_CA_CERT": config.tls.ca,
+            }
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        if config.address == LOCAL_CLUSTER:
+            # Its ports are open to the network, whatever address it is given: only this process
+            # and its children know the token.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+            options |= {
+                "num_cpus": config.cpus,
+                "include_dashboard": False,
+                "object_store_memory": STORE_BYTES,
+                "_node_ip_address": "127.0.0.1",
+            }
+        else:
+            options |= {"address": config.address}
+            if config.address.startswith("127."):
+                # Otherwise Ray takes this machine's own address instead of the loopback.
+                options["_node_ip_address"] = config.address.partition(":")[0]
+        try:
+            ray.init(**options)
+        except (exceptions.RayError, OSError, RuntimeError, ValueError) as error:
+            raise LostError(f"{type(error).__name__}: {error}") from error
+        self._compute = ray.remote(entry.compute).options(num_cpus=1, max_retries=0)
+        while not (cpus := _cpus()):
+            time.sleep(_LOOK_SECONDS)
+        return cpus
+
+    async def ping(self) -> int:
+        """Return the number of CPUs. A head whose port is closed is told at once."""
+        host, _, port = self._config.address.removeprefix("ray://").rpartition(":")
+        if host:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except OSError as error:
+                raise LostError(f"the head refuses connections ({error.strerror})") from error
+            writer.close()
+        return await asyncio.get_running_loop().run_in_executor(self._asking, _cpus)
+
+    async def prepare(self, payload: bytes) -> Mapping[str, bytes | str]:
+        """Every node prepares as many workers as it has CPUs; the number of processes that it keeps
+        follows from that.
+        """
+        prepare = ray.remote(entry.prepare)
+        asked = {}
+        for node in await asyncio.to_thread(_nodes):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            options = {"num_cpus": 1, "max_retries": 0, "scheduling_strategy": there}
+            for number in range(int(node["Resources"].get("CPU", 0))):
+                name = f"{node['NodeID']}-{number}"
+                asked[name] = _answer(prepare.options(**options).remote(payload))
+        found = await asyncio.gather(*asked.values(), return_exceptions=True)
+        return {
+            worker: answer if isinstance(answer, bytes) else _text(answer)
+            for worker, answer in zip(asked, found, strict=True)
+        }
+
+    async def compute(self, parcel: int, payload: bytes) -> bytes:
+        ref = self._refs[parcel] = self._compute.remote(payload)
+        try:
+            result: bytes = await _answer(ref)
+        except _LOST as error:
+            raise ParcelError(Fate.LOST, _text(error)) from error
+        except exceptions.RayError as error:
+            raise ParcelError(Fate.REFUSED, _text(error)) from error
+        finally:
+            self._refs.pop(parcel, None)
+        return result
+
+    async def stop(self, run: str, parcels: tuple[int, ...]) -> None:
+        refs = [self._refs[parcel] for parcel in parcels if parcel in self._refs]
+        for ref in refs:
+            ray.cancel(ref)
+        waiting = [asyncio.ensure_future(_answer(ref)) for ref in refs]
+        if waiting:
+            _, stuck = await asyncio.wait(waiting, timeout=STUCK_SECONDS)
+            if stuck:
+                for ref in refs:
+                    ray.cancel(ref, force=True)
+                await asyncio.wait(stuck)
+        for each in waiting:
+            each.exception()  # marks it as seen
+
+    async def close(self) -> None:
+        await asyncio.to_thread(ray.shutdown)
+
+
+def _answer(ref: Any) -> asyncio.Future[Any]:
+    return asyncio.wrap_future(ref.future())
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _cpus() -> int:
+    return sum(int(node["Resources"].get("CPU", 0)) for node in _nodes())
+
+
+def _text(error: object) -> str:
+    """Return the last line of an error; the others are tracebacks of workers."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
