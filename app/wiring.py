@@ -30,6 +30,7 @@ from hotloop.app.execution.small_tasks import SmallTaskService
 from hotloop.app.execution.tasks import TaskService
 from hotloop.app.execution.webhooks import WebhookService
 from hotloop.app.names import TaskKind
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
@@ -135,6 +136,9 @@ async def open_services(
         )
         catalogue.start()
         stack.push_async_callback(catalogue.close)
+        clusters = ClusterMonitor(settings.clusters)
+        await clusters.start()
+        stack.push_async_callback(clusters.close)
         sampler = GaugeSampler(metrics, hosts, store)
         sampler.start()
         stack.push_async_callback(sampler.close)
@@ -144,6 +148,7 @@ async def open_services(
             config,
             partial(stored_results, store, nodes.node_id),
             catalogue,
+            clusters,
             begins_unasked=calibrates_unasked,
         )
         stack.push_async_callback(calibrations.close)
@@ -160,6 +165,7 @@ async def open_services(
             folder=folder,
             lag=LoopLagMonitor(),
             sources=sources,
+            clusters=clusters,
             metrics=metrics,
             memory=memory,
             storage=ClientStorage(store.stored_bytes, settings.client_stored_bytes),
@@ -226,7 +232,9 @@ async def open_services(
             ),
             kernels=KernelService(catalogue, certificates),
             catalogue=catalogue,
-            health=HealthService(hosts, store, sources, settings.run_hosts, lambda: upkeep.failure),
+            health=HealthService(
+                hosts, store, sources, settings.run_hosts, clusters, lambda: upkeep.failure
+            ),
             vitals=vitals,
             metrics=metrics,
         )

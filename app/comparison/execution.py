@@ -16,7 +16,7 @@ import numpy as np
 from hotloop.app.comparison.equality import differences
 from hotloop.app.comparison.loop import ComparisonLoop
 from hotloop.app.comparison.measuring import HostLease, Measuring
-from hotloop.app.comparison.planning import make_plans, plan_record, pool_seconds
+from hotloop.app.comparison.planning import make_plans, plan_record, setup_seconds_of
 from hotloop.app.comparison.presenter import comparison_view
 from hotloop.app.comparison.record import CellId, ComparisonRecord
 from hotloop.app.comparison.specs import compare_request_of
@@ -56,9 +56,16 @@ async def new_record(
     estimate = partial(estimate_seconds, calibration=known)
     plans, reasons = make_plans(request, items, reports, known, context.settings, estimate)
     free = await asyncio.to_thread(available_bytes)
-    setup = pool_seconds(reports, request.workload, request.workers)
+    for cell, plan in list(plans.items()):
+        if not context.clusters.is_up(plan.strategy):
+            reasons[cell] = f"the {plan.strategy} cluster cannot be reached"
+            del plans[cell]
+    setup = setup_seconds_of(plans, reports, known)
     memory = replace(context.memory, run_bytes=min(context.memory.run_bytes, free))
-    record = await asyncio.to_thread(plan_record, request, plans, reasons, estimate, memory, setup)
+    offered = context.settings.offered_strategies
+    record = await asyncio.to_thread(
+        plan_record, request, offered, plans, reasons, estimate, memory, setup
+    )
     return record, plans
 
 

@@ -10,7 +10,7 @@ from hotloop.app.comparison.loop import OVERHEAD_SECONDS
 from hotloop.app.comparison.projection import Estimate, full_size, sizes_within
 from hotloop.app.comparison.record import BACKGROUND, CellId, CellRecord, ComparisonRecord
 from hotloop.app.errors import InvalidRequestError
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.prediction.memory import MemoryBudget, uses_processes
 from hotloop.app.prediction.model import FORK_SECONDS
 from hotloop.app.prediction.plan import (
@@ -57,9 +57,11 @@ def resolve(request: CompareRequest, reports: Sequence[KernelReport]) -> Compare
     return request.model_copy(update={"kernels": compared, "kernel": kernel})
 
 
-def cell_ids(request: CompareRequest) -> list[CellId]:
-    """Return the cells of a resolved request, in display order."""
-    strategies = request.strategies or tuple(StrategyName)
+def cell_ids(request: CompareRequest, offered: Sequence[StrategyName]) -> list[CellId]:
+    """Return the cells of a resolved request, in display order; `offered` are the strategies of the
+    service.
+    """
+    strategies = request.strategies or offered
     ids = [CellId(s.value, k) for s in strategies for k in request.kernels or ()]
     if request.strategies is None:
         ids.append(CellId(BACKGROUND, request.kernel))
@@ -84,12 +86,13 @@ def make_plans(
         for r in reports
         if r.workload == request.workload and not r.available
     }
-    for cell in cell_ids(request):
+    for cell in cell_ids(request, settings.offered_strategies):
         if cell.kernel in unavailable:
             reasons[cell] = unavailable[cell.kernel]
             continue
         one = request.model_copy(update={"kernel": cell.kernel})
-        names = BY_PREFERENCE if cell.strategy == BACKGROUND else (StrategyName(cell.strategy),)
+        local = tuple(name for name in BY_PREFERENCE if name not in CLUSTERS)
+        names = local if cell.strategy == BACKGROUND else (StrategyName(cell.strategy),)
         made = [make_plan(name, one, items, reports, calibration, settings) for name in names]
         plans[cell] = min(made, key=estimate)
     return plans, reasons
@@ -97,14 +100,16 @@ def make_plans(
 
 def plan_record(
     request: CompareRequest,
+    offered: Sequence[StrategyName],
     plans: Mapping[CellId, Plan],
     reasons: Mapping[CellId, str],
     estimate: Estimate,
     memory: MemoryBudget,
-    setup_seconds: Mapping[str, float],
+    setup_seconds: Mapping[CellId, float],
 ) -> ComparisonRecord:
     """Return a comparison's record before its first measurement. `memory` bounds each cell;
-    `setup_seconds` is the result of `pool_seconds`.
+    `setup_seconds` is the result of
+    `setup_seconds_of`.
     """
     record = ComparisonRecord(
         items_count=request.total_items,
@@ -114,27 +119,34 @@ def plan_record(
         setup_budget_seconds=request.setup_budget_seconds,
         exact=request.exact,
     )
-    for cell in cell_ids(request):
+    for cell in cell_ids(request, offered):
         reason = reasons.get(cell) or _too_large(plans[cell], memory)
         if reason is not None:
             record.cells.append(CellRecord(cell, (), 0.0, reason=reason))
             continue
         full = full_size(plans[cell], estimate)
-        setup = setup_seconds.get(cell.kernel, 0.0) if uses_processes(plans[cell]) else 0.0
+        setup = setup_seconds.get(cell, 0.0)
         record.cells.append(CellRecord(cell, (full,), full.estimate, setup, full.batch_size))
     if not request.exact:
         _fit(record, plans, estimate)
     return record
 
 
-def pool_seconds(reports: Sequence[KernelReport], workload: str, workers: int) -> dict[str, float]:
-    """Return the expected seconds to start a pool of processes, by kernel. The kernel is compiled
-    once, before workers are forked.
+def setup_seconds_of(
+    plans: Mapping[CellId, Plan], reports: Sequence[KernelReport], calibration: Calibration
+) -> dict[CellId, float]:
+    """Return the expected seconds to start a pool of processes, or to connect to a cluster, of each
+    cell that needs it. A kernel is compiled once, before workers are forked.
     """
+    warm_up = {(r.workload, r.kernel): r.warm_up_seconds for r in reports}
     return {
-        r.kernel: POOL_SECONDS + r.warm_up_seconds + workers * FORK_SECONDS
-        for r in reports
-        if r.workload == workload
+        cell: (
+            calibration.cluster(plan.strategy).setup_seconds
+            if plan.strategy in CLUSTERS
+            else POOL_SECONDS + warm_up[plan.workload, plan.kernel] + plan.workers * FORK_SECONDS
+        )
+        for cell, plan in plans.items()
+        if uses_processes(plan)
     }
 
 

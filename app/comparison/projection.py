@@ -46,6 +46,7 @@ def sized(plan: Plan, size: Size) -> Plan:
         plan,
         ranges=((0, size.items),),
         batch_size=size.batch_size,
+        batch_seconds=plan.batch_seconds * size.batch_size / plan.batch_size,
         group_size=min(plan.group_size, size.batch_size),
     )
 

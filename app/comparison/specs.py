@@ -21,6 +21,8 @@ _OWN: Final = {"strategies", "kernels", "rounds", "exact"} | {
 """Names of the options that comparisons have and runs do not."""
 
 _SHOWN: Final = "shown_items"
+_ANY_WORKERS: Final = "any_workers"
+"""Key of whether the client left the number of workers open, so that a cluster uses all."""
 
 
 def compare_spec(request: CompareRequest) -> dict[str, Any]:
@@ -29,6 +31,7 @@ def compare_spec(request: CompareRequest) -> dict[str, Any]:
     few = request.items is not None and len(request.items) <= _SHOWN_ITEMS
     shown = list(request.items or ()) if few else None
     extra = {"items_count": request.total_items, _SHOWN: shown}
+    extra[_ANY_WORKERS] = "workers" not in request.model_fields_set
     own = request.model_dump(mode="json", include=_OWN)
     return spec_of(request, kind).to_json() | own | extra
 
@@ -37,7 +40,10 @@ def compare_request_of(spec: Mapping[str, Any]) -> CompareRequest:
     """Return the resolved request, with its number of items instead of the items. Raises
     UnreadableTaskError.
     """
-    return request_of(spec, CompareRequest)
+    request = request_of(spec, CompareRequest)
+    if spec.get(_ANY_WORKERS):
+        request.model_fields_set.discard("workers")
+    return request
 
 
 def compare_hash(request: CompareRequest) -> str:

@@ -173,6 +173,7 @@ class BackgroundService:
         spec = replace(
             spec,
             kernel=plan.kernel,
+            workers=plan.workers,
             origin=origin_to_json(current()),
             needs={"bytes": self._context.memory.needed(plan)} | version_needs(plan.source),
         )

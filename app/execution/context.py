@@ -14,6 +14,7 @@ from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import RunCancelledError, ServiceError, StoreError
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.names import TaskKind, TaskStatus
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.observability.health import SourceMonitor
 from hotloop.app.observability.lag import LoopLagMonitor
 from hotloop.app.observability.metrics import Metrics
@@ -155,6 +156,7 @@ class RunContext:
     folder: DataFolder
     lag: LoopLagMonitor
     sources: SourceMonitor
+    clusters: ClusterMonitor
     metrics: Metrics
     memory: MemoryBudget
     storage: ClientStorage

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -178,7 +178,8 @@ async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> 
     while True:
         try:
             reports = await context.catalogue.reports()
-            able = abilities(reports, context.settings, context.memory.run_bytes)
+            up = [n for n in context.settings.offered_strategies if context.clusters.is_up(n)]
+            able = abilities(reports, context.settings, context.memory.run_bytes, up)
             if able != published:
                 if published is not None:
                     queue.set_abilities(able)  # first, so that it claims nothing it lost
@@ -191,9 +192,15 @@ async def take_work(context: RunContext, nodes: NodeStore, queue: WorkQueue) -> 
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def abilities(reports: Sequence[KernelReport], settings: Settings, run_bytes: int) -> Abilities:
-    """Return the abilities of a process whose run hosts have these kernels and whose runs may use
-    `run_bytes` of memory each. Users' code is of the version that is declared now.
+def abilities(
+    reports: Sequence[KernelReport],
+    settings: Settings,
+    run_bytes: int,
+    strategies: Iterable[StrategyName],
+) -> Abilities:
+    """Return the abilities of a process whose run hosts have these kernels, whose runs may use
+    `run_bytes` of memory each, and which has these strategies now. Users' code is of the version
+    that is declared now.
     """
     available = [report for report in reports if report.available]
     names = {f"kernel:{report.workload}/{report.kernel}" for report in available}
@@ -203,7 +210,7 @@ def abilities(reports: Sequence[KernelReport], settings: Settings, run_bytes: in
         for workload in declared_workloads()
         if workload.source is not None
     }
-    names |= {f"strategy:{name}" for name in StrategyName}
+    names |= {f"strategy:{name}" for name in strategies}
     names |= {f"kind:{kind}" for kind in TaskKind}
     names |= {f"spec:{version}" for version in range(SPEC_VERSION + 1)}
     names |= {f"upload:{media_type}" for media_type in media_types()}

@@ -16,6 +16,7 @@ from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import (
     BodyTooSlowError,
     ClientStorageError,
+    ClusterLostError,
     EstimateTooLongError,
     InvalidRequestError,
     MemoryBudgetError,
@@ -71,6 +72,10 @@ LONGEST_PAUSE_SECONDS: Final = 15.0
 STORE_PAUSE_SECONDS: Final = 0.5
 """Pause between two tries to reach the store; short, so that work goes on soon."""
 
+CLUSTER_PAUSE_SECONDS: Final = 1.5
+"""Time in which a process that has lost a cluster claims nothing in place of the shard; meanwhile
+it finds out whether it still has the ability for such shards."""
+
 HOLD_CHECK_SECONDS: Final = 0.5
 """Time after which an execution notices that another process cancelled or took over its task."""
 
@@ -86,7 +91,7 @@ _REFUSALS: Final = (
 _SURROUNDINGS: Final = (StoreUnavailableError, NotReadyError, MemoryBudgetError)
 """Errors that the shard did not cause: it waits without a limit until they are over."""
 
-_WORTH_RETRYING: Final = (RunHostDiedError, WorkerCrashedError, StoreError)
+_WORTH_RETRYING: Final = (RunHostDiedError, WorkerCrashedError, ClusterLostError, StoreError)
 """Errors that may be temporary; each counts as FAILED_BEGINNING beginnings."""
 
 
@@ -232,21 +237,24 @@ class TaskRunner:
                 outcome = await self._attempt(work)
             progressed = outcome.items_processed > shard.items_processed
             error, stopping = outcome.error, self._stopping.is_set()
-            counts_as = 0 if stopping or isinstance(error, _SURROUNDINGS) else FAILED_BEGINNING
+            is_innocent = isinstance(error, _SURROUNDINGS) or await self._is_down(error)
+            counts_as = 0 if stopping or is_innocent else FAILED_BEGINNING
             counted = counts_as - 1 + (0 if progressed else shard.beginnings)
-            if not self._goes_on(error, counted):
+            if not is_innocent and not self._goes_on(error, counted):
                 await self.patiently(self._end, work, outcome, work.body.summarize)
                 return outcome
             needed = error.needed_bytes if isinstance(error, MemoryBudgetError) else None
-            is_left = needed is not None or isinstance(error, NotReadyError)
+            is_left = needed is not None or isinstance(error, NotReadyError | ClusterLostError)
             keeper = None if stopping or is_left else self.context.node
             goes_on = "waits in the queue" if is_left else "is tried again"
             logger.warning("shard %d of %s %s: %s", ref.shard, ref.task_id, goes_on, error)
             back = partial(shards.give_back, counts_as=counts_as, needs_bytes=needed)
             known = outcome.measured, outcome.items_processed
             await self.patiently(back, ref, shard.attempt, *known, keeper)
+            if isinstance(error, ClusterLostError):
+                await self._wait(CLUSTER_PAUSE_SECONDS)
             if is_left:
-                return None  # it waits for a node with enough memory, or with a run host
+                return None  # it waits for a node with memory, with a run host, or with a cluster
             if isinstance(error, StoreUnavailableError):
                 await self._wait(STORE_PAUSE_SECONDS)
             else:
@@ -257,12 +265,17 @@ class TaskRunner:
                 work.record = StoredRecord(work.shard)
         return None
 
+    async def _is_down(self, error: ServiceError | None) -> bool:
+        """Return True if the error is that a cluster is gone, and it is still gone. The shard then
+        waits until a node can reach it.
+        """
+        clusters = self.context.clusters
+        return isinstance(error, ClusterLostError) and not await clusters.is_back(error)
+
     def _goes_on(self, error: ServiceError | None, counted: int) -> bool:
         """Return True if the shard is executed again after this error, here or on another node.
         `counted` is its number of beginnings without progress so far.
         """
-        if isinstance(error, _SURROUNDINGS):
-            return True
         if isinstance(error, RunCancelledError):
             return self._stopping.is_set()
         return isinstance(error, _WORTH_RETRYING) and counted < MAX_BEGINNINGS

@@ -142,6 +142,11 @@ class RunService:
         self._background = background
         self._long_runs = long_runs
 
+    @property
+    def offered_strategies(self) -> tuple[StrategyName, ...]:
+        """The strategies of this service."""
+        return self._context.settings.offered_strategies
+
     async def run(
         self,
         strategy: StrategyName,
@@ -225,7 +230,9 @@ class RunService:
         context, asked = self._context, (request.workload, request.parameters)
         reports = await context.catalogue.reports(*asked)
         known = await context.calibrations.known(*asked)
-        return make_plan(strategy, request, items, reports, known, context.settings), known
+        plan = make_plan(strategy, request, items, reports, known, context.settings)
+        context.clusters.check(strategy)
+        return plan, known
 
     async def _executed(self, run: _Run) -> RunResult | AcceptedRun:
         """Execute a run. Raises its error once that is stored."""
@@ -297,6 +304,7 @@ class LongRunService:
         spec = replace(
             TaskSpec.from_json(task.spec),
             kernel=plan.kernel,
+            workers=plan.workers,
             origin=origin_to_json(current()),
             input=input_spec(InputKind.ITEMS),
             needs={"bytes": self._context.memory.needed(plan)} | version_needs(plan.source),

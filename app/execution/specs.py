@@ -13,7 +13,7 @@ from hotloop.app.errors import NotReadyError, UnreadableTaskError
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.memory import MemoryBudget
 from hotloop.app.prediction.model import estimate_seconds
-from hotloop.app.prediction.plan import BY_PREFERENCE, make_plan
+from hotloop.app.prediction.plan import make_plan, preferred
 from hotloop.app.records import JsonObject
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.runhost.messages import KernelReport
@@ -110,7 +110,7 @@ def plan_for(
     """Return the plan and its estimate in seconds. `auto` takes the strategy with the lowest
     estimate among those that fit in memory. Raises the errors of make_plan, and MemoryBudgetError.
     """
-    names = BY_PREFERENCE if choice == AUTO else (StrategyName(choice),)
+    names = preferred(settings, calibration) if choice == AUTO else (StrategyName(choice),)
     plans = [make_plan(name, request, items, reports, calibration, settings) for name in names]
     fitting = [plan for plan in plans if memory.fits(plan)]
     if not fitting:

@@ -111,6 +111,10 @@ ERROR_KINDS: Final[Mapping[type[Exception], ProblemKind]] = {
         500, "out-of-memory", "The workload needs more memory than it may take"
     ),
     errors.WorkerCrashedError: ProblemKind(500, "worker-crashed", "A worker process died"),
+    errors.ClusterLostError: ProblemKind(503, "cluster-lost", "The cluster is lost"),
+    errors.ClusterUnusableError: ProblemKind(
+        500, "cluster-unusable", "The cluster's workers cannot execute the run"
+    ),
     errors.RunHostDiedError: ProblemKind(500, "run-host-died", "The process of the run died"),
     errors.UnreadableTaskError: ProblemKind(
         500, "unreadable-task", "The stored task cannot be read"

@@ -78,6 +78,8 @@ RUN_ERRORS: Final = (
     errors.ErrorRateExceededError,
     errors.WorkerCrashedError,
     errors.RunHostDiedError,
+    errors.ClusterLostError,
+    errors.ClusterUnusableError,
 )
 """Errors of a run, whether its items come in the body or as a file."""
 

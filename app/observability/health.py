@@ -11,6 +11,7 @@ from typing import Final
 
 from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import StoreError
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.runhost.host_pool import RunHostPool
 from hotloop.app.schemas.service import Check, Readiness, SourceHealth
 from hotloop.app.sources.base import StageCounts
@@ -107,6 +108,7 @@ class HealthService:
         store: TaskStore,
         sources: SourceMonitor,
         run_hosts: int,
+        clusters: ClusterMonitor,
         write_failure: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`write_failure` returns why the store refused the last heartbeat, or None."""
@@ -114,6 +116,7 @@ class HealthService:
         self._store = store
         self._sources = sources
         self._run_hosts = run_hosts
+        self._clusters = clusters
         self._write_failure = write_failure
         self._asking: asyncio.Task[Check] | None = None
 
@@ -125,7 +128,12 @@ class HealthService:
             "kernels": self._check_kernels(),
         }
         ready = all(check.ready for check in checks.values())
-        return Readiness(ready=ready, checks=checks, sources=self._sources.health())
+        return Readiness(
+            ready=ready,
+            checks=checks,
+            sources=self._sources.health(),
+            clusters=self._clusters.views(),
+        )
 
     def _check_run_hosts(self) -> Check:
         alive = self._hosts.alive_count

@@ -18,11 +18,10 @@ from typing import Any, Final
 
 from hotloop import kernels
 from hotloop.app.database.threads import in_store_thread
-from hotloop.app.names import StrategyName
 from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.messages import Batches, KernelReport
-from hotloop.app.strategies.registry import CAPABILITIES
+from hotloop.app.strategies.registry import CAPABILITIES, LOCAL_STRATEGIES
 from hotloop.app.tasks.acceptance import begun_part
 from hotloop.app.tasks.chunks import pack
 from hotloop.app.tasks.store import TaskStore
@@ -37,7 +36,7 @@ LOCK_NAME: Final = "calibration.lock"
 LOCK_SECONDS: Final = 0.2
 """Seconds between two tries to lock the file."""
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """The version of the file; raise it when constants change, or how they are measured."""
 
 
@@ -64,6 +63,7 @@ def fingerprint(
         "kernels": sorted(
             [r.workload, r.kernel, r.available, r.instruction_set or ""] for r in reports
         ),
+        "clusters": sorted([cluster.engine, cluster.address] for cluster in config.clusters),
         "limits": [config.max_worker_threads, config.max_worker_processes, config.usable_cpus],
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
@@ -148,14 +148,22 @@ def _calibration(values: dict[str, Any]) -> constants.Calibration:
         name: constants.StrategyCosts(**each)
         for name, each in dict(values.pop("strategies")).items()
     }
-    if set(strategies) != set(StrategyName):
+    if set(strategies) != set(LOCAL_STRATEGIES):
         raise ValueError("not the strategies of this version")
     waits = constants.WaitCosts(**values.pop("waits"))
     loops = {name: _loop(each) for name, each in dict(values.pop("loops")).items()}
-    if set(loops) != {name for name in StrategyName if CAPABILITIES[name].overlaps_io}:
+    if set(loops) != {name for name in LOCAL_STRATEGIES if CAPABILITIES[name].overlaps_io}:
         raise ValueError("event loops of other strategies")
+    clusters = {
+        name: constants.ClusterCosts(**each) for name, each in dict(values.pop("clusters")).items()
+    }
     found = constants.Calibration(
-        kernels=costs, strategies=strategies, waits=waits, loops=loops, **values
+        kernels=costs,
+        strategies=strategies,
+        waits=waits,
+        loops=loops,
+        clusters=clusters,
+        **values,
     )
     constants.check_measured(asdict(found))
     return found

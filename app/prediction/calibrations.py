@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotloop.app.errors import ServiceError, internal_text
+from hotloop.app.names import StrategyName
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.prediction import calibration_file
 from hotloop.app.prediction.calibration_file import Calibrated, StoresResults
 from hotloop.app.prediction.machine import host_facts, reported_calibration
@@ -63,6 +65,7 @@ class Calibrations:
         config: RunHostConfig,
         store_results: StoresResults,
         catalogue: Catalogue,
+        clusters: ClusterMonitor,
         *,
         begins_unasked: bool = True,
     ) -> None:
@@ -73,6 +76,7 @@ class Calibrations:
         self._config = config
         self._store_results = store_results
         self._catalogue = catalogue
+        self._clusters = clusters
         self._calibrated: Calibrated | None = None
         self._read: calibration_file.Version | None = None
         """The version of the file that was read last."""
@@ -81,6 +85,8 @@ class Calibrations:
         self._calibrating: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
         """Set when a request asks for the calibration, which then no longer waits to be polite."""
+        self._tried: set[StrategyName] = set()
+        """Clusters for which this process has begun a calibration by itself."""
         self._attempt: _Attempt | None = None
         """The last attempt of this process."""
         self._failures = 0
@@ -95,9 +101,9 @@ class Calibrations:
         *,
         exact: bool = False,
     ) -> Calibration:
-        """Return the constants that are known without measuring: the calibration, or else constants
-        from the run hosts' reports and typical values; and the costs of own workloads, see
-        `Catalogue.costs`. Raises NotReadyError.
+        """Return the constants that are known without measuring: the calibration, without clusters
+        that cannot be reached now, or else constants from the run hosts' reports and typical
+        values; and the costs of own workloads, see `Catalogue.costs`. Raises NotReadyError.
         """
         own = await self._catalogue.costs(workload, parameters, exact=exact)
         found = await self.found()
@@ -111,7 +117,8 @@ class Calibrations:
                 config.max_worker_threads,
                 config.max_worker_processes,
             )
-        return replace(known, kernels=known.kernels + own)
+        up = {n: c for n, c in known.clusters.items() if self._clusters.is_up(StrategyName(n))}
+        return replace(known, kernels=known.kernels + own, clusters=up)
 
     async def found(self) -> Calibrated | None:
         """Return the calibration of this machine with its present versions and limits; ignore
@@ -150,11 +157,17 @@ class Calibrations:
         self._urgent.set()
         self._begin(politely=False)
 
-    def begin_if_due(self) -> None:
-        """Start a calibration that waits for an idle run host; but not too soon after a failure,
-        and never in a process that was told to begin none unasked.
+    async def begin_if_due(self) -> None:
+        """Start a calibration that waits for an idle run host if there is none, or a cluster has
+        come up that it lacks; but not too soon after a failure, not twice for a cluster that could
+        not be measured, and never in a process that was told to begin none unasked. Raises
+        NotReadyError.
         """
-        if self._begins_unasked and time.monotonic() >= self._due:
+        found = await self.found()
+        known = {} if found is None else found.calibration.clusters
+        new = self._clusters.up() - {StrategyName(name) for name in known} - self._tried
+        if self._begins_unasked and time.monotonic() >= self._due and (found is None or new):
+            self._tried |= new
             self._begin(politely=True)
 
     async def ended(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from hotloop import kernels
 from hotloop.app.check.storage import Certificates
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.prediction.memory import usable_bytes
 from hotloop.app.runhost.calibrate import constants
 from hotloop.app.runhost.messages import KernelReport
@@ -232,6 +232,7 @@ def reported_calibration(
                 IN_PROCESSES if uses_processes(name, releases_gil=True) else IN_THREADS, slower
             )
             for name in StrategyName
+            if name not in CLUSTERS
         },
         waits=WAITS,
         loops={name: _loop_at_pace(costs, slower) for name, costs in LOOPS.items()},

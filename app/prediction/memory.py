@@ -9,10 +9,11 @@ import psutil
 
 from hotloop import kernels
 from hotloop.app.errors import MemoryBudgetError
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.strategies import registry
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import batch_count, window_size
+from hotloop.app.strategies.cluster.strategy import MOST_BYTES
 from hotloop.app.strategies.hybrid import batches_open
 from hotloop.app.strategies.pools import PoolLimits, pool_workers
 from hotloop.app.system import memory_limit
@@ -53,6 +54,8 @@ def run_bytes(plan: Plan, costs: MemoryCosts, workers: int, in_processes: bool) 
     """Return the bytes of the run host and its children at the peak of a run with `workers` worker
     processes or threads.
     """
+    if plan.strategy in CLUSTERS:
+        return costs.host + min(item_bytes(plan) * plan.item_count, MOST_BYTES)
     in_batches = min(plan.item_count, _batches_in_flight(plan, workers) * plan.batch_size)
     needed = costs.host + costs.worker * workers * in_processes + item_bytes(plan) * in_batches
     if plan.stages and registry.CAPABILITIES[plan.strategy].overlaps_io:

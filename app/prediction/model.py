@@ -12,7 +12,7 @@ from math import ceil
 from typing import Final
 
 from hotloop import kernels
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.prediction.memory import MemoryCosts, run_bytes
 from hotloop.app.prediction.waiting import EventLoop, blocking_seconds, waits_at_once
 from hotloop.app.runhost.calibrate.constants import Calibration
@@ -21,6 +21,7 @@ from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import batch_count
+from hotloop.app.strategies.cluster.strategy import parcel_batches, sent_bytes
 from hotloop.app.strategies.pools import pool_workers
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
 from hotloop.app.strategies.worker import fetcher_count
@@ -80,6 +81,10 @@ class _Model:
         self._last: float = self._count - (self._batches - 1) * self._size
         if len(plan.item_ranges) > 1:  # batches are cut at the end of each range
             self._size = self._last = self._count / max(1, self._batches)
+        if plan.strategy in CLUSTERS:
+            self._in_processes = True
+            self._workers = self._effective_workers()
+            return
         own = machine.strategies[plan.strategy]
         self._own = own
         # `hybrid` passes batches to processes just as `concurrent-futures` does.
@@ -129,6 +134,8 @@ class _Model:
                 return self._sequential()
             case StrategyName.ASYNC_BATCH:
                 return self._async_batch()
+            case StrategyName.RAY | StrategyName.DASK:
+                return self._on_cluster()
             case StrategyName.HYBRID if self._plan.stages:
                 return self._hybrid()
             case _:
@@ -204,6 +211,30 @@ class _Model:
             overhead = further * passing.batch_seconds(total / self._batches)
             worst = max(worst, Terms(0.0, total, overhead), key=lambda terms: terms.seconds)
         return replace(worst, overhead=self._own.start_seconds + worst.overhead)
+
+    def _on_cluster(self) -> Terms:
+        """Predict workers that each wait for a parcel's items and compute it. The slower of the
+        workers and of passing parcels on decides.
+        """
+        plan, costs = self._plan, self._machine.cluster(self._plan.strategy)
+        size = parcel_batches(plan, self._workers)
+        parcels = ceil(self._batches / size)
+        in_parcel = self._count / parcels
+        calls = size * self._kernel.seconds_of_call(self._operations, self._size)
+        computing = costs.slowdown * (calls + size * self._making_seconds(self._size))
+        computing += in_parcel * costs.item_seconds
+        waiting = self._wait_seconds(in_parcel)
+        sent = 0.0 if isinstance(plan.items, GeneratedItems) else costs.byte_seconds
+        passing = costs.parcel_seconds + sent * in_parcel * sent_bytes(plan)
+        # With two parcels in flight, a worker does not wait for the next one.
+        each = size * costs.batch_seconds
+        each += costs.round_trip_seconds if plan.workers < costs.workers else costs.parcel_seconds
+        busy = makespan(parcels, self._workers, waiting + computing + each, waiting + computing)
+        shares = waiting + computing + each
+        in_workers = Terms(busy * waiting / shares, busy * computing / shares, busy * each / shares)
+        passed_on = Terms(overhead=(parcels - 1) * passing)
+        worst = max(in_workers, passed_on, key=lambda terms: terms.seconds)
+        return replace(worst, overhead=costs.start_seconds + worst.overhead)
 
     def _wait_seconds(self, count: float) -> float:
         """Return the seconds that a worker waits for a batch of `count` items, group by group."""
@@ -283,14 +314,15 @@ class _Model:
 
     def _setup_seconds(self) -> float:
         """Return the set-up's seconds: a measured pool with a worker per CPU, and further forks."""
+        if self._plan.strategy in CLUSTERS:
+            return self._machine.cluster(self._plan.strategy).setup_seconds
         further = max(0, self._workers - self._machine.usable_cpus) if self._in_processes else 0
         return self._passing.setup_seconds + further * FORK_SECONDS
 
     def _memory_bytes(self) -> int:
         machine = self._machine
-        costs = MemoryCosts(
-            machine.base_bytes, self._passing.worker_bytes, machine.waits.in_flight_bytes
-        )
+        worker = 0 if self._plan.strategy in CLUSTERS else self._passing.worker_bytes
+        costs = MemoryCosts(machine.base_bytes, worker, machine.waits.in_flight_bytes)
         return run_bytes(self._plan, costs, self._workers, self._in_processes)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hotloop import kernels
 from hotloop.app.errors import EstimateTooLongError, InvalidRequestError
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.prediction.machine import nanoseconds_per_item
 from hotloop.app.prediction.memory import item_bytes
 from hotloop.app.prediction.model import estimate_seconds
@@ -40,6 +40,8 @@ BY_PREFERENCE: Final = (
     StrategyName.MULTIPROCESSING,
     StrategyName.ASYNC_BATCH,
     StrategyName.SEQUENTIAL,
+    StrategyName.DASK,
+    StrategyName.RAY,
 )
 """The strategies in the order in which `auto` prefers them if their estimates are equal."""
 
@@ -53,6 +55,9 @@ SLICE_SECONDS: Final = 0.25
 
 LANES: Final = 64
 """Number of items that compiled kernels compute side by side; slices are a multiple of it."""
+
+MOST_WORKERS: Final = 256
+"""The most workers of a run."""
 
 MAX_SLICE: Final = 1 << 30
 
@@ -90,6 +95,7 @@ def make_plan(
     Raises InvalidRequestError for an unknown workload and for a kernel or a source that is not
     available, and kernels.InvalidParameterError.
     """
+    check_offered(strategy, settings)
     workload = check_workload(request.workload)
     parameters = workload.resolve_parameters(request.parameters)
     for scratch in workload.scratch:
@@ -104,7 +110,7 @@ def make_plan(
         parameters=parameters,
         batch_size=1,
         ranges=ranges,
-        workers=request.workers,
+        workers=_workers(strategy, request),
         io_concurrency=request.io_concurrency,
         timeout_seconds=request.timeout_seconds,
         max_error_rate=request.max_error_rate,
@@ -112,6 +118,33 @@ def make_plan(
         source=workload.source,
     )
     return with_batch_size(plan, request, calibration)
+
+
+def check_offered(strategy: StrategyName, settings: Settings) -> None:
+    """Raise InvalidRequestError for a strategy whose cluster this service does not have."""
+    if strategy not in settings.offered_strategies:
+        raise InvalidRequestError(
+            "strategy",
+            f"{strategy} needs a cluster, and this service has none; have the operator set "
+            f"HOTLOOP_{strategy.upper()}_ADDRESS, or choose from: "
+            f"{', '.join(settings.offered_strategies)}",
+        )
+
+
+def _workers(strategy: StrategyName, request: RunOptions) -> int:
+    """Return the workers that a run may use: of a cluster all, unless the request limits them."""
+    if strategy in CLUSTERS and "workers" not in request.model_fields_set:
+        return MOST_WORKERS
+    return request.workers
+
+
+def preferred(settings: Settings, calibration: Calibration) -> tuple[StrategyName, ...]:
+    """Return the strategies that `auto` chooses from: a cluster only once it is measured."""
+    return tuple(
+        name
+        for name in BY_PREFERENCE
+        if name not in CLUSTERS or (name in settings.clusters and name in calibration.clusters)
+    )
 
 
 def check_workload(name: str) -> kernels.Workload:
@@ -187,7 +220,18 @@ def with_batch_size(plan: Plan, request: RunOptions, calibration: Calibration) -
     """
     plan = replace(plan, group_size=group_size(request, plan.stages))
     size = request.batch_size if request.batch_size != AUTO else auto_size(plan, calibration)
-    return replace(plan, batch_size=size, group_size=min(plan.group_size, size))
+    plan = replace(plan, batch_size=size, group_size=min(plan.group_size, size))
+    return with_parcels(plan, calibration)
+
+
+def with_parcels(plan: Plan, calibration: Calibration) -> Plan:
+    """Return the plan with the prediction by which a cluster's strategy makes parcels of its
+    batches; for other strategies, the plan itself.
+    """
+    if plan.strategy not in CLUSTERS:
+        return plan
+    each = _Pace.of(plan, calibration).worker_seconds
+    return replace(plan, batch_seconds=min(plan.batch_size, plan.item_count) * each)
 
 
 def leaves_workers_idle(
@@ -250,6 +294,8 @@ class _Pace:
     def of(cls, plan: Plan, machine: Calibration) -> _Pace:
         kernel = machine.kernel(plan.workload, plan.kernel)
         operations = kernels.get_workload(plan.workload).operations(plan.parameters)
+        if plan.strategy in CLUSTERS:
+            return cls._on_cluster(plan, machine, kernel.seconds_of_call(operations, _MANY) / _MANY)
         costs = machine.strategies[plan.strategy]
         compute = kernel.seconds_of_call(operations, _MANY) / _MANY + costs.item_seconds
         if isinstance(plan.items, GeneratedItems):
@@ -279,8 +325,24 @@ class _Pace:
             cost += loop.batch_seconds
             return cls(workers, each, each, cost, plan.group_size, plan.group_size)
 
-        wait = blocking_seconds(plan.stages, plan.group_size, machine.waits.overshoot_seconds)
-        wait /= plan.group_size
+        wait = _wait_seconds(plan, machine)
         busy = workers * compute / (wait + compute)
         each = wait + compute * max(1.0, busy / cpus)
         return cls(workers, each, each / workers, cost, plan.group_size, plan.group_size)
+
+    @classmethod
+    def _on_cluster(cls, plan: Plan, machine: Calibration, computing: float) -> _Pace:
+        """`computing`: seconds of an item in the kernel on this machine."""
+        costs = machine.cluster(plan.strategy)
+        workers = pool_workers(plan, machine.limits, in_processes=True)
+        workers = max(1, min(workers, plan.item_count))
+        each = costs.slowdown * computing + costs.item_seconds + _wait_seconds(plan, machine)
+        each = max(each, _LEAST_ITEM_SECONDS)
+        group = plan.group_size
+        return cls(workers, each, each / workers, costs.batch_seconds, group, group)
+
+
+def _wait_seconds(plan: Plan, machine: Calibration) -> float:
+    """Return the seconds for which a worker waits for an item, group by group."""
+    wait = blocking_seconds(plan.stages, plan.group_size, machine.waits.overshoot_seconds)
+    return wait / plan.group_size

@@ -15,9 +15,8 @@ from hotloop.app.names import StrategyName
 from hotloop.app.prediction.accuracy import Errors, read_errors
 from hotloop.app.prediction.calibrations import Calibrations
 from hotloop.app.prediction.explanation import GUIDELINES, explanation, suggested_run
-from hotloop.app.prediction.plan import make_plan
+from hotloop.app.prediction.plan import MOST_WORKERS, check_offered, make_plan
 from hotloop.app.prediction.search_space import (
-    MOST_WORKERS,
     Candidate,
     Fixed,
     lower_bound_seconds,
@@ -31,6 +30,7 @@ from hotloop.app.schemas.options import AUTO, RunOptions
 from hotloop.app.schemas.recommendation import (
     CalibrationState,
     CalibrationView,
+    ClusterCalibration,
     KernelCalibration,
     RankedChoice,
     Recommendation,
@@ -67,6 +67,8 @@ class RecommendationService:
     async def recommend(self, query: RecommendationQuery) -> Recommendation:
         """Rank all ways to run a request. Raises InvalidRequestError, NotReadyError, StoreError."""
         request = run_request(query)
+        if query.strategy is not None:
+            check_offered(query.strategy, self.settings)
         # Refuse an invalid request before measuring anything.
         reports = await self.catalogue.reports(request.workload)
         self._plan(request, reports, await self.calibrations.known())
@@ -79,8 +81,7 @@ class RecommendationService:
 
     async def _basis(self, wait: bool, request: RunRequest) -> Basis:
         calibrations = self.calibrations
-        if await calibrations.found() is None:
-            calibrations.begin_if_due()
+        await calibrations.begin_if_due()
         if wait:
             await calibrations.ended()
         found = await calibrations.found()
@@ -226,7 +227,7 @@ def _calibration_view(basis: Basis, request: RunRequest) -> CalibrationView:
         kernels=[_kernel_view(report, calibration, request) for report in basis.reports],
         strategies=[
             StrategyCalibration(
-                strategy=name,
+                strategy=StrategyName(name),
                 start_seconds=costs.start_seconds,
                 batch_seconds=costs.full_batch_seconds,
                 empty_batch_seconds=costs.empty_batch_seconds,
@@ -234,8 +235,20 @@ def _calibration_view(basis: Basis, request: RunRequest) -> CalibrationView:
                 setup_seconds=costs.setup_seconds,
                 worker_memory_bytes=costs.worker_bytes,
             )
-            for name in StrategyName
-            for costs in (calibration.strategies[name],)
+            for name, costs in calibration.strategies.items()
+        ],
+        clusters=[
+            ClusterCalibration(
+                strategy=StrategyName(name),
+                workers=costs.workers,
+                setup_seconds=costs.setup_seconds,
+                start_seconds=costs.start_seconds,
+                parcel_seconds=costs.parcel_seconds,
+                item_seconds=costs.item_seconds,
+                byte_seconds=costs.byte_seconds,
+                slowdown=costs.slowdown,
+            )
+            for name, costs in calibration.clusters.items()
         ],
     )
 

@@ -8,9 +8,9 @@ from math import ceil
 from typing import Final
 
 from hotloop import kernels
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.prediction.model import Prediction, predict
-from hotloop.app.prediction.plan import BY_PREFERENCE
+from hotloop.app.prediction.plan import BY_PREFERENCE, MOST_WORKERS, with_parcels
 from hotloop.app.prediction.waiting import waits_at_once
 from hotloop.app.runhost.calibrate.constants import Calibration
 from hotloop.app.schemas.recommendation import Limit
@@ -25,7 +25,6 @@ BATCHES_A_WORKER: Final = (1, 2, 4, 8)
 """Numbers of batches per worker from which more sizes are derived, besides BATCH_SIZES."""
 
 LARGEST_BATCH: Final = 1_000_000
-MOST_WORKERS: Final = 256
 
 CONCURRENCIES: Final = (100, 250, 1_000, 2_500, 5_000, 10_000, 20_000)
 
@@ -60,6 +59,8 @@ def search_space(plan: Plan, fixed: Fixed, calibration: Calibration) -> Iterator
     for strategy in StrategyName:
         if fixed.strategy not in (None, strategy):
             continue
+        if fixed.strategy is None and strategy in CLUSTERS and strategy not in calibration.clusters:
+            continue  # nothing is known of it, or it cannot be reached
         for kernel in fixed.kernels:
             releases_gil = calibration.kernel(plan.workload, kernel).releases_gil
             for workers in _workers(plan, strategy, releases_gil, fixed, calibration):
@@ -69,7 +70,7 @@ def search_space(plan: Plan, fixed: Fixed, calibration: Calibration) -> Iterator
                         if key in seen:
                             continue
                         seen.add(key)
-                        yield replace(
+                        found = replace(
                             plan,
                             strategy=strategy,
                             kernel=kernel,
@@ -78,6 +79,7 @@ def search_space(plan: Plan, fixed: Fixed, calibration: Calibration) -> Iterator
                             io_concurrency=in_flight,
                             group_size=min(fixed.query_batch_size, batch_size),
                         )
+                        yield with_parcels(found, calibration)
 
 
 def _workers(
@@ -91,6 +93,8 @@ def _workers(
         return (fixed.workers,)
     if not CAPABILITIES[strategy].parallel:
         return (1,)
+    if strategy in CLUSTERS:  # its workers are there anyway
+        return (min(MOST_WORKERS, calibration.cluster(strategy).workers),)
     in_processes = uses_processes(strategy, releases_gil)
     most = calibration.max_processes if in_processes else calibration.max_threads
     most = min(most, MOST_WORKERS, plan.item_count)

@@ -104,6 +104,9 @@ class _Run:
         self._io_seconds = 0.0
         self._cpu_seconds = 0.0
         self._peak_memory_bytes = 0
+        self._elsewhere: dict[str, int] = {}
+        """Peak bytes of memory of each worker on a cluster."""
+        self._elsewhere_cpu_seconds = 0.0
         self._failed_items = 0
         self._received_items = 0
 
@@ -133,6 +136,9 @@ class _Run:
                     self._received_items += result.batch.count
                     self._io_seconds += result.io_seconds
                     self._failed_items += len(result.errors)
+                    if (used := result.usage) is not None:
+                        self._elsewhere[used.worker] = used.peak_bytes
+                        self._elsewhere_cpu_seconds += used.cpu_seconds
                     for report in result.breakers:
                         news.put(report)
                     await outbox.put(result)
@@ -141,6 +147,8 @@ class _Run:
             self._duration_seconds = time.perf_counter() - started
             telling.cancel()
             self._cpu_seconds, self._peak_memory_bytes = await asyncio.to_thread(meter.stop)
+            self._cpu_seconds += self._elsewhere_cpu_seconds
+            self._peak_memory_bytes += sum(self._elsewhere.values())
             await asyncio.gather(telling, return_exceptions=True)
             await outbox.close()
 
@@ -177,7 +185,10 @@ class _Run:
             raise ErrorRateExceededError(self._failed_items, total, self._plan.max_error_rate)
 
     def report(self, error: ServiceError | None) -> RunReport:
-        available_seconds = self._duration_seconds * self._resources.usable_cpus
+        cpus = self._resources.usable_cpus
+        if self._elsewhere:
+            cpus = max(cpus, self._effective_workers)
+        available_seconds = self._duration_seconds * cpus
         measured = Measurements(
             setup_seconds=self._setup_seconds,
             duration_seconds=self._duration_seconds,

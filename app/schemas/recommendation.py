@@ -130,6 +130,24 @@ class StrategyCalibration(ResponseModel):
     """Memory of each worker."""
 
 
+class ClusterCalibration(ResponseModel):
+    """The cost of a strategy on a cluster beside kernel and I/O."""
+
+    strategy: StrategyName
+    workers: int = Field(ge=1)
+    setup_seconds: Seconds
+    """Seconds to connect and to prepare all workers."""
+    start_seconds: Seconds
+    """Seconds that every run costs, however short."""
+    parcel_seconds: Seconds
+    """Seconds for each further parcel of batches."""
+    item_seconds: Seconds
+    byte_seconds: Seconds
+    """Seconds to send a byte of an item that workers do not make up."""
+    slowdown: Annotated[float, Field(gt=0)]
+    """Seconds of a kernel on a busy worker ÷ its seconds alone on this machine."""
+
+
 class CalibrationView(ResponseModel):
     """The basis of predictions."""
 
@@ -144,6 +162,8 @@ class CalibrationView(ResponseModel):
     host: HostView
     kernels: list[KernelCalibration]
     strategies: list[StrategyCalibration]
+    clusters: list[ClusterCalibration]
+    """The clusters that were measured and can be reached."""
 
 
 class PredictionRecord(ResponseModel):

@@ -66,6 +66,18 @@ class SourceHealth(ResponseModel):
     detail: str = Field(examples=["no trouble seen"])
 
 
+class ClusterHealth(ResponseModel):
+    """The cluster of a strategy; it does not affect readiness."""
+
+    name: StrategyName
+    state: Literal["up", "down"]
+    """`down`: runs by the strategy are refused, and tasks wait."""
+    reason: str | None
+    """What was seen, while it is down."""
+    since: AwareDatetime
+    """The time of the last change; UTC."""
+
+
 class Readiness(ResponseModel):
     """The readiness to take runs, and what is missing for it."""
 
@@ -75,6 +87,8 @@ class Readiness(ResponseModel):
     )
     sources: dict[str, SourceHealth]
     """Redis and Pinot, where an address is set."""
+    clusters: list[ClusterHealth]
+    """Ray and Dask, where an address is set."""
 
 
 class VitalsQuery(RequestModel):

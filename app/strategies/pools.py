@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.pool import Pool
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, ParamSpec, TypeVar
 
 from hotloop.app.logs.setup import log_options
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.batching import batch_count
 from hotloop.app.strategies.cluster.driver_process import DriverProcess
@@ -41,6 +41,8 @@ class PoolLimits:
     processes: int
     cpus: int
     """Usable CPUs; further processes have nothing to do, unless they wait for I/O."""
+    clusters: Mapping[str, int] = field(default_factory=dict)
+    """Workers of the clusters for which they are known, by strategy."""
 
 
 class Pools:
@@ -92,6 +94,8 @@ def pool_workers(plan: Plan, limits: PoolLimits, *, in_processes: bool) -> int:
     """Return the number of workers that a run may use. Processes are at most as many as usable
     CPUs unless they wait for I/O, which the processes of `hybrid` do not.
     """
+    if plan.strategy in CLUSTERS:
+        return min(plan.workers, limits.clusters.get(plan.strategy, plan.workers))
     if not in_processes:
         return min(plan.workers, limits.threads)
     waits = bool(plan.stages) and plan.strategy is not StrategyName.HYBRID

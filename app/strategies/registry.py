@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.strategies import batchwise, hybrid
 from hotloop.app.strategies.base import Capabilities, Strategy
 from hotloop.app.strategies.cluster.strategy import OnDask, OnRay
@@ -30,6 +30,10 @@ STRATEGIES: Final[Mapping[StrategyName, Callable[[Pools], Strategy]]] = MappingP
 CAPABILITIES: Final[Mapping[StrategyName, Capabilities]] = MappingProxyType(
     {made.name: made.capabilities for made in _CLASSES}
 )
+
+
+LOCAL_STRATEGIES: Final = tuple(name for name in STRATEGIES if name not in CLUSTERS)
+"""The strategies that compute on this machine."""
 
 
 def uses_processes(strategy: StrategyName, releases_gil: bool) -> bool:

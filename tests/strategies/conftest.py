@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.strategies.base import Strategy
+from hotloop.app.strategies.cluster.protocol import ClusterConfig
 from hotloop.app.strategies.pools import PoolLimits, Pools
-from hotloop.app.strategies.registry import STRATEGIES
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES, STRATEGIES
+from tests.fixtures.clusters import running
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -38,15 +41,52 @@ def pools(runner: asyncio.Runner) -> Iterator[Pools]:
 
 @pytest.fixture(scope="package")
 def strategies(runner: asyncio.Runner, pools: Pools) -> Iterator[dict[StrategyName, Strategy]]:
-    strategies = {name: make(pools) for name, make in STRATEGIES.items()}
+    strategies = {name: STRATEGIES[name](pools) for name in LOCAL_STRATEGIES}
     yield strategies
     for strategy in strategies.values():
         runner.run(strategy.close())
 
 
-@pytest.fixture(params=list(StrategyName))
-def strategy(request: pytest.FixtureRequest, strategies: dict[StrategyName, Strategy]) -> Strategy:
-    return strategies[request.param]
+@contextmanager
+def on_cluster(
+    name: StrategyName, runner: asyncio.Runner, folders: pytest.TempPathFactory
+) -> Iterator[Strategy]:
+    """A strategy on a real cluster of two nodes."""
+    with pytest.MonkeyPatch.context() as patch, running(name, folders.mktemp(name)) as cluster:
+        for variable, value in cluster.environment.items():
+            patch.setenv(variable, value)
+        config = ClusterConfig(name, cluster.address, 2)
+        pools = Pools(PoolLimits(threads=8, processes=3, cpus=3), clusters=[config])
+        yield STRATEGIES[name](pools)
+        runner.run(pools.close())
+
+
+@pytest.fixture(scope="package")
+def ray(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strategy]:
+    with on_cluster(StrategyName.RAY, runner, tmp_path_factory) as strategy:
+        yield strategy
+
+
+@pytest.fixture(scope="package")
+def dask(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strategy]:
+    with on_cluster(StrategyName.DASK, runner, tmp_path_factory) as strategy:
+        yield strategy
+
+
+@pytest.fixture(
+    params=[
+        *LOCAL_STRATEGIES,
+        *(pytest.param(name, marks=pytest.mark.long) for name in sorted(CLUSTERS)),
+    ]
+)
+def strategy(request: pytest.FixtureRequest) -> Strategy:
+    """Every strategy; those on clusters in the long tests."""
+    found: Strategy
+    if request.param in CLUSTERS:
+        found = request.getfixturevalue(request.param.value)
+    else:
+        found = request.getfixturevalue("strategies")[request.param]
+    return found
 
 
 @pytest.fixture(

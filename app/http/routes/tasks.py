@@ -47,6 +47,8 @@ _DESCRIPTIONS: Final = {
         "Waits for a sliding window of items and computes finished batches meanwhile, in threads "
         "or processes as the kernel allows."
     ),
+    StrategyName.RAY: "Waits and computes in tasks of a Ray cluster, in parcels of batches.",
+    StrategyName.DASK: "Waits and computes in tasks of a Dask cluster, in parcels of batches.",
 }
 
 _LINKS: Final = {
@@ -103,7 +105,7 @@ _FILE: Final[dict[str, Any]] = {
 
 
 @router.get("", tags=["tasks"], summary="The strategies", responses=problem_responses())
-async def get_task_index(request: Request) -> TaskIndex:
+async def get_task_index(request: Request, services: ServicesDep) -> TaskIndex:
     """Return the strategies with descriptions, and links to the other routes."""
     return TaskIndex(
         strategies=[
@@ -113,7 +115,7 @@ async def get_task_index(request: Request) -> TaskIndex:
                 method="POST",
                 href=link_to(request, f"{TASKS}/{name}"),
             )
-            for name in StrategyName
+            for name in services.runs.offered_strategies
         ],
         links={name: link_to(request, path) for name, path in _LINKS.items()},
     )

@@ -7,15 +7,18 @@ and the median counts, because predictions are for usual conditions.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Final
 
 from hotloop import kernels
+from hotloop.app.errors import ClusterLostError, ClusterUnusableError, WorkerCrashedError
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost.calibrate import kernel_costs, waiting_costs
-from hotloop.app.runhost.calibrate.constants import Calibration
+from hotloop.app.runhost.calibrate.cluster_costs import ClusterTimes
+from hotloop.app.runhost.calibrate.constants import Calibration, ClusterCosts, KernelCosts
 from hotloop.app.runhost.calibrate.kernel_costs import KernelTimes, Probe
 from hotloop.app.runhost.calibrate.strategy_costs import StrategyTimes
 from hotloop.app.runhost.calibrate.timed_runs import (
@@ -30,7 +33,9 @@ from hotloop.app.runhost.messages import Batches, CalibrationProgress, Progress,
 from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.pools import PoolLimits, Pools
-from hotloop.app.strategies.registry import STRATEGIES, uses_processes
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES, STRATEGIES, uses_processes
+
+logger = logging.getLogger(__name__)
 
 RUN_ROUNDS: Final = 2
 SINGLE_WORKER_ROUNDS: Final = 1
@@ -106,6 +111,7 @@ class Calibrator:
             await self._note_done(SETUP_SECONDS)
             await self._time_kernels(times)
             costs = tuple(each.costs() for each in times)
+            clusters = await self._measure_clusters(costs[place])
             waits = await waiting_costs.wait_costs(workload, seconds)
         finally:
             for strategy in self._strategies.values():
@@ -118,13 +124,25 @@ class Calibrator:
             kernels=costs,
             strategies={
                 str(name): strategies.costs(name, seconds, costs[place], setup[name], worker_bytes)
-                for name in STRATEGIES
+                for name in LOCAL_STRATEGIES
             },
             waits=waits,
             loops=waiting_costs.loop_costs(seconds),
             base_bytes=base_bytes,
+            clusters=clusters,
             seconds=time.perf_counter() - started,
         )
+
+    async def _measure_clusters(self, kernel: KernelCosts) -> dict[str, ClusterCosts]:
+        """Measure the clusters that are configured; leave out those that cannot be used now."""
+        found: dict[str, ClusterCosts] = {}
+        for name in self._pools.drivers:
+            times = ClusterTimes.with_kernel(name, kernel)
+            try:
+                found[name] = await times.measure(self._strategies[name], self._runs)
+            except (ClusterLostError, ClusterUnusableError, WorkerCrashedError) as error:
+                logger.warning("the %s cluster is not calibrated: %s", name, error)
+        return found
 
     async def _note_done(self, seconds: float) -> None:
         self._done += seconds
@@ -139,7 +157,8 @@ class Calibrator:
         setup: dict[StrategyName, float] = {}
         releases_gil = kernels.releases_gil(times.workload, times.kernel)
         items = GeneratedItems(self._cpus)
-        for name, strategy in self._strategies.items():
+        for name in LOCAL_STRATEGIES:
+            strategy = self._strategies[name]
             plan = probe_plan(times.workload, times.kernel, name, workers=self._cpus, items=items)
             started = time.perf_counter()
             await strategy.prepare(plan)

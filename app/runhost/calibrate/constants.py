@@ -6,7 +6,7 @@ Seconds and bytes. docs/model.md says what each constant stands for and how it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from hotloop.app.strategies.pools import PoolLimits
@@ -131,6 +131,46 @@ class StrategyCosts:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterCosts:
+    """The costs of a strategy on a cluster beside its kernel, with a connected driver."""
+
+    workers: int
+    """Workers of the cluster when it was calibrated."""
+    setup_seconds: float
+    """Seconds to start a driver, connect, and prepare all workers."""
+    start_seconds: float
+    """Seconds of a run of one item without work."""
+    parcel_seconds: float
+    """Seconds of each further parcel when parcels are passed on fastest, by all workers together.
+    """
+    round_trip_seconds: float
+    """Seconds of each further parcel with a single parcel in flight."""
+    batch_seconds: float
+    """Seconds of each further batch of a parcel, in its worker."""
+    item_seconds: float
+    """Seconds of a further item without operations: columns, checksum, messages."""
+    byte_seconds: float
+    """Seconds to send a byte of an item that is not made up by the worker."""
+    slowdown: float
+    """Seconds of a kernel call on a busy worker ÷ its seconds alone on this machine."""
+
+
+TYPICAL_CLUSTER: Final = ClusterCosts(
+    workers=2,
+    setup_seconds=6.0,
+    start_seconds=10e-3,
+    parcel_seconds=3e-3,
+    round_trip_seconds=8e-3,
+    batch_seconds=0.15e-3,
+    item_seconds=80e-9,
+    byte_seconds=5e-9,
+    slowdown=1.1,
+)
+"""Costs of a cluster that was not calibrated: rounded figures of local clusters with two workers
+(docs/performance.md)."""
+
+
+@dataclass(frozen=True, slots=True)
 class WaitCosts:
     """The costs of a wait beside the wait itself."""
 
@@ -172,13 +212,24 @@ class Calibration:
     """The event loop of each strategy that has one, by its name."""
     base_bytes: int
     """Memory of a run host without worker processes."""
+    clusters: Mapping[str, ClusterCosts] = field(default_factory=dict)
+    """The clusters that were measured, by strategy."""
     seconds: float = 0.0
     """Duration of the calibration; 0 for constants that were not measured here."""
 
     @property
     def limits(self) -> PoolLimits:
         """The largest numbers of workers of a run."""
-        return PoolLimits(self.max_threads, self.max_processes, self.usable_cpus)
+        return PoolLimits(
+            self.max_threads,
+            self.max_processes,
+            self.usable_cpus,
+            {name: costs.workers for name, costs in self.clusters.items()},
+        )
+
+    def cluster(self, strategy: str) -> ClusterCosts:
+        """Return the costs of a cluster; typical ones if it was not measured."""
+        return self.clusters.get(strategy, TYPICAL_CLUSTER)
 
     def kernel(self, workload: str, name: str) -> KernelCosts:
         """Return the costs of a kernel. Raises LookupError."""

@@ -13,7 +13,7 @@ from hotloop.app.runhost.calibrate.kernel_costs import Probe, sized_call
 from hotloop.app.runhost.calibrate.timed_runs import Experiment, Medians, probe_plan
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
-from hotloop.app.strategies.registry import CAPABILITIES, STRATEGIES, uses_processes
+from hotloop.app.strategies.registry import CAPABILITIES, LOCAL_STRATEGIES, uses_processes
 
 START_RUNS: Final = 2
 """Runs of one item in each round; each takes milliseconds."""
@@ -50,7 +50,7 @@ class StrategyTimes:
         """Experiments with a worker for each CPU. Empty batches warm up threads for the full ones;
         processes still have to warm up, as they have not computed yet.
         """
-        for name in STRATEGIES:
+        for name in LOCAL_STRATEGIES:
             yield Experiment("start", self._plan(name, 1, 1), START_RUNS)
             if name in SAME_AS:
                 continue
@@ -61,7 +61,7 @@ class StrategyTimes:
 
     def single_worker(self) -> Iterator[Experiment]:
         """Experiments with a single worker; its process is new and has to warm up."""
-        for name in STRATEGIES:
+        for name in LOCAL_STRATEGIES:
             if CAPABILITIES[name].parallel and name not in SAME_AS:
                 in_processes = uses_processes(name, releases_gil=True)
                 yield Experiment("single", self._full_plan(name, 1), is_long=not in_processes)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Mapping
 from typing import Any, Final, TypeVar
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster
 from distributed.client import FutureCancelledError
 from distributed.security import Security
 
@@ -48,6 +49,9 @@ class DaskEngine:
         self._config = config
         self._cluster: LocalCluster | None = None
         self._client: Client
+        self._futures: dict[int, Future] = {}
+        self._prefix = f"hotloop-{secrets.token_hex(8)}"
+        """All clients of a cluster share its keys."""
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
     async def open(self) -> int:
@@ -107,8 +111,8 @@ class DaskEngine:
         }
 
     async def compute(self, parcel: int, payload: bytes) -> bytes:
-        future = self._client.submit(
-            entry.compute, payload, key=_key(parcel), pure=False, retries=0
+        future = self._futures[parcel] = self._client.submit(
+            entry.compute, payload, key=self._key(parcel), pure=False, retries=0
         )
         try:
             result: bytes = await future
@@ -124,6 +128,7 @@ class DaskEngine:
         except Exception as error:
             raise ParcelError(Fate.REFUSED, f"{type(error).__name__}: {error}") from error
         finally:
+            del self._futures[parcel]
             future.release()
         return result
 
@@ -131,30 +136,32 @@ class DaskEngine:
         """A worker that does not say within STUCK_SECONDS that it has stopped is restarted, and
         with it the other threads of its process.
         """
-        client, keys = self._client, {_key(parcel) for parcel in parcels}
+        client, loop = self._client, asyncio.get_running_loop()
+        keys = {self._key(parcel) for parcel in parcels}
         processing = await self._asked(client.scheduler.processing(workers=None))
-        suspects = {worker for worker, found in processing.items() if keys & set(found)}
-        await self._asked(client.scheduler.client_releases_keys(keys=list(keys), client=client.id))
-        give_up = asyncio.get_running_loop().time() + STUCK_SECONDS
-        while suspects and asyncio.get_running_loop().time() < give_up:
-            asking = client.run(entry.stop, run, workers=list(suspects), on_error="ignore")
+        stuck = {worker for worker, found in processing.items() if keys & set(found)}
+        futures = [self._futures[parcel] for parcel in parcels if parcel in self._futures]
+        await self._asked(client.cancel(futures, force=True))
+        give_up = loop.time() + STUCK_SECONDS
+        while loop.time() < give_up:
+            # All workers: the scheduler may have passed on a parcel since it was asked.
+            asking = client.run(entry.stop, run, on_error="ignore")
             try:
                 in_work = await asyncio.wait_for(asking, STUCK_SECONDS)
             except TimeoutError:
-                break
-            except OSError:
-                in_work = {}
-            suspects = {worker for worker, count in in_work.items() if count}
-            if suspects:
-                await asyncio.sleep(_LOOK_SECONDS)
-        if suspects:
-            await client.restart_workers(list(suspects), raise_for_error=False)
+                break  # a worker never lets its event loop run
+            except OSError as error:
+                raise LostError(str(error)) from error
+            stuck = {worker for worker, count in in_work.items() if count}
+            if not stuck:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+        await client.restart_workers(list(stuck), raise_for_error=False)
+
+    def _key(self, parcel: int) -> str:
+        return f"{self._prefix}-{parcel}"
 
     async def close(self) -> None:
         await self._client.close()
         if self._cluster is not None:
             await self._cluster.close()
-
-
-def _key(parcel: int) -> str:
-    return f"hotloop-parcel-{parcel}"

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
 from typing import Final
 
 from hotloop.app.frames import STREAM_LIMIT, read_frame, write_frame
+from hotloop.app.names import LOCAL_CLUSTER
 from hotloop.app.strategies.cluster.engine import Engine, LostError, ParcelError
 from hotloop.app.strategies.cluster.protocol import (
     PING_SECONDS,
@@ -120,6 +122,23 @@ class Driver:
         await write_frame(self._writer, message)
 
 
+def _ray_environment(config: ClusterConfig) -> dict[str, str]:
+    """Return the variables that Ray reads when it is imported."""
+    found = {"RAY_USAGE_STATS_ENABLED": "0"}
+    if config.address == LOCAL_CLUSTER:
+        # Its ports are open to the network, whatever address it is given: only this process and its
+        # children know the token.
+        found |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    elif config.tls is not None:
+        found |= {
+            "RAY_USE_TLS": "1",
+            "RAY_TLS_SERVER_CERT": config.tls.cert,
+            "RAY_TLS_SERVER_KEY": config.tls.key,
+            "RAY_TLS_CA_CERT": config.tls.ca,
+        }
+    return found
+
+
 def make_engine(config: ClusterConfig) -> Engine:
     """Make the client of an engine, and import it. Raises LostError if it is not installed."""
     try:
@@ -127,6 +146,7 @@ def make_engine(config: ClusterConfig) -> Engine:
             from hotloop.app.strategies.cluster.dask_engine import DaskEngine
 
             return DaskEngine(config)
+        os.environ |= _ray_environment(config)
         from hotloop.app.strategies.cluster.ray_engine import RayEngine
 
         return RayEngine(config)

@@ -113,9 +113,12 @@ class DriverProcess:
         text: str | None = f"it did not answer for {SILENT_SECONDS:g} s"
         try:
             while time.monotonic() - self._heard < SILENT_SECONDS:
+                began = time.monotonic()
                 done, _ = await asyncio.wait((reading,), timeout=_WATCH_SECONDS)
                 if done:
                     reading.result()
+                # While this process was late itself, it could not hear the driver.
+                self._heard += max(0.0, time.monotonic() - began - _WATCH_SECONDS)
         except _LostByDriverError as lost:
             text = str(lost)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -213,7 +216,7 @@ class DriverProcess:
             await self._send(Compute(number, payload))
             computed: Computed = await future
         finally:
-            if future.done():
+            if not future.cancelled():  # else `stop` must still end it
                 del self._parcels[number]
         if computed.payload is not None:
             outcome: Outcome = pickle.loads(computed.payload)

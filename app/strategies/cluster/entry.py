@@ -18,6 +18,15 @@ def compute(payload: bytes) -> bytes:
     return parcels.compute(payload)
 
 
+def compute_interruptibly(payload: bytes) -> bytes:
+    """Do what `compute` does, in a thread, for an engine that stops a task by a KeyboardInterrupt
+    in the main thread: then end after the batch in work.
+    """
+    from hotloop.app.strategies.cluster import parcels
+
+    return parcels.compute_interruptibly(payload)
+
+
 def stop(run: str) -> int:
     """Stop the parcels of a run on this worker after the batch in work, and return how many of them
     are still in work.

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -35,6 +36,9 @@ from hotloop.app.version import VERSION
 
 _SHARED: Final = ("kernels", "app/strategies", "app/sources", "app/errors.py", "app/names.py")
 """The code that decides about results, or travels between run host and worker."""
+
+_INTERRUPT_SECONDS: Final = 0.05
+"""Time in which an interrupt is noticed."""
 
 STOPPED_RUNS: Final = 1_000
 """Runs that a worker remembers as stopped; a parcel that comes later is not computed."""
@@ -188,6 +192,24 @@ def compute(payload: bytes) -> bytes:
         )
         results[0] = replace(results[0], usage=used)
     return pickle.dumps(Outcome(tuple(results), error, time.perf_counter() - started), protocol=5)
+
+
+def compute_interruptibly(payload: bytes) -> bytes:
+    """Do what `compute` does, in another thread. A KeyboardInterrupt in this one stops the parcel
+    after the batch in work, and is raised then.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="hotloop-parcel") as pool:
+        future = pool.submit(compute, payload)
+        try:
+            while not wait((future,), timeout=_INTERRUPT_SECONDS).done:
+                pass  # a wait without a timeout would not notice an interrupt
+        except KeyboardInterrupt:
+            with _lock:
+                for events in _in_work.values():
+                    for event in events:
+                        event.set()
+            raise
+        return future.result()
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -59,20 +57,10 @@ class RayEngine:
 
     def _open(self) -> int:
         config = self._config
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        if config.tls is not None:
-            os.environ |= {
-                "RAY_USE_TLS": "1",
-                "RAY_TLS_SERVER_CERT": config.tls.cert,
-                "RAY_TLS_SERVER_KEY": config.tls.key,
-                "RAY_TLS_CA_CERT": config.tls.ca,
-            }
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         if config.address == LOCAL_CLUSTER:
-            # Its ports are open to the network, whatever address it is given: only this process
-            # and its children know the token.
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             options |= {
+                "address": "local",  # never one that somebody else has started here
                 "num_cpus": config.cpus,
                 "include_dashboard": False,
                 "object_store_memory": STORE_BYTES,
@@ -86,8 +74,8 @@ class RayEngine:
         try:
             ray.init(**options)
         except (exceptions.RayError, OSError, RuntimeError, ValueError) as error:
-            raise LostError(f"{type(error).__name__}: {error}") from error
-        self._compute = ray.remote(entry.compute).options(num_cpus=1, max_retries=0)
+            raise LostError(_text(error)) from error
+        self._compute = ray.remote(entry.compute_interruptibly).options(num_cpus=1, max_retries=0)
         while not (cpus := _cpus()):
             time.sleep(_LOOK_SECONDS)
         return cpus
@@ -164,6 +152,7 @@ def _cpus() -> int:
 
 
 def _text(error: object) -> str:
-    """Return the last line of an error; the others are tracebacks of workers."""
+    """Return the line of an error that says most; the others are tracebacks of workers."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    last = lines[-1] if isinstance(error, exceptions.RayTaskError) else lines[0] if lines else ""
+    return f"{type(error).__name__}: {last.rstrip('.')}"

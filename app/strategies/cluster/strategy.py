@@ -133,11 +133,16 @@ def parcel_batches(plan: Plan, workers: int) -> int:
 
 def _item_bytes(plan: Plan) -> int:
     """Return the bytes of an item that travel: its result, and its inputs if it has any."""
-    workload = kernels.get_workload(plan.workload)
-    values = len(workload.columns_out)
-    if not isinstance(plan.items, GeneratedItems):
-        values += 1 + sum(column.width or 1 for column in workload.columns_in)
-    return _RESULT_BYTES + 8 * values
+    outputs = 8 * len(kernels.get_workload(plan.workload).columns_out)
+    return _RESULT_BYTES + outputs + sent_bytes(plan)
+
+
+def sent_bytes(plan: Plan) -> int:
+    """Return the bytes of an item that travel to a worker; none if the worker makes it up."""
+    if isinstance(plan.items, GeneratedItems):
+        return 0
+    columns = kernels.get_workload(plan.workload).columns_in
+    return 8 + 8 * sum(column.width or 1 for column in columns)
 
 
 class _Run:
