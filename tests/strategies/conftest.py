@@ -89,6 +89,13 @@ def strategy(request: pytest.FixtureRequest) -> Strategy:
     return found
 
 
+@pytest.fixture(params=LOCAL_STRATEGIES)
+def local_strategy(
+    request: pytest.FixtureRequest, strategies: dict[StrategyName, Strategy]
+) -> Strategy:
+    return strategies[request.param]
+
+
 @pytest.fixture(
     params=[StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES, StrategyName.HYBRID]
 )

@@ -56,9 +56,10 @@ class GatedStage:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_items_are_counted_before_their_batch_ends(
-    runner: asyncio.Runner, strategy: Strategy, workers: int, tmp_path: Path
+    runner: asyncio.Runner, local_strategy: Strategy, workers: int, tmp_path: Path
 ) -> None:
     """20 of 100 items pass the first of two stages; then everything waits."""
+    strategy = local_strategy  # a cluster tells of batches when they end
     gated = GatedStage(str(tmp_path / "passed"), str(tmp_path / "gate"), free=20)
     plan = make_plan(
         strategy.name,

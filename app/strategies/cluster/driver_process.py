@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import pickle
 import socket
@@ -28,6 +29,8 @@ from hotloop.app.strategies.cluster.protocol import (
     Stopped,
 )
 
+logger = logging.getLogger(__name__)
+
 START_SECONDS: Final = 60.0
 """Time in which a driver connects: a local Ray takes about 10 s."""
 
@@ -38,6 +41,7 @@ STOP_SECONDS: Final = 10.0
 """Time in which the parcels of a run are stopped; then the driver is killed, and they with it."""
 
 _WATCH_SECONDS: Final = 0.25
+_LOG_BYTES: Final = 8_192
 
 
 T = TypeVar("T")
@@ -95,6 +99,7 @@ class DriverProcess:
                 self.config.to_json(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
@@ -110,6 +115,7 @@ class DriverProcess:
         in flight.
         """
         reading = asyncio.create_task(self._read(reader))
+        logging_errors = asyncio.create_task(_log(process.stderr))
         text: str | None = f"it did not answer for {SILENT_SECONDS:g} s"
         try:
             while time.monotonic() - self._heard < SILENT_SECONDS:
@@ -131,6 +137,9 @@ class DriverProcess:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+            # Processes of a local cluster have the same stream, and may end later.
+            await asyncio.wait((logging_errors,), timeout=_WATCH_SECONDS)
+            logging_errors.cancel()
         if text is None:
             self._fail(WorkerLostError(f"the driver died ({describe_exit(process.returncode)})"))
         else:
@@ -247,6 +256,12 @@ class DriverProcess:
             self._writer.close()  # the driver ends by itself
             self._heard = time.monotonic() + SILENT_SECONDS
         await asyncio.wait((watching,))
+
+
+async def _log(errors: asyncio.StreamReader | None) -> None:
+    """Log what a driver and its engine write; what matters comes as a message."""
+    while errors is not None and (text := await errors.read(_LOG_BYTES)):
+        logger.debug("driver: %s", text.decode(errors="replace").rstrip())
 
 
 class _LostByDriverError(Exception):
