@@ -5,6 +5,7 @@ Tests of `run_node` in `serving/node.py` and of `node_server` in `serving/server
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def test_node_shows_what_it_executed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         running_server(tmp_path, background_runs=0, run_hosts=1) as server,
-        logging_process(log, "node", data_dir=tmp_path, node_port=0, run_hosts=1),
+        logging_process(log, "node", data_dir=tmp_path, node_port=0, run_hosts=1) as node,
     ):
         url = listening_url(log)
         assert httpx.get(f"{url}/health").json()["status"] == "alive"
@@ -43,6 +44,8 @@ def test_node_shows_what_it_executed(tmp_path: Path) -> None:
         assert line in httpx.get(f"{url}/metrics").text
         assert line not in server.client.get("/metrics").text  # the node did it
         assert "api/v1/tasks" not in httpx.get(f"{url}/").text
+        node.send_signal(signal.SIGINT)
+        assert node.wait(timeout=60) == 0
 
 
 def test_stopping_node_closes_its_port_and_hands_over_at_once(tmp_path: Path) -> None:
