@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hotloop.app.http import openapi
 from hotloop.app.http.access import get_client
@@ -37,8 +38,13 @@ _CORS_ANSWER_HEADERS: Final = [
 
 ServicesFactory = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
-_OPEN_ROUTERS: Final = (service.router, pages.router)
+_OPEN_ROUTERS: Final = (service.router, service.health_router, pages.router)
 """Routers that need no credentials, because their answers hold no client's data."""
+
+_KNOWN: Final = [Depends(get_client)]
+
+# FastAPI's own spans contain queries; hotloop.app.http.guards.watch makes ours.
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 
 # The order counts: `runs` takes any POST to one name below /api/v1/tasks, and `tasks` any DELETE.
 _MODULES: Final = (events, compare, runs, tasks, calls)
@@ -63,6 +69,49 @@ def _add_cors(app: FastAPI, settings: Settings) -> None:
 
 def create_app(settings: Settings, services: ServicesFactory = open_services) -> FastAPI:
     """Make the application, which opens `services` when it starts and closes them when it ends."""
+    app: FastAPI = FastAPIOffline(
+        title="Hotloop",
+        version=VERSION,
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        generate_unique_id_function=lambda route: route.name,
+        telemetry=_NO_TELEMETRY,
+        # Both pages are in hotloop.app.http.routes.pages.
+        docs_url=None,
+        redoc_url=None,
+        static_url=pages.STATIC_FILES,
+    )
+    _open_and_guard(app, settings, services)
+    refusals = openapi.documented_problems(*openapi.ACCESS_ERRORS)
+    # First, as its requests are the shortest and the most.
+    app.include_router(calls.calls_router, responses=refusals)
+    for router in _OPEN_ROUTERS:
+        app.include_router(router)
+    _include_metrics(app, settings)
+    for router in (service.vitals_router, *(module.router for module in _MODULES)):
+        app.include_router(router, dependencies=_KNOWN, responses=refusals)
+    openapi.complete_openapi(app)
+    _wrap(app, lambda inner: calls.ShortCalls(OpeningTurns(inner, EVENTS), settings))
+    return app
+
+
+def create_node_app(settings: Settings, services: ServicesFactory) -> FastAPI:
+    """Make the application of a node: health and metrics, under the rules of an API process."""
+    app = FastAPI(openapi_url=None, telemetry=_NO_TELEMETRY)
+    _open_and_guard(app, settings, services)
+    app.include_router(service.health_router)
+    _include_metrics(app, settings)
+    app.router.default = _refuse_path
+    _wrap(app, lambda inner: inner)
+    return app
+
+
+async def _refuse_path(scope: Scope, receive: Receive, send: Send) -> None:
+    raise HTTPException(404, "a node answers only /health, /health/ready and /metrics")
+
+
+def _open_and_guard(app: FastAPI, settings: Settings, services: ServicesFactory) -> None:
+    """Have the application open `services` when it starts, and guard all of its routes."""
     gate = Gate(settings)
     bodies = BodyReader()
 
@@ -78,20 +127,7 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
             stack.callback(begin_stop, app)
             yield
 
-    app: FastAPI = FastAPIOffline(
-        title="Hotloop",
-        version=VERSION,
-        description=openapi.DESCRIPTION,
-        openapi_tags=openapi.TAGS,
-        lifespan=lifespan,
-        generate_unique_id_function=lambda route: route.name,
-        # FastAPI's own spans contain queries; hotloop.app.http.guards.watch makes ours.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-        # Both pages are in hotloop.app.http.routes.pages.
-        docs_url=None,
-        redoc_url=None,
-        static_url=pages.STATIC_FILES,
-    )
+    app.router.lifespan_context = lifespan
     app.state.gate = gate
     app.state.bodies = bodies
     app.add_middleware(BodyLimitMiddleware, settings=settings)
@@ -99,25 +135,18 @@ def create_app(settings: Settings, services: ServicesFactory = open_services) ->
     _add_cors(app, settings)
     app.add_middleware(OriginGuard, settings=settings)
     install_error_handlers(app)
-    known = [Depends(get_client)]
+
+
+def _include_metrics(app: FastAPI, settings: Settings) -> None:
     refusals = openapi.documented_problems(*openapi.ACCESS_ERRORS)
-    # First, as its requests are the shortest and the most.
-    app.include_router(calls.calls_router, responses=refusals)
-    for router in _OPEN_ROUTERS:
-        app.include_router(router)
     app.include_router(
         service.metrics_router,
-        dependencies=[] if settings.metrics_open else known,
+        dependencies=[] if settings.metrics_open else _KNOWN,
         responses={} if settings.metrics_open else refusals,
     )
-    for router in (service.vitals_router, *(module.router for module in _MODULES)):
-        app.include_router(router, dependencies=known, responses=refusals)
-    openapi.complete_openapi(app)
-    _wrap(app, settings)
-    return app
 
 
-def _wrap(app: FastAPI, settings: Settings) -> None:
+def _wrap(app: FastAPI, complete: Callable[[ASGIApp], ASGIApp]) -> None:
     """Wrap the whole application, so that answers to unexpected errors are logged and completed,
     too: Starlette makes them outside of all middleware from `add_middleware`.
     """
@@ -135,7 +164,6 @@ def _wrap(app: FastAPI, settings: Settings) -> None:
 
     def build_wrapped() -> ASGIApp:
         answering = HeadAsGet(AnswerHeaders(build()))
-        inner = calls.ShortCalls(OpeningTurns(answering, EVENTS), settings)
-        return WatchMiddleware(inner, note, is_stopping)
+        return WatchMiddleware(complete(answering), note, is_stopping)
 
     app.build_middleware_stack = build_wrapped  # type: ignore[method-assign]

@@ -1,5 +1,5 @@
 """The checks before a process starts, and the node: a process that executes background tasks of the
-shared database and answers no requests.
+shared database. At most it answers probes and scrapes of metrics, on a port of its own.
 """
 
 from __future__ import annotations
@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -99,17 +101,40 @@ def check_node(settings: Settings) -> None:
 
 
 def run_node(settings: Settings) -> None:
-    """Execute tasks until SIGTERM or SIGINT. Other nodes then continue the unfinished tasks."""
+    """Execute tasks until SIGTERM or SIGINT. Other nodes then continue the unfinished tasks. If the
+    port cannot be opened, print why and exit with status 2.
+    """
+    listener = None
+    if settings.node_port is not None:
+        # Imported here: a node that answers no requests needs no web framework in its memory.
+        from hotloop.app.serving.server import bound_socket
+
+        try:
+            listener = bound_socket(settings.host, settings.node_port, "HOTLOOP_NODE_PORT")
+        except SettingsError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
     set_up_logging(settings.log_options, "node", settings.secrets())
-    asyncio.run(_take_tasks(settings))
+    asyncio.run(_take_tasks(settings, listener))
 
 
-async def _take_tasks(settings: Settings) -> None:
+async def _take_tasks(settings: Settings, listener: socket.socket | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    server, answering = None, None
     async with open_services(settings, role="node") as services:
         logger.info("node %s takes tasks", services.node)
+        if listener is not None:
+            from hotloop.app.serving.server import node_server
+
+            server = node_server(settings, services, listener)
+            answering = asyncio.create_task(server.serve([listener]))
+            answering.add_done_callback(lambda _: stopping.set())  # a server that fails ends all
         await stopping.wait()
         logger.info("node %s leaves", services.node)
+        if server is not None:
+            server.should_exit = True  # the port closes while tasks are handed over
+    if answering is not None:
+        await answering

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import math
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from hotloop.app.database.threads import store_threads
-from hotloop.app.factory import begin_stop, create_app
+from hotloop.app.factory import begin_stop, create_app, create_node_app
 from hotloop.app.serving.announcing import announce
 from hotloop.app.serving.connection import ConnectionLimits, bounded_protocol
 from hotloop.app.settings.rules import is_loopback
 from hotloop.app.settings.settings import Settings, SettingsError
+from hotloop.app.wiring import Services
+
+logger = logging.getLogger(__name__)
 
 SILENT_SECONDS: Final = 1.0
 """Time for a newly accepted connection to send a request when the server stops. If it were closed
@@ -115,7 +119,21 @@ def serve_app(
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     sys.setswitchinterval(SWITCH_SECONDS)
-    config = uvicorn.Config(
+    announcing: list[asyncio.Task[None]] = []
+
+    def started() -> None:
+        on_started()
+        if announces:
+            catalogue = app.state.shared.services.catalogue
+            announcing.append(asyncio.create_task(announce(catalogue, address_of(listener))))
+
+    # Ctrl-C is the usual end.
+    with suppress(KeyboardInterrupt):
+        Server(app, _config(app, settings), settings.drain_seconds, started).run([listener])
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         backlog=BACKLOG,
         server_header=False,
@@ -129,17 +147,22 @@ def serve_app(
         log_config=None,
         access_log=False,  # hotloop.app.http.guards.watch writes it
     )
-    announcing: list[asyncio.Task[None]] = []
+
+
+def node_server(settings: Settings, services: Services, listener: socket.socket) -> Server:
+    """Return a server of a node's health and metrics, which does not open or close `services`.
+    It stops at a signal, as the node does, or when `should_exit` is set.
+    """
+
+    @asynccontextmanager
+    async def opened(_: Settings) -> AsyncIterator[Services]:
+        yield services
 
     def started() -> None:
-        on_started()
-        if announces:
-            catalogue = app.state.shared.services.catalogue
-            announcing.append(asyncio.create_task(announce(catalogue, address_of(listener))))
+        logger.info("node %s is running on %s", services.node, address_of(listener))
 
-    # Ctrl-C is the usual end.
-    with suppress(KeyboardInterrupt):
-        Server(app, config, settings.drain_seconds, started).run([listener])
+    app = create_node_app(settings, opened)
+    return Server(app, _config(app, settings), on_started=started)
 
 
 def open_listener(settings: Settings) -> socket.socket:
@@ -157,9 +180,16 @@ def open_listener(settings: Settings) -> socket.socket:
                 "it could use the service. `hotloop key NAME` makes a key"
             )
         return listener
+    return bound_socket(settings.host, settings.port, "HOTLOOP_PORT")
+
+
+def bound_socket(host: str, port: int, variable: str) -> socket.socket:
+    """Return a socket that is bound and does not listen yet. `variable` is the setting of the port.
+    Raises SettingsError.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
         try:
@@ -170,7 +200,7 @@ def open_listener(settings: Settings) -> socket.socket:
             raise
     except OSError as error:
         raise SettingsError(
-            f"HOTLOOP_HOST and HOTLOOP_PORT: cannot listen on {settings.host} port {settings.port} "
+            f"HOTLOOP_HOST and {variable}: cannot listen on {host} port {port} "
             f"({error.strerror or error}); stop what listens there, or choose another port"
         ) from error
     return listener

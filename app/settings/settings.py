@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     fd: int | None = Field(default=None, ge=0, le=1_048_576)
     """File descriptor of an inherited socket that already listens, used instead of host and port.
     systemd's socket units pass the first one as 3."""
+    node_port: int | None = Field(default=None, ge=0, le=65_535)
+    """TCP port, on `HOTLOOP_HOST`, on which `hotloop node` answers `/health`, `/health/ready` and
+    `/metrics`, under the same rules as the server; 0 takes a free one. When not set, a node answers
+    no requests."""
     api_processes: int = Field(default=1, ge=1, le=64)
     """Processes that answer requests on the one port. Each has its own run hosts and executes its
     own background tasks."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 
-from hotloop.app.factory import create_app
+from hotloop.app.factory import create_app, create_node_app
 from hotloop.app.names import Scope
 from hotloop.app.security.clients import KEY_HEADER, new_key
 from hotloop.app.settings.settings import Settings
@@ -182,6 +182,31 @@ def test_metrics_may_be_open(services: FakeServices) -> None:
     with open_client(create_app(settings, services.open)) as client:
         assert client.get("/metrics").status_code == 200
         assert client.get("/api/v1/tasks").status_code == 401
+
+
+def test_node_answers_health_and_metrics_only_under_the_same_rules(services: FakeServices) -> None:
+    app = create_node_app(SETTINGS, services.open)
+    assert endpoints(app) == [("GET", "/health"), ("GET", "/health/ready"), ("GET", "/metrics")]
+    with open_client(app) as client:
+        assert client.get("/health").json()["status"] == "alive"
+        assert client.get("/health/ready").status_code == 200
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers={KEY_HEADER: new_key()}).status_code == 401
+        answer = client.get("/metrics", headers=READER.headers)
+        assert "hotloop_runs_total" in answer.text
+        assert client.post("/metrics", headers=ADMIN.headers).status_code == 405
+        for path in ("/", "/openapi.json", "/docs", "/api/v1/tasks"):
+            answer = client.get(path, headers=ADMIN.headers)
+            assert answer.status_code == 404
+            assert "only /health, /health/ready and /metrics" in answer.json()["detail"]
+        call = client.post("/api/v1/workloads/loops", headers=ADMIN.headers, json={"items": []})
+        assert call.status_code == 404
+    opened = SETTINGS.model_copy(update={"metrics_open": True})
+    with open_client(create_node_app(opened, services.open)) as client:
+        assert client.get("/metrics").status_code == 200
+    with open_client(create_node_app(Settings(), services.open)) as client:
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/metrics", headers={"Host": "evil.example"}).status_code == 403
 
 
 def test_client_over_its_rate_gets_retry_after(services: FakeServices) -> None:

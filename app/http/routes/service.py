@@ -29,6 +29,9 @@ from hotloop.app.version import VERSION
 router = APIRouter(tags=["service"])
 """Routes that need no credentials."""
 
+health_router = APIRouter(tags=["service"])
+"""Routes for probes, which need no credentials; nodes answer them, too."""
+
 vitals_router = APIRouter(tags=["service"])
 """The route that shows clients the figures of the last minutes."""
 
@@ -76,13 +79,13 @@ async def get_index(request: Request) -> ServiceIndex | Response:
     )
 
 
-@router.get("/health", summary="Does the process answer?", responses=problem_responses())
+@health_router.get("/health", summary="Does the process answer?", responses=problem_responses())
 async def get_health() -> Health:
     """Answers in milliseconds at any load, because runs have processes of their own."""
     return Health(status="alive", version=VERSION)
 
 
-@router.get(
+@health_router.get(
     "/health/ready", summary="Are runs taken?", responses=problem_responses(errors.NotReadyError)
 )
 async def get_readiness(state: StateDep) -> Readiness:
