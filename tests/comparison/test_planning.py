@@ -14,8 +14,8 @@ from hotloop.app.comparison.planning import (
     exact_seconds,
     make_plans,
     plan_record,
-    pool_seconds,
     resolve,
+    setup_seconds_of,
     shares,
 )
 from hotloop.app.comparison.record import BACKGROUND, CellId, ComparisonRecord
@@ -29,6 +29,7 @@ from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
 from hotloop.app.strategies.pools import PoolLimits
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from hotloop.kernels import known_kernels
 from tests.fixtures.calibrations import ideal
 
@@ -63,13 +64,13 @@ def planned(
     items = GeneratedItems(request.total_items)
     guess = partial(estimate, reports=reports)
     plans, reasons = make_plans(request, items, reports, ideal(reports), Settings(), guess)
-    setup = pool_seconds(reports, "loops", request.workers)
+    setup = setup_seconds_of(plans, reports, ideal(reports))
     memory = MemoryBudget(available_bytes, PoolLimits(256, 64, 2))
-    return plan_record(request, plans, reasons, guess, memory, setup)
+    return plan_record(request, LOCAL_STRATEGIES, plans, reasons, guess, memory, setup)
 
 
 def test_everything_is_compared_and_the_background_on_the_fastest_kernel() -> None:
-    ids = cell_ids(resolve(CompareRequest(), REPORTS))
+    ids = cell_ids(resolve(CompareRequest(), REPORTS), LOCAL_STRATEGIES)
     assert ids[:3] == [CellId("sequential", kernel) for kernel in known_kernels("loops")]
     assert len(ids) == 6 * 3 + 1
     assert ids[-1] == CellId(BACKGROUND, "cython")
@@ -77,7 +78,7 @@ def test_everything_is_compared_and_the_background_on_the_fastest_kernel() -> No
 
 def test_background_is_left_out_where_strategies_are_named() -> None:
     request = CompareRequest(strategies=(StrategyName.HYBRID,), kernels=("numba",))
-    assert cell_ids(resolve(request, REPORTS)) == [CellId("hybrid", "numba")]
+    assert cell_ids(resolve(request, REPORTS), LOCAL_STRATEGIES) == [CellId("hybrid", "numba")]
     assert resolve(request, REPORTS).kernel == "numba"
 
 

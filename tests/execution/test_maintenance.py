@@ -21,6 +21,7 @@ from hotloop.app.names import TaskStatus
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.arrow_rows import PARQUET
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from hotloop.app.tasks import nodes as nodes_module
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import Task, new_task_id
@@ -122,8 +123,8 @@ def test_node_can_do_what_its_kernels_and_settings_allow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reports = [report("python", True), report("cython", False)]
-    able = abilities(reports, Settings(), 1_000)
-    pinot = abilities(reports, Settings(pinot_url="http://127.0.0.1:8000"), 1_000)
+    able = abilities(reports, Settings(), 1_000, LOCAL_STRATEGIES)
+    pinot = abilities(reports, Settings(pinot_url="http://127.0.0.1:8000"), 1_000, LOCAL_STRATEGIES)
 
     def fits(kernel: str, **spec: object) -> tuple[bool, bool]:
         needs = needs_of("run", "loops", kernel, "hybrid", spec)
@@ -139,7 +140,7 @@ def test_node_can_do_what_its_kernels_and_settings_allow(
     upload = {"kind": "upload", "media_type": PARQUET}
     assert fits("python", input=upload) == (True, True)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert not abilities(reports, Settings(), 1_000).fits(
+    assert not abilities(reports, Settings(), 1_000, LOCAL_STRATEGIES).fits(
         needs_of("run", "loops", "python", "hybrid", {"input": upload})
     )
 

@@ -11,6 +11,7 @@ import pytest
 
 from hotloop.app.database.engine import FILE_NAME
 from hotloop.app.observability import health as health_module
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.observability.health import HealthService, SourceMonitor
 from hotloop.app.runhost.host_pool import HostPoolOptions, RunHostPool
 from hotloop.app.sources.base import StageCounts
@@ -18,11 +19,13 @@ from hotloop.app.sources.breaker_reports import BreakerReport
 from hotloop.app.tasks.store import open_store
 from tests.runhost.conftest import CONFIG
 
+NO_CLUSTERS = ClusterMonitor({})
+
 
 def test_service_with_an_unusable_store_is_not_ready(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
-    health = HealthService(hosts, store, SourceMonitor(()), 1)
+    health = HealthService(hosts, store, SourceMonitor(()), 1, NO_CLUSTERS)
     assert asyncio.run(health.ready()).checks["store"].ready
     store.close()
     for left in tmp_path.glob(f"{FILE_NAME}*"):
@@ -51,7 +54,7 @@ def test_hanging_store_is_checked_once_and_not_waited_for(
 
     monkeypatch.setattr(store, "page", hang)
     hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
-    health = HealthService(hosts, store, SourceMonitor(()), 1)
+    health = HealthService(hosts, store, SourceMonitor(()), 1, NO_CLUSTERS)
 
     async def main() -> None:
         for _ in range(3):
@@ -74,7 +77,9 @@ def test_service_without_heartbeat_is_not_ready(tmp_path: Path) -> None:
     """A read-only database answers questions, but no run can be taken."""
     store = open_store(tmp_path)
     hosts = RunHostPool(CONFIG, HostPoolOptions(1, 1, 1.0, {}))
-    health = HealthService(hosts, store, SourceMonitor(()), 1, lambda: "it takes no writes")
+    health = HealthService(
+        hosts, store, SourceMonitor(()), 1, NO_CLUSTERS, lambda: "it takes no writes"
+    )
     check = asyncio.run(health.ready()).checks["store"]
     store.close()
     assert (check.ready, check.detail) == (False, "it takes no writes")

@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from hotloop.app.errors import RunHostDiedError
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.prediction.calibration_file import (
     NAME,
     Calibrated,
@@ -90,13 +91,15 @@ def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
 
 def made(folder: Path, hosts: Hosts) -> Calibrations:
     real = cast(RunHostPool, hosts)
-    return Calibrations(folder, real, CONFIG, stores_nothing, no_own_workloads(real))
+    return Calibrations(
+        folder, real, CONFIG, stores_nothing, no_own_workloads(real), ClusterMonitor({})
+    )
 
 
 async def measured(ours: Calibrations) -> Calibrated:
     """The calibration, made where there is none, as a request that waits has it."""
     if await ours.found() is None:
-        ours.begin_if_due()
+        await ours.begin_if_due()
     await ours.ended()
     found = await ours.found()
     assert found is not None
@@ -125,9 +128,9 @@ def test_process_without_unasked_calibrations_begins_only_asked_ones(tmp_path: P
     async def check() -> None:
         hosts = Hosts()
         real = cast(RunHostPool, hosts)
-        given = tmp_path, real, CONFIG, stores_nothing, no_own_workloads(real)
+        given = tmp_path, real, CONFIG, stores_nothing, no_own_workloads(real), ClusterMonitor({})
         ours = Calibrations(*given, begins_unasked=False)
-        ours.begin_if_due()
+        await ours.begin_if_due()
         assert ours.in_progress() is None
         await ours.ended()
         assert hosts.calibrations == 0
@@ -161,7 +164,7 @@ def test_requests_share_the_calibration_in_progress(tmp_path: Path) -> None:
         ours = made(tmp_path, hosts)
         for _ in range(3):
             ours.begin()
-            ours.begin_if_due()
+            await ours.begin_if_due()
         waiting = [asyncio.create_task(ours.ended()) for _ in range(6)]
         await hosts.begun.wait()
         waiting[0].cancel()
@@ -218,9 +221,9 @@ def test_calibration_of_another_process_is_found(tmp_path: Path) -> None:
         ours, theirs = made(tmp_path, hosts), made(tmp_path, others)
         assert await ours.found() is None
         others.gate.clear()
-        theirs.begin_if_due()
+        await theirs.begin_if_due()
         await others.begun.wait()
-        ours.begin_if_due()
+        await ours.begin_if_due()
         ours_ended = asyncio.create_task(ours.ended())
         assert (await ours.state()).status is CalibrationStatus.RUNNING
         others.gate.set()
@@ -256,7 +259,7 @@ def test_waiting_for_an_idle_host_does_not_lock_the_folder(tmp_path: Path) -> No
         hosts, others = Hosts(), Hosts()
         hosts.idle = 0
         ours, theirs = made(tmp_path, hosts), made(tmp_path, others)
-        ours.begin_if_due()
+        await ours.begin_if_due()
         await hosts.looked_for.wait()
         theirs.begin()
         async with asyncio.timeout(10):
@@ -316,7 +319,7 @@ def test_failure_is_reported_and_tried_again_after_a_pause(
         hosts = Hosts()
         hosts.error = RunHostDiedError(-9)
         ours = made(tmp_path, hosts)
-        ours.begin_if_due()
+        await ours.begin_if_due()
         await ours.ended()
         state = await ours.state()
         assert state.status is CalibrationStatus.FAILED
@@ -327,10 +330,10 @@ def test_failure_is_reported_and_tried_again_after_a_pause(
         pause = FIRST_PAUSE_SECONDS
         for attempts in (1, 2, 3):
             now += pause - 1
-            ours.begin_if_due()
+            await ours.begin_if_due()
             assert ours.in_progress() is None
             now += 1
-            ours.begin_if_due()
+            await ours.begin_if_due()
             await ours.ended()
             assert hosts.calibrations == attempts + 1
             pause *= 2
@@ -410,11 +413,11 @@ def test_waiting_calibration_takes_its_turn_once_asked_for(
                 hosts.idle = 1
 
         monkeypatch.setattr("hotloop.app.prediction.calibrations.asyncio.sleep", look)
-        ours.begin_if_due()
+        await ours.begin_if_due()
         await ours.ended()
         assert (looks, hosts.calibrations) == (1, 1)
         # The next one that nobody asked for waits again.
-        ours.begin_if_due()
+        await ours.begin_if_due()
         await ours.ended()
         assert (looks, hosts.calibrations) == (3, 2)
 

@@ -15,6 +15,7 @@ from hotloop.app.strategies.cluster.protocol import ClusterConfig
 from hotloop.app.strategies.pools import PoolLimits, Pools
 from hotloop.app.strategies.registry import LOCAL_STRATEGIES, STRATEGIES
 from tests.fixtures.clusters import running
+from tests.fixtures.waiting import until
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -57,7 +58,10 @@ def on_cluster(
             patch.setenv(variable, value)
         config = ClusterConfig(name, cluster.address, 2)
         pools = Pools(PoolLimits(threads=8, processes=3, cpus=3), clusters=[config])
-        yield STRATEGIES[name](pools)
+        strategy, driver = STRATEGIES[name](pools), pools.drivers[name]
+        runner.run(driver.ensure())
+        runner.run(until(lambda: driver.workers == 2, "both nodes are up"))
+        yield strategy
         runner.run(pools.close())
 
 

@@ -156,7 +156,7 @@ def test_service_with_a_down_source_is_ready_and_reports_it(
     )
 
     async def ready() -> Readiness:
-        return Readiness(ready=True, checks={}, sources={"pinot": down})
+        return Readiness(ready=True, checks={}, sources={"pinot": down}, clusters=[])
 
     monkeypatch.setattr(services, "ready", ready)
     response = client.get("/health/ready")
