@@ -269,7 +269,8 @@ results: Final = sa.Table(
 # PostgreSQL would try to compress the rows: that takes ten times as long as storing them, and gains
 # little, as most of the bytes are those of floats.
 _PLAIN_ROWS: Final = "ALTER TABLE results ALTER COLUMN rows SET STORAGE EXTERNAL"
-sa.event.listen(results, "after_create", sa.DDL(_PLAIN_ROWS).execute_if(dialect="postgresql"))
+_DDL: Final = sa.DDL(_PLAIN_ROWS)  # type: ignore[no-untyped-call]
+sa.event.listen(results, "after_create", _DDL.execute_if(dialect="postgresql"))
 
 
 def prepare_schema(connection: sa.Connection) -> None:
