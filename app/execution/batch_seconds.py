@@ -9,7 +9,6 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from hotloop.app.errors import ServiceError
 from hotloop.app.execution.context import RunContext, body_of
 from hotloop.app.execution.specs import request_of
 from hotloop.app.names import StrategyName
@@ -20,7 +19,6 @@ from hotloop.app.schemas.runs import RunRequest
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.tasks.model import Shard, Task
 from hotloop.app.tasks.stuck import Predict
-from hotloop.kernels import KernelsError
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +58,10 @@ def batch_predictor(context: RunContext) -> Predict:
         predicting = asyncio.run_coroutine_threadsafe(asked, loop)
         try:
             return predicting.result(_PATIENCE_SECONDS)
-        except (ServiceError, KernelsError, LookupError, TimeoutError) as error:
+        except Exception as error:  # concerns only this task: the queue must go on
             predicting.cancel()
-            logger.debug("the batches of %s cannot be predicted: %r", task.task_id, error)
+            text = "this node leaves a stuck shard of %s, whose batches it cannot predict: %r"
+            logger.warning(text, task.task_id, error)
             return None
 
     return predict

@@ -111,8 +111,8 @@ class Body(Protocol):
         ...
 
     async def batch_seconds(self, context: RunContext, task: Task, shard: Shard) -> float:
-        """Predict the seconds until an execution of the shard stores its next results. Raises
-        ServiceError, KernelsError, or LookupError if this process cannot tell.
+        """Predict the seconds until an execution of the shard stores its next results. May raise
+        anything if this process cannot tell.
         """
         ...
 

@@ -165,9 +165,9 @@ class Settings(BaseSettings):
     """Seconds between two queries of a process for background work that other processes have
     accepted or handed over. Work that it accepts itself begins at once."""
     stuck_shard_seconds: float = Field(default=60.0, ge=0, le=86_400)
-    """Seconds without any progress after which a shard of a living node is stuck, and an idle node
-    takes it over: at least these, and twice the predicted time of its next results. The time
-    doubles with every further attempt. With 0 only the shards of dead nodes are taken over."""
+    """Seconds without any progress after which an idle node takes over a shard of a living node;
+    twice the predicted time of a batch if that is longer, and twice as long with each attempt that
+    makes no progress. With 0 only the shards of dead nodes are taken over."""
     shard_items: int = Field(default=250_000, ge=1_000, le=1_000_000_000)
     """Items of a shard: a larger background task is cut into shards, so that nodes share it. Only
     with PostgreSQL."""

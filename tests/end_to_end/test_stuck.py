@@ -54,7 +54,7 @@ def checksum(server: Server, body: dict[str, Any]) -> str:
 def test_frozen_run_host_loses_its_shard_and_its_node_is_free_again(tmp_path: Path) -> None:
     """Its heartbeats go on, as only the run host is frozen; it is not killed before it goes on."""
     with running_postgres() as postgres, postgres.database() as url, ExitStack() as stack:
-        shared = {"database_url": url, "run_hosts": 1, "shard_items": 1_000}
+        shared: dict[str, Any] = {"database_url": url, "run_hosts": 1, "shard_items": 1_000}
         (tmp_path / "api").mkdir()
         server = stack.enter_context(running_server(tmp_path / "api", background_runs=0, **shared))
         database = stack.enter_context(postgres.connect(url.rpartition("/")[2]))
@@ -67,10 +67,10 @@ def test_frozen_run_host_loses_its_shard_and_its_node_is_free_again(tmp_path: Pa
         logs, nodes = {}, {}
         for name in ("frozen", "idle"):
             logs[name] = tmp_path / f"{name}.log"
-            options = {"stuck_shard_seconds": STUCK_SECONDS, "cancel_grace_seconds": 60}
-            options |= {"shutdown_seconds": 60, "node_id": name, "data_dir": tmp_path / name}
+            own = {"node_id": name, "data_dir": tmp_path / name, "shutdown_seconds": 60}
+            times = {"stuck_shard_seconds": STUCK_SECONDS, "cancel_grace_seconds": 60}
             nodes[name] = stack.enter_context(
-                logging_process(logs[name], "node", **shared, **options)
+                logging_process(logs[name], "node", **shared | own | times)
             )
         server.wait_ready()
         task_id = server.submit(**LONG)
@@ -103,7 +103,11 @@ def test_batch_that_takes_longer_than_predicted_ends_after_a_few_take_overs(
     code.mkdir()
     (code / "slow.py").write_text(SLOW)
     monkeypatch.setenv("PYTHONPATH", str(code))
-    options = {"run_hosts": 1, "sources": '{"slow": "slow:make"}', "stuck_shard_seconds": 0.5}
+    options: dict[str, Any] = {
+        "run_hosts": 1,
+        "sources": '{"slow": "slow:make"}',
+        "stuck_shard_seconds": 0.5,
+    }
     body = LONG | {"items_count": 50, "batch_size": 10, "db": "slow"}
     with running_server(folder, **options) as one, running_server(folder, **options) as other:
         one.wait_ready()
