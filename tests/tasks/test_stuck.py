@@ -16,6 +16,7 @@ from hotloop.app.tasks import stuck as stuck_module
 from hotloop.app.tasks.claims import Claim, claim, put_back
 from hotloop.app.tasks.model import InWork, Shard, ShardRef, Task
 from hotloop.app.tasks.needs import Abilities
+from hotloop.app.tasks.rows import MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore
 from hotloop.app.tasks.stuck import LOOK_SECONDS, MOST_BEGINNINGS, StuckShards
 from hotloop.app.tasks.tables import shards
@@ -142,14 +143,17 @@ def test_shard_that_this_node_cannot_predict_is_left_alone(store: TaskStore, hel
 
 
 def test_each_take_over_waits_twice_as_long_and_their_number_is_bounded(
-    store: TaskStore, held: Held
+    store: TaskStore, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert 1 < MOST_BEGINNINGS < MAX_BEGINNINGS  # being taken over alone fails no task
+    most = 4
+    monkeypatch.setattr(stuck_module, "MOST_BEGINNINGS", most)
     held()
     watches = [Watch(store, HERE), Watch(store, ELSEWHERE)]
     begun, waited = 1, list[float]()
     while begun < 100:
         found, seconds = None, 0.0
-        while found is None and seconds < LEAST * 2**MOST_BEGINNINGS:
+        while found is None and seconds < LEAST * 2 ** (most + 2):
             seconds += LEAST / 2
             found = next(filter(None, [watch.look(LEAST / 2) for watch in watches]), None)
         if found is None:
@@ -157,7 +161,7 @@ def test_each_take_over_waits_twice_as_long_and_their_number_is_bounded(
         begun += 1
         assert found.shard.beginnings == begun
         waited.append(seconds)
-    assert len(waited) == MOST_BEGINNINGS
+    assert len(waited) == most
     for number, seconds in enumerate(waited):  # a first look only sees where it is
         assert 0 <= seconds - LEAST * 2**number <= LEAST / 2
 
