@@ -16,7 +16,7 @@ from tests.fixtures.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
-STUCK_SECONDS = 2
+STUCK_SECONDS = 5
 
 LONG: dict[str, Any] = QUICK | {
     "items_count": 2_000,
