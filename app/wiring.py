@@ -16,6 +16,7 @@ from hotloop.app.comparison.service import ComparisonService
 from hotloop.app.database.threads import in_store_thread, new_store_threads
 from hotloop.app.errors import StoreError
 from hotloop.app.execution.background import BackgroundService
+from hotloop.app.execution.batch_seconds import batch_predictor
 from hotloop.app.execution.calls import CallService
 from hotloop.app.execution.client_limits import ClientStorage
 from hotloop.app.execution.context import Bodies, RunContext
@@ -54,6 +55,7 @@ from hotloop.app.tasks.nodes import NodeStore, new_node_id
 from hotloop.app.tasks.recording import Recorder
 from hotloop.app.tasks.small import MOST_CLAIMED
 from hotloop.app.tasks.store import TaskStore, open_store
+from hotloop.app.tasks.stuck import StuckShards
 from hotloop.app.tasks.work_queue import QueueOptions, WorkQueue
 from hotloop.app.workloads.catalogue import Catalogue, CatalogueOptions
 
@@ -179,6 +181,13 @@ async def open_services(
         small = SmallTaskService(context, kinds, batches)
         stack.push_async_callback(small.close)
         runner = TaskRunner(context, small)
+        stuck = StuckShards(
+            store.engine,
+            nodes.node_id,
+            settings.stuck_shard_seconds,
+            batch_predictor(context),
+            metrics.stuck_shard_taken,
+        )
         queue = WorkQueue(
             store.engine,
             nodes.node_id,
@@ -190,6 +199,7 @@ async def open_services(
                 settings.queue_poll_seconds,
             ),
             lambda: hosts.alive_count > 0,
+            stuck if settings.stuck_shard_seconds else None,
         )
         if not settings.background_runs:
             await in_store_thread(nodes.publish, NOTHING)

@@ -96,6 +96,10 @@ class ComparisonBody:
         finally:
             await host.close()
 
+    async def batch_seconds(self, context: RunContext, task: Task, shard: Shard) -> float:
+        """Return the estimate of the whole comparison, in which a measurement may take any part."""
+        return task.estimated_seconds or 0.0
+
     def summarize(self, shards: Sequence[Shard]) -> dict[str, Any]:
         """Return nothing: the measurements of a comparison stay with its shard."""
         return {}

@@ -111,6 +111,12 @@ class Body(Protocol):
         """
         ...
 
+    async def batch_seconds(self, context: RunContext, task: Task, shard: Shard) -> float:
+        """Predict the seconds until an execution of the shard stores its next results. May raise
+        anything if this process cannot tell.
+        """
+        ...
+
     def summarize(self, shards: Sequence[Shard]) -> JsonObject:
         """Add up the shards' measurements into the task's. Never raises."""
         ...

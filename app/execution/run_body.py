@@ -15,7 +15,8 @@ from typing import Any, Final
 from hotloop.app.check.storage import Certificates
 from hotloop.app.database.threads import in_store_thread
 from hotloop.app.errors import ServiceError, StoreError, UnreadableTaskError
-from hotloop.app.execution.context import Once, Outcome, Work
+from hotloop.app.execution.batch_seconds import run_batch_seconds
+from hotloop.app.execution.context import Once, Outcome, RunContext, Work
 from hotloop.app.execution.items import items_of
 from hotloop.app.execution.presenters import stored_result
 from hotloop.app.execution.specs import check_code, request_of
@@ -264,6 +265,9 @@ class RunBody:
                     collector.measured, error = event.measured, event.error
         if error is not None:
             raise error
+
+    async def batch_seconds(self, context: RunContext, task: Task, shard: Shard) -> float:
+        return await run_batch_seconds(context, task, shard)
 
     def summarize(self, shards: Sequence[Shard]) -> dict[str, Any]:
         """Add up the measurements of a task's shards, as JSON. Leave out unreadable shards, so that

@@ -196,8 +196,10 @@ class TaskRunner:
         try:
             bind(origin_from_json(work.task.spec.get("origin", {}), work.task.task_id))
             return await self._run_durably(work)
-        except (TaskNotFoundError, TaskConflictError):
-            return None  # it has ended, or another process has taken it over
+        except (TaskNotFoundError, TaskConflictError) as error:
+            # It has ended, or another process has taken it over.
+            logger.info("the execution of shard %d ends here: %s", work.shard.shard, error)
+            return None
         except StoreUnavailableError:
             return None  # and this process stops
         except StoreError:

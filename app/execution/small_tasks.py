@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hotloop.app.database.threads import Groups
-from hotloop.app.errors import ServiceError
+from hotloop.app.errors import ServiceError, TaskConflictError, TaskNotFoundError
 from hotloop.app.execution.client_limits import check_client
 from hotloop.app.execution.context import RunContext
 from hotloop.app.execution.kinds import Kind, Kinds
@@ -174,7 +175,8 @@ class SmallTaskService:
         )
         give_back = self._context.store.shards.give_back
         for member in members:
-            await patiently(give_back, member.ref, 1, {}, 0, None)
+            with suppress(TaskNotFoundError, TaskConflictError):  # another node has it by now
+                await patiently(give_back, member.ref, 1, {}, 0, None)
 
     def _count(self, kind: Kind, ended: list[Ended]) -> None:
         for each in ended:

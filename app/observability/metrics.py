@@ -119,6 +119,11 @@ class Metrics:
             "Executions of cells by ended comparisons, warm-ups included.",
             registry=registry,
         )
+        self._stuck_shards = Counter(
+            "hotloop_stuck_shards",
+            "Shards without progress that this process took over from a living node.",
+            registry=registry,
+        )
         self._store_seconds = Histogram(
             "hotloop_store_seconds",
             "Seconds of a transaction of the task store, waiting for its turn included.",
@@ -245,6 +250,10 @@ class Metrics:
         """Count a comparison. `measurements` is the number made in this execution of it."""
         self._comparisons.labels(status).inc()
         self._measurements.inc(measurements)
+
+    def stuck_shard_taken(self) -> None:
+        """Count a shard that this process took over from a living node."""
+        self._stuck_shards.inc()
 
     def transaction_ended(self, kind: str, seconds: float, failed: bool) -> None:
         """Count a transaction of the task store. `kind` is `read` or `write`."""

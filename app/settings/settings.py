@@ -170,6 +170,10 @@ class Settings(BaseSettings):
     queue_poll_seconds: float = Field(default=0.25, ge=0.05, le=60)
     """Seconds between two queries of a process for background work that other processes have
     accepted or handed over. Work that it accepts itself begins at once."""
+    stuck_shard_seconds: float = Field(default=60.0, ge=0, le=86_400)
+    """Seconds without any progress after which an idle node takes over a shard of a living node;
+    twice the predicted time of a batch if that is longer, and twice as long with each attempt that
+    makes no progress. With 0 only the shards of dead nodes are taken over."""
     shard_items: int = Field(default=250_000, ge=1_000, le=1_000_000_000)
     """Items of a shard: a larger background task is cut into shards, so that nodes share it. Only
     with PostgreSQL."""

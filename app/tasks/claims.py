@@ -40,7 +40,7 @@ from hotloop.app.tasks.tables import inputs, shards, tasks
 logger = logging.getLogger(__name__)
 
 _QUEUED: Final = shards.c.queued_at.is_not(None)
-_HELD: Final = _QUEUED, shards.c.node.is_not(None)
+HELD: Final = _QUEUED, shards.c.node.is_not(None)
 _REF: Final = shards.c.task_id, shards.c.shard, shards.c.generation
 # In the order of the index, with `node`: PostgreSQL does not see that `node` is null in all rows.
 _IN_ORDER: Final = (
@@ -54,7 +54,7 @@ _IS_DUE: Final = or_(
     shards.c.retry_at <= _NOW,
     shards.c.retry_at > _NOW + rows.LONGEST_PAUSE_SECONDS,
 )
-_MAY_FIT: Final = (
+MAY_FIT: Final = (
     or_(shards.c.needs.is_(None), shards.c.needs.not_in(bindparam("unfit", expanding=True))),
     or_(shards.c.needs_bytes.is_(None), shards.c.needs_bytes <= bindparam("run_bytes")),
 )
@@ -62,7 +62,7 @@ _WAITS: Final = _QUEUED, shards.c.node.is_(None)
 _SMALL_KEY: Final = case((shards.c.attempt == 0, shards.c.small)).label("small")
 _FIRST: Final = (
     select(*_REF, shards.c.needs, _SMALL_KEY)
-    .where(*_WAITS, _IS_DUE, *_MAY_FIT)
+    .where(*_WAITS, _IS_DUE, *MAY_FIT)
     .order_by(*_IN_ORDER)
     .limit(1)
 )
@@ -127,7 +127,7 @@ def claim_some(
                 room = most
                 if in_all is not None:
                     alone(connection)  # or two nodes count at once, and both take the last place
-                    held = connection.scalar(select(func.count()).where(*_HELD)) or 0
+                    held = connection.scalar(select(func.count()).where(*HELD)) or 0
                     room = min(most, in_all - held)
                     if room <= 0:
                         return None
@@ -272,4 +272,4 @@ def count_queued(engine: Engine) -> dict[str, int]:
 
 def holders(connection: Connection) -> set[str]:
     """Return the nodes that hold a shard."""
-    return set(connection.scalars(select(shards.c.node).where(*_HELD).distinct()))
+    return set(connection.scalars(select(shards.c.node).where(*HELD).distinct()))

@@ -21,6 +21,7 @@ from hotloop.app.tasks.claims import Claim, claim_some, put_back
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.small import SmallClaims
+from hotloop.app.tasks.stuck import StuckShards
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +64,13 @@ class WorkQueue:
         execute: Callable[[Claim | SmallClaims], None],
         options: QueueOptions,
         can_execute: Callable[[], bool] = lambda: True,
+        stuck: StuckShards | None = None,
     ) -> None:
         """`engine` is that of a TaskStore; `node` is the id of this process. `execute` is called in
         a thread for each claim, and must end the shard in the store; a shard that it did not end,
         whether it returned or raised, is put back by `sweep`. While `can_execute` returns False,
-        this process takes no work, and leaves it to other nodes.
+        this process takes no work, and leaves it to other nodes. While no work waits, it takes over
+        the `stuck` shards of other nodes.
         """
         self._engine = engine
         self._node = node
@@ -75,6 +78,7 @@ class WorkQueue:
         self._options = options
         self._abilities = Abilities()
         self._can_execute = can_execute
+        self._stuck = stuck
         self._looking = threading.Lock()
         """Held by the one idle thread that looks for work."""
         self._claiming = threading.Lock()
@@ -187,6 +191,8 @@ class WorkQueue:
                 in_all = self._options.total_concurrency
                 asked = self._engine, self._node, in_all, self._abilities
                 claimed = claim_some(*asked, self._options.most_small)
+                if claimed is None and self._stuck is not None:
+                    claimed = self._stuck.take(self._abilities, self._executed())
                 if claimed is not None:
                     with self._changed:
                         self._running.update(claimed.refs)

@@ -17,6 +17,7 @@ from hotloop.app.tasks.model import ShardRef, Task, new_task_id, utc_now
 from hotloop.app.tasks.needs import Abilities
 from hotloop.app.tasks.small import SmallClaims
 from hotloop.app.tasks.store import TaskStore
+from hotloop.app.tasks.stuck import StuckShards
 from hotloop.app.tasks.work_queue import HandOver, QueueOptions, WorkQueue
 from tests.fixtures.executions import summary
 from tests.fixtures.guarded import GuardedProcess
@@ -85,10 +86,11 @@ class Queues:
         can_execute: Callable[[], bool] = lambda: True,
         *,
         abilities: Abilities | None = None,
+        stuck: StuckShards | None = None,
         **options: Any,
     ) -> WorkQueue:
         fields = {"concurrency": 2, "polling_seconds": POLLING_SECONDS, **options}
-        queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields), can_execute)
+        queue = WorkQueue(self.store.engine, node, work, QueueOptions(**fields), can_execute, stuck)
         queue.launch(abilities)
         self._made.append((queue, work))
         return queue
