@@ -1,0 +1,1 @@
+"""Tests of the service on real Ray and Dask clusters of two nodes."""
