@@ -14,8 +14,7 @@ from hotloop.app.strategies.base import Strategy
 from hotloop.app.strategies.cluster.protocol import ClusterConfig
 from hotloop.app.strategies.pools import PoolLimits, Pools
 from hotloop.app.strategies.registry import LOCAL_STRATEGIES, STRATEGIES
-from tests.fixtures.clusters import running
-from tests.fixtures.waiting import until
+from tests.fixtures.clusters import both_nodes_up, running
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -59,8 +58,7 @@ def on_cluster(
         config = ClusterConfig(name, cluster.address, 2)
         pools = Pools(PoolLimits(threads=8, processes=3, cpus=3), clusters=[config])
         strategy, driver = STRATEGIES[name](pools), pools.drivers[name]
-        runner.run(driver.ensure())
-        runner.run(until(lambda: driver.workers == 2, "both nodes are up"))
+        runner.run(both_nodes_up(cluster, driver))
         yield strategy
         runner.run(pools.close())
 

@@ -184,7 +184,7 @@ class _Run:
                     self._copy_slow()
                     break
                 await self._begin(batches)
-            if not self._tasks:
+            if not self._open:
                 return
             done, _ = await asyncio.wait(
                 self._tasks, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
