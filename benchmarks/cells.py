@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.probing import HealthProbe, Latencies
 from hotloop import kernels
-from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.server import Server
 
 ROUNDS = {"python": 1, "cython": 3, "numba": 3}
@@ -36,7 +36,7 @@ def measure(server: Server, content: bytes, workers: int) -> list[Cell]:
     outputs of one kernel differ.
     """
     names = kernels.available_kernels("loops")
-    cells = [Cell(strategy, kernel) for kernel in names for strategy in StrategyName]
+    cells = [Cell(strategy, kernel) for kernel in names for strategy in LOCAL_STRATEGIES]
     small = content[: content.index(b"\n", 2_000) + 1]
     for cell in cells:
         _upload(server, small, cell, workers)

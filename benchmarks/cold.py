@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.server import Server, running_server
 
 COUNT: Final = 20_000
@@ -28,7 +28,7 @@ class Cold:
 def measure() -> dict[tuple[str, str], Cold]:
     """Seconds by (strategy, kernel), each measured on a new service."""
     measured = {}
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         for kernel in ("cython", "numba"):
             with (
                 tempfile.TemporaryDirectory() as folder,

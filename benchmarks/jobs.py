@@ -25,6 +25,7 @@ from benchmarks.peers.build import build_cython_peer
 from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.item_file import FileItems
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.server import Server
 
 COUNT: Final = 50_000
@@ -109,7 +110,7 @@ def _ours(server: Server) -> Iterator[Competitor]:
 
         return run
 
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         yield Competitor(f"`{strategy}`", "our kernel", make(strategy))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from benchmarks.service import finished, service
 from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.redis_server import RunningRedis, running_redis
 from tests.fixtures.server import Server
 
@@ -36,7 +37,7 @@ def measure() -> dict[str, list[Peak]]:
     take seconds.
     """
     peaks = {}
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         with service() as (server, _):
             peaks[strategy.value] = _peaks(server, strategy, cache="none")
         print(f"  {strategy}", flush=True)

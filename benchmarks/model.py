@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.service import finished, service
 from benchmarks.uncalibrated import Typical
-from hotloop.app.names import StrategyName
 from hotloop.app.schemas.queries import flat
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.server import Server
 
 PAGE: Final = ROOT / "docs" / "model.md"
@@ -154,7 +154,7 @@ def configurations(server: Server) -> list[Run]:
     typical = Typical(reported)
     found: list[Run] = []
     while len(found) < CONFIGURATIONS:
-        strategy = list(StrategyName)[len(found) % len(StrategyName)].value
+        strategy = LOCAL_STRATEGIES[len(found) % len(LOCAL_STRATEGIES)].value
         body = random_choice(chance, random_work(chance), kernels)
         best = ask(server, body, strategy=strategy, limit=1)["recommended"]
         if SHORTEST <= best["predicted_seconds"] <= LONGEST:
@@ -198,7 +198,7 @@ def measure(server: Server, runs: list[Run], number: int) -> None:
 def choices(server: Server, work: dict[str, Any]) -> list[Run]:
     """The first five of the ranking and the best of each strategy, the recommended first."""
     ranked = ask(server, work, limit=5)["ranked"]
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         ranked += ask(server, work, strategy=strategy.value, limit=1)["ranked"]
     found: list[Run] = []
     names = ("kernel", "workers", "batch_size", "io_concurrency")

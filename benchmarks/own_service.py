@@ -30,6 +30,7 @@ from benchmarks.machine import ROOT, load_line, machine_lines
 from benchmarks.model import BEST, HIGH, LOW, Run, Verdict
 from benchmarks.service import finished, service
 from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.server import Server
 
 PAGE: Final = ROOT / "docs" / "own-workloads-speed.md"
@@ -250,7 +251,7 @@ def _configurations(server: Server) -> list[Run]:
     chance = random.Random(SEED)
     found: list[Run] = []
     while len(found) < model.CONFIGURATIONS:
-        strategy = list(StrategyName)[len(found) % len(StrategyName)].value
+        strategy = LOCAL_STRATEGIES[len(found) % len(LOCAL_STRATEGIES)].value
         body = model.random_choice(chance, random_work(chance), ["python", "numba", "numba"])
         best = model.ask(server, body, strategy=strategy, limit=1)["recommended"]
         if model.SHORTEST <= best["predicted_seconds"] <= model.LONGEST:

@@ -1,7 +1,7 @@
 """`python -m benchmarks.report [SECTION …]`: measure, and write docs/performance.md, its plots, and
 the table in README.md. With sections named (cells, kernels, jobs, growth, memory, io, redis,
-results, calls, tasks, app, background, nodes, watchers, cold), only those are measured, and
-replaced in the page. `model` holds the cost model against measurements, and is written to
+results, calls, tasks, app, background, nodes, clusters, watchers, cold), only those are measured,
+and replaced in the page. `model` holds the cost model against measurements, and is written to
 docs/model.md.
 """
 
@@ -16,6 +16,7 @@ from benchmarks import (
     background,
     calls,
     cells,
+    clusters,
     cold,
     growth,
     in_app,
@@ -226,6 +227,7 @@ SECTIONS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "app": in_app.section,
     "background": background.section,
     "nodes": nodes.section,
+    "clusters": clusters.section,
     "watchers": watchers.section,
     "cold": _cold,
 }

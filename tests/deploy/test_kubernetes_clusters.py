@@ -4,6 +4,7 @@ docs/kubernetes.md makes, and their workers come in.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -22,8 +23,15 @@ from typing import Any
 import psutil
 import pytest
 
+from hotloop.app.names import StrategyName
+from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.base import BatchResult
+from hotloop.app.strategies.cluster.protocol import ClusterConfig, TlsFiles
+from hotloop.app.strategies.pools import PoolLimits, Pools
+from hotloop.app.strategies.registry import STRATEGIES
 from tests.deploy.manifests import container, one, plain_env
 from tests.fixtures.guarded import free_port, leashed
+from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.server import ROOT
 from tests.fixtures.waiting import wait_until
@@ -118,6 +126,23 @@ def lets_in(certificates: Path, address: str, port: int, *, shows: bool) -> bool
             return False
 
 
+def compute_with_certificates(engine: StrategyName, address: str, folder: Path) -> None:
+    """Execute a run as the service does, on the cluster at an address."""
+    files = TlsFiles(*(str(folder / name) for name in ("tls.crt", "tls.key", "ca.crt")))
+    plan = make_plan(engine, items=GeneratedItems(500), batch_size=20)
+
+    async def results() -> list[BatchResult]:
+        pools = Pools(PoolLimits(2, 2, 2), clusters=[ClusterConfig(engine, address, 2, files)])
+        strategy = STRATEGIES[engine](pools)
+        try:
+            await strategy.prepare(plan)
+            return [result async for result in strategy.run(plan)]
+        finally:
+            await pools.close()
+
+    assert total_checksum(asyncio.run(results())) == expected_checksum(plan)
+
+
 def dask_command(name: str, changes: Mapping[str, str]) -> list[str]:
     of_it = container("Deployment", name)
     words = [*of_it["command"], *of_it["args"]]
@@ -130,7 +155,6 @@ def dask_command(name: str, changes: Mapping[str, str]) -> list[str]:
 def test_dask_worker_comes_in_and_only_certificates_are_let_in(
     certificates: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("distributed", reason="the extra dask is not installed")
     port, worker_port, nanny_port = (free_port() for _ in range(3))
     files = {MOUNT: str(certificates)}
     scheduler = dask_command("dask-scheduler", {"8786": str(port), **files})
@@ -157,6 +181,7 @@ with Client("tls://127.0.0.1:{port}", security=security, timeout=30) as client:
     print(client.submit(abs, -42).result(timeout=30))
 """
         assert asked(program) == "42"
+        compute_with_certificates(StrategyName.DASK, f"tls://127.0.0.1:{port}", certificates)
 
         assert lets_in(certificates, "127.0.0.1", port, shows=True)
         assert not lets_in(certificates, "127.0.0.1", port, shows=False)
@@ -202,8 +227,9 @@ def ray_environment(pod: dict[str, Any], certificates: Path, address: str) -> di
     return found | {"RAY_AUTH_TOKEN": "t" * 32}
 
 
-def test_ray_takes_the_parameters_and_its_worker_comes_in(certificates: Path) -> None:
-    pytest.importorskip("ray", reason="the extra ray is not installed")
+def test_ray_takes_the_parameters_and_its_worker_comes_in(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = one("RayCluster", "ray")["spec"]
     head, (workers,) = spec["headGroupSpec"], spec["workerGroupSpecs"]
     temporary = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets need a short path
@@ -245,6 +271,10 @@ print(ray.get(ray.remote(lambda: 42).remote()), [n["NodeManagerAddress"] for n i
                     f"42 ['{HEAD}', '{WORKER}']",
                     f"42 ['{WORKER}', '{HEAD}']",
                 )
+                for name, value in client.items():
+                    monkeypatch.setenv(name, value)
+                address = f"ray://{HEAD}:{client_port}"
+                compute_with_certificates(StrategyName.RAY, address, certificates)
                 assert lets_in(certificates, HEAD, client_port, shows=True)
                 assert not lets_in(certificates, HEAD, client_port, shows=False)
                 done = subprocess.run(
