@@ -20,7 +20,7 @@ from distributed.security import Security
 from hotloop.app.names import LOCAL_CLUSTER
 from hotloop.app.strategies.cluster import entry
 from hotloop.app.strategies.cluster.engine import LostError, ParcelError
-from hotloop.app.strategies.cluster.protocol import ClusterConfig, Fate
+from hotloop.app.strategies.cluster.protocol import CONNECT_SECONDS, ClusterConfig, Fate
 
 ANSWER_SECONDS: Final = 3.0
 """Time in which the scheduler answers a question."""
@@ -29,13 +29,13 @@ STUCK_SECONDS: Final = 3.0
 """Time in which a worker ends the batch of a stopped run, before it is killed."""
 
 _LOOK_SECONDS: Final = 0.05
-_WORKER_SECONDS: Final = 25.0
 
 _LOCAL_SETTINGS: Final = {
     "distributed.worker.profile.enabled": False,
     "distributed.worker.daemon": False,
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.scheduler.work-stealing-interval": "1s",
+    "distributed.scheduler.allowed-failures": 0,
 }
 """A local cluster that is idle takes 10 % of a core with the defaults, and 2 % with these."""
 
@@ -81,9 +81,9 @@ class DaskEngine:
                 asynchronous=True,
                 set_as_default=False,
                 direct_to_workers=False,
-                timeout=_WORKER_SECONDS,
+                timeout=CONNECT_SECONDS,
             )
-            await self._client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+            await self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, ValueError, TypeError) as error:
             raise LostError(f"{type(error).__name__}: {error}") from error
         return await self.ping()

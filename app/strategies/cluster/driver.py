@@ -19,6 +19,7 @@ from hotloop.app.frames import STREAM_LIMIT, read_frame, write_frame
 from hotloop.app.names import LOCAL_CLUSTER
 from hotloop.app.strategies.cluster.engine import Engine, LostError, ParcelError
 from hotloop.app.strategies.cluster.protocol import (
+    CONNECT_SECONDS,
     PING_SECONDS,
     Alive,
     ClusterConfig,
@@ -31,9 +32,6 @@ from hotloop.app.strategies.cluster.protocol import (
     Stopped,
 )
 from hotloop.app.system import end_with_starter
-
-CONNECT_SECONDS: Final = 30.0
-"""Time for the cluster to answer for the first time, and for its first worker to come up."""
 
 _CLOSE_SECONDS: Final = 5.0
 

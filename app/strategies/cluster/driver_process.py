@@ -17,6 +17,7 @@ from hotloop.app.errors import ClusterLostError, ClusterUnusableError, ServiceEr
 from hotloop.app.frames import STREAM_LIMIT, read_frame, write_frame
 from hotloop.app.strategies.cluster.parcels import Outcome, code, other_code
 from hotloop.app.strategies.cluster.protocol import (
+    CONNECT_SECONDS,
     Alive,
     ClusterConfig,
     Compute,
@@ -31,8 +32,8 @@ from hotloop.app.strategies.cluster.protocol import (
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS: Final = 60.0
-"""Time in which a driver connects: a local Ray takes about 10 s."""
+START_SECONDS: Final = CONNECT_SECONDS + 15.0
+"""Time in which a driver starts and connects: a local Ray takes about 10 s."""
 
 SILENT_SECONDS: Final = 3.0
 """Time without a sign of life after which a driver, or its cluster, hangs."""
@@ -61,7 +62,8 @@ class DriverProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter
         self._watching: asyncio.Task[None] | None = None
-        self._heard = 0.0
+        self._heard = self._staffed = 0.0
+        """When the driver gave its last sign of life, and when its cluster had a worker."""
         self._numbers = itertools.count()
         self._parcels: dict[int, asyncio.Future[Computed]] = {}
         self._answer: asyncio.Future[Any] | None = None
@@ -105,8 +107,10 @@ class DriverProcess:
             )
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=STREAM_LIMIT)
         self._end, self._heard = None, time.monotonic() + START_SECONDS - SILENT_SECONDS
+        self._staffed = time.monotonic() + START_SECONDS
         self._watching = asyncio.create_task(self._watch(self._process, reader))
         self.workers = (await self._asked(None, Alive, START_SECONDS)).workers
+        self._staffed = time.monotonic()
 
     async def _watch(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader
@@ -118,8 +122,10 @@ class DriverProcess:
         logging_errors = asyncio.create_task(_log(process.stderr))
         text: str | None = f"it did not answer for {SILENT_SECONDS:g} s"
         try:
-            while time.monotonic() - self._heard < SILENT_SECONDS:
-                began = time.monotonic()
+            while (began := time.monotonic()) - self._heard < SILENT_SECONDS:
+                if began - self._staffed > CONNECT_SECONDS:
+                    text = f"it has had no worker for {CONNECT_SECONDS:g} s"
+                    break
                 done, _ = await asyncio.wait((reading,), timeout=_WATCH_SECONDS)
                 if done:
                     reading.result()
@@ -163,7 +169,8 @@ class DriverProcess:
             elif isinstance(message, Lost):
                 raise _LostByDriverError(message.text)
             elif isinstance(message, Alive) and self.workers:
-                self.workers = message.workers or self.workers
+                if message.workers:
+                    self.workers, self._staffed = message.workers, time.monotonic()
             elif self._answer is not None and isinstance(message, self._expected):
                 self._heard = time.monotonic()
                 if not self._answer.done():

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+CONNECT_SECONDS: Final = 60.0
+"""Time for a cluster to answer for the first time, and without any worker."""
+
 PING_SECONDS: Final = 1.0
 """Time between two questions of a driver whether its cluster is alive."""
 
