@@ -108,12 +108,11 @@ class Harness:
         before = sum(1 for _ in computed(self.log))
         task_id = self.server.submit(**TASK, strategy=self.cluster.engine)
         self.server.wait_progress(task_id, after_items)
-        killed = time.monotonic()
+        stored, killed = self._stored(task_id), time.monotonic()
         self._kill(part)
-        stored = self._stored(task_id)
         told = self._told(part, task_id, killed)
         self._mend(part)
-        wait_until(lambda: self._status(task_id) not in ("pending", "running"), "it ends", 120, 0.1)
+        wait_until(lambda: self._has_ended(task_id), "it ends", 120, 0.1)
         view = self.server.view(task_id)
         checksum = (view.get("result") or {}).get("checksum")
         times = Counter(batch.first_id for batch in list(computed(self.log))[before:])
@@ -155,8 +154,9 @@ class Harness:
         elif part is Part.API:
             self.start_server()
 
-    def _status(self, task_id: str) -> str:
-        return str(self.server.view(task_id)["status"])
+    def _has_ended(self, task_id: str) -> bool:
+        self.cluster.replace_ended_nodes()
+        return self.server.view(task_id)["status"] not in ("pending", "running")
 
     def _stored(self, task_id: str) -> set[int]:
         """The first items of the batches whose results are stored."""
