@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 import sys
+import traceback
 from typing import Final
 
 from hotloop.app.frames import STREAM_LIMIT, read_frame, write_frame
@@ -107,6 +108,9 @@ class Driver:
                 await self._send(await self._computed(message))
         except LostError as error:
             self._lose(error)
+        except Exception as fault:  # of this program, or of the engine: do not leave it waiting
+            traceback.print_exc()
+            self._lose(LostError(f"its driver met a fault ({type(fault).__name__}: {fault})"))
 
     async def _computed(self, message: Compute) -> Computed:
         try:

@@ -25,6 +25,9 @@ from hotloop.app.strategies.cluster.protocol import ClusterConfig, Fate
 STUCK_SECONDS: Final = 3.0
 """Time in which a worker ends the batch of a stopped run, before it is killed."""
 
+WARM_SECONDS: Final = 10.0
+"""Time in which processes are prepared; those that are busy meanwhile prepare with a parcel."""
+
 STORE_BYTES: Final = 100 << 20
 """Shared memory of a local cluster: parcels and results are small."""
 
@@ -92,18 +95,26 @@ class RayEngine:
         return await asyncio.get_running_loop().run_in_executor(self._asking, _cpus)
 
     async def prepare(self, payload: bytes) -> Mapping[str, bytes | str]:
-        """Every node prepares as many workers as it has CPUs; the number of processes that it keeps
-        follows from that.
+        """A process of each node answers, even if its CPUs are busy for others. Processes for free
+        CPUs are started and prepared, too.
         """
-        prepare = ray.remote(entry.prepare)
-        asked = {}
+        asked, warming, prepare = {}, [], ray.remote(entry.prepare)
         for node in await asyncio.to_thread(_nodes):
+            cpus = int(node["Resources"].get("CPU", 0))
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            options = {"num_cpus": 1, "max_retries": 0, "scheduling_strategy": there}
-            for number in range(int(node["Resources"].get("CPU", 0))):
-                name = f"{node['NodeID']}-{number}"
-                asked[name] = _answer(prepare.options(**options).remote(payload))
+            options = {"max_retries": 0, "scheduling_strategy": there}
+            if cpus:
+                on_any = prepare.options(**options, num_cpus=0)
+                asked[node["NodeID"]] = _answer(on_any.remote(payload))
+            on_cpu = prepare.options(**options, num_cpus=1)
+            warming += [on_cpu.remote(payload) for _ in range(cpus)]
         found = await asyncio.gather(*asked.values(), return_exceptions=True)
+        if warming:
+            _, busy = await asyncio.to_thread(
+                ray.wait, warming, num_returns=len(warming), timeout=WARM_SECONDS
+            )
+            for ref in busy:
+                ray.cancel(ref)
         return {
             worker: answer if isinstance(answer, bytes) else _text(answer)
             for worker, answer in zip(asked, found, strict=True)
