@@ -18,6 +18,7 @@ from hotloop.app.errors import NotReadyError, StoreUnavailableError
 from hotloop.app.execution.maintenance import Upkeep, abilities, take_work
 from hotloop.app.execution.specs import check_code
 from hotloop.app.names import TaskStatus
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.arrow_rows import PARQUET
@@ -155,6 +156,7 @@ def test_node_publishes_anew_when_the_version_of_a_users_code_changes() -> None:
     context: Any = SimpleNamespace(
         hosts=SimpleNamespace(kernels=kernels_of),
         catalogue=SimpleNamespace(reports=kernels_of),
+        clusters=ClusterMonitor({}),
         settings=Settings(),
         memory=SimpleNamespace(run_bytes=1),
     )

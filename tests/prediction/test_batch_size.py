@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from hotloop.app.names import StrategyName
 from hotloop.app.prediction.model import predict
-from hotloop.app.prediction.plan import BATCHES_A_WORKER, make_plan, with_batch_size
+from hotloop.app.prediction.plan import BATCHES_A_WORKER, make_plan, with_batch_size, with_parcels
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
@@ -22,7 +22,12 @@ from hotloop.app.strategies.pools import pool_workers
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
 from tests.fixtures.calibrations import REPORTS, usual
 
-SETTINGS = Settings(pinot_url="http://broker", redis_url=SecretStr("redis://cache"))
+SETTINGS = Settings(
+    pinot_url="http://broker",
+    redis_url=SecretStr("redis://cache"),
+    ray_address="local",
+    dask_address="local",
+)
 CPU_ONLY = {"db": "none", "cache": "none"}
 BLOCKING = ["threading", "multiprocessing", "concurrent-futures"]
 WORKS = [
@@ -61,8 +66,11 @@ def test_no_other_size_is_predicted_to_be_much_faster(
     made, machine = plan(strategy, **body), usual()
     sizes = {size for n in range(20) for size in (2**n, ceil(made.item_count / 2**n))}
     predicted = [
-        predict(replace(made, batch_size=b, group_size=min(made.group_size, b)), machine).seconds
+        predict(
+            with_parcels(replace(made, batch_size=b, group_size=group), machine), machine
+        ).seconds
         for b in sizes
+        for group in (min(made.group_size, b),)
         if b <= 1_000_000 // window_size(made.workers)
     ]
     assert predict(made, machine).seconds <= 1.1 * min(predicted)
