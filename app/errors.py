@@ -374,7 +374,7 @@ class WorkerCrashedError(RunError):
 
 @dataclass(eq=False, repr=False)
 class ClusterLostError(RunError):
-    """The cluster of the strategy `engine` is gone, or does not answer; `text` says what was seen."""
+    """The cluster of a strategy, `engine`, is gone or silent; `text` says what was seen."""
 
     engine: str
     text: str
