@@ -223,8 +223,8 @@ class _Model:
         size = parcel_batches(plan, self._workers)
         parcels = ceil(self._batches / size)
         in_parcel = min(self._count, size * self._size)
-        sent = 0.0 if isinstance(plan.items, GeneratedItems) else costs.byte_seconds
-        passing = costs.parcel_seconds + sent * in_parcel * sent_bytes(plan)
+        per_byte = 0.0 if isinstance(plan.items, GeneratedItems) else costs.byte_seconds
+        sending = per_byte * in_parcel * sent_bytes(plan)
         # With two parcels in flight, a worker does not wait for the next one.
         is_alone = plan.workers < costs.workers
         between = costs.round_trip_seconds if is_alone else costs.parcel_seconds
@@ -234,9 +234,9 @@ class _Model:
         part = busy / max(full.seconds, last.seconds, _LEAST_SECONDS)
         in_workers = Terms(full.waiting * part, full.computing * part)
         in_workers = replace(in_workers, overhead=busy - in_workers.seconds)
-        passed_on = Terms(overhead=(parcels - 1) * passing)
+        passed_on = Terms(overhead=(parcels - 1) * (costs.parcel_seconds + sending))
         worst = max(in_workers, passed_on, key=lambda terms: terms.seconds)
-        return replace(worst, overhead=costs.start_seconds + worst.overhead)
+        return replace(worst, overhead=costs.start_seconds + sending + worst.overhead)
 
     def _parcel(self, items: float) -> Terms:
         """Return the seconds in its worker of a run's only parcel, which has `items`."""

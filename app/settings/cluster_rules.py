@@ -6,18 +6,21 @@ import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from hotloop.app.names import LOCAL_CLUSTER, StrategyName
 from hotloop.app.settings.rules import PREFIX, is_loopback, refuse
 
+_LAST_PORT: Final = 65_535
+
 
 def ray_address(value: str | None) -> str | None:
-    form = r"(ray://)?[^/:]+:[0-9]{1,5}"
+    form = r"(ray://)?[^/:@\s]+:[0-9]{1,5}"
     return _cluster_address(value, "ray", form, "host:6379 or ray://host:10001")
 
 
 def dask_address(value: str | None) -> str | None:
-    form = r"(tcp|tls)://[^/:]+:[0-9]{1,5}"
+    form = r"(tcp|tls)://[^/:@\s]+:[0-9]{1,5}"
     return _cluster_address(value, "distributed", form, "tls://host:8786 or tcp://host:8786")
 
 
@@ -25,6 +28,9 @@ def _cluster_address(value: str | None, module: str, form: str, examples: str) -
     if value is not None:
         if value != LOCAL_CLUSTER and not re.fullmatch(form, value):
             raise refuse(f"must be like {examples}, or {LOCAL_CLUSTER}")
+        port = cluster_port(value)
+        if port is not None and not 1 <= port <= _LAST_PORT:
+            raise refuse(f"must have a port from 1 to {_LAST_PORT:,}")
         if importlib.util.find_spec(module) is None:
             extra = "dask" if module == "distributed" else module
             raise refuse(f"needs the extra {extra}; run: pip install 'hotloop[{extra}]'")
