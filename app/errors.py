@@ -64,10 +64,6 @@ class ServiceError(Exception):
     def __str__(self) -> str:
         return self.form.format(e=self) if self.form else super().__str__()
 
-    @property
-    def message(self) -> str:
-        return str(self)
-
 
 @dataclass(eq=False, repr=False)
 class InvalidRequestError(ServiceError):
@@ -143,12 +139,8 @@ class PayloadTooLargeError(ServiceError):
     setting: str | None
 
     def __str__(self) -> str:
-        ways = (
-            "."
-            if self.setting is None
-            else (f", in several requests, or have the operator raise {self.setting}.")
-        )
-        return f"the body exceeds {self.limit_bytes:,} bytes. Send less{ways}"
+        way = self.setting and f", in several requests, or have the operator raise {self.setting}"
+        return f"the body exceeds {self.limit_bytes:,} bytes. Send less{way or ''}."
 
 
 @dataclass(eq=False, repr=False)
@@ -197,9 +189,7 @@ class TaskConflictError(ServiceError):
 
 
 class TooManyBeginningsError(TaskConflictError):
-    """A task that ended because executions of a shard began too often without any progress;
-    `attempts` counts all executions that ever began.
-    """
+    """A task that ended because a shard began too often without progress, `attempts` times."""
 
     def __init__(self, task_id: str, shard: int, attempts: int) -> None:
         Exception.__init__(self, task_id, shard, attempts)
@@ -373,12 +363,9 @@ class WorkerCrashedError(RunError):
     def __str__(self) -> str:
         when = "at its start" if self.batch_index is None else f"during batch {self.batch_index}"
         # The system kills where memory is out; other ends come from the code that the worker ran.
-        is_killed = self.cause in ("gone", describe_exit(-signal.SIGKILL))
-        advice = (
-            "Memory is the usual reason: lower workers or batch_size."
-            if is_killed
-            else "The log of the service may say where and why."
-        )
+        advice = "The log of the service may say where and why."
+        if self.cause in ("gone", describe_exit(-signal.SIGKILL)):
+            advice = "Memory is the usual reason: lower workers or batch_size."
         return (
             f"a worker process died {when} ({self.cause}), {self.attempts} times; the run was "
             f"given up. {advice}"
@@ -387,18 +374,14 @@ class WorkerCrashedError(RunError):
 
 @dataclass(eq=False, repr=False)
 class ClusterLostError(RunError):
-    """The cluster of a strategy (`engine`: ray or dask) is gone, or does not answer; `text` says
-    what was seen.
-    """
+    """The cluster of a strategy, `engine`, is gone or silent; `text` says what was seen."""
 
     engine: str
     text: str
-
-    def __str__(self) -> str:
-        return (
-            f"the {self.engine} cluster is lost: {self.text}. Ask again once it is up (GET "
-            "/health/ready shows it), or choose another strategy"
-        )
+    form = (
+        "the {e.engine} cluster is lost: {e.text}. Ask again once it is up (GET /health/ready "
+        "shows it), or choose another strategy"
+    )
 
 
 class ClusterUnusableError(RunError):
@@ -455,12 +438,10 @@ def describe_exit(exit_code: int | None) -> str:
     """Return an exit code in words: `signal SIGKILL`, `exit code 3`, `gone`."""
     if exit_code is None:
         return "gone"
-    if exit_code < 0:
-        try:
-            return f"signal {signal.Signals(-exit_code).name}"
-        except ValueError:
-            return f"signal {-exit_code}"
-    return f"exit code {exit_code}"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    names = {known.value: known.name for known in signal.Signals}
+    return f"signal {names.get(-exit_code, -exit_code)}"
 
 
 def internal_text(error: BaseException) -> str:

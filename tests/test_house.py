@@ -58,8 +58,9 @@ def test_environment_is_read_in_one_place() -> None:
     }
     # None of the others reads a setting: the width and the kind of the terminal; a variable of
     # prometheus-client that is handed down to the processes of one port; all of them, handed to the
-    # processes that fork workers and that read Arrow, with inner libraries on one thread, and to
-    # those that run kernels which are checked; names of modules, for tests; the key of a client.
+    # processes that fork workers and that read Arrow, with inner libraries on one thread, to those
+    # that run kernels which are checked, and to drivers, which need the engine's own variables and
+    # set some; names of modules, for tests; the key of a client.
     assert readers == {
         "app/check/certifying.py",
         "app/client/client.py",
@@ -68,6 +69,8 @@ def test_environment_is_read_in_one_place() -> None:
         "app/settings/environment.py",
         "app/observability/metrics_folder.py",
         "app/sources/arrow_process.py",
+        "app/strategies/cluster/driver.py",
+        "app/strategies/cluster/driver_process.py",
         "app/strategies/nursery.py",
         "kernels/registry.py",
     }

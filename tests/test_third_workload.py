@@ -17,10 +17,10 @@ import pyarrow as pa
 import pytest
 
 from hotloop import kernels
-from hotloop.app.names import StrategyName
 from hotloop.app.schemas.item_columns import ItemColumns
 from hotloop.app.sources.rows import NDJSON
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.command_line import hotloop
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.third_workload import MODULE, NAME, WORKLOAD
@@ -93,7 +93,7 @@ def check(answer: httpx.Response) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("strategy", StrategyName)
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 @pytest.mark.parametrize("kernel", ["python", "numpy"])
 def test_strategies_and_kernels_agree(server: Server, strategy: str, kernel: str) -> None:
     body = {"workload": NAME, "items": ROWS, "parameters": PARAMETERS, "batch_size": 7}

@@ -40,7 +40,8 @@ def compare(
         typer.Option(
             "--strategies",
             metavar="NAME,NAME",
-            help=f"Strategies to compare: {', '.join(StrategyName)} [default all]",
+            help=f"Strategies to compare: {', '.join(StrategyName)} [default all that "
+            "the service has]",
             rich_help_panel="Comparison",
         ),
     ] = None,

@@ -12,7 +12,7 @@ from typing import Final
 from hotloop.app.errors import ClusterLostError
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.service import ClusterHealth
-from hotloop.app.settings.rules import cluster_host, cluster_port
+from hotloop.app.settings.cluster_rules import cluster_host, cluster_port
 
 LOOK_SECONDS: Final = 2.0
 """Time between two looks at a cluster, and in which it accepts a connection."""

@@ -26,6 +26,8 @@ from hotloop.app.strategies.pools import pool_workers
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
 from hotloop.app.strategies.worker import fetcher_count
 
+_LEAST_SECONDS: Final = 1e-9
+
 FORK_SECONDS: Final = 0.05
 """Seconds to start another worker process after the kernel is compiled: 1 … 8 workers took 0.8 …
 1.2 s."""
@@ -83,7 +85,8 @@ class _Model:
             self._size = self._last = self._count / max(1, self._batches)
         if plan.strategy in CLUSTERS:
             self._in_processes = True
-            self._workers = self._effective_workers()
+            known = machine.cluster(plan.strategy).workers
+            self._workers = min(known, self._effective_workers())
             return
         own = machine.strategies[plan.strategy]
         self._own = own
@@ -219,22 +222,32 @@ class _Model:
         plan, costs = self._plan, self._machine.cluster(self._plan.strategy)
         size = parcel_batches(plan, self._workers)
         parcels = ceil(self._batches / size)
-        in_parcel = self._count / parcels
-        calls = size * self._kernel.seconds_of_call(self._operations, self._size)
-        computing = costs.slowdown * (calls + size * self._making_seconds(self._size))
-        computing += in_parcel * costs.item_seconds
-        waiting = self._wait_seconds(in_parcel)
-        sent = 0.0 if isinstance(plan.items, GeneratedItems) else costs.byte_seconds
-        passing = costs.parcel_seconds + sent * in_parcel * sent_bytes(plan)
+        in_parcel = min(self._count, size * self._size)
+        per_byte = 0.0 if isinstance(plan.items, GeneratedItems) else costs.byte_seconds
+        sending = per_byte * in_parcel * sent_bytes(plan)
         # With two parcels in flight, a worker does not wait for the next one.
-        each = size * costs.batch_seconds
-        each += costs.round_trip_seconds if plan.workers < costs.workers else costs.parcel_seconds
-        busy = makespan(parcels, self._workers, waiting + computing + each, waiting + computing)
-        shares = waiting + computing + each
-        in_workers = Terms(busy * waiting / shares, busy * computing / shares, busy * each / shares)
-        passed_on = Terms(overhead=(parcels - 1) * passing)
+        is_alone = plan.workers < costs.workers
+        between = costs.round_trip_seconds if is_alone else costs.parcel_seconds
+        full, last = self._parcel(in_parcel), self._parcel(self._count - (parcels - 1) * in_parcel)
+        full = replace(full, overhead=size * costs.batch_seconds + between)
+        busy = makespan(parcels, self._workers, full.seconds, last.seconds)
+        part = busy / max(full.seconds, last.seconds, _LEAST_SECONDS)
+        in_workers = Terms(full.waiting * part, full.computing * part)
+        in_workers = replace(in_workers, overhead=busy - in_workers.seconds)
+        passed_on = Terms(overhead=(parcels - 1) * (costs.parcel_seconds + sending))
         worst = max(in_workers, passed_on, key=lambda terms: terms.seconds)
-        return replace(worst, overhead=costs.start_seconds + worst.overhead)
+        return replace(worst, overhead=costs.start_seconds + sending + worst.overhead)
+
+    def _parcel(self, items: float) -> Terms:
+        """Return the seconds in its worker of a run's only parcel, which has `items`."""
+        costs, batches = self._machine.cluster(self._plan.strategy), items / self._size
+        calls = self._kernel.seconds_of_call(self._operations, self._size)
+        each = costs.slowdown * (calls + self._making_seconds(self._size))
+        return Terms(
+            self._wait_seconds(items),
+            batches * each + items * costs.item_seconds,
+            max(0.0, batches - 1) * costs.batch_seconds,
+        )
 
     def _wait_seconds(self, count: float) -> float:
         """Return the seconds that a worker waits for a batch of `count` items, group by group."""

@@ -179,7 +179,7 @@ def _answer(
     in_flight = max(fixed.io_concurrency or MOST_IN_FLIGHT, MOST_WORKERS * fixed.query_batch_size)
     bound = min(
         lower_bound_seconds(one.plan, calibration, in_flight)
-        for one in {each.plan.kernel: each for each in found}.values()
+        for one in {(each.plan.strategy, each.plan.kernel): each for each in found}.values()
     )
     interval = shown[0].interval_seconds
     return Recommendation(

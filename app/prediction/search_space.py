@@ -164,9 +164,9 @@ def _cost(candidate: Candidate) -> tuple[object, ...]:
 
 
 def lower_bound_seconds(plan: Plan, calibration: Calibration, most_in_flight: int) -> float:
-    """Return the least seconds that any choice of strategy, workers and batch size can take on the
-    plan's kernel: max(n × t_io ÷ C, one wait, n × t_cpu ÷ p), with at most C items in flight, p
-    CPUs, and t_cpu of an item in the kernel's best call.
+    """Return the least seconds that any choice of workers and batch size can take on the plan's
+    kernel, on this machine or on the cluster of its strategy: max(n × t_io ÷ C, one wait, n × t_cpu
+    ÷ p), with at most C items in flight, p CPUs, and t_cpu of an item in the kernel's best call.
     """
     count = plan.item_count
     waits = waits_at_once(plan.stages, 1, 0.0)
@@ -176,4 +176,7 @@ def lower_bound_seconds(plan: Plan, calibration: Calibration, most_in_flight: in
         each * min(kernel.operation_seconds[term]) for term, each in operations.items() if each
     )
     io = max(waits.mean if count else 0.0, count * waits.mean / most_in_flight)
+    if plan.strategy in CLUSTERS:
+        costs = calibration.cluster(plan.strategy)
+        return max(io, count * item * costs.slowdown / costs.workers)
     return max(io, count * item / calibration.usable_cpus)

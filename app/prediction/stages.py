@@ -10,13 +10,8 @@ from hotloop.app.errors import InvalidRequestError
 from hotloop.app.schemas.options import AUTO, CacheMode, CacheSource, DbSource, RunOptions
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.rules import load_factory
-from hotloop.app.settings.settings import (
-    Settings,
-    pinot_columns_of,
-    pinot_sql_of,
-    redis_columns_of,
-    variable_name,
-)
+from hotloop.app.settings.settings import Settings, variable_name
+from hotloop.app.settings.source_maps import pinot_columns_of, pinot_sql_of, redis_columns_of
 from hotloop.app.sources.base import Stage
 from hotloop.app.sources.pinot import PinotStage
 from hotloop.app.sources.redis import RedisStage

@@ -92,7 +92,7 @@ class CompareRequest(RunRequest):
         ]
         | None
     ) = None
-    """Strategies to compare; all when left out."""
+    """Strategies to compare; all that the service has when left out."""
 
     kernels: (
         Annotated[

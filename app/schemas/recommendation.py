@@ -162,7 +162,7 @@ class CalibrationView(ResponseModel):
     host: HostView
     kernels: list[KernelCalibration]
     strategies: list[StrategyCalibration]
-    clusters: list[ClusterCalibration]
+    clusters: list[ClusterCalibration] = Field(default=[])
     """The clusters that were measured and can be reached."""
 
 

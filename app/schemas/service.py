@@ -87,7 +87,7 @@ class Readiness(ResponseModel):
     )
     sources: dict[str, SourceHealth]
     """Redis and Pinot, where an address is set."""
-    clusters: list[ClusterHealth]
+    clusters: list[ClusterHealth] = Field(default=[])
     """Ray and Dask, where an address is set."""
 
 

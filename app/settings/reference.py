@@ -87,8 +87,9 @@ def _bounds(info: FieldInfo, kind: type) -> str:
         return f"{found['min_length']} … {found['max_length']} entries"
     if "min_length" in found:
         return f"{found['min_length']} … {found['max_length']} characters"
-    if "max_length" in found and issubclass(kind, dict | tuple):
-        return f"at most {found['max_length']} entries"
+    if "max_length" in found:
+        noun = "entries" if issubclass(kind, dict | tuple) else "characters"
+        return f"at most {found['max_length']:,} {noun}"
     return "–"
 
 

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
-from hotloop.app.names import LOCAL_CLUSTER, JwtAlgorithm
+from hotloop.app.names import JwtAlgorithm
 from hotloop.app.wording import RULE
 
 if TYPE_CHECKING:  # takes long to import, and only a service with tokens needs it
@@ -158,41 +158,6 @@ def node_name(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", value):
         raise refuse("must consist of letters, digits, dots, - and _")
     return value
-
-
-def ray_address(value: str | None) -> str | None:
-    form = r"(ray://)?[^/:]+:[0-9]{1,5}"
-    return _cluster_address(value, "ray", form, "host:6379 or ray://host:10001")
-
-
-def dask_address(value: str | None) -> str | None:
-    form = r"(tcp|tls)://[^/:]+:[0-9]{1,5}"
-    return _cluster_address(value, "distributed", form, "tls://host:8786 or tcp://host:8786")
-
-
-def _cluster_address(value: str | None, module: str, form: str, examples: str) -> str | None:
-    if value is not None:
-        if value != LOCAL_CLUSTER and not re.fullmatch(form, value):
-            raise refuse(f"must be like {examples}, or {LOCAL_CLUSTER}")
-        if importlib.util.find_spec(module) is None:
-            extra = "dask" if module == "distributed" else module
-            raise refuse(f"needs the extra {extra}; run: pip install 'hotloop[{extra}]'")
-    return value
-
-
-def cluster_host(address: str) -> str:
-    """Return the host of a cluster's address; this machine's for a local cluster."""
-    return "127.0.0.1" if address == LOCAL_CLUSTER else _split_address(address)[0]
-
-
-def cluster_port(address: str) -> int | None:
-    """Return the port of a cluster's address; None for a local cluster."""
-    return None if address == LOCAL_CLUSTER else _split_address(address)[1]
-
-
-def _split_address(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition("/")[2].rpartition(":")
-    return host, int(port)
 
 
 def readable_file(value: Path | None) -> Path | None:

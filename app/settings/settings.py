@@ -21,7 +21,7 @@ from hotloop.app.names import (
     Scope,
     StrategyName,
 )
-from hotloop.app.settings import rules
+from hotloop.app.settings import cluster_rules, rules
 from hotloop.app.settings.rules import PREFIX, refuse
 from hotloop.app.settings.source_maps import (
     ColumnDefaults,
@@ -30,27 +30,15 @@ from hotloop.app.settings.source_maps import (
     PinotSql,
     RedisKey,
     SourceMap,
+    check_redis_columns,
+    pinot_columns_of,
+    pinot_sql_of,
+    redis_columns_of,
 )
 from hotloop.app.wording import echo
-from hotloop.kernels import Workload, declared_workloads
+from hotloop.kernels import declared_workloads
 
 _MIB: Final = 1024 * 1024
-
-
-def redis_columns_of(workload: Workload) -> dict[str, str]:
-    """Return the default of `redis_columns`: the last input column, as `string` takes only one."""
-    return {column.name: column.name for column in workload.columns_in[-1:]}
-
-
-def pinot_columns_of(workload: Workload) -> dict[str, str]:
-    """Return the default of `pinot_columns`: each input column, by its own name."""
-    return {column.name: column.name for column in workload.columns_in}
-
-
-def pinot_sql_of(workload: Workload) -> str:
-    """Return the default of `pinot_sql`: the input columns, from a table `items`."""
-    columns = "".join(f', "{column.name}"' for column in workload.columns_in)
-    return f"SELECT {ITEM_ID.name}{columns} FROM items WHERE {ITEM_ID.name} IN ({{ids}})"
 
 
 _DEFAULT: Final = declared_workloads()[0]
@@ -335,8 +323,8 @@ class Settings(BaseSettings):
     _workloads = field_validator("workloads", mode="before")(rules.split_targets)
     _database_url = field_validator("database_url")(rules.postgresql_url)
     _node_id = field_validator("node_id")(rules.node_name)
-    _ray_address = field_validator("ray_address")(rules.ray_address)
-    _dask_address = field_validator("dask_address")(rules.dask_address)
+    _ray_address = field_validator("ray_address")(cluster_rules.ray_address)
+    _dask_address = field_validator("dask_address")(cluster_rules.dask_address)
     _cluster_files = field_validator("cluster_tls_cert", "cluster_tls_key", "cluster_tls_ca")(
         rules.readable_file
     )
@@ -360,19 +348,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_redis_columns(self) -> Self:
-        if self.redis_layout is RedisLayout.STRING and len(self.redis_columns) != 1:
-            raise refuse(
-                f"{PREFIX}REDIS_COLUMNS must have exactly one column with the layout string; "
-                f"set {PREFIX}REDIS_LAYOUT to json or hash for more"
-            )
-        for name, own in self.workload_sources.items():
-            layout = own.redis_layout or self.redis_layout
-            if layout is RedisLayout.STRING and len(own.redis_columns or self.redis_columns) != 1:
-                raise refuse(
-                    f"{PREFIX}WORKLOAD_SOURCES must have exactly one column in redis_columns of "
-                    f"{echo(name)} with the layout string; set its redis_layout to json or hash "
-                    "for more"
-                )
+        check_redis_columns(self.redis_layout, self.redis_columns, self.workload_sources)
         return self
 
     @model_validator(mode="after")
@@ -398,24 +374,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_clusters(self) -> Self:
         files = self.cluster_tls_cert, self.cluster_tls_key, self.cluster_tls_ca
-        has_tls = all(files)
-        if any(files) and not has_tls:
-            names = ", ".join(f"{PREFIX}CLUSTER_TLS_{name}" for name in ("CERT", "KEY", "CA"))
-            raise refuse(f"{names} need each other; set all three or none")
-        for engine, address in self.clusters.items():
-            host = rules.cluster_host(address)
-            is_plain = not has_tls or address.startswith("tcp://")
-            if is_plain and not rules.is_loopback(host) and not self.cluster_plaintext:
-                raise refuse(
-                    f"{PREFIX}{engine.upper()}_ADDRESS is on another machine, so the connection "
-                    f"needs TLS: set {PREFIX}CLUSTER_TLS_CERT, _KEY and _CA (and tls:// for Dask), "
-                    f"or {PREFIX}CLUSTER_PLAINTEXT=true in a network that nobody else can reach"
-                )
-            if address.startswith("tls://") and not has_tls:
-                raise refuse(
-                    f"{PREFIX}{engine.upper()}_ADDRESS begins with tls://, so "
-                    f"{PREFIX}CLUSTER_TLS_CERT, _KEY and _CA must be set"
-                )
+        cluster_rules.check_clusters(self.clusters, files, self.cluster_plaintext)
         return self
 
     @model_validator(mode="after")

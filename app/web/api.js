@@ -74,7 +74,7 @@ export const description = () => ask("GET", "/openapi.json");
 
 export const hasEnded = (task) => !["pending", "running"].includes(task.status);
 
-/** Calls `told` with every event of a task until it has ended; reconnects when the connection breaks. */
+/** Calls `told` with every event of a task until it has ended; reconnects. */
 export async function follow(taskId, told, signal) {
 	let last = "";
 	while (!signal.aborted) {
@@ -113,7 +113,7 @@ async function* events(stream) {
 	}
 }
 
-/** Calls `work` every `period()` milliseconds, except while the page is hidden or the connection is lost. */
+/** Calls `work` every `period()` milliseconds while the page is visible and connected. */
 export function poll(work, period) {
 	const control = new AbortController();
 	const { signal } = control;

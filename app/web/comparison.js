@@ -106,7 +106,7 @@ function ends({ interval_seconds: interval, median_seconds: median, seconds: rou
 	return { low: Math.min(...all), high: Math.max(...all) };
 }
 
-/** 1, 2 and 5 times the powers of ten, from picoseconds to years. */
+/** 1, 2 and 5 times powers of ten, picoseconds to years. */
 const STEPS = Array.from({ length: 63 }, (_, i) => [1, 2, 5][i % 3] * 10 ** (Math.floor(i / 3) - 12));
 
 /** An axis from zero, or a logarithmic one if the slowest takes over ten times as long. */

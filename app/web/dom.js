@@ -25,7 +25,7 @@ export function h(name, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Sets a text only if it changes, so that a screen reader announces only changes. */
+/** Sets a text if it changes: a screen reader announces it each time. */
 export function say(node, text) {
 	if (node.textContent !== text) node.textContent = text;
 }
@@ -55,7 +55,7 @@ export const bytes = written((value) => (value < 1e9 ? `${figure(value / 1e6)} M
 export const percent = written((value) => `${(100 * value).toFixed(value && value < 0.0995 ? 1 : 0)} %`);
 export const interval = written(({ low, high }) => `${seconds(low)} to ${seconds(high)}`);
 
-/** Formats a time by the reader's clock; Sweden's format is that of ISO 8601. */
+/** Formats a time by the reader's clock; Sweden's format is ISO 8601. */
 export const moment = written((text) => new Date(text).toLocaleString("sv"));
 
 const LABELS = {
@@ -103,8 +103,8 @@ export const cautions = (found = []) => found.length > 0 && h("section", h("h3",
 
 export const badge = (word) => h(`span.badge.${word}`, word);
 
-/** Makes a table that scrolls by itself if there is no room. A column's title begins with # if it
- * has numbers, with - if it is the first to be hidden. The first cell of a row names it. */
+/** Makes a table that scrolls if there is no room. A column's title begins with # for numbers, with
+ * - if it is hidden first. The first cell of a row names it. */
 export function table(caption, titles, rows, kind = "plain") {
 	const written = (title) => (typeof title === "string" ? title : "");
 	const marks = titles.map((title) => /^(#(?=.))?-?/.exec(written(title))[0].replace("#", ".number").replace("-", ".less"));
@@ -113,7 +113,7 @@ export function table(caption, titles, rows, kind = "plain") {
 		h("thead", h("tr", titles.map((title, i) => h(`th${marks[i]}`, { scope: "col" }, title.replace?.(/^(#(?=.))?-?/, "") ?? title)))), h("tbody", rows.map(row))));
 }
 
-/** A command, and a button that copies it, or selects it where copying is not possible. */
+/** A command, and a button that copies it, or else selects it. */
 export function command(text, title) {
 	const code = h("pre", { tabindex: 0, role: "region", "aria-label": title }, h("code", text));
 	const button = h("button.quiet", { onclick: copy }, "Copy curl");

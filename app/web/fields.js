@@ -1,5 +1,4 @@
-// Fields of a form, made from their schema in the OpenAPI description: names, bounds, defaults and
-// words are the service's own.
+// Fields of a form, made from their schema in the OpenAPI description.
 
 import { h, label } from "./dom.js";
 
@@ -95,7 +94,7 @@ function entered(input) {
 	return input.value.trim();
 }
 
-/** Boxes to check, for a list of names; all boxes checked means no choice. */
+/** Boxes to check; all of them checked means no choice. */
 export function makeChoices({ name, key, spec }, form, names, disabled) {
 	const id = `${form}-${name}`;
 	const fault = h("p.fault", { id: `${id}-fault` });

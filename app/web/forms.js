@@ -52,10 +52,10 @@ const entered = new Map();
 export async function formView(kind) {
 	const form = FORMS[kind];
 	const told = h("div");
-	const [api, kernels] = await Promise.all([description(), attempt(told, () => ask("GET", `${TASKS}/kernels`))]);
+	const [api, kernels, index] = await Promise.all([description(), ...[`${TASKS}/kernels`, TASKS].map((path) => attempt(told, () => ask("GET", path)))]);
 	const head = [h("h2", form.title), h("p.lead", form.lead)];
 	const workloads = (kernels?.workloads ?? []).map((one) => ({ ...one, fields: parameterFields(one).map((spec) => makeField(spec, kind, {})) }));
-	const shared = specsOf(form, api).map((spec) => widget(spec, kind, api, kernels));
+	const shared = specsOf(form, api).map((spec) => widget(spec, kind, api, kernels, index));
 	let fields = shared;
 	let shown;
 	const file = kind === "run" ? fileField(() => note()) : NO_FILE;
@@ -128,7 +128,7 @@ export async function formView(kind) {
 	}
 }
 
-/** The fields of all workloads; the page does by itself what `wait` asks for. */
+/** The fields of all workloads; the page itself does what `wait` asks for. */
 const specsOf = (form, { components: { schemas }, paths }) => (form.model ? fieldsOf(schemas[form.model], schemas) : queryFields(paths[form.path].get, schemas))
 	.filter(({ key }) => !/^(wait$|parameters)/.test(key));
 
@@ -138,7 +138,7 @@ const parameterFields = ({ name, parameters }) => parameters.map((spec) => ({
 		description: `${spec.description[0].toUpperCase()}${spec.description.slice(1)}.` },
 }));
 
-/** Buttons that fill this form, or another one and go to it. */
+/** Buttons that fill this form or another one. */
 function presets(kind, fill) {
 	function take(target, values) {
 		if (target === kind) return fill(values);
@@ -200,13 +200,15 @@ function fileField(changed) {
 
 const mediaType = ({ name }) => MEDIA_TYPES[name.split(".").pop().toLowerCase()];
 
-function widget(field, kind, { components: { schemas } }, kernels) {
+function widget(field, kind, { components: { schemas } }, kernels, index) {
 	const of = (name) => (kernels ? kernels.kernels.filter((one) => one.kernel === name) : []);
 	const disabled = schemas.KernelName.enum.filter((name) => of(name).length && !of(name).some((one) => one.available || !one.examined));
 	if (field.name === "kernels") return makeChoices(field, kind, schemas.KernelName.enum, disabled);
-	if (field.name === "strategies") return makeChoices(field, kind, schemas.StrategyName.enum, []);
-	const workloads = field.name === "workload" && kernels?.workloads.map(({ name }) => name);
-	return makeField(field, kind, { isChosen: FORMS[kind].chosen?.includes(field.name), names: workloads?.length ? workloads : undefined,
+	// Not every service has a cluster.
+	const offered = (names) => names.filter((name) => !index || name === "auto" || index.strategies.some((one) => one.name === name));
+	if (field.name === "strategies") return makeChoices(field, kind, offered(schemas.StrategyName.enum), []);
+	const names = field.name === "workload" ? kernels?.workloads.map(({ name }) => name) : field.name === "strategy" && offered(field.spec.enum);
+	return makeField(field, kind, { isChosen: FORMS[kind].chosen?.includes(field.name), names: names?.length ? names : undefined,
 		disabled: field.name === "kernel" ? disabled : [] });
 }
 
@@ -220,7 +222,7 @@ function groups(fields, ofWorkload) {
 	});
 }
 
-/** Returns the input as a body, the file, and the faults; shares the input with the other forms. */
+/** Returns the input as a body, the file, and the faults; shares it with the other forms. */
 function gather(fields, fileOf) {
 	const body = {};
 	const errors = [];
@@ -285,7 +287,7 @@ async function sent(kind, request, output) {
 
 let waiting = {};
 
-/** Submits a task once: until there is an answer, the same request keeps the same key. */
+/** Submits a task once: without an answer, the same request keeps its key. */
 async function post({ path, query, body, headers }) {
 	const wanted = JSON.stringify([path, String(query), body instanceof File ? [body.name, body.size, body.lastModified] : body]);
 	if (waiting.wanted !== wanted) waiting = { wanted, key: Array.from(crypto.getRandomValues(new Uint32Array(4))).join("-") };
@@ -306,7 +308,7 @@ function chosenBody({ limit, ...body }, choice) {
 	return body;
 }
 
-/** Shows each message beside its field, other messages above the button; focuses the first field. */
+/** Shows messages beside their fields, others above the button; focuses the first field. */
 function refuse(problem, fields, told) {
 	const others = [];
 	let first;

@@ -87,8 +87,8 @@ function stream() {
 
 export const nameOf = (task) => (task.kind === "comparison" ? "Comparison" : `${task.strategy} × ${task.kernel}`);
 
-/** State, bar, figures and the buttons that the state allows; `update(task)` shows a newer state. A
- * task's own page shows elsewhere why it failed. */
+/** State, bar, figures and the buttons that the state allows; `update(task)` shows a newer state.
+ * A task's page shows elsewhere why it failed. */
 export function progressBlock(task, dismiss, isOwnPage) {
 	const name = nameOf(task);
 	const isComparison = task.kind === "comparison";

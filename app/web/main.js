@@ -45,7 +45,7 @@ connection.addEventListener("found", () => {
 
 const [door, key, out] = ["door", "key", "out"].map(byId);
 
-/** Asks for a key, or opens the page to a client; after signing in again it continues where it was. */
+/** Asks for a key, or opens the page to a client; signed in again, it continues. */
 function enter({ name, expires_at }) {
 	out.hidden = !expires_at;
 	if (!name) return door.open || door.showModal();

@@ -32,7 +32,7 @@ export function startVitals() {
 	}, () => (samples.length ? PERIOD_MS : FIRST_MS));
 }
 
-/** Returns the least of 1, 2, 2.5, 5 × a power of ten that is not below a value. */
+/** Returns the least of 1, 2, 2.5, 5 × a power of ten from a value on. */
 function round(value) {
 	const power = 10 ** Math.floor(Math.log10(value));
 	return power * [1, 2, 2.5, 5, 10].find((step) => step * power >= value * 0.9999);

@@ -20,6 +20,7 @@ from hotloop.app.cli.output import seconds
 from hotloop.app.cli.recommendation_table import recommendation_tables
 from hotloop.app.cli.run_table import run_tables, task_list, task_table
 from tests.fixtures.comparisons import TASK_ID, all_cells, comparison
+from tests.fixtures.comparisons import cell as cell_of
 from tests.fixtures.fake_services import run_result, task_view
 from tests.fixtures.recommendations import recommendation
 
@@ -220,9 +221,14 @@ def test_nothing_is_wider_than_80_columns_and_ids_are_whole() -> None:
         "error_message": "the run was cancelled by its client while " + "many words " * 30,
     }
     cells = all_cells()
-    for cell in cells:
-        cell |= {"flags": ["wide-spread"], "effective_workers": 256, "setup_seconds": 12.345}
+    for each in cells:
+        each |= {"flags": ["wide-spread"], "effective_workers": 256, "setup_seconds": 12.345}
     cells[3] |= {"status": "skipped", "reason": "its set-up does not fit the budget " * 5}
+    cells += [
+        cell_of("dask", kernel, 0.5, effective_workers=256) for kernel in ("python", "cython")
+    ]
+    lost = {"status": "skipped", "reason": "the ray cluster cannot be reached"}
+    cells.append(cell_of("ray", "python", None, **lost))
     page = {"items": [view] * 3, "total": 12_345, "offset": 0}
     shown = {
         "run": run_tables(view["result"]),
@@ -236,6 +242,9 @@ def test_nothing_is_wider_than_80_columns_and_ids_are_whole() -> None:
         assert [line for line in text.splitlines() if cell_len(line) > 80] == [], name
         if name in ("run", "task", "list"):
             assert TASK_ID in text
+        if name == "comparison":
+            assert "the ray cluster cannot be reached" in " ".join(text.split())
+            assert "dask × cython" in text
 
 
 def test_task_says_what_it_waits_for() -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.server import FAST, QUICK, SAMPLE, Server, running_server
 from tests.fixtures.waiting import wait_until
 
@@ -33,7 +34,7 @@ def upload(server: Server, content: bytes, prefer: str = "respond-async") -> htt
     )
 
 
-@pytest.mark.parametrize("strategy", sorted(StrategyName))
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 def test_background_gives_what_the_synchronous_run_gives(server: Server, strategy: str) -> None:
     expected = server.run(strategy, **QUICK).json()
     result = server.ended(server.submit(strategy=strategy, **QUICK))["result"]

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.processes import pool_workers
 from tests.fixtures.server import FAST, RunRequest, Server, running_server
 from tests.fixtures.waiting import wait_until
@@ -113,7 +114,7 @@ def test_killed_worker_costs_only_its_batches(server: Server, strategy: str) -> 
     assert answer.json()["checksum"] == expected
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 def test_health_answers_during_every_run(server: Server, strategy: StrategyName) -> None:
     request = RunRequest(server, strategy, **LONG)
     task_id = request.wait_progress(STORED)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.own_code import MOODY, RATIOS, write_module
 from tests.fixtures.server import Server, running_server
 from tests.fixtures.waiting import wait_until
@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_all_strategies_and_kernels_give_the_same_results(server: Server) -> None:
     found: set[tuple[str, str]] = set()
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         for kernel in ("python", "numba"):
             answer = server.run(strategy, **SHORT, kernel=kernel, batch_size=64)
             assert answer.status_code == 200, answer.text

@@ -12,6 +12,7 @@ import pytest
 
 from hotloop import kernels
 from hotloop.app.names import StrategyName
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.processes import tree
 from tests.fixtures.server import FAST, LITTLE, SAMPLE, Server, running_server
 
@@ -32,7 +33,7 @@ def completed(response: Any) -> dict[str, Any]:
 def test_upload_through_all_cells_gives_one_checksum_per_kernel(server: Server) -> None:
     content = SAMPLE.read_bytes()
     checksums: dict[str, set[str]] = {name: set() for name in KERNELS}
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         for kernel in KERNELS:
             result = completed(
                 server.upload(
@@ -75,7 +76,7 @@ def test_inline_items_csv_and_ndjson_agree(server: Server) -> None:
     assert inline["results"] == as_csv["results"] == as_ndjson["results"]
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 def test_delays_are_waited_for_and_pools_stay_warm(server: Server, strategy: StrategyName) -> None:
     body = LITTLE | {"workers": 2, "batch_size": 5, "parameters": FAST}
     waiting = {"db": "simulated", "db_delay_ms": 20, "cache": "simulated", "io_concurrency": 10}

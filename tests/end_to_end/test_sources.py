@@ -17,6 +17,7 @@ import pytest
 from hotloop import kernels
 from hotloop.app.names import StrategyName
 from hotloop.app.strategies.checksum import checksum_text, rows_checksum
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.pinot_broker import RunningBroker, running_broker
 from tests.fixtures.plans import SMALL
 from tests.fixtures.processes import tree
@@ -170,7 +171,7 @@ def completed(response: httpx.Response, failed: int = 0) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 def test_every_strategy_reads_both_sources(sourced: Sourced, strategy: StrategyName) -> None:
     size = 1_000 if strategy is StrategyName.SEQUENTIAL else 50
     sourced.broker.control(None, reset=True)

@@ -17,6 +17,7 @@ import pytest
 
 from hotloop.app.names import StrategyName
 from hotloop.app.schemas.results import ExportFormat
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.server import QUICK, RunRequest, Server
 from tests.fixtures.waiting import wait_until
 
@@ -96,7 +97,7 @@ def test_damaged_results_are_refused_in_every_format(server: Server) -> None:
         assert f"the results of task {task_id} are damaged" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 def test_running_task_shows_progress_and_can_be_cancelled(
     server: Server, strategy: StrategyName
 ) -> None:

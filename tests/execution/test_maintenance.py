@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,8 @@ from hotloop.app.errors import NotReadyError, StoreUnavailableError
 from hotloop.app.execution.maintenance import Upkeep, abilities, take_work
 from hotloop.app.execution.specs import check_code
 from hotloop.app.names import TaskStatus
+from hotloop.app.observability import clusters as clusters_module
+from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.runhost.messages import KernelReport
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.arrow_rows import PARQUET
@@ -28,6 +31,7 @@ from hotloop.app.tasks.model import Task, new_task_id
 from hotloop.app.tasks.needs import needs_of, version_needs
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.kernels.loops import LOOPS
+from tests.fixtures.clusters import free_port
 from tests.fixtures.waiting import until
 
 
@@ -155,6 +159,7 @@ def test_node_publishes_anew_when_the_version_of_a_users_code_changes() -> None:
     context: Any = SimpleNamespace(
         hosts=SimpleNamespace(kernels=kernels_of),
         catalogue=SimpleNamespace(reports=kernels_of),
+        clusters=ClusterMonitor({}),
         settings=Settings(),
         memory=SimpleNamespace(run_bytes=1),
     )
@@ -179,6 +184,41 @@ def test_node_publishes_anew_when_the_version_of_a_users_code_changes() -> None:
     versions = [{name for name in names if name.startswith("workload:put@")} for _, names in told]
     first, second = {"workload:put@000000000000"}, {"workload:put@111111111111"}
     assert versions == [set(), set(), first, first, second, second]
+
+
+def test_node_loses_the_ability_for_a_cluster_that_is_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clusters_module, "LOOK_SECONDS", 0.2)
+    port = free_port()
+    settings = Settings(dask_address=f"tcp://127.0.0.1:{port}")
+    monitor = ClusterMonitor(settings.clusters)
+    context: Any = SimpleNamespace(
+        catalogue=SimpleNamespace(reports=kernels_of),
+        clusters=monitor,
+        settings=settings,
+        memory=SimpleNamespace(run_bytes=1),
+    )
+    published: list[bool] = []
+    nodes: Any = SimpleNamespace(
+        publish=lambda able: published.append(
+            able.fits(needs_of("run", "loops", "python", "dask", {}))
+        )
+    )
+    queue: Any = SimpleNamespace(launch=lambda _: None, set_abilities=lambda _: None)
+
+    async def main() -> None:
+        await monitor.start()
+        taking = asyncio.create_task(take_work(context, nodes, queue))
+        await until(lambda: published == [False], "it takes other work")
+        with socket.create_server(("127.0.0.1", port)):
+            await until(lambda: published == [False, True], "it can do this work, too")
+        await until(lambda: published == [False, True, False], "it has lost the ability")
+        taking.cancel()
+        await asyncio.wait([taking])
+        await monitor.close()
+
+    asyncio.run(main())
 
 
 async def kernels_of() -> tuple[KernelReport, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from hotloop.app.errors import (
+    ClusterLostError,
     EstimateTooLongError,
     InvalidRequestError,
     MemoryBudgetError,
@@ -28,14 +31,16 @@ from hotloop.app.errors import (
 )
 from hotloop.app.execution import runner as runner_module
 from hotloop.app.execution.context import Once, Work
-from hotloop.app.names import TaskStatus
-from hotloop.app.tasks.claims import claim, put_back
+from hotloop.app.names import StrategyName, TaskStatus
+from hotloop.app.tasks import rows
+from hotloop.app.tasks.claims import Claim, claim, put_back
 from hotloop.app.tasks.folder import DataFolder
 from hotloop.app.tasks.model import ShardRef
 from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError
+from tests.fixtures.clusters import free_port
 from tests.fixtures.runner import (
     Body,
     World,
@@ -51,6 +56,7 @@ from tests.fixtures.waiting import until
 
 OUTAGE: ServiceError = StoreUnavailableError("it is down")
 DIED: ServiceError = RunHostDiedError(-9)
+LOST: ServiceError = ClusterLostError("dask", "it is gone")
 TRIES = MAX_BEGINNINGS // FAILED_BEGINNING
 
 
@@ -63,7 +69,8 @@ def store(tmp_path: Path) -> Iterator[TaskStore]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FIRST_PAUSE_SECONDS", "STORE_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS"):
+    for first in ("FIRST", "STORE", "LONGEST", "CLUSTER"):
+        name = f"{first}_PAUSE_SECONDS"
         monkeypatch.setattr(runner_module, name, 0.0)
 
 
@@ -141,6 +148,47 @@ def test_shard_that_this_node_cannot_execute_waits_for_another(
     (shard,) = store.shards.of_task(task.task_id)
     assert (task.status, shard.node) == (TaskStatus.RUNNING, None)
     assert (shard.beginnings, shard.needs_bytes) == (0, needs_bytes)
+
+
+def test_shard_waits_without_a_limit_while_its_cluster_is_down(
+    store: TaskStore, tmp_path: Path
+) -> None:
+    address = {StrategyName.DASK: f"tcp://127.0.0.1:{free_port()}"}
+    work, body = claimed(store), Body(*[LOST] * 2 * TRIES)
+    for attempt in range(1, 2 * TRIES + 1):
+        in_world(store, tmp_path, body, partial(execute, work), address)
+        (shard,) = store.shards.of_task(work.task.task_id)
+        assert (shard.status, shard.node, shard.beginnings) == (TaskStatus.RUNNING, None, 0)
+        assert len(body.attempts) == attempt
+        again = claim(store.engine, "this")
+        assert again is not None
+        work = again
+    in_world(store, tmp_path, body, partial(execute, work), address)
+    assert store.status(work.task.task_id) is TaskStatus.COMPLETED
+
+
+def test_cluster_that_is_lost_while_its_port_is_open_fails_the_task_in_the_end(
+    store: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a cluster would be lost again and again, by every node."""
+    monkeypatch.setattr(rows, "FIRST_PAUSE_SECONDS", 0.0)
+    body, counted = Body(*[LOST] * TRIES), []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = {StrategyName.DASK: f"tcp://127.0.0.1:{listening.getsockname()[1]}"}
+        work: Claim | None = claimed(store)
+        while work is not None:
+            in_world(store, tmp_path, body, partial(execute, work), address)
+            (shard,) = store.shards.of_task(work.task.task_id)
+            counted.append(shard.beginnings)
+            work = claim(store.engine, "this")
+    assert counted[:-1] == [FAILED_BEGINNING * n for n in range(1, TRIES)]
+    (task,) = store.page(limit=1).tasks
+    assert (task.status, task.error_code) == (TaskStatus.FAILED, "ClusterLostError")
+    assert "the dask cluster is lost: it is gone" in str(task.error_message)
+
+
+async def execute(work: Claim, world: World) -> None:
+    await world.run(work)
 
 
 def test_fault_outside_of_the_body_fails_the_task_and_no_other(

@@ -77,6 +77,8 @@ OCCURRENCES: tuple[tuple[Exception, int, str], ...] = (
     (run_error(errors.WorkloadUnusableError("put", "it has changed")), 500, "workload-unusable"),
     (run_error(errors.OutOfMemoryError("put", 1 << 29)), 500, "out-of-memory"),
     (run_error(errors.WorkerCrashedError(3, 4, "signal SIGKILL")), 500, "worker-crashed"),
+    (run_error(errors.ClusterLostError("dask", "it is gone")), 503, "cluster-lost"),
+    (run_error(errors.ClusterUnusableError("a worker has other code")), 500, "cluster-unusable"),
     (run_error(errors.RunHostDiedError(-9)), 500, "run-host-died"),
     (run_error(errors.OutputsDifferError("a × b", "checksums differ")), 500, "outputs-differ"),
     (run_error(errors.NothingMeasuredError("3 × no time")), 503, "nothing-measured"),

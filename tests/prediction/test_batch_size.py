@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from hotloop.app.names import StrategyName
+from hotloop.app.names import CLUSTERS, StrategyName
 from hotloop.app.prediction.model import predict
-from hotloop.app.prediction.plan import BATCHES_A_WORKER, make_plan, with_batch_size
+from hotloop.app.prediction.plan import BATCHES_A_WORKER, make_plan, with_batch_size, with_parcels
+from hotloop.app.runhost.calibrate.constants import TYPICAL_CLUSTER
 from hotloop.app.schemas.runs import RunRequest, UploadQuery
 from hotloop.app.settings.settings import Settings
 from hotloop.app.sources.simulated import GeneratedItems
@@ -22,7 +23,13 @@ from hotloop.app.strategies.pools import pool_workers
 from hotloop.app.strategies.registry import CAPABILITIES, uses_processes
 from tests.fixtures.calibrations import REPORTS, usual
 
-SETTINGS = Settings(pinot_url="http://broker", redis_url=SecretStr("redis://cache"))
+SETTINGS = Settings(
+    pinot_url="http://broker",
+    redis_url=SecretStr("redis://cache"),
+    ray_address="local",
+    dask_address="local",
+)
+MACHINE = replace(usual(), clusters=dict.fromkeys(CLUSTERS, TYPICAL_CLUSTER))
 CPU_ONLY = {"db": "none", "cache": "none"}
 BLOCKING = ["threading", "multiprocessing", "concurrent-futures"]
 WORKS = [
@@ -42,7 +49,7 @@ WORKS = [
 def plan(strategy: str, **body: Any) -> Plan:
     request = RunRequest.model_validate_json(json.dumps(body))
     items = GeneratedItems(request.total_items)
-    return make_plan(StrategyName(strategy), request, items, REPORTS, usual(), SETTINGS)
+    return make_plan(StrategyName(strategy), request, items, REPORTS, MACHINE, SETTINGS)
 
 
 @pytest.mark.parametrize("strategy", BLOCKING)
@@ -58,14 +65,19 @@ def test_items_that_wait_for_a_second_get_batches_of_one(strategy: str) -> None:
 def test_no_other_size_is_predicted_to_be_much_faster(
     strategy: StrategyName, body: dict[str, Any]
 ) -> None:
-    made, machine = plan(strategy, **body), usual()
+    made, machine = plan(strategy, **body), MACHINE
     sizes = {size for n in range(20) for size in (2**n, ceil(made.item_count / 2**n))}
     predicted = [
-        predict(replace(made, batch_size=b, group_size=min(made.group_size, b)), machine).seconds
+        predict(
+            with_parcels(replace(made, batch_size=b, group_size=group), machine), machine
+        ).seconds
         for b in sizes
+        for group in (min(made.group_size, b),)
         if b <= 1_000_000 // window_size(made.workers)
     ]
-    assert predict(made, machine).seconds <= 1.1 * min(predicted)
+    # Few batches on a cluster are parcels of their own, which cost more than batches do.
+    allowed = 1.25 if strategy in CLUSTERS else 1.1
+    assert predict(made, machine).seconds <= allowed * min(predicted)
 
 
 @pytest.mark.parametrize("body", WORKS, ids=str)
@@ -74,7 +86,7 @@ def test_every_worker_gets_a_batch(strategy: StrategyName, body: dict[str, Any])
     made = plan(strategy, **body)
     if CAPABILITIES[strategy].parallel:
         processes = uses_processes(strategy, releases_gil=made.kernel != "python")
-        workers = pool_workers(made, usual().limits, in_processes=processes)
+        workers = pool_workers(made, MACHINE.limits, in_processes=processes)
         assert batch_count(made) >= min(workers, made.item_count)
 
 
@@ -123,7 +135,7 @@ def test_given_size_is_kept() -> None:
 
 def test_size_is_chosen_anew_when_items_arrive() -> None:
     query = UploadQuery(workers=4)
-    empty = make_plan(StrategyName.THREADING, query, GeneratedItems(0), REPORTS, usual(), SETTINGS)
+    empty = make_plan(StrategyName.THREADING, query, GeneratedItems(0), REPORTS, MACHINE, SETTINGS)
     assert empty.batch_size == 1
     come = with_batch_size(replace(empty, items=GeneratedItems(500_000)), query, usual())
     assert come.batch_size > 1_000

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -16,7 +14,6 @@ from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.prediction.calibration_file import (
     NAME,
     Calibrated,
-    StoreResults,
     calibrating_alone,
     load,
     save,
@@ -27,83 +24,11 @@ from hotloop.app.prediction.calibrations import (
     TYPICAL_SECONDS,
     Calibrations,
 )
-from hotloop.app.runhost.calibrate.constants import Calibration
-from hotloop.app.runhost.config import RunHostConfig
 from hotloop.app.runhost.host_pool import RunHostPool
-from hotloop.app.runhost.messages import Batches, KernelReport
 from hotloop.app.schemas.recommendation import CalibrationStatus
 from hotloop.app.tasks.model import utc_now
+from tests.fixtures.calibrating import CONFIG, Hosts, made, measured, stores_nothing
 from tests.fixtures.calibrations import REPORTS, no_own_workloads, usual
-
-CONFIG = RunHostConfig(8, 2, 2, 60.0)
-
-
-class Hosts:
-    """Run hosts that answer as told; the real one is in tests/runhost and end_to_end."""
-
-    def __init__(self) -> None:
-        self.calibrations = 0
-        self.leases = 0
-        self.idle = 2
-        self.error: Exception | None = None
-        self.tells: tuple[float, ...] = ()
-        self.looked_for = asyncio.Event()
-        self.begun = asyncio.Event()
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.reports: tuple[KernelReport, ...] = REPORTS
-
-    async def kernels(self) -> tuple[KernelReport, ...]:
-        return self.reports
-
-    def states(self) -> dict[str, int]:
-        self.looked_for.set()
-        return {"busy": 2 - self.idle, "idle": self.idle, "missing": 0}
-
-    @asynccontextmanager
-    async def lease(self, *, patient: bool) -> AsyncIterator[Hosts]:
-        assert patient  # a calibration is not refused, and refuses no run
-        self.leases += 1
-        try:
-            yield self
-        finally:
-            self.leases -= 1
-
-    async def calibrate(self, take: object, tell: Callable[[float], None]) -> Calibration:
-        self.calibrations += 1
-        for share in self.tells:
-            tell(share)
-        self.begun.set()
-        await self.gate.wait()
-        if self.error is not None:
-            raise self.error
-        return replace(usual(), seconds=float(self.calibrations))
-
-
-def stores_nothing() -> AbstractAsyncContextManager[StoreResults]:
-    """Return a place for results; hosts that compute nothing send none."""
-
-    async def refuse(event: Batches) -> None:
-        raise AssertionError(event)
-
-    return nullcontext(refuse)
-
-
-def made(folder: Path, hosts: Hosts) -> Calibrations:
-    real = cast(RunHostPool, hosts)
-    return Calibrations(
-        folder, real, CONFIG, stores_nothing, no_own_workloads(real), ClusterMonitor({})
-    )
-
-
-async def measured(ours: Calibrations) -> Calibrated:
-    """The calibration, made where there is none, as a request that waits has it."""
-    if await ours.found() is None:
-        await ours.begin_if_due()
-    await ours.ended()
-    found = await ours.found()
-    assert found is not None
-    return found
 
 
 def test_measured_once_then_kept(tmp_path: Path) -> None:
@@ -417,6 +342,7 @@ def test_waiting_calibration_takes_its_turn_once_asked_for(
         await ours.ended()
         assert (looks, hosts.calibrations) == (1, 1)
         # The next one that nobody asked for waits again.
+        hosts.reports = REPORTS[:2]
         await ours.begin_if_due()
         await ours.ended()
         assert (looks, hosts.calibrations) == (3, 2)

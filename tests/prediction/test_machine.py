@@ -20,6 +20,7 @@ from hotloop.app.prediction.machine import (
 from hotloop.app.prediction.search_space import Candidate, Fixed, ranked, search_space
 from hotloop.app.schemas.comparison import HostView
 from hotloop.app.sources.simulated import SimulatedStage
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from hotloop.app.system import usable_cpu_count
 from tests.fixtures.calibrations import report
 from tests.prediction.test_model import plan
@@ -53,7 +54,7 @@ def test_pace_scales_all_constants_but_waits_and_bytes() -> None:
     usual, slow = (
         reported_calibration((report("python", ns), *LIKE[1:]), 2, 8, 8) for ns in (100.0, 300.0)
     )
-    for name in StrategyName:
+    for name in LOCAL_STRATEGIES:
         one, other = usual.strategies[name], slow.strategies[name]
         assert numbers(asdict(other))[:-1] == pytest.approx(
             [3 * each for each in numbers(asdict(one))[:-1]]

@@ -26,6 +26,7 @@ from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.sources.item_file import FileItems
 from hotloop.app.sources.simulated import GeneratedItems, SimulatedStage
 from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.calibrations import NO_TIME, ideal, usual
 
 DEFAULTS = {"cpu_iterations": 20_000, "outer_iterations": 100, "inner_iterations": 200}
@@ -94,7 +95,7 @@ def calibrations(draw: st.DrawFn) -> Calibration:
         max_threads=draw(st.integers(1, 64)),
         max_processes=draw(st.integers(1, 16)),
         kernels=(kernel("cython", True), kernel("python", False)),
-        strategies={name: strategy() for name in StrategyName},
+        strategies={name: strategy() for name in LOCAL_STRATEGIES},
         waits=WaitCosts(draw(seconds), draw(seconds), 1_000),
         loops={
             name: LoopCosts(

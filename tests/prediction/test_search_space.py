@@ -12,6 +12,7 @@ from hotloop.app.prediction.search_space import TIE, Candidate, Fixed, ranked, s
 from hotloop.app.schemas.recommendation import Limit
 from hotloop.app.sources.simulated import SimulatedStage
 from hotloop.app.strategies.base import Plan
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.calibrations import usual
 from tests.prediction.test_model import plan
 
@@ -33,7 +34,7 @@ def test_every_variant_is_ranked_once() -> None:
     found = [key(choice) for choice in rank(plan(stages=STAGES))]
     assert len(set(found)) == len(found)
     assert {(strategy, kernel) for strategy, kernel, *_ in found} == set(
-        itertools.product(StrategyName, ALL.kernels)
+        itertools.product(LOCAL_STRATEGIES, ALL.kernels)
     )
 
 

@@ -16,6 +16,7 @@ from hotloop.app.errors import RunHostDiedError, RunTimeoutError
 from hotloop.app.names import StrategyName
 from hotloop.app.runhost.messages import RunStarted
 from hotloop.app.sources.simulated import GeneratedItems
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.plans import make_plan
 from tests.fixtures.processes import is_gone, tree
 from tests.fixtures.stages import DeadlyItems, EndlessStage, byte_count
@@ -47,7 +48,7 @@ def test_crash_inside_the_run_host_is_named(
     runner.run(crash())
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 def test_killed_run_host_takes_its_workers_along(
     runner: asyncio.Runner, strategy: StrategyName, tmp_path: Path
 ) -> None:

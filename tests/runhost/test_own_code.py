@@ -28,6 +28,7 @@ from hotloop.app.sources.item_file import FileItems
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult, Plan
 from hotloop.app.strategies.checksum import rows_checksum
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from tests.fixtures.own_code import MOODY, RATIOS, declaration, used, write_module
 from tests.fixtures.plans import make_plan, total_checksum
 from tests.fixtures.processes import is_gone, tree
@@ -94,7 +95,7 @@ def test_items_fail_by_what_they_raise_and_by_exits(
         "exit": "SystemExit: 3 at moody.py:23",
     }
     for mood, reason in told.items():
-        for strategy in StrategyName:
+        for strategy in LOCAL_STRATEGIES:
             results, report = runner.run(run(shared, plan_of(moody, strategy, mood)))
             assert report.error is None
             (error,) = (error for result in results for error in result.errors)

@@ -21,7 +21,7 @@ from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import Batches, Progress, RunReport, RunStarted
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import BatchResult, Plan
-from hotloop.app.strategies.registry import CAPABILITIES
+from hotloop.app.strategies.registry import CAPABILITIES, LOCAL_STRATEGIES
 from tests.fixtures.plans import expected_checksum, make_plan, total_checksum
 from tests.fixtures.processes import pool_workers
 from tests.fixtures.stages import CountedItems, EndlessStage, FailingStage, byte_count
@@ -54,7 +54,7 @@ def test_ready_reports_every_kernel_measured(host: RunHostClient) -> None:
 
 
 def test_every_strategy_runs_and_is_measured(runner: asyncio.Runner, host: RunHostClient) -> None:
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         plan = make_plan(strategy, items=GeneratedItems(5_000), batch_size=700)
         results, report = runner.run(run(host, plan))
         assert report.error is None
@@ -104,7 +104,7 @@ def test_cold_run_finds_no_pool_and_a_warm_one_does(
 def test_deadline_ends_a_run_and_keeps_the_run_host(
     runner: asyncio.Runner, host: RunHostClient, tmp_path: Path
 ) -> None:
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         # The first sets up the pools: the deadline counts from the request on.
         runner.run(run(host, make_plan(strategy)))
         stages = (EndlessStage(str(tmp_path / "x")),)
@@ -150,7 +150,7 @@ def test_cancelled_run_keeps_finished_items(
         await host.cancel()
         return (await task)[1]
 
-    for strategy in StrategyName:
+    for strategy in LOCAL_STRATEGIES:
         report = runner.run(cancel(strategy))
         assert isinstance(report.error, RunCancelledError), strategy
     assert host.alive
@@ -226,7 +226,7 @@ def test_peak_memory_excludes_earlier_runs(
     assert (runner.run(run(host, plan))[1].measured.peak_memory_bytes or 0) < 20_000_000
 
 
-@pytest.mark.parametrize("strategy", list(StrategyName))
+@pytest.mark.parametrize("strategy", LOCAL_STRATEGIES)
 def test_progress_is_told_within_a_batch(
     runner: asyncio.Runner, host: RunHostClient, strategy: StrategyName
 ) -> None:

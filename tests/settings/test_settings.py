@@ -167,7 +167,7 @@ def test_every_number_has_bounds_and_every_setting_a_description() -> None:
             variable, kind, _, bounds, description = (
                 cell.strip() for cell in row[1:-1].split(" | ")
             )
-            without = kind in ("path", "secret", "true or false") or variable.endswith("_URL`")
+            without = kind in ("path", "secret", "true or false")
             assert (bounds != "–") != without, variable
             assert description.endswith(".")
 

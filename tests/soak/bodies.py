@@ -10,10 +10,11 @@ from typing import Any, Final
 from hotloop.app.names import StrategyName
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.checksum import checksum_text
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES
 from hotloop.kernels import known_kernels
 from tests.fixtures.plans import SMALL, expected_checksum, make_plan
 
-CELLS: Final = sorted(product(StrategyName, known_kernels("loops")))
+CELLS: Final = sorted(product(LOCAL_STRATEGIES, known_kernels("loops")))
 COUNTS: Final = (60, 240, 600)
 SLOW_ITEMS: Final = 240
 COMPARED_ITEMS: Final = 60
@@ -60,7 +61,7 @@ def slow_body() -> Body:
 
 def comparison_body(number: int) -> Body:
     """Two strategies × two kernels, another two each time."""
-    strategies, kernel_names = list(StrategyName), list(known_kernels("loops"))
+    strategies, kernel_names = LOCAL_STRATEGIES, list(known_kernels("loops"))
     chosen = {
         "strategies": [strategies[(number + i) % len(strategies)].value for i in (0, 2)],
         "kernels": [kernel_names[(number + i) % len(kernel_names)] for i in (0, 1)],

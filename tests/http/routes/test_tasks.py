@@ -18,6 +18,14 @@ def test_index_lists_the_strategies_in_order(client: Client) -> None:
         assert client.request(entry["method"], entry["href"], json={}).status_code == 200
 
 
+def test_index_lists_clusters_only_where_the_service_has_them(
+    client: Client, services: FakeServices
+) -> None:
+    services.offered_strategies = (StrategyName.HYBRID, StrategyName.DASK)
+    index = client.get("/api/v1/tasks").json()
+    assert [entry["name"] for entry in index["strategies"]] == ["hybrid", "dask"]
+
+
 def test_kernels_are_listed(client: Client) -> None:
     (kernel,) = client.get("/api/v1/tasks/kernels").json()["kernels"]
     assert (kernel["workload"], kernel["kernel"], kernel["available"]) == ("loops", "python", True)

@@ -17,7 +17,7 @@ from hotloop.app.runhost.client import RunHostClient
 from hotloop.app.runhost.messages import Batches, RunReport
 from hotloop.app.sources.simulated import GeneratedItems
 from hotloop.app.strategies.base import Plan
-from hotloop.app.strategies.registry import CAPABILITIES
+from hotloop.app.strategies.registry import CAPABILITIES, LOCAL_STRATEGIES
 from tests.runhost.conftest import CONFIG
 
 pytestmark = pytest.mark.long
@@ -71,7 +71,7 @@ def test_every_constant_is_measured(host: RunHostClient, runner: asyncio.Runner)
             assert 1 <= kernel.process_slowdown <= 2
         python, cython = found.kernel("loops", "python"), found.kernel("loops", "cython")
         assert python.operation_seconds["loop"][0] > 10 * cython.operation_seconds["loop"][0]
-        assert set(found.strategies) == set(StrategyName)
+        assert set(found.strategies) == set(LOCAL_STRATEGIES)
         for name, costs in found.strategies.items():
             in_processes = name in (StrategyName.MULTIPROCESSING, StrategyName.CONCURRENT_FUTURES)
             assert costs.start_seconds > 0

@@ -20,7 +20,7 @@ from hotloop.app.runhost.calibrate.timed_runs import Experiment, TimedRuns, typi
 from hotloop.app.runhost.calibrate.waiting_costs import WAITING, WaitingTimes, loop_costs
 from hotloop.app.sources.simulated import SimulatedStage
 from hotloop.app.strategies.base import Plan
-from hotloop.app.strategies.registry import STRATEGIES, uses_processes
+from hotloop.app.strategies.registry import LOCAL_STRATEGIES, STRATEGIES, uses_processes
 from hotloop.app.system import has_gil
 from tests.fixtures.calibrations import ideal
 
@@ -105,7 +105,7 @@ def test_costs_of_the_event_loop_are_found_again() -> None:
             assert getattr(found[name], field) == pytest.approx(getattr(expected, field)), field
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", LOCAL_STRATEGIES)
 def test_costs_of_a_strategy_are_found_again(name: StrategyName) -> None:
     """Runs that take as long as the model predicts for a machine give the constants of it."""
     times = StrategyTimes(FULL, cpus=2)
