@@ -186,9 +186,9 @@ transactions. The last column adds workers until a stage is saturated.
     yield f"""
 ## Simulated: share of the ideal pace
 
-The ideal pace is that of workers that do nothing but compute. Below {100 * SATURATED:.0f} % the stage is
-named that is busiest, unless it is the workers themselves (their own overhead for small
-batches). There is one node for every 256 workers.
+The ideal pace is that of workers that do nothing but compute. Below {100 * SATURATED:.0f} %
+the stage is named that is busiest, unless it is the workers themselves (their own overhead for
+small batches). There is one node for every 256 workers.
 """
     yield from pace_tables(costs)
     yield """
