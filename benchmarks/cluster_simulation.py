@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from benchmarks.cluster_funnel import STAGES, Cost, Funnel, Outcome, Scene
+from benchmarks.cluster_funnel import Funnel, Outcome
+from benchmarks.cluster_scene import STAGES, Cost, Scene
 from benchmarks.machine import ROOT, machine_lines
 from hotloop.app.prediction.plan import MOST_WORKERS
 
@@ -246,7 +247,7 @@ def main(arguments: list[str]) -> None:
         storing = measure_store()
         costs = {engine: storing | measure_cluster(engine) for engine in COSTS}
         machine = machine_lines()
-        measured_on = machine[0].removeprefix("- processor: ") + machine[3].removeprefix("-")
+        measured_on = ", ".join(machine[n].removeprefix("- ") for n in (0, 3))
     text = "\n".join(lines(costs, measured_on)).rstrip()
     PAGE.write_text(f"# A simulation of large clusters\n\n{text}\n")
 

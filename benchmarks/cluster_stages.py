@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 import psutil
 
-from benchmarks.cluster_funnel import Cost
+from benchmarks.cluster_scene import Cost
 from benchmarks.service import finished, service
 from hotloop import kernels
 from hotloop.app.frames import write_frame

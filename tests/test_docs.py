@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from examples.sqlite_source import make_file
-from tests.fixtures.clusters import BIN, free_port, kill
+from tests.fixtures.clusters import BIN, free_port
 from tests.fixtures.pinot_broker import running_broker
 from tests.fixtures.redis_server import running_redis
 from tests.fixtures.server import ROOT, Server, plain_environment, running_server
@@ -171,13 +173,32 @@ def test_clusters_of_the_pages_compute(command: Command, tmp_path: Path) -> None
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         try:
             stdout, stderr = process.communicate(timeout=110)
         finally:
-            kill(process)
+            _end_group(process.pid)
+            process.wait()
     assert process.returncode == 0, stderr
     assert re.search(r"^checksum +[0-9a-f]{16}$", stdout, re.MULTILINE), stdout
+
+
+def _end_group(group: int) -> None:
+    """End the processes that a block of commands has left behind, if it failed."""
+    left = [process for process in psutil.process_iter() if _group_of(process) == group]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()  # Ray then ends what it has started
+    for process in psutil.wait_procs(left, timeout=10)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
 
 
 def test_commands_try_both_engines_in_both_ways() -> None:

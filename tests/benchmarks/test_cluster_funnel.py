@@ -7,7 +7,8 @@ from math import ceil
 
 import pytest
 
-from benchmarks.cluster_funnel import STAGES, Cost, Funnel, Scene
+from benchmarks.cluster_funnel import Funnel
+from benchmarks.cluster_scene import STAGES, Cost, Scene
 from hotloop.app.prediction.plan import MOST_WORKERS
 from hotloop.app.runhost.execution import FULL_BYTES
 

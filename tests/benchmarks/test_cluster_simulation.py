@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.cluster_funnel import STAGES, Cost
+from benchmarks.cluster_scene import STAGES, Cost
 from benchmarks.cluster_simulation import (
     COSTS,
     PAGE,
