@@ -7,13 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from examples.sqlite_source import make_file
+from tests.fixtures.clusters import BIN, free_port
 from tests.fixtures.pinot_broker import running_broker
 from tests.fixtures.redis_server import running_redis
 from tests.fixtures.server import ROOT, Server, plain_environment, running_server
@@ -94,12 +98,13 @@ MEASURING = ("/compare", "/recommendations")
 """Requests that take as long as all others together."""
 
 REQUESTS = [c for c in COMMANDS if "curl" in c.text]
+CLUSTERS = [c for c in COMMANDS if re.search("(RAY|DASK)_ADDRESS=", c.text)]
 SERVED = [c for c in COMMANDS if "hotloop serve " in c.text]
 """Executed by tests/test_own_function.py."""
-LINES = [c for c in COMMANDS if c not in REQUESTS + SERVED and "hotloop " in c.text]
+LINES = [c for c in COMMANDS if c not in REQUESTS + SERVED + CLUSTERS and "hotloop " in c.text]
 SERVERS = [c for c in COMMANDS if "uvicorn " in c.text]
 """Executed by tests/packaging/test_requirements.py, in an environment of their own."""
-OTHERS = [c for c in COMMANDS if c not in REQUESTS + LINES + SERVED + SERVERS]
+OTHERS = [c for c in COMMANDS if c not in REQUESTS + LINES + SERVED + SERVERS + CLUSTERS]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -131,15 +136,10 @@ def test_requests_of_the_pages_are_answered(server: Server, command: Command) ->
 @pytest.mark.parametrize("command", LINES, ids=lambda c: c.id)
 def test_command_lines_of_the_pages_work(server: Server, command: Command, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    # `hotloop` as `make install` puts it there, whichever environment runs this.
-    (tmp_path / "bin").mkdir()
-    entry = tmp_path / "bin" / "hotloop"
-    entry.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "main.py"}" "$@"\n')
-    entry.chmod(0o755)
     done = subprocess.run(
         ["sh", "-eu", "-c", command.text.replace(":8001", f":{server.port}")],
         cwd=tmp_path,
-        env=plain_environment() | {"PATH": f"{entry.parent}:{os.environ['PATH']}"},
+        env=_with_hotloop(tmp_path),
         capture_output=True,
         text=True,
         timeout=110,
@@ -147,6 +147,63 @@ def test_command_lines_of_the_pages_work(server: Server, command: Command, tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def _with_hotloop(folder: Path) -> dict[str, str]:
+    """Variables under which `hotloop` is found as `make install` puts it there, whichever
+    environment runs this.
+    """
+    (folder / "bin").mkdir()
+    entry = folder / "bin" / "hotloop"
+    entry.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "main.py"}" "$@"\n')
+    entry.chmod(0o755)
+    return plain_environment() | {"PATH": f"{entry.parent}:{BIN}:{os.environ['PATH']}"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", CLUSTERS, ids=lambda c: c.id)
+def test_clusters_of_the_pages_compute(command: Command, tmp_path: Path) -> None:
+    text = re.sub("6379|8786", str(free_port()), command.text)
+    # The path of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as sockets:
+        process = subprocess.Popen(
+            ["sh", "-eu", "-c", text],
+            cwd=tmp_path,
+            env=_with_hotloop(tmp_path) | {"RAY_TMPDIR": sockets},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            stdout, stderr = process.communicate(timeout=110)
+        finally:
+            _end_group(process.pid)
+            process.wait()
+    assert process.returncode == 0, stderr
+    assert re.search(r"^checksum +[0-9a-f]{16}$", stdout, re.MULTILINE), stdout
+
+
+def _end_group(group: int) -> None:
+    """End the processes that a block of commands has left behind, if it failed."""
+    left = [process for process in psutil.process_iter() if _group_of(process) == group]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()  # Ray then ends what it has started
+    for process in psutil.wait_procs(left, timeout=10)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
+
+
+def test_commands_try_both_engines_in_both_ways() -> None:
+    addresses = [c.text.split("_ADDRESS=")[1].split()[0] for c in CLUSTERS]
+    assert addresses == ["local", "local", "tcp://127.0.0.1:8786", "127.0.0.1:6379"]
 
 
 @pytest.mark.parametrize("command", OTHERS, ids=lambda c: c.id)

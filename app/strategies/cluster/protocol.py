@@ -56,7 +56,7 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Prepare every worker for a plan: the pickled `parcels.Preparation`."""
+    """Prepare every worker for a plan: the pickled plan, without items."""
 
     payload: bytes
 
