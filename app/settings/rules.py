@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import ipaddress
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -292,3 +292,14 @@ def own_sources(value: dict[str, str]) -> dict[str, str]:
                 f"({type(error).__name__}: {error})"
             ) from error
     return value
+
+
+def secrets_in(value: object) -> Iterator[str]:
+    """Yield the text of every secret in a value, however deep."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, Mapping):
+        yield from secrets_in(list(value.values()))
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        for part in value:
+            yield from secrets_in(part)

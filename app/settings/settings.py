@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -435,17 +434,7 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """The values of all settings that must not get into a log."""
-        return list(_secrets_in([getattr(self, name) for name in type(self).model_fields]))
-
-
-def _secrets_in(value: object) -> Iterator[str]:
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, Mapping):
-        yield from _secrets_in(list(value.values()))
-    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        for part in value:
-            yield from _secrets_in(part)
+        return list(rules.secrets_in([getattr(self, name) for name in type(self).model_fields]))
 
 
 def variable_name(field: str) -> str:
