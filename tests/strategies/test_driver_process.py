@@ -25,7 +25,8 @@ from hotloop.app.strategies.cluster.driver_process import (
 from hotloop.app.strategies.cluster.protocol import ClusterConfig
 from hotloop.app.strategies.pools import PoolLimits, Pools
 from hotloop.app.strategies.registry import STRATEGIES
-from tests.fixtures.clusters import free_port, running
+from tests.fixtures.clusters import running
+from tests.fixtures.guarded import free_port
 from tests.fixtures.plans import make_plan
 from tests.fixtures.waiting import in_loop, until
 

@@ -32,6 +32,10 @@ PARCELS_A_WORKER: Final = 4
 MOST_BATCHES: Final = 1_000
 """The most batches of a parcel."""
 
+PARCEL_BYTES: Final = 4 << 20
+"""The most bytes of a parcel with its results, unless a single batch has more: enough that passing
+it on costs little for each item, however little the items compute."""
+
 MOST_BYTES: Final = 128 << 20
 """Bytes of all parcels in flight with their results."""
 
@@ -126,7 +130,7 @@ def parcel_batches(plan: Plan, workers: int) -> int:
         return 1
     fair = ceil(batch_count(plan) / (PARCELS_A_WORKER * workers))
     bytes_of_batch = plan.batch_size * _item_bytes(plan)
-    fitting = MOST_BYTES // (2 * workers * bytes_of_batch)
+    fitting = min(PARCEL_BYTES, MOST_BYTES // (2 * workers)) // bytes_of_batch
     wanted = int(PARCEL_SECONDS / plan.batch_seconds)
     return max(1, min(wanted, fair, fitting, MOST_BATCHES))
 
