@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from examples.sqlite_source import make_file
-from tests.fixtures.clusters import BIN, free_port
+from tests.fixtures.clusters import BIN
+from tests.fixtures.guarded import free_port
 from tests.fixtures.pinot_broker import running_broker
 from tests.fixtures.redis_server import running_redis
 from tests.fixtures.server import ROOT, Server, plain_environment, running_server

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.clusters import free_port
+from tests.fixtures.guarded import free_port
 from tests.fixtures.server import LITTLE, SAMPLE, Server, running_server
 from tests.fixtures.waiting import wait_until
 

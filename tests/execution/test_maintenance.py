@@ -31,7 +31,7 @@ from hotloop.app.tasks.model import Task, new_task_id
 from hotloop.app.tasks.needs import needs_of, version_needs
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.kernels.loops import LOOPS
-from tests.fixtures.clusters import free_port
+from tests.fixtures.guarded import free_port
 from tests.fixtures.waiting import until
 
 

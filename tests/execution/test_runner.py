@@ -40,7 +40,7 @@ from hotloop.app.tasks.rows import FAILED_BEGINNING, MAX_BEGINNINGS
 from hotloop.app.tasks.store import TaskStore, open_store
 from hotloop.app.tasks.work_queue import HandOver
 from hotloop.kernels import InvalidInputError
-from tests.fixtures.clusters import free_port
+from tests.fixtures.guarded import free_port
 from tests.fixtures.runner import (
     Body,
     World,

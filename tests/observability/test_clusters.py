@@ -12,7 +12,7 @@ from hotloop.app.errors import ClusterLostError
 from hotloop.app.names import LOCAL_CLUSTER, StrategyName
 from hotloop.app.observability import clusters
 from hotloop.app.observability.clusters import ClusterMonitor
-from tests.fixtures.clusters import free_port
+from tests.fixtures.guarded import free_port
 from tests.fixtures.waiting import in_loop, until
 
 DASK, RAY, HYBRID = StrategyName.DASK, StrategyName.RAY, StrategyName.HYBRID

@@ -10,7 +10,7 @@ from hotloop.app.names import StrategyName
 from hotloop.app.observability.clusters import ClusterMonitor
 from hotloop.app.runhost.calibrate.constants import TYPICAL_CLUSTER
 from tests.fixtures.calibrating import Hosts, made, measured
-from tests.fixtures.clusters import free_port
+from tests.fixtures.guarded import free_port
 from tests.fixtures.waiting import in_loop
 
 LOST = ClusterLostError("dask", "it is gone")
