@@ -109,6 +109,11 @@ def test_objects_have_known_fields_only(each: Object) -> None:
     check(each)
 
 
+SMALL = {"Service", "ScaledObject", "PodDisruptionBudget"}
+"""Kinds with few fields. A copy of each object is checked for each of its fields, which takes
+seconds for a large one."""
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of each field of an object that is not a free map or a list of words."""
     if isinstance(value, list):
@@ -126,8 +131,15 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     "each",
-    [e for e in ALL if e["kind"] != "ConfigMap"],
-    ids=lambda e: f"{e['kind']}-{e['metadata']['name']}",
+    [
+        pytest.param(
+            each,
+            id=f"{each['kind']}-{each['metadata']['name']}",
+            marks=() if each["kind"] in SMALL else pytest.mark.long,
+        )
+        for each in ALL
+        if each["kind"] != "ConfigMap"
+    ],
 )
 def test_typo_in_any_field_is_found(each: Object) -> None:
     """Each field in turn gets another letter at its end."""
