@@ -19,7 +19,7 @@ from distributed.security import Security
 
 from hotloop.app.names import LOCAL_CLUSTER
 from hotloop.app.strategies.cluster import entry
-from hotloop.app.strategies.cluster.engine import LostError, ParcelError
+from hotloop.app.strategies.cluster.engine import LostError, ParcelError, check_port
 from hotloop.app.strategies.cluster.protocol import CONNECT_SECONDS, ClusterConfig, Fate
 
 ANSWER_SECONDS: Final = 3.0
@@ -57,6 +57,8 @@ class DaskEngine:
     async def open(self) -> int:
         config, security = self._config, None
         address: Any = config.address
+        if config.address != LOCAL_CLUSTER:
+            await check_port(config.address)
         if config.address == LOCAL_CLUSTER:
             with dask.config.set(_LOCAL_SETTINGS):
                 self._cluster = address = await LocalCluster(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -19,6 +20,18 @@ class ParcelError(Exception):
         super().__init__(fate, text)
         self.fate = fate
         self.text = text
+
+
+async def check_port(address: str) -> None:
+    """Raise LostError if nothing listens at `[scheme://]host:port`, which a client of an engine
+    would try to reach for a long time.
+    """
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except OSError as error:
+        raise LostError(f"its port cannot be reached ({error.strerror or error})") from error
+    writer.close()
 
 
 class Engine(Protocol):

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hotloop.app.names import LOCAL_CLUSTER
 from hotloop.app.strategies.cluster import entry
-from hotloop.app.strategies.cluster.engine import LostError, ParcelError
+from hotloop.app.strategies.cluster.engine import LostError, ParcelError, check_port
 from hotloop.app.strategies.cluster.protocol import ClusterConfig, Fate
 
 STUCK_SECONDS: Final = 3.0
@@ -56,6 +56,8 @@ class RayEngine:
         """Threads for calls that never return when the head is gone."""
 
     async def open(self) -> int:
+        if self._config.address != LOCAL_CLUSTER:
+            await check_port(self._config.address)
         return await asyncio.to_thread(self._open)
 
     def _open(self) -> int:
@@ -85,13 +87,8 @@ class RayEngine:
 
     async def ping(self) -> int:
         """Return the number of CPUs. A head whose port is closed is told at once."""
-        host, _, port = self._config.address.removeprefix("ray://").rpartition(":")
-        if host:
-            try:
-                _, writer = await asyncio.open_connection(host, int(port))
-            except OSError as error:
-                raise LostError(f"the head refuses connections ({error.strerror})") from error
-            writer.close()
+        if self._config.address != LOCAL_CLUSTER:
+            await check_port(self._config.address)
         return await asyncio.get_running_loop().run_in_executor(self._asking, _cpus)
 
     async def prepare(self, payload: bytes) -> Mapping[str, bytes | str]:
