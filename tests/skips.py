@@ -11,8 +11,6 @@ from typing import Final
 EXPLAINED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "the extra attack is not installed": "`make attack` installs it, and asks far more",
-        "the extra dask is not installed": "the commands of its containers need its program",
-        "the extra ray is not installed": "the commands of its containers need its program",
         "kubectl is not installed": "elsewhere it builds what the tests read by themselves",
         "free-threaded": "a build without a GIL has none that a kernel could keep",
         "PINOT_JARS is not set": "tests/pinot/fetch.sh has said why there is no real Pinot",
