@@ -102,7 +102,7 @@ class Station:
 
 @dataclass(slots=True)
 class Outcome:
-    """What was counted after the warm-up."""
+    """Counts and times of a simulation, its warm-up left out."""
 
     batches_per_second: float
     utilisation: dict[str, float]

@@ -35,7 +35,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is simulated."""
+    """The cluster, the plan and the constants of a simulation."""
 
     costs: Mapping[str, Cost]
     """The costs of each of STAGES."""

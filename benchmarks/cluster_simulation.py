@@ -157,7 +157,7 @@ REMEDIES: Final[Mapping[str, Callable[[Scene], Scene]]] = {
     "all three": lambda scene: replace(scene, longer=4, nodes=2 * scene.runs, transactions=16),
     "workers write directly": lambda scene: replace(scene, direct=True, nodes=2 * scene.runs),
 }
-"""What can be done about a stage that holds up the workers."""
+"""Changes of a scene that may relieve the stage that holds up its workers, by their names."""
 
 
 def remedies_table(costs: Mapping[str, Mapping[str, Cost]]) -> Iterator[str]:

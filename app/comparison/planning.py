@@ -108,8 +108,7 @@ def plan_record(
     setup_seconds: Mapping[CellId, float],
 ) -> ComparisonRecord:
     """Return a comparison's record before its first measurement. `memory` bounds each cell;
-    `setup_seconds` is the result of
-    `setup_seconds_of`.
+    `setup_seconds` comes from `setup_seconds_of`.
     """
     record = ComparisonRecord(
         items_count=request.total_items,

@@ -73,7 +73,7 @@ class ClusterHealth(ResponseModel):
     state: Literal["up", "down"]
     """`down`: runs by the strategy are refused, and tasks wait."""
     reason: str | None
-    """What was seen, while it is down."""
+    """The reason for which the cluster counts as down; null while it is up."""
     since: AwareDatetime
     """The time of the last change; UTC."""
 

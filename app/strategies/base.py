@@ -134,8 +134,6 @@ class Capabilities:
     """True if one worker waits for many items at once."""
     cancellable: str
     """The moment at which a cancelled run stops, in words."""
-    on_cluster: bool = False
-    """True if workers are on a cluster, beyond this machine."""
 
 
 class Strategy(Protocol):

@@ -67,7 +67,7 @@ ORDER: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What became of a task in which a part was killed."""
+    """The outcome of a task in the middle of which a part was killed."""
 
     part: Part
     completed: bool

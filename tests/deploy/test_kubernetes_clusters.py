@@ -96,7 +96,7 @@ def answers(address: str, port: int) -> bool:
 
 
 def asked(program: str, **env: str) -> str:
-    """What a Python program prints."""
+    """Return the output of a Python program, which must succeed."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **env},

@@ -107,7 +107,7 @@ def test_comparison_leaves_the_cluster_out_and_says_why(lost: Server) -> None:
 
 
 def test_health_shows_when_the_port_is_open_again(lost: Server) -> None:
-    """What listens is no scheduler: a run finds out, and says so."""
+    """A port is open, but nothing at it is a scheduler: a run finds out, and says so."""
     with socket.create_server(("127.0.0.1", PORT)):
         wait_until(lambda: dask_of(lost)["state"] == "up", "it is seen")
         assert dask_of(lost)["reason"] is None

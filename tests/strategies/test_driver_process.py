@@ -8,9 +8,10 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,7 +26,7 @@ from hotloop.app.strategies.cluster.driver_process import (
 from hotloop.app.strategies.cluster.protocol import ClusterConfig
 from hotloop.app.strategies.pools import PoolLimits, Pools
 from hotloop.app.strategies.registry import STRATEGIES
-from tests.fixtures.clusters import running
+from tests.fixtures.clusters import Cluster, running
 from tests.fixtures.guarded import free_port
 from tests.fixtures.plans import make_plan
 from tests.fixtures.waiting import in_loop, until
@@ -101,61 +102,60 @@ async def test_cancelled_start_leaves_no_driver() -> None:
             assert children() <= before
 
 
-@pytest.mark.long
-def test_driver_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    with running("dask", tmp_path) as cluster:
+Check = Callable[[Cluster, DriverProcess, int], Coroutine[Any, Any, None]]
+
+
+def with_driver(folder: Path, check: Check) -> None:
+    """Call `check` with a Dask cluster, a driver that is connected to it, and the driver's pid."""
+    with running("dask", folder) as cluster:
 
         @in_loop
-        async def check() -> None:
+        async def connected() -> None:
             async with driver_of("dask", cluster.address) as driver:
                 await driver.ensure()
                 (first,) = driver.pids
-                asked = asyncio.create_task(driver.prepare(b"no pickle"))
-                os.kill(first, signal.SIGKILL)
-                with pytest.raises(ClusterLostError, match=r"the driver died \(signal SIGKILL"):
-                    await asked
-                await until(lambda: driver.pids == [], "its end is seen")
-                assert not psutil.pid_exists(first)
-                await driver.ensure()
-                assert driver.pids not in ([], [first])
-                assert driver.workers >= 1
+                await check(cluster, driver, first)
 
-        check()
+        connected()
+
+
+@pytest.mark.long
+def test_driver_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    async def check(cluster: Cluster, driver: DriverProcess, first: int) -> None:
+        asked = asyncio.create_task(driver.prepare(b"no pickle"))
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(ClusterLostError, match=r"the driver died \(signal SIGKILL"):
+            await asked
+        await until(lambda: driver.pids == [], "its end is seen")
+        assert not psutil.pid_exists(first)
+        await driver.ensure()
+        assert driver.pids not in ([], [first])
+        assert driver.workers >= 1
+
+    with_driver(tmp_path, check)
 
 
 @pytest.mark.long
 def test_driver_that_hangs_is_given_up_and_killed(tmp_path: Path) -> None:
-    with running("dask", tmp_path) as cluster:
+    async def check(cluster: Cluster, driver: DriverProcess, first: int) -> None:
+        os.kill(first, signal.SIGSTOP)
+        words = f"it did not answer for {SILENT_SECONDS:g} s"
+        with pytest.raises((ClusterLostError, WorkerLostError), match=words):
+            await driver.compute(b"")
+        await until(lambda: not psutil.pid_exists(first), "it is killed")
+        await driver.ensure()
+        assert driver.pids not in ([], [first])
 
-        @in_loop
-        async def check() -> None:
-            async with driver_of("dask", cluster.address) as driver:
-                await driver.ensure()
-                (first,) = driver.pids
-                os.kill(first, signal.SIGSTOP)
-                words = f"it did not answer for {SILENT_SECONDS:g} s"
-                with pytest.raises((ClusterLostError, WorkerLostError), match=words):
-                    await driver.compute(b"")
-                await until(lambda: not psutil.pid_exists(first), "it is killed")
-                await driver.ensure()
-                assert driver.pids not in ([], [first])
-
-        check()
+    with_driver(tmp_path, check)
 
 
 @pytest.mark.long
 def test_cluster_whose_head_dies_is_lost(tmp_path: Path) -> None:
-    with running("dask", tmp_path) as cluster:
+    async def check(cluster: Cluster, driver: DriverProcess, first: int) -> None:
+        cluster.kill_head()
+        await until(lambda: driver.pids == [], "the loss is seen")
+        with pytest.raises(ClusterLostError):
+            await driver.prepare(b"")
+        assert not psutil.pid_exists(first)
 
-        @in_loop
-        async def check() -> None:
-            async with driver_of("dask", cluster.address) as driver:
-                await driver.ensure()
-                (first,) = driver.pids
-                cluster.kill_head()
-                await until(lambda: driver.pids == [], "the loss is seen")
-                with pytest.raises(ClusterLostError):
-                    await driver.prepare(b"")
-                assert not psutil.pid_exists(first)
-
-        check()
+    with_driver(tmp_path, check)

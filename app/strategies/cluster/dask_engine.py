@@ -57,8 +57,6 @@ class DaskEngine:
     async def open(self) -> int:
         config, security = self._config, None
         address: Any = config.address
-        if config.address != LOCAL_CLUSTER:
-            await check_port(config.address)
         if config.address == LOCAL_CLUSTER:
             with dask.config.set(_LOCAL_SETTINGS):
                 self._cluster = address = await LocalCluster(
@@ -69,13 +67,15 @@ class DaskEngine:
                     asynchronous=True,
                     silence_logs=logging.CRITICAL,
                 )
-        elif config.tls is not None:
-            security = Security(
-                tls_ca_file=config.tls.ca,
-                tls_client_cert=config.tls.cert,
-                tls_client_key=config.tls.key,
-                require_encryption=True,
-            )
+        else:
+            await check_port(config.address)
+            if config.tls is not None:
+                security = Security(
+                    tls_ca_file=config.tls.ca,
+                    tls_client_cert=config.tls.cert,
+                    tls_client_key=config.tls.key,
+                    require_encryption=True,
+                )
         try:
             self._client = await Client(
                 address,

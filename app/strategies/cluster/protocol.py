@@ -103,7 +103,7 @@ class Prepared:
 
 
 class Fate(StrEnum):
-    """What became of a parcel that has no result."""
+    """The reason for which a parcel has no result."""
 
     LOST = "lost"
     """Its worker is gone; another one may compute it."""

@@ -72,7 +72,6 @@ class OnCluster:
         overlaps_io=False,
         cancellable="after the batches in work if they end within three seconds, else by killing "
         "their worker processes",
-        on_cluster=True,
     )
 
     def __init__(self, pools: Pools) -> None:
